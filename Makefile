@@ -1,0 +1,50 @@
+# make demo   profile this machine, search, export, and check the promise
+# make test   every check of the project
+#
+# Both need only Python 3.11 or newer with venv. Everything is installed into .venv, once;
+# another interpreter is named with: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEV := .venv/dev-installed
+
+# The demo searches a space small enough for minutes on two cores.
+SPACE   := --space gold --cells 5 --channels 8
+INPUT   := --input 1x8x8 --classes 10
+BUDGETS := --budget 600kFLOPs --budget 20kparams --budget 1ms
+EPOCHS  := 20
+
+# In a checkout, "import profiling" must not find our folder: see CONTRIBUTING.md.
+export PYTHONSAFEPATH := 1
+
+.PHONY: demo test dev
+.DELETE_ON_ERROR:
+
+demo: $(BIN)/goldnas
+	@rm -rf demo
+	$(BIN)/goldnas profile $(SPACE) $(INPUT) --out demo/cpu.json
+	$(BIN)/goldnas search --data digits $(SPACE) $(BUDGETS) --epochs $(EPOCHS) \
+	  --latency-lut demo/cpu.json --out demo/run
+	$(BIN)/goldnas export demo/run --out demo/net.onnx --python-out demo/net.py
+
+test: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+dev: $(DEV)
+
+$(DEV): $(BIN)/goldnas
+	$(BIN)/python -m pip install --group dev
+	@touch $@
+
+# Editable, so that the demo and the tests run the code of this checkout as it is now.
+$(BIN)/goldnas: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --editable .
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "goldnas needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"  # the first with --group

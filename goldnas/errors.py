@@ -1,0 +1,38 @@
+"""Errors a user can act on.
+
+Each message has three parts: what failed, the value in hand, and the next step. The
+command line prints the message alone and exits with status 2; anything that is not a
+GoldnasError is a bug in goldnas and keeps its traceback.
+"""
+
+
+class GoldnasError(Exception):
+    """Base of every error that goldnas raises on purpose."""
+
+
+class ConfigError(GoldnasError, ValueError):
+    """A setting, a budget or a name is wrong, or two settings contradict."""
+
+
+class TableError(GoldnasError):
+    """A latency table is unreadable, of another schema, or lacks a row."""
+
+
+class MeasurementError(GoldnasError):
+    """A model could not be measured on a device."""
+
+
+class ExportError(GoldnasError):
+    """A network could not be exported, or its export computes something else."""
+
+
+class DataError(GoldnasError):
+    """A dataset is missing, unreadable or corrupt."""
+
+
+class RunError(GoldnasError):
+    """The folder of a search cannot be made, read or continued."""
+
+
+class WriteError(GoldnasError):
+    """A file could not be written; what was there before is unchanged."""

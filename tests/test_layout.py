@@ -1,0 +1,165 @@
+"""The shape of the repository: packages, links, who imports whom, what may be committed."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import goldnas
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"goldnas.profiling": "profiling", "goldnas.lut": "lut", "goldnas.cli": "cli"}
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# A package may import itself and what is listed. The table is the seam: profiling
+# writes it, search reads it, and neither knows of the other.
+MAY_IMPORT = {
+    "errors": set(),
+    "files": {"errors"},
+    "site": {"errors"},
+    "architecture": {"errors", "files"},
+    "lut": {"errors", "files", "site"},
+    "operators": {"errors", "site"},
+    "network": set(),
+    "spaces": {"architecture", "errors", "network", "operators", "site"},
+    "resources": {"errors", "lut", "operators", "site", "spaces"},
+    "profiling": {"errors", "export", "files", "lut", "operators", "site"},
+    "training": {"errors"},
+}
+
+ABSOLUTE_PATH = re.compile(r"(?<![\w.~/-])/(root|home|Users|tmp|work|mnt|opt)/\w")
+REGISTRY = re.compile(r"pythonhosted\.|pypi\.org/(simple|pypi)|\.npmjs\.|deb\.debian\.")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="git may check links out as text files there")
+@pytest.mark.parametrize(("package", "folder"), FOLDERS.items())
+def test_link_and_folder_are_one(package: str, folder: str) -> None:
+    link = ROOT.joinpath(*package.split("."))
+    assert link.is_symlink()
+    assert link.resolve() == (ROOT / folder).resolve()
+
+
+def test_every_package_is_listed_for_the_build() -> None:
+    """An unlisted package works in a checkout and is missing from the wheel."""
+    found = {
+        ".".join([package, *init.parent.relative_to(ROOT / folder).parts])
+        for package, folder in {"goldnas": "goldnas", **FOLDERS}.items()
+        for init in (ROOT / folder).glob("**/__init__.py")
+    }
+    assert found == set(SETTINGS["tool"]["setuptools"]["packages"])
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A folder without __init__.py escapes the list above."""
+    for folder in ("goldnas", *FOLDERS.values()):
+        for module in (ROOT / folder).glob("**/*.py"):
+            assert module.with_name("__init__.py").exists(), f"{module.parent} has none"
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert SETTINGS["project"]["version"] == goldnas.__version__
+    assert f"\n## {goldnas.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def imported_names(source: str) -> set[str]:
+    """Return the first-level names below goldnas that a source imports, anywhere in it."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "goldnas":
+            modules |= {f"goldnas.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+    below = {name.split(".")[1] for name in modules if name.startswith("goldnas.")}
+    return below - {"__version__"}
+
+
+def imports_of(name: str) -> set[str]:
+    place = ROOT / "goldnas" / name
+    files = place.glob("**/*.py") if place.is_dir() else [place.with_suffix(".py")]
+    return set().union(*(imported_names(file.read_text()) for file in files)) - {name}
+
+
+def names_below_goldnas() -> list[str]:
+    return sorted(
+        path.stem
+        for path in (ROOT / "goldnas").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    )
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_imports_point_one_way(name: str) -> None:
+    assert imports_of(name) <= MAY_IMPORT[name]
+
+
+@pytest.mark.parametrize("name", ["search", "supernet", "training"])
+def test_search_knows_nothing_of_measuring(name: str) -> None:
+    assert "profiling" not in imports_of(name)
+
+
+def test_only_the_command_line_knows_the_command_line() -> None:
+    users = {name for name in names_below_goldnas() if "cli" in imports_of(name)}
+    assert users == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import goldnas.lut.table",
+        "from goldnas.lut import x",
+        "def f():\n from goldnas import lut",
+    ],
+)
+def test_every_way_to_import_is_seen(source: str) -> None:
+    assert imported_names(source) == {"lut"}
+
+
+@pytest.mark.parametrize(
+    "module", ["goldnas.cli.main", "goldnas.lut", "goldnas.architecture", "goldnas.site"]
+)
+def test_tables_and_help_do_not_need_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules and 'torch is imported')"
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def committed() -> list[Path]:
+    """Return the files that git holds, or would on the next ``git add``."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    paths = (ROOT / name for name in names.split("\0") if name)
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def test_no_path_or_registry_of_one_machine_is_committed(committed: list[Path]) -> None:
+    """They work for one person, and tell the others about that person's machine."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in committed
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if ABSOLUTE_PATH.search(line) or REGISTRY.search(line)
+    ]
+    assert found == []
+
+
+def test_no_large_file_is_committed(committed: list[Path]) -> None:
+    large = [str(path.relative_to(ROOT)) for path in committed if path.stat().st_size > 2**20]
+    assert large == []
+
+
+@pytest.mark.parametrize("folder", ["root", "home/ann", "tmp/x"])
+def test_a_path_of_one_machine_is_recognised(folder: str) -> None:
+    assert ABSOLUTE_PATH.search(f'open("/{folder}/table.json")')
+    assert not ABSOLUTE_PATH.search(f"https://example.com/{folder}/table.json")
