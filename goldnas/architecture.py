@@ -1,0 +1,79 @@
+"""The result of a search, as data: which operators remain on which edge."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from goldnas.errors import ConfigError
+from goldnas.files import write_atomic
+
+SCHEMA_VERSION = 1
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network of a search space. Holds no weights and needs no torch.
+
+    Args:
+        space: Name of the search space that builds it.
+        settings: What the space needs to build it: geometry, classes and so on.
+        choices: Operator names by place, for example
+            ``{"cell0.0-2": ("sep_conv_3x3", "skip_connect")}``: in cell 0, the edge from
+            state 0 to node 2 keeps two operators. Places without operators are left out.
+        schema_version: Of the JSON form.
+    """
+
+    space: str
+    settings: dict[str, Any]
+    choices: dict[str, tuple[str, ...]]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"this architecture has schema version {self.schema_version}, "
+                f"this goldnas reads version {SCHEMA_VERSION}; use the goldnas that wrote it"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits that name this architecture in file names and logs."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:8]
+
+    def to_json(self) -> bytes:
+        """One canonical line: equal architectures give equal bytes."""
+        canonical = msgspec.structs.replace(
+            self, choices={k: tuple(sorted(v)) for k, v in self.choices.items() if v}
+        )
+        return msgspec.json.encode(canonical, order="sorted")
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> "Architecture":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: If ``text`` is no architecture.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConfigError(f"not an architecture: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Write the JSON form, indented."""
+        write_atomic(path, msgspec.json.format(self.to_json()) + b"\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Architecture":
+        """Read an architecture file.
+
+        Raises:
+            ConfigError: If the file cannot be read or holds no architecture.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"cannot read architecture {path}: {error.strerror}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None

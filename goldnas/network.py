@@ -1,0 +1,85 @@
+"""A network of cells as a plain module.
+
+Written so that ``goldnas export --python-out`` can copy the two classes as they stand: they
+know torch and nothing else.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Cell(nn.Module):
+    """A graph of nodes; each node sums operators applied to earlier states.
+
+    States 0 and 1 are the preprocessed outputs of the two cells before, states 2, 3, ... are
+    the nodes. An operator's key starts with its source and its node: ``0_2_skip_connect``.
+    The keys are sorted by node. ``gates`` scales each operator's output, in their order.
+    """
+
+    def __init__(
+        self,
+        preprocess0: nn.Module | None,
+        preprocess1: nn.Module | None,
+        operators: dict[str, nn.Module],
+        concat: Sequence[int],
+        gated: bool = False,
+    ) -> None:
+        super().__init__()
+        self.preprocess0 = preprocess0
+        self.preprocess1 = preprocess1
+        self.operators = nn.ModuleDict(operators)
+        self.concat = tuple(concat)
+        self.gates: Tensor | None
+        self.register_buffer("gates", torch.ones(len(operators)) if gated else None)
+
+    def forward(
+        self, s0: Tensor, s1: Tensor, gates: Sequence[Tensor] | Tensor | None = None
+    ) -> Tensor:
+        """Map the outputs of the two cells before to the concatenated nodes."""
+        gates = self.gates if gates is None else gates
+        states: dict[int, Tensor] = {}
+        if self.preprocess0 is not None:
+            states[0] = self.preprocess0(s0)
+        if self.preprocess1 is not None:
+            states[1] = self.preprocess1(s1)
+        for index, (key, operator) in enumerate(self.operators.items()):
+            source, node = map(int, key.split("_")[:2])
+            output = operator(states[source])
+            if gates is not None:
+                output = gates[index] * output
+            states[node] = states[node] + output if node in states else output
+        return torch.cat([states[node] for node in self.concat], dim=1)
+
+
+class CellNetwork(nn.Module):
+    """Stem, cells in a row, classifier.
+
+    Cells are keyed by their place in the row; a place without a cell is one whose output
+    nobody reads.
+    """
+
+    def __init__(self, stem: nn.Module, cells: dict[str, Cell], classifier: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.cells = nn.ModuleDict(cells)
+        self.classifier = classifier
+
+    def features(
+        self, x: Tensor, gates: dict[str, Sequence[Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """Map ``(B, C, H, W)`` images to the output of every cell."""
+        s0 = s1 = self.stem(x)
+        outputs: dict[str, Tensor] = {}
+        for place in range(1 + max(map(int, self.cells))):
+            key = str(place)
+            if key in self.cells:
+                outputs[key] = self.cells[key](s0, s1, gates and gates[key])
+            s0, s1 = s1, outputs.get(key, s1)
+        return outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` images to ``(B, classes)`` logits."""
+        logits: Tensor = self.classifier(list(self.features(x).values())[-1])
+        return logits

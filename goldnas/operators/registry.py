@@ -1,0 +1,47 @@
+"""The registry of operators: a name and a builder from a site to a module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from goldnas.errors import ConfigError
+from goldnas.site import Site
+
+OperatorBuilder = Callable[[Site], nn.Module]
+
+OPERATORS: dict[str, OperatorBuilder] = {}
+
+
+def register_operator(name: str) -> Callable[[OperatorBuilder], OperatorBuilder]:
+    """Make a builder available to every search space under ``name``.
+
+    Args:
+        name: Lower-case, as it will appear in tables and architectures: these files
+            outlive the code, so a name is never reused for a different operator.
+
+    Raises:
+        ConfigError: If ``name`` is taken. Two operators under one name would share one
+            latency.
+    """
+
+    def register(builder: OperatorBuilder) -> OperatorBuilder:
+        if name in OPERATORS:
+            raise ConfigError(
+                f"operator {name!r} is already registered by {OPERATORS[name].__module__}; "
+                "choose another name"
+            )
+        OPERATORS[name] = builder
+        return builder
+
+    return register
+
+
+def build_operator(name: str, site: Site) -> nn.Module:
+    """Build the operator ``name`` for ``site``.
+
+    Raises:
+        ConfigError: If no operator has that name.
+    """
+    if name not in OPERATORS:
+        raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}")
+    return OPERATORS[name](site)

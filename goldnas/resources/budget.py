@@ -1,0 +1,85 @@
+"""Budgets as a user types them: ``600MFLOPs``, ``3Mparams``, ``5ms``, ``5ms@pi5``."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from goldnas.errors import ConfigError
+
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+UNITS: dict[str, tuple[str, float]] = {
+    **{f"{prefix}FLOPs": ("FLOPs", scale) for prefix, scale in _PREFIXES.items()},
+    **{f"{prefix}params": ("params", scale) for prefix, scale in _PREFIXES.items()},
+    "us": ("latency", 1.0),
+    "ms": ("latency", 1e3),
+    "s": ("latency", 1e6),
+}
+"""Unit to kind of resource and to its base unit: FLOPs, parameters, microseconds."""
+
+_TEXT = re.compile(r"([^\sA-Za-z@]*)\s*([A-Za-z]*)(?:@(.+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A resource and the value not to exceed."""
+
+    resource: str
+    """``FLOPs``, ``params``, or ``latency@`` and the name of a table."""
+    limit: float
+    """In FLOPs, parameters or microseconds."""
+    text: str
+    """As it was typed."""
+
+
+def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
+    """Read a budget.
+
+    Args:
+        text: For example ``600MFLOPs``.
+        tables: Names of the latency tables at hand. With one, ``5ms`` means that one.
+
+    Raises:
+        ConfigError: If the number or the unit is missing or unknown, or no table fits.
+    """
+    match = _TEXT.fullmatch(text.strip())
+    number, unit, table = match.groups() if match else (text, "", None)
+    try:
+        amount = float(number)
+    except ValueError:
+        raise ConfigError(
+            f"budget {text!r} has no number in front; write, for example, 600MFLOPs or 5ms"
+        ) from None
+    if unit not in UNITS:
+        problem = f"unknown unit {unit!r}" if unit else "no unit"
+        raise ConfigError(f"{problem} in budget {text!r}; known units: {', '.join(UNITS)}")
+    if not (math.isfinite(amount) and amount > 0):
+        raise ConfigError(f"budget {text!r} must be a positive, finite amount")
+    resource, scale = UNITS[unit]
+    if resource == "latency":
+        resource = f"latency@{_table(text, table, tables)}"
+    elif table is not None:
+        raise ConfigError(f"budget {text!r} names a table, but only a latency has one")
+    return Budget(resource, amount * scale, text)
+
+
+def _table(text: str, wanted: str | None, tables: Sequence[str]) -> str:
+    if not tables:
+        raise ConfigError(
+            f"budget {text!r} needs a latency table; measure one with goldnas profile and "
+            "give it with --latency-lut"
+        )
+    if wanted is None and len(tables) == 1:
+        return tables[0]
+    if wanted is None or wanted not in tables:
+        choices = ", ".join(f"{text.split('@')[0]}@{name}" for name in tables)
+        raise ConfigError(f"budget {text!r} must name one of the latency tables: {choices}")
+    return wanted
+
+
+def format_amount(resource: str, amount: float) -> str:
+    """Print an amount of a resource with a readable unit: ``777 MFLOPs``, ``1.25 ms``."""
+    kind = resource.split("@")[0]
+    units = [(scale, unit) for unit, (name, scale) in UNITS.items() if name == kind]
+    scale, unit = max((u for u in units if u[0] <= amount), default=min(units))
+    return f"{amount / scale:.4g} {unit}"

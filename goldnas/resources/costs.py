@@ -1,0 +1,56 @@
+"""What every gate of a space costs in a resource."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import fsum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from goldnas.site import Site
+from goldnas.spaces import Part, SearchSpace
+
+
+class Resource(Protocol):
+    """Something a network uses up, additive over its parts."""
+
+    @property
+    def name(self) -> str:
+        """``FLOPs``, ``params``, or ``latency@`` and the name of a table."""
+
+    def cost(self, operator: str, site: Site) -> float:
+        """Cost of one part, in FLOPs, parameters or microseconds."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """One resource over one space, in FLOPs, parameters or microseconds."""
+
+    name: str
+    gates: npt.NDArray[np.float64]
+    """``(G,)``: what each gate's operator costs."""
+    fixed: float
+    """What every network of the space costs besides."""
+
+    def total(self, active: npt.NDArray[np.bool_]) -> float:
+        """Cost of the network that keeps the active gates."""
+        return fsum([self.fixed, *self.gates[active]])
+
+
+def costs_of(space: SearchSpace, resource: Resource) -> Costs:
+    """What the gates and the fixed part of a space cost.
+
+    Raises:
+        TableError: If a latency table lacks a part of the space.
+    """
+    return Costs(
+        name=resource.name,
+        gates=np.array([resource.cost(g.operator, g.site) for g in space.gates], dtype=float),
+        fixed=total_cost(resource, space.fixed_parts),
+    )
+
+
+def total_cost(resource: Resource, parts: Iterable[Part]) -> float:
+    """Cost of a network from its parts."""
+    return fsum(resource.cost(operator, site) for operator, site in parts)

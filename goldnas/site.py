@@ -1,0 +1,67 @@
+"""Where an operator sits: everything about a place that changes an operator's cost."""
+
+import re
+from dataclasses import dataclass
+
+from goldnas.errors import ConfigError
+
+_TEXT = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+)/s(\d+)(/affine)?")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Site:
+    """The shape of an operator's place in a network, without the batch.
+
+    Its text form, ``16x32x32->16/s1``, is the key of latency tables.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; for a classifier, classes.
+        height: Of the input.
+        width: Of the input.
+        stride: 1, or 2 where a cell halves the resolution.
+        affine: Whether normalisation is built as DARTS builds it for evaluation: with a
+            learnt scale, and none after pooling and identity. In a search space it is
+            False, and every operator ends in a normalisation without parameters.
+    """
+
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    stride: int = 1
+    affine: bool = False
+
+    @property
+    def out_height(self) -> int:
+        """Height of the output: rounded up, so that odd sizes work."""
+        return -(-self.height // self.stride)
+
+    @property
+    def out_width(self) -> int:
+        """Width of the output: rounded up, so that odd sizes work."""
+        return -(-self.width // self.stride)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of the input."""
+        return self.in_channels, self.height, self.width
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.in_channels}x{self.height}x{self.width}->{self.out_channels}/s{self.stride}"
+        )
+        return text + "/affine" if self.affine else text
+
+    @classmethod
+    def parse(cls, text: str) -> "Site":
+        """Read what ``str(site)`` wrote.
+
+        Raises:
+            ConfigError: If ``text`` is no site.
+        """
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"{text!r} is not a site; a site reads like 16x32x32->16/s1")
+        channels, height, width, out_channels, stride = map(int, match.groups()[:5])
+        return cls(channels, out_channels, height, width, stride, match[6] is not None)

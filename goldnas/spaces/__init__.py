@@ -1,0 +1,44 @@
+"""Search spaces by name."""
+
+from typing import Any
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.spaces.gold import DARTS_OPERATORS, GoldSpace
+from goldnas.spaces.space import Gate, Part, SearchSpace
+
+SPACES: dict[str, type[GoldSpace]] = {GoldSpace.name: GoldSpace}
+
+__all__ = [
+    "DARTS_OPERATORS",
+    "SPACES",
+    "Gate",
+    "GoldSpace",
+    "Part",
+    "SearchSpace",
+    "space_named",
+    "space_of",
+]
+
+
+def space_named(name: str, **settings: Any) -> GoldSpace:
+    """Make a search space.
+
+    Raises:
+        ConfigError: If no space has that name, or a setting is unknown or out of range.
+    """
+    if name not in SPACES:
+        raise ConfigError(f"unknown search space {name!r}; known: {', '.join(sorted(SPACES))}")
+    fitted: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+    }
+    try:
+        return SPACES[name](**fitted)
+    except TypeError as error:
+        raise ConfigError(f"settings of space {name!r} do not fit it: {error}") from None
+
+
+def space_of(architecture: Architecture) -> GoldSpace:
+    """The space that builds an architecture."""
+    return space_named(architecture.space, **architecture.settings)

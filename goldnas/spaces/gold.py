@@ -1,0 +1,377 @@
+"""The GOLD-NAS cell space (arXiv:2007.03331, section 3), and DARTS networks as part of it.
+
+Every cell has its own gates; any subset of the operators may stay on an edge, and any number
+of edges may enter a node, as long as each node keeps one operator.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.network import Cell, CellNetwork
+from goldnas.operators import OPERATORS, build_operator
+from goldnas.site import Site
+from goldnas.spaces.space import Gate, Part
+
+DARTS_OPERATORS = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+_READS_0, _READS_1 = frozenset({0}), frozenset({1})
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """The parts of one cell of one network."""
+
+    preprocess: tuple[Part | None, Part | None]
+    operators: tuple[tuple[str, Part], ...]
+    """By key: ``0_2_skip_connect`` goes from state 0 to node 2."""
+    concat: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """The parts of one network; cells whose output nobody reads are left out."""
+
+    stem: Part
+    cells: dict[str, CellPlan]
+    classifier: Part
+
+    def parts(self) -> Iterator[Part]:
+        """Every part, repeats included."""
+        yield self.stem
+        for cell in self.cells.values():
+            yield from (part for part in cell.preprocess if part is not None)
+            yield from (part for _, part in cell.operators)
+        yield self.classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldSpace:
+    """The space of cell networks of one depth, width, input size and number of classes."""
+
+    cells: int = 14
+    """Two of them, at a third and at two thirds, halve the resolution and double the width."""
+
+    channels: int = 36
+    """Of each node in the first stage."""
+
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    """``(C, H, W)``."""
+
+    classes: int = 10
+
+    operators: tuple[str, ...] = ("skip_connect", "sep_conv_3x3")
+    """Candidates on every edge."""
+
+    nodes: int = 4
+    """Intermediate nodes of a cell."""
+
+    normal_concat: tuple[int, ...] | None = None
+    """Nodes that a normal cell puts out; None for all."""
+
+    reduce_concat: tuple[int, ...] | None = None
+    """Nodes that a reduction cell puts out; None for all."""
+
+    affine: bool = False
+    """Learnt normalisation, and none after pooling and identity, as DARTS evaluates."""
+
+    name = "gold"
+
+    def __post_init__(self) -> None:
+        for field in ("cells", "channels", "classes", "nodes"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.channels % 2:
+            raise ConfigError(
+                f"channels must be even, got {self.channels}: "
+                "a reduction puts half of them out of each of two convolutions"
+            )
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise ConfigError(
+                f"input must be channels, height, width, all positive, got {self.input_shape}"
+            )
+        for operator in self.operators:
+            if operator not in DARTS_OPERATORS and operator not in OPERATORS:
+                build_operator(operator, Site(2, 2, 2, 2))  # raises, and lists what exists
+        if not self.operators or len(set(self.operators)) < len(self.operators):
+            raise ConfigError(
+                f"operators must be one or more different names, got {list(self.operators)}"
+            )
+
+    def is_reduction(self, cell: int) -> bool:
+        """Whether the cell halves the resolution."""
+        return cell in (self.cells // 3, 2 * self.cells // 3)
+
+    def concat(self, cell: int) -> tuple[int, ...]:
+        """The nodes that the cell puts out."""
+        chosen = self.reduce_concat if self.is_reduction(cell) else self.normal_concat
+        return chosen or tuple(range(2, 2 + self.nodes))
+
+    def channels_out(self, cell: int) -> int:
+        """Channels of a cell's output."""
+        reductions = sum(self.is_reduction(index) for index in range(cell + 1))
+        return (self.channels << reductions) * len(self.concat(cell))
+
+    # -- geometry: the one place where shapes are worked out ---------------------------------
+
+    @cached_property
+    def _geometry(
+        self,
+    ) -> tuple[Part, tuple[tuple[Part, Part, Callable[[int], Site]], ...], Part]:
+        """The stem; per cell its two preprocessings and the site of an edge; the classifier."""
+        channels, (in_channels, height, width) = self.channels, self.input_shape
+        stem = ("stem_cifar", Site(in_channels, 3 * channels, height, width, 1, self.affine))
+        # Channels, height and width of the two states that enter the next cell.
+        before = now = (3 * channels, height, width)
+        cells = []
+        for index in range(self.cells):
+            reduction = self.is_reduction(index)
+            channels *= 2 if reduction else 1
+            halved = self.is_reduction(index - 1)
+            pre0 = (
+                "factorized_reduce" if halved else "relu_conv_bn",
+                Site(before[0], channels, *before[1:], 2 if halved else 1, self.affine),
+            )
+            pre1 = ("relu_conv_bn", Site(now[0], channels, *now[1:], 1, self.affine))
+            inner = Site(channels, channels, *now[1:], 2 if reduction else 1, self.affine)
+            after = Site(channels, channels, inner.out_height, inner.out_width, 1, self.affine)
+            cells.append((pre0, pre1, _edge_site(inner, after)))
+            before, now = (
+                now,
+                (channels * len(self.concat(index)), inner.out_height, inner.out_width),
+            )
+        classifier = ("classifier", Site(now[0], self.classes, now[1], now[2]))
+        return stem, tuple(cells), classifier
+
+    # -- gates -------------------------------------------------------------------------------
+
+    @cached_property
+    def gates(self) -> tuple[Gate, ...]:
+        """Every gate, ordered by cell, node, source and operator."""
+        return tuple(
+            Gate(cell=cell, source=source, node=node, operator=operator, site=site_of(source))
+            for cell, (_, _, site_of) in enumerate(self._geometry[1])
+            for node in range(2, 2 + self.nodes)
+            for source in range(node)
+            for operator in self.operators
+        )
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of gates that each keep at least one: those of a node, those of an input."""
+        groups: dict[tuple[int, str, int], list[int]] = {}
+        for index, gate in enumerate(self.gates):
+            groups.setdefault((gate.cell, "node", gate.node), []).append(index)
+            if gate.source < 2:
+                groups.setdefault((gate.cell, "input", gate.source), []).append(index)
+        return tuple(map(tuple, groups.values()))
+
+    @property
+    def fixed_parts(self) -> tuple[Part, ...]:
+        """Stem, preprocessing and classifier: in every network of a search."""
+        stem, cells, classifier = self._geometry
+        return (stem, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
+
+    def rows(self) -> tuple[Part, ...]:
+        """The distinct parts of the space: what a latency table must hold."""
+        return tuple(
+            dict.fromkeys([*self.fixed_parts, *((g.operator, g.site) for g in self.gates)])
+        )
+
+    @property
+    def profile_options(self) -> str:
+        """The space as options of ``goldnas profile``."""
+        shape = "x".join(map(str, self.input_shape))
+        return (
+            f"--space {self.name} --channels {self.channels} --cells {self.cells} "
+            f"--input {shape} --classes {self.classes} --operators {','.join(self.operators)}"
+        )
+
+    def log10_size(self) -> float:
+        """Logarithm of the number of networks: non-empty subsets of operators per node."""
+        per_cell = sum(
+            math.log10(2 ** (node * len(self.operators)) - 1)
+            for node in range(2, 2 + self.nodes)
+        )
+        return self.cells * per_cell
+
+    def cheapest(
+        self, costs: npt.NDArray[np.float64], active: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """The cheapest network left: one operator per node, both inputs of each cell read.
+
+        A search keeps every cell input read, so that no preprocessing, and no whole cell,
+        ends up feeding nobody while it is still counted and computed: see :attr:`groups`.
+
+        Args:
+            costs: ``(G,)``, not negative.
+            active: ``(G,)``, the gates that are left; each node and input must be covered.
+
+        Returns:
+            ``(G,)``, a subset of ``active``.
+        """
+        chosen = np.zeros(len(self.gates), dtype=bool)
+        per_cell = len(self.gates) // self.cells
+        for start in range(0, len(self.gates), per_cell):
+            # Which of the two inputs are read so far -> cost and gates of the cheapest way.
+            best: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {frozenset(): (0.0, ())}
+            index = range(start, start + per_cell)
+            for node in range(2, 2 + self.nodes):
+                options: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {}
+                for i in (i for i in index if self.gates[i].node == node and active[i]):
+                    read = frozenset({self.gates[i].source} & {0, 1})
+                    _keep_cheaper(options, read, float(costs[i]), (i,))
+                if _READS_0 in options and _READS_1 in options:
+                    (cost_0, picks_0), (cost_1, picks_1) = options[_READS_0], options[_READS_1]
+                    _keep_cheaper(
+                        options, _READS_0 | _READS_1, cost_0 + cost_1, picks_0 + picks_1
+                    )
+                after: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {}
+                for done, (cost, picks) in best.items():
+                    for read, (more, new) in options.items():
+                        _keep_cheaper(after, done | read, cost + more, picks + new)
+                best = after
+            chosen[list(best[_READS_0 | _READS_1][1])] = True
+        return chosen
+
+    # -- architectures -----------------------------------------------------------------------
+
+    def architecture(self, kept: Iterable[Gate]) -> Architecture:
+        """The architecture that keeps these gates' operators."""
+        choices: dict[str, tuple[str, ...]] = {}
+        for gate in kept:
+            choices[gate.place] = (*choices.get(gate.place, ()), gate.operator)
+        settings = asdict(self)
+        del settings["operators"]  # the candidates of a search are no property of a network
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+        return Architecture(space=self.name, settings=settings, choices=choices)
+
+    def plan(self, architecture: Architecture) -> NetworkPlan:
+        """The parts of a network that reach its output.
+
+        Raises:
+            ConfigError: If the architecture is not of this space.
+        """
+        stem, cells, classifier = self._geometry
+        edges = self._edges(architecture)
+        plans: dict[str, CellPlan] = {}
+        read = {self.cells - 1}
+        for index in reversed(range(self.cells)):
+            if index not in read:
+                continue
+            pre0, pre1, site_of = cells[index]
+            live = set(self.concat(index))
+            for node in reversed(range(2, 2 + self.nodes)):
+                sources = {s for s, n, _ in edges[index] if n == node}
+                if node in live and not sources:
+                    raise ConfigError(
+                        f"node {node} of cell {index} has no operator; each node needs one"
+                    )
+                live |= sources if node in live else set()
+            operators: dict[str, Part] = {}
+            for source, node, operator in edges[index]:
+                if node in live:
+                    key = f"{source}_{node}_{operator}"
+                    while key in operators:  # an operator twice on an edge, as NASNet has
+                        key += "+"
+                    operators[key] = (operator, site_of(source))
+            plans[str(index)] = CellPlan(
+                preprocess=(pre0 if 0 in live else None, pre1 if 1 in live else None),
+                operators=tuple(operators.items()),
+                concat=self.concat(index),
+            )
+            read |= {index - 2} if 0 in live else set()
+            read |= {index - 1} if 1 in live else set()
+        return NetworkPlan(stem, dict(reversed(plans.items())), classifier)
+
+    def build(self, architecture: Architecture, *, gated: bool = False) -> CellNetwork:
+        """Build an architecture with fresh weights.
+
+        Args:
+            architecture: Of this space.
+            gated: Whether operators are scaled by gates kept as buffers, as the weights of
+                a search need.
+
+        Raises:
+            ConfigError: If the architecture is not of this space.
+        """
+        return build_plan(self.plan(architecture), gated=gated)
+
+    def _edges(self, architecture: Architecture) -> list[list[tuple[int, int, str]]]:
+        """``(source, node, operator)`` of each cell, sorted by node."""
+        edges: list[list[tuple[int, int, str]]] = [[] for _ in range(self.cells)]
+        for place, operators in architecture.choices.items():
+            try:
+                cell, source, node = parse_place(place)
+                if not (0 <= cell < self.cells and 0 <= source < node < 2 + self.nodes):
+                    raise ValueError
+            except ValueError:
+                raise ConfigError(
+                    f"{place!r} is no edge of a network with {self.cells} cells of "
+                    f"{self.nodes} nodes; an edge reads like cell0.1-3"
+                ) from None
+            edges[cell] += [(source, node, operator) for operator in sorted(operators)]
+        return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
+
+
+def build_plan(plan: NetworkPlan, *, gated: bool = False) -> CellNetwork:
+    """Build the modules of a plan."""
+
+    def optional(part: Part | None) -> nn.Module | None:
+        return None if part is None else build_operator(*part)
+
+    return CellNetwork(
+        build_operator(*plan.stem),
+        {
+            key: Cell(
+                optional(cell.preprocess[0]),
+                optional(cell.preprocess[1]),
+                {name: build_operator(*part) for name, part in cell.operators},
+                cell.concat,
+                gated,
+            )
+            for key, cell in plan.cells.items()
+        },
+        build_operator(*plan.classifier),
+    )
+
+
+def parse_place(place: str) -> tuple[int, int, int]:
+    """Cell, source and node of ``cell0.1-3``.
+
+    Raises:
+        ValueError: If ``place`` reads otherwise.
+    """
+    cell, edge = place.removeprefix("cell").split(".")
+    source, node = edge.split("-")
+    return int(cell), int(source), int(node)
+
+
+def _edge_site(inner: Site, after: Site) -> Callable[[int], Site]:
+    """Edges from the cell's inputs see the input size, edges from its nodes the output's."""
+    return lambda source: inner if source < 2 else after
+
+
+def _keep_cheaper(
+    table: dict[frozenset[int], tuple[float, tuple[int, ...]]],
+    key: frozenset[int],
+    cost: float,
+    picks: tuple[int, ...],
+) -> None:
+    if key not in table or cost < table[key][0]:
+        table[key] = (cost, picks)
