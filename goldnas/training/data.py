@@ -1,0 +1,174 @@
+"""Labelled images in memory or on disk, their split and their normalisation."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from goldnas.errors import ConfigError, DataError
+
+DECODING_THREADS = 4
+# Mean and deviation are of at most this many images, evenly spaced: more change no digit
+# that matters, and images on disk would all be read once.
+NORMALISATION_IMAGES = 50_000
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images on disk that are decoded when they are indexed.
+
+    Args:
+        paths: The files.
+        size: ``(H, W)`` of the decoded images. An image of another size is resized along
+            its shorter edge and cropped at the centre.
+    """
+
+    paths: tuple[Path, ...]
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(N, 3, H, W)``: files are always read as RGB."""
+        return (len(self.paths), 3, *self.size)
+
+    def subset(self, indices: Tensor) -> ImageFiles:
+        """Keep the files at ``indices``."""
+        return ImageFiles(tuple(self.paths[i] for i in indices.tolist()), self.size)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Decode the images at ``indices`` ``(B,)`` to uint8 ``(B, 3, H, W)``.
+
+        Raises:
+            DataError: If a file cannot be decoded; the message names it.
+        """
+        images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
+
+        def decode(slot: int, index: int) -> None:
+            images[slot] = self._decode(self.paths[index])
+
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+            list(pool.map(decode, range(len(indices)), indices.tolist()))
+        return images
+
+    def _decode(self, path: Path) -> Tensor:
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except Exception as error:  # a broken file can raise nearly anything in PIL
+            raise unreadable_image(path, error) from None
+        if (image.height, image.width) != self.size:
+            fit = [v2.Resize(min(self.size)), v2.CenterCrop(self.size)]
+            image = v2.Compose(fit)(image)
+        pixels: Tensor = F.pil_to_tensor(image)
+        return pixels
+
+
+def unreadable_image(path: Path, error: Exception) -> DataError:
+    """Word the failure to decode the image at ``path``."""
+    return DataError(f"cannot read the image {path}: {error}; repair or remove the file")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images with their labels.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``, or files that decode to it.
+        labels: int64 ``(N,)``, each in ``[0, num_classes)``.
+        num_classes: The number of classes.
+    """
+
+    images: Tensor | ImageFiles
+    labels: Tensor
+    num_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of one image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def subset(self, indices: Tensor) -> ImageData:
+        """Keep the images at ``indices``, in that order."""
+        if isinstance(self.images, ImageFiles):
+            images: Tensor | ImageFiles = self.images.subset(indices)
+        else:
+            images = self.images[indices]
+        return ImageData(images, self.labels[indices], self.num_classes)
+
+
+def split_validation(
+    train: ImageData, fraction: float, seed: int
+) -> tuple[ImageData, ImageData]:
+    """Set a part of the training images aside, the same share of every class.
+
+    Args:
+        train: What to split.
+        fraction: Share of each class that is set aside, in (0, 1). A class keeps at least
+            one image for training.
+        seed: Decides which images; the same seed gives the same split.
+
+    Returns:
+        What remains for training, and the validation images; both in their old order.
+
+    Raises:
+        ConfigError: If ``fraction`` is out of range, or so small that no image is set aside.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"the validation fraction must lie in (0, 1), got {fraction}")
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.zeros(len(train), dtype=torch.bool)
+    for label in range(train.num_classes):
+        members = (train.labels == label).nonzero().flatten()
+        count = min(round(fraction * len(members)), len(members) - 1)
+        if count > 0:
+            order = torch.randperm(len(members), generator=generator)
+            held_out[members[order[:count]]] = True
+    if not held_out.any():
+        raise ConfigError(
+            f"a validation fraction of {fraction} sets no image aside: the {len(train)} "
+            f"training images have {train.num_classes} classes; choose a larger fraction"
+        )
+    validation = train.subset(held_out.nonzero().flatten())
+    return train.subset((~held_out).nonzero().flatten()), validation
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Mean and deviation of each channel over the training images, pixels in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, train: ImageData) -> Normalisation:
+        """Measure the training images, from exact counts of their 256 values."""
+        channels = train.input_shape[0]
+        counts = torch.zeros(channels, 256, dtype=torch.int64)
+        every = -(-len(train) // NORMALISATION_IMAGES)
+        for indices in torch.split(torch.arange(0, len(train), every), 1_000):
+            for channel, pixels in enumerate(train.images[indices].unbind(1)):
+                counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
+        share = counts.double() / counts.sum(1, keepdim=True)
+        values = torch.arange(256, dtype=torch.float64) / 255
+        mean = share @ values
+        variance = (share * (values - mean.unsqueeze(1)) ** 2).sum(1)
+        # A channel that never changes is left at zero, not divided by it.
+        std = variance.sqrt().clamp(min=1 / 255)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Map uint8 ``(B, C, H, W)`` to float32 of mean 0 and deviation 1."""
+        scaled = F.to_dtype(images, torch.float32, scale=True)
+        normalised: Tensor = F.normalize(scaled, list(self.mean), list(self.std))
+        return normalised

@@ -1,0 +1,270 @@
+"""The data sets that goldnas can read, by name or by path."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import tarfile
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from goldnas.errors import ConfigError, DataError
+from goldnas.training.data import (
+    DECODING_THREADS,
+    ImageData,
+    ImageFiles,
+    split_validation,
+    unreadable_image,
+)
+
+# A folder of images is kept decoded in memory up to this size, else read as it is used.
+DECODED_BYTES_LIMIT = 2 * 1024**3
+# scikit-learn's digits have no official split; this one is part of the data set's meaning.
+DIGITS_TEST_FRACTION = 0.2
+DIGITS_SPLIT_SEED = 0
+DEFAULT_DATA_DIR = Path("data")
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A data set's official parts. A search sees ``train`` only."""
+
+    name: str
+    train: ImageData
+    test: ImageData
+
+
+@dataclass(frozen=True)
+class _Download:
+    """A data set of torchvision, and where under the data folder it lies."""
+
+    reader: type
+    folder: str
+
+
+_DOWNLOADS = {
+    "cifar10": _Download(datasets.CIFAR10, "cifar-10-batches-py"),
+    "cifar100": _Download(datasets.CIFAR100, "cifar-100-python"),
+    "fashion-mnist": _Download(datasets.FashionMNIST, "FashionMNIST/raw"),
+}
+DATASET_NAMES = (*_DOWNLOADS, "digits")
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    image_size: int | None = None,
+) -> ImageDataset:
+    """Load a data set into memory.
+
+    Args:
+        name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
+            ``x_train``, ``x_test`` ``(N, H, W[, C])`` and integer labels ``y_train``,
+            ``y_test`` ``(N,)``; or the path of a folder with ``train/`` and ``test/`` (or
+            ``val/``), each with one folder of images per class.
+        data_dir: Where downloaded files are or go; ``data/`` unless given.
+        download: Whether missing files may be downloaded.
+        image_size: Side in pixels that the images of a folder are resized and cropped to;
+            not needed where they are all of one size.
+
+    Raises:
+        DataError: If the name is unknown, or the data is missing or corrupt.
+        ConfigError: If ``image_size`` is given for other than a folder, or not positive.
+    """
+    path = Path(name)
+    is_folder = name not in DATASET_NAMES and path.is_dir()
+    if image_size is not None and (not is_folder or image_size < 1):
+        raise ConfigError(
+            f"the image size of {image_size} pixels cannot be used for {name}: it must be "
+            "positive, and only folders of images are resized; leave it out"
+        )
+    if name == "digits":
+        return _digits()
+    if name in _DOWNLOADS:
+        return _downloaded(name, data_dir or DEFAULT_DATA_DIR, download)
+    if path.suffix == ".npz":
+        return _npz(path)
+    if is_folder:
+        return _folder(path, image_size)
+    raise DataError(
+        f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
+        "file, and the path of a folder with train/ and test/ or val/"
+    )
+
+
+def _image_data(images: np.ndarray, labels: np.ndarray, num_classes: int) -> ImageData:
+    """Take uint8 ``(N, H, W)`` or ``(N, H, W, C)`` to the layout of torch."""
+    channels_last = images.reshape(*images.shape[:3], -1)
+    channels_first = np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2))
+    return ImageData(
+        torch.from_numpy(channels_first),
+        torch.from_numpy(labels.astype(np.int64)),
+        num_classes,
+    )
+
+
+def _digits() -> ImageDataset:
+    from sklearn.datasets import load_digits  # a slow import that only this needs
+
+    digits = load_digits()
+    images = (digits.images * 255 / 16).round().astype(np.uint8)  # values are 0 to 16
+    data = _image_data(images, digits.target, num_classes=10)
+    train, test = split_validation(data, DIGITS_TEST_FRACTION, DIGITS_SPLIT_SEED)
+    return ImageDataset("digits", train, test)
+
+
+def _downloaded(name: str, root: Path, download: bool) -> ImageDataset:
+    source = _DOWNLOADS[name]
+    try:
+        parts = [source.reader(root, train=train, download=download) for train in (True, False)]
+    except (
+        OSError,  # also every URLError
+        RuntimeError,  # torchvision: missing, or a checksum that differs
+        ValueError,
+        EOFError,
+        http.client.HTTPException,
+        tarfile.TarError,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"cannot load {name}: {_one_line(error)}; put its files in "
+            f"{root / source.folder}/, or name the folder that holds them with --data-dir"
+        ) from None
+    train, test = (
+        _image_data(np.asarray(part.data), np.asarray(part.targets), len(part.classes))
+        for part in parts
+    )
+    return ImageDataset(name, train, test)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _npz(path: Path) -> ImageDataset:
+    if not path.exists():
+        raise DataError(f"cannot read {path}: no such file; check the path")
+    try:
+        with zipfile.ZipFile(path):  # numpy takes what is no archive for a pickle
+            pass
+        with np.load(path, allow_pickle=False) as file:
+            found = {key: np.asarray(file[key]) for key in NPZ_KEYS if key in file.files}
+            keys = file.files
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,  # zipfile: encrypted, or of an unknown compression
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"cannot read {path}: {_one_line(error)}; write it again with numpy.savez"
+        ) from None
+    if len(found) < len(NPZ_KEYS):
+        raise DataError(
+            f"{path} has the keys {', '.join(keys) or '(none)'}; "
+            f"needed: {', '.join(NPZ_KEYS)}; rename its arrays"
+        )
+    _check_npz(path, found)
+    num_classes = int(found["y_train"].max()) + 1
+    return ImageDataset(
+        path.stem,
+        _image_data(found["x_train"], found["y_train"], num_classes),
+        _image_data(found["x_test"], found["y_test"], num_classes),
+    )
+
+
+def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Check that the arrays are images and labels that belong together.
+
+    Raises:
+        DataError: If they are not; the message names the array.
+    """
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or 0 in x.shape:
+            raise DataError(
+                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; needed: uint8 images "
+                "(N, H, W, C) or (N, H, W)"
+            )
+        if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1]:
+            raise DataError(
+                f"{path}: y_{part} is {y.dtype} of shape {y.shape}; needed: one integer "
+                f"for each of the {len(x)} images, shape ({len(x)},)"
+            )
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        raise DataError(
+            f"{path}: x_train has images of {arrays['x_train'].shape[1:]}, x_test of "
+            f"{arrays['x_test'].shape[1:]}; needed: one size for both"
+        )
+    highest = int(arrays["y_train"].max())
+    for key in ("y_train", "y_test"):
+        if arrays[key].min() < 0 or arrays[key].max() > highest:
+            raise DataError(
+                f"{path}: {key} has labels from {arrays[key].min()} to {arrays[key].max()}; "
+                f"needed: 0 to {highest}, the highest in y_train"
+            )
+
+
+def _folder(root: Path, image_size: int | None) -> ImageDataset:
+    test_name = "test" if (root / "test").is_dir() else "val"
+    try:
+        train, test = (datasets.ImageFolder(root / part) for part in ("train", test_name))
+    except OSError as error:
+        raise DataError(
+            f"cannot read {root} as a folder of images: {_one_line(error)}; needed: train/ "
+            "and test/ or val/, each with one folder of images per class"
+        ) from None
+    if train.classes != test.classes:
+        differing = sorted(set(train.classes) ^ set(test.classes))
+        raise DataError(
+            f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(differing)}; "
+            "needed: the same class folders in both"
+        )
+    paths = [Path(file) for file, _ in train.samples + test.samples]
+    size = (image_size, image_size) if image_size else _common_size(paths)
+    files = ImageFiles(tuple(paths), size)
+    labels = torch.tensor(train.targets + test.targets)
+    in_memory = math.prod(files.shape) <= DECODED_BYTES_LIMIT
+    everything = torch.arange(len(paths))
+    images = files[everything] if in_memory else files
+    data = ImageData(images, labels, len(train.classes))
+    parts = everything.tensor_split([len(train.samples)])
+    return ImageDataset(root.name, *map(data.subset, parts))
+
+
+def _common_size(paths: list[Path]) -> tuple[int, int]:
+    """Find the ``(H, W)`` that all images have.
+
+    Raises:
+        DataError: If an image is of another size than the first, or unreadable.
+    """
+
+    def size_of(path: Path) -> tuple[int, int]:
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except Exception as error:  # a broken file can raise nearly anything in PIL
+            raise unreadable_image(path, error) from None
+
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        sizes = list(pool.map(size_of, paths))
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
+            raise DataError(
+                f"{path} is {size[0]}x{size[1]}, {paths[0]} is {sizes[0][0]}x{sizes[0][1]}; "
+                "choose one size for all with --image-size"
+            )
+    return sizes[0]

@@ -1,0 +1,178 @@
+"""Batches of images: augmented for training, plain for evaluation."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from goldnas.errors import ConfigError, DataError
+from goldnas.training.augmentation import Augmentation, cut_out
+from goldnas.training.data import ImageData, Normalisation
+
+# Below this many images an epoch is over before worker processes would have started.
+FEW_IMAGES = 5_000
+MOST_WORKERS = 4
+
+Batch = tuple[Tensor, Tensor]
+# What to load: the indices of a batch, and the seed of its augmentation.
+Order = tuple[Tensor, int]
+
+
+def default_workers(num_images: int) -> int:
+    """Choose the number of loading processes; 0 loads in the training process itself."""
+    if num_images < FEW_IMAGES:
+        return 0
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: what this process may use
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, cores - 1))
+
+
+def evaluation_batches(
+    data: ImageData, normalisation: Normalisation, *, batch_size: int
+) -> Iterator[Batch]:
+    """Yield every image once, in order, normalised and otherwise unchanged.
+
+    Yields:
+        float32 ``(B, C, H, W)`` and int64 ``(B,)``; the last batch may be smaller.
+
+    Raises:
+        DataError: If an image that is read from disk is corrupt.
+    """
+    for indices in torch.split(torch.arange(len(data)), batch_size):
+        yield normalisation.apply(data.images[indices]), data.labels[indices]
+
+
+class TrainingLoader:
+    """Shuffled, augmented batches; its worker processes live as long as the loader.
+
+    A batch depends on the data, the settings, the seed and the epoch, and on nothing else:
+    not on the number of workers, the global random state or the epochs loaded before. So
+    a resumed run sees the batches that the interrupted one would have seen. Loading leaves
+    the global random state as it was.
+
+    Args:
+        data: The training images.
+        augmentation: Random changes to each image.
+        normalisation: Applied after them, before Cutout.
+        batch_size: Images in a batch. The last, smaller batch of an epoch is dropped, unless
+            it is the only one.
+        seed: Non-negative; decides order and augmentation.
+        workers: Loading processes; 0 loads in this process.
+        pin_memory: Speeds the copy to a CUDA device up; only for training on one.
+
+    Raises:
+        ConfigError: If the augmentation does not suit the images, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        augmentation: Augmentation,
+        normalisation: Normalisation,
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int,
+        pin_memory: bool = False,
+    ) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        augmentation.check(data.input_shape)
+        self.num_images = len(data)
+        self._orders = _EpochOrders(len(data), batch_size, seed)
+        with warnings.catch_warnings():
+            # More workers than cores is the caller's decision.
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            self._loader = DataLoader(
+                _AugmentedBatches(data, augmentation, normalisation),
+                sampler=self._orders,
+                batch_size=None,  # the data set makes whole batches
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=pin_memory,
+                generator=torch.Generator(),  # else DataLoader draws from the global one
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._orders)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch.
+
+        Yields:
+            float32 ``(B, C, H, W)`` and int64 ``(B,)``.
+
+        Raises:
+            DataError: If an image that is read from disk is corrupt.
+        """
+        self._orders.epoch = epoch
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forking a process with threads; a worker computes with
+            # one thread and never needs those of the parent.
+            warnings.filterwarnings(
+                "ignore", ".*multi-threaded, use of fork", DeprecationWarning
+            )
+            batches = iter(self._loader)
+        for batch in batches:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class _EpochOrders(Sampler[Order]):
+    """Which images form each batch of :attr:`epoch`, and the seed of each batch."""
+
+    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
+        self.epoch = 0
+        self._num_images = num_images
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return max(1, self._num_images // self._batch_size)
+
+    def __iter__(self) -> Iterator[Order]:
+        # SeedSequence mixes the two: seed 1, epoch 2 shares nothing with seed 2, epoch 1.
+        mixed = np.random.SeedSequence((self._seed, self.epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        shuffled = torch.randperm(self._num_images, generator=generator)
+        batches = torch.split(shuffled, self._batch_size)
+        seeds = torch.randint(2**62, (len(self),), generator=generator)
+        # Not strict: the batches may end in a smaller one, which is dropped.
+        yield from zip(batches, seeds.tolist(), strict=False)
+
+
+class _AugmentedBatches(Dataset[Batch | DataError]):
+    """Make one batch from its order; whole batches, since calls cost more than pixels."""
+
+    def __init__(
+        self, data: ImageData, augmentation: Augmentation, normalisation: Normalisation
+    ) -> None:
+        self._data = data
+        self._augment = augmentation.of_image(data.input_shape[1:])
+        self._normalisation = normalisation
+        self._cutout = augmentation.cutout
+
+    def __getitem__(self, order: Order) -> Batch | DataError:
+        """Return the batch, or the error: raised here, a worker would wrap it in its trace."""
+        indices, seed = order
+        try:
+            originals = self._data.images[indices]
+        except DataError as error:
+            return error
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would reset the generators of all devices as well.
+            torch.default_generator.manual_seed(seed)
+            augmented = torch.stack([self._augment(image) for image in originals])
+            images = self._normalisation.apply(augmented)
+            if self._cutout:
+                images = cut_out(images, self._cutout)
+        return images, self._data.labels[indices]
