@@ -1,0 +1,42 @@
+"""How the networks of a search are shown."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from goldnas.search.front import Front
+
+
+def front_table(front: "Front", test_accuracy: Mapping[str, float] | None = None) -> Table:
+    """The recorded networks, the cheapest first.
+
+    Args:
+        front: Of a search.
+        test_accuracy: By fingerprint, for a further column.
+    """
+    from goldnas.resources import format_amount
+
+    table = Table(caption="* on the Pareto front;  bold: within every budget")
+    table.add_column("#", justify="right")
+    table.add_column("network")
+    table.add_column("validation %", justify="right")
+    if test_accuracy is not None:
+        table.add_column("test %", justify="right")
+    names = list(front.networks[0].resources) if front.networks else []
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("recorded at")
+    for number, network in enumerate(front.networks, 1):
+        cells = [
+            str(number),
+            network.fingerprint + ("" if network.dominated else " *"),
+            f"{100 * network.accuracy:.2f}",
+        ]
+        if test_accuracy is not None:
+            cells.append(f"{100 * test_accuracy[network.fingerprint]:.2f}")
+        cells += [format_amount(name, network.resources[name]) for name in names]
+        cells.append(f"epoch {network.epoch + 1}: {', '.join(network.reasons)}")
+        table.add_row(*cells, style="bold" if network.meets_budgets else None)
+    return table

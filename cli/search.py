@@ -1,0 +1,399 @@
+"""``goldnas search``: from a space and a budget to networks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from goldnas.cli.console import err, errors_shown, out
+from goldnas.cli.front import front_table
+from goldnas.cli.options import (
+    CellsOption,
+    ChannelsOption,
+    OperatorsOption,
+    SpaceOption,
+    operator_names,
+)
+from goldnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldnas.lut import LatencyTable
+    from goldnas.search.config import SearchConfig
+    from goldnas.search.feasibility import Feasibility, Mask
+    from goldnas.search.gradual import GradualSearch, Observer
+
+_DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
+_ON_RESUME = {"resume", "workers"}
+"""Options that do not change a search, and so may be given when one is continued."""
+
+
+def search(
+    ctx: typer.Context,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the network may cost: 600MFLOPs, 3Mparams, 5ms, or 5ms@pi5 where there "
+            "are several tables. Repeat it for several budgets at once.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    latency_lut: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Latency table of a target device, from goldnas profile. Repeat it for "
+            "several devices.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder to make for this search."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the search in this folder.")
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of "
+            "train/ and val/ or test/, or an .npz file.",
+            rich_help_panel=_DATA,
+        ),
+    ] = "digits",
+    data_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where named datasets are, or are downloaded to.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side to resize a folder's pictures to.", rich_help_panel=_DATA
+        ),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            help="Mirror pictures at random; by default only those in colour.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    crop_padding: Annotated[
+        int | None,
+        typer.Option(min=0, help="Pixels of the random crop.", rich_help_panel=_DATA),
+    ] = None,
+    cutout: Annotated[
+        int, typer.Option(min=0, help="Side of Cutout's square.", rich_help_panel=_DATA)
+    ] = 0,
+    autoaugment: Annotated[
+        bool,
+        typer.Option(
+            "--autoaugment", help="Apply AutoAugment for CIFAR-10.", rich_help_panel=_DATA
+        ),
+    ] = False,
+    validation_fraction: Annotated[
+        float,
+        typer.Option(
+            help="Share of the training data held out to score networks.",
+            rich_help_panel=_DATA,
+        ),
+    ] = 0.1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=_DATA),
+    ] = None,
+    space: SpaceOption = "gold",
+    channels: ChannelsOption = 36,
+    cells: CellsOption = 14,
+    operators: OperatorsOption = "skip_connect,sep_conv_3x3",
+    epochs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Passes over the training data; all budgets hold at the end of the last.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 50,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures per step.", rich_help_panel=_TRAINING)
+    ] = 96,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the weights; 0.05, and 0.01 with --pace paper.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
+    gate_learning_rate: Annotated[
+        float, typer.Option(help="Of the gates.", rich_help_panel=_TRAINING)
+    ] = 1.0,
+    auxiliary_weight: Annotated[
+        float,
+        typer.Option(help="Of the auxiliary head; 0 for none.", rich_help_panel=_TRAINING),
+    ] = 0.4,
+    seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=_TRAINING)] = 0,
+    train_device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cuda, mps or cpu; the device of a table is another matter.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads of the training.", rich_help_panel=_TRAINING),
+    ] = None,
+    pace: Annotated[
+        Literal["planned", "paper"],
+        typer.Option(
+            help="planned: every budget holds after --epochs. paper: Algorithm 1 until they "
+            "hold, at most --epochs.",
+            rich_help_panel=_PACE,
+        ),
+    ] = "planned",
+    n0: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Operators pruned at a time; one in a hundred unless given.",
+            rich_help_panel=_PACE,
+        ),
+    ] = None,
+    xi_max: Annotated[
+        float,
+        typer.Option(help="Share of its node that is weak (paper).", rich_help_panel=_PACE),
+    ] = 0.05,
+    xi_min: Annotated[
+        float,
+        typer.Option(
+            help="Share of its node that goes at once (paper).", rich_help_panel=_PACE
+        ),
+    ] = 0.01,
+    lambda0: Annotated[
+        float, typer.Option(help="First step of the pressure.", rich_help_panel=_PACE)
+    ] = 1e-5,
+    c0: Annotated[
+        float, typer.Option(help="Growth of the pressure's steps.", rich_help_panel=_PACE)
+    ] = 2.0,
+    t0: Annotated[
+        int,
+        typer.Option(min=1, help="Epochs that make a plateau (paper).", rich_help_panel=_PACE),
+    ] = 3,
+    mu: Annotated[
+        float,
+        typer.Option(
+            help="Weight of resources over budget beside the uniform pressure.",
+            rich_help_panel=_PACE,
+        ),
+    ] = 1.0,
+) -> None:
+    """Search a space for networks within budgets; one run leaves a front of them."""
+    folder = resume or out_
+    interrupted = f"interrupted; go on with: goldnas search --resume {folder}"
+    with errors_shown(if_interrupted=interrupted):
+        if resume is not None:
+            _refuse_settings(ctx)
+            _resume(resume, workers)
+            return
+        if out_ is None:
+            raise ConfigError(
+                "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
+            )
+        from goldnas.search.config import SearchConfig
+        from goldnas.search.run import read_tables
+
+        tables = read_tables(latency_lut or [])
+        config = SearchConfig(
+            data=data,
+            data_dir=data_dir,
+            image_size=image_size,
+            space=space,
+            cells=cells,
+            channels=channels,
+            operators=operator_names(operators),
+            budgets=tuple(budget or ()),
+            tables=tuple(table.name for table in tables),
+            pace=pace,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate or (0.01 if pace == "paper" else 0.05),
+            gate_learning_rate=gate_learning_rate,
+            auxiliary_weight=auxiliary_weight,
+            mu=mu,
+            n0=n0,
+            xi_max=xi_max,
+            xi_min=xi_min,
+            lambda0=lambda0,
+            c0=c0,
+            t0=t0,
+            crop_padding=crop_padding,
+            flip=flip,
+            cutout=cutout,
+            autoaugment=autoaugment,
+            validation_fraction=validation_fraction,
+            seed=seed,
+            workers=workers,
+            train_device=train_device,
+            threads=threads,
+        )
+        _start(config, tables, out_)
+
+
+def _refuse_settings(ctx: typer.Context) -> None:
+    """A search that goes on takes its settings from its folder."""
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name not in _ON_RESUME
+        and (source := ctx.get_parameter_source(parameter.name or "")) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} cannot change a search that goes on; leave it out, or start "
+            "a new search with --out"
+        )
+
+
+def _start(config: "SearchConfig", tables: "list[LatencyTable]", folder: Path) -> None:
+    from goldnas.search.run import SearchRun
+    from goldnas.search.start import PreparedSearch
+
+    SearchRun.check_free(folder)
+    prepared = PreparedSearch(config, tables)
+    space = prepared.data.space
+    out.print(
+        f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
+        f"{len(prepared.data.validation)} held out; space of 10^{space.log10_size():.2f} "
+        f"networks; training on {prepared.device}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    out.print(_limits_table(prepared.feasibility))
+    prepared.check_feasible()
+    _run(prepared.start(folder))
+
+
+def _resume(folder: Path, workers: int | None) -> None:
+    from goldnas.search.run import SearchRun
+    from goldnas.search.start import PreparedSearch
+
+    search = PreparedSearch.resume(SearchRun.open(folder), workers=workers)
+    out.print(_limits_table(search.feasibility, search.active))
+    _run(search)
+
+
+def _run(search: "GradualSearch") -> None:
+    with _shown(search):
+        front = search.search()
+    folder = search.run.path
+    out.print(front_table(front))
+    drops = [
+        event["accuracy_before"] - event["accuracy_after"]
+        for event in search.run.events()
+        if event["event"] == "prune"
+    ]
+    if drops:
+        out.print(
+            f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
+            highlight=False,
+        )
+    out.print(
+        f"{folder}: {len(front.networks)} networks. "
+        f"Next: goldnas export {folder} --out net.onnx",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:
+    from goldnas.resources import format_amount
+    from goldnas.search.setup import limits
+
+    table = Table()
+    for heading in ("resource", "smallest", "current", "full", "budget", ""):
+        table.add_column(heading, justify="left" if heading == "resource" else "right")
+    for limit in limits(feasibility, active):
+        amounts = (limit.smallest, limit.current, limit.full)
+        budget = limit.budget
+        verdict = ""
+        if budget is not None and limit.smallest > budget.limit:
+            verdict = "too small"
+        elif budget is not None:
+            verdict = "met" if limit.current <= budget.limit else "within reach"
+        table.add_row(
+            limit.resource,
+            *(format_amount(limit.resource, amount) for amount in amounts),
+            "none" if budget is None else format_amount(limit.resource, budget.limit),
+            verdict,
+        )
+    return table
+
+
+@contextmanager
+def _shown(search: "GradualSearch") -> Iterator[None]:
+    """Show a search while it runs: a line per epoch, and on a terminal the time left."""
+    if not err.is_terminal:
+        search.observer = _event_printer(search)
+        yield
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    config = search.config
+    planned = config.pace == "planned"
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(
+            "step {task.completed} of {task.total}" if planned else "step {task.completed}"
+        ),
+        *([TextColumn("time left"), TimeRemainingColumn()] if planned else []),
+        console=err,
+        refresh_per_second=2,
+        speed_estimate_period=300,
+    ) as progress:
+        total = config.epochs * search.steps_per_epoch if planned else None
+        task = progress.add_task("searching", total=total)
+        show = _event_printer(search)
+
+        def observe(event: str, fields: dict[str, Any]) -> None:
+            if event == "step":
+                progress.update(task, completed=fields["step"])
+            show(event, fields)
+
+        search.observer = observe
+        yield
+
+
+def _event_printer(search: "GradualSearch") -> "Observer":
+    from goldnas.resources import format_amount
+
+    def show(event: str, fields: dict[str, Any]) -> None:
+        if event == "epoch":
+            resources = ", ".join(
+                format_amount(name, amount) for name, amount in fields["resources"].items()
+            )
+            of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
+            err.print(
+                f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
+                f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
+                f"operators, {resources}, lambda {fields['pressure']:.1e}, "
+                f"{fields['seconds']:.0f} s",
+                soft_wrap=True,
+                highlight=False,
+            )
+        elif event == "network":
+            err.print(
+                f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    return show

@@ -1,0 +1,1 @@
+"""Searching a space under budgets."""

@@ -1,0 +1,163 @@
+"""Settings of a search: everything that decides its result."""
+
+from typing import Literal
+
+import msgspec
+
+from goldnas.errors import ConfigError
+
+
+class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one search, with the symbols of GOLD-NAS (arXiv:2007.03331, Algorithm 1).
+
+    Written to ``config.json`` of the run before the first step, so that a run can be
+    repeated, and continued, from its folder alone.
+    """
+
+    data: str = "digits"
+    """Name of a dataset, or path of a folder or an ``.npz``."""
+
+    data_dir: str | None = None
+    """Where named datasets are kept, or downloaded to."""
+
+    image_size: int | None = None
+    """Side that the pictures of a folder are resized to."""
+
+    space: str = "gold"
+
+    cells: int = 14
+
+    channels: int = 36
+
+    operators: tuple[str, ...] = ("skip_connect", "sep_conv_3x3")
+
+    budgets: tuple[str, ...]
+    """As typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``."""
+
+    tables: tuple[str, ...] = ()
+    """Names of the latency tables, kept in the run's folder."""
+
+    pace: Literal["planned", "paper"] = "planned"
+    """``planned`` meets every budget by the last epoch; ``paper`` is Algorithm 1."""
+
+    epochs: int = 50
+    """Passes over the training data; with the pace ``paper`` the most there may be."""
+
+    batch_size: int = 96
+
+    learning_rate: float = 0.05
+    """Of the weights."""
+
+    momentum: float = 0.9
+    """Of weights and gates."""
+
+    weight_decay: float = 3e-4
+    """Of the weights; the gates have none."""
+
+    gradient_clip: float = 5.0
+    """Largest norm of the weights' gradient."""
+
+    gate_learning_rate: float = 1.0
+
+    auxiliary_weight: float = 0.4
+    """Of the auxiliary head's loss; 0 builds none."""
+
+    mu: float = 1.0
+    """Weight of each resource that is over its budget beside the uniform term of the
+    pressure. A resource is scaled to a mean of 1 per gate, so that no unit matters."""
+
+    n0: int | None = None
+    """Operators pruned at a time; None for one in a hundred (4 of the paper's 392)."""
+
+    xi_max: float = 0.05
+    """Share of its node under which an operator may be pruned (``paper``)."""
+
+    xi_min: float = 0.01
+    """Share of its node under which an operator is pruned at once (``paper``)."""
+
+    lambda0: float = 1e-5
+    """First step of the pressure."""
+
+    c0: float = 2.0
+    """Factor by which the pressure's steps grow, and by which the pressure relaxes."""
+
+    t0: int = 3
+    """Epochs without pruning that make a plateau (``paper``)."""
+
+    crop_padding: int | None = None
+    """Pixels of padding for the random crop; None for what suits the data."""
+
+    flip: bool | None = None
+    """Whether to mirror pictures at random; None for what suits the data."""
+
+    cutout: int = 0
+    """Side of the square that Cutout blanks, in pixels; 0 for none."""
+
+    autoaugment: bool = False
+    """Whether to apply AutoAugment's policy for CIFAR-10."""
+
+    validation_fraction: float = 0.1
+    """Share of the training data held out to score networks."""
+
+    check_images: int = 1000
+    """Held-out pictures, at most, that score a network before and after each pruning."""
+
+    seed: int = 0
+
+    workers: int | None = None
+    """Processes that load pictures; None for what suits the data. No result depends on it."""
+
+    train_device: str = "auto"
+    """``cuda``, ``mps``, ``cpu``, or ``auto`` for the first of these there is."""
+
+    threads: int | None = None
+    """CPU threads of the training; None for torch's own choice."""
+
+    def __post_init__(self) -> None:
+        if not self.budgets:
+            raise ConfigError(
+                "a search needs at least one budget, for example --budget 600MFLOPs"
+            )
+        positive = (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "gate_learning_rate",
+            "n0",
+            "lambda0",
+            "t0",
+            "check_images",
+            "threads",
+            "gradient_clip",
+            "image_size",
+        )
+        for field in positive:
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{field} must be positive, got {value}")
+        not_negative = (
+            "auxiliary_weight",
+            "mu",
+            "weight_decay",
+            "cutout",
+            "crop_padding",
+            "workers",
+            "seed",
+        )
+        for field in not_negative:
+            value = getattr(self, field)
+            if value is not None and not value >= 0:
+                raise ConfigError(f"{field} must not be negative, got {value}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must lie in [0, 1), got {self.momentum}")
+        if not 0 < self.validation_fraction < 1:
+            raise ConfigError(
+                f"validation_fraction must lie in (0, 1), got {self.validation_fraction}"
+            )
+        if not 0 < self.xi_min < self.xi_max < 1:
+            raise ConfigError(
+                f"thresholds must satisfy 0 < xi_min < xi_max < 1, got "
+                f"{self.xi_min} and {self.xi_max}"
+            )
+        if self.c0 <= 1:
+            raise ConfigError(f"c0 must be over 1, or the pressure never grows; got {self.c0}")

@@ -1,0 +1,97 @@
+"""The networks that a search leaves, from cheap to dear."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from goldnas.errors import RunError
+
+
+class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network that a search recorded, with the weights it had then."""
+
+    fingerprint: str
+    accuracy: float
+    """Share of the held-out pictures classified right; never of the test set."""
+    resources: dict[str, float]
+    """Exact, in FLOPs, parameters and microseconds."""
+    epoch: int
+    step: int
+    """Training steps before it was recorded."""
+    reasons: tuple[str, ...]
+    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``."""
+    meets_budgets: bool
+    dominated: bool = False
+    """Whether another network is at least as good in accuracy and in every resource."""
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The form of ``front.json``."""
+
+    schema_version: int = 1
+    budgets: dict[str, float]
+    """Limits, in FLOPs, parameters and microseconds."""
+    networks: tuple[FrontNetwork, ...] = ()
+    """Every recorded network, the cheapest in the first budgeted resource first."""
+
+    @property
+    def pareto(self) -> tuple[FrontNetwork, ...]:
+        """The networks that no other dominates."""
+        return tuple(network for network in self.networks if not network.dominated)
+
+    def with_network(self, new: FrontNetwork) -> "Front":
+        """Add a network; one of the same architecture is replaced, its reasons kept."""
+        others = [n for n in self.networks if n.fingerprint != new.fingerprint]
+        for old in self.networks:
+            if old.fingerprint == new.fingerprint:
+                reasons = tuple(dict.fromkeys([*old.reasons, *new.reasons]))
+                new = msgspec.structs.replace(new, reasons=reasons)
+        networks = [*others, new]
+        first = next(iter(self.budgets))
+        networks = sorted(networks, key=lambda n: (n.resources[first], n.fingerprint))
+        networks = [
+            msgspec.structs.replace(n, dominated=any(_dominates(m, n) for m in networks))
+            for n in networks
+        ]
+        return msgspec.structs.replace(self, networks=tuple(networks))
+
+    def pick(self, which: str) -> FrontNetwork:
+        """Choose a network.
+
+        Args:
+            which: ``best`` for the most accurate within all budgets; a number, counted from
+                1, of :attr:`networks`; or a fingerprint or the start of one.
+
+        Raises:
+            RunError: If there is none such.
+        """
+        if which == "best":
+            within = [network for network in self.networks if network.meets_budgets]
+            if not within:
+                raise RunError(
+                    "no recorded network meets the budgets yet: let the search end, or pick "
+                    f"one by number or fingerprint from {self._listed()}"
+                )
+            return max(within, key=lambda network: network.accuracy)
+        matching = [n for n in self.networks if n.fingerprint.startswith(which)]
+        if len(matching) == 1:
+            return matching[0]
+        if which.isdecimal() and 1 <= int(which) <= len(self.networks):
+            return self.networks[int(which) - 1]
+        raise RunError(
+            f"no network {which!r} in this run: say best, a number from 1 to "
+            f"{len(self.networks)}, or a fingerprint of {self._listed()}"
+        )
+
+    def _listed(self) -> str:
+        return ", ".join(network.fingerprint for network in self.networks) or "none"
+
+
+def _dominates(a: FrontNetwork, b: FrontNetwork) -> bool:
+    """Whether ``a`` is nowhere worse than ``b``, and somewhere better."""
+    left, right = _vector(a.accuracy, a.resources), _vector(b.accuracy, b.resources)
+    return all(x <= y for x, y in zip(left, right, strict=True)) and left != right
+
+
+def _vector(accuracy: float, resources: Mapping[str, float]) -> tuple[float, ...]:
+    return (-accuracy, *(resources[name] for name in sorted(resources)))

@@ -1,0 +1,220 @@
+"""From the settings of a search to its data, its costs and its device."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import goldnas
+from goldnas.errors import ConfigError
+from goldnas.lut import LatencyTable
+from goldnas.resources import (
+    Budget,
+    Costs,
+    Flops,
+    Latency,
+    Parameters,
+    Resource,
+    costs_of,
+    format_amount,
+    parse_budget,
+)
+from goldnas.search.config import SearchConfig
+from goldnas.search.feasibility import Feasibility, Mask
+from goldnas.spaces import GoldSpace, space_named
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.data import ImageData, Normalisation, split_validation
+from goldnas.training.datasets import ImageDataset, load_dataset
+from goldnas.training.loader import TrainingLoader, default_workers
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The space and the pictures of a search; the test set is not among them."""
+
+    space: GoldSpace
+    loader: TrainingLoader
+    validation: ImageData
+    """Scores networks; taken from the training data."""
+    check: ImageData
+    """A part of it, which scores a network before and after each pruning."""
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One resource: what the smallest, the current and the full network need of it."""
+
+    resource: str
+    smallest: float
+    current: float
+    full: float
+    budget: Budget | None
+
+
+def dataset_of(config: SearchConfig) -> ImageDataset:
+    """Load the dataset of a search, training and test parts.
+
+    Raises:
+        DataError: If it is missing or corrupt.
+    """
+    return load_dataset(
+        config.data,
+        data_dir=Path(config.data_dir) if config.data_dir else None,
+        image_size=config.image_size,
+    )
+
+
+def search_data(
+    config: SearchConfig,
+    dataset: ImageDataset,
+    device: torch.device,
+    *,
+    workers: int | None = None,
+) -> SearchData:
+    """Split, augment and load the training part of a dataset, and fit the space to it.
+
+    Args:
+        config: Settings.
+        dataset: Its test part is not used.
+        device: That the pictures will go to.
+        workers: Loading processes, in place of those of the settings.
+
+    Raises:
+        ConfigError: If a setting does not suit the data.
+    """
+    train, validation = split_validation(dataset.train, config.validation_fraction, config.seed)
+    suits = Augmentation.default_for(train.input_shape)
+    augmentation = Augmentation(
+        crop_padding=suits.crop_padding if config.crop_padding is None else config.crop_padding,
+        flip=suits.flip if config.flip is None else config.flip,
+        cutout=config.cutout,
+        autoaugment=config.autoaugment,
+    )
+    normalisation = Normalisation.of(train)
+    choices = (workers, config.workers, default_workers(len(train)))
+    loader = TrainingLoader(
+        train,
+        augmentation,
+        normalisation,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=next(w for w in choices if w is not None),
+        pin_memory=device.type == "cuda",
+    )
+    spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
+    return SearchData(
+        space=space_named(
+            config.space,
+            cells=config.cells,
+            channels=config.channels,
+            operators=config.operators,
+            input_shape=train.input_shape,
+            classes=train.num_classes,
+        ),
+        loader=loader,
+        validation=validation,
+        check=validation.subset(torch.as_tensor(spread.round().astype(int))),
+        normalisation=normalisation,
+    )
+
+
+def feasibility_of(
+    config: SearchConfig, space: GoldSpace, tables: list[LatencyTable]
+) -> Feasibility:
+    """The costs of a space in every resource, and the budgets.
+
+    Raises:
+        ConfigError: If a budget is malformed, given twice, or names no table.
+        TableError: If a table lacks a row.
+    """
+    budgets = [parse_budget(text, [table.name for table in tables]) for text in config.budgets]
+    for budget in budgets:
+        same = [other.text for other in budgets if other.resource == budget.resource]
+        if len(same) > 1:
+            raise ConfigError(
+                f"budgets {' and '.join(same)} are of one resource; keep the one you need"
+            )
+    resources: list[Resource] = [
+        Flops(),
+        Parameters(),
+        *(Latency(table, space.profile_options) for table in tables),
+    ]
+    return Feasibility(space, [costs_of(space, resource) for resource in resources], budgets)
+
+
+def limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:
+    """The table that a user sees before training starts.
+
+    Args:
+        feasibility: Of the search.
+        active: The gates that are left, where a search goes on.
+    """
+    space = feasibility.space
+    everything = np.ones(len(space.gates), dtype=bool)
+
+    def limit(cost: Costs) -> Limit:
+        smallest = space.cheapest(cost.gates, everything)
+        budget = next((b for b in feasibility.budgets if b.resource == cost.name), None)
+        current = cost.total(everything if active is None else active)
+        return Limit(cost.name, cost.total(smallest), current, cost.total(everything), budget)
+
+    return [limit(cost) for cost in feasibility.costs.values()]
+
+
+def check_feasible(feasibility: Feasibility) -> None:
+    """Refuse budgets that no network of the space meets.
+
+    Raises:
+        ConfigError: Saying by how much they are missed.
+    """
+    for limit in limits(feasibility):
+        budget = limit.budget
+        if budget is not None and limit.smallest > budget.limit:
+            raise ConfigError(
+                f"budget {budget.text} cannot be met: the smallest network of this space needs "
+                f"{format_amount(limit.resource, limit.smallest)}, "
+                f"{format_amount(limit.resource, limit.smallest - budget.limit)} more. "
+                "Raise the budget, or search with fewer --channels or --cells"
+            )
+    everything = np.ones(len(feasibility.space.gates), dtype=bool)
+    if feasibility.find(everything) is None:
+        raise ConfigError(
+            f"no network of this space was found that meets "
+            f"{', '.join(budget.text for budget in feasibility.budgets)} together, though each "
+            "can be met alone. Raise one of them"
+        )
+
+
+def device_named(name: str) -> torch.device:
+    """The device to train on.
+
+    Raises:
+        ConfigError: If it is unknown or not available: another is never taken instead.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available.get(name.split(":")[0], False):
+        have = ", ".join(kind for kind, there in available.items() if there)
+        raise ConfigError(f"cannot train on {name!r}: torch finds {have} here")
+    return torch.device(name)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def conditions_of(device: torch.device) -> dict[str, Any]:
+    """What a search runs on, for its folder."""
+    return {
+        "goldnas": goldnas.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,81 @@
+"""Starting a search, and going on with one."""
+
+from pathlib import Path
+
+import torch
+
+from goldnas.lut import LatencyTable
+from goldnas.search.config import SearchConfig
+from goldnas.search.feasibility import Feasibility
+from goldnas.search.gradual import GradualSearch
+from goldnas.search.run import SearchRun
+from goldnas.search.setup import (
+    SearchData,
+    check_feasible,
+    conditions_of,
+    dataset_of,
+    device_named,
+    feasibility_of,
+    search_data,
+)
+
+
+class PreparedSearch:
+    """A search that is known to be possible, before anything is written.
+
+    Raises:
+        GoldnasError: If the data, the tables or the settings do not allow the search; a
+            budget that no network meets is left to :meth:`check_feasible`.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        tables: list[LatencyTable],
+        *,
+        threads: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        if threads or config.threads:
+            torch.set_num_threads(threads or config.threads or 1)
+        self.config = config
+        self.tables = tables
+        self.device = device_named(config.train_device)
+        dataset = dataset_of(config)
+        self.data: SearchData = search_data(config, dataset, self.device, workers=workers)
+        self.feasibility: Feasibility = feasibility_of(config, self.data.space, tables)
+
+    def check_feasible(self) -> None:
+        """Refuse budgets that no network of the space meets.
+
+        Raises:
+            ConfigError: Saying by how much they are missed.
+        """
+        check_feasible(self.feasibility)
+
+    def start(self, folder: Path) -> GradualSearch:
+        """Make the folder of the search.
+
+        Raises:
+            RunError: If something is there already.
+            WriteError: If the disk refuses.
+        """
+        run = SearchRun.create(folder, self.config, conditions_of(self.device), self.tables)
+        return GradualSearch(run, self.data, self.feasibility, self.device)
+
+    @classmethod
+    def resume(cls, run: SearchRun, *, workers: int | None = None) -> GradualSearch:
+        """Go on with a search from its last full epoch, on as many threads as before.
+
+        Args:
+            run: Its folder.
+            workers: Loading processes, where they should differ; no result depends on them.
+
+        Raises:
+            GoldnasError: If the folder is damaged, or the data or device is gone.
+        """
+        run.clear_leftovers()
+        prepared = cls(
+            run.config, run.tables, threads=run.conditions["threads"], workers=workers
+        )
+        return GradualSearch(run, prepared.data, prepared.feasibility, prepared.device)

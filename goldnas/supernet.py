@@ -1,0 +1,160 @@
+"""The super-network: every operator of a space at once, each behind a gate.
+
+Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate divided by the
+sum of the active gates that enter the same node; K is the number of those gates.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from goldnas.spaces import Gate, GoldSpace
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on an inner cell, for training only (DARTS, arXiv:1806.09055).
+
+    The pooling adapts to the size of its input, so that small pictures work.
+    """
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Conv2d(in_channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(768, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` features to ``(B, classes)`` logits."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+class SuperNet(nn.Module):
+    """A network with all operators of a space, gated, that shrinks as operators are pruned.
+
+    One set, ``active``, says which gates are left; the forward pass, the normaliser, the
+    cost, the pruning and the counts all read it. A pruned operator's module is removed.
+
+    Args:
+        space: The search space.
+        auxiliary: Whether to train an auxiliary head beside the classifier.
+    """
+
+    active: Tensor
+    node_sums: Tensor
+
+    def __init__(self, space: GoldSpace, *, auxiliary: bool = False) -> None:
+        super().__init__()
+        self.space = space
+        self.network = space.build(space.architecture(space.gates))
+        self.alpha = nn.Parameter(torch.zeros(len(space.gates)))
+        self.register_buffer("active", torch.ones(len(space.gates), dtype=torch.bool))
+        self._index = {(str(g.cell), g.key): i for i, g in enumerate(space.gates)}
+        nodes = {(gate.cell, gate.node): None for gate in space.gates}
+        place = {node: row for row, node in enumerate(nodes)}
+        membership = torch.zeros(len(nodes), len(space.gates))
+        for column, gate in enumerate(space.gates):
+            membership[place[gate.cell, gate.node], column] = 1.0
+        self.register_buffer("node_sums", membership, persistent=False)
+        self.auxiliary_cell = str(2 * space.cells // 3)
+        self.auxiliary: AuxiliaryHead | None = None
+        if auxiliary:
+            channels = space.channels_out(int(self.auxiliary_cell))
+            self.auxiliary = AuxiliaryHead(channels, space.classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map ``(B, C, H, W)`` to ``(B, classes)`` logits, and to the auxiliary ones or None.
+
+        In evaluation mode there are no auxiliary logits.
+        """
+        features = self.network.features(images, self._cell_gates())
+        logits: Tensor = self.network.classifier(list(features.values())[-1])
+        if self.auxiliary is None or not self.training:
+            return logits, None
+        return logits, self.auxiliary(features[self.auxiliary_cell])
+
+    def gates(self) -> Tensor:
+        """sigma(alpha) of active gates and 0 of pruned ones, ``(G,)``."""
+        return torch.sigmoid(self.alpha) * self.active
+
+    def relative_weights(self) -> Tensor:
+        """K w~: a gate relative to the mean of the active gates of its node, ``(G,)``.
+
+        1 for an average operator, 0 for a pruned one.
+        """
+        gates = self.gates()
+        mean = (self.node_sums @ gates) / self._active_per_node()
+        return gates / (self.node_sums.T @ mean)
+
+    def normalised_weights(self) -> Tensor:
+        """w~: a gate's share of the active gates of its node, ``(G,)``; 0 for a pruned one."""
+        return self.relative_weights() / (self.node_sums.T @ self._active_per_node())
+
+    def pressure(self, gate_costs: Tensor) -> Tensor:
+        """Sum over active gates of cost * ln(1 + K w~): what the gates are pressed to lower.
+
+        Args:
+            gate_costs: ``(G,)``; ones for the uniform term.
+
+        Source:
+            GOLD-NAS; the same K and the same normaliser as pruning and counting use.
+        """
+        return (gate_costs * torch.log1p(self.relative_weights())).sum()
+
+    def prune(self, indices: Iterable[int]) -> list[nn.Parameter]:
+        """Remove operators; return the parameters that went with them."""
+        removed: list[nn.Parameter] = []
+        for index in indices:
+            gate = self.space.gates[index]
+            operators = self._operators(str(gate.cell))
+            removed += operators[gate.key].parameters()
+            del operators[gate.key]
+            self.active[index] = False
+        return removed
+
+    def active_gates(self) -> list[Gate]:
+        """The gates that are left, in the space's order."""
+        return [
+            gate
+            for gate, kept in zip(self.space.gates, self.active.tolist(), strict=True)
+            if kept
+        ]
+
+    def network_state(self) -> dict[str, Tensor]:
+        """Weights of the network that is left, its gates included, as a state dict on the CPU.
+
+        It loads into ``space.build(architecture, gated=True)``.
+        """
+        state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        with torch.no_grad():
+            for cell, gates in self._cell_gates().items():
+                state[f"cells.{cell}.gates"] = torch.stack(list(gates)).cpu()
+        return state
+
+    def _cell_gates(self) -> dict[str, Sequence[Tensor]]:
+        """The active gates of each cell, in the order of its operators."""
+        values = self.gates().unbind()
+        return {
+            cell: [values[self._index[cell, key]] for key in self._operators(cell)]
+            for cell in self.network.cells
+        }
+
+    def _active_per_node(self) -> Tensor:
+        """K of every node, ``(N,)``."""
+        return self.node_sums @ self.active.to(self.node_sums.dtype)
+
+    def _operators(self, cell: str) -> nn.ModuleDict:
+        """The operators that are left in a cell, by key."""
+        operators = self.network.cells[cell].operators
+        assert isinstance(operators, nn.ModuleDict)
+        return operators
