@@ -177,10 +177,15 @@ def search(
         ),
     ] = 0.01,
     lambda0: Annotated[
-        float, typer.Option(help="First step of the pressure.", rich_help_panel=_PACE)
-    ] = 1e-5,
+        float | None,
+        typer.Option(
+            help="First step of the pressure; 1e-5 (paper), or from the number of steps.",
+            rich_help_panel=_PACE,
+        ),
+    ] = None,
     c0: Annotated[
-        float, typer.Option(help="Growth of the pressure's steps.", rich_help_panel=_PACE)
+        float,
+        typer.Option(help="Growth of the pressure's steps (paper).", rich_help_panel=_PACE),
     ] = 2.0,
     t0: Annotated[
         int,

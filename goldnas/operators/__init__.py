@@ -2,16 +2,20 @@
 
 from goldnas.operators import convolution, pooling, skip
 from goldnas.operators.registry import (
+    CANDIDATES,
     OPERATORS,
     OperatorBuilder,
     build_operator,
+    check_candidate,
     register_operator,
 )
 
 __all__ = [
+    "CANDIDATES",
     "OPERATORS",
     "OperatorBuilder",
     "build_operator",
+    "check_candidate",
     "convolution",
     "pooling",
     "register_operator",

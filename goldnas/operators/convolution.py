@@ -97,19 +97,19 @@ def dil_conv_5x5(site: Site) -> nn.Module:
     )
 
 
-@register_operator("relu_conv_bn")
+@register_operator("relu_conv_bn", candidate=False)
 def _relu_conv_bn(site: Site) -> nn.Module:
     """Preprocess a cell's input at its own resolution."""
     return relu_conv_bn(site.in_channels, site.out_channels, site.affine)
 
 
-@register_operator("stem_cifar")
+@register_operator("stem_cifar", candidate=False)
 def _stem_cifar(site: Site) -> nn.Module:
     """Build the first layer for small pictures."""
     return stem_cifar(site.in_channels, site.out_channels)
 
 
-@register_operator("classifier")
+@register_operator("classifier", candidate=False)
 def _classifier(site: Site) -> nn.Module:
     """Build the last layer; the site's output channels are the classes."""
     return classifier(site.in_channels, site.out_channels)

@@ -12,12 +12,19 @@ OperatorBuilder = Callable[[Site], nn.Module]
 OPERATORS: dict[str, OperatorBuilder] = {}
 
 
-def register_operator(name: str) -> Callable[[OperatorBuilder], OperatorBuilder]:
+CANDIDATES: set[str] = set()
+"""Operators that a search may put on an edge; the others are fixed parts of networks."""
+
+
+def register_operator(
+    name: str, *, candidate: bool = True
+) -> Callable[[OperatorBuilder], OperatorBuilder]:
     """Make a builder available to every search space under ``name``.
 
     Args:
         name: Lower-case, as it will appear in tables and architectures: these files
             outlive the code, so a name is never reused for a different operator.
+        candidate: Whether a search may put it on an edge; a fixed part is none.
 
     Raises:
         ConfigError: If ``name`` is taken. Two operators under one name would share one
@@ -31,6 +38,8 @@ def register_operator(name: str) -> Callable[[OperatorBuilder], OperatorBuilder]
                 "choose another name"
             )
         OPERATORS[name] = builder
+        if candidate:
+            CANDIDATES.add(name)
         return builder
 
     return register
@@ -45,3 +54,13 @@ def build_operator(name: str, site: Site) -> nn.Module:
     if name not in OPERATORS:
         raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}")
     return OPERATORS[name](site)
+
+
+def check_candidate(name: str) -> None:
+    """Refuse what no edge can hold.
+
+    Raises:
+        ConfigError: If no candidate operator has that name.
+    """
+    if name not in CANDIDATES:
+        raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(CANDIDATES))}")

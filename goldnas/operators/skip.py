@@ -30,7 +30,7 @@ class FactorizedReduce(nn.Module):
         return y
 
 
-@register_operator("factorized_reduce")
+@register_operator("factorized_reduce", candidate=False)
 def factorized_reduce(site: Site) -> nn.Module:
     """Halve the resolution with 1x1 convolutions; the preprocessing after a reduction."""
     return FactorizedReduce(site.in_channels, site.out_channels, site.affine)

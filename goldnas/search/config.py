@@ -75,11 +75,12 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     xi_min: float = 0.01
     """Share of its node under which an operator is pruned at once (``paper``)."""
 
-    lambda0: float = 1e-5
-    """First step of the pressure."""
+    lambda0: float | None = None
+    """First step of the pressure (``paper``: 1e-5), or where it starts (``planned``: one over
+    the steps between the first pruning and the last)."""
 
     c0: float = 2.0
-    """Factor by which the pressure's steps grow, and by which the pressure relaxes."""
+    """Factor by which the pressure's steps grow, and by which it relaxes (``paper``)."""
 
     t0: int = 3
     """Epochs without pruning that make a plateau (``paper``)."""

@@ -124,9 +124,8 @@ class GradualSearch:
         loss = classification = F.cross_entropy(logits, labels)
         if auxiliary is not None:
             loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
-        if self.pace.pressure.strength > 0:
-            pressure = self.supernet.pressure(self._gate_costs())
-            loss = loss + self.pace.pressure.strength * pressure
+        if (strength := self.pace.strength(step)) > 0:
+            loss = loss + strength * self.supernet.pressure(self._gate_costs())
         for group in self.weights_optimizer.param_groups:
             group["lr"] = self.pace.learning_rate(step)
         self.weights_optimizer.zero_grad(set_to_none=True)
@@ -182,7 +181,7 @@ class GradualSearch:
             relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
             accuracy_before=before,
             accuracy_after=self._accuracy(self.data.check),
-            pressure=self.pace.pressure.strength,
+            pressure=self.pace.strength(step),
             live_operators=int(self.active.sum()),
             resources=self._resources(),
         )
@@ -218,7 +217,7 @@ class GradualSearch:
             loss=loss,
             validation_accuracy=self._accuracy(self.data.validation),
             learning_rate=self.pace.learning_rate(step),
-            pressure=self.pace.pressure.strength,
+            pressure=self.pace.strength(step),
             live_operators=int(self.active.sum()),
             resources=self._resources(),
             seconds=round(seconds, 2),

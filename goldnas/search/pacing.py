@@ -1,11 +1,8 @@
-"""When to prune, what to prune, and how hard to press: two paces.
-
-Both raise and relax the pressure lambda as Algorithm 1 of GOLD-NAS (arXiv:2007.03331) does.
-"""
+"""When to prune, what to prune, and how hard to press the gates: two paces."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,31 +12,6 @@ from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask
 
 Weights = npt.NDArray[np.float64]
-
-
-@dataclass
-class Pressure:
-    """lambda, the weight of the resource term in the loss."""
-
-    lambda0: float
-    c0: float
-    strength: float = 0.0
-    """lambda."""
-    step: float = field(default=0.0)
-    """Delta, by which lambda grows next."""
-
-    def __post_init__(self) -> None:
-        self.step = self.step or self.lambda0
-
-    def update(self, *, enough: bool) -> None:
-        """Relax where enough operators were weak, else press geometrically harder."""
-        if enough:
-            self.step = self.lambda0
-            self.strength /= self.c0
-        else:
-            # A cap, which the paper does not have: beyond it the gates only saturate.
-            self.step = min(self.step * self.c0, 1.0)
-            self.strength = min(self.strength + self.step, 1.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +27,6 @@ class GateWeights:
 class Pace(Protocol):
     """Decides after a step of training whether and what to prune."""
 
-    pressure: Pressure
     plateau: bool
     """Whether the architecture before the last pruning had been stable."""
 
@@ -65,8 +36,11 @@ class Pace(Protocol):
     def learning_rate(self, step: int) -> float:
         """Learning rate of the weights at this step."""
 
+    def strength(self, step: int) -> float:
+        """Lambda at this step: the weight of the pressure in the loss."""
+
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
-        """The gates to prune now; updates the pressure."""
+        """The gates to prune now; adapts lambda."""
 
     def state(self) -> dict[str, float]:
         """What :meth:`restore` needs to go on."""
@@ -90,7 +64,11 @@ class PaperPace:
         self.feasibility = feasibility
         self.steps_per_epoch = steps_per_epoch
         self.n0 = operators_at_a_time(config, gates)
-        self.pressure = Pressure(config.lambda0, config.c0)
+        self.lambda0 = config.lambda0 or 1e-5
+        self.pressure = 0.0
+        """Of the loss, lambda."""
+        self.increase = self.lambda0
+        """By which lambda grows next, Delta."""
         self.stable_epochs = 0
         self.plateau = False
 
@@ -101,6 +79,10 @@ class PaperPace:
     def learning_rate(self, step: int) -> float:
         """Constant, as in the paper's search."""
         return self.config.learning_rate
+
+    def strength(self, step: int) -> float:
+        """Lambda, as step 3 of Algorithm 1 left it."""
+        return self.pressure
 
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
         """All operators under xi_min, and the n0 weakest of those under xi_max."""
@@ -116,7 +98,13 @@ class PaperPace:
                 left[index] = False
                 chosen.append(index)
                 moderate += share >= self.config.xi_min
-        self.pressure.update(enough=len(chosen) >= self.n0)
+        if len(chosen) < self.n0:
+            # The cap, which the paper does not have, is far beyond where gates saturate.
+            self.increase = min(self.increase * self.config.c0, 1.0)
+            self.pressure = min(self.pressure + self.increase, 1.0)
+        else:
+            self.increase = self.lambda0
+            self.pressure /= self.config.c0
         self.plateau = bool(chosen) and self.stable_epochs >= self.config.t0
         self.stable_epochs = 0 if chosen else self.stable_epochs + 1
         return chosen
@@ -124,14 +112,14 @@ class PaperPace:
     def state(self) -> dict[str, float]:
         """The pressure, lambda; its step, Delta; and t."""
         return {
-            "strength": self.pressure.strength,
-            "step": self.pressure.step,
+            "pressure": self.pressure,
+            "increase": self.increase,
             "stable_epochs": self.stable_epochs,
         }
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
-        self.pressure.strength, self.pressure.step = state["strength"], state["step"]
+        self.pressure, self.increase = state["pressure"], state["increase"]
         self.stable_epochs = int(state["stable_epochs"])
 
 
@@ -142,26 +130,37 @@ class PlannedPace:
     that tenth, each resource falls in a straight line from its full value to its budget, in
     as many prunings as there are handfuls of n0 operators. The last tenth of the steps
     trains what is left. At each pruning the weakest operators go, relative to the mean of
-    their node, until the plan holds; had some of them not been weak, the pressure grows.
+    their node, until the plan holds.
+
+    lambda starts so that the pressure alone would move a gate of mean cost by about one unit
+    between the first pruning and the last, however many steps that is. Where the operators
+    that must go are not weak it grows, where they are it relaxes.
     """
 
     TRAIN, REST = 0.4, 0.1
     """Shares of the steps before the first pruning and after the last."""
 
-    WEAK = 0.5
-    """An operator under half of its node's mean is weak."""
+    WEAK = 0.3
+    """Share of its node's mean under which an operator is weak."""
+
+    RANGE = 30.0
+    """How far lambda may move, as a factor, up or down."""
 
     def __init__(
         self, config: SearchConfig, feasibility: Feasibility, total_steps: int, gates: int
     ) -> None:
         self.config = config
         self.feasibility = feasibility
-        self.pressure = Pressure(config.lambda0, config.c0)
         self.plateau = False
         self.last = max(0, round((1 - self.REST) * total_steps) - 1)
         self.first = min(self.last, round(self.TRAIN * total_steps))
-        handfuls = -(-gates // operators_at_a_time(config, gates))
-        self.interval = max(1, (self.last - self.first) // handfuls)
+        steps = max(1, self.last - self.first)
+        prunings = min(steps, -(-gates // operators_at_a_time(config, gates)))
+        self.interval = steps // prunings
+        self.lambda0 = config.lambda0 or 1 / steps
+        self.pressure = self.lambda0
+        # From one end of the range to the other in as many prunings as half the plan has.
+        self.growth = self.RANGE ** (4 / prunings)
         everything = np.ones(gates, dtype=bool)
         self.full = {name: c.total(everything) for name, c in feasibility.costs.items()}
 
@@ -176,6 +175,10 @@ class PlannedPace:
         progress = min(1.0, step / max(1, self.first))
         return self.config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
+    def strength(self, step: int) -> float:
+        """Lambda, which rises from 0 until the first pruning."""
+        return self.pressure * min(1.0, step / max(1, self.first))
+
     def allowed(self, step: int) -> dict[str, float]:
         """The plan: what each budgeted resource may cost after this step."""
         progress = (step - self.first) / (self.last - self.first) if step < self.last else 1.0
@@ -189,33 +192,42 @@ class PlannedPace:
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
         """The weakest operators whose removal brings the network back under the plan."""
         allowed = self.allowed(step)
-        costs = self.feasibility.costs
         left, chosen = active.copy(), []
-        for index in _weakest_first(weights.relative, active):
-            over = [name for name, limit in allowed.items() if costs[name].total(left) > limit]
-            if not over:
-                break
-            helps = any(costs[name].gates[index] > 0 for name in over)
-            if helps and self.feasibility.may_prune(left, index):
-                left[index] = False
-                chosen.append(index)
+        progress = True
+        # A second pass is rare: it takes what the guard of the first refused too cautiously.
+        while progress and self._over(left, allowed):
+            progress = False
+            for index in _weakest_first(weights.relative, left):
+                over = self._over(left, allowed)
+                helps = any(self.feasibility.costs[name].gates[index] > 0 for name in over)
+                if helps and self.feasibility.may_prune(left, index):
+                    left[index] = False
+                    chosen.append(index)
+                    progress = True
         for index in sorted(chosen, key=lambda i: -weights.relative[i]):
             left[index] = True  # back, where a later and larger one made room for it
-            if all(costs[name].total(left) <= limit for name, limit in allowed.items()):
-                chosen.remove(index)
-            else:
+            if self._over(left, allowed):
                 left[index] = False
-        weak = all(weights.relative[index] < self.WEAK for index in chosen)
-        self.pressure.update(enough=weak)
+            else:
+                chosen.remove(index)
+        if chosen:
+            strongest = max(weights.relative[index] for index in chosen)
+            factor = self.growth if strongest > self.WEAK else 1 / self.growth
+            lowest, highest = self.lambda0 / self.RANGE, self.lambda0 * self.RANGE
+            self.pressure = min(max(self.pressure * factor, lowest), highest)
         return chosen
 
+    def _over(self, active: Mask, allowed: Mapping[str, float]) -> list[str]:
+        costs = self.feasibility.costs
+        return [name for name, limit in allowed.items() if costs[name].total(active) > limit]
+
     def state(self) -> dict[str, float]:
-        """The pressure, lambda, and its step, Delta."""
-        return {"strength": self.pressure.strength, "step": self.pressure.step}
+        """Lambda."""
+        return {"pressure": self.pressure}
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
-        self.pressure.strength, self.pressure.step = state["strength"], state["step"]
+        self.pressure = state["pressure"]
 
 
 def _weakest_first(weights: Weights, active: Mask) -> list[int]:

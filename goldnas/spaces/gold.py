@@ -5,7 +5,7 @@ of edges may enter a node, as long as each node keeps one operator.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from torch import nn
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import OPERATORS, build_operator
+from goldnas.operators import build_operator, check_candidate
 from goldnas.site import Site
 from goldnas.spaces.space import Gate, Part
 
@@ -106,8 +106,7 @@ class GoldSpace:
                 f"input must be channels, height, width, all positive, got {self.input_shape}"
             )
         for operator in self.operators:
-            if operator not in DARTS_OPERATORS and operator not in OPERATORS:
-                build_operator(operator, Site(2, 2, 2, 2))  # raises, and lists what exists
+            check_candidate(operator)
         if not self.operators or len(set(self.operators)) < len(self.operators):
             raise ConfigError(
                 f"operators must be one or more different names, got {list(self.operators)}"
@@ -256,10 +255,14 @@ class GoldSpace:
         choices: dict[str, tuple[str, ...]] = {}
         for gate in kept:
             choices[gate.place] = (*choices.get(gate.place, ()), gate.operator)
+        return self.architecture_of(choices)
+
+    def architecture_of(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:
+        """The architecture with these operators by edge."""
         settings = asdict(self)
         del settings["operators"]  # the candidates of a search are no property of a network
         settings = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-        return Architecture(space=self.name, settings=settings, choices=choices)
+        return Architecture(space=self.name, settings=settings, choices=dict(choices))
 
     def plan(self, architecture: Architecture) -> NetworkPlan:
         """The parts of a network that reach its output.
@@ -325,7 +328,9 @@ class GoldSpace:
                     f"{place!r} is no edge of a network with {self.cells} cells of "
                     f"{self.nodes} nodes; an edge reads like cell0.1-3"
                 ) from None
-            edges[cell] += [(source, node, operator) for operator in sorted(operators)]
+            for operator in sorted(operators):
+                check_candidate(operator)
+                edges[cell].append((source, node, operator))
         return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
 
 

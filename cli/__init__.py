@@ -1,0 +1,1 @@
+"""The ``goldnas`` command line."""

@@ -1,0 +1,30 @@
+"""The two consoles, and how errors reach the user."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from goldnas.errors import GoldnasError
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def errors_shown(*, if_interrupted: str = "interrupted") -> Iterator[None]:
+    """Print a GoldnasError as one line and exit with status 2; with 130 after Ctrl-C.
+
+    Args:
+        if_interrupted: Said after Ctrl-C: what is left, and how to go on.
+    """
+    try:
+        yield
+    except GoldnasError as error:
+        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print(Text(if_interrupted), soft_wrap=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,45 @@
+"""The ``goldnas`` command. Each sub-command is one file, and one line here."""
+
+from typing import Annotated
+
+import typer
+
+from goldnas import __version__
+from goldnas.cli import lut
+from goldnas.cli.evaluate import evaluate
+from goldnas.cli.profile import profile
+from goldnas.cli.search import search
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Search for neural networks that keep a budget on your hardware: "
+    "profile, search, export, verify.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"goldnas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+app.command()(profile)
+app.command()(search)
+app.command()(evaluate)
+app.add_typer(lut.app, name="lut")

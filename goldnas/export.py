@@ -1,0 +1,127 @@
+"""Modules as ONNX: single operators for measuring, whole networks for deployment."""
+
+import copy
+import warnings
+
+import onnx
+import torch
+from torch import nn
+
+from goldnas.errors import ExportError
+from goldnas.fold import folded
+
+OPSET = 18
+
+# Largest difference from PyTorch, relative to the largest output. Folding and another order
+# of summation cost single-precision networks about 1e-6; a wrong graph is off by 1e-2 or more.
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def to_onnx(
+    module: nn.Module, input_shape: tuple[int, ...], *, dynamic_batch: bool = False
+) -> bytes:
+    """Export a module as it is deployed: evaluation mode, normalisation and gates folded.
+
+    Args:
+        module: Stays as it is; a copy is exported.
+        input_shape: ``(B, C, H, W)``.
+        dynamic_batch: Leave the batch open. Some runtimes are faster when it is fixed.
+
+    Returns:
+        A checked ONNX model from ``input`` to ``output``, weights included. It holds no
+        trace of the machine it was made on.
+
+    Raises:
+        ExportError: If the module does something that ONNX cannot express.
+    """
+    module = folded(module).cpu()
+    # torch takes a batch of one for a constant.
+    batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations within torch and onnxscript
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(batch, *input_shape[1:], dtype=_precision(module)),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
+                external_data=False,
+                verbose=False,
+            )
+        assert program is not None  # with dynamo=True it never is
+        model = program.model_proto
+        _strip(model)
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ExportError(
+            f"cannot export {type(module).__name__} at input {input_shape} to ONNX: {reason}. "
+            "Rewrite the operator with standard layers, or leave it out of the space"
+        ) from error
+    return bytes(model.SerializeToString())
+
+
+def check_onnx(onnx_bytes: bytes, module: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Compare an ONNX model in onnxruntime with the module it was exported from.
+
+    Args:
+        onnx_bytes: From :func:`to_onnx`.
+        module: Evaluated in evaluation mode; stays as it is.
+        input_shape: ``(B, C, H, W)`` of the random input.
+
+    Returns:
+        The largest absolute difference between the two outputs.
+
+    Raises:
+        ExportError: If they differ by more than rounding, or onnxruntime rejects the model.
+    """
+    import onnxruntime
+
+    module = copy.deepcopy(module).eval().cpu()
+    precision = _precision(module)
+    images = torch.randn(input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(images.to(precision)).float()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            onnx_bytes, options, providers=["CPUExecutionProvider"]
+        )
+        (output,) = session.run(None, {"input": images.to(precision).numpy()})
+    except Exception as error:  # onnxruntime's own classes share no base
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"onnxruntime rejects the exported network: {reason}") from error
+    actual = torch.from_numpy(output).float()
+    if actual.shape != expected.shape:
+        raise ExportError(
+            f"the exported network puts out {tuple(actual.shape)}, PyTorch "
+            f"{tuple(expected.shape)}; it was exported from another network"
+        )
+    difference = float((actual - expected).abs().max())
+    largest = float(expected.abs().max())
+    if not difference <= TOLERANCES[precision] * largest:  # so that NaN is refused, too
+        raise ExportError(
+            f"the exported network differs from PyTorch by {difference:.3g} where outputs "
+            f"reach {largest:.3g}; do not deploy it, report it with its architecture"
+        )
+    return difference
+
+
+def _precision(module: nn.Module) -> torch.dtype:
+    """Number format of a module's weights and statistics; float32 if it has none."""
+    tensors = module.state_dict().values()
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove notes on how the graph came about: they hold paths of this machine."""
+    graph = model.graph
+    parts = (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *parts):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

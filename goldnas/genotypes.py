@@ -1,0 +1,171 @@
+"""Reading networks that others wrote down: DARTS genotypes and GOLD-NAS genes.
+
+The text is read as data, never run.
+"""
+
+import ast
+from typing import Any
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.spaces import GoldSpace, space_named
+
+# Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
+NAMED = {
+    "DARTS_V1": (
+        "Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), "
+        "('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+        "('skip_connect', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+        "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 0), ('max_pool_3x3', 0), "
+        "('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)], "
+        "reduce_concat=[2, 3, 4, 5])"
+    ),
+    "DARTS_V2": (
+        "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+        "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+        "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+        "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+        "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
+        "reduce_concat=[2, 3, 4, 5])"
+    ),
+}
+
+Edge = tuple[str, int, int]
+"""Operator, source, node."""
+
+
+def read_genotype(
+    text: str,
+    *,
+    channels: int = 36,
+    cells: int = 20,
+    input_shape: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+) -> Architecture:
+    """Read a network from one of the two notations.
+
+    Args:
+        text: ``DARTS_V1`` or ``DARTS_V2``; a DARTS genotype,
+            ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)``,
+            with two edges per node; or a GOLD-NAS gene, one list per cell of
+            ``('skip_connect', 0, 2)`` (operator, source, node), bare or as
+            ``Genotype(gene=[...], concat=range(2, 6))``.
+        channels: Of a node in the first stage.
+        cells: Of a DARTS network; a GOLD-NAS gene has as many as it lists.
+        input_shape: ``(C, H, W)``.
+        classes: To tell apart.
+
+    Returns:
+        A DARTS network with learnt normalisation, and without any after pooling and identity,
+        as DARTS evaluates; a GOLD-NAS network as GOLD-NAS does.
+
+    Raises:
+        ConfigError: If the text is in neither notation, or names an unknown operator.
+    """
+    fields = _fields(NAMED.get(text.strip(), text))
+    geometry = {"channels": channels, "input_shape": input_shape, "classes": classes}
+    if set(fields) == {"normal", "normal_concat", "reduce", "reduce_concat"}:
+        space = space_named(
+            "gold",
+            cells=cells,
+            nodes=len(_listed(fields["normal"])) // 2,
+            normal_concat=_concat(fields["normal_concat"]),
+            reduce_concat=_concat(fields["reduce_concat"]),
+            affine=True,
+            **geometry,
+        )
+        kinds = {kind: _paired(_listed(fields[kind])) for kind in ("normal", "reduce")}
+        edges = [
+            kinds["reduce" if space.is_reduction(cell) else "normal"] for cell in range(cells)
+        ]
+    elif set(fields) <= {"gene", "concat"} and "gene" in fields:
+        edges = [_edges(cell) for cell in _listed(fields["gene"])]
+        concat = _concat(fields["concat"]) if "concat" in fields else None
+        space = space_named(
+            "gold",
+            cells=len(edges),
+            nodes=max((node for cell in edges for _, _, node in cell), default=2) - 1,
+            normal_concat=concat,
+            reduce_concat=concat,
+            **geometry,
+        )
+    else:
+        raise ConfigError(
+            f"a genotype has normal, normal_concat, reduce, reduce_concat, or gene, concat; "
+            f"this one has {', '.join(fields) or 'nothing'}"
+        )
+    return _architecture(space, edges)
+
+
+def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:
+    choices: dict[str, tuple[str, ...]] = {}
+    for cell, operators in enumerate(edges):
+        for operator, source, node in operators:
+            place = f"cell{cell}.{source}-{node}"
+            choices[place] = (*choices.get(place, ()), operator)
+    architecture = space.architecture_of(choices)
+    space.build(architecture)  # an unknown operator, or a node without one, is an error now
+    return architecture
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """The keyword arguments of ``Genotype(...)``; a bare list is a gene."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        if isinstance(tree, ast.Call) and not tree.args and all(k.arg for k in tree.keywords):
+            return {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
+        return {"gene": _literal(tree)}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(
+            f"not a genotype ({error}); write Genotype(normal=[('sep_conv_3x3', 0), ...], "
+            "...), a list of ('skip_connect', 0, 2) per cell, or "
+            f"{' or '.join(NAMED)}"
+        ) from None
+
+
+def _literal(node: ast.expr) -> Any:
+    """A literal; ``range(2, 6)``, which DARTS prints, is one too."""
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "range"
+        and len(node.args) == 2
+        and not node.keywords
+    ):
+        return list(range(*(int(ast.literal_eval(argument)) for argument in node.args)))
+    return ast.literal_eval(node)
+
+
+def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise ConfigError(f"a genotype lists its edges or cells; got {value!r:.200}")
+
+
+def _concat(nodes: Any) -> tuple[int, ...]:
+    if isinstance(nodes, list | tuple) and nodes and all(isinstance(n, int) for n in nodes):
+        return tuple(nodes)
+    raise ConfigError(f"concat lists nodes, for example range(2, 6); got {nodes!r:.200}")
+
+
+def _paired(operators: Any) -> list[Edge]:
+    """DARTS: the edges of node 2, 3, ... two by two, each ``(operator, source)``."""
+    if not all(isinstance(edge, tuple | list) for edge in operators):
+        return _edges(operators)
+    return _edges([(*edge, 2 + index // 2) for index, edge in enumerate(operators)])
+
+
+def _edges(operators: Any) -> list[Edge]:
+    try:
+        edges = [(operator, source, node) for operator, source, node in operators]
+        if not all(
+            isinstance(o, str) and isinstance(s, int) and isinstance(n, int)
+            for o, s, n in edges
+        ):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "an edge of a genotype is (operator, source) or (operator, source, node), "
+            f"for example ('skip_connect', 0, 2); got {operators!r:.200}"
+        ) from None
+    return edges

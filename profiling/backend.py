@@ -1,0 +1,108 @@
+"""What a measurement backend is, and what it returns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from goldnas.lut import Conditions
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One uninterrupted series of timed calls of one model; quantiles in microseconds."""
+
+    calls: int
+    min_us: float
+    p10_us: float
+    p25_us: float
+    median_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All visits to one model. The samples are kept; statistics are derived.
+
+    Machines have fast and slow phases that last from under a millisecond to a second, so a
+    visit's quantile says little alone. The low quartile over visits that are spread over
+    time and processes repeats within 2 %; means and medians of one process do not.
+    """
+
+    visits: tuple[Visit, ...]
+
+    @property
+    def latency_us(self) -> float:
+        """P25 over visits of p10 within a visit: what tables and verification use."""
+        return self.p10_us
+
+    @property
+    def min_us(self) -> float:
+        """P25 over visits of the fastest call."""
+        return quantile([visit.min_us for visit in self.visits], 0.25)
+
+    @property
+    def p10_us(self) -> float:
+        """P25 over visits of p10 within a visit."""
+        return quantile([visit.p10_us for visit in self.visits], 0.25)
+
+    @property
+    def p25_us(self) -> float:
+        """P25 over visits of p25 within a visit."""
+        return quantile([visit.p25_us for visit in self.visits], 0.25)
+
+    @property
+    def median_us(self) -> float:
+        """P25 over visits of the median within a visit."""
+        return quantile([visit.median_us for visit in self.visits], 0.25)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over visits of p10 within a visit, relative to its median."""
+        p10s = [visit.p10_us for visit in self.visits]
+        return (quantile(p10s, 0.75) - quantile(p10s, 0.25)) / quantile(p10s, 0.5)
+
+    @property
+    def count(self) -> int:
+        """Timed calls."""
+        return sum(visit.calls for visit in self.visits)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that could not be measured, and why, in one line."""
+
+    error: str
+
+
+class MeasurementBackend(Protocol):
+    """Runs ONNX models on one device and times them.
+
+    A backend is one file, ``profiling/<name>_backend.py``, which imports its runtime inside
+    its methods, so that goldnas starts without it. ``tests/conformance/test_backends.py``
+    runs over every backend.
+    """
+
+    def conditions(self, *, batch: int) -> Conditions:
+        """Say what every measurement of this instance shares, for models of this batch."""
+
+    def measure(self, models: Mapping[str, bytes]) -> dict[str, Timing | Failure]:
+        """Time serialized ONNX models with static shapes and float32 inputs.
+
+        Compilation and the copies to and from the device are not in the time. All models of
+        one call are visited in turn, so they see the same phases of the machine.
+
+        Returns:
+            An entry for each model. One that the runtime rejects is a Failure, and does not
+            keep the others from being measured: never a zero, never another device.
+
+        Raises:
+            MeasurementError: If the runtime itself cannot start, dies or exceeds its time.
+        """
+
+
+def quantile(values: Sequence[float], fraction: float) -> float:
+    """The quantile of a non-empty sample, linear between neighbours."""
+    ordered = sorted(values)
+    position = fraction * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])

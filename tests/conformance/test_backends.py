@@ -1,0 +1,76 @@
+"""What every measurement backend promises; a new one is added to BACKENDS."""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from goldnas.profiling.backend import Failure, MeasurementBackend, Timing
+from goldnas.profiling.onnxruntime_backend import ISOLATED, OnnxruntimeBackend
+
+QUICK = msgspec.structs.replace(ISOLATED, processes=2, rounds=4)
+BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
+    "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
+}
+
+
+@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> MeasurementBackend:
+    return request.param()  # type: ignore[no-any-return]
+
+
+def model(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], channels: int) -> bytes:
+    shape = [1, channels, 32, 32]
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+def convolution(channels: int) -> bytes:
+    weights = {"weight": np.full((channels, channels, 3, 3), 0.01, dtype=np.float32)}
+    node = helper.make_node("Conv", ["input", "weight"], ["output"], pads=[1, 1, 1, 1])
+    return model([node], weights, channels)
+
+
+def test_each_model_gets_a_positive_time_and_the_larger_is_not_faster(
+    backend: MeasurementBackend,
+) -> None:
+    timings = backend.measure({"8 channels": convolution(8), "64 channels": convolution(64)})
+    small, large = timings["8 channels"], timings["64 channels"]
+    assert isinstance(small, Timing)
+    assert isinstance(large, Timing)
+    assert 0 < small.min_us <= small.p10_us <= small.p25_us <= small.median_us
+    assert small.spread >= 0
+    assert small.count >= 25 * len(small.visits) > 0
+    assert small.latency_us < large.latency_us  # 64 times the work: far beyond noise
+
+
+def test_a_rejected_model_is_a_failure_that_names_the_node_and_spares_the_others(
+    backend: MeasurementBackend,
+) -> None:
+    rejected = model([helper.make_node("NoSuchOperator", ["input"], ["output"])], {}, 8)
+    timings = backend.measure({"bad": rejected, "good": convolution(8), "empty": b"no model"})
+    assert isinstance(timings["good"], Timing)
+    bad, empty = timings["bad"], timings["empty"]
+    assert isinstance(bad, Failure)
+    assert isinstance(empty, Failure)
+    assert "NoSuchOperator" in bad.error
+    assert "\n" not in bad.error + empty.error
+
+
+def test_conditions_are_complete_and_survive_a_file(backend: MeasurementBackend) -> None:
+    conditions = backend.conditions(batch=4)
+    assert conditions.batch == 4
+    text = msgspec.json.encode(conditions)
+    assert msgspec.json.decode(text, type=type(conditions)) == conditions
+    assert conditions.backend.split()[-1][0].isdigit()  # the runtime's version
+    assert "" not in msgspec.to_builtins(conditions).values()

@@ -1,0 +1,193 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from goldnas import __version__
+from goldnas.cli.main import app
+from goldnas.cli.options import parse_input
+from goldnas.errors import ConfigError
+from goldnas.lut import Failed, LatencyTable
+from goldnas.spaces import GoldSpace
+
+GOLDNAS_ROW_BY_ROW = (
+    "from goldnas.cli.main import app; from goldnas.profiling import campaign; "
+    "campaign.CHUNK = 1; app()"
+)
+SMALL = ["--channels", "4", "--cells", "1", "--input", "3x8x8", "--operators", "skip_connect"]
+SMALL_SPACE = GoldSpace(channels=4, cells=1, input_shape=(3, 8, 8), operators=("skip_connect",))
+
+
+def goldnas(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    out = tmp_path_factory.mktemp("profiled") / "lut" / "cpu.json"
+    code, stdout, stderr = goldnas("profile", "--device", "cpu", *SMALL, "--out", out)
+    assert code == 0, stderr
+    return out, stdout, stderr
+
+
+def test_profile_writes_every_row_of_the_space(profiled: tuple[Path, str, str]) -> None:
+    out, stdout, stderr = profiled
+    table = LatencyTable.load(out)
+    rows = SMALL_SPACE.rows()
+    assert table.missing(rows) == ()
+    assert len(table.rows) == len(rows)
+    assert stdout.startswith(f"{out}: {len(rows)} of the {len(rows)} rows")
+    assert stderr.splitlines()[-1] == f"measured {len(rows)} of {len(rows)} missing rows"
+
+
+def test_a_second_profile_changes_nothing(profiled: tuple[Path, str, str]) -> None:
+    out = profiled[0]
+    before = out.read_bytes()
+    code, _, stderr = goldnas("profile", *SMALL, "--out", out)
+    assert (code, stderr) == (0, "measured 0 of 0 missing rows\n")
+    assert out.read_bytes() == before
+
+
+def test_show_prints_conditions_and_rows_with_units(profiled: tuple[Path, str, str]) -> None:
+    out = profiled[0]
+    code, stdout, _ = goldnas("lut", "show", out)
+    table = LatencyTable.load(out)
+    assert code == 0
+    assert table.conditions.backend in stdout
+    assert " us " in stdout
+    for row in table.rows:
+        assert f" {row.operator} " in stdout
+        assert f" {row.site} " in stdout
+
+
+def test_show_json_is_the_file(profiled: tuple[Path, str, str]) -> None:
+    out = profiled[0]
+    assert goldnas("lut", "show", out, "--json") == (0, out.read_text(), "")
+
+
+def test_show_prints_failed_rows_with_their_error(
+    profiled: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    table = LatencyTable.load(profiled[0])
+    failed = Failed(operator="odd_operator", site="4x8x8->4/s1", error="no [kernel] for Odd")
+    table.with_rows([failed]).save(tmp_path / "cpu.json")
+    code, stdout, _ = goldnas("lut", "show", tmp_path / "cpu.json")
+    assert code == 0
+    assert "no [kernel] for Odd" in stdout
+
+
+def test_rows_that_fail_end_in_one_line_and_status_2(
+    profiled: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from goldnas.operators import OPERATORS
+
+    class HalfPrecision(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.to(torch.bfloat16) * 2).float()
+
+    monkeypatch.setitem(OPERATORS, "max_pool_3x3", lambda site: HalfPrecision())
+    out = tmp_path / "cpu.json"
+    out.write_bytes(profiled[0].read_bytes())
+    settings = [*SMALL[:-1], "max_pool_3x3"]
+    code, stdout, stderr = goldnas("profile", *settings, "--out", out)
+    assert code == 2
+    assert "rows of this space" in stdout
+    error = stderr.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "max_pool_3x3 at " in error
+    assert "Could not find an implementation for Mul" in error
+    assert any(isinstance(row, Failed) for row in LatencyTable.load(out).rows)
+
+
+BAD_COMMANDS = {
+    "device": (["--device", "cuda"], "unknown --device 'cuda'; .* measures: cpu"),
+    "space": (["--space", "silver"], "unknown search space 'silver'; known: gold"),
+    "operator": (["--operators", "skip_connect,conv"], "unknown operator 'conv'; known: "),
+    "no operator": (["--operators", ""], "unknown operator ''; known: "),
+    "odd channels": (["--channels", "5"], "channels must be even, got 5"),
+    "input": (["--input", "32x32"], "--input is channels x height x width, .* got '32x32'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_COMMANDS.values(), ids=BAD_COMMANDS)
+def test_a_bad_setting_is_one_line_and_writes_nothing(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    code, stdout, stderr = goldnas("profile", *arguments, "--out", tmp_path / "cpu.json")
+    assert (code, stdout) == (2, "")
+    assert len(stderr.splitlines()) == 1
+    with pytest.raises(ConfigError, match=message):
+        raise ConfigError(stderr)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "3x32", "3x32x32x1", "0x32x32", "3x-1x32", "3X32X32"]
+)
+def test_only_three_positive_sizes_are_an_input(text: str) -> None:
+    with pytest.raises(ConfigError, match="like 3x32x32"):
+        parse_input(text)
+
+
+def test_an_unreadable_table_is_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"schema_version": 1')
+    for command in (["lut", "show", bad], ["profile", *SMALL, "--out", bad]):
+        code, stdout, stderr = goldnas(*command)
+        assert (code, stdout) == (2, "")
+        assert stderr.startswith(f"error: {bad} is not a latency table: line 1, column ")
+        assert len(stderr.splitlines()) == 1
+    assert bad.read_text() == '{"schema_version": 1'
+
+
+def test_version_and_help() -> None:
+    assert goldnas("--version") == (0, f"goldnas {__version__}\n", "")
+    assert "profile" in goldnas("--help")[1]
+    assert "Search space" in goldnas("profile", "--help")[1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["profile", "--help"], ["lut", "show"]])
+def test_help_and_tables_load_no_torch(
+    arguments: list[str], profiled: tuple[Path, str, str]
+) -> None:
+    arguments = [*arguments, str(profiled[0])] if arguments[-1] == "show" else arguments
+    code = (
+        "import sys; from goldnas.cli.main import app; "
+        f"app({arguments!r}, standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def test_ctrl_c_keeps_finished_rows_and_leaves_no_process(tmp_path: Path) -> None:
+    out = tmp_path / "cpu.json"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", GOLDNAS_ROW_BY_ROW, "profile", *SMALL, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not out.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("interrupted; run the command again to go on")
+    assert 0 < len(LatencyTable.load(out).rows) < len(SMALL_SPACE.rows())
+    assert [path.name for path in tmp_path.iterdir()] == ["cpu.json"]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

@@ -1,0 +1,332 @@
+"""Prediction, measurement and budget of a network, and the command that prints them."""
+
+import datetime
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner, Result
+
+from goldnas.architecture import Architecture
+from goldnas.cli.export import export
+from goldnas.errors import TableError
+from goldnas.export import check_onnx
+from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.resources import Budget, Latency, count_flops, count_parameters
+from goldnas.search.config import SearchConfig
+from goldnas.search.front import Front, FrontNetwork
+from goldnas.search.run import SearchRun
+from goldnas.spaces import GoldSpace, Part
+from goldnas.verify import Promise, failed, verify, verify_line
+
+SPACE = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8), nodes=2)
+KEPT = [gate for gate in SPACE.gates if gate.operator == "skip_connect" or gate.source == 0]
+ONCE = MeasuringProtocol(
+    name="once", processes=1, rounds=2, warmup_ms=1, visit_ms=2, min_calls=5, statistic="p10"
+)
+HERE = OnnxruntimeBackend(protocol=ONCE).conditions(batch=1)
+
+
+def table(
+    path: Path, row_us: float, rows: tuple[Part, ...] = SPACE.rows(), here: Conditions = HERE
+) -> LatencyTable:
+    """Return a table in which every row takes the same time."""
+    measured = tuple(
+        Measured(
+            operator=operator,
+            site=str(site),
+            latency_us=row_us,
+            min_us=row_us,
+            p10_us=row_us,
+            p25_us=row_us,
+            median_us=row_us,
+            spread=0.01,
+            count=100,
+            visits=2,
+        )
+        for operator, site in rows
+    )
+    return LatencyTable(here, measured, path)
+
+
+def budget(resource: str, limit: float) -> Budget:
+    return Budget(resource, limit, "")
+
+
+# -- promises ----------------------------------------------------------------------------------
+
+
+def test_predictions_of_counts_equal_the_built_network() -> None:
+    architecture = SPACE.architecture(KEPT)
+    network = SPACE.build(architecture, gated=True)
+    promises = verify(
+        network,
+        tuple(SPACE.plan(architecture).parts()),
+        SPACE.input_shape,
+        measured_us={},
+        unverified={},
+    )
+    assert {p.resource: (p.measured, p.difference) for p in promises} == {
+        "FLOPs": (count_flops(network, SPACE.input_shape), 0.0),
+        "params": (count_parameters(network), 0.0),
+    }
+
+
+def test_predicted_latency_is_the_sum_over_all_parts(tmp_path: Path) -> None:
+    architecture = SPACE.architecture(KEPT)
+    parts = tuple(SPACE.plan(architecture).parts())
+    (promise, *_) = verify(
+        SPACE.build(architecture),
+        parts,
+        SPACE.input_shape,
+        latencies=[Latency(table(tmp_path / "cpu.json", 10.0), "")],
+        measured_us={"cpu": 5.0 * len(parts)},
+        unverified={},
+    )
+    assert promise.resource == "latency@cpu"
+    assert promise.predicted == pytest.approx(10.0 * len(parts))
+    assert promise.difference == pytest.approx(-0.5)
+    assert promise.verdict == ""
+
+
+def test_a_row_that_the_table_lacks_is_an_error(tmp_path: Path) -> None:
+    architecture = SPACE.architecture(KEPT)
+    lacking = table(tmp_path / "cpu.json", 1.0, SPACE.rows()[1:])
+    with pytest.raises(TableError, match="has no latency for stem_cifar"):
+        verify(
+            SPACE.build(architecture),
+            tuple(SPACE.plan(architecture).parts()),
+            SPACE.input_shape,
+            latencies=[Latency(lacking, "")],
+            measured_us={"cpu": 1.0},
+            unverified={},
+        )
+
+
+def test_each_budget_of_a_resource_is_judged() -> None:
+    architecture = SPACE.architecture(KEPT)
+    network = SPACE.build(architecture)
+    exact = count_parameters(network)
+    promises = verify(
+        network,
+        tuple(SPACE.plan(architecture).parts()),
+        SPACE.input_shape,
+        budgets=[budget("params", exact), budget("params", exact - 1)],
+        measured_us={},
+        unverified={},
+    )
+    assert [p.verdict for p in promises] == ["", "PASS", "FAIL"]
+    assert failed(promises)
+
+
+def test_the_measurement_decides_and_not_the_prediction() -> None:
+    kept = Promise("latency@cpu", 700.0, 600.0, budget("latency@cpu", 600.0))
+    exceeded = Promise("latency@cpu", 500.0, 601.0, budget("latency@cpu", 600.0))
+    assert (kept.verdict, exceeded.verdict) == ("PASS", "FAIL")
+
+
+def test_what_was_not_measured_is_neither_kept_nor_failed() -> None:
+    promise = Promise("latency@pi5", 700.0, None, budget("latency@pi5", 600.0), "elsewhere")
+    assert promise.verdict == "not verified"
+    assert promise.difference is None
+    assert not failed([promise])
+
+
+FAST = Promise("latency@cpu", 530.0, 412.0, budget("latency@cpu", 600.0))
+SMALL = Promise("FLOPs", 1.2e6, 1.2e6, budget("FLOPs", 1.5e6))
+LARGE = Promise("params", 5e6, 5e6, budget("params", 3e6))
+ELSEWHERE = Promise("latency@pi5", 900.0, None, budget("latency@pi5", 1e3), "it is a Pi")
+UNASKED = Promise("params", 4e3, 4e3)
+
+
+@pytest.mark.parametrize(
+    ("promises", "line"),
+    [
+        (
+            [FAST, SMALL, UNASKED],
+            "verify: PASS  latency@cpu 412 us measured, 530 us predicted (-22.3 %), budget "
+            "600 us; 1.2 MFLOPs measured, 1.2 MFLOPs predicted (+0.0 %), budget 1.5 MFLOPs",
+        ),
+        (
+            [SMALL, LARGE],
+            "verify: FAIL  5 Mparams measured, 5 Mparams predicted (+0.0 %), budget 3 Mparams; "
+            "1.2 MFLOPs measured, 1.2 MFLOPs predicted (+0.0 %), budget 1.5 MFLOPs",
+        ),
+        (
+            [ELSEWHERE],
+            "verify: INCOMPLETE  latency@pi5 900 us predicted, budget 1 ms, not verified: "
+            "it is a Pi",
+        ),
+        (
+            [UNASKED],
+            "verify: no budget  4 kparams measured, 4 kparams predicted (+0.0 %)",
+        ),
+    ],
+    ids=["pass", "fail", "incomplete", "unasked"],
+)
+def test_the_last_line_says_it_all(promises: list[Promise], line: str) -> None:
+    assert verify_line(promises) == line
+
+
+# -- the command -------------------------------------------------------------------------------
+
+app = typer.Typer()
+app.command()(export)
+
+
+@dataclass
+class Case:
+    """A finished search of one network, on disk."""
+
+    folder: Path
+    architecture: Architecture
+
+    def export(self, *arguments: str | Path) -> Result:
+        return CliRunner().invoke(
+            app,
+            [str(self.folder), "--out", str(self.out), *map(str, arguments)],
+            env={"COLUMNS": "120"},
+        )
+
+    @property
+    def out(self) -> Path:
+        return self.folder.parent / "exported" / "net.onnx"
+
+
+def finished(
+    folder: Path, budgets: tuple[str, ...], tables: list[LatencyTable] | None = None
+) -> Case:
+    tables = tables or []
+    torch.manual_seed(0)
+    config = SearchConfig(budgets=budgets, tables=tuple(t.name for t in tables))
+    run = SearchRun.create(folder / "run", config, {}, tables)
+    architecture = SPACE.architecture(KEPT)
+    network = SPACE.build(architecture, gated=True)
+    network(torch.randn(16, 1, 8, 8))
+    run.save_network(architecture, network.state_dict())
+    front = Front(budgets={b.resource: b.limit for b in run.budgets}).with_network(
+        FrontNetwork(
+            fingerprint=architecture.fingerprint,
+            accuracy=0.9123,
+            resources={b.resource: b.limit for b in run.budgets},
+            epoch=3,
+            step=30,
+            reasons=("end",),
+            meets_budgets=True,
+        )
+    )
+    run.save_front(front)
+    return Case(run.path, architecture)
+
+
+def test_kept_budgets_exit_with_0_and_files(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), [table(tmp_path / "cpu.json", 10.0)])
+    result = case.export("--python-out", case.out.with_name("net.py"))
+    assert result.exit_code == 0, result.output
+    last = result.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        r"verify: PASS  latency@cpu \S+ [mu]s measured, \S+ us predicted \([+-]\S+ %\), "
+        r"budget 1 s; \S+ kFLOPs measured, \S+ kFLOPs predicted \(\+0\.0 %\), budget 1 GFLOPs",
+        last,
+    )
+    assert f"network {case.architecture.fingerprint}: 91.23 % of the held-out" in result.stdout
+    assert "params" in result.stdout  # without a budget, in the table all the same
+    files = sorted(path.name for path in case.out.parent.iterdir())
+    assert files == ["net.onnx", "net.pt", "net.py"]
+    run = SearchRun.open(case.folder)
+    network = run.network(run.front().pick("best"))
+    assert check_onnx(case.out.read_bytes(), network, (1, 1, 8, 8)) < 1e-5
+    done = subprocess.run(
+        [sys.executable, "net.py"], cwd=case.out.parent, check=True, capture_output=True
+    )
+    assert done.stdout.decode() == f"{count_parameters(network):,} parameters\n"
+
+
+def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(tmp_path: Path) -> None:
+    pairs = msgspec.structs.replace(HERE, batch=2)
+    tables = [table(tmp_path / "cpu.json", 1e-6, here=pairs)]
+    case = finished(tmp_path, ("1GFLOPs", "0.001us"), tables)
+    result = case.export("--dynamic-batch")
+    assert result.exit_code == 3, result.output
+    assert result.stdout.splitlines()[-1].startswith("verify: FAIL  latency@cpu")
+    (value,) = onnx.load(case.out).graph.input
+    assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_a_table_of_another_machine_is_not_verified_here(tmp_path: Path) -> None:
+    """Even if this machine would keep, or break, its budget."""
+    there = msgspec.structs.replace(HERE, cpu_model="Cortex-A76")
+    earlier = msgspec.structs.replace(
+        HERE, backend="onnxruntime 0.1", measured_on=datetime.date(2020, 1, 1)
+    )
+    tables = [
+        table(tmp_path / "pi5.json", 1e-6, here=there),
+        table(tmp_path / "old.json", 1e-6, here=earlier),
+    ]
+    case = finished(tmp_path, ("1GFLOPs", "0.001us@pi5"), tables)
+    result = case.export()
+    assert result.exit_code == 0, result.output
+    reason = f"not verified: the table is of Cortex-A76, this machine is {HERE.cpu_model}"
+    assert f"latency@pi5 {reason}" in result.stdout
+    assert "latency@old not verified: the table and this machine differ in backend" in (
+        result.stdout
+    )
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("verify: INCOMPLETE  ")
+    assert reason in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pick", "9"], "no network '9' in this run: say best"),
+        (["--python-out", "net.txt"], "--python-out must end in .py, got net.txt"),
+    ],
+)
+def test_a_wrong_option_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert not case.out.exists()
+
+
+def test_files_of_one_export_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--out", tmp_path / "net.pt", "--python-out", tmp_path / "net.py")
+    assert result.exit_code == 2
+    assert "is also written by --python-out" in result.stderr
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path), "--out", str(tmp_path / "net.onnx")])
+    assert result.exit_code == 2
+    assert "is not the folder of a search" in result.stderr
+
+
+def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    weights = case.folder / "weights" / f"{case.architecture.fingerprint}.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = case.export()
+    assert result.exit_code == 2
+    assert f"cannot read {weights}" in result.stderr
+    assert not case.out.exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    case.out.parent.write_text("a file where a folder should be")
+    result = case.export()
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: cannot write {case.out}: ")
+    assert result.stderr.count("\n") == 1
