@@ -1,5 +1,6 @@
 """The two consoles, and how errors reach the user."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,8 @@ from rich.text import Text
 
 from goldnas.errors import GoldnasError
 
-out = Console()
+# Where nobody watches, in a file or a pipe, lines are long enough for the widest table.
+out = Console(width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True)
 
 

@@ -7,6 +7,7 @@ import typer
 from goldnas import __version__
 from goldnas.cli import lut
 from goldnas.cli.evaluate import evaluate
+from goldnas.cli.export import export
 from goldnas.cli.profile import profile
 from goldnas.cli.search import search
 
@@ -42,4 +43,5 @@ def main(
 app.command()(profile)
 app.command()(search)
 app.command()(evaluate)
+app.command()(export)
 app.add_typer(lut.app, name="lut")

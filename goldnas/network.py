@@ -4,8 +4,6 @@ Written so that ``goldnas export --python-out`` can copy the two classes as they
 know torch and nothing else.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -23,19 +21,19 @@ class Cell(nn.Module):
         preprocess0: nn.Module | None,
         preprocess1: nn.Module | None,
         operators: dict[str, nn.Module],
-        concat: Sequence[int],
+        concat: tuple[int, ...],
         gated: bool = False,
     ) -> None:
         super().__init__()
         self.preprocess0 = preprocess0
         self.preprocess1 = preprocess1
         self.operators = nn.ModuleDict(operators)
-        self.concat = tuple(concat)
+        self.concat = concat
         self.gates: Tensor | None
         self.register_buffer("gates", torch.ones(len(operators)) if gated else None)
 
     def forward(
-        self, s0: Tensor, s1: Tensor, gates: Sequence[Tensor] | Tensor | None = None
+        self, s0: Tensor, s1: Tensor, gates: list[Tensor] | Tensor | None = None
     ) -> Tensor:
         """Map the outputs of the two cells before to the concatenated nodes."""
         gates = self.gates if gates is None else gates
@@ -67,7 +65,7 @@ class CellNetwork(nn.Module):
         self.classifier = classifier
 
     def features(
-        self, x: Tensor, gates: dict[str, Sequence[Tensor]] | None = None
+        self, x: Tensor, gates: dict[str, list[Tensor]] | None = None
     ) -> dict[str, Tensor]:
         """Map ``(B, C, H, W)`` images to the output of every cell."""
         s0 = s1 = self.stem(x)

@@ -104,8 +104,7 @@ def python_source(plan: NetworkPlan, *, name: str, gated: bool) -> str:
         functional="from torch.nn import functional as F\n"
         if re.search(r"\bF\.", text)
         else "",
-        # Sequence is no part of torch, and the file imports nothing else.
-        definitions=re.sub(r"\bSequence\[(\w+)\]", r"tuple[\1, ...]", text),
+        definitions=text,
         cells=indent(cells, " " * 8),
         **calls,
     )
@@ -121,7 +120,7 @@ def weights_of(network: nn.Module) -> bytes:
 def _cell(key: str, cell: CellPlan, *, gated: bool) -> str:
     """An entry of the dict of cells."""
     # A live cell reads one of its inputs; the operator that does tells where the cell is.
-    site = next(site for name, (_, site) in cell.operators if name.split("_")[0] in "01")
+    site = next(site for name, (_, site) in cell.operators if name.split("_")[0] in ("0", "1"))
     kind = "normal" if site.stride == 1 else "reduction"
     operators = "\n".join(f'"{name}": {_call(part)},' for name, part in cell.operators)
     return f"""\

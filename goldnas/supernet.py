@@ -4,7 +4,7 @@ Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate di
 sum of the active gates that enter the same node; K is the number of those gates.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -138,10 +138,10 @@ class SuperNet(nn.Module):
         state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         with torch.no_grad():
             for cell, gates in self._cell_gates().items():
-                state[f"cells.{cell}.gates"] = torch.stack(list(gates)).cpu()
+                state[f"cells.{cell}.gates"] = torch.stack(gates).cpu()
         return state
 
-    def _cell_gates(self) -> dict[str, Sequence[Tensor]]:
+    def _cell_gates(self) -> dict[str, list[Tensor]]:
         """The active gates of each cell, in the order of its operators."""
         values = self.gates().unbind()
         return {

@@ -1,10 +1,15 @@
 """What several test files need."""
 
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported. The networks here are too small for two threads to pay, and
+# where other programs run, two threads wait for each other more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.resources import Flops

@@ -30,6 +30,12 @@ MAY_IMPORT = {
     "resources": {"errors", "lut", "operators", "site", "spaces"},
     "profiling": {"errors", "export", "files", "lut", "operators", "site"},
     "training": {"errors"},
+    "fold": {"network", "operators"},
+    "export": {"errors", "fold"},
+    "verify": {"resources", "spaces"},
+    "python_source": {"errors", "network", "operators", "spaces"},
+    "genotypes": {"architecture", "errors", "spaces"},
+    "supernet": {"spaces"},
 }
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~/-])/(root|home|Users|tmp|work|mnt|opt)/\w")

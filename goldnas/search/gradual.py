@@ -51,6 +51,8 @@ class GradualSearch:
         torch.manual_seed(config.seed)
         space = data.space
         self.supernet = SuperNet(space, auxiliary=config.auxiliary_weight > 0).to(device)
+        # Depthwise convolutions run faster with channels last, forward and backward.
+        self.supernet.to(memory_format=torch.channels_last)
         self.weights_optimizer = torch.optim.SGD(
             (p for p in self.supernet.parameters() if p is not self.supernet.alpha),
             lr=config.learning_rate,
@@ -119,7 +121,8 @@ class GradualSearch:
         """One descent on weights and gates together; return the classification loss."""
         config = self.config
         self.supernet.train()
-        images, labels = images.to(self.device), labels.to(self.device)
+        images = images.to(self.device, memory_format=torch.channels_last)
+        labels = labels.to(self.device)
         logits, auxiliary = self.supernet(images)
         loss = classification = F.cross_entropy(logits, labels)
         if auxiliary is not None:

@@ -24,7 +24,7 @@ def accuracy(
     network.eval()
     right = torch.zeros((), dtype=torch.long, device=device)
     for pictures, labels in evaluation_batches(images, normalisation, batch_size=batch_size):
-        output = network(pictures.to(device))
+        output = network(pictures.to(device, memory_format=torch.channels_last))
         logits = output[0] if isinstance(output, tuple) else output
         right += (logits.argmax(dim=1) == labels.to(device)).sum()
     network.train(training)
