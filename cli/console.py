@@ -25,7 +25,8 @@ def errors_shown(*, if_interrupted: str = "interrupted") -> Iterator[None]:
     try:
         yield
     except GoldnasError as error:
-        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        line = " ".join(str(error).splitlines())  # what a library said may have several
+        err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print(Text(if_interrupted), soft_wrap=True)

@@ -51,7 +51,7 @@ def export(
             raise ConfigError(f"--out {onnx_out} is also written by --python-out; rename one")
         # Imported here so that --help need not load torch.
         from goldnas.export import check_onnx, to_onnx
-        from goldnas.files import write_atomic
+        from goldnas.files import check_writable, write_atomic
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
         from goldnas.search.run import SearchRun
@@ -62,6 +62,9 @@ def export(
         chosen = search.front().pick(pick)
         architecture = search.architecture(chosen)
         network = search.network(chosen)
+        tables = search.tables
+        for path in filter(None, (onnx_out, python_out)):
+            check_writable(path)
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
@@ -69,13 +72,13 @@ def export(
         model = to_onnx(network, shape, dynamic_batch=dynamic_batch)
         difference = check_onnx(model, network, (3, *shape[1:]) if dynamic_batch else shape)
         fixed = {} if dynamic_batch else {1: model}
-        measured_us, unverified = _measure(network, space.input_shape, search.tables, fixed)
+        measured_us, unverified = _measure(network, space.input_shape, tables, fixed)
         promises = verify(
             network,
             tuple(plan.parts()),
             space.input_shape,
             budgets=search.budgets,
-            latencies=[Latency(t, space.profile_options) for t in search.tables],
+            latencies=[Latency(t, space.profile_options) for t in tables],
             measured_us=measured_us,
             unverified=unverified,
         )

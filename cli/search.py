@@ -17,7 +17,7 @@ from goldnas.cli.options import (
     SpaceOption,
     operator_names,
 )
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, WriteError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
@@ -228,7 +228,11 @@ def search(
             pace=pace,
             epochs=epochs,
             batch_size=batch_size,
-            learning_rate=learning_rate or (0.01 if pace == "paper" else 0.05),
+            learning_rate=(
+                learning_rate
+                if learning_rate is not None
+                else {"planned": 0.05, "paper": 0.01}[pace]
+            ),
             gate_learning_rate=gate_learning_rate,
             auxiliary_weight=auxiliary_weight,
             mu=mu,
@@ -296,9 +300,14 @@ def _resume(folder: Path, workers: int | None) -> None:
 
 
 def _run(search: "GradualSearch") -> None:
-    with _shown(search):
-        front = search.search()
     folder = search.run.path
+    try:
+        with _shown(search):
+            front = search.search()
+    except WriteError as error:
+        raise WriteError(
+            f"{error}; then go on with: goldnas search --resume {folder}"
+        ) from None
     out.print(front_table(front))
     drops = [
         event["accuracy_before"] - event["accuracy_after"]

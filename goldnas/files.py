@@ -1,7 +1,9 @@
 """Writing files so that a reader never meets half of one."""
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from goldnas.errors import WriteError
@@ -14,18 +16,39 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         WriteError: If the disk refuses. What was at ``path`` is still there, whole.
     """
     content = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_beside(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that cannot be written, before work is lost on it.
+
+    Raises:
+        WriteError: If the disk refuses; it may still fill up later.
+    """
+    with _temporary_beside(path) as temporary:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.write_bytes(b"1")
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
     except OSError as error:
+        blocked = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a folder of this path is a file" if blocked else error.strerror
+        raise WriteError(
+            f"cannot write {path}: {reason}; any earlier version of it is intact. "
+            "Make room, or choose another place"
+        ) from None
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise WriteError(
-            f"cannot write {path}: {error.strerror}; any earlier version of it is intact. "
-            "Make room or choose another place, then run the command again"
-        ) from None

@@ -112,10 +112,13 @@ def _fields(text: str) -> dict[str, Any]:
     """The keyword arguments of ``Genotype(...)``; a bare list is a gene."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        if isinstance(tree, ast.Call) and not tree.args and all(k.arg for k in tree.keywords):
-            return {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
-        return {"gene": _literal(tree)}
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if not isinstance(tree, ast.Call):
+            return {"gene": _literal(tree)}
+        fields = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
+        if tree.args or len(fields) < len(tree.keywords):
+            raise ValueError("each field has a name, and is there once")
+        return fields
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"not a genotype ({error}); write Genotype(normal=[('sep_conv_3x3', 0), ...], "
             "...), a list of ('skip_connect', 0, 2) per cell, or "

@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -267,7 +268,7 @@ class LatencyTable:
         try:
             file = msgspec.convert(raw, _File)
         except msgspec.ValidationError as error:
-            raise _malformed(path, _explained(str(error))) from None
+            raise _malformed(path, _explained(str(error), raw)) from None
         table = cls(file.conditions, file.rows, path)
         if len(table._index) < len(file.rows):
             seen: set[tuple[str, str]] = set()
@@ -286,10 +287,16 @@ def _malformed(path: Path, problem: str) -> TableError:
     )
 
 
-def _explained(error: str) -> str:
-    """Put the place first: ``rows[3].latency_us: Expected ...``."""
+def _explained(error: str, raw: dict[str, Any]) -> str:
+    """Put the place first, and the value last: ``rows[3].latency_us: Expected ..., is -1``."""
     problem, _, place = error.rpartition(" - at ")
-    text = f"{place.strip('`').removeprefix('$.')}: {problem}" if problem else error
+    place = place.strip("`").removeprefix("$.")
+    text = f"{place}: {problem}" if problem else error
+    value: Any = raw
+    for key in re.findall(r"\w+", place if problem else ""):
+        value = value[int(key) if isinstance(value, list) else key]
+    if not isinstance(value, dict | list):
+        text += f", is {json.dumps(value)}"
     if "unknown field" in text:
         text += "; times in a table are microseconds, in fields that end in _us"
     return text

@@ -12,6 +12,7 @@ import msgspec
 
 from goldnas.errors import ExportError, MeasurementError, TableError
 from goldnas.export import to_onnx
+from goldnas.files import check_writable
 from goldnas.lut import Failed, LatencyTable, Measured, Row
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, MeasurementBackend, Timing
@@ -61,6 +62,8 @@ def profile(
             ),
         )
     todo = table.missing(dict.fromkeys(rows))
+    if todo:
+        check_writable(out)
     on_progress(0, len(todo))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]

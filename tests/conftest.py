@@ -18,7 +18,7 @@ from goldnas.spaces import GoldSpace
 MakeTable = Callable[..., LatencyTable]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_table() -> MakeTable:
     """Write a table of a space without measuring: each row takes 1 us and 1 us per kFLOP."""
 

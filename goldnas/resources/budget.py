@@ -48,18 +48,21 @@ def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
         amount = float(number)
     except ValueError:
         raise ConfigError(
-            f"budget {text!r} has no number in front; write, for example, 600MFLOPs or 5ms"
+            f"budget {text!r} is not a number and a unit; write, for example, 600MFLOPs, "
+            "5ms, or 5ms@pi5"
         ) from None
     if unit not in UNITS:
         problem = f"unknown unit {unit!r}" if unit else "no unit"
         raise ConfigError(f"{problem} in budget {text!r}; known units: {', '.join(UNITS)}")
-    if not (math.isfinite(amount) and amount > 0):
-        raise ConfigError(f"budget {text!r} must be a positive, finite amount")
     resource, scale = UNITS[unit]
+    if not 0 < amount * scale < math.inf:
+        raise ConfigError(f"budget {text!r} must be a positive, finite amount")
     if resource == "latency":
         resource = f"latency@{_table(text, table, tables)}"
     elif table is not None:
-        raise ConfigError(f"budget {text!r} names a table, but only a latency has one")
+        raise ConfigError(
+            f"budget {text!r} names a table, but only a latency has one; leave out @{table}"
+        )
     return Budget(resource, amount * scale, text)
 
 

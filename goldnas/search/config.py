@@ -1,5 +1,6 @@
 """Settings of a search: everything that decides its result."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -134,8 +135,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
         for field in positive:
             value = getattr(self, field)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{field} must be positive, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{field} must be positive and finite, got {value}")
         not_negative = (
             "auxiliary_weight",
             "mu",
@@ -147,8 +148,12 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
         for field in not_negative:
             value = getattr(self, field)
-            if value is not None and not value >= 0:
-                raise ConfigError(f"{field} must not be negative, got {value}")
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{field} must be 0 or more, and finite, got {value}")
+        if self.batch_size == 1:
+            raise ConfigError("batch_size must be at least 2, got 1: batches are normalised")
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed must be under 2**63, got {self.seed}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must lie in [0, 1), got {self.momentum}")
         if not 0 < self.validation_fraction < 1:
@@ -160,5 +165,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"thresholds must satisfy 0 < xi_min < xi_max < 1, got "
                 f"{self.xi_min} and {self.xi_max}"
             )
-        if self.c0 <= 1:
-            raise ConfigError(f"c0 must be over 1, or the pressure never grows; got {self.c0}")
+        if not 1 < self.c0 < math.inf:
+            raise ConfigError(
+                f"c0 must be over 1, or the pressure never grows, and finite; got {self.c0}"
+            )

@@ -69,6 +69,7 @@ class GradualSearch:
             if config.pace == "paper"
             else PlannedPace(config, feasibility, config.epochs * self.steps_per_epoch, gates)
         )
+        self.gate_costs = self._gate_costs()
         self.epoch = 0
         self.front = Front(budgets={b.resource: b.limit for b in feasibility.budgets})
         self.met: set[str] = {b.text for b in self._met_budgets()}
@@ -84,8 +85,6 @@ class GradualSearch:
             RunError: If the loss is not finite, or the last epoch leaves a budget unmet.
             WriteError: If the disk refuses.
         """
-        if (state := self.run.checkpoint()) is not None:
-            self.restore(state)
         self.run.log("start", epoch=self.epoch, resources=self._resources())
         while not self._finished():
             began = time.monotonic()
@@ -128,7 +127,7 @@ class GradualSearch:
         if auxiliary is not None:
             loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
         if (strength := self.pace.strength(step)) > 0:
-            loss = loss + strength * self.supernet.pressure(self._gate_costs())
+            loss = loss + strength * self.supernet.pressure(self.gate_costs)
         for group in self.weights_optimizer.param_groups:
             group["lr"] = self.pace.learning_rate(step)
         self.weights_optimizer.zero_grad(set_to_none=True)
@@ -164,8 +163,8 @@ class GradualSearch:
     def _prune(self, step: int) -> None:
         with torch.no_grad():
             weights = GateWeights(
-                normalised=self.supernet.normalised_weights().double().cpu().numpy(),
-                relative=self.supernet.relative_weights().double().cpu().numpy(),
+                normalised=self.supernet.normalised_weights().cpu().double().numpy(),
+                relative=self.supernet.relative_weights().cpu().double().numpy(),
             )
         chosen = self.pace.choose(step, weights, self.active)
         if not chosen:
@@ -175,6 +174,7 @@ class GradualSearch:
             self._record(step, ["plateau"])
         removed = {id(parameter) for parameter in self.supernet.prune(chosen)}
         self._forget(removed)
+        self.gate_costs = self._gate_costs()
         gates = self.data.space.gates
         self._event(
             "prune",
@@ -299,6 +299,7 @@ class GradualSearch:
         pruned = torch.nonzero(~state["supernet"]["active"]).flatten().tolist()
         self._forget({id(parameter) for parameter in self.supernet.prune(pruned)})
         self.supernet.load_state_dict(state["supernet"])
+        self.gate_costs = self._gate_costs()
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
         self.gates_optimizer.load_state_dict(state["gates_optimizer"])
         self.pace.restore(state["pace"])

@@ -21,14 +21,14 @@ import shutil
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, WriteError
+from goldnas.errors import ConfigError, RunError, TableError, WriteError
 from goldnas.files import write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.network import CellNetwork
@@ -36,6 +36,9 @@ from goldnas.resources import Budget, parse_budget
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.spaces import GoldSpace, space_of
+
+_Form = TypeVar("_Form")
+_RESTORE = "restore it from a copy, or search again with another --out"
 
 
 class SearchRun:
@@ -69,6 +72,8 @@ class SearchRun:
             if path.exists():
                 path.rmdir()
             temporary.rename(path)
+        except WriteError as error:
+            raise WriteError(str(error).replace(str(temporary), str(path))) from None
         except OSError as error:
             raise WriteError(
                 f"cannot make {path}: {error.strerror}; choose another --out"
@@ -84,7 +89,13 @@ class SearchRun:
         Raises:
             RunError: If something is there already.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not path.name:
+            raise RunError(f"{path} is no name for a new folder; choose --out runs/a, say")
+        try:
+            free = not os.listdir(path)
+        except OSError:
+            free = not os.path.lexists(path)
+        if not free:
             raise RunError(
                 f"{path} exists: continue that search with goldnas search --resume {path}, "
                 "or choose another --out"
@@ -98,7 +109,7 @@ class SearchRun:
             RunError: If ``path`` is not the folder of a search.
         """
         run = cls(path)
-        if not (path / "config.json").is_file():
+        if not os.path.isfile(path / "config.json"):
             raise RunError(
                 f"{path} is not the folder of a search: it has no config.json. "
                 "Give the --out of a goldnas search"
@@ -112,25 +123,37 @@ class SearchRun:
         Raises:
             RunError: If the file is damaged.
         """
-        path = self.path / "config.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=SearchConfig)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise RunError(f"cannot read {path}: {error}") from None
+        return self._read_json("config.json", SearchConfig)
 
     @cached_property
     def conditions(self) -> dict[str, Any]:
-        """What the search ran on: versions, device, threads."""
-        conditions: dict[str, Any] = msgspec.json.decode(
-            (self.path / "conditions.json").read_bytes()
-        )
-        return conditions
+        """What the search ran on: versions, device, threads.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self._read_json("conditions.json", dict[str, Any])
 
     @cached_property
     def tables(self) -> list[LatencyTable]:
-        """The latency tables of the search."""
-        names = self.config.tables
-        return [LatencyTable.load(self.path / "tables" / f"{name}.json") for name in names]
+        """The latency tables of the search.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        return [
+            self._table(self.path / "tables" / f"{name}.json") for name in self.config.tables
+        ]
+
+    def _table(self, path: Path) -> LatencyTable:
+        try:
+            return LatencyTable.load(path)
+        except TableError:
+            # Its advice is to measure again, which would change the search half-way.
+            raise RunError(
+                f"cannot read {path}, this search's copy of its latency table: copy that table "
+                f"there again (goldnas lut show {path} says what is wrong)"
+            ) from None
 
     @cached_property
     def budgets(self) -> list[Budget]:
@@ -159,15 +182,28 @@ class SearchRun:
                 file.write(line.encode())
         except OSError as error:
             raise WriteError(
-                f"cannot write {path}: {error.strerror}; make room, then go on with "
-                f"goldnas search --resume {self.path}"
+                f"cannot write {path}: {error.strerror}. Make room, or choose another place"
             ) from None
 
     def events(self) -> list[dict[str, Any]]:
-        """Every whole line of the log; after a resumption some epochs appear twice."""
+        """Every whole line of the log; after a resumption some epochs appear twice.
+
+        Raises:
+            RunError: If one is damaged.
+        """
         path = self.path / "events.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        events = []
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                raise RunError(
+                    f"{path}: line {number} is not JSON; delete it, no search reads it"
+                ) from None
+        return events
 
     # -- networks ----------------------------------------------------------------------------
 
@@ -177,16 +213,12 @@ class SearchRun:
         Raises:
             RunError: If there are none yet, or the file is damaged.
         """
-        path = self.path / "front.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Front)
-        except FileNotFoundError:
+        if not (self.path / "front.json").exists():
             raise RunError(
                 f"{self.path} has no network yet: go on with goldnas search --resume "
                 f"{self.path}"
-            ) from None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise RunError(f"cannot read {path}: {error}") from None
+            )
+        return self._read_json("front.json", Front)
 
     def save_front(self, front: Front) -> None:
         """Replace the list of recorded networks."""
@@ -216,9 +248,11 @@ class SearchRun:
         path = self.path / "weights" / f"{network.fingerprint}.pt"
         module = space_of(architecture).build(architecture, gated=True)
         try:
-            module.load_state_dict(_loaded(path))
+            module.load_state_dict(_read_tensors(path, _RESTORE))
         except RuntimeError as error:
-            raise RunError(f"{path} does not fit its architecture: {error}") from None
+            raise RunError(
+                f"{path} does not fit its architecture: {error}; {_RESTORE}"
+            ) from None
         return module.eval()
 
     # -- checkpoints -------------------------------------------------------------------------
@@ -234,12 +268,23 @@ class SearchRun:
             RunError: If the file is damaged.
         """
         path = self.path / "checkpoint.pt"
-        return _loaded(path) if path.exists() else None
+        if not path.exists():
+            return None
+        return _read_tensors(
+            path, "delete it, and the search starts again from its first epoch"
+        )
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process left half-written."""
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
+
+    def _read_json(self, name: str, form: type[_Form]) -> _Form:
+        path = self.path / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=form)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {path}: {error}; {_RESTORE}") from None
 
     def _write_json(self, name: str, compact: bytes) -> None:
         write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
@@ -251,11 +296,13 @@ def _serialised(state: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _loaded(path: Path) -> dict[str, Any]:
+def _read_tensors(path: Path, next_step: str) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from None
+    except Exception as error:  # a damaged file can raise nearly anything
+        # Not torch's own words, which advise to load the file unsafely.
+        reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
+        raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
     return state
 
 

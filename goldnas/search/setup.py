@@ -1,5 +1,6 @@
 """From the settings of a search to its data, its costs and its device."""
 
+import contextlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,10 +199,14 @@ def device_named(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
-    if not available.get(name.split(":")[0], False):
-        have = ", ".join(kind for kind, there in available.items() if there)
-        raise ConfigError(f"cannot train on {name!r}: torch finds {have} here")
-    return torch.device(name)
+    if available.get(name.split(":")[0], False):
+        with contextlib.suppress(RuntimeError):  # of a number, like cuda:7, that is not there
+            torch.zeros(1, device=name)
+            return torch.device(name)
+    have = ", ".join(kind for kind, there in available.items() if there)
+    raise ConfigError(
+        f"cannot train on {name!r}: torch finds {have} here; choose from these, or auto"
+    )
 
 
 def _has_mps() -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from goldnas.errors import RunError
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
@@ -78,4 +79,14 @@ class PreparedSearch:
         prepared = cls(
             run.config, run.tables, threads=run.conditions["threads"], workers=workers
         )
-        return GradualSearch(run, prepared.data, prepared.feasibility, prepared.device)
+        search = GradualSearch(run, prepared.data, prepared.feasibility, prepared.device)
+        if (state := run.checkpoint()) is not None:
+            try:
+                search.restore(state)
+            except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+                reason = str(error).splitlines()[0]
+                raise RunError(
+                    f"{run.path}/checkpoint.pt does not belong to this search ({reason}); "
+                    "restore it from a copy, or search again with another --out"
+                ) from None
+        return search

@@ -105,6 +105,12 @@ class GoldSpace:
             raise ConfigError(
                 f"input must be channels, height, width, all positive, got {self.input_shape}"
             )
+        for concat in (self.normal_concat, self.reduce_concat):
+            nodes = range(2, 2 + self.nodes)
+            if concat is not None and not (set(concat) <= set(nodes) and len(concat)):
+                raise ConfigError(
+                    f"concat must list nodes from {nodes[0]} to {nodes[-1]}, got {list(concat)}"
+                )
         for operator in self.operators:
             check_candidate(operator)
         if not self.operators or len(set(self.operators)) < len(self.operators):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import os
 import tarfile
 import zipfile
 import zlib
@@ -83,7 +84,7 @@ def load_dataset(
         ConfigError: If ``image_size`` is given for other than a folder, or not positive.
     """
     path = Path(name)
-    is_folder = name not in DATASET_NAMES and path.is_dir()
+    is_folder = name not in DATASET_NAMES and os.path.isdir(path)
     if image_size is not None and (not is_folder or image_size < 1):
         raise ConfigError(
             f"the image size of {image_size} pixels cannot be used for {name}: it must be "
@@ -153,7 +154,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _npz(path: Path) -> ImageDataset:
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"cannot read {path}: no such file; check the path")
     try:
         with zipfile.ZipFile(path):  # numpy takes what is no archive for a pickle
