@@ -1,0 +1,121 @@
+"""A search survives whatever kills it: kill -9 at random moments, Ctrl-C, a second start."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from goldnas.search.front import Front
+
+GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
+SEARCH = (
+    *("search", "--data", "digits", "--cells", "2", "--channels", "4", "--epochs", "6"),
+    *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
+    *("--train-device", "cpu", "--threads", "1"),
+)
+MOMENTS = 20
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [GOLDNAS, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*words: object) -> None:
+    process = start(*words)
+    output = "".join(process.communicate())
+    assert process.returncode == 0, output
+
+
+def wait_until_started(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_every_file_is_readable(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".jsonl":
+            for line in path.read_text().splitlines():
+                json.loads(line)
+        elif path.suffix == ".pt":
+            torch.load(path, weights_only=True)
+
+
+def result_of(folder: Path) -> tuple[Front, dict[str, dict[str, torch.Tensor]]]:
+    front = msgspec.json.decode((folder / "front.json").read_bytes(), type=Front)
+    weights = {
+        network.fingerprint: torch.load(
+            folder / "weights" / f"{network.fingerprint}.pt", weights_only=True
+        )
+        for network in front.networks
+    }
+    return front, weights
+
+
+def assert_same(first: Path, second: Path) -> None:
+    (front, weights), (other_front, other_weights) = result_of(first), result_of(second)
+    assert front == other_front
+    for fingerprint, state in weights.items():
+        other = other_weights[fingerprint]
+        assert state.keys() == other.keys()
+        assert all(torch.equal(state[name], other[name]) for name in state)
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    process = start(*SEARCH, "--out", whole)
+    wait_until_started(whole)
+    began = time.monotonic()
+    assert process.wait() == 0
+    lasts_s = time.monotonic() - began
+
+    moments = random.Random(0)
+    killed = 0
+    for attempt in range(MOMENTS):
+        folder = tmp_path / str(attempt)
+        process = start(*SEARCH, "--out", folder)
+        wait_until_started(folder)
+        time.sleep(moments.uniform(0, lasts_s))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        assert_every_file_is_readable(folder)
+        finish("search", "--resume", folder)
+        assert_every_file_is_readable(folder)
+        assert_same(whole, folder)
+        assert not list(folder.rglob("*.tmp"))
+    assert killed >= MOMENTS / 2  # the others had ended before their moment came
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    process = start(*SEARCH, "--out", folder)
+    wait_until_started(folder)
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoint.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr.strip().endswith(f"go on with: goldnas search --resume {folder}")
+    assert "Traceback" not in stderr
+    assert_every_file_is_readable(folder)
+    finish("search", "--resume", folder)
+    finish("search", "--resume", folder)  # a search at its end has nothing left to do

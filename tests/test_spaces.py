@@ -1,0 +1,379 @@
+"""The space has the size, the parts and the counts that its literature gives."""
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.genotypes import read_genotype
+from goldnas.network import CellNetwork
+from goldnas.resources import Flops, Parameters, costs_of, count_flops, count_parameters
+from goldnas.resources.costs import total_cost
+from goldnas.spaces import DARTS_OPERATORS, Gate, GoldSpace, space_named, space_of
+
+# Channels, cells; parameters and FLOPs of the network with every operator, and of what every
+# network of the space has. The first and the last four rows are exact, checked with two
+# other counters; the others were published rounded.
+COUNTS = [
+    pytest.param(36, 14, 5_217_526, 777_025_152, 927_766, 163.57e6, 0, id="36-14"),
+    pytest.param(36, 20, 7_304_086, 1_096_193_664, 1.363e6, 227.3e6, 0, id="36-20"),
+    pytest.param(16, 14, 1_108_986, 172_001_792, 0.1855e6, 33.05e6, 0, id="16-14"),
+    pytest.param(16, 8, 665_466, 100_928_000, 0.09945e6, 20.47e6, 0, id="16-8"),
+    pytest.param(24, 14, 2.389e6, 362.0e6, 0.4143e6, 73.36e6, 1e-3, id="24-14"),
+    pytest.param(20, 14, 1.689e6, 258.3e6, 0.2886e6, 51.22e6, 1e-3, id="20-14"),
+]
+
+# The genotype s1, the one network that the unofficial implementation of GOLD-NAS publishes
+# (github.com/sunsmarterjie/GOLD_NAS, cifar_train/genotypes.py): a mask per cell, whose bit i
+# says whether the i-th gate of the cell stays, ordered by node, source and operator.
+S1 = (
+    *(0x00C66C7, 0xB824CF3, 0x2380CE7, 0x0A20C3C, 0x20CB0BA, 0xA0E167E, 0x22C2EBE),
+    *(0x22C38FB, 0x02C2CFE, 0xAAAAAEF, 0x8A4349A, 0xA160EBA, 0x2843499, 0x02C30AA),
+)
+
+
+def every_operator(space: GoldSpace) -> Architecture:
+    return space.architecture(space.gates)
+
+
+def random_architecture(space: GoldSpace, seed: int) -> Architecture:
+    """Keep one operator of each node at least, and whatever else chance will have."""
+    chance = random.Random(seed)
+    nodes: dict[tuple[int, int], list[Gate]] = {}
+    for gate in space.gates:
+        nodes.setdefault((gate.cell, gate.node), []).append(gate)
+    kept = [
+        gate
+        for gates in nodes.values()
+        for gate in chance.sample(gates, chance.randint(1, max(1, len(gates) // 2)))
+    ]
+    return space.architecture(kept)
+
+
+def counted(space: GoldSpace, architecture: Architecture) -> tuple[int, int]:
+    """Parameters and FLOPs of the built network, which are the sums of those of its parts."""
+    network = space.build(architecture)
+    parts = list(space.plan(architecture).parts())
+    parameters = count_parameters(network)
+    flops = count_flops(network, space.input_shape)
+    assert parameters == total_cost(Parameters(), parts)
+    assert flops == total_cost(Flops(), parts)
+    return parameters, flops
+
+
+def flops_by_torch(network: CellNetwork, input_shape: Iterable[int]) -> float:
+    """Count with torch's own counter, which counts a multiply-add as two."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, *input_shape))
+    return counter.get_total_flops() / 2
+
+
+# -- size --------------------------------------------------------------------------------------
+
+
+def test_a_cell_has_28_gates_and_the_space_of_the_paper_392() -> None:
+    gates = GoldSpace().gates
+    assert len(gates) == 392
+    assert len({gate.name for gate in gates}) == 392
+    for cell in range(14):
+        edges = [(g.source, g.node) for g in gates if g.cell == cell]
+        assert len(edges) == 28
+        assert set(edges) == {(source, node) for node in range(2, 6) for source in range(node)}
+
+
+@pytest.mark.parametrize(("cells", "log10_size"), [(14, 117.486), (20, 167.837)])
+def test_number_of_networks_is_that_of_the_paper(cells: int, log10_size: float) -> None:
+    assert GoldSpace(cells=cells).log10_size() == pytest.approx(log10_size, abs=5e-4)
+
+
+def test_a_search_keeps_an_operator_of_every_node_and_a_reader_of_every_input() -> None:
+    space = GoldSpace(cells=2)
+    found = {frozenset(space.gates[index].name for index in group) for group in space.groups}
+    expected = set()
+    for cell in range(2):
+        gates = [gate for gate in space.gates if gate.cell == cell]
+        for node in range(2, 6):
+            expected.add(frozenset(gate.name for gate in gates if gate.node == node))
+        for source in range(2):
+            expected.add(frozenset(gate.name for gate in gates if gate.source == source))
+    assert found == expected
+    assert len(space.groups) == len(expected)
+
+
+# -- counts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channels", "cells", "parameters", "flops", "fixed_parameters", "fixed_flops", "rounding"),
+    COUNTS,
+)
+def test_counts_of_the_whole_space_are_the_reference_counts(
+    channels: int,
+    cells: int,
+    parameters: float,
+    flops: float,
+    fixed_parameters: float,
+    fixed_flops: float,
+    rounding: float,
+) -> None:
+    space = GoldSpace(cells=cells, channels=channels)
+    everything = np.ones(len(space.gates), dtype=bool)
+    network = space.build(every_operator(space))
+    for resource, built, expected, fixed in [
+        (Parameters(), count_parameters(network), parameters, fixed_parameters),
+        (Flops(), count_flops(network, space.input_shape), flops, fixed_flops),
+    ]:
+        costs = costs_of(space, resource)
+        assert built == pytest.approx(expected, rel=rounding, abs=0)
+        assert costs.total(everything) == built
+        assert costs.fixed == pytest.approx(fixed, rel=1e-3)
+        assert costs.fixed == total_cost(resource, space.fixed_parts)
+
+
+def test_fixed_part_of_the_paper_is_exact() -> None:
+    space = GoldSpace()
+    assert costs_of(space, Parameters()).fixed == 927_766
+    assert costs_of(space, Flops()).fixed == 163_571_328
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_another_counter_counts_the_same_flops(seed: int | None) -> None:
+    space = GoldSpace(cells=8 if seed is None else 5, channels=16)
+    architecture = every_operator(space) if seed is None else random_architecture(space, seed)
+    network = space.build(architecture)
+    assert count_flops(network, (3, 32, 32)) == flops_by_torch(network, (3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "flops"),
+    [("DARTS_V1", 3_169_414, 500.99e6), ("DARTS_V2", 3_349_342, 528_359_040)],
+)
+def test_darts_networks_have_their_known_size(name: str, parameters: int, flops: float) -> None:
+    architecture = read_genotype(name, channels=36, cells=20)
+    rounding = 1e-5 if name == "DARTS_V1" else 0
+    exact = (parameters, pytest.approx(flops, rel=rounding, abs=0))
+    assert counted(space_of(architecture), architecture) == exact
+
+
+def test_the_published_network_has_its_known_size() -> None:
+    space = GoldSpace()
+    kept = [gate for i, gate in enumerate(space.gates) if S1[i // 28] >> i % 28 & 1]
+    places = [gate.place for gate in kept]
+    per_cell = [sum(gate.cell == cell for gate in kept) for cell in range(14)]
+    assert per_cell == [11, 14, 12, 9, 11, 14, 14, 14, 13, 17, 11, 13, 10, 9]
+    assert sum(gate.operator == "sep_conv_3x3" for gate in kept) == 111
+    assert sum(gate.operator == "skip_connect" for gate in kept) == 61
+    assert sum(places.count(place) == 2 for place in set(places)) == 44
+    assert {(gate.cell, gate.node) for gate in kept} == {
+        (cell, node) for cell in range(14) for node in range(2, 6)
+    }
+
+    parameters, flops = counted(space, space.architecture(kept))
+    assert parameters == pytest.approx(3.44e6, abs=0.005e6)
+    assert flops == pytest.approx(504.6e6, abs=0.05e6)
+
+
+def test_the_published_network_comes_back_from_the_notation_it_was_published_in() -> None:
+    space = GoldSpace()
+    kept = [gate for i, gate in enumerate(space.gates) if S1[i // 28] >> i % 28 & 1]
+    gene = [
+        [(gate.operator, gate.source, gate.node) for gate in kept if gate.cell == cell]
+        for cell in range(14)
+    ]
+    read = read_genotype(f"Genotype(gene={gene}, concat=range(2, 6))")
+    assert read.choices == space.architecture(kept).choices
+    built, expected = (space_of(a).build(a) for a in (read, space.architecture(kept)))
+    assert repr(built) == repr(expected)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_network_counts_as_the_sum_of_its_parts(seed: int, affine: bool) -> None:
+    space = GoldSpace(
+        cells=seed + 1,
+        channels=4,
+        nodes=3,
+        input_shape=(2, 9, 12),
+        classes=3,
+        operators=DARTS_OPERATORS,
+        affine=affine,
+    )
+    counted(space, random_architecture(space, seed))
+
+
+# -- shapes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cells", [1, 2, 3, 5])
+@pytest.mark.parametrize("input_shape", [(1, 7, 9), (3, 30, 30), (1, 28, 28)])
+def test_any_size_of_picture_and_number_of_cells_works(
+    input_shape: tuple[int, int, int], cells: int
+) -> None:
+    space = GoldSpace(cells=cells, channels=4, input_shape=input_shape, classes=3)
+    network = space.build(every_operator(space))
+    images = torch.randn(2, *input_shape)
+    for mode in (True, False):
+        logits = network.train(mode)(images)
+        assert logits.shape == (2, 3)
+        assert logits.isfinite().all()
+    sites = {str(g.cell): g.site for g in space.gates if (g.source, g.node) == (2, 3)}
+    outputs = network.features(images)
+    for cell, site in sites.items():
+        channels = space.channels_out(int(cell))
+        assert outputs[cell].shape == (2, channels, site.height, site.width)
+
+
+# -- the cheapest network ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("cells", "nodes", "operators"), [(1, 2, 2), (2, 2, 1), (1, 3, 1), (1, 3, 2), (1, 1, 3)]
+)
+def test_the_cheapest_network_is_that_of_a_search_through_all(
+    cells: int, nodes: int, operators: int, seed: int
+) -> None:
+    space = GoldSpace(cells=cells, nodes=nodes, operators=DARTS_OPERATORS[:operators])
+    count = len(space.gates)
+    generator = np.random.default_rng(seed)
+    costs = generator.integers(0, 8, count).astype(float)
+    networks = np.arange(2**count)[:, None] >> np.arange(count) & 1 == 1
+    for places in places_to_cover(space):
+        networks = networks[networks[:, places].any(axis=1)]
+    active = networks[generator.integers(len(networks))] | (generator.random(count) < 0.5)
+
+    chosen = space.cheapest(costs, active)
+
+    among = networks[~networks[:, ~active].any(axis=1)]
+    assert costs[chosen].sum() == (among @ costs).min()
+    assert (among == chosen).all(axis=1).any()
+
+
+def places_to_cover(space: GoldSpace) -> list[list[int]]:
+    """The gates of each node, and those that read each input of each cell."""
+    groups: dict[tuple[int, str], list[int]] = {}
+    for index, gate in enumerate(space.gates):
+        groups.setdefault((gate.cell, f"node {gate.node}"), []).append(index)
+        if gate.source in (0, 1):
+            groups.setdefault((gate.cell, f"input {gate.source}"), []).append(index)
+    return list(groups.values())
+
+
+# -- what nobody reads -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "source", "dead"),
+    [
+        pytest.param(1, 0, {"cells.1.preprocess0"}, id="input"),
+        pytest.param(2, 1, {"cells.2.preprocess1", "cells.1"}, id="input-and-cell"),
+        pytest.param(
+            0,
+            2,
+            {"cells.0.operators.0_2_skip_connect", "cells.0.operators.1_2_sep_conv_3x3"},
+            id="node",
+        ),
+    ],
+)
+def test_what_nobody_reads_is_neither_built_nor_counted_nor_missed(
+    cell: int, source: int, dead: set[str]
+) -> None:
+    """No operator of this cell reads this source."""
+    space = GoldSpace(cells=3, channels=4, nodes=2, input_shape=(1, 8, 8), normal_concat=(3,))
+    reads = {gate for gate in space.gates if (gate.cell, gate.source) == (cell, source)}
+    whole = space.build(every_operator(space)).eval()
+    for gate in reads:  # and nothing else: what they read is still there
+        del whole.cells[str(gate.cell)].operators[gate.key]
+    architecture = space.architecture(gate for gate in space.gates if gate not in reads)
+    network = space.build(architecture).eval()
+
+    assert dead <= {name for name, _ in whole.named_modules()}
+    assert not dead & {name for name, _ in network.named_modules()}
+    assert counted(space, architecture)[0] < count_parameters(whole)
+    assert network.load_state_dict(whole.state_dict(), strict=False).missing_keys == []
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(network(images), whole(images))
+
+
+# -- what is refused ---------------------------------------------------------------------------
+
+SMALL = GoldSpace(cells=1, channels=4, nodes=2, input_shape=(1, 8, 8))
+SKIPS = {"cell0.0-2": ("skip_connect",), "cell0.1-3": ("skip_connect",)}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"cell0.0-2": ("skip_connect",)}, SKIPS | {"cell0.1-3": ()}],
+    ids=["empty", "missing", "without operators"],
+)
+def test_a_node_without_an_operator_is_named(choices: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(ConfigError, match="node 3 of cell 0 has no operator"):
+        SMALL.build(SMALL.architecture_of(choices))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("", "cell0", "cell0.0", "cell.0-2", "cell0.a-2", "cell0-0.2", "cell0.0-2-3"),
+        *("cell1.0-2", "cell-1.0-2", "cell0.0-4", "cell0.2-2", "cell0.3-2", "cell0.-1-2"),
+        "cell0.0-1",  # into an input
+        *("0.0-2", "cell00.0-2", "cell0.0-2 "),  # a second name for an edge
+    ],
+)
+def test_what_is_no_edge_is_refused(place: str) -> None:
+    architecture = SMALL.architecture_of(SKIPS | {place: ("sep_conv_3x3",)})
+    with pytest.raises(ConfigError, match=r"is no edge of .*; an edge reads like cell0\.1-3"):
+        SMALL.build(architecture)
+
+
+@pytest.mark.parametrize("operator", ["conv_7x7", "stem_cifar"])
+def test_an_operator_that_no_edge_can_hold_is_answered_with_those_it_can(operator: str) -> None:
+    architecture = SMALL.architecture_of(SKIPS | {"cell0.0-3": (operator,)})
+    for refused in [
+        lambda: SMALL.build(architecture),
+        lambda: GoldSpace(operators=("skip_connect", operator)),
+    ]:
+        with pytest.raises(ConfigError, match=f"unknown operator '{operator}'; known: ") as e:
+            refused()
+        assert all(name in str(e.value) for name in DARTS_OPERATORS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cells": 0},
+        {"channels": 5},
+        {"classes": 0},
+        {"nodes": 0},
+        {"input_shape": [3, 32]},
+        {"input_shape": [3, 0, 32]},
+        {"operators": []},
+        {"operators": ["skip_connect", "skip_connect"]},
+        {"width": 3},
+        {"cells": "many"},
+        # An architecture file that was edited by hand may say any of these.
+        {"cells": 2.5},
+        {"channels": 8.0},
+        {"classes": 2.5},
+        {"input_shape": [1.5, 8, 8]},
+        {"normal_concat": [2, 9]},
+        {"reduce_concat": [0, 2]},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_before_anything_is_built(
+    settings: dict[str, object],
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        space_named("gold", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown search space 'silver'; known: gold"):
+        space_named("silver")
