@@ -11,7 +11,7 @@ DEV := .venv/dev-installed
 # The demo searches a space small enough for minutes on two cores.
 SPACE   := --space gold --cells 5 --channels 8
 INPUT   := --input 1x8x8 --classes 10
-BUDGETS := --budget 600kFLOPs --budget 20kparams --budget 1ms
+BUDGETS := --budget 600kFLOPs --budget 60kparams --budget 5ms
 EPOCHS  := 20
 
 # In a checkout, "import profiling" must not find our folder: see CONTRIBUTING.md.
