@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     run: Path = arguments.out
-    table = run.with_name(f"{run.name}-cpu.json")
-    files = run.with_name(f"{run.name}-net")
+    table = run.parent / "cpu.json"
+    files = run.parent / "net"
 
     goldnas("profile", *SPACE, "--input", "3x32x32", "--out", table)
     if not run.exists():

@@ -1,7 +1,7 @@
 """The two consoles, and how errors reach the user."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -16,7 +16,9 @@ err = Console(stderr=True)
 
 
 @contextmanager
-def errors_shown(*, if_interrupted: str = "interrupted") -> Iterator[None]:
+def errors_shown(
+    *, if_interrupted: Callable[[], str] = lambda: "interrupted"
+) -> Iterator[None]:
     """Print a GoldnasError as one line and exit with status 2; with 130 after Ctrl-C.
 
     Args:
@@ -29,5 +31,5 @@ def errors_shown(*, if_interrupted: str = "interrupted") -> Iterator[None]:
         err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        err.print(Text(if_interrupted), soft_wrap=True)
+        err.print(Text(if_interrupted()), soft_wrap=True)
         raise typer.Exit(130) from None

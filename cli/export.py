@@ -44,7 +44,7 @@ def export(
 
     The exit status is 3 if a budget is exceeded.
     """
-    with errors_shown(if_interrupted="interrupted; run the command again"):
+    with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
             raise ConfigError(f"--python-out must end in .py, got {python_out}")
         if python_out is not None and onnx_out in (python_out, python_out.with_suffix(".pt")):

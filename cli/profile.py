@@ -51,7 +51,7 @@ def profile(
 ) -> None:
     """Measure every operator of a search space on a device, into a latency table."""
     interrupted = f"interrupted; run the command again to go on: {table} keeps finished rows"
-    with errors_shown(if_interrupted=interrupted):
+    with errors_shown(if_interrupted=lambda: interrupted):
         if device != "cpu":
             raise ConfigError(
                 f"unknown --device {device!r}; this version of goldnas measures: cpu"

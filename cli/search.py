@@ -1,14 +1,12 @@
 """``goldnas search``: from a space and a budget to networks."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from goldnas.cli.console import err, errors_shown, out
+from goldnas.cli.console import errors_shown, out
 from goldnas.cli.front import front_table
 from goldnas.cli.options import (
     CellsOption,
@@ -17,13 +15,14 @@ from goldnas.cli.options import (
     SpaceOption,
     operator_names,
 )
+from goldnas.cli.progress import shown
 from goldnas.errors import ConfigError, WriteError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
     from goldnas.search.config import SearchConfig
     from goldnas.search.feasibility import Feasibility, Mask
-    from goldnas.search.gradual import GradualSearch, Observer
+    from goldnas.search.gradual import GradualSearch
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _ON_RESUME = {"resume", "workers"}
@@ -115,13 +114,14 @@ def search(
     cells: CellsOption = 14,
     operators: OperatorsOption = "skip_connect,sep_conv_3x3",
     epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="Passes over the training data; all budgets hold at the end of the last.",
+            help="Passes over the training data, 50 unless given; all budgets hold at the end "
+            "of the last. With --pace paper the most there may be, 1000.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 50,
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Pictures per step.", rich_help_panel=_TRAINING)
     ] = 96,
@@ -154,7 +154,7 @@ def search(
         Literal["planned", "paper"],
         typer.Option(
             help="planned: every budget holds after --epochs. paper: Algorithm 1 until they "
-            "hold, at most --epochs.",
+            "hold.",
             rich_help_panel=_PACE,
         ),
     ] = "planned",
@@ -201,8 +201,7 @@ def search(
 ) -> None:
     """Search a space for networks within budgets; one run leaves a front of them."""
     folder = resume or out_
-    interrupted = f"interrupted; go on with: goldnas search --resume {folder}"
-    with errors_shown(if_interrupted=interrupted):
+    with errors_shown(if_interrupted=lambda: _interrupted(folder)):
         if resume is not None:
             _refuse_settings(ctx)
             _resume(resume, workers)
@@ -226,7 +225,7 @@ def search(
             budgets=tuple(budget or ()),
             tables=tuple(table.name for table in tables),
             pace=pace,
-            epochs=epochs,
+            epochs=epochs or {"planned": 50, "paper": 1000}[pace],
             batch_size=batch_size,
             learning_rate=(
                 learning_rate
@@ -253,6 +252,12 @@ def search(
             threads=threads,
         )
         _start(config, tables, out_)
+
+
+def _interrupted(folder: Path | None) -> str:
+    if folder is None or not folder.exists():
+        return "interrupted before the search began; nothing was written"
+    return f"interrupted; go on with: goldnas search --resume {folder}"
 
 
 def _refuse_settings(ctx: typer.Context) -> None:
@@ -302,7 +307,7 @@ def _resume(folder: Path, workers: int | None) -> None:
 def _run(search: "GradualSearch") -> None:
     folder = search.run.path
     try:
-        with _shown(search):
+        with shown(search):
             front = search.search()
     except WriteError as error:
         raise WriteError(
@@ -349,65 +354,3 @@ def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> T
             verdict,
         )
     return table
-
-
-@contextmanager
-def _shown(search: "GradualSearch") -> Iterator[None]:
-    """Show a search while it runs: a line per epoch, and on a terminal the time left."""
-    if not err.is_terminal:
-        search.observer = _event_printer(search)
-        yield
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    config = search.config
-    planned = config.pace == "planned"
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(
-            "step {task.completed} of {task.total}" if planned else "step {task.completed}"
-        ),
-        *([TextColumn("time left"), TimeRemainingColumn()] if planned else []),
-        console=err,
-        refresh_per_second=2,
-        speed_estimate_period=300,
-    ) as progress:
-        total = config.epochs * search.steps_per_epoch if planned else None
-        task = progress.add_task("searching", total=total)
-        show = _event_printer(search)
-
-        def observe(event: str, fields: dict[str, Any]) -> None:
-            if event == "step":
-                progress.update(task, completed=fields["step"])
-            show(event, fields)
-
-        search.observer = observe
-        yield
-
-
-def _event_printer(search: "GradualSearch") -> "Observer":
-    from goldnas.resources import format_amount
-
-    def show(event: str, fields: dict[str, Any]) -> None:
-        if event == "epoch":
-            resources = ", ".join(
-                format_amount(name, amount) for name, amount in fields["resources"].items()
-            )
-            of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
-            err.print(
-                f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
-                f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
-                f"operators, {resources}, lambda {fields['pressure']:.1e}, "
-                f"{fields['seconds']:.0f} s",
-                soft_wrap=True,
-                highlight=False,
-            )
-        elif event == "network":
-            err.print(
-                f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}",
-                soft_wrap=True,
-                highlight=False,
-            )
-
-    return show
