@@ -88,13 +88,13 @@ def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str
     }
     names = list(budgets)
     lines = [
-        "| network | epoch | why | validation % | test % | " + " | ".join(names) + " | front |",
+        "| network | steps | why | validation % | test % | " + " | ".join(names) + " | front |",
         "| --- " * (6 + len(names)) + "|",
     ]
     for network in networks:
         amounts = " | ".join(f"{network['resources'][name]:,.0f}" for name in names)
         lines.append(
-            f"| {network['fingerprint']} | {network['epoch'] + 1} "
+            f"| {network['fingerprint']} | {network['step']} "
             f"| {', '.join(network['reasons'])} | {100 * network['accuracy']:.2f} "
             f"| {100 * network['test_accuracy']:.2f} | {amounts} "
             f"| {'' if network['dominated'] else 'yes'} |"

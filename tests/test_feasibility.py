@@ -102,6 +102,57 @@ def test_asking_changes_nothing() -> None:
     assert [feasibility.may_prune(active, i) for i in range(len(active))] == first
 
 
+def test_the_answer_is_about_the_network_it_is_asked_about() -> None:
+    """Whatever was asked before: here, about networks that share little."""
+    (cost,) = resources(1)
+    budgets = [Budget(cost.name, 1.5 * smallest(cost), "b")]
+    used, generator = Feasibility(SPACE, [cost], budgets), np.random.default_rng(0)
+    answers = []
+    for _ in range(20):
+        active = generator.random(len(EVERYTHING)) < 0.6
+        if not covered(active):
+            continue
+        for index in np.flatnonzero(active)[::7]:
+            answers.append(used.may_prune(active, int(index)))
+            assert Feasibility(SPACE, [cost], budgets).may_prune(active, index) == answers[-1]
+    assert {True, False} == set(answers)
+
+
+# Where the costs of two resources are at odds, a weighted sum of them overlooks networks.
+HIDDEN = GoldSpace(cells=1, channels=4, nodes=3, input_shape=(1, 8, 8))
+HIDDEN_COSTS = [
+    Costs("FLOPs", np.array([9, 1, 3, 6, 7, 6, 8, 0, 3, 5, 4, 3, 3, 0, 1, 5, 4, 9.0]), 0.0),
+    Costs("params", np.array([2, 8, 2, 1, 1, 3, 1, 8, 8, 8, 4, 0, 2, 4, 5, 4, 6, 3.0]), 0.0),
+]
+HIDDEN_BUDGETS = [Budget("FLOPs", 11.0, "b"), Budget("params", 11.0, "b")]
+
+
+def test_a_network_that_would_not_be_found_again_is_not_lost() -> None:
+    feasibility = Feasibility(HIDDEN, HIDDEN_COSTS, HIDDEN_BUDGETS)
+    active = np.ones(18, dtype=bool)
+    for index in (2, 13):
+        assert feasibility.may_prune(active, index)
+        active[index] = False
+    for _ in range(2):
+        for index in np.flatnonzero(active):
+            if feasibility.may_prune(active, int(index)):
+                active[index] = False
+    assert feasibility.within(active)
+
+
+def test_a_guard_made_anew_knows_a_network_where_the_old_one_does() -> None:
+    """A resumed search has a new one, and must end as if it had not stopped."""
+    feasibility = Feasibility(HIDDEN, HIDDEN_COSTS, HIDDEN_BUDGETS)
+    active = np.ones(18, dtype=bool)
+    for index in (2, 13):
+        assert feasibility.may_prune(active, index)
+        active[index] = False
+    anew = Feasibility(HIDDEN, HIDDEN_COSTS, HIDDEN_BUDGETS)
+    assert [anew.may_prune(active, int(i)) for i in np.flatnonzero(active)] == [
+        feasibility.may_prune(active, int(i)) for i in np.flatnonzero(active)
+    ]
+
+
 def test_the_last_operator_of_a_node_and_the_last_reader_of_an_input_stay() -> None:
     """However generous the budget."""
     (cost,) = resources(1)
@@ -187,7 +238,10 @@ def test_nothing_is_found_where_the_budgets_exclude_each_other() -> None:
     assert not any(feasibility.may_prune(EVERYTHING, i) for i in range(len(EVERYTHING)))
 
 
-def test_a_compromise_is_found_that_no_resource_alone_would_choose() -> None:
+@pytest.mark.parametrize("fair_costs", [(4.0, 4.0), (3.0, 6.0), (6.0, 3.0)])
+def test_a_compromise_is_found_that_no_resource_alone_would_choose(
+    fair_costs: tuple[float, float],
+) -> None:
     """Three kinds of network: cheap in one, cheap in the other, fair in both."""
     space = GoldSpace(
         cells=3,
@@ -197,13 +251,15 @@ def test_a_compromise_is_found_that_no_resource_alone_would_choose() -> None:
         operators=("skip_connect", "sep_conv_3x3", "max_pool_3x3"),
     )
     kind = np.arange(len(space.gates)) % 3
+    first, second = fair_costs
     costs = [
-        Costs("FLOPs", np.array([1.0, 9.0, 4.0])[kind], 0.0),
-        Costs("params", np.array([9.0, 1.0, 4.0])[kind], 0.0),
+        Costs("FLOPs", np.array([1.0, 9.0, first])[kind], 0.0),
+        Costs("params", np.array([9.0, 1.0, second])[kind], 0.0),
     ]
-    everything = np.ones(len(space.gates), dtype=bool)
-    fair = costs[0].total(space.cheapest(costs[0].gates + costs[1].gates, everything))
-    found = Feasibility(space, costs, [Budget(c.name, fair, "b") for c in costs])
-    chosen = found.find(everything)
+    # An operator for each of three nodes in each of three cells.
+    budgets = [
+        Budget(cost.name, 9 * fair, "b") for cost, fair in zip(costs, fair_costs, strict=True)
+    ]
+    chosen = Feasibility(space, costs, budgets).find(np.ones(len(kind), dtype=bool))
     assert chosen is not None
     assert set(kind[chosen]) == {2}

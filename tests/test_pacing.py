@@ -43,6 +43,7 @@ def follow(pace: PlannedPace, total_steps: int, seed: int) -> tuple[Mask, list[i
         assert active[chosen].all()
         assert len(set(chosen)) == len(chosen)
         active[chosen] = False
+        assert all(active[list(group)].any() for group in SPACE.groups)
         for name, allowed in pace.allowed(step).items():
             assert pace.feasibility.costs[name].total(active) <= allowed
     return active, due
@@ -170,7 +171,7 @@ def strong() -> GateWeights:
 def weak(shares: dict[int, float]) -> GateWeights:
     normalised = np.full(GATES, 0.125)
     normalised[list(shares)] = list(shares.values())
-    return GateWeights(normalised, normalised * 8)
+    return GateWeights(normalised, 1 - normalised)  # Algorithm 1 goes by the share alone
 
 
 FREE = [i for i, g in enumerate(SPACE.gates) if g.node > 2]
@@ -213,6 +214,11 @@ def test_lambda_relaxes_where_enough_were_weak_and_its_step_starts_anew() -> Non
     assert len(pace.choose(2, weak({FREE[2]: 0.02}), active)) == 1  # fewer than n0
     assert pace.strength(0) == pytest.approx(0.9e-4)
     assert pace.state()["increase"] == 2e-5
+    active[FREE[2]] = False
+    # Those that went at once, under xi_min, count among the n0.
+    assert len(pace.choose(2, weak({FREE[3]: 0.001, FREE[5]: 0.02}), active)) == 2
+    assert pace.strength(0) == pytest.approx(0.45e-4)
+    assert pace.state()["increase"] == 1e-5
 
 
 def test_other_lambda0_and_c0_give_another_trajectory() -> None:

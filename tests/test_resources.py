@@ -1,6 +1,7 @@
 """Budgets are read as they are meant, and costs are sums of parts."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from goldnas.resources.costs import total_cost
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 
+MakeTable = Callable[..., LatencyTable]
 UNITS = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "Mparams", "Gparams")
 UNITS += ("us", "ms", "s")
 SPACE = GoldSpace(cells=3, channels=4, nodes=2, input_shape=(1, 8, 8), classes=3)
@@ -184,8 +186,10 @@ def test_parts_cost_what_their_formula_says(
 # -- latency -----------------------------------------------------------------------------------
 
 
-def test_latency_of_a_network_is_the_sum_of_its_rows(make_table, tmp_path: Path) -> None:
-    table: LatencyTable = make_table(tmp_path / "pi5.json", SPACE)
+def test_latency_of_a_network_is_the_sum_of_its_rows(
+    make_table: MakeTable, tmp_path: Path
+) -> None:
+    table = make_table(tmp_path / "pi5.json", SPACE)
     latency = Latency(table, SPACE.profile_options)
     assert latency.name == "latency@pi5"
     costs, flops = costs_of(SPACE, latency), costs_of(SPACE, Flops())
@@ -196,10 +200,10 @@ def test_latency_of_a_network_is_the_sum_of_its_rows(make_table, tmp_path: Path)
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_row_without_a_latency_is_named_with_the_command_that_measures_it(
-    make_table, tmp_path: Path, failed: bool
+    make_table: MakeTable, tmp_path: Path, failed: bool
 ) -> None:
     """Absent is not zero."""
-    table: LatencyTable = make_table(tmp_path / "pi5.json", SPACE)
+    table = make_table(tmp_path / "pi5.json", SPACE)
     gate = SPACE.gates[-1]
     rows = [
         row for row in table.rows if (row.operator, row.site) != (gate.operator, str(gate.site))

@@ -108,6 +108,7 @@ def test_every_budget_holds_after_the_last_epoch_whatever_their_number(
     front = search.search()
     last = max(front.networks, key=lambda network: network.step)
     assert "end" in last.reasons
+    assert last.epoch == epochs - 1
     assert last.meets_budgets
     assert all(last.resources[name] <= limit for name, limit in front.budgets.items())
 

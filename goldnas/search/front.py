@@ -16,6 +16,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     resources: dict[str, float]
     """Exact, in FLOPs, parameters and microseconds."""
     epoch: int
+    """In which it was recorded, counted from 0."""
     step: int
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]

@@ -249,7 +249,7 @@ class GradualSearch:
             fingerprint=architecture.fingerprint,
             accuracy=self._accuracy(self.data.validation),
             resources=self._resources(),
-            epoch=self.epoch,
+            epoch=step // self.steps_per_epoch,
             step=step + 1,
             reasons=tuple(reasons),
             meets_budgets=self.feasibility.within(self.active),
