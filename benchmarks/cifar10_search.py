@@ -102,7 +102,6 @@ def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str
     table = "\n".join(lines)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cifar10.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "cifar10-table.md").write_text(table + "\n")
     shutil.copyfile(run / "events.jsonl", folder / "cifar10-events.jsonl")
     print(table)
     for name, share in figures["share_of_budget"].items():
