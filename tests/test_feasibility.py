@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from goldnas.resources import Budget, Costs, Flops, Parameters, costs_of
-from goldnas.search.feasibility import Feasibility, Mask
+from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import GoldSpace
 
 SPACE = GoldSpace(cells=3, channels=4, nodes=3, input_shape=(1, 8, 8), classes=3)
@@ -26,12 +26,12 @@ def budgets_around(costs: list[Costs], seed: int, slack: float) -> list[Budget]:
     """Budgets that one network, cheap in a mixture of the resources, meets just so."""
     mixture = np.random.default_rng(seed).random(len(costs)) + 0.1
     scaled = sum(m * c.gates / c.gates.sum() for m, c in zip(mixture, costs, strict=True))
-    network = SPACE.cheapest(np.asarray(scaled), EVERYTHING)
+    network = cheapest(SPACE, np.asarray(scaled), EVERYTHING)
     return [Budget(c.name, slack * c.total(network), c.name) for c in costs]
 
 
 def smallest(cost: Costs) -> float:
-    return cost.total(SPACE.cheapest(cost.gates, EVERYTHING))
+    return cost.total(cheapest(SPACE, cost.gates, EVERYTHING))
 
 
 def covered(active: Mask) -> bool:
@@ -88,7 +88,7 @@ def test_with_one_budget_a_network_is_left_after_every_pruning_that_was_allowed(
         else:  # and it was right to refuse
             left = active.copy()
             left[index] = False
-            assert not covered(left) or cost.total(SPACE.cheapest(cost.gates, left)) > (
+            assert not covered(left) or cost.total(cheapest(SPACE, cost.gates, left)) > (
                 budgets[0].limit
             )
 

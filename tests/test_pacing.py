@@ -5,7 +5,7 @@ import pytest
 
 from goldnas.resources import Budget, Costs, Flops, Parameters, costs_of
 from goldnas.search.config import SearchConfig
-from goldnas.search.feasibility import Feasibility, Mask
+from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace, operators_at_a_time
 from goldnas.spaces import GoldSpace
 
@@ -22,7 +22,7 @@ def config(**settings: object) -> SearchConfig:
 
 def budget(cost: Costs, share: float) -> Budget:
     """So far from the smallest network to the full one."""
-    smallest = cost.total(SPACE.cheapest(cost.gates, EVERYTHING))
+    smallest = cost.total(cheapest(SPACE, cost.gates, EVERYTHING))
     return Budget(cost.name, smallest + share * (cost.total(EVERYTHING) - smallest), cost.name)
 
 

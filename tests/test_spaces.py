@@ -14,6 +14,7 @@ from goldnas.genotypes import read_genotype
 from goldnas.network import CellNetwork
 from goldnas.resources import Flops, Parameters, costs_of, count_flops, count_parameters
 from goldnas.resources.costs import total_cost
+from goldnas.search.feasibility import cheapest
 from goldnas.spaces import DARTS_OPERATORS, Gate, GoldSpace, space_named, space_of
 
 # Channels, cells; parameters and FLOPs of the network with every operator; of the parts that
@@ -235,7 +236,7 @@ def test_the_cheapest_network_is_that_of_a_search_through_all(
         networks = networks[networks[:, places].any(axis=1)]
     active = networks[generator.integers(len(networks))] | (generator.random(count) < 0.5)
 
-    chosen = space.cheapest(costs, active)
+    chosen = cheapest(space, costs, active)
 
     among = networks[~networks[:, ~active].any(axis=1)]
     assert costs[chosen].sum() == (among @ costs).min()

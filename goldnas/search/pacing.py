@@ -176,7 +176,9 @@ class PlannedPace:
         return self.config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
     def strength(self, step: int) -> float:
-        """Lambda, which rises from 0 until the first pruning."""
+        """Lambda, which rises from 0 until the first pruning; 0 again after the last."""
+        if step > self.last:
+            return 0.0
         return self.pressure * min(1.0, step / max(1, self.first))
 
     def allowed(self, step: int) -> dict[str, float]:

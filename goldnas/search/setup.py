@@ -24,7 +24,7 @@ from goldnas.resources import (
     parse_budget,
 )
 from goldnas.search.config import SearchConfig
-from goldnas.search.feasibility import Feasibility, Mask
+from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import GoldSpace, space_named
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation, split_validation
@@ -158,7 +158,8 @@ def limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:
     everything = np.ones(len(space.gates), dtype=bool)
 
     def limit(cost: Costs) -> Limit:
-        smallest = space.cheapest(cost.gates, everything)
+        smallest = cheapest(space, cost.gates, everything)
+        assert smallest is not None  # without a ceiling there always is one
         budget = next((b for b in feasibility.budgets if b.resource == cost.name), None)
         current = cost.total(everything if active is None else active)
         return Limit(cost.name, cost.total(smallest), current, cost.total(everything), budget)
@@ -184,7 +185,7 @@ def check_feasible(feasibility: Feasibility) -> None:
     everything = np.ones(len(feasibility.space.gates), dtype=bool)
     if feasibility.find(everything) is None:
         raise ConfigError(
-            f"no network of this space was found that meets "
+            f"no network of this space meets "
             f"{', '.join(budget.text for budget in feasibility.budgets)} together, though each "
             "can be met alone. Raise one of them"
         )

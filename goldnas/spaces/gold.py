@@ -5,12 +5,11 @@ of edges may enter a node, as long as each node keeps one operator.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from goldnas.architecture import Architecture
@@ -29,8 +28,8 @@ DARTS_OPERATORS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-
-_READS_0, _READS_1 = frozenset({0}), frozenset({1})
+# One spelling per edge: no zeros in front, or a network would have several fingerprints.
+_PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,16 @@ class GoldSpace:
 
     def __post_init__(self) -> None:
         for field in ("cells", "channels", "classes", "nodes"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"{field} must be at least 1, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{field} must be a whole number from 1, got {value!r}")
         if self.channels % 2:
             raise ConfigError(
                 f"channels must be even, got {self.channels}: "
                 "a reduction puts half of them out of each of two convolutions"
             )
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+        whole = all(type(size) is int and size > 0 for size in self.input_shape)
+        if len(self.input_shape) != 3 or not whole:
             raise ConfigError(
                 f"input must be channels, height, width, all positive, got {self.input_shape}"
             )
@@ -178,7 +179,11 @@ class GoldSpace:
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Sets of gates that each keep at least one: those of a node, those of an input."""
+        """Sets of gates that each keep at least one: those of a node, those of an input.
+
+        A search keeps every cell input read, so that no preprocessing, and no whole cell,
+        ends up feeding nobody while it is still counted and computed.
+        """
         groups: dict[tuple[int, str, int], list[int]] = {}
         for index, gate in enumerate(self.gates):
             groups.setdefault((gate.cell, "node", gate.node), []).append(index)
@@ -214,45 +219,6 @@ class GoldSpace:
             for node in range(2, 2 + self.nodes)
         )
         return self.cells * per_cell
-
-    def cheapest(
-        self, costs: npt.NDArray[np.float64], active: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """The cheapest network left: one operator per node, both inputs of each cell read.
-
-        A search keeps every cell input read, so that no preprocessing, and no whole cell,
-        ends up feeding nobody while it is still counted and computed: see :attr:`groups`.
-
-        Args:
-            costs: ``(G,)``, not negative.
-            active: ``(G,)``, the gates that are left; each node and input must be covered.
-
-        Returns:
-            ``(G,)``, a subset of ``active``.
-        """
-        chosen = np.zeros(len(self.gates), dtype=bool)
-        per_cell = len(self.gates) // self.cells
-        for start in range(0, len(self.gates), per_cell):
-            # Which of the two inputs are read so far -> cost and gates of the cheapest way.
-            best: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {frozenset(): (0.0, ())}
-            index = range(start, start + per_cell)
-            for node in range(2, 2 + self.nodes):
-                options: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {}
-                for i in (i for i in index if self.gates[i].node == node and active[i]):
-                    read = frozenset({self.gates[i].source} & {0, 1})
-                    _keep_cheaper(options, read, float(costs[i]), (i,))
-                if _READS_0 in options and _READS_1 in options:
-                    (cost_0, picks_0), (cost_1, picks_1) = options[_READS_0], options[_READS_1]
-                    _keep_cheaper(
-                        options, _READS_0 | _READS_1, cost_0 + cost_1, picks_0 + picks_1
-                    )
-                after: dict[frozenset[int], tuple[float, tuple[int, ...]]] = {}
-                for done, (cost, picks) in best.items():
-                    for read, (more, new) in options.items():
-                        _keep_cheaper(after, done | read, cost + more, picks + new)
-                best = after
-            chosen[list(best[_READS_0 | _READS_1][1])] = True
-        return chosen
 
     # -- architectures -----------------------------------------------------------------------
 
@@ -325,15 +291,13 @@ class GoldSpace:
         """``(source, node, operator)`` of each cell, sorted by node."""
         edges: list[list[tuple[int, int, str]]] = [[] for _ in range(self.cells)]
         for place, operators in architecture.choices.items():
-            try:
-                cell, source, node = parse_place(place)
-                if not (0 <= cell < self.cells and 0 <= source < node < 2 + self.nodes):
-                    raise ValueError
-            except ValueError:
+            match = _PLACE.fullmatch(place)
+            cell, source, node = map(int, match.groups()) if match else (-1, -1, -1)
+            if not (0 <= cell < self.cells and 2 <= node < 2 + self.nodes and source < node):
                 raise ConfigError(
                     f"{place!r} is no edge of a network with {self.cells} cells of "
                     f"{self.nodes} nodes; an edge reads like cell0.1-3"
-                ) from None
+                )
             for operator in sorted(operators):
                 check_candidate(operator)
                 edges[cell].append((source, node, operator))
@@ -362,27 +326,6 @@ def build_plan(plan: NetworkPlan, *, gated: bool = False) -> CellNetwork:
     )
 
 
-def parse_place(place: str) -> tuple[int, int, int]:
-    """Cell, source and node of ``cell0.1-3``.
-
-    Raises:
-        ValueError: If ``place`` reads otherwise.
-    """
-    cell, edge = place.removeprefix("cell").split(".")
-    source, node = edge.split("-")
-    return int(cell), int(source), int(node)
-
-
 def _edge_site(inner: Site, after: Site) -> Callable[[int], Site]:
     """Edges from the cell's inputs see the input size, edges from its nodes the output's."""
     return lambda source: inner if source < 2 else after
-
-
-def _keep_cheaper(
-    table: dict[frozenset[int], tuple[float, tuple[int, ...]]],
-    key: frozenset[int],
-    cost: float,
-    picks: tuple[int, ...],
-) -> None:
-    if key not in table or cost < table[key][0]:
-        table[key] = (cost, picks)

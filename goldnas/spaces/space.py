@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from goldnas.architecture import Architecture
@@ -71,11 +69,6 @@ class SearchSpace(Protocol):
 
     def log10_size(self) -> float:
         """Logarithm of the number of networks."""
-
-    def cheapest(
-        self, costs: npt.NDArray[np.float64], active: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """The gates of the cheapest network left among the active ones."""
 
     def architecture(self, kept: Iterable[Gate]) -> Architecture:
         """The architecture that keeps these gates' operators."""
