@@ -56,7 +56,10 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ConfigError: If ``text`` is no architecture.
         """
         try:
-            return msgspec.json.decode(text, type=cls)
+            raw = msgspec.json.decode(text)
+            if isinstance(raw, dict) and "schema_version" not in raw:
+                raise ConfigError("not an architecture: it has no schema_version")
+            return msgspec.convert(raw, cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"not an architecture: {error}") from None
 

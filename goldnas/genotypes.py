@@ -135,7 +135,10 @@ def _literal(node: ast.expr) -> Any:
         and len(node.args) == 2
         and not node.keywords
     ):
-        return list(range(*(int(ast.literal_eval(argument)) for argument in node.args)))
+        numbers = range(*(int(ast.literal_eval(argument)) for argument in node.args))
+        if len(numbers) > 1000:
+            raise ValueError(f"{len(numbers)} nodes are too many")
+        return list(numbers)
     return ast.literal_eval(node)
 
 

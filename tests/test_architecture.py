@@ -128,3 +128,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(WriteError, match="cannot write"):
         NETWORK.save(taken)
     assert list(tmp_path.iterdir()) == [taken]
+
+
+def test_a_file_without_a_schema_version_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no schema_version"):
+        Architecture.from_json('{"space": "gold", "settings": {}, "choices": {}}')

@@ -74,11 +74,11 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     f"one by number or fingerprint from {self._listed()}"
                 )
             return max(within, key=lambda network: network.accuracy)
-        matching = [n for n in self.networks if n.fingerprint.startswith(which)]
-        if len(matching) == 1:
-            return matching[0]
         if which.isdecimal() and 1 <= int(which) <= len(self.networks):
             return self.networks[int(which) - 1]
+        matching = [n for n in self.networks if which and n.fingerprint.startswith(which)]
+        if len(matching) == 1:
+            return matching[0]
         raise RunError(
             f"no network {which!r} in this run: say best, a number from 1 to "
             f"{len(self.networks)}, or a fingerprint of {self._listed()}"
