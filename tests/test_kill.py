@@ -82,7 +82,8 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     process = start(*SEARCH, "--out", whole)
     wait_until_started(whole)
     began = time.monotonic()
-    assert process.wait() == 0
+    output = "".join(process.communicate())
+    assert process.returncode == 0, output
     lasts_s = time.monotonic() - began
 
     moments = random.Random(0)
