@@ -37,6 +37,12 @@ def started(folder: Path, **settings: Any) -> GradualSearch:
     return prepared.start(folder)
 
 
+def final(front: Front) -> FrontNetwork:
+    """The network that training ended with."""
+    (network,) = (n for n in front.networks if "end" in n.reasons)
+    return network
+
+
 def weights_of(run: SearchRun) -> dict[str, torch.Tensor]:
     """Every weight of every network of a run, by network and name."""
     return {
@@ -106,8 +112,7 @@ def test_every_budget_holds_after_the_last_epoch_whatever_their_number(
 ) -> None:
     search = started(tmp_path / "a", epochs=epochs, budgets=budgets)
     front = search.search()
-    last = max(front.networks, key=lambda network: network.step)
-    assert "end" in last.reasons
+    last = final(front)
     assert last.epoch == epochs - 1
     assert last.meets_budgets
     assert all(last.resources[name] <= limit for name, limit in front.budgets.items())
@@ -140,6 +145,19 @@ def test_the_log_holds_the_accuracy_before_and_after_every_pruning(finished: Sea
         assert 0 <= event["accuracy_before"] <= 1
         gates -= len(event["operators"])
         assert event["live_operators"] == gates
+
+
+def test_the_front_goes_on_below_the_budgets(finished: SearchRun) -> None:
+    front = finished.front()
+    trained = final(front).resources["FLOPs"]
+    beyond = [n.resources["FLOPs"] for n in front.networks if "beyond" in n.reasons]
+    shares = sorted((flops / 100e3 for flops in beyond), reverse=True)
+    assert len(shares) >= 3
+    assert all(s <= limit for s, limit in zip(shares, GradualSearch.BEYOND, strict=False))
+    assert max(beyond) < trained
+    steps = [event for event in finished.events() if event["event"] == "beyond"]
+    assert all(len(event["operators"]) == 1 for event in steps)
+    assert front.pick("best").resources["FLOPs"] >= trained
 
 
 def test_the_test_set_is_never_looked_at(tmp_path: Path) -> None:
@@ -184,7 +202,7 @@ def test_the_pace_of_the_paper_ends_within_the_budgets_and_records_plateaus(
         auxiliary_weight=0.0,
     )
     front = search.search()
-    assert max(front.networks, key=lambda network: network.step).meets_budgets
+    assert final(front).meets_budgets
     assert search.epoch < 200
     assert any("plateau" in network.reasons for network in front.networks)
 
@@ -257,8 +275,9 @@ def test_dominated_networks_are_marked_and_equal_ones_replaced() -> None:
     assert front.pick("best").fingerprint == "bb"
     assert front.pick("3").fingerprint == "aa"
     assert front.pick("a").fingerprint == "aa"
-    with pytest.raises(RunError, match=r"no network 'x'.*bb, cc, aa"):
-        front.pick("x")
+    for wrong in ("x", "4", "0", "", "\u0661"):
+        with pytest.raises(RunError, match=rf"no network '{wrong}'.*bb, cc, aa"):
+            front.pick(wrong)
 
 
 def test_latency_of_several_devices_is_budgeted_beside_flops(
@@ -280,7 +299,7 @@ def test_latency_of_several_devices_is_budgeted_beside_flops(
     prepared = PreparedSearch(config, tables)
     prepared.check_feasible()
     front = prepared.start(tmp_path / "a").search()
-    last = max(front.networks, key=lambda network: network.step)
+    last = final(front)
     assert last.resources["latency@pi5"] <= 140
     assert last.resources["latency@t4"] == pytest.approx(last.resources["latency@pi5"] / 10)
     reopened = SearchRun.open(tmp_path / "a")

@@ -20,7 +20,8 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     step: int
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
-    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``."""
+    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for one that a
+    tighter budget would leave of the last, without training at its size."""
     meets_budgets: bool
     dominated: bool = False
     """Whether another network is at least as good in accuracy and in every resource."""
@@ -34,11 +35,6 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Limits, in FLOPs, parameters and microseconds."""
     networks: tuple[FrontNetwork, ...] = ()
     """Every recorded network, the cheapest in the first budgeted resource first."""
-
-    @property
-    def pareto(self) -> tuple[FrontNetwork, ...]:
-        """The networks that no other dominates."""
-        return tuple(network for network in self.networks if not network.dominated)
 
     def with_network(self, new: FrontNetwork) -> "Front":
         """Add a network; one of the same architecture is replaced, its reasons kept."""
@@ -60,25 +56,28 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Choose a network.
 
         Args:
-            which: ``best`` for the most accurate within all budgets; a number, counted from
-                1, of :attr:`networks`; or a fingerprint or the start of one.
+            which: ``best`` for the most accurate within all budgets, of those that trained
+                at their size; a number, counted from 1, of :attr:`networks`; or a fingerprint
+                or the start of one.
 
         Raises:
             RunError: If there is none such.
         """
         if which == "best":
-            within = [network for network in self.networks if network.meets_budgets]
+            within = [n for n in self.networks if n.meets_budgets and "beyond" not in n.reasons]
             if not within:
                 raise RunError(
                     "no recorded network meets the budgets yet: let the search end, or pick "
                     f"one by number or fingerprint from {self._listed()}"
                 )
             return max(within, key=lambda network: network.accuracy)
-        if which.isdecimal() and 1 <= int(which) <= len(self.networks):
-            return self.networks[int(which) - 1]
-        matching = [n for n in self.networks if which and n.fingerprint.startswith(which)]
-        if len(matching) == 1:
-            return matching[0]
+        if which.isascii() and which.isdecimal() and len(which) < 8:  # else a fingerprint
+            if 1 <= int(which) <= len(self.networks):
+                return self.networks[int(which) - 1]
+        elif which:
+            matching = [n for n in self.networks if n.fingerprint.startswith(which)]
+            if len(matching) == 1:
+                return matching[0]
         raise RunError(
             f"no network {which!r} in this run: say best, a number from 1 to "
             f"{len(self.networks)}, or a fingerprint of {self._listed()}"

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from goldnas.errors import RunError
 from goldnas.resources import Budget
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace
+from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace, weakest_over
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import SearchData
 from goldnas.supernet import SuperNet
@@ -33,6 +34,9 @@ class GradualSearch:
     Everything that decides what comes next is in :meth:`state`, which is saved after each
     epoch: on the CPU a continued search ends in the same bits as one that was not stopped.
     """
+
+    BEYOND = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+    """Shares of the budgets at which the front goes on below them."""
 
     def __init__(
         self,
@@ -90,13 +94,14 @@ class GradualSearch:
             began = time.monotonic()
             loss = self._train_epoch()
             self._end_epoch(loss, seconds=time.monotonic() - began)
-        self._event("end", epoch=self.epoch, networks=len(self.front.networks))
         if not self.feasibility.within(self.active):
             unmet = [b.text for b in self.feasibility.budgets if b.text not in self.met]
             raise RunError(
                 f"{self.config.epochs} epochs ended over budget: {', '.join(unmet)}. "
                 "Algorithm 1 has no deadline: allow more --epochs, or use --pace planned"
             )
+        self._go_beyond()
+        self._event("end", epoch=self.epoch, networks=len(self.front.networks))
         return self.front
 
     def _finished(self) -> bool:
@@ -161,24 +166,57 @@ class GradualSearch:
         return mask
 
     def _prune(self, step: int) -> None:
-        with torch.no_grad():
-            weights = GateWeights(
-                normalised=self.supernet.normalised_weights().cpu().double().numpy(),
-                relative=self.supernet.relative_weights().cpu().double().numpy(),
-            )
+        weights = self._gate_weights()
         chosen = self.pace.choose(step, weights, self.active)
         if not chosen:
             return
-        before = self._accuracy(self.data.check)
         if self.pace.plateau:
             self._record(step, ["plateau"])
+        self._remove("prune", step, chosen, weights)
+        newly_met = [b.text for b in self._met_budgets() if b.text not in self.met]
+        if newly_met:
+            self.met |= set(newly_met)
+            self._record(step, [f"met {text}" for text in newly_met])
+
+    def _go_beyond(self) -> None:
+        """Record what tighter budgets would leave of the final network, without training.
+
+        One weak operator at a time goes, as during the search. The networks complete the
+        front below the budgets; trained for as long as the others they would do better.
+        """
+        step = self.epoch * self.steps_per_epoch - 1
+        for share in self.BEYOND:
+            budgets = [replace(b, limit=share * b.limit) for b in self.feasibility.budgets]
+            tighter = Feasibility(
+                self.data.space, list(self.feasibility.costs.values()), budgets
+            )
+            if tighter.find(self.active) is None:
+                return
+            limits = {budget.resource: budget.limit for budget in budgets}
+            weights = self._gate_weights()
+            chosen = weakest_over(tighter, limits, weights.relative, self.active)
+            for index in chosen:
+                self._remove("beyond", step, [index], weights)
+            if chosen:
+                self._record(step, ["beyond"])
+
+    def _gate_weights(self) -> GateWeights:
+        with torch.no_grad():
+            return GateWeights(
+                normalised=self.supernet.normalised_weights().cpu().double().numpy(),
+                relative=self.supernet.relative_weights().cpu().double().numpy(),
+            )
+
+    def _remove(self, event: str, step: int, chosen: list[int], weights: GateWeights) -> None:
+        """Prune operators, and log the accuracy before and after."""
+        before = self._accuracy(self.data.check)
         removed = {id(parameter) for parameter in self.supernet.prune(chosen)}
         self._forget(removed)
         self.gate_costs = self._gate_costs()
         gates = self.data.space.gates
         self._event(
-            "prune",
-            epoch=self.epoch,
+            event,
+            epoch=step // self.steps_per_epoch,
             step=step + 1,
             operators=[gates[index].name for index in chosen],
             relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
@@ -188,10 +226,6 @@ class GradualSearch:
             live_operators=int(self.active.sum()),
             resources=self._resources(),
         )
-        newly_met = [b.text for b in self._met_budgets() if b.text not in self.met]
-        if newly_met:
-            self.met |= set(newly_met)
-            self._record(step, [f"met {text}" for text in newly_met])
 
     def _forget(self, removed: set[int]) -> None:
         """Drop pruned parameters, and their momentum, from the optimiser."""

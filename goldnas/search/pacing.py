@@ -193,35 +193,13 @@ class PlannedPace:
 
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
         """The weakest operators whose removal brings the network back under the plan."""
-        allowed = self.allowed(step)
-        left, chosen = active.copy(), []
-        progress = True
-        # A second pass is rare: it takes what the guard of the first refused too cautiously.
-        while progress and self._over(left, allowed):
-            progress = False
-            for index in _weakest_first(weights.relative, left):
-                over = self._over(left, allowed)
-                helps = any(self.feasibility.costs[name].gates[index] > 0 for name in over)
-                if helps and self.feasibility.may_prune(left, index):
-                    left[index] = False
-                    chosen.append(index)
-                    progress = True
-        for index in sorted(chosen, key=lambda i: -weights.relative[i]):
-            left[index] = True  # back, where a later and larger one made room for it
-            if self._over(left, allowed):
-                left[index] = False
-            else:
-                chosen.remove(index)
+        chosen = weakest_over(self.feasibility, self.allowed(step), weights.relative, active)
         if chosen:
             strongest = max(weights.relative[index] for index in chosen)
             factor = self.growth if strongest > self.WEAK else 1 / self.growth
             lowest, highest = self.lambda0 / self.RANGE, self.lambda0 * self.RANGE
             self.pressure = min(max(self.pressure * factor, lowest), highest)
         return chosen
-
-    def _over(self, active: Mask, allowed: Mapping[str, float]) -> list[str]:
-        costs = self.feasibility.costs
-        return [name for name, limit in allowed.items() if costs[name].total(active) > limit]
 
     def state(self) -> dict[str, float]:
         """Lambda."""
@@ -230,6 +208,37 @@ class PlannedPace:
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
         self.pressure = state["pressure"]
+
+
+def weakest_over(
+    feasibility: Feasibility, limits: Mapping[str, float], weights: Weights, active: Mask
+) -> list[int]:
+    """The weakest operators whose removal brings a network back under limits.
+
+    Args:
+        feasibility: Guards what may go.
+        limits: By resource; none under the budgets of ``feasibility``.
+        weights: ``(G,)``, of which the smallest go first.
+        active: ``(G,)``, the gates that are left.
+    """
+    costs = feasibility.costs
+
+    def over(left: Mask) -> list[str]:
+        return [name for name, limit in limits.items() if costs[name].total(left) > limit]
+
+    left, chosen = active.copy(), []
+    for index in _weakest_first(weights, active):
+        helps = any(costs[name].gates[index] > 0 for name in over(left))
+        if helps and feasibility.may_prune(left, index):
+            left[index] = False
+            chosen.append(index)
+    for index in sorted(chosen, key=lambda i: -weights[i]):
+        left[index] = True  # back, where a later and larger one made room for it
+        if over(left):
+            left[index] = False
+        else:
+            chosen.remove(index)
+    return chosen
 
 
 def _weakest_first(weights: Weights, active: Mask) -> list[int]:

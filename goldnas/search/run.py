@@ -35,7 +35,7 @@ from goldnas.network import CellNetwork
 from goldnas.resources import Budget, parse_budget
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
-from goldnas.spaces import GoldSpace, space_of
+from goldnas.spaces import space_of
 
 _Form = TypeVar("_Form")
 _RESTORE = "restore it from a copy, or search again with another --out"
@@ -233,10 +233,6 @@ class SearchRun:
     def architecture(self, network: FrontNetwork) -> Architecture:
         """The architecture of a recorded network."""
         return Architecture.load(self.path / "architectures" / f"{network.fingerprint}.json")
-
-    def space(self, network: FrontNetwork) -> GoldSpace:
-        """The space that builds a recorded network."""
-        return space_of(self.architecture(network))
 
     def network(self, network: FrontNetwork) -> CellNetwork:
         """A recorded network with its weights and gates, in evaluation mode.
