@@ -9,7 +9,6 @@ figures as JSON to --report.
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -68,13 +67,15 @@ def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str
     """Print the table, and write it, the figures and the whole log."""
     log = events(run)
     epochs = [event for event in log if event["event"] == "epoch"]
-    prunings = [event for event in log if event["event"] == "prune"]
+    # By step: after a resumption the log holds some prunings twice.
+    prunings = list(
+        {event["step"]: event for event in log if event["event"] == "prune"}.values()
+    )
     drops = [event["accuracy_before"] - event["accuracy_after"] for event in prunings]
     budgets = json.loads((run / "front.json").read_text())["budgets"]
-    final = max(networks, key=lambda network: network["step"])
+    final = next(network for network in networks if "end" in network["reasons"])
     figures = {
-        "machine": {"cpus": platform.machine(), "python": platform.python_version()}
-        | json.loads((run / "conditions.json").read_text()),
+        "conditions": json.loads((run / "conditions.json").read_text()),
         "config": json.loads((run / "config.json").read_text()),
         "epoch_hours": sum(event["seconds"] for event in epochs) / 3600,
         "wall_hours": (log[-1]["time"] - log[0]["time"]) / 3600,

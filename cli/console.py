@@ -11,8 +11,8 @@ from rich.text import Text
 from goldnas.errors import GoldnasError
 
 # Where nobody watches, in a file or a pipe, lines are long enough for the widest table.
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
+out = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+err = Console(stderr=True, markup=False)
 
 
 @contextmanager

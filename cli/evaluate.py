@@ -26,7 +26,7 @@ def evaluate(
         dataset = dataset_of(config)
         train, _ = split_validation(dataset.train, config.validation_fraction, config.seed)
         normalisation = Normalisation.of(train)
-        device = device_named(config.train_device)
+        device = device_named("auto")
         test = {
             network.fingerprint: accuracy(
                 opened.network(network).to(device), dataset.test, normalisation, device

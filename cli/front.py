@@ -18,7 +18,9 @@ def front_table(front: "Front", test_accuracy: Mapping[str, float] | None = None
     """
     from goldnas.resources import format_amount
 
-    table = Table(caption="* on the Pareto front;  bold: within every budget")
+    table = Table(
+        caption="* on the Pareto front, with these weights;  bold: within every budget"
+    )
     table.add_column("#", justify="right")
     table.add_column("network")
     table.add_column("validation %", justify="right")

@@ -314,11 +314,9 @@ def _run(search: "GradualSearch") -> None:
             f"{error}; then go on with: goldnas search --resume {folder}"
         ) from None
     out.print(front_table(front))
-    drops = [
-        event["accuracy_before"] - event["accuracy_after"]
-        for event in search.run.events()
-        if event["event"] == "prune"
-    ]
+    # By step: after a resumption the log holds some prunings twice.
+    prunings = {e["step"]: e for e in search.run.events() if e["event"] == "prune"}
+    drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
     if drops:
         out.print(
             f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",

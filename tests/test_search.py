@@ -160,6 +160,13 @@ def test_the_front_goes_on_below_the_budgets(finished: SearchRun) -> None:
     assert front.pick("best").resources["FLOPs"] >= trained
 
 
+def test_a_search_at_its_end_has_nothing_left_to_do(finished: SearchRun) -> None:
+    before = {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
+    again = PreparedSearch.resume(SearchRun.open(finished.path))
+    assert again.search() == finished.front()
+    assert before == {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
+
+
 def test_the_test_set_is_never_looked_at(tmp_path: Path) -> None:
     config = SearchConfig(**SMALL)
     dataset = dataset_of(config)

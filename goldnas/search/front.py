@@ -21,7 +21,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
     """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for one that a
-    tighter budget would leave of the last, without training at its size."""
+    tighter budget would have left, after little training at its size."""
     meets_budgets: bool
     dominated: bool = False
     """Whether another network is at least as good in accuracy and in every resource."""
@@ -56,8 +56,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Choose a network.
 
         Args:
-            which: ``best`` for the most accurate within all budgets, of those that trained
-                at their size; a number, counted from 1, of :attr:`networks`; or a fingerprint
+            which: ``best`` for the most accurate within all budgets, but none from beyond
+                them; a number, counted from 1, of :attr:`networks`; or a fingerprint
                 or the start of one.
 
         Raises:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -89,6 +90,8 @@ class GradualSearch:
             RunError: If the loss is not finite, or the last epoch leaves a budget unmet.
             WriteError: If the disk refuses.
         """
+        if [event["event"] for event in self.run.events()[-1:]] == ["end"]:
+            return self.run.front()
         self.run.log("start", epoch=self.epoch, resources=self._resources())
         while not self._finished():
             began = time.monotonic()
@@ -179,26 +182,36 @@ class GradualSearch:
             self._record(step, [f"met {text}" for text in newly_met])
 
     def _go_beyond(self) -> None:
-        """Record what tighter budgets would leave of the final network, without training.
+        """Carry the front on below the budgets: what a tighter budget would have left.
 
-        One weak operator at a time goes, as during the search. The networks complete the
-        front below the budgets; trained for as long as the others they would do better.
+        After the last epoch one more tenth of the steps, at most one pass, is shared out
+        between the levels of :attr:`BEYOND`. At each, weak operators go one at a time while
+        the rest trains on.
         """
-        step = self.epoch * self.steps_per_epoch - 1
-        for share in self.BEYOND:
+        first = self.epoch * self.steps_per_epoch
+        batches = self.data.loader.epoch(self.epoch)
+        segment = max(1, min(self.steps_per_epoch, first // 10) // len(self.BEYOND))
+        for level, share in enumerate(self.BEYOND):
             budgets = [replace(b, limit=share * b.limit) for b in self.feasibility.budgets]
-            tighter = Feasibility(
-                self.data.space, list(self.feasibility.costs.values()), budgets
-            )
+            costs = list(self.feasibility.costs.values())
+            tighter = Feasibility(self.data.space, costs, budgets)
             if tighter.find(self.active) is None:
                 return
-            limits = {budget.resource: budget.limit for budget in budgets}
             weights = self._gate_weights()
+            limits = {budget.resource: budget.limit for budget in budgets}
             chosen = weakest_over(tighter, limits, weights.relative, self.active)
+            if not chosen:
+                continue
+            # Even gaps over the first half of the segment; what is left after it goes at once.
+            gap = max(1, segment // (2 * len(chosen)))
+            start = first + level * segment
+            for step, (images, labels) in enumerate(islice(batches, segment), start):
+                if (step - start) % gap == 0 and chosen:
+                    self._remove("beyond", step, [chosen.pop(0)], weights)
+                self._train_step(step, images, labels)
             for index in chosen:
-                self._remove("beyond", step, [index], weights)
-            if chosen:
-                self._record(step, ["beyond"])
+                self._remove("beyond", start + segment - 1, [index], weights)
+            self._record(start + segment - 1, ["beyond"])
 
     def _gate_weights(self) -> GateWeights:
         with torch.no_grad():
@@ -342,5 +355,3 @@ class GradualSearch:
         self.front = msgspec.convert(state["front"], Front)
         self.met = set(state["met"])
         self.recorded = state["recorded"]
-        if self.front.networks:
-            self.run.save_front(self.front)
