@@ -36,7 +36,7 @@ class GradualSearch:
     epoch: on the CPU a continued search ends in the same bits as one that was not stopped.
     """
 
-    BEYOND = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+    BEYOND = (0.97, 0.94, 0.91, 0.88, 0.85)
     """Shares of the budgets at which the front goes on below them."""
 
     def __init__(
