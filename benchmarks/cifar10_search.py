@@ -78,7 +78,6 @@ def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str
         "conditions": json.loads((run / "conditions.json").read_text()),
         "config": json.loads((run / "config.json").read_text()),
         "epoch_hours": sum(event["seconds"] for event in epochs) / 3600,
-        "wall_hours": (log[-1]["time"] - log[0]["time"]) / 3600,
         "budgets": budgets,
         "share_of_budget": {n: final["resources"][n] / limit for n, limit in budgets.items()},
         "prunings": len(prunings),
