@@ -120,7 +120,9 @@ def _measure(
         theirs = table.conditions
         backend = OnnxruntimeBackend(theirs.threads, protocol=theirs.protocol)
         here = backend.conditions(batch=theirs.batch)
-        if theirs.cpu_model != here.cpu_model:
+        if "unknown" in (theirs.cpu_model, here.cpu_model):
+            unverified[table.name] = "the system does not tell which processor this is"
+        elif theirs.cpu_model != here.cpu_model:
             unverified[table.name] = (
                 f"the table is of {theirs.cpu_model}, this machine is {here.cpu_model}"
             )

@@ -41,6 +41,9 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # As root, a rename over /dev/null would succeed.
+            raise OSError(errno.EINVAL, "it is a device or a pipe")
         yield temporary
     except OSError as error:
         blocked = isinstance(error, FileExistsError | NotADirectoryError)

@@ -143,6 +143,10 @@ class OnnxruntimeBackend:
 
 def _cpu_model() -> str:
     """What the processor calls itself; "unknown" where the system does not tell."""
+    if sys.platform == "darwin":  # platform.processor() is "arm" on every Mac
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        return told.stdout.strip() or "unknown"
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")

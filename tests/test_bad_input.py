@@ -468,7 +468,8 @@ OTHERS = {
         "pictures is not the folder of a search: .*Give the --out",
     ),
     "export unknown pick": Case(
-        f"{EXPORT} --pick 99", "no network '99' in this run: say best, a number from 1 to 1, or"
+        f"{EXPORT} --pick 99",
+        "no network '99' in this run: say best, a number from 1 to \\d+, or",
     ),
     "export other Python": Case(
         f"{EXPORT} --python-out net.txt", "--python-out must end in .py, got net.txt"

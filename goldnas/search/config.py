@@ -15,6 +15,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     repeated, and continued, from its folder alone.
     """
 
+    schema_version: Literal[1] = 1
+
     data: str = "digits"
     """Name of a dataset, or path of a folder or an ``.npz``."""
 

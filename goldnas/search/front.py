@@ -1,6 +1,7 @@
 """The networks that a search leaves, from cheap to dear."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -30,7 +31,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The form of ``front.json``."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     budgets: dict[str, float]
     """Limits, in FLOPs, parameters and microseconds."""
     networks: tuple[FrontNetwork, ...] = ()

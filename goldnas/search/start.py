@@ -1,7 +1,9 @@
 """Starting a search, and going on with one."""
 
+import os
 from pathlib import Path
 
+import msgspec
 import torch
 
 from goldnas.errors import RunError
@@ -19,6 +21,7 @@ from goldnas.search.setup import (
     feasibility_of,
     search_data,
 )
+from goldnas.training.datasets import DATASET_NAMES
 
 
 class PreparedSearch:
@@ -39,10 +42,17 @@ class PreparedSearch:
     ) -> None:
         if threads or config.threads:
             torch.set_num_threads(threads or config.threads or 1)
-        self.config = config
-        self.tables = tables
         self.device = device_named(config.train_device)
         dataset = dataset_of(config)
+        # As they were resolved: a search that goes on, from whichever folder, neither
+        # changes to another device nor looks elsewhere for its data.
+        self.config = config = msgspec.structs.replace(
+            config,
+            train_device=str(self.device),
+            data=config.data if config.data in DATASET_NAMES else os.path.realpath(config.data),
+            data_dir=config.data_dir and os.path.realpath(config.data_dir),
+        )
+        self.tables = tables
         self.data: SearchData = search_data(config, dataset, self.device, workers=workers)
         self.feasibility: Feasibility = feasibility_of(config, self.data.space, tables)
 
@@ -76,9 +86,13 @@ class PreparedSearch:
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
         run.clear_leftovers()
-        prepared = cls(
-            run.config, run.tables, threads=run.conditions["threads"], workers=workers
-        )
+        threads = run.conditions.get("threads")
+        if type(threads) is not int or threads < 1:
+            raise RunError(
+                f"{run.path}/conditions.json does not say on how many threads the search ran; "
+                "restore it from a copy, or search again with another --out"
+            )
+        prepared = cls(run.config, run.tables, threads=threads, workers=workers)
         search = GradualSearch(run, prepared.data, prepared.feasibility, prepared.device)
         if (state := run.checkpoint()) is not None:
             try:
