@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Any
 
 import msgspec
@@ -184,13 +184,12 @@ class GradualSearch:
     def _go_beyond(self) -> None:
         """Carry the front on below the budgets: what a tighter budget would have left.
 
-        After the last epoch one more tenth of the steps, at most one pass, is shared out
-        between the levels of :attr:`BEYOND`. At each, weak operators go one at a time while
-        the rest trains on.
+        After the last epoch one more tenth of the steps is shared out between the levels of
+        :attr:`BEYOND`. At each, weak operators go one at a time while the rest trains on.
         """
         first = self.epoch * self.steps_per_epoch
-        batches = self.data.loader.epoch(self.epoch)
-        segment = max(1, min(self.steps_per_epoch, first // 10) // len(self.BEYOND))
+        batches = chain.from_iterable(map(self.data.loader.epoch, count(self.epoch)))
+        segment = max(1, first // 10 // len(self.BEYOND))
         for level, share in enumerate(self.BEYOND):
             budgets = [replace(b, limit=share * b.limit) for b in self.feasibility.budgets]
             costs = list(self.feasibility.costs.values())
