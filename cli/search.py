@@ -1,5 +1,6 @@
 """``goldnas search``: from a space and a budget to networks."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -257,7 +258,7 @@ def search(
 def _interrupted(folder: Path | None) -> str:
     if folder is None or not folder.exists():
         return "interrupted before the search began; nothing was written"
-    return f"interrupted; go on with: goldnas search --resume {folder}"
+    return f"interrupted; go on with: goldnas search --resume {shlex.quote(str(folder))}"
 
 
 def _refuse_settings(ctx: typer.Context) -> None:
@@ -311,7 +312,7 @@ def _run(search: "GradualSearch") -> None:
             front = search.search()
     except WriteError as error:
         raise WriteError(
-            f"{error}; then go on with: goldnas search --resume {folder}"
+            f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
         ) from None
     out.print(front_table(front))
     # By step: after a resumption the log holds some prunings twice.
@@ -324,7 +325,7 @@ def _run(search: "GradualSearch") -> None:
         )
     out.print(
         f"{folder}: {len(front.networks)} networks. "
-        f"Next: goldnas export {folder} --out net.onnx",
+        f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx",
         soft_wrap=True,
         highlight=False,
     )

@@ -8,8 +8,24 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from goldnas.spaces import Gate, GoldSpace
+
+
+class Quarters(nn.Module):
+    """The means of a picture's quarters; of an odd side, both halves have the middle.
+
+    What ``AdaptiveAvgPool2d(2)`` computes, which Apple's GPUs have for even sides only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, 2, 2)``."""
+        height, width = x.shape[-2:]
+        half = ((height + 1) // 2, (width + 1) // 2)
+        step = (max(1, height // 2), max(1, width // 2))
+        # A side of one pixel has one window, which stands for both halves.
+        return F.avg_pool2d(x, half, step).expand(-1, -1, 2, 2)
 
 
 class AuxiliaryHead(nn.Module):
@@ -22,7 +38,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),
+            Quarters(),
             nn.Conv2d(in_channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
             nn.ReLU(),

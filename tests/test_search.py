@@ -1,6 +1,7 @@
 """The search as a user meets it: budgets kept, runs repeatable, resumable and recorded."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,15 @@ def test_the_log_holds_the_accuracy_before_and_after_every_pruning(finished: Sea
         assert 0 <= event["accuracy_before"] <= 1
         gates -= len(event["operators"])
         assert event["live_operators"] == gates
+
+
+def test_a_front_that_was_removed_comes_back(finished: SearchRun, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.path, folder)
+    (folder / "front.json").unlink()
+    search = PreparedSearch.resume(SearchRun.open(folder))
+    search.search()
+    assert_same_results(finished, SearchRun.open(folder))
 
 
 def test_the_front_goes_on_below_the_budgets(finished: SearchRun) -> None:

@@ -24,7 +24,7 @@ from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.pacing import GateWeights, PaperPace
 from goldnas.spaces import GoldSpace
-from goldnas.supernet import SuperNet
+from goldnas.supernet import Quarters, SuperNet
 
 SPACE = GoldSpace(cells=2, channels=4, input_shape=(1, 8, 8), classes=3)
 GATES = range(len(SPACE.gates))
@@ -323,6 +323,17 @@ def test_saved_weights_do_not_change_when_the_search_goes_on() -> None:
 
 
 # -- the auxiliary head ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_quarters_are_the_adaptive_pooling_of_any_size(height: int, width: int) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.double, requires_grad=True)
+    expected = nn.AdaptiveAvgPool2d(2)(x)
+    torch.testing.assert_close(Quarters()(x), expected, rtol=0, atol=1e-15)
+    weight = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(y, x, weight) for y in (Quarters()(x), expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("input_shape", [(1, 7, 9), (1, 28, 28), (3, 32, 32)])

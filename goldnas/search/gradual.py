@@ -90,7 +90,8 @@ class GradualSearch:
             RunError: If the loss is not finite, or the last epoch leaves a budget unmet.
             WriteError: If the disk refuses.
         """
-        if [event["event"] for event in self.run.events()[-1:]] == ["end"]:
+        ended = [event["event"] for event in self.run.events()[-1:]] == ["end"]
+        if ended and self.run.has_front:  # else what is left to do comes out the same again
             return self.run.front()
         self.run.log("start", epoch=self.epoch, resources=self._resources())
         while not self._finished():

@@ -17,6 +17,7 @@ Every file but the log is replaced in one step; a line of the log is written in 
 import io
 import json
 import os
+import shlex
 import shutil
 import time
 from functools import cached_property
@@ -97,8 +98,8 @@ class SearchRun:
             free = not os.path.lexists(path)
         if not free:
             raise RunError(
-                f"{path} exists: continue that search with goldnas search --resume {path}, "
-                "or choose another --out"
+                f"{path} exists: continue that search with goldnas search --resume "
+                f"{shlex.quote(str(path))}, or choose another --out"
             )
 
     @classmethod
@@ -152,7 +153,7 @@ class SearchRun:
             # Its advice is to measure again, which would change the search half-way.
             raise RunError(
                 f"cannot read {path}, this search's copy of its latency table: copy that table "
-                f"there again (goldnas lut show {path} says what is wrong)"
+                f"there again (goldnas lut show {shlex.quote(str(path))} says what is wrong)"
             ) from None
 
     @cached_property
@@ -207,16 +208,21 @@ class SearchRun:
 
     # -- networks ----------------------------------------------------------------------------
 
+    @property
+    def has_front(self) -> bool:
+        """Whether networks were recorded, and not removed since."""
+        return (self.path / "front.json").exists()
+
     def front(self) -> Front:
         """The recorded networks.
 
         Raises:
             RunError: If there are none yet, or the file is damaged.
         """
-        if not (self.path / "front.json").exists():
+        if not self.has_front:
             raise RunError(
                 f"{self.path} has no network yet: go on with goldnas search --resume "
-                f"{self.path}"
+                f"{shlex.quote(str(self.path))}"
             )
         return self._read_json("front.json", Front)
 

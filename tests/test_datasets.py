@@ -1,6 +1,8 @@
+"""A data set is read as it is, or refused in one line that names the file and the way out."""
+
 import io
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from goldnas.errors import ConfigError, DataError, GoldnasError
+from goldnas.errors import ConfigError, DataError
 from goldnas.training import datasets
-from goldnas.training.augmentation import Augmentation, cut_out
-from goldnas.training.data import ImageData, ImageFiles, Normalisation, split_validation
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.data import ImageFiles, Normalisation
 from goldnas.training.datasets import load_dataset
-from goldnas.training.loader import TrainingLoader, default_workers, evaluation_batches
-
-EVERYTHING = Augmentation(crop_padding=2, flip=True, autoaugment=True, cutout=4)
-RAW = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+from goldnas.training.loader import evaluation_batches
+from pictures import RAW, loader, noise, same
 
 
 def arrays(shape: tuple[int, ...] = (12, 12, 3)) -> dict[str, np.ndarray]:
@@ -31,26 +27,6 @@ def arrays(shape: tuple[int, ...] = (12, 12, 3)) -> dict[str, np.ndarray]:
         "x_test": noise(8, *shape),
         "y_test": np.arange(8) % 4,
     }
-
-
-def colour_data(num_images: int = 40) -> ImageData:
-    images = torch.from_numpy(noise(num_images, 3, 12, 12))
-    return ImageData(images, torch.arange(num_images) % 4, 4)
-
-
-def loader(
-    data: ImageData, augmentation: Augmentation = EVERYTHING, **settings: int
-) -> TrainingLoader:
-    return TrainingLoader(
-        data, augmentation, RAW, **{"batch_size": 8, "seed": 3, "workers": 0, **settings}
-    )
-
-
-def same(left: Iterable[tuple[Tensor, Tensor]], right: Iterable[tuple[Tensor, Tensor]]) -> bool:
-    return all(
-        torch.equal(a, c) and torch.equal(b, d)
-        for (a, b), (c, d) in zip(left, right, strict=True)
-    )
 
 
 @pytest.fixture
@@ -66,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-# Reading
+# -- reading -----------------------------------------------------------------------------------
 
 
 def test_digits_are_the_1797_real_ones_in_a_fixed_stratified_split() -> None:
@@ -137,7 +113,7 @@ def test_folder_over_the_memory_limit_is_read_lazily_with_the_same_pixels(
     )
 
 
-# Refusing: each message is one line that names the file and the way out
+# -- refusing: each message is one line that names the file and the way out --------------------
 
 
 def without(key: str) -> Callable[[dict[str, np.ndarray]], None]:
@@ -269,196 +245,3 @@ def test_failing_download_says_where_the_files_go(
             load_dataset(name, data_dir=tmp_path, download=download)
         assert str(tmp_path) in str(caught.value)
         assert "\n" not in str(caught.value)
-
-
-# Splitting and normalising
-
-
-def test_validation_split_is_disjoint_stratified_and_decided_by_its_seed() -> None:
-    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
-    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1)
-    data = ImageData(images, labels, 3)
-    train, held_out = split_validation(data, 0.1, seed=5)
-    assert held_out.labels.bincount().tolist() == [6, 3, 1]
-    assert sorted([*train.images.flatten().tolist(), *held_out.images.flatten()]) == list(
-        range(100)
-    )
-    assert torch.equal(train.labels, labels[train.images.flatten().long()])
-    assert torch.equal(split_validation(data, 0.1, seed=5)[1].images, held_out.images)
-    assert not torch.equal(split_validation(data, 0.1, seed=6)[1].images, held_out.images)
-
-
-def test_split_leaves_every_class_something_to_train_on() -> None:
-    data = ImageData(torch.zeros(3, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 0, 1]), 2)
-    train, held_out = split_validation(data, 0.9, seed=0)
-    assert train.labels.tolist() == [0, 1]
-    assert held_out.labels.tolist() == [0]
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 0.001, float("nan")])
-def test_useless_validation_fraction_is_refused(fraction: float) -> None:
-    with pytest.raises(ConfigError, match="validation fraction"):
-        split_validation(colour_data(), fraction, seed=0)
-
-
-def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
-    data = colour_data()
-    images, _ = next(iter(evaluation_batches(data, Normalisation.of(data), batch_size=99)))
-    assert images.dtype == torch.float32
-    assert images.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
-    assert images.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
-
-
-def test_channel_that_never_changes_normalises_to_zero() -> None:
-    data = ImageData(torch.full((4, 1, 8, 8), 77, dtype=torch.uint8), torch.zeros(4).long(), 1)
-    images = Normalisation.of(data).apply(data.images)
-    assert images.abs().max() < 1e-4
-
-
-def test_evaluation_shows_every_image_once_in_order() -> None:
-    data = colour_data()
-    batches = list(evaluation_batches(data, RAW, batch_size=16))
-    assert [len(labels) for _, labels in batches] == [16, 16, 8]
-    torch.testing.assert_close(torch.cat([images for images, _ in batches]), data.images / 255)
-    assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
-
-
-# Batches
-
-
-def test_batches_depend_on_neither_workers_nor_the_global_random_state() -> None:
-    data = colour_data()
-    expected = list(loader(data).epoch(2))
-    for workers in (0, 1, 2):
-        torch.manual_seed(workers)
-        np.random.seed(workers)
-        loading = loader(data, workers=workers)
-        assert same(loading.epoch(2), expected)
-        assert not same(loading.epoch(3), expected)
-        assert same(loading.epoch(2), expected)
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_loading_leaves_the_global_random_state_alone(workers: int) -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    list(loader(colour_data(), workers=workers).epoch(0))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_resumed_run_sees_the_batches_of_the_interrupted_one() -> None:
-    data = colour_data()
-    first = loader(data, workers=1)
-    next(first.epoch(0))  # an epoch that is not finished
-    assert same(loader(data).epoch(1), first.epoch(1))
-
-
-def test_every_epoch_shows_each_image_once_in_another_order() -> None:
-    loading = loader(colour_data(), Augmentation(crop_padding=0))
-    epochs = [torch.cat([images for images, _ in loading.epoch(e)]) for e in (0, 1)]
-    assert not torch.equal(*epochs)
-    sums = [sorted(images.double().sum((1, 2, 3)).tolist()) for images in epochs]
-    assert sums[0] == sums[1]
-
-
-def test_seeds_give_different_batches() -> None:
-    data = colour_data()
-    assert not same(loader(data, seed=1).epoch(2), loader(data, seed=2).epoch(1))
-
-
-@pytest.mark.parametrize(("num_images", "sizes"), [(40, [8] * 5), (21, [8, 8]), (5, [5])])
-def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(
-    num_images: int, sizes: list[int]
-) -> None:
-    loading = loader(colour_data(num_images))
-    assert [len(labels) for _, labels in loading.epoch(0)] == sizes
-    assert len(loading) == len(sizes)
-
-
-def test_small_sets_are_loaded_in_process_and_large_ones_in_workers() -> None:
-    assert default_workers(1_438) == 0
-    assert 1 <= default_workers(50_000) <= 4
-
-
-# Augmentation
-
-
-def test_cutout_zeroes_one_square_at_another_place_in_each_image() -> None:
-    torch.manual_seed(0)
-    images = cut_out(torch.ones(200, 3, 12, 12), 4)
-    whole = 0
-    for hidden in (images == 0).unbind():
-        assert torch.equal(hidden[0], hidden[1])
-        rows, columns = hidden[0].any(1).sum(), hidden[0].any(0).sum()
-        assert hidden[0].sum() == rows * columns  # a rectangle, cut short at the border
-        assert 2 <= rows <= 4
-        assert 2 <= columns <= 4
-        whole += int(rows * columns == 16)
-    assert 60 < whole < 160
-    assert len(images.unique(dim=0)) > 60
-
-
-def test_cutout_hides_with_the_mean_of_the_normalised_images() -> None:
-    data = ImageData(
-        torch.full((8, 1, 12, 12), 250, dtype=torch.uint8), torch.zeros(8).long(), 1
-    )
-    half = Normalisation((0.5,), (0.5,))
-    augmentation = Augmentation(crop_padding=0, cutout=4)
-    loading = TrainingLoader(data, augmentation, half, batch_size=8, seed=0, workers=0)
-    ((images, _),) = loading.epoch(0)
-    assert images.unique().tolist() == pytest.approx([0.0, (250 / 255 - 0.5) / 0.5])
-
-
-def test_digits_are_never_flipped_and_colour_images_are_half_the_time() -> None:
-    assert not Augmentation.default_for((1, 8, 8)).flip
-    ramp = torch.arange(12, dtype=torch.uint8).expand(400, 3, 12, 12)
-    for augmentation, least, most in (
-        (Augmentation(crop_padding=0), 0, 0),
-        (Augmentation(crop_padding=0, flip=True), 150, 250),
-    ):
-        data = ImageData(ramp, torch.zeros(400).long(), 1)
-        ((images, _),) = loader(data, augmentation, batch_size=400).epoch(0)
-        assert least <= (images[:, 0, 0, 0] > 0).sum() <= most
-
-
-def test_crop_moves_the_image_by_at_most_the_padding() -> None:
-    dot = torch.zeros(300, 3, 12, 12, dtype=torch.uint8)
-    dot[:, :, 6, 6] = 255
-    data = ImageData(dot, torch.zeros(300).long(), 1)
-    ((images, _),) = loader(data, Augmentation(crop_padding=2), batch_size=300).epoch(0)
-    rows, columns = images[:, 0].nonzero()[:, 1:].unbind(1)
-    assert rows.unique().tolist() == columns.unique().tolist() == [4, 5, 6, 7, 8]
-
-
-@pytest.mark.parametrize(("side", "padding"), [(8, 1), (15, 1), (16, 4), (32, 4)])
-def test_default_crop_is_smaller_on_small_images(side: int, padding: int) -> None:
-    assert Augmentation.default_for((3, side, side)).crop_padding == padding
-    assert Augmentation.default_for((3, side, side)).flip
-
-
-def test_autoaugment_changes_images_and_keeps_their_shape_grey_or_colour() -> None:
-    augmentation = Augmentation(crop_padding=0, autoaugment=True)
-    for channels in (1, 3):
-        images = torch.from_numpy(noise(32, channels, 12, 12))
-        data = ImageData(images, torch.arange(32), 32)
-        flat = Normalisation((0.0,) * channels, (1.0,) * channels)
-        loading = TrainingLoader(data, augmentation, flat, batch_size=32, seed=0, workers=0)
-        ((augmented, labels),) = loading.epoch(0)
-        assert augmented.shape == images.shape
-        assert not torch.equal(augmented, images[labels] / 255)
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: Augmentation(crop_padding=-1), "crop_padding .* got -1"),
-        (lambda: Augmentation(cutout=-2), "cutout .* got -2"),
-        (lambda: loader(colour_data(), Augmentation(cutout=16)), "cutout of 16 .* 12x12"),
-        (lambda: loader(colour_data(), batch_size=0), "batch_size must be at least 1, got 0"),
-        (lambda: loader(colour_data(), workers=-1), "workers must be at least 0, got -1"),
-        (lambda: Augmentation(autoaugment=True).check((2, 8, 8)), "2 channels"),
-    ],
-)
-def test_impossible_settings_are_refused(build: Callable[[], object], message: str) -> None:
-    with pytest.raises(GoldnasError, match=message):
-        build()

@@ -1,0 +1,91 @@
+"""Data that cannot be learnt from: one clear line that names the file, and what is needed."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workplace import LONG, SETTINGS, Case, Spoil, assert_refused, halved, written
+
+IMAGES = f"search {SETTINGS} --out new --budget 1MFLOPs --validation-fraction 0.3"
+
+
+def arrays(**changes: Any) -> Spoil:
+    def spoil() -> None:
+        with np.load("data.npz") as file:
+            np.savez("data.npz", **(dict(file) | changes))
+
+    return spoil
+
+
+CASES = {
+    "unknown": Case(
+        f"{IMAGES} --data mnist", "unknown data set 'mnist'; known: cifar10, .*digits, the path"
+    ),
+    "a name too long": Case(f"{IMAGES} --data {LONG}", "unknown data set 'mmm.*known: cifar10"),
+    "resized digits": Case(
+        f"{IMAGES} --data digits --image-size 16", "image size of 16 pixels .*leave it out"
+    ),
+    "missing npz": Case(f"{IMAGES} --data no.npz", "cannot read no.npz: no such file; check"),
+    "long npz": Case(f"{IMAGES} --data {LONG}.npz", "cannot read mmm.*: no such file; check"),
+    "truncated npz": Case(
+        f"{IMAGES} --data data.npz",
+        "cannot read data.npz: .*; write it again with numpy.savez",
+        halved("data.npz"),
+    ),
+    "other keys": Case(
+        f"{IMAGES} --data data.npz",
+        "data.npz has the keys images, labels; needed: x_train, .*y_test; rename its arrays",
+        lambda: np.savez("data.npz", images=np.zeros(1), labels=np.zeros(1)),
+    ),
+    "other dtype": Case(
+        f"{IMAGES} --data data.npz",
+        r"x_train is float64 of shape \(40, 8, 8\); needed: uint8 images \(N, H, W, C\)",
+        arrays(x_train=np.zeros((40, 8, 8))),
+    ),
+    "too few labels": Case(
+        f"{IMAGES} --data data.npz",
+        r"y_test is int64 of shape \(5,\); needed: one integer for each of the 8 images",
+        arrays(y_test=np.zeros(5, np.int64)),
+    ),
+    "pickled npz": Case(
+        f"{IMAGES} --data data.npz",
+        "cannot read data.npz: Object arrays .*; write it again",
+        arrays(y_train=np.array([{}], dtype=object)),
+    ),
+    "corrupt image": Case(
+        f"{IMAGES} --data pictures",
+        "cannot read the image pictures/train/dog/1.png: .*; repair or remove the file",
+        written("pictures/train/dog/1.png", b"no picture"),
+    ),
+    "truncated image": Case(
+        f"{IMAGES} --data pictures --image-size 8",
+        "cannot read the image pictures/test/cat/0.png: .*; repair or remove the file",
+        halved("pictures/test/cat/0.png"),
+    ),
+    "two sizes": Case(
+        f"{IMAGES} --data pictures",
+        "pictures/train/dog/1.png is 9x7, .* is 8x8; choose one size .* --image-size",
+        lambda: Image.new("RGB", (7, 9)).save("pictures/train/dog/1.png"),
+    ),
+    "no train/": Case(
+        f"{IMAGES} --data pictures",
+        "cannot read pictures as a folder of images: .*pictures/train.*; needed: train/",
+        lambda: shutil.rmtree("pictures/train"),
+    ),
+    "other classes": Case(
+        f"{IMAGES} --data pictures",
+        "train/ and test/ differ in their classes: dog; needed: the same",
+        lambda: shutil.rmtree("pictures/test/dog"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_bad_data_is_one_clear_line_and_leaves_the_disk_alone(
+    workplace: Path, case: Case
+) -> None:
+    assert_refused(case)

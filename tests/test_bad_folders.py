@@ -1,0 +1,106 @@
+"""A folder that no search can begin or go on in: one clear line, and nothing is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from workplace import (
+    LONG,
+    RESUME,
+    WITHIN,
+    Case,
+    assert_refused,
+    changed,
+    halved,
+    removed,
+    written,
+)
+
+CASES = {
+    "neither new nor old": Case(
+        "search --budget 1MFLOPs",
+        "needs a folder: --out DIR for a new one, --resume DIR to go on",
+    ),
+    "exists": Case(
+        f"{WITHIN} --out run",
+        "run exists: .*goldnas search --resume run, or choose another --out",
+    ),
+    "is a file": Case(f"{WITHIN} --out a_file", "a_file exists: .*or choose another --out"),
+    "has no name": Case(
+        f"{WITHIN} --out .", r"error: \. is no name for a new folder; choose --out"
+    ),
+    "a name too long": Case(
+        f"{WITHIN} --out {LONG}", "cannot write mmm.*too long.*another place"
+    ),
+    "in a file": Case(
+        f"{WITHIN} --out a_file/new", "cannot write a_file/new/config.json: .*another place"
+    ),
+    "resume nothing": Case(
+        "search --resume gone", "gone is not the folder of a search: .*Give the --out of"
+    ),
+    "resume no run": Case("search --resume pictures", "pictures is not the folder of a search"),
+    "resume a file": Case("search --resume a_file", "a_file is not the folder of a search"),
+    "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
+    "resume otherwise": Case(
+        f"{RESUME} --epochs 3", "--epochs cannot change a search that goes on; leave it out"
+    ),
+    "resume elsewhere": Case(
+        f"{RESUME} --out new", "--out cannot change a search that goes on"
+    ),
+} | {
+    f"resume with {name}": Case(RESUME, message, spoil)
+    for name, message, spoil in [
+        (
+            "empty config",
+            "cannot read run/config.json: .*truncated; restore it from a copy",
+            written("run/config.json"),
+        ),
+        (
+            "config not UTF-8",
+            "cannot read run/config.json: 'utf-8' .*; restore it",
+            written("run/config.json", b'{"data": "\xff"}'),
+        ),
+        (
+            "impossible config",
+            "cannot read run/config.json: epochs must be positive.* got -2; restore it",
+            changed("run/config.json", epochs=-2),
+        ),
+        (
+            "unknown setting",
+            "cannot read run/config.json: .*unknown field `speed`; restore it",
+            changed("run/config.json", speed=9),
+        ),
+        (
+            "damaged conditions",
+            "cannot read run/conditions.json: .*; restore it",
+            halved("run/conditions.json"),
+        ),
+        (
+            "truncated checkpoint",
+            "cannot read run/checkpoint.pt: the file is damaged; delete it",
+            halved("run/checkpoint.pt"),
+        ),
+        (
+            "checkpoint of text",
+            "cannot read run/checkpoint.pt: the file is damaged; delete it",
+            written("run/checkpoint.pt", b"hello"),
+        ),
+        (
+            "damaged table",
+            "cannot read run/tables/cpu.json, .*copy that table there again .goldnas lut show",
+            halved("run/tables/cpu.json"),
+        ),
+        (
+            "no table",
+            "cannot read run/tables/cpu.json, .*copy that table there again",
+            removed("run/tables/cpu.json"),
+        ),
+    ]
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_bad_folder_is_one_clear_line_and_leaves_the_disk_alone(
+    workplace: Path, case: Case
+) -> None:
+    assert_refused(case)
