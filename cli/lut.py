@@ -1,17 +1,20 @@
-"""``goldnas lut``: look at latency tables."""
+"""``goldnas lut``: latency tables as files."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goldnas.cli.console import errors_shown, out
+from goldnas.cli.lut_files import diff, import_, lint, merge
+from goldnas.cli.lut_fit import fit
+from goldnas.cli.lut_networks import calibrate, check, predict
 
-app = typer.Typer(no_args_is_help=True, help="Look at latency tables.")
+if TYPE_CHECKING:
+    from rich.table import Table
 
+    from goldnas.lut import Conditions, LatencyTable
 
-@app.callback()
-def main() -> None:
-    """Keep ``show`` a sub-command though it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and convert them.")
 
 
 @app.command()
@@ -24,19 +27,26 @@ def show(
         bool, typer.Option("--json", help="Print the file's JSON, sorted.")
     ] = False,
 ) -> None:
-    """Print the conditions and the rows of a latency table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from goldnas.lut import LatencyTable, Measured
+    """Print the conditions, the rows and the calibrations of a latency table."""
+    from goldnas.lut import LatencyTable
 
     with errors_shown():
         table = LatencyTable.load(file)
     if json:
         typer.echo(table.to_json(), nl=False)
         return
+    out.print(_facts(table.conditions))
+    for part in (*_rows(table), _calibrations(table), _campaigns(table)):
+        if part.row_count:
+            out.print(part)
 
-    conditions = table.conditions
+
+def _facts(conditions: "Conditions") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = conditions.protocol
+    target = f", to {protocol.target_percent:g} %" if protocol.target_percent else ""
     facts = Table.grid(padding=(0, 2))
     for name, value in {
         "device": f"{conditions.device}: {conditions.cpu_model}",
@@ -45,28 +55,101 @@ def show(
         "options": ", ".join(f"{k} {v}" for k, v in conditions.backend_options.items()),
         "setting": f"threads {conditions.threads}, batch {conditions.batch}, "
         f"{conditions.precision}",
-        "protocol": f"{conditions.protocol.name}: {conditions.protocol.statistic}",
+        "protocol": f"{protocol.name}: {protocol.statistic}{target}",
         "measured on": str(conditions.measured_on),
     }.items():
         facts.add_row(Text(name, "bold"), Text(value))
+    return facts
 
-    rows = Table("operator", "site", title=f"{table.path}: {len(table.rows)} rows")
-    for header in ("latency\nus", "median\nus", "spread\n%", "timed\ncalls"):
-        rows.add_column(header, justify="right", no_wrap=True)
+
+def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
+    from rich.table import Table
+    from rich.text import Text
+
+    from goldnas.lut import Interpolated, Measured
+
+    measured = Table("operator", "site", title=f"{table.path}: {len(table.rows)} rows")
+    for header in ("latency\nus", "+-\n%", "isolated\nus"):
+        measured.add_column(header, justify="right", no_wrap=True)
+    measured.add_column("method", no_wrap=True)
+    interpolated = Table("operator", "site", title="interpolated")
+    interpolated.add_column("latency\nus", justify="right", no_wrap=True)
+    interpolated.add_column("source")
     failed = Table("operator", "site", "error", title="failed", style="red")
     for row in table.sorted_rows():
         place = (Text(row.operator), Text(row.site))
         if isinstance(row, Measured):
-            numbers = (
+            measured.add_row(
+                *place,
                 f"{row.latency_us:.1f}",
-                f"{row.median_us:.1f}",
-                f"{100 * row.spread:.1f}",
+                Text(
+                    f"{100 * row.interval_us / row.latency_us:.1f}",
+                    "" if row.converged else "yellow",
+                ),
+                f"{row.isolated_us:.1f}",
+                row.method if row.converged else f"{row.method}, not converged",
             )
-            rows.add_row(*place, *numbers, str(row.count))
+        elif isinstance(row, Interpolated):
+            interpolated.add_row(*place, f"{row.latency_us:.1f}", Text(row.source))
         else:
             failed.add_row(*place, Text(row.error), style="red")
-    out.print(facts)
-    if rows.row_count:
-        out.print(rows)
-    if failed.row_count:
-        out.print(failed)
+    return measured, interpolated, failed
+
+
+def _calibrations(table: "LatencyTable") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    part = Table("space", title="calibrations")
+    for header in (
+        "networks",
+        "error\n%",
+        "within\n5 %",
+        "within\n10 %",
+        "Spearman",
+        "noise\n%",
+        "intercept\nus",
+    ):
+        part.add_column(header, justify="right", no_wrap=True)
+    for calibration in table.calibrations:
+        accuracy, noise_percent = calibration.accuracy, calibration.noise_floor_percent
+        settings = ", ".join(f"{name} {value}" for name, value in calibration.settings.items())
+        part.add_row(
+            Text(f"{calibration.space}: {settings}"),
+            str(accuracy.networks),
+            f"{accuracy.mape_percent:.2f}",
+            f"{accuracy.within_5_percent:.0f}",
+            f"{accuracy.within_10_percent:.0f}",
+            "-" if accuracy.spearman is None else f"{accuracy.spearman:.3f}",
+            "-" if noise_percent is None else f"{noise_percent:.2f}",
+            f"{calibration.intercept_us:.1f}",
+        )
+    return part
+
+
+def _campaigns(table: "LatencyTable") -> "Table":
+    from rich.table import Table
+
+    part = Table("measured on", title="campaigns")
+    for header in ("rows", "networks", "seconds", "A/A\n%", "drift\n%"):
+        part.add_column(header, justify="right", no_wrap=True)
+    for campaign in table.campaigns:
+        part.add_row(
+            str(campaign.measured_on),
+            str(campaign.rows),
+            str(campaign.networks),
+            f"{campaign.seconds:.0f}",
+            f"{campaign.aa_percent:.1f}",
+            f"{campaign.drift_percent:.1f}",
+        )
+    return part
+
+
+app.command()(lint)
+app.command()(diff)
+app.command()(merge)
+app.command("import")(import_)
+app.command()(predict)
+app.command()(calibrate)
+app.command()(check)
+app.command()(fit)

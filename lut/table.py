@@ -4,137 +4,42 @@ It is the seam between measuring and searching: profiling writes it, a search re
 neither knows of the other.
 """
 
-import datetime
 import json
-import math
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from goldnas.errors import TableError
 from goldnas.files import write_atomic
+from goldnas.lut.migrations import migrate
+from goldnas.lut.schema import (
+    ANY_SPACE,
+    SCHEMA_VERSION,
+    Calibration,
+    Campaign,
+    Conditions,
+    Interpolated,
+    Measured,
+    Row,
+    TableFile,
+    checksum_of,
+)
 from goldnas.site import Site
 
-SCHEMA_VERSION = 1
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Text = Annotated[str, msgspec.Meta(min_length=1)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
-Microseconds = Annotated[float, msgspec.Meta(gt=0)]
+# The published JSON Schema lies beside the tables.
+_SCHEMA = "schema.json"
 
 # What a command line needs besides a table to measure a missing row.
 _SPACE_OPTIONS = (
     "--space SPACE --channels C --cells N --input CxHxW --classes K --operators A,B"
 )
-
-
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Refuses fields it does not know (a ``latency_ms``, say) and numbers without end."""
-
-    def __post_init__(self) -> None:
-        for field in self.__struct_fields__:
-            value = getattr(self, field)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"`{field}` must be finite, got {value}")
-
-
-class MeasuringProtocol(_Strict, frozen=True):
-    """How rows are measured; two tables are comparable only if theirs is equal."""
-
-    name: Text
-    processes: Count
-    """Fresh processes: memory alignment differs between them and moves small operators."""
-    rounds: Count
-    """Visits to each model per process, all models shuffled in each round."""
-    warmup_ms: Milliseconds
-    """Untimed calls at the start of a visit."""
-    visit_ms: Milliseconds
-    """Timed calls of a visit."""
-    min_calls: Count
-    """Timed calls of a visit, however long they take."""
-    statistic: Text
-
-
-class Conditions(_Strict, frozen=True):
-    """What held for every measurement of a table."""
-
-    device: Text
-    cpu_model: Text
-    architecture: Text
-    os: Text
-    backend: Text
-    """Runtime and version."""
-    backend_options: dict[str, str]
-    threads: Count
-    batch: Count
-    precision: Text
-    measured_on: datetime.date
-    """Of the latest row."""
-    protocol: MeasuringProtocol
-
-    def differences(self, now: "Conditions") -> list[str]:
-        """Name each condition that makes earlier measurements incomparable with new ones."""
-        mine, theirs = self._compared(), now._compared()
-        return [
-            f"{name} was {mine.get(name)}, is now {theirs.get(name)}"
-            for name in dict.fromkeys([*mine, *theirs])
-            if mine.get(name) != theirs.get(name)
-        ]
-
-    def _compared(self) -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for name, value in msgspec.to_builtins(self).items():
-            nested = value if isinstance(value, dict) else {"": value}
-            flat |= {f"{name}.{inner}".rstrip("."): v for inner, v in nested.items()}
-        # A system update or another day does not start a new table.
-        return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
-
-
-class _Located(_Strict, frozen=True):
-    operator: Text
-    site: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Site.parse(self.site)
-
-
-class Measured(_Located, frozen=True, tag_field="status", tag="measured"):
-    """A row that a network's latency can be summed from."""
-
-    latency_us: Microseconds
-    """By the protocol's statistic; this is the number a search uses."""
-    min_us: Microseconds
-    p10_us: Microseconds
-    p25_us: Microseconds
-    median_us: Microseconds
-    """These four: that quantile of the calls within a visit, then p25 over visits."""
-    spread: Annotated[float, msgspec.Meta(ge=0)]
-    """Interquartile range over visits of p10 within a visit, relative to its median."""
-    count: Count
-    """Timed calls, over all visits."""
-    visits: Count
-
-
-class Failed(_Located, frozen=True, tag_field="status", tag="failed"):
-    """A row that could not be measured: it has no latency, and never counts as zero."""
-
-    error: Text
-
-
-Row = Measured | Failed
-
-
-class _File(_Strict, frozen=True):
-    schema_version: int
-    conditions: Conditions
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -144,6 +49,8 @@ class LatencyTable:
     conditions: Conditions
     rows: tuple[Row, ...]
     path: Path
+    calibrations: tuple[Calibration, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
 
     @property
     def name(self) -> str:
@@ -169,7 +76,7 @@ class LatencyTable:
             TableError: If the row was not measured, or its measurement failed.
         """
         row = self._index.get((operator, str(site)))
-        if isinstance(row, Measured):
+        if isinstance(row, Measured | Interpolated):
             return row.latency_us
         if row is not None:
             problem = (
@@ -183,10 +90,15 @@ class LatencyTable:
                 f"{self.path} has no latency for {operator} at {site}; for {operator} it has "
                 f"{listed or 'no site at all'}. Add it with"
             )
+        raise TableError(f"{problem}: {self.profile_command(space_options)}")
+
+    def profile_command(self, space_options: str) -> str:
+        """The command that adds the rows of a space to this table."""
         conditions = self.conditions
-        raise TableError(
-            f"{problem}: goldnas profile --device {conditions.device} {space_options} "
-            f"--batch {conditions.batch} --threads {conditions.threads} --out {self.path}"
+        return (
+            f"goldnas profile --device {conditions.device} {space_options} "
+            f"--batch {conditions.batch} --threads {conditions.threads} "
+            f"--out {shlex.quote(str(self.path))}"
         )
 
     def missing(self, rows: Iterable[tuple[str, Site]]) -> tuple[tuple[str, Site], ...]:
@@ -194,7 +106,7 @@ class LatencyTable:
         return tuple(
             (operator, site)
             for operator, site in rows
-            if not isinstance(self._index.get((operator, str(site))), Measured)
+            if not isinstance(self._index.get((operator, str(site))), Measured | Interpolated)
         )
 
     def with_rows(self, rows: Iterable[Row]) -> "LatencyTable":
@@ -204,17 +116,60 @@ class LatencyTable:
 
     def sorted_rows(self) -> list[Row]:
         """The rows by operator and site, sites in the order of their numbers."""
-        return sorted(self.rows, key=lambda row: (row.operator, Site.parse(row.site)))
+
+        def place(row: Row) -> tuple[str, tuple[Site, ...]]:
+            return row.operator, (Site.parse(row.site),) if row.site else ()
+
+        return sorted(self.rows, key=place)
+
+    def with_calibration(self, calibration: Calibration) -> "LatencyTable":
+        """A table with this calibration, in place of an earlier one of its space."""
+        kept = [c for c in self.calibrations if space_of(c) != space_of(calibration)]
+        return replace(self, calibrations=(*kept, calibration))
+
+    def with_campaign(self, campaign: Campaign) -> "LatencyTable":
+        """A table that also says how this campaign went."""
+        return replace(self, campaigns=(*self.campaigns, campaign))
+
+    def calibration_for(self, space: str, settings: dict[str, Any]) -> Calibration | None:
+        """The calibration of a space; else the one that is of no space, or None.
+
+        Args:
+            space: Its name.
+            settings: As an architecture of the space has them.
+        """
+        for wanted in (_canonical([space, settings]), _canonical([ANY_SPACE, {}])):
+            for calibration in self.calibrations:
+                if space_of(calibration) == wanted:
+                    return calibration
+        return None
 
     def to_json(self) -> str:
-        """The file's text: sorted, so that tables can be compared line by line."""
-        file = _File(
-            schema_version=SCHEMA_VERSION,
-            conditions=self.conditions,
-            rows=tuple(self.sorted_rows()),
+        """The file's text: sorted, so that tables can be compared line by line.
+
+        Raises:
+            TableError: If a record is not what the schema allows.
+        """
+        content = msgspec.to_builtins(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "conditions": self.conditions,
+                "rows": self.sorted_rows(),
+                "calibrations": self.calibrations,
+                "campaigns": self.campaigns,
+            }
         )
-        compact = msgspec.json.encode(file, order="sorted")
-        return msgspec.json.format(compact, indent=2).decode() + "\n"
+        content["checksum"] = checksum_of(content)
+        try:
+            # Not a file that load would refuse; and 1 microsecond is 1.0, however it was given.
+            content = msgspec.to_builtins(msgspec.convert(content, TableFile))
+        except msgspec.ValidationError as error:
+            raise TableError(
+                f"{self.path} was not written: {explained(str(error), content)}. Leave that "
+                "record out, or measure it again"
+            ) from None
+        content["checksum"] = checksum_of(content)
+        return f"{json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)}\n"
 
     def save(self, path: Path | None = None) -> None:
         """Write the file in one step, to where it came from unless ``path`` says otherwise.
@@ -234,60 +189,130 @@ class LatencyTable:
         Raises:
             TableError: If there is none, or it is not a table of this schema.
         """
-        path = Path(source)
-        if path.name == str(path) and not path.suffix and not os.path.exists(path):
-            path = _shipped(path.name)
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise TableError(
-                f"there is no latency table {path}. Measure one with: "
-                f"goldnas profile --device cpu --out {path}"
-            ) from None
-        except OSError as error:
-            raise TableError(
-                f"cannot read the latency table {path}: {error.strerror}. "
-                "Give the path of a file that goldnas profile wrote"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise _malformed(path, f"byte {error.start} is not UTF-8 text") from None
-        except json.JSONDecodeError as error:
-            place = f"line {error.lineno}, column {error.colno}"
-            raise _malformed(path, f"{place}: not JSON ({error.msg})") from None
-        except (ValueError, RecursionError) as error:
-            raise _malformed(path, f"not JSON ({error})") from None
-
+        path = table_path(source)
+        raw = read_json(path)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if type(version) is int and version > SCHEMA_VERSION:
             raise TableError(
                 f"{path} has schema version {version}, and this goldnas reads up to "
                 f"{SCHEMA_VERSION}. Upgrade goldnas"
             )
-        if version != SCHEMA_VERSION:
-            raise _malformed(path, f"schema_version is {version!r}, not {SCHEMA_VERSION}")
         try:
-            file = msgspec.convert(raw, _File)
+            if version == 1:
+                raw = migrate(raw)
+            elif version != SCHEMA_VERSION:
+                problem = f"schema_version is {version!r}, not {SCHEMA_VERSION}"
+                raise MalformedTableError(path, problem)
+            file = msgspec.convert(raw, TableFile)
         except msgspec.ValidationError as error:
-            raise _malformed(path, _explained(str(error), raw)) from None
-        table = cls(file.conditions, file.rows, path)
-        if len(table._index) < len(file.rows):
-            seen: set[tuple[str, str]] = set()
-            for number, row in enumerate(file.rows):
-                if (row.operator, row.site) in seen:
-                    text = f"rows[{number}]: {row.operator} at {row.site} is there twice"
-                    raise _malformed(path, text)
-                seen.add((row.operator, row.site))
-        return table
+            raise MalformedTableError(path, explained(str(error), raw)) from None
+        if repeated := duplicates((row.operator, row.site) for row in file.rows):
+            number, (operator, site) = repeated[0]
+            problem = f"rows[{number}]: {operator} at {site} is there twice"
+            raise MalformedTableError(path, problem)
+        if (checksum := checksum_of(raw)) != file.checksum:
+            problem = (
+                "it was edited or damaged after goldnas wrote it: its checksum is "
+                f"{file.checksum[:15]}..., that of its content {checksum[:15]}..."
+            )
+            raise MalformedTableError(path, problem)
+        return cls(file.conditions, file.rows, path, file.calibrations, file.campaigns)
 
 
-def _malformed(path: Path, problem: str) -> TableError:
-    return TableError(
-        f"{path} is not a latency table: {problem}. Restore the file, or delete it and "
-        f"measure again with: goldnas profile --device cpu --out {path}"
-    )
+class MalformedTableError(TableError):
+    """A file that is not a latency table, or is one no longer.
+
+    Args:
+        path: Of the file.
+        problem: In one line, the place first.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path} is not a latency table: {problem}. Restore the file, or delete it and "
+            f"measure again with: goldnas profile --device cpu --out {shlex.quote(str(path))}"
+        )
+        self.problem = problem
 
 
-def _explained(error: str, raw: dict[str, Any]) -> str:
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def space_of(calibration: Calibration) -> str:
+    """Names the space of a calibration with its settings; equal for equal ones."""
+    return _canonical([calibration.space, calibration.settings])
+
+
+def table_path(source: str | Path) -> Path:
+    """The file that a command line means: a path, or the bare name of a shipped table.
+
+    Raises:
+        TableError: If it is a bare name and none has it.
+    """
+    path = Path(source)
+    if path.name == str(path) and not path.suffix and not os.path.exists(path):
+        shipped = shipped_tables()
+        if path.name not in shipped:
+            raise TableError(
+                f"goldnas ships no latency table {path.name!r} "
+                f"({', '.join(shipped) or 'none yet'}), and there is no such file. Measure one "
+                f"with: goldnas profile --device cpu --out {shlex.quote(f'{path}.json')}"
+            )
+        return shipped[path.name]
+    return path
+
+
+def shipped_tables() -> dict[str, Path]:
+    """The tables that goldnas ships, by name."""
+    from importlib.resources import files
+
+    folder = Path(str(files("goldnas.lut")))
+    return {path.stem: path for path in sorted(folder.glob("*.json")) if path.name != _SCHEMA}
+
+
+def read_json(path: Path) -> Any:
+    """Read a file as JSON.
+
+    Raises:
+        MalformedTableError: If it is none.
+        TableError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TableError(
+            f"there is no latency table {path}. Measure one with: "
+            f"goldnas profile --device cpu --out {shlex.quote(str(path))}"
+        ) from None
+    except OSError as error:
+        raise TableError(
+            f"cannot read the latency table {path}: {error.strerror}. "
+            "Give the path of a file that goldnas profile wrote"
+        ) from None
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON ({error})"
+    raise MalformedTableError(path, problem)
+
+
+def duplicates(
+    keys: Iterable[tuple[str, str]],
+) -> list[tuple[int, tuple[str, str]]]:
+    """The keys that came before, each with its number."""
+    seen: set[tuple[str, str]] = set()
+    repeated = []
+    for number, key in enumerate(keys):
+        if key in seen:
+            repeated.append((number, key))
+        seen.add(key)
+    return repeated
+
+
+def explained(error: str, raw: dict[str, Any]) -> str:
     """Put the place first, and the value last: ``rows[3].latency_us: Expected ..., is -1``."""
     problem, _, place = error.rpartition(" - at ")
     place = place.strip("`").removeprefix("$.")
@@ -300,22 +325,3 @@ def _explained(error: str, raw: dict[str, Any]) -> str:
     if "unknown field" in text:
         text += "; times in a table are microseconds, in fields that end in _us"
     return text
-
-
-def _shipped(name: str) -> Path:
-    """The file of a shipped table.
-
-    Raises:
-        TableError: If none has that name.
-    """
-    from importlib.resources import files
-
-    folder = files("goldnas.lut")
-    names = sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
-    if name not in names:
-        raise TableError(
-            f"goldnas ships no latency table {name!r} ({', '.join(names) or 'none yet'}), and "
-            f"there is no such file. Measure one with: "
-            f"goldnas profile --device cpu --out {name}.json"
-        )
-    return Path(str(folder / f"{name}.json"))

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,56 +14,99 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.resources import Flops
+from goldnas.site import Site
 from goldnas.spaces import GoldSpace
+from workplace import fill
 
+MakeRow = Callable[[str, Site, float], Measured]
 MakeTable = Callable[..., LatencyTable]
 
 
 @pytest.fixture(scope="session")
-def make_table() -> MakeTable:
-    """Write a table of a space without measuring: each row takes 1 us and 1 us per kFLOP."""
+def conditions() -> Conditions:
+    """Of a machine that does not exist."""
+    return Conditions(
+        device="cpu",
+        cpu_model="made up",
+        architecture="x86_64",
+        os="Linux",
+        backend="onnxruntime 0.0",
+        backend_options={},
+        threads=1,
+        batch=1,
+        precision="fp32",
+        measured_on=datetime.date(2026, 1, 31),
+        protocol=MeasuringProtocol(
+            name="made up",
+            processes=1,
+            rounds=1,
+            warmup_ms=1,
+            visit_ms=1,
+            min_calls=1,
+            statistic="none",
+        ),
+    )
 
-    def make(path: Path, space: GoldSpace, *, scale: float = 1.0) -> LatencyTable:
-        conditions = Conditions(
-            device="cpu",
-            cpu_model="made up",
-            architecture="x86_64",
-            os="Linux",
-            backend="onnxruntime 0.0",
-            backend_options={},
-            threads=1,
-            batch=1,
-            precision="fp32",
-            measured_on=datetime.date(2026, 1, 31),
-            protocol=MeasuringProtocol(
-                name="made up",
-                processes=1,
-                rounds=1,
-                warmup_ms=1,
-                visit_ms=1,
-                min_calls=1,
-                statistic="none",
-            ),
+
+@pytest.fixture(scope="session")
+def make_row() -> MakeRow:
+    """Make a row of a table without measuring."""
+
+    def make(operator: str, site: Site, latency_us: float) -> Measured:
+        return Measured(
+            operator=operator,
+            site=str(site),
+            latency_us=latency_us,
+            interval_us=0.0,
+            converged=True,
+            isolated_us=latency_us,
+            method="isolated",
+            timings=(),
         )
-        rows = []
-        for operator, site in space.rows():
-            us = scale * (1 + Flops().cost(operator, site) / 1000)
-            rows.append(
-                Measured(
-                    operator=operator,
-                    site=str(site),
-                    latency_us=us,
-                    min_us=us,
-                    p10_us=us,
-                    p25_us=us,
-                    median_us=us,
-                    spread=0.0,
-                    count=1,
-                    visits=1,
-                )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_table(conditions: Conditions, make_row: MakeRow) -> MakeTable:
+    """Write a table of a space without measuring: each row takes 1 us and 1 us per kFLOP.
+
+    Or ``row_us``, whatever the row; the conditions may be others too.
+    """
+    made_up = conditions
+
+    def make(
+        path: Path,
+        space: GoldSpace,
+        *,
+        scale: float = 1.0,
+        row_us: float | None = None,
+        conditions: Conditions = made_up,
+    ) -> LatencyTable:
+        rows = (
+            make_row(
+                operator, site, row_us or scale * (1 + Flops().cost(operator, site) / 1000)
             )
+            for operator, site in space.rows()
+        )
         table = LatencyTable(conditions, tuple(rows), path)
         table.save()
         return table
 
     return make
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, make_table: MakeTable) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    fill(folder, make_table)
+    return folder
+
+
+@pytest.fixture
+def workplace(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of workplace.py, where the process is; each test has a copy of its own."""
+    folder = tmp_path / "workplace"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    return folder

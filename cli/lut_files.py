@@ -1,0 +1,194 @@
+"""``goldnas lut lint | diff | merge | import``: checking, comparing and converting tables."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from goldnas.cli.console import errors_shown, out, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goldnas.lut.diff import TableDifference
+    from goldnas.lut.findings import Finding
+
+_LISTED = 10
+"""Places that are printed of one rule; --json has all."""
+
+
+def lint(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Latency tables: paths, or shipped names."),
+    ],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OTHER", help="Table of another device, whose rows may not be here. Repeat."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all findings as one JSON object.")
+    ] = False,
+) -> None:
+    """Say what is wrong with latency tables, why it matters, and what to do.
+
+    The exit status is 1 if there are errors; warnings alone leave it 0.
+    """
+    from goldnas.lut.lint import lint as lint_table
+
+    with errors_shown():
+        found = {file: lint_table(file, against or ()) for file in files}
+    if as_json:
+        content = [
+            {
+                "file": file,
+                "errors": _count(findings, "error"),
+                "warnings": _count(findings, "warning"),
+                "findings": [finding.to_json() for finding in findings],
+            }
+            for file, findings in found.items()
+        ]
+        typer.echo(json.dumps({"files": content}, indent=2))
+    else:
+        for file, findings in found.items():
+            _print_findings(file, findings)
+    if any(_count(findings, "error") for findings in found.values()):
+        raise typer.Exit(1)
+
+
+def _count(findings: "Sequence[Finding]", severity: str) -> int:
+    return sum(finding.severity == severity for finding in findings)
+
+
+def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
+    from rich.text import Text
+
+    from goldnas.lut.findings import RULES
+
+    if not findings:
+        say(f"{file}: nothing is wrong")
+        return
+    for name, rule in RULES.items():
+        places = [finding for finding in findings if finding.rule == name]
+        if not places:
+            continue
+        style = "bold red" if rule.severity == "error" else "yellow"
+        head = Text.assemble((f"{rule.severity}: {name}", style), f" in {file}: {rule.why}")
+        out.print(head, soft_wrap=True, highlight=False)
+        for finding in places[:_LISTED]:
+            say(f"  {finding.place}: {finding.found}")
+        if places[_LISTED:]:
+            say(f"  and {len(places) - _LISTED} more; --json lists all")
+        say(f"  to do: {rule.advice}")
+    say(f"{file}: {_count(findings, 'error')} errors, {_count(findings, 'warning')} warnings")
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="Latency table: a path, or a shipped name.")],
+    b: Annotated[str, typer.Argument(help="The one to compare it with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say how two latency tables differ: conditions, rows, ratios b over a."""
+    from goldnas.lut import LatencyTable
+    from goldnas.lut.diff import diff as diff_tables
+
+    with errors_shown():
+        difference = diff_tables(LatencyTable.load(a), LatencyTable.load(b))
+    if as_json:
+        typer.echo(json.dumps(difference.to_json(), indent=2))
+    else:
+        _print_difference(difference, a, b)
+
+
+def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for condition in difference.conditions:
+        say(f"condition: {condition}")
+    for name, only in ((a, difference.only_in_a), (b, difference.only_in_b)):
+        if only:
+            more = f" and {len(only) - _LISTED} more" if only[_LISTED:] else ""
+            say(f"only in {name}: {', '.join(only[:_LISTED])}{more}")
+    if difference.differing:
+        rows = Table("row", title="rows that differ beyond their intervals")
+        for header in ("a\nus", "b\nus", "b / a", "allowed\nus"):
+            rows.add_column(header, justify="right", no_wrap=True)
+        for row in difference.differing:
+            ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
+            values = (f"{row.a_us:.1f}", f"{row.b_us:.1f}", ratio, f"{row.allowed_us:.2f}")
+            rows.add_row(Text(row.row), *values)
+        out.print(rows)
+    ratios = (difference.ratio_median, difference.ratio_p5, difference.ratio_p95)
+    median, low, high = ("-" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
+    spearman = "-" if difference.spearman is None else f"{difference.spearman:.3f}"
+    say(
+        f"{difference.common_rows} rows in both, {len(difference.differing)} differ; b / a: "
+        f"median {median}, 5th to 95th percentile {low} to {high}; rank correlation {spearman}"
+    )
+
+
+def merge(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Tables of one device and setting.")
+    ],
+    target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
+    prefer: Annotated[
+        Literal["first", "newest"] | None,
+        typer.Option(
+            help="Which table's record to take where two differ: the one given first, or the "
+            "one measured last. Without it, that is an error."
+        ),
+    ] = None,
+) -> None:
+    """Put tables of one device and setting together, calibrations and campaigns included."""
+    from goldnas.lut import LatencyTable
+    from goldnas.lut.merge import merge as merge_tables
+
+    with errors_shown():
+        tables = [LatencyTable.load(file) for file in files]
+        merged = merge_tables(tables, prefer=prefer)
+        merged.save(target)
+    say(f"wrote {target!s}: {len(merged.rows)} rows of {len(tables)} tables")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="Latency table of another project.")],
+    form: Annotated[
+        Literal["proxylessnas", "ofa", "fbnet", "tinynas"],
+        typer.Option("--format", help="Whose."),
+    ],
+    target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
+    device: Annotated[str, typer.Option(help="What the latencies are of.")],
+    backend: Annotated[str, typer.Option(help="Runtime and version.")] = "unknown",
+    precision: Annotated[str, typer.Option(help="fp32, int8 and the like.")] = "unknown",
+    threads: Annotated[int, typer.Option(min=1, help="Of one operator.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images per call; 1 unless the file says it.")
+    ] = None,
+) -> None:
+    """Read the latency table of another project.
+
+    Its rows are interpolated ones: such files tell no spread, and little of what held when
+    they were measured. lut/README.md has the formats and their units.
+    """
+    from goldnas.lut import Failed
+    from goldnas.lut.importers import import_table
+
+    with errors_shown():
+        table = import_table(
+            file,
+            form,
+            target,
+            device=device,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            batch=batch,
+        )
+        table.save()
+    failed = sum(isinstance(row, Failed) for row in table.rows)
+    say(f"wrote {target!s}: {len(table.rows)} rows, {failed} of them failed")

@@ -1,0 +1,85 @@
+"""``goldnas lut fit``: a latency table from whole networks alone."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goldnas.cli.console import errors_shown, say, warn
+from goldnas.errors import ConfigError
+
+
+def fit(
+    networks: Annotated[
+        Path,
+        typer.Option(
+            help="CSV file, a network per row: latency_ms, and a column per operator that says "
+            "how often the network has it. Columns name, network, id and columns of text are "
+            "labels."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Latency table to write; replaced if there.")
+    ],
+    test: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of other networks, to say how good the table is."),
+    ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(
+            help="What costs to expect, up to a factor: a latency table, or a CSV file of "
+            "networks of another device."
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="What the latencies are of, for the table.")
+    ] = "unknown",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fit what operators cost to latencies of whole networks, where no operator can be timed.
+
+    Needs 10 to 20 networks. Without --test, the accuracy is cross-validated: each network is
+    predicted by a fit without it.
+    """
+    with errors_shown():
+        from goldnas.files import check_writable
+        from goldnas.lut.fitted import FittedNetworks, Prior
+        from goldnas.lut.networks_csv import LABELS, Networks
+
+        for given in (networks, test, prior):
+            if given is not None and given.resolve() == out.resolve():
+                raise ConfigError(f"--out {out} would replace what is read. Name another file")
+        check_writable(out)
+        train = Networks.read(networks)
+        fitted = FittedNetworks.of(train, Prior.read(prior) if prior else None)
+        tested = Networks.read(test) if test else None
+        accuracy = fitted.test(tested) if tested else fitted.held_out()
+        fitted.table(out, device=device).save()
+
+    for read in filter(None, (train, tested)):
+        texts = [n for n in read.labels if n.lower() not in LABELS]
+        if texts:
+            warn(f"{read.path}: no number in {', '.join(texts)}: taken for labels")
+    if fitted.guessed:
+        listed = ", ".join(sorted(fitted.guessed))
+        warn(f"no network of {networks} has {listed}: {out} holds a level of the others")
+    figures = {
+        "mape_percent": accuracy.mape_percent,
+        "within_5_percent": accuracy.within_5_percent,
+        "within_10_percent": accuracy.within_10_percent,
+        "spearman": accuracy.spearman,
+        "kendall": accuracy.kendall,
+        "networks": accuracy.networks,
+        "set": "test" if tested else "cross-validated",
+    }
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    on = f"of {test}" if tested else f"of {networks}, each by a fit without it"
+    say(f"{out}: {len(fitted.operators)} rows, fitted to {len(train.names)} networks")
+    say(f"predicting {accuracy.networks} networks {on}:")
+    for name, value in figures.items():
+        if isinstance(value, float) or value is None:
+            say(f"  {name}  {'-' if value is None else f'{value:.3f}'}")

@@ -1,0 +1,126 @@
+"""What can be wrong with the calibrations and the campaigns of a table."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from goldnas.lut.findings import Finding
+from goldnas.lut.schema import (
+    Accuracy,
+    Calibration,
+    Campaign,
+    Failed,
+    Measured,
+    Row,
+    row_key,
+)
+
+# Whole networks and rows may disagree on an operator by this factor.
+_CONTEXT_FACTOR = 1.25
+
+# A fit predicts the networks it was made from no worse than a cross-validation claims.
+_MAPE_FACTOR, _MAPE_SLACK_PERCENT = 1.25, 0.2
+
+# Of the sentinel, in percent: up to here a machine counts as quiet.
+AA_LIMIT_PERCENT = 2.0
+DRIFT_LIMIT_PERCENT = 10.0
+
+
+def calibration_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+    """Hold a calibration against the rows, and against its own networks."""
+    have = {row_key(row.operator, row.site) for row in rows if not isinstance(row, Failed)}
+    named = dict.fromkeys(
+        [*calibration.latencies_us, *(key for n in calibration.networks for key in n.parts)]
+    )
+    place = f"calibration of {calibration.space}"
+    for key in named:
+        if key not in have:
+            yield Finding("calibration-rows", key, f"{place} counts it, and there is no row")
+    yield from _context_findings(calibration, rows)
+    yield from _accuracy_findings(calibration, place)
+
+
+def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+    fitted: dict[str, float] = defaultdict(float)
+    measured: dict[str, float] = defaultdict(float)
+    for row in rows:
+        key = row_key(row.operator, row.site)
+        if isinstance(row, Measured) and key in calibration.latencies_us:
+            fitted[row.operator] += calibration.latencies_us[key]
+            measured[row.operator] += row.latency_us
+    for operator, measured_us in measured.items():
+        factor = fitted[operator] / measured_us
+        if not 1 / _CONTEXT_FACTOR <= factor <= _CONTEXT_FACTOR:
+            found = (
+                f"{calibration.space}: fitted to networks its rows are {factor:.2f} times the "
+                f"{measured_us:.1f} us that they add up to"
+            )
+            yield Finding("context", operator, found)
+
+
+def _accuracy_findings(calibration: Calibration, place: str) -> Iterator[Finding]:
+    claimed = calibration.accuracy
+    if claimed.networks != len(calibration.networks):
+        found = f"is of {claimed.networks} networks, and {len(calibration.networks)} are there"
+        yield Finding("accuracy", place, found)
+    if claimed.within_5_percent > claimed.within_10_percent:
+        found = (
+            f"{claimed.within_5_percent:g} % within 5 %, but "
+            f"{claimed.within_10_percent:g} % within 10 %"
+        )
+        yield Finding("accuracy", place, found)
+    errors = [
+        abs(predicted / network.latency_us - 1)
+        for network in calibration.networks
+        if (predicted := _predicted_us(calibration, network.parts)) is not None
+    ]
+    if not errors:
+        return
+    mape = 100 * sum(errors) / len(errors)
+    if mape > _MAPE_FACTOR * claimed.mape_percent + _MAPE_SLACK_PERCENT:
+        found = (
+            f"mape_percent is {claimed.mape_percent:.2f}; the fit is {mape:.2f} % off even on "
+            "the networks it was made from"
+        )
+        yield Finding("accuracy", place, found)
+    yield from _share_findings(claimed, errors, place)
+
+
+def _share_findings(
+    claimed: Accuracy, errors: Sequence[float], place: str
+) -> Iterator[Finding]:
+    """A share may lack two networks, which is chance."""
+    slack = 200 / len(errors)
+    for limit, share in ((5, claimed.within_5_percent), (10, claimed.within_10_percent)):
+        actual = 100 * sum(error <= limit / 100 for error in errors) / len(errors)
+        if actual < share - slack:
+            found = (
+                f"within_{limit}_percent is {share:g}; even of the networks it was made from "
+                f"only {actual:.0f} % are"
+            )
+            yield Finding("accuracy", place, found)
+
+
+def _predicted_us(calibration: Calibration, parts: dict[str, int]) -> float | None:
+    if not parts.keys() <= calibration.latencies_us.keys():
+        return None
+    return calibration.intercept_us + sum(
+        count * calibration.latencies_us[key] for key, count in parts.items()
+    )
+
+
+def campaign_findings(campaigns: Iterable[Campaign]) -> Iterator[Finding]:
+    """Campaigns on a machine that was not quiet."""
+    for campaign in campaigns:
+        place = f"campaign of {campaign.measured_on}"
+        if campaign.aa_percent > AA_LIMIT_PERCENT:
+            found = (
+                f"aa_percent is {campaign.aa_percent:.1f}: two copies of one model differed; "
+                f"the limit is {AA_LIMIT_PERCENT:g}"
+            )
+            yield Finding("drift", place, found)
+        if campaign.drift_percent > DRIFT_LIMIT_PERCENT:
+            found = (
+                f"drift_percent is {campaign.drift_percent:.1f}: one model changed that much "
+                f"in the course of it; the limit is {DRIFT_LIMIT_PERCENT:g}"
+            )
+            yield Finding("drift", place, found)

@@ -1,0 +1,246 @@
+"""Costs of operators from latencies of whole networks: what single operators add.
+
+The latency of network ``i`` is an intercept and a cost for each of its operators:
+
+    y_i = (b + sum_k x_ik c_k) (1 + e_i),    c_k >= 0
+
+Ten to twenty networks do not determine fifty costs, and a phone measures one network in
+twenty at twice its time. Both call for saying beforehand what is plausible, so this is a
+Bayesian linear model, solved in closed form but for two loops.
+
+**Errors** are relative: rows are divided by ``y_i``, so that a large network does not drown
+the small ones. ``e_i ~ N(0, sigma^2)`` for most networks, and ``N(0, 1/4)`` for one in twenty:
+the mixture of Box and Tiao (Biometrika 1968). A network's weight is its probability of being
+no outlier, judged by the prediction *without* it, ``r_i = [Q y]_i / Q_ii`` with variance
+``1 / Q_ii``, ``Q`` the inverse covariance of the latencies (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, equation 5.12); by the residual itself a flexible model
+would hide its outliers. The search for a start leaves out one network after the other, for
+two bad ones can hide each other. Latencies in whole milliseconds carry a rounding error, too.
+
+**Costs** vary about a level, ``c_k = s p_k + t m + tau d_k z_k``, ``z_k ~ N(0, 1)``. With a
+prior, ``p`` holds its costs and ``m`` their mean: ``s`` makes up for a faster device, ``t``
+for an overhead per operator, and ``tau`` says how far single costs may be off. How costs
+vary is a choice between a few beliefs:
+
+    prior, off by shares of a cost          p = d = prior
+    prior, off by equal amounts             p = prior, d = m
+    no prior; operators cost alike          p = d = 1
+    no prior; they contribute alike         p = d = 1 / root mean square of the counts
+
+The last two are there with a prior, too: a misleading one is left aside. Under them ``tau`` is
+about 1, for costs of operators do differ; else nothing is known of it. ``tau``, ``sigma`` and
+the belief come from the evidence, the probability of the latencies once ``b, s, t, z`` are
+integrated out (MacKay, Neural Computation 1992), on a grid: no random start, nothing to tune.
+
+**Result**: the most probable non-negative costs under each belief, weighted by its evidence.
+A column that is the same in all networks cannot be told from the intercept: it keeps its level
+``s p_k + t m``, and the intercept takes the rest. That holds for operators in no network, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log, log1p
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goldnas.errors import ConfigError
+from goldnas.lut.evidence import Array, Belief, Posterior, beliefs_of
+
+_OUTLIERS = 0.05
+"""Share of the networks."""
+_OUTLIER_SPREAD = 0.5
+"""Relative to the latency that was measured: twice too slow is one such deviation."""
+_NEVER = 100.0
+"""Factor on the error of a network that is left out."""
+_TURNS = 12
+
+
+@dataclass(frozen=True)
+class AdditiveFit:
+    """An additive model of latency, and what it predicts of networks it has not seen."""
+
+    intercept_us: float
+    """What every network costs besides its operators; may be negative."""
+    costs_us: Array
+    """``(K,)``, not negative."""
+    spread_us: Array
+    """``(K,)``, standard deviations of the costs."""
+    noise: float
+    """What one fit leaves unexplained of most networks: standard deviation, relative."""
+    held_out_us: Array
+    """``(N,)``: each network of the fit, predicted by a fit without it."""
+
+    def predict(self, counts: Array) -> Array:
+        """Latencies in microseconds, ``(M,)``, of networks given as counts, ``(M, K)``."""
+        return np.asarray(self.intercept_us + counts @ self.costs_us, dtype=np.float64)
+
+
+def fit_additive(
+    counts: Array,
+    latency_us: Array,
+    *,
+    prior_us: Array | None = None,
+    prior_spread_us: Array | None = None,
+) -> AdditiveFit:
+    """Fit an intercept and non-negative costs of operators to latencies of networks.
+
+    Deterministic, and independent of the order of networks and operators but for rounding.
+
+    Args:
+        counts: ``(N, K)``, at least 2 networks: how often each operator is in each.
+        latency_us: ``(N,)``, positive.
+        prior_us: ``(K,)``, costs expected beforehand: rows of a table, or of another device.
+            May be off by a common factor and by row; nan where unknown.
+        prior_spread_us: ``(K,)``, standard deviations of ``prior_us``, where it was fitted.
+
+    Raises:
+        ConfigError: If there are fewer than 2 networks, a count or prior is negative or no
+            number, or a latency is not positive.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    latency_us = np.asarray(latency_us, dtype=np.float64)
+    prior = None if prior_us is None else np.asarray(prior_us, dtype=np.float64)
+    _check(counts, latency_us, prior)
+    spread = np.zeros(counts.shape[1]) if prior_spread_us is None else prior_spread_us
+
+    whole = _fit(counts, latency_us, prior, spread)
+    held_out_us = np.empty_like(latency_us)
+    for fold in _folds(latency_us):
+        rest = ~fold
+        held_out_us[fold] = _fit(counts[rest], latency_us[rest], prior, spread).predict(
+            counts[fold]
+        )
+    return replace(whole, held_out_us=held_out_us)
+
+
+def _check(counts: Array, latency_us: Array, prior: Array | None) -> None:
+    if counts.ndim != 2 or latency_us.shape != counts.shape[:1] or 0 in counts.shape:
+        raise ConfigError(
+            "counts must be (networks, operators) and latency_us (networks,), got "
+            f"{counts.shape} and {latency_us.shape}; give one latency per row of counts"
+        )
+    if len(counts) < 2:
+        raise ConfigError("a fit needs at least 2 networks, got 1; measure more, best 10 to 20")
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise ConfigError(f"counts must be finite and not negative, got {counts.min()}")
+    if not (np.isfinite(latency_us).all() and (latency_us > 0).all()):
+        raise ConfigError(f"latencies must be finite and positive, got {latency_us.min()} us")
+    if prior is not None:
+        known = prior[~np.isnan(prior)]
+        if prior.shape != counts.shape[1:] or not np.isfinite(known).all() or (known < 0).any():
+            raise ConfigError(
+                f"prior_us must hold {counts.shape[1]} costs that are not negative, or nan "
+                f"where unknown, got {prior}"
+            )
+
+
+def _folds(latency_us: Array) -> list[NDArray[np.bool_]]:
+    """Each network by itself up to 20, else tenths that each span all latencies."""
+    number = len(latency_us) if len(latency_us) <= 20 else 10
+    rank = np.empty(len(latency_us), dtype=int)
+    rank[np.argsort(latency_us, kind="stable")] = np.arange(len(latency_us))
+    return [rank % number == fold for fold in range(number)]
+
+
+def _fit(
+    counts: Array, latency_us: Array, prior: Array | None, prior_spread: Array
+) -> AdditiveFit:
+    """The fit, without cross-validation."""
+    from scipy.special import logsumexp
+
+    unit_us = float(np.median(latency_us))
+    y = latency_us / unit_us
+    beliefs = beliefs_of(counts, prior, prior_spread)
+    error = _errors(counts, y, _rounding(latency_us) / unit_us, beliefs)
+    posteriors = [Posterior(counts, y, error, belief) for belief in beliefs]
+    evidence = np.array(
+        [logsumexp(p.log_evidence) - np.log(p.log_evidence.size) for p in posteriors]
+    )
+    shares = np.exp(evidence - evidence.max())
+    shares = np.where(shares < 0.05, 0.0, shares) / shares[shares >= 0.05].sum()
+    intercept, costs, spread = 0.0, np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    for share, posterior in zip(shares, posteriors, strict=True):
+        if share:
+            point = posterior.most_probable()
+            its_intercept, its_costs = posterior.costs(point)
+            intercept += share * its_intercept
+            costs += share * its_costs
+            spread += share * posterior.spread(point)
+    return AdditiveFit(
+        float(intercept * unit_us),
+        costs * unit_us,
+        spread * unit_us,
+        float(_best(posteriors).most_probable().sigma),
+        np.full(len(y), np.nan),
+    )
+
+
+def _rounding(latency_us: Array) -> float:
+    """Standard deviation of what rounding took away, if a phone gave whole milliseconds."""
+    for step_us in (1000.0, 500.0, 100.0):
+        steps = latency_us / step_us
+        if np.allclose(steps, np.round(steps), rtol=0, atol=1e-6):
+            return float(step_us / np.sqrt(12))
+    return 0.0
+
+
+def _errors(counts: Array, y: Array, rounding: float, beliefs: Sequence[Belief]) -> Array:
+    """``(N,)``: standard deviations of the errors in units of sigma, outliers' being large.
+
+    A search first: the network that the others predict worst is left out, then the next, up
+    to a quarter of them, and the state with the highest evidence is the start. From there
+    each network gets its probability of being an outlier, until these settle.
+    """
+    number, step = len(y), 1 + len(y) // 40
+    size, left_out = y, np.zeros(number, dtype=bool)
+    start, highest = left_out, -np.inf
+    while True:
+        error = np.where(left_out, _NEVER, 1.0) * size
+        best = _best([Posterior(counts, y, error, belief) for belief in beliefs])
+        at, outliers = best.most_probable(), int(left_out.sum())
+        evidence = float(best.log_evidence.max()) + (number - outliers) * log1p(-_OUTLIERS)
+        evidence += outliers * log(_OUTLIERS * at.sigma / _outlier_sigma(at.sigma))
+        if evidence > highest:
+            start, highest = left_out, evidence
+        if outliers + step > number // 4:
+            break
+        size = np.hypot(y, rounding / at.sigma)
+        predicted, variance = best.without_each(at)
+        surprise = (y - predicted) ** 2 / (variance + (at.sigma * size) ** 2)
+        surprise[left_out] = -1.0
+        left_out = left_out.copy()
+        left_out[np.argsort(-surprise, kind="stable")[:step]] = True
+
+    weights = np.where(start, _NEVER**-2, 1.0)
+    for _ in range(_TURNS):
+        best = _best([Posterior(counts, y, size / weights**0.5, belief) for belief in beliefs])
+        beliefs = [best.belief]
+        size = np.hypot(y, rounding / best.most_probable().sigma)
+        before, weights = weights, _weights(best, size)
+        if np.abs(weights - before).max() < 0.01:
+            break
+    return np.asarray(size / np.sqrt(weights))
+
+
+def _best(posteriors: Sequence[Posterior]) -> Posterior:
+    return max(posteriors, key=lambda posterior: float(posterior.log_evidence.max()))
+
+
+def _outlier_sigma(sigma: float) -> float:
+    return max(_OUTLIER_SPREAD, 4 * sigma)
+
+
+def _weights(posterior: Posterior, size: Array) -> Array:
+    """How much each network counts: 1 if it is surely no outlier."""
+    from scipy.special import expit
+
+    at = posterior.most_probable()
+    predicted, variance = posterior.without_each(at)
+    ratio = _outlier_sigma(at.sigma) / at.sigma
+    usual = variance + (at.sigma * size) ** 2
+    unusual = variance + (ratio * at.sigma * size) ** 2
+    squared = (posterior.y - predicted) ** 2
+    log_odds = 0.5 * (np.log(usual / unusual) - squared / unusual + squared / usual)
+    outlier = expit(log_odds + log(_OUTLIERS / (1 - _OUTLIERS)))
+    return np.asarray(1 - outlier + outlier / ratio**2)

@@ -1,0 +1,172 @@
+"""Reading networks from a CSV file: a latency and counts of operators in each row.
+
+``latency_ms`` is the latency. Columns named ``name``, ``network`` or ``id``, without a name, or
+without a single number are labels of the network; every other column is an operator, and its
+cells say how often each network has it. An empty cell is an error, for it may mean "none"
+as well as "not known".
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from goldnas.errors import DataError
+
+_LATENCY = "latency_ms"
+LABELS = ("", "name", "network", "id")
+"""Names of columns that never count an operator, in any case."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Measured networks as counts of operators."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Of the networks, by their first label; without one, by line."""
+    labels: tuple[str, ...]
+    """Columns that are no operators."""
+    operators: tuple[str, ...]
+    counts: NDArray[np.float64]
+    """``(N, K)``."""
+    latency_us: NDArray[np.float64]
+    """``(N,)``."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Networks":
+        """Read a file: UTF-8, separated by commas, semicolons or tabs.
+
+        Where semicolons separate, decimal commas are numbers too.
+
+        Raises:
+            DataError: If it cannot be read, lacks latencies or operators, or a cell holds no
+                count or no latency; with its line.
+        """
+        lines = _lines(path)
+        if not lines:
+            raise DataError(f"{path} is empty. Give {_LATENCY} and a column per operator")
+        (_, header), *rows = lines
+        _check_header(path, header)
+        if not rows:
+            raise DataError(f"{path} has a header and no networks. Add a line per network")
+        for line, row in rows:
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {line}: has {len(row)} cells, and the header has "
+                    f"{len(header)}. Give each network all columns"
+                )
+        columns = [[row[index] for _, row in rows] for index in range(len(header))]
+        is_label = [
+            name.lower() in LABELS
+            or (name != _LATENCY and any(cells) and not any(map(_is_number, cells)))
+            for name, cells in zip(header, columns, strict=True)
+        ]
+        operators = [
+            (name, cells)
+            for name, cells, label in zip(header, columns, is_label, strict=True)
+            if not label and name != _LATENCY
+        ]
+        if not operators:
+            raise DataError(f"{path} has no column of an operator's counts. Add one for each")
+        numbers = [line for line, _ in rows]
+        counts = [
+            [
+                _number(path, line, name, cell, 0.0)
+                for line, cell in zip(numbers, cells, strict=True)
+            ]
+            for name, cells in operators
+        ]
+        latency_ms = [
+            _number(path, line, _LATENCY, cell, None)
+            for line, cell in zip(numbers, columns[header.index(_LATENCY)], strict=True)
+        ]
+        labels = [cells for cells, label in zip(columns, is_label, strict=True) if label]
+        return cls(
+            path=path,
+            names=tuple(
+                (labels[0][index] if labels else "") or f"line {line}"
+                for index, line in enumerate(numbers)
+            ),
+            labels=tuple(n for n, label in zip(header, is_label, strict=True) if label),
+            operators=tuple(name for name, _ in operators),
+            counts=np.array(counts).T,
+            latency_us=1000 * np.array(latency_ms),
+        )
+
+    def counts_of(self, operators: tuple[str, ...]) -> NDArray[np.float64]:
+        """Counts of these operators, ``(N, len(operators))``, 0 where there is no column."""
+        have = {name: self.counts[:, index] for index, name in enumerate(self.operators)}
+        none = np.zeros(len(self.counts))
+        return np.stack([have.get(name, none) for name in operators], axis=1)
+
+    def used(self, operators: tuple[str, ...]) -> NDArray[np.bool_]:
+        """``(len(operators),)``: which of them any network has."""
+        return np.asarray((self.counts_of(operators) > 0).any(axis=0))
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, with their numbers, as cells."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}. Give the path of a CSV file of networks"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8 text. Save the file as CSV in UTF-8"
+        ) from None
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    lines: list[tuple[int, list[str]]] = []
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if delimiter == ";" and lines:
+                cells = [cell.replace(",", ".") for cell in cells]
+            if any(cells):
+                lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}. Mend the file") from None
+    return lines
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if _LATENCY not in header:
+        listed = ", ".join(header[:5]) + (", ..." if len(header) > 5 else "")
+        raise DataError(
+            f"{path} has no column {_LATENCY} among {listed}. Name the latencies so, and give "
+            "them in milliseconds"
+        )
+    for name in header:
+        if name and header.count(name) > 1:
+            raise DataError(
+                f"{path}: {header.count(name)} columns are named {name!r}. Name each once"
+            )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(path: Path, line: int, name: str, cell: str, least: float | None) -> float:
+    """A latency, if there is no least number, or a count."""
+    value = float(cell) if _is_number(cell) else math.nan
+    if math.isfinite(value) and (value > 0 if least is None else value >= least):
+        return value
+    kind = "a latency is a positive number" if least is None else "a count is 0 or more"
+    shown = repr(cell) if cell else "empty"
+    empty = "; write 0 if the network has none" if not cell and least is not None else ""
+    raise DataError(
+        f"{path}, line {line}: {name} is {shown}, but {kind}{empty}. Correct the line, or "
+        "leave the network out"
+    )

@@ -1,0 +1,208 @@
+"""What can be wrong with rows: each by itself, against its own times, and among its like."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from goldnas.lut.findings import Finding
+from goldnas.lut.schema import (
+    Conditions,
+    Failed,
+    Interpolated,
+    Measured,
+    MeasuringProtocol,
+    ModelTiming,
+    Row,
+    row_key,
+)
+from goldnas.lut.siblings import sibling_findings
+from goldnas.lut.similarity import copies_within
+from goldnas.lut.work import macs_of
+from goldnas.site import Site
+
+# Rows and times are rounded when they are written: that much they may be apart.
+_ROUNDING, _ROUNDING_US = 0.005, 0.005
+
+# How much longer than the protocol's, or shorter, a visit may be before the unit is wrong.
+_VISIT_FACTOR = 30
+
+# Multiply-adds per microsecond. No core of a CPU does more, no accelerator does more, and no
+# CPU that runs a whole system does less in the row that it does best.
+_MOST_PER_CORE, _MOST_PER_ACCELERATOR, _LEAST_PER_CPU = 1e6, 1e9, 100
+_CPUS = ("x86_64", "amd64", "aarch64", "arm64")
+
+# Beyond both rows' intervals, a row with less work may be slower by this, and no more: small
+# operators differ in how well they fit a vector unit.
+_NEIGHBOUR_SHARE, _NEIGHBOUR_US = 0.85, 0.5
+_VECTOR = 16
+
+
+def row_findings(rows: Sequence[Row], conditions: Conditions | None) -> Iterator[Finding]:
+    """Everything that is wrong with rows that follow the schema.
+
+    Args:
+        rows: One per operator and site.
+        conditions: What held for them, if that is known.
+    """
+    measured = [row for row in rows if isinstance(row, Measured)]
+    if all(isinstance(row, Failed) for row in rows):
+        yield Finding("empty", "rows", f"none of {len(rows)} rows has a latency")
+    for row in measured:
+        for problem in _own_findings(row, conditions):
+            yield Finding(problem[0], row_key(row.operator, row.site), problem[1])
+    for other in rows:
+        key = row_key(other.operator, other.site)
+        if isinstance(other, Failed):
+            yield Finding("failed", key, other.error)
+        elif isinstance(other, Interpolated) and other.latency_us == 0:
+            yield Finding("free", key, "latency_us is 0")
+    if conditions is not None:
+        yield from _rate_findings(measured, conditions)
+    yield from copies_within(rows)
+    yield from _neighbour_findings(
+        [row for row in rows if not isinstance(row, Failed) and row.site]
+    )
+    yield from sibling_findings(measured)
+
+
+def _own_findings(row: Measured, conditions: Conditions | None) -> Iterator[tuple[str, str]]:
+    """Rule and finding: a row against its own times, and the protocol."""
+    protocol = conditions.protocol if conditions else None
+    if not row.timings:
+        yield "no-timings", f"latency_us is {row.latency_us:g}, timings is empty"
+    for timing in row.timings:
+        quantiles = (timing.min_us, timing.p10_us, timing.p25_us, timing.median_us)
+        if any(low > high * (1 + 1e-9) for low, high in pairwise(quantiles)):
+            yield "quantiles", f"{timing.model}: min, p10, p25, median are {quantiles}"
+        if protocol and (problem := _visit_problem(timing, protocol)):
+            yield "unit", problem
+    expected_us = _worked_out_us(row)
+    if expected_us is not None and not _follows(row, expected_us):
+        yield "arithmetic", f"latency_us is {row.latency_us:g}, its times say {expected_us:.4g}"
+    isolated = [timing.p10_us for timing in row.timings if timing.model == "isolated"]
+    if isolated and not _equal(row.isolated_us, isolated[0]):
+        yield "arithmetic", f"isolated_us is {row.isolated_us:g}, its times say {isolated[0]:g}"
+    target = protocol.target_percent if protocol else None
+    width_percent = 100 * row.interval_us / row.latency_us
+    if not row.converged:
+        yield "not-converged", f"known to +-{width_percent:.1f} % only"
+    elif target and width_percent > 1.1 * target and row.interval_us > _ROUNDING_US:
+        yield "converged", f"says it is within {target:g} %, and is +-{width_percent:.1f} %"
+
+
+def _follows(row: Measured, expected_us: float) -> bool:
+    """Whether a row's latency is what its times say.
+
+    A difference that cannot be told from nothing, or comes out negative, is written as
+    something small above 0.
+    """
+    if expected_us <= row.interval_us:
+        return row.latency_us <= max(expected_us, 0.0) + row.interval_us + _ROUNDING_US
+    return _equal(row.latency_us, expected_us)
+
+
+def _equal(value_us: float, expected_us: float) -> bool:
+    return abs(value_us - expected_us) <= _ROUNDING * expected_us + _ROUNDING_US
+
+
+def _worked_out_us(row: Measured) -> float | None:
+    """The row's latency as its method has it, from its times; None where they are missing."""
+    times_us = {timing.model: timing.p10_us for timing in row.timings}
+    if row.method == "isolated":
+        return times_us.get("isolated")
+    feeders = {m: us for m, us in times_us.items() if "feeder" in m}
+    word = "chain" if row.method == "chain" else "branch"
+    own = _slope_us({m: us for m, us in times_us.items() if word in m and m not in feeders})
+    return own if own is None or not feeders else own - (_slope_us(feeders) or 0.0)
+
+
+def _slope_us(times_us: dict[str, float]) -> float | None:
+    """Microseconds that one more of an operator adds, by the numbers in two models' names."""
+    points = sorted(
+        (int(n[0]), us) for m, us in times_us.items() if (n := re.findall(r"\d+", m))
+    )
+    if len(points) != 2:
+        return None
+    (few, few_us), (many, many_us) = points
+    return (many_us - few_us) / (many - few)
+
+
+def _visit_problem(timing: ModelTiming, protocol: MeasuringProtocol) -> str | None:
+    """A visit ends after its time, or after its least calls if they take longer."""
+    calls = timing.calls / timing.visits
+    took_ms = calls * timing.median_us / 1000
+    visit_ms = protocol.visit_ms
+    longer = took_ms > _VISIT_FACTOR * visit_ms and calls > 1.2 * protocol.min_calls
+    if longer or took_ms < visit_ms / _VISIT_FACTOR:
+        return (
+            f"{timing.model}: {calls:.0f} calls of {timing.median_us:g} us make a visit of "
+            f"{took_ms:.3g} ms, and the protocol's is {visit_ms:g} ms"
+        )
+    return None
+
+
+def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator[Finding]:
+    """Rows against the multiply-adds that a machine can do at all."""
+    is_cpu = conditions.device == "cpu" and conditions.architecture.lower() in _CPUS
+    most = conditions.threads * _MOST_PER_CORE if is_cpu else _MOST_PER_ACCELERATOR
+    rates = {}
+    for row in rows:
+        if macs := macs_of(row.operator, Site.parse(row.site)):
+            rates[row_key(row.operator, row.site)] = conditions.batch * macs / row.latency_us
+    for key, rate in rates.items():
+        if rate > most:
+            found = f"{rate:.2g} multiply-adds per us; the most that is possible is {most:.2g}"
+            yield Finding("unit", key, found)
+    if is_cpu and rates and max(rates.values()) < _LEAST_PER_CPU:
+        key = max(rates, key=lambda k: rates[k])
+        found = f"no row does more than {rates[key]:.2g} multiply-adds per us, as this one does"
+        yield Finding("unit", key, found)
+
+
+def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Finding]:
+    """Pairs of rows of which one has more to do in every respect, and is clearly faster."""
+    located = [(row, Site.parse(row.site)) for row in rows]
+    groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Measured | Interpolated]]]
+    groups = defaultdict(list)
+    for row, site in located:
+        size = site.height, site.width
+        channels = site.in_channels, site.out_channels
+        rest = site.stride, site.affine
+        groups[row.operator, channels, rest, "a larger picture"].append((size, row))
+        groups[row.operator, size, rest, "more channels"].append((channels, row))
+        if kernel := re.fullmatch(r"(.*_)(\d+)x\2", row.operator):
+            groups[kernel[1], site, "a larger kernel"].append(((int(kernel[2]),), row))
+    for (*_, respect), members in groups.items():
+        members.sort(key=lambda member: member[0])
+        for (less, small), (more, large) in pairwise(members):
+            if all(a <= b for a, b in zip(less, more, strict=True)) and (
+                respect != "more channels" or _fits_as_well(less, more)
+            ):
+                yield from _order_finding(small, large, str(respect))
+
+
+def _fits_as_well(channels: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Whether the first fill vectors as well as the others; if not they may be slower."""
+    return all(
+        math.gcd(a, _VECTOR) >= math.gcd(b, _VECTOR)
+        for a, b in zip(channels, others, strict=True)
+    )
+
+
+def _order_finding(
+    small: Measured | Interpolated, large: Measured | Interpolated, respect: object
+) -> Iterator[Finding]:
+    least_us = small.latency_us - _noise_us(small)
+    most_us = large.latency_us + _noise_us(large)
+    if most_us < _NEIGHBOUR_SHARE * least_us - _NEIGHBOUR_US:
+        found = (
+            f"{large.latency_us:.4g} us; {row_key(small.operator, small.site)} takes "
+            f"{small.latency_us:.4g} us, and this has {respect}"
+        )
+        yield Finding("neighbours", row_key(large.operator, large.site), found)
+
+
+def _noise_us(row: Measured | Interpolated) -> float:
+    return 2 * row.interval_us if isinstance(row, Measured) else 0.1 * row.latency_us

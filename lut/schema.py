@@ -1,0 +1,261 @@
+"""What is in a latency table: its records, and the JSON Schema that says so to others.
+
+A record refuses a field that it does not know and a number outside its range.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from goldnas.site import Site
+
+SCHEMA_VERSION = 2
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+Microseconds = Annotated[float, msgspec.Meta(gt=0)]
+Checksum = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+# For other readers of the JSON Schema; here Site.parse says what is wrong.
+_SITE = r"\d+x\d+x\d+->\d+/s\d+(/affine)?"
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Refuses fields it does not know (a ``latency_ms``, say) and numbers without end."""
+
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"`{field}` must be finite, got {value}")
+
+
+class MeasuringProtocol(Strict, frozen=True):
+    """How rows are measured; two tables are comparable only if theirs is equal."""
+
+    name: Text
+    """``in-context`` or ``isolated``: which models a row is worked out from."""
+    processes: Count
+    """Fresh processes, at least: memory alignment differs between them."""
+    rounds: Count
+    """Visits to each model per process, all models shuffled in each round."""
+    warmup_ms: Milliseconds
+    """Untimed calls at the start of a visit."""
+    visit_ms: Milliseconds
+    """Timed calls of a visit."""
+    min_calls: Count
+    """Timed calls of a visit, however long they take."""
+    statistic: Text
+    target_percent: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Half-width of a row's 95 % interval at which its measuring ends; None if fixed."""
+
+
+class Conditions(Strict, frozen=True):
+    """What held for every measurement of a table."""
+
+    device: Text
+    cpu_model: Text
+    architecture: Text
+    os: Text
+    backend: Text
+    """Runtime and version."""
+    backend_options: dict[str, str]
+    threads: Count
+    batch: Count
+    precision: Text
+    measured_on: datetime.date
+    """Of the latest row."""
+    protocol: MeasuringProtocol
+
+    def differences(self, now: "Conditions") -> list[str]:
+        """Name each condition that makes earlier measurements incomparable with new ones."""
+        mine, theirs = self._compared(), now._compared()
+        return [
+            f"{name} was {mine.get(name)}, is now {theirs.get(name)}"
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def _compared(self) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for name, value in msgspec.to_builtins(self).items():
+            nested = value if isinstance(value, dict) else {"": value}
+            flat |= {f"{name}.{inner}".rstrip("."): v for inner, v in nested.items()}
+        # A system update or another day does not start a new table.
+        return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
+
+
+class Located(Strict, frozen=True):
+    """Names an operator and where it sits."""
+
+    operator: Text
+    site: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_SITE}$"})]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Site.parse(self.site)
+
+
+class ModelTiming(Strict, frozen=True):
+    """One timed model: the quantiles that everything else is worked out from."""
+
+    model: Text
+    """``isolated``, ``chain of 6``, ``5 branches`` and the like."""
+    min_us: Microseconds
+    p10_us: Microseconds
+    p25_us: Microseconds
+    median_us: Microseconds
+    """These four: that quantile of the calls within a visit, then p25 over visits."""
+    spread: Annotated[float, msgspec.Meta(ge=0)]
+    """Interquartile range over visits of p10 within a visit, relative to its median."""
+    calls: Count
+    """Timed calls, over all visits."""
+    visits: Count
+
+
+class Measured(Located, frozen=True, tag_field="status", tag="measured"):
+    """A row that was measured on the device."""
+
+    latency_us: Microseconds
+    """What the operator adds to a network that has it; this is the number a search uses."""
+    interval_us: Annotated[float, msgspec.Meta(ge=0)]
+    """Half-width of the 95 % confidence interval of ``latency_us``."""
+    converged: bool
+    """Whether that is within the protocol's target; if not, the time for the row ran out."""
+    isolated_us: Microseconds
+    """The operator as a model of its own, with what a session costs besides."""
+    method: Literal["chain", "branches", "isolated"]
+    """From which models ``latency_us`` was worked out."""
+    timings: tuple[ModelTiming, ...]
+    """Of those models."""
+
+
+class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="interpolated"):
+    """A row that was worked out from whole networks or another device, and not measured."""
+
+    operator: Text
+    site: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^({_SITE})?$"})] = ""
+    """Empty if the operator is a name that says all, as a column of a CSV file may be."""
+    latency_us: Annotated[float, msgspec.Meta(ge=0)]
+    source: Text
+    """What it was worked out from, in one line."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.site:
+            Site.parse(self.site)
+
+
+class Failed(Located, frozen=True, tag_field="status", tag="failed"):
+    """A row that could not be measured: it has no latency, and never counts as zero."""
+
+    error: Text
+
+
+Row = Measured | Interpolated | Failed
+
+
+class Accuracy(Strict, frozen=True):
+    """How well predictions agree with measurements of networks they were not fitted to."""
+
+    networks: Count
+    mape_percent: Annotated[float, msgspec.Meta(ge=0)]
+    """Mean absolute error, relative to the measurement."""
+    within_5_percent: Percent
+    within_10_percent: Percent
+    """Shares of the networks, in percent, that are predicted that well."""
+    spearman: float | None
+    kendall: float | None
+    """Rank correlations; None where all predictions or measurements are equal."""
+
+
+class NetworkLatency(Strict, frozen=True):
+    """A whole network that was measured."""
+
+    fingerprint: Text
+    parts: dict[str, Count]
+    """How often each operator and site is in it: ``{"sep_conv_3x3 16x32x32->16/s1": 7}``."""
+    latency_us: Microseconds
+    interval_us: Annotated[float, msgspec.Meta(ge=0)] | None
+    """Half-width of the 95 % confidence interval of ``latency_us``; None if unknown."""
+
+
+ANY_SPACE = "networks"
+"""Space of a calibration that was fitted to networks of which counts are all that is known."""
+
+
+class Calibration(Strict, frozen=True):
+    """What turns a sum of rows into the latency of a network, for one space."""
+
+    space: Text
+    settings: dict[str, Any]
+    """Of the space, as an architecture's file has them."""
+    intercept_us: float
+    """What every network costs besides its rows; below 0 where rows count something twice."""
+    latencies_us: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
+    """The rows as fitted, by operator and site."""
+    prior_us: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
+    """The costs that the fit began from, where there were any."""
+    accuracy: Accuracy
+    """Cross-validated: each network predicted by a fit without it."""
+    noise_floor_percent: Annotated[float, msgspec.Meta(ge=0)] | None
+    """Mean difference of the same networks, measured by one half of the processes and by the
+    other; None if that was not done."""
+    networks: tuple[NetworkLatency, ...]
+
+
+class Campaign(Strict, frozen=True):
+    """One run of the measurements, and how quiet the machine was."""
+
+    measured_on: datetime.date
+    rows: Annotated[int, msgspec.Meta(ge=0)]
+    networks: Annotated[int, msgspec.Meta(ge=0)]
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    aa_percent: Annotated[float, msgspec.Meta(ge=0)]
+    """Difference of two copies of one model, measured side by side."""
+    drift_percent: Annotated[float, msgspec.Meta(ge=0)]
+    """Range of one model that was measured again and again, relative to its median."""
+
+
+def row_key(operator: str, site: str) -> str:
+    """What a row is called outside the rows: ``sep_conv_3x3 16x32x32->16/s1``."""
+    return f"{operator} {site}" if site else operator
+
+
+class TableFile(Strict, frozen=True):
+    """A table's file: all there is in it."""
+
+    schema_version: Literal[2]
+    checksum: Checksum
+    """``sha256:`` and the SHA-256 of the canonical JSON of everything else."""
+    conditions: Conditions
+    rows: tuple[Row, ...]
+    calibrations: tuple[Calibration, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
+
+
+def checksum_of(content: dict[str, Any]) -> str:
+    """The checksum of a file, whatever its ``checksum`` says.
+
+    Args:
+        content: The file as JSON gives it.
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON Schema, ``schema.json``, as it follows from the records."""
+    schema = msgspec.json.schema(TableFile)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"goldnas latency table, schema version {SCHEMA_VERSION}",
+        **schema,
+    }

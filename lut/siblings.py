@@ -1,0 +1,120 @@
+"""Rows against what the rest of the table says of their operator and their site."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from goldnas.lut.findings import Finding
+from goldnas.lut.schema import Measured, row_key
+from goldnas.lut.work import MACS, elements, macs_of
+from goldnas.site import Site
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Bools = NDArray[np.bool_]
+
+_FEWEST_ROWS = 12
+"""For a model of three numbers and its outliers."""
+
+_FEWEST_LIKE = 3
+"""Rows of an operator, or of a site, that say what is usual for it."""
+
+_WRONG_UNIT = math.log(60)
+"""Rows of one table agree with the model within a factor of ten; units are off by 1,000."""
+
+_UNLIKE, _SIGMAS = math.log(1.4), 8.0
+"""A row is unlike its siblings if it is off by both: single sizes do suit a machine better."""
+
+
+def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
+    """Rows that are far from a model of all of them.
+
+    Latency is taken as an overhead, a cost per multiply-add and a cost per element moved,
+    times a factor for each operator and one for each site: medians, so that one wrong row
+    changes nothing.
+    """
+    if len(rows) < _FEWEST_ROWS:
+        return
+    import numpy as np
+
+    off = _off_model(rows)
+    # With a stride an operator may be another: a skip connection is a convolution then.
+    operators = [f"{row.operator} /s{Site.parse(row.site).stride}" for row in rows]
+    sites = [row.site for row in rows]
+    by_operator, by_site = Counter(operators), Counter(sites)
+    for _ in range(10):  # Tukey's median polish
+        off = _less_medians(_less_medians(off, operators), sites)
+    crossed = np.array(
+        [
+            min(by_operator[operator], by_site[site]) >= _FEWEST_LIKE
+            for operator, site in zip(operators, sites, strict=True)
+        ]
+    )
+    limit = max(_UNLIKE, _SIGMAS * _sigma(off, crossed, operators, sites))
+    judged = zip(rows, operators, off.tolist(), crossed.tolist(), strict=True)
+    for row, operator, log_factor, is_crossed in judged:
+        key = row_key(row.operator, row.site)
+        usual_us = row.latency_us / math.exp(log_factor)
+        if abs(row.latency_us - usual_us) <= 3 * row.interval_us:
+            continue
+        found = f"{row.latency_us:.4g} us; its siblings say about {usual_us:.3g} us"
+        known = row.operator in MACS or by_operator[operator] >= _FEWEST_LIKE
+        if known and abs(log_factor) > _WRONG_UNIT:
+            yield Finding("unit", key, found)
+        elif is_crossed and abs(log_factor) > limit:
+            yield Finding("siblings", key, found)
+
+
+def _sigma(
+    off: "Floats", crossed: "Bools", operators: Sequence[str], sites: Sequence[str]
+) -> float:
+    """Standard deviation of what is left, from its median: outliers do not count."""
+    import numpy as np
+
+    if not crossed.any():
+        return 0.0
+    left = int(crossed.sum())
+    fitted = len(set(np.array(operators)[crossed])) + len(set(np.array(sites)[crossed])) - 1
+    freedom = max(left - fitted, 1)
+    return 1.4826 * float(np.median(np.abs(off[crossed]))) * math.sqrt(left / freedom)
+
+
+def _off_model(rows: Sequence[Measured]) -> "Floats":
+    """Logarithm of each row's latency relative to overhead, multiply-adds and elements."""
+    import numpy as np
+    from scipy.optimize import least_squares
+
+    latency_us = np.array([row.latency_us for row in rows])
+    sites = [Site.parse(row.site) for row in rows]
+    work = np.array(
+        [
+            [1.0, macs_of(row.operator, site), elements(site)]
+            for row, site in zip(rows, sites, strict=True)
+        ]
+    )
+    work /= np.maximum(np.median(work, axis=0), 1.0)
+
+    def off(log_costs: "Floats") -> "Floats":
+        off: Floats = np.log(latency_us) - np.log(work @ np.exp(log_costs))
+        return off
+
+    start = np.full(3, np.log(np.median(latency_us) / 3))
+    fit = least_squares(off, start, loss="cauchy", f_scale=0.3, max_nfev=200)
+    return off(fit.x)
+
+
+def _less_medians(off: "Floats", groups: Sequence[str]) -> "Floats":
+    """Subtract the median of each group that is large enough to have a usual value."""
+    import numpy as np
+
+    names = np.array(groups)
+    rest = off.copy()
+    for name in set(groups):
+        members = names == name
+        if members.sum() >= _FEWEST_LIKE:
+            rest[members] -= np.median(off[members])
+    return rest

@@ -1,0 +1,231 @@
+"""Reading the tables of other projects: the formats are theirs, the numbers made up."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from goldnas.cli.lut import app
+from goldnas.lut import Failed, Interpolated, LatencyTable
+from goldnas.lut.formats import FORMATS
+from goldnas.lut.lint import lint
+
+PROXYLESSNAS = """\
+Conv-input:224x224x3-output:112x112x32:
+  mean: 1.5
+  std: 0.25
+expanded_conv-input:112x112x32-output:56x56x40-expand:3-kernel:5-stride:2-idskip:0: {mean: 0.75}
+Logits-input:7x7x320-output:1000:
+  count: 10
+  mean: 0.125
+"""
+OFA = """\
+expanded_conv-input:28x28x40-output:28x28x40-expand:120-kernel:3-stride:1-idskip:1-se:1-hs:0:
+  mean: 0.5
+AvgPool2D-input:7x7x960-output:1x1x960:
+  mean: 0.25
+"""
+
+
+def fbnet_line(p50: object = 5.0, device: str = "phone", kernel: int = 3) -> str:
+    record = {
+        "op_type": "Int8ConvRelu",
+        "op_args": [f'name: "kernel"\ni: {kernel}\n', 'name: "order"\ns: "NHWC"\n'],
+        "input_shapes": [[1, 112, 112, 32], [32, 3, 3, 1], [32]],
+        "input_dtypes": [5, 5, 2],
+        "runtime_us_p0": 4.0,
+        "runtime_us_p50": p50,
+        "device": device,
+    }
+    return json.dumps(record) + "\n"
+
+
+TINYNAS = """\
+{Regular,32,16,112,112,24,3,2,1} 0.25
+{Depthwise,32,24,56,56,24,5,1,0} 0.125
+{Regular,32,512,224,224,512,7,1,1} -1
+"""
+
+
+def convert(folder: Path, form: str, text: str, *options: str) -> Result:
+    source = folder / "theirs.txt"
+    source.write_text(text)
+    out = folder / "ours.json"
+    command = ["import", source, "--format", form, "--out", out, "--device", "phone", *options]
+    return CliRunner().invoke(app, list(map(str, command)))
+
+
+def imported(folder: Path, form: str, text: str, *options: str) -> LatencyTable:
+    result = convert(folder, form, text, *options)
+    assert result.exit_code == 0, result.output
+    return LatencyTable.load(folder / "ours.json")
+
+
+def latencies_us(table: LatencyTable) -> dict[tuple[str, str], float]:
+    return {
+        (row.operator, row.site): row.latency_us
+        for row in table.rows
+        if isinstance(row, Interpolated)
+    }
+
+
+def test_proxylessnas_milliseconds_become_microseconds(tmp_path: Path) -> None:
+    table = imported(tmp_path, "proxylessnas", PROXYLESSNAS)
+    assert latencies_us(table) == {
+        ("Conv", "3x224x224->32/s2"): 1500.0,
+        ("expanded_conv-expand:3-kernel:5-idskip:0", "32x112x112->40/s2"): 750.0,
+        ("Logits-input:7x7x320-output:1000", ""): 125.0,
+    }
+
+
+def test_once_for_all_has_the_same_layers_and_more_in_their_names(tmp_path: Path) -> None:
+    table = imported(tmp_path, "ofa", OFA)
+    assert latencies_us(table) == {
+        ("expanded_conv-expand:120-kernel:3-idskip:1-se:1-hs:0", "40x28x28->40/s1"): 500.0,
+        ("AvgPool2D-input:7x7x960-output:1x1x960", ""): 250.0,
+    }
+
+
+def test_fbnet_microseconds_stay_and_repeated_records_are_averaged(tmp_path: Path) -> None:
+    table = imported(tmp_path, "fbnet", fbnet_line(5.0) + "\n" + fbnet_line(7.0))
+    (row,) = table.rows
+    assert isinstance(row, Interpolated)
+    shapes = "1x112x112x32-32x3x3x1-32-types:5,5,2"
+    assert row.operator == f'Int8ConvRelu-{shapes}-kernel:3-order:"NHWC"'
+    assert row.latency_us == 6.0
+    assert row.source.endswith("; mean of 2 lines")
+
+
+def test_fbnet_records_of_other_arguments_are_other_rows(tmp_path: Path) -> None:
+    table = imported(tmp_path, "fbnet", fbnet_line(5.0) + fbnet_line(9.0, kernel=5))
+    assert sorted(latencies_us(table).values()) == [5.0, 9.0]
+
+
+def test_tinynas_milliseconds_of_a_batch(tmp_path: Path) -> None:
+    table = imported(tmp_path, "tinynas", TINYNAS)
+    assert latencies_us(table) == {
+        ("Regular-kernel:3-fused:1", "16x112x112->24/s2"): 250.0,
+        ("Depthwise-kernel:5-fused:0", "24x56x56->24/s1"): 125.0,
+    }
+    assert table.conditions.batch == 32
+
+
+def test_what_tinynas_could_not_measure_has_failed_and_costs_no_negative(
+    tmp_path: Path,
+) -> None:
+    table = imported(tmp_path, "tinynas", TINYNAS)
+    (failed,) = [row for row in table.rows if isinstance(row, Failed)]
+    assert (failed.operator, failed.site) == ("Regular-kernel:7-fused:1", "512x224x224->512/s1")
+
+
+def test_a_repeated_convolution_is_averaged_over_what_did_not_fail(tmp_path: Path) -> None:
+    lines = "".join(f"{{Regular,1,3,4,4,8,3,1,1}} {ms}\n" for ms in (1.0, -1, 3.0))
+    (row,) = imported(tmp_path, "tinynas", lines).rows
+    assert isinstance(row, Interpolated)
+    assert row.latency_us == 2000.0
+
+
+def test_of_several_batches_one_is_chosen(tmp_path: Path) -> None:
+    both = TINYNAS + "{Regular,1,16,112,112,24,3,2,1} 0.0625\n"
+    result = convert(tmp_path, "tinynas", both)
+    assert result.exit_code == 2
+    assert "has batches of 1, 32. Choose one, with --batch 1" in " ".join(result.output.split())
+    table = imported(tmp_path, "tinynas", both, "--batch", "1")
+    assert list(latencies_us(table).values()) == [62.5]
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "unit"),
+    [
+        ("proxylessnas", PROXYLESSNAS, "mean, milliseconds x 1000"),
+        ("ofa", OFA, "mean, milliseconds x 1000"),
+        ("fbnet", fbnet_line(), "runtime_us_p50, microseconds x 1"),
+        ("tinynas", TINYNAS, "latency of a batch, milliseconds x 1000"),
+    ],
+)
+def test_every_row_says_where_it_is_from_and_in_which_unit(
+    tmp_path: Path, form: str, text: str, unit: str
+) -> None:
+    table = imported(tmp_path, form, text)
+    sources = [row.source for row in table.rows if isinstance(row, Interpolated)]
+    assert sources
+    assert all(f"theirs.txt, format {form}: {unit}" in source for source in sources)
+
+
+def test_every_format_is_offered(tmp_path: Path) -> None:
+    result = convert(tmp_path, "nasbench", "{}")
+    assert result.exit_code == 2
+    assert all(f"'{form}'" in result.output for form in FORMATS)
+
+
+def test_what_the_file_does_not_tell_is_asked_for_and_missed(tmp_path: Path) -> None:
+    imported(tmp_path, "proxylessnas", PROXYLESSNAS)
+    missing = {f.place for f in lint(tmp_path / "ours.json") if f.rule == "missing-condition"}
+    assert {"conditions.backend", "conditions.precision"} <= missing
+    options = ("--backend", "TF-Lite 1.9", "--precision", "fp32", "--threads", "4")
+    table = imported(tmp_path, "proxylessnas", PROXYLESSNAS, *options)
+    assert table.conditions.threads == 4
+    missing = {f.place for f in lint(tmp_path / "ours.json") if f.rule == "missing-condition"}
+    assert not {"conditions.backend", "conditions.precision"} & missing
+
+
+LAYER = "Conv-input:224x224x3-output:112x112x32"
+BAD = {
+    "not YAML": ("ofa", "Conv: [1\n", "line 2: not YAML"),
+    "a list": ("ofa", "- 1\n- 2\n", "line 1: not a mapping from layers"),
+    "empty": ("ofa", "", "holds no latency. Give the path of a ofa file"),
+    "no mean": ("ofa", f"{LAYER}:\n  std: 1\n", f"line 1: {LAYER} has no mean"),
+    "number without a name": ("ofa", f"{LAYER}: 1.5\n", f"line 1: {LAYER} has no mean"),
+    "negative": (
+        "proxylessnas",
+        f"{LAYER}:\n  mean: -1.5\n",
+        "line 2: the latency of Conv .*-1.5",
+    ),
+    "zero": ("proxylessnas", f"{LAYER}:\n  mean: 0\n", "line 2: .* is 0.0, and must be"),
+    "NaN": ("ofa", f"{LAYER}:\n  mean: .nan\n", r"line 2: .* is '\.nan', and must be a number"),
+    "text": ("ofa", f"{LAYER}:\n  mean: fast\n", "line 2: .* is 'fast', and must be a number"),
+    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* there twice"),
+    "not JSON": ("fbnet", fbnet_line() + "{", "line 2: not JSON"),
+    "JSON NaN": ("fbnet", fbnet_line(float("nan")), "line 1: .* is nan, and must be a number"),
+    "JSON negative": ("fbnet", fbnet_line() + fbnet_line(-3), "line 2: .* is -3, and must be"),
+    "JSON boolean": ("fbnet", fbnet_line(True), "line 1: .* is True, and must be a number"),
+    "another record": ("fbnet", '{"op_type": "Conv"}', "line 1: not a record with op_type, "),
+    "two devices": (
+        "fbnet",
+        fbnet_line() + fbnet_line(device="x"),
+        "line 2: of device 'x', the",
+    ),
+    "not a line": ("tinynas", TINYNAS + "Regular 3x3 0.5\n", "line 4: not {type,8 numbers}"),
+    "no latency": ("tinynas", "{Regular,1,3,4,4,8,3,1,1}\n", "line 1: not {type,8 numbers}"),
+    "a size of 0": ("tinynas", "{Regular,1,3,4,4,8,3,0,1} 0.5", "line 1: a size is 0"),
+    "negative convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} -0.5", "line 1: .* is -0.5"),
+    "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is nan"),
+}
+
+
+@pytest.mark.parametrize(("form", "text", "problem"), BAD.values(), ids=BAD)
+def test_nonsense_is_refused_with_its_line_and_nothing_is_written(
+    tmp_path: Path, form: str, text: str, problem: str
+) -> None:
+    result = convert(tmp_path, form, text)
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ")
+    assert re.search(problem, " ".join(result.output.split()))
+    assert not (tmp_path / "ours.json").exists()
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    command = ["import", "gone.yaml", "--format", "ofa", "--out", "t.json", "--device", "x"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "cannot read gone.yaml: No such file or directory" in result.output
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "theirs.txt").write_bytes(b"\xff\xfe\x00")
+    command = ["import", tmp_path / "theirs.txt", "--format", "fbnet", "--out", "t.json"]
+    result = CliRunner().invoke(app, [*map(str, command), "--device", "x"])
+    assert result.exit_code == 2
+    assert "byte 0 is not UTF-8 text" in result.output
