@@ -33,3 +33,13 @@ def errors_shown(
     except KeyboardInterrupt:
         err.print(Text(if_interrupted()), soft_wrap=True)
         raise typer.Exit(130) from None
+
+
+def say(text: str) -> None:
+    """Print a line as it is, however long."""
+    out.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def warn(text: str) -> None:
+    """Print a warning, beside what a program may be reading."""
+    err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, out
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def export(
             tuple(plan.parts()),
             space.input_shape,
             budgets=search.budgets,
-            latencies=[Latency(t, space.profile_options) for t in tables],
+            latencies=[Latency(t, space) for t in tables],
             measured_us=measured_us,
             unverified=unverified,
         )
@@ -89,13 +89,13 @@ def export(
         for path, content in files.items():
             write_atomic(path, content)
 
-        _say(
+        say(
             f"network {chosen.fingerprint}: {100 * chosen.accuracy:.2f} % of the held-out "
             f"pictures right\nwrote {', '.join(map(str, files))}; "
             f"onnxruntime and PyTorch differ by {difference:.1e} at most"
         )
         _print(promises)
-        _say(verify_line(promises))
+        say(verify_line(promises))
         if failed(promises):
             raise typer.Exit(3)
 
@@ -111,8 +111,9 @@ def _measure(
     ``models`` holds what is exported already, by batch, and is added to.
     """
     from goldnas.export import to_onnx
-    from goldnas.profiling.backend import Failure
+    from goldnas.profiling.measuring import Estimate
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.profiling.session import Session
 
     measured_us: dict[str, float] = {}
     unverified: dict[str, str] = {}
@@ -133,13 +134,18 @@ def _measure(
         else:
             if theirs.batch not in models:
                 models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
-            timing = backend.measure({"network": models[theirs.batch]})["network"]
-            if isinstance(timing, Failure):
+            estimate = Estimate({"network": 1.0})
+            try:
+                session = Session(backend, batch=theirs.batch, on_warning=warn)
+                found = session.measure({"network": models[theirs.batch]}, [estimate])
+                measured_us[table.name] = estimate.latency_us(found)
+            except NoisyMachineError as error:
+                unverified[table.name] = str(error)
+            except MeasurementError as error:
                 raise MeasurementError(
-                    f"the network cannot be measured on this machine: {timing.error}; "
+                    f"the network cannot be measured on this machine: {error}; "
                     "no file was written"
-                )
-            measured_us[table.name] = timing.latency_us
+                ) from None
     return measured_us, unverified
 
 
@@ -167,8 +173,4 @@ def _print(promises: "Sequence[Promise]") -> None:
         )
     out.print(table)
     for name, reason in {p.resource: p.unverified for p in promises if p.unverified}.items():
-        _say(f"{name} not verified: {reason}")
-
-
-def _say(text: str) -> None:
-    out.print(text, soft_wrap=True, highlight=False, markup=False)
+        say(f"{name} not verified: {reason}")

@@ -1,13 +1,11 @@
 """``goldnas profile``: measure a device."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from goldnas.cli.console import err, errors_shown, out
+from goldnas.cli.console import errors_shown, say, warn
 from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
@@ -17,6 +15,7 @@ from goldnas.cli.options import (
     SpaceOption,
     space_from,
 )
+from goldnas.cli.progress import visits_shown
 from goldnas.errors import ConfigError, MeasurementError
 
 _PANEL = "Measuring"
@@ -42,6 +41,39 @@ def profile(
     threads: Annotated[
         int, typer.Option(min=1, help="Threads of the runtime.", rich_help_panel=_PANEL)
     ] = 1,
+    calibrate: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Random whole networks to measure besides, to which the rows are fitted; "
+            "0 for none.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 20,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Another device's table of the space: measure only --samples networks here, "
+            "and fit its rows to them.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(min=2, help="Networks that --transfer measures.", rich_help_panel=_PANEL),
+    ] = 10,
+    target: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            metavar="PERCENT",
+            help="Measuring a row ends when its 95 % interval is this narrow, to either side, "
+            "or after ten processes.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 1.0,
     space: SpaceOption = "gold",
     channels: ChannelsOption = 36,
     cells: CellsOption = 14,
@@ -49,9 +81,17 @@ def profile(
     classes: ClassesOption = 10,
     operators: OperatorsOption = "skip_connect,sep_conv_3x3",
 ) -> None:
-    """Measure every operator of a search space on a device, into a latency table."""
-    interrupted = f"interrupted; run the command again to go on: {table} keeps finished rows"
+    """Measure every operator of a search space on a device, into a latency table.
+
+    Each operator is measured within small networks, in rounds over all of them, until its
+    time is known to 1 %. Then random networks of the space are measured whole, and the rows
+    are fitted to them.
+    """
+    journal = table.with_name(f"{table.name}.visits")
+    interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted):
+        if calibrate == 1:
+            raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
         if device != "cpu":
             raise ConfigError(
                 f"unknown --device {device!r}; this version of goldnas measures: cpu"
@@ -65,22 +105,48 @@ def profile(
             operators=operators,
         )
         # Imported here so that --help need not load torch.
-        from goldnas.lut import Failed
-        from goldnas.profiling import campaign
-        from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+        from msgspec.structs import replace
+
+        from goldnas.lut import Failed, LatencyTable
+        from goldnas.profiling.calibration import calibrate as fit_to_networks
+        from goldnas.profiling.calibration import transfer as transferred
+        from goldnas.profiling.campaign import open_table
+        from goldnas.profiling.campaign import profile as measure_rows
+        from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+        from goldnas.profiling.session import Session
 
         rows = chosen.rows()
-        with _progress() as on_progress:
-            filled = campaign.profile(
-                rows, OnnxruntimeBackend(threads), table, batch=batch, on_progress=on_progress
+        with visits_shown() as on_progress:
+            session = Session(
+                OnnxruntimeBackend(
+                    threads, protocol=replace(IN_CONTEXT, target_percent=target)
+                ),
+                batch=batch,
+                journal=journal,
+                on_progress=on_progress,
+                on_warning=warn,
             )
-        lacking = filled.missing(rows)
-        out.print(
+            before = open_table(table, session.conditions)
+            if transfer is not None:
+                other = LatencyTable.load(transfer)
+                filled = transferred(session, before, chosen, other, networks=samples)
+            else:
+                filled = measure_rows(session, before, rows)
+            lacking = filled.missing(rows)
+            if not lacking and transfer is None:
+                filled = fit_to_networks(session, filled, chosen, networks=calibrate)
+            if filled is not before or journal.exists():
+                filled = session.finish(filled, before)
+        say(
             f"{table}: {len(rows) - len(lacking)} of the {len(rows)} rows of this space, "
-            f"on {filled.conditions.cpu_model} with {filled.conditions.backend}",
-            soft_wrap=True,
-            highlight=False,
+            f"on {filled.conditions.cpu_model} with {filled.conditions.backend}"
         )
+        if fitted := filled.calibration_for(chosen.name, chosen.settings):
+            say(
+                f"fitted to {len(fitted.networks)} networks: off by "
+                f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
+                f"twice they differ by {fitted.noise_floor_percent:.1f} %"
+            )
         if lacking:
             errors = {
                 (r.operator, r.site): r.error for r in filled.rows if isinstance(r, Failed)
@@ -94,35 +160,3 @@ def profile(
                 f"as failed: {listed}. The same command tries them again; --operators without "
                 "the operator leaves it out"
             )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal, a line per step elsewhere; both on stderr."""
-    if not err.is_terminal:
-        yield lambda done, total: err.print(f"measured {done} of {total} missing rows")
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    # Redrawn rarely, and averaged over minutes: rows come in chunks, and drawing on the
-    # machine that is being measured disturbs it.
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows, time left"),
-        TimeRemainingColumn(),
-        console=err,
-        refresh_per_second=2,
-        speed_estimate_period=600,
-    ) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

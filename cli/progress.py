@@ -1,6 +1,6 @@
-"""A search while it runs: a line per epoch, and on a terminal the time left."""
+"""Searches and measurements while they run: lines, and on a terminal the time left."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,3 +70,35 @@ def _event_printer(search: "GradualSearch") -> "Observer":
             )
 
     return show
+
+
+@contextmanager
+def visits_shown() -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal, a line per step elsewhere; both on stderr."""
+    if not err.is_terminal:
+        yield lambda done, total: err.print(f"measured: {done} of {total} visits")
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    # Redrawn rarely, and averaged over minutes: visits come in rounds, and drawing on the
+    # machine that is being measured disturbs it.
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("visits, time left"),
+        TimeRemainingColumn(),
+        console=err,
+        refresh_per_second=2,
+        speed_estimate_period=600,
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -22,6 +22,10 @@ class MeasurementError(GoldnasError):
     """A model could not be measured on a device."""
 
 
+class NoisyMachineError(MeasurementError):
+    """Two measurements of the same thing differ too much to mean something."""
+
+
 class ExportError(GoldnasError):
     """A network could not be exported, or its export computes something else."""
 

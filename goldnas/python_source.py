@@ -10,6 +10,7 @@ from torch import nn
 
 from goldnas.errors import ExportError
 from goldnas.network import Cell, CellNetwork
+from goldnas.operators import Part
 from goldnas.operators.convolution import (
     classifier,
     depthwise_separable,
@@ -18,7 +19,6 @@ from goldnas.operators.convolution import (
     stem_cifar,
 )
 from goldnas.operators.skip import FactorizedReduce
-from goldnas.spaces import Part
 from goldnas.spaces.gold import CellPlan, NetworkPlan
 
 # Copied as far as a network uses them; what one of them calls stands before it.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from goldnas.operators import Part
 from goldnas.resources import (
     Budget,
     Flops,
@@ -16,7 +17,6 @@ from goldnas.resources import (
     format_amount,
 )
 from goldnas.resources.costs import total_cost
-from goldnas.spaces import Part
 
 
 @dataclass(frozen=True, slots=True)

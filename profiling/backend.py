@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from goldnas.lut import Conditions
+from goldnas.lut import Conditions, MeasuringProtocol
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One uninterrupted series of timed calls of one model; quantiles in microseconds."""
 
+    process: int
+    """Which of the processes that measured the model made it; visits of one are alike."""
     calls: int
     min_us: float
     p10_us: float
@@ -81,14 +83,25 @@ class MeasurementBackend(Protocol):
     runs over every backend.
     """
 
+    @property
+    def protocol(self) -> MeasuringProtocol:
+        """How often and how long it visits a model."""
+
     def conditions(self, *, batch: int) -> Conditions:
         """Say what every measurement of this instance shares, for models of this batch."""
 
-    def measure(self, models: Mapping[str, bytes]) -> dict[str, Timing | Failure]:
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
         """Time serialized ONNX models with static shapes and float32 inputs.
 
-        Compilation and the copies to and from the device are not in the time. All models of
-        one call are visited in turn, so they see the same phases of the machine.
+        All of it is done by one fresh process, in as many rounds as the protocol has; each
+        round visits every model once, in a new order. Compilation and the copies to and from
+        the device are not in the times.
+
+        Args:
+            models: By name.
+            seed: Of the orders; the visits carry it as their process.
 
         Returns:
             An entry for each model. One that the runtime rejects is a Failure, and does not

@@ -1,139 +1,148 @@
-"""Filling a latency table: what it lacks is exported, measured and written, chunk by chunk."""
+"""Filling a latency table: what it lacks is exported, measured in context, and written."""
 
 import dataclasses
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from scipy.stats import truncnorm
 
 from goldnas.errors import ExportError, MeasurementError, TableError
-from goldnas.export import to_onnx
 from goldnas.files import check_writable
-from goldnas.lut import Failed, LatencyTable, Measured, Row
-from goldnas.operators import build_operator
-from goldnas.profiling.backend import Failure, MeasurementBackend, Timing
-from goldnas.site import Site
+from goldnas.lut import Conditions, Failed, LatencyTable, Measured, ModelTiming, Row
+from goldnas.operators import Part
+from goldnas.profiling.backend import Timing
+from goldnas.profiling.context import RowModels, row_models
+from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.session import Session
 
-CHUNK = 8
-"""Rows measured and written together: what an interruption can cost."""
+
+def open_table(out: Path, conditions: Conditions) -> LatencyTable:
+    """The table to fill: the file if there is one, else an empty table.
+
+    Raises:
+        TableError: If the file is unreadable, or was measured under other conditions.
+    """
+    if not os.path.exists(out):  # unlike Path.exists, no error where it may not look
+        return LatencyTable(conditions, (), out)
+    table = LatencyTable.load(out)
+    if differences := table.conditions.differences(conditions):
+        raise TableError(
+            f"{out} was measured under other conditions: {'; '.join(differences)}. "
+            "Choose another --out"
+        )
+    updated = msgspec.structs.replace(
+        table.conditions, os=conditions.os, measured_on=conditions.measured_on
+    )
+    return dataclasses.replace(table, conditions=updated)
 
 
-def profile(
-    rows: Iterable[tuple[str, Site]],
-    backend: MeasurementBackend,
-    out: Path,
-    *,
-    batch: int = 1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> LatencyTable:
-    """Measure the rows that the table at ``out`` lacks, and write it after each chunk.
+def profile(session: Session, table: LatencyTable, rows: Iterable[Part]) -> LatencyTable:
+    """Measure the rows that a table lacks, and write it.
 
     Rows that are there stay as they are; failed ones are tried again. A row that cannot be
     measured is recorded as failed, and the others go on.
 
     Args:
+        session: Measures.
+        table: From :func:`open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
-        backend: Measures them.
-        out: The table; made if it is not there.
-        batch: Images per call.
-        on_progress: Told how many of how many missing rows are done, from 0 on.
 
     Raises:
-        TableError: If ``out`` is unreadable, or was measured under other conditions.
-        WriteError: If it cannot be written; the finished chunks are in it.
+        MeasurementError: If the runtime cannot start, or the machine is too noisy.
+        WriteError: If the disk refuses; what was measured is in the session's journal.
     """
-    conditions = backend.conditions(batch=batch)
-    table = LatencyTable(conditions, (), out)
-    if os.path.exists(out):  # unlike Path.exists, no error where it may not look
-        table = LatencyTable.load(out)
-        if differences := table.conditions.differences(conditions):
-            raise TableError(
-                f"{out} was measured under other conditions: {'; '.join(differences)}. "
-                "Choose another --out"
-            )
-        table = dataclasses.replace(
-            table,
-            conditions=msgspec.structs.replace(
-                table.conditions, os=conditions.os, measured_on=conditions.measured_on
-            ),
-        )
-    todo = table.missing(dict.fromkeys(rows))
-    if todo:
-        check_writable(out)
-    on_progress(0, len(todo))
-    for start in range(0, len(todo), CHUNK):
-        chunk = todo[start : start + CHUNK]
-        table = table.with_rows(_measure_rows(chunk, backend, batch))
-        table.save()
-        on_progress(start + len(chunk), len(todo))
+    measured = {(r.operator, r.site) for r in table.rows if isinstance(r, Measured)}
+    todo = [part for part in dict.fromkeys(rows) if (part[0], str(part[1])) not in measured]
+    if not todo:
+        return table
+    check_writable(table.path)
+    plans: dict[Part, RowModels] = {}
+    failed: dict[Part, str] = {}
+    for part in todo:
+        try:
+            plans[part] = row_models(session.operator(part), part[1], batch=session.batch)
+        except ExportError as error:
+            failed[part] = str(error)
+    models = {
+        _name(part, label): model
+        for part, plan in plans.items()
+        for label, model in plan.models.items()
+    }
+    estimates = {
+        part: Estimate({_name(part, label): f for label, f in plan.terms.items()})
+        for part, plan in plans.items()
+    }
+    results = session.measure(models, estimates.values())
+    target_percent = session.backend.protocol.target_percent
+    found: list[Row] = []
+    for part in todo:
+        try:
+            if part in failed:
+                raise MeasurementError(failed[part])
+            found.append(_row(part, plans[part], estimates[part], results, target_percent))
+        except MeasurementError as error:
+            found.append(Failed(operator=part[0], site=str(part[1]), error=str(error)))
+    table = table.with_rows(found)
+    table.save()
     return table
 
 
-def _measure_rows(
-    chunk: Iterable[tuple[str, Site]], backend: MeasurementBackend, batch: int
-) -> list[Row]:
-    results: dict[tuple[str, Site], Timing | Failure] = {}
-    models: dict[str, bytes] = {}
-    for operator, site in chunk:
-        module = build_operator(operator, site).eval()
-        try:
-            with _interrupts_held_back():
-                models[f"{operator} {site}"] = to_onnx(module, (batch, *site.input_shape))
-        except ExportError as error:
-            results[operator, site] = Failure(str(error))
-    timings = _measure(backend, models)
-    return [_row(*part, results.get(part) or timings[f"{part[0]} {part[1]}"]) for part in chunk]
+def _name(part: Part, label: str) -> str:
+    operator, site = part
+    return f"{operator} {site}: {label}"
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block: torch's exporter would now and then eat it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
-        return
-    pressed = []
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
-
-
-def _measure(
-    backend: MeasurementBackend, models: dict[str, bytes]
-) -> dict[str, Timing | Failure]:
-    """Measure together; if that breaks the runtime, each alone, to find who does it."""
-    if not models:
-        return {}
-    try:
-        return backend.measure(models)
-    except MeasurementError as error:
-        if len(models) == 1:
-            return dict.fromkeys(models, Failure(str(error)))
-    results: dict[str, Timing | Failure] = {}
-    for name, model in models.items():
-        results |= _measure(backend, {name: model})
-    return results
-
-
-def _row(operator: str, site: Site, result: Timing | Failure) -> Row:
-    if isinstance(result, Failure):
-        return Failed(operator=operator, site=str(site), error=result.error)
+def _row(
+    part: Part,
+    plan: RowModels,
+    estimate: Estimate,
+    results: Results,
+    target_percent: float | None,
+) -> Measured:
+    interval_us = estimate.interval_us(results)
+    difference_us = estimate.latency_us(results)
+    latency_us = _above_zero(difference_us, interval_us)
+    if difference_us < -interval_us or latency_us < 0.001:
+        raise MeasurementError(
+            f"one more of it takes {difference_us:.3f} us, within {interval_us:.3f} us: the "
+            "runtime leaves it out, or merges its copies"
+        )
+    timings = {label: timing_of(results, _name(part, label)) for label in plan.models}
     return Measured(
-        operator=operator,
-        site=str(site),
-        latency_us=round(result.latency_us, 3),
-        min_us=round(result.min_us, 3),
-        p10_us=round(result.p10_us, 3),
-        p25_us=round(result.p25_us, 3),
-        median_us=round(result.median_us, 3),
-        spread=round(result.spread, 4),
-        count=result.count,
-        visits=len(result.visits),
+        operator=part[0],
+        site=str(part[1]),
+        latency_us=round(latency_us, 3),
+        interval_us=round(interval_us, 3),
+        converged=interval_us <= (target_percent or 100) / 100 * latency_us,
+        isolated_us=round(timings["isolated"].latency_us, 3),
+        method=plan.method,
+        timings=tuple(_timing(t, label) for label, t in timings.items()),
+    )
+
+
+def _above_zero(latency_us: float, interval_us: float) -> float:
+    """What to expect of a latency, known to be positive, that was measured like this.
+
+    The mean of a normal distribution cut off at 0. It matters for operators that are too
+    small to be told from nothing, whose difference of two times may come out negative.
+    """
+    if latency_us > interval_us:
+        return latency_us
+    deviation_us = max(interval_us / 1.96, 1e-9)
+    return float(truncnorm.mean(-latency_us / deviation_us, np.inf, latency_us, deviation_us))
+
+
+def _timing(timing: Timing, label: str) -> ModelTiming:
+    return ModelTiming(
+        model=label,
+        min_us=round(timing.min_us, 3),
+        p10_us=round(timing.p10_us, 3),
+        p25_us=round(timing.p25_us, 3),
+        median_us=round(timing.median_us, 3),
+        spread=round(timing.spread, 4),
+        calls=timing.count,
+        visits=len(timing.visits),
     )

@@ -2,31 +2,34 @@
 
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from goldnas.errors import MeasurementError
 from goldnas.files import write_atomic
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import Failure, Timing, Visit
+from goldnas.profiling.backend import Failure, Visit
 
 RUNNER = Path(__file__).with_name("runner.py")
 
 # Three processes of five rounds repeat within about 2 %; one process, with any statistic,
-# within 2 to 90 %. One round costs 20 ms a model.
-ISOLATED = MeasuringProtocol(
-    name="isolated",
+# within 2 to 90 %. One round costs 24 ms a model, more if calls are slow.
+IN_CONTEXT = MeasuringProtocol(
+    name="in-context",
     processes=3,
     rounds=5,
     warmup_ms=4.0,
-    visit_ms=16.0,
-    min_calls=25,
+    visit_ms=20.0,
+    min_calls=7,
     statistic="p25 over visits of p10 within a visit",
+    target_percent=1.0,
 )
 
 
@@ -35,6 +38,9 @@ class OnnxruntimeBackend:
 
     Args:
         threads: Of one operator; operators run one after the other.
+        provider: Execution provider that runs the models; no other takes its place.
+        provider_options: Of the provider, in its own names.
+        python: Interpreter of the environment whose onnxruntime measures.
         protocol: How often and how long.
         timeout_s: Of each process, which is killed after it.
     """
@@ -43,26 +49,35 @@ class OnnxruntimeBackend:
         self,
         threads: int = 1,
         *,
-        protocol: MeasuringProtocol = ISOLATED,
-        timeout_s: float = 300.0,
+        provider: str = "CPUExecutionProvider",
+        provider_options: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        protocol: MeasuringProtocol = IN_CONTEXT,
+        timeout_s: float = 1800.0,
     ) -> None:
         self._threads = threads
-        self._protocol = protocol
+        self._provider = provider
+        self._provider_options = dict(provider_options or {})
+        self._python = python
+        self.protocol = protocol
         self._timeout_s = timeout_s
 
     def conditions(self, *, batch: int) -> Conditions:
-        """This machine, this runtime, these settings, today."""
-        import onnxruntime
+        """This machine, this runtime, these settings, today.
 
+        Raises:
+            MeasurementError: If the environment has no onnxruntime.
+        """
         release = ".".join(platform.release().split(".")[:2])
         return Conditions(
             device="cpu",
             cpu_model=_cpu_model(),
             architecture=platform.machine() or "unknown",
             os=f"{platform.system()} {release}",
-            backend=f"onnxruntime {onnxruntime.__version__}",
+            backend=f"onnxruntime {self._version}",
             backend_options={
-                "provider": "CPUExecutionProvider",
+                "provider": self._provider,
+                **self._provider_options,
                 "graph_optimization": "all",
                 "execution_mode": "sequential",
                 "io_binding": "yes",
@@ -71,18 +86,37 @@ class OnnxruntimeBackend:
             batch=batch,
             precision="fp32",
             measured_on=datetime.date.today(),
-            protocol=self._protocol,
+            protocol=self.protocol,
         )
 
-    def measure(self, models: Mapping[str, bytes]) -> dict[str, Timing | Failure]:
-        """See :meth:`MeasurementBackend.measure`.
+    @cached_property
+    def _version(self) -> str:
+        if self._python == sys.executable:
+            import onnxruntime
+
+            return str(onnxruntime.__version__)
+        code = "import onnxruntime; print(onnxruntime.__version__)"
+        command = [self._python, "-c", code]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or str(error)
+            raise MeasurementError(
+                f"{self._python} cannot import onnxruntime: {said.strip().splitlines()[-1]}; "
+                "install it in that environment"
+            ) from None
+        return done.stdout.strip()
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        """See :meth:`MeasurementBackend.visit`.
 
         Raises:
-            MeasurementError: If a process dies or exceeds its time; or the models cannot be
+            MeasurementError: If the process dies or exceeds its time; or the models cannot be
                 put into a temporary folder.
         """
-        visits: dict[str, list[Visit]] = {name: [] for name in models}
-        errors: dict[str, str] = {}
+        found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
         try:
             folder = tempfile.TemporaryDirectory(prefix="goldnas-")
         except OSError as error:
@@ -94,23 +128,22 @@ class OnnxruntimeBackend:
             paths = {name: str(Path(place, f"{i}.onnx")) for i, name in enumerate(models)}
             for name, model in models.items():
                 write_atomic(Path(paths[name]), model)
-            for seed in range(self._protocol.processes):
-                for line in self._process(paths, seed):
-                    name = line.pop("model")
-                    if "error" in line:
-                        errors[name] = f"onnxruntime: {line['error']}"
-                    else:
-                        visits[name].append(Visit(**line))
-        return {
-            name: Failure(errors[name]) if name in errors else Timing(tuple(visits[name]))
-            for name in models
-        }
+            for line in self._process(paths, seed):
+                name = line.pop("model")
+                before = found[name]
+                if "error" in line:
+                    found[name] = Failure(f"onnxruntime: {line['error']}")
+                elif not isinstance(before, Failure):
+                    found[name] = (*before, Visit(process=seed, **line))
+        return found
 
     def _process(self, paths: dict[str, str], seed: int) -> list[dict[str, Any]]:
         """Run the runner once; one entry per line of its output."""
-        protocol = self._protocol
+        protocol = self.protocol
         job = {
             "models": paths,
+            "provider": self._provider,
+            "provider_options": self._provider_options,
             "threads": self._threads,
             "rounds": protocol.rounds,
             "warmup_ms": protocol.warmup_ms,
@@ -120,7 +153,9 @@ class OnnxruntimeBackend:
         }
         try:
             done = subprocess.run(
-                [sys.executable, "-P", str(RUNNER)],
+                [self._python, str(RUNNER)],
+                # Python 3.11 and later: nothing beside the runner is taken for a library.
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
                 input=json.dumps(job),
                 capture_output=True,
                 text=True,

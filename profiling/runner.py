@@ -3,8 +3,9 @@
 Self-contained, and Python 3.9 is enough, so that it also runs where goldnas is not installed:
 ``python runner.py JOB.json``, or the job on standard input. A job is
 
-    {"models": {"name": "path.onnx"}, "threads": 1, "rounds": 5, "warmup_ms": 4,
-     "visit_ms": 16, "min_calls": 25, "seed": 0}
+    {"models": {"name": "path.onnx"}, "provider": "CPUExecutionProvider",
+     "provider_options": {}, "threads": 1, "rounds": 5, "warmup_ms": 4, "visit_ms": 20,
+     "min_calls": 7, "seed": 0}
 
 and each line of the answer is one visit, in the order measured, or one failure
 (broken in two here):
@@ -25,13 +26,18 @@ import numpy as np
 import onnxruntime as ort
 
 
-def load(path: str, threads: int) -> tuple[ort.InferenceSession, ort.IOBinding]:
+def load(
+    path: str, threads: int, provider: str, provider_options: dict[str, str]
+) -> tuple[ort.InferenceSession, ort.IOBinding]:
     """Open a model with its inputs and outputs bound, so that a call copies nothing.
 
     Raises:
-        ValueError: If an input is not float32 of a fixed shape.
+        ValueError: If the provider is not there, or an input is not float32 of a fixed shape.
         Exception: Whatever the runtime raises for a model it rejects.
     """
+    available = ort.get_available_providers()
+    if provider not in available:  # onnxruntime would take another with a warning
+        raise ValueError(f"{provider} is not in this build, which has {', '.join(available)}")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -40,8 +46,10 @@ def load(path: str, threads: int) -> tuple[ort.InferenceSession, ort.IOBinding]:
     options.log_severity_level = 4
     # From bytes: given a path, the runtime repeats it in its errors.
     session = ort.InferenceSession(
-        Path(path).read_bytes(), options, providers=["CPUExecutionProvider"]
+        Path(path).read_bytes(), options, providers=[(provider, provider_options)]
     )
+    if session.get_providers()[0] != provider:
+        raise ValueError(f"{provider} did not start; {session.get_providers()[0]} would run it")
     generator = np.random.default_rng(0)
     feeds = {}
     for entry in session.get_inputs():
@@ -100,7 +108,7 @@ def run(job: dict[str, Any]) -> None:
     loaded = {}
     for name, path in job["models"].items():
         try:
-            loaded[name] = load(path, job["threads"])
+            loaded[name] = load(path, job["threads"], job["provider"], job["provider_options"])
         except Exception as error:  # the runtime has a dozen kinds; each is this model's alone
             answer(name, error=" ".join(str(error).split()))
     order = list(loaded)

@@ -1,10 +1,14 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -12,14 +16,13 @@ from goldnas import __version__
 from goldnas.cli.main import app
 from goldnas.cli.options import parse_input
 from goldnas.errors import ConfigError
-from goldnas.lut import Failed, LatencyTable
+from goldnas.lut import Failed, Interpolated, LatencyTable
 from goldnas.spaces import GoldSpace
 
-GOLDNAS_ROW_BY_ROW = (
-    "from goldnas.cli.main import app; from goldnas.profiling import campaign; "
-    "campaign.CHUNK = 1; app()"
-)
-SMALL = ["--channels", "4", "--cells", "1", "--input", "3x8x8", "--operators", "skip_connect"]
+SMALL = [
+    *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
+    *("--calibrate", "6", "--target", "100", "--operators", "skip_connect"),
+]
 SMALL_SPACE = GoldSpace(channels=4, cells=1, input_shape=(3, 8, 8), operators=("skip_connect",))
 
 
@@ -43,14 +46,18 @@ def test_profile_writes_every_row_of_the_space(profiled: tuple[Path, str, str]) 
     assert table.missing(rows) == ()
     assert len(table.rows) == len(rows)
     assert stdout.startswith(f"{out}: {len(rows)} of the {len(rows)} rows")
-    assert stderr.splitlines()[-1] == f"measured {len(rows)} of {len(rows)} missing rows"
+    assert "fitted to 6 networks: off by " in stdout
+    (calibration,) = table.calibrations
+    assert len(calibration.networks) == 6
+    assert "measured: 90 of 90 visits" in stderr  # of 6 networks, 3 processes of 5 rounds
+    assert [path.name for path in out.parent.iterdir()] == ["cpu.json"]
 
 
 def test_a_second_profile_changes_nothing(profiled: tuple[Path, str, str]) -> None:
     out = profiled[0]
     before = out.read_bytes()
     code, _, stderr = goldnas("profile", *SMALL, "--out", out)
-    assert (code, stderr) == (0, "measured 0 of 0 missing rows\n")
+    assert (code, stderr) == (0, "")
     assert out.read_bytes() == before
 
 
@@ -170,16 +177,18 @@ def test_help_and_tables_load_no_torch(
     assert done.stdout
 
 
-def test_ctrl_c_keeps_finished_rows_and_leaves_no_process(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(tmp_path: Path) -> None:
     out = tmp_path / "cpu.json"
+    journal = tmp_path / "cpu.json.visits"
+    program = "from goldnas.cli.main import app; app()"
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", GOLDNAS_ROW_BY_ROW, "profile", *SMALL, "--out", str(out)],
+        [sys.executable, "-P", "-c", program, "profile", *SMALL, "--out", str(out)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not out.exists():
+    while not journal.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -187,7 +196,92 @@ def test_ctrl_c_keeps_finished_rows_and_leaves_no_process(tmp_path: Path) -> Non
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert stderr.splitlines()[-1].startswith("interrupted; run the command again to go on")
-    assert 0 < len(LatencyTable.load(out).rows) < len(SMALL_SPACE.rows())
-    assert [path.name for path in tmp_path.iterdir()] == ["cpu.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [journal.name]
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+# -- tables against whole networks -------------------------------------------------------------
+
+
+def test_predict_says_what_a_network_takes_and_where_it_goes(
+    profiled: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    table = LatencyTable.load(profiled[0])
+    architecture = SMALL_SPACE.architecture(SMALL_SPACE.gates)
+    architecture.save(tmp_path / "arch.json")
+    code, stdout, stderr = goldnas(
+        "lut", "predict", profiled[0], tmp_path / "arch.json", "--json"
+    )
+    assert (code, stderr) == (0, "")
+    told = json.loads(stdout)
+    assert told["calibrated"] is True
+    (calibration,) = table.calibrations
+    parts = Counter(f"{o} {s}" for o, s in SMALL_SPACE.plan(architecture).parts())
+    expected = calibration.intercept_us + sum(
+        count * calibration.latencies_us[key] for key, count in parts.items()
+    )
+    assert told["latency_us"] == pytest.approx(expected)
+    rows = {f"{row['operator']} {row['site']}": row["count"] for row in told["rows"]}
+    assert rows == parts
+    assert goldnas("lut", "predict", profiled[0], tmp_path / "arch.json")[0] == 0
+
+
+def test_check_measures_fresh_networks_now(profiled: tuple[Path, str, str]) -> None:
+    code, stdout, stderr = goldnas(
+        "lut", "check", profiled[0], "--networks", "4", "--seed", "1", "--json"
+    )
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert told.keys() >= {
+        *("networks", "mape_percent", "within_5_percent", "within_10_percent"),
+        *("spearman", "noise_floor_percent"),
+    }
+    assert told["networks"] == 4
+
+
+def test_calibrate_adds_networks(profiled: tuple[Path, str, str], tmp_path: Path) -> None:
+    out = tmp_path / "cpu.json"
+    out.write_bytes(profiled[0].read_bytes())
+    code, stdout, stderr = goldnas("lut", "calibrate", out, "--networks", "3")
+    assert code == 0, stderr
+    assert "fitted to 9 networks, 3 of them new" in stdout
+    table = LatencyTable.load(out)
+    assert len(table.calibrations[0].networks) == 9
+    assert [campaign.networks for campaign in table.campaigns] == [6, 3]
+
+
+def test_a_table_of_another_machine_cannot_be_checked_here(
+    profiled: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    table = LatencyTable.load(profiled[0])
+    conditions = msgspec.structs.replace(table.conditions, cpu_model="Cortex-A76")
+    replace(table, conditions=conditions).save(tmp_path / "pi5.json")
+    for command in ("check", "calibrate"):
+        code, stdout, stderr = goldnas("lut", command, tmp_path / "pi5.json")
+        assert (code, stdout) == (2, "")
+        assert "cpu_model was Cortex-A76, is now" in stderr
+        assert "only where it was made" in stderr
+
+
+def test_a_table_without_a_calibration_cannot_be_checked(
+    profiled: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    replace(LatencyTable.load(profiled[0]), calibrations=()).save(tmp_path / "cpu.json")
+    code, _, stderr = goldnas("lut", "check", tmp_path / "cpu.json")
+    assert code == 2
+    assert "was never calibrated" in stderr
+    assert "goldnas profile --calibrate 20" in stderr
+
+
+def test_transfer_makes_a_table_from_another_one(
+    profiled: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "two.json"
+    options = ["--threads", "2", "--transfer", profiled[0], "--samples", "4"]
+    code, stdout, stderr = goldnas("profile", *SMALL, *options, "--out", out)
+    assert code == 0, stderr
+    table = LatencyTable.load(out)
+    assert table.conditions.threads == 2
+    assert all(isinstance(row, Interpolated) for row in table.rows)
+    assert "fitted to 4 networks" in stdout

@@ -190,7 +190,7 @@ def test_latency_of_a_network_is_the_sum_of_its_rows(
     make_table: MakeTable, tmp_path: Path
 ) -> None:
     table = make_table(tmp_path / "pi5.json", SPACE)
-    latency = Latency(table, SPACE.profile_options)
+    latency = Latency(table, SPACE)
     assert latency.name == "latency@pi5"
     costs, flops = costs_of(SPACE, latency), costs_of(SPACE, Flops())
     active = np.arange(len(SPACE.gates)) % 3 > 0
@@ -211,7 +211,7 @@ def test_a_row_without_a_latency_is_named_with_the_command_that_measures_it(
     assert len(rows) == len(table.rows) - 1
     if failed:
         rows.append(Failed(operator=gate.operator, site=str(gate.site), error="no such kernel"))
-    latency = Latency(replace(table, rows=tuple(rows)), SPACE.profile_options)
+    latency = Latency(replace(table, rows=tuple(rows)), SPACE)
     command = (
         "goldnas profile --device cpu --space gold --channels 4 --cells 3 --input 1x8x8 "
         "--classes 3 --operators skip_connect,sep_conv_3x3"

@@ -4,7 +4,8 @@ import datetime
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,43 +19,22 @@ from goldnas.architecture import Architecture
 from goldnas.cli.export import export
 from goldnas.errors import TableError
 from goldnas.export import check_onnx
-from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import Budget, Latency, count_flops, count_parameters
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.run import SearchRun
-from goldnas.spaces import GoldSpace, Part
+from goldnas.spaces import GoldSpace
 from goldnas.verify import Promise, failed, verify, verify_line
 
+MakeTable = Callable[..., LatencyTable]
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8), nodes=2)
 KEPT = [gate for gate in SPACE.gates if gate.operator == "skip_connect" or gate.source == 0]
 ONCE = MeasuringProtocol(
     name="once", processes=1, rounds=2, warmup_ms=1, visit_ms=2, min_calls=5, statistic="p10"
 )
 HERE = OnnxruntimeBackend(protocol=ONCE).conditions(batch=1)
-
-
-def table(
-    path: Path, row_us: float, rows: tuple[Part, ...] = SPACE.rows(), here: Conditions = HERE
-) -> LatencyTable:
-    """Return a table in which every row takes the same time."""
-    measured = tuple(
-        Measured(
-            operator=operator,
-            site=str(site),
-            latency_us=row_us,
-            min_us=row_us,
-            p10_us=row_us,
-            p25_us=row_us,
-            median_us=row_us,
-            spread=0.01,
-            count=100,
-            visits=2,
-        )
-        for operator, site in rows
-    )
-    return LatencyTable(here, measured, path)
 
 
 def budget(resource: str, limit: float) -> Budget:
@@ -80,14 +60,16 @@ def test_predictions_of_counts_equal_the_built_network() -> None:
     }
 
 
-def test_predicted_latency_is_the_sum_over_all_parts(tmp_path: Path) -> None:
+def test_predicted_latency_is_the_sum_over_all_parts(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
     architecture = SPACE.architecture(KEPT)
     parts = tuple(SPACE.plan(architecture).parts())
     (promise, *_) = verify(
         SPACE.build(architecture),
         parts,
         SPACE.input_shape,
-        latencies=[Latency(table(tmp_path / "cpu.json", 10.0), "")],
+        latencies=[Latency(make_table(tmp_path / "cpu.json", SPACE, row_us=10.0), SPACE)],
         measured_us={"cpu": 5.0 * len(parts)},
         unverified={},
     )
@@ -97,15 +79,16 @@ def test_predicted_latency_is_the_sum_over_all_parts(tmp_path: Path) -> None:
     assert promise.verdict == ""
 
 
-def test_a_row_that_the_table_lacks_is_an_error(tmp_path: Path) -> None:
+def test_a_row_that_the_table_lacks_is_an_error(tmp_path: Path, make_table: MakeTable) -> None:
     architecture = SPACE.architecture(KEPT)
-    lacking = table(tmp_path / "cpu.json", 1.0, SPACE.rows()[1:])
+    table = make_table(tmp_path / "cpu.json", SPACE)
+    lacking = replace(table, rows=table.rows[1:])
     with pytest.raises(TableError, match="has no latency for stem_cifar"):
         verify(
             SPACE.build(architecture),
             tuple(SPACE.plan(architecture).parts()),
             SPACE.input_shape,
-            latencies=[Latency(lacking, "")],
+            latencies=[Latency(lacking, SPACE)],
             measured_us={"cpu": 1.0},
             unverified={},
         )
@@ -227,8 +210,9 @@ def finished(
     return Case(run.path, architecture)
 
 
-def test_kept_budgets_exit_with_0_and_files(tmp_path: Path) -> None:
-    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), [table(tmp_path / "cpu.json", 10.0)])
+def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTable) -> None:
+    table = make_table(tmp_path / "cpu.json", SPACE, row_us=10.0, conditions=HERE)
+    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), [table])
     result = case.export("--python-out", case.out.with_name("net.py"))
     assert result.exit_code == 0, result.output
     last = result.stdout.splitlines()[-1]
@@ -250,10 +234,12 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path) -> None:
     assert done.stdout.decode() == f"{count_parameters(network):,} parameters\n"
 
 
-def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(tmp_path: Path) -> None:
+def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
     pairs = msgspec.structs.replace(HERE, batch=2)
-    tables = [table(tmp_path / "cpu.json", 1e-6, here=pairs)]
-    case = finished(tmp_path, ("1GFLOPs", "0.001us"), tables)
+    table = make_table(tmp_path / "cpu.json", SPACE, row_us=1e-6, conditions=pairs)
+    case = finished(tmp_path, ("1GFLOPs", "0.001us"), [table])
     result = case.export("--dynamic-batch")
     assert result.exit_code == 3, result.output
     assert result.stdout.splitlines()[-1].startswith("verify: FAIL  latency@cpu")
@@ -261,15 +247,17 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(tmp_path: Path) -> 
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-def test_a_table_of_another_machine_is_not_verified_here(tmp_path: Path) -> None:
+def test_a_table_of_another_machine_is_not_verified_here(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
     """Even if this machine would keep, or break, its budget."""
     there = msgspec.structs.replace(HERE, cpu_model="Cortex-A76")
     earlier = msgspec.structs.replace(
         HERE, backend="onnxruntime 0.1", measured_on=datetime.date(2020, 1, 1)
     )
     tables = [
-        table(tmp_path / "pi5.json", 1e-6, here=there),
-        table(tmp_path / "old.json", 1e-6, here=earlier),
+        make_table(tmp_path / "pi5.json", SPACE, row_us=1e-6, conditions=there),
+        make_table(tmp_path / "old.json", SPACE, row_us=1e-6, conditions=earlier),
     ]
     case = finished(tmp_path, ("1GFLOPs", "0.001us@pi5"), tables)
     result = case.export()

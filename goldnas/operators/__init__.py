@@ -5,8 +5,10 @@ from goldnas.operators.registry import (
     CANDIDATES,
     OPERATORS,
     OperatorBuilder,
+    Part,
     build_operator,
     check_candidate,
+    part_of,
     register_operator,
 )
 
@@ -14,9 +16,11 @@ __all__ = [
     "CANDIDATES",
     "OPERATORS",
     "OperatorBuilder",
+    "Part",
     "build_operator",
     "check_candidate",
     "convolution",
+    "part_of",
     "pooling",
     "register_operator",
     "skip",

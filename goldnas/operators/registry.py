@@ -7,6 +7,9 @@ from torch import nn
 from goldnas.errors import ConfigError
 from goldnas.site import Site
 
+Part = tuple[str, Site]
+"""An operator's name and its site: a row of a latency table."""
+
 OperatorBuilder = Callable[[Site], nn.Module]
 
 OPERATORS: dict[str, OperatorBuilder] = {}
@@ -53,7 +56,14 @@ def build_operator(name: str, site: Site) -> nn.Module:
     """
     if name not in OPERATORS:
         raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}")
-    return OPERATORS[name](site)
+    module = OPERATORS[name](site)
+    module.__dict__["part"] = (name, site)  # not among its parameters, buffers and modules
+    return module
+
+
+def part_of(module: nn.Module) -> Part | None:
+    """Name and site of a module that :func:`build_operator` built; None for any other."""
+    return module.__dict__.get("part")
 
 
 def check_candidate(name: str) -> None:

@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from goldnas.operators import Part
 from goldnas.site import Site
-from goldnas.spaces import Part, SearchSpace
+from goldnas.spaces import SearchSpace
 
 
 class Resource(Protocol):
@@ -18,6 +19,10 @@ class Resource(Protocol):
     @property
     def name(self) -> str:
         """``FLOPs``, ``params``, or ``latency@`` and the name of a table."""
+
+    @property
+    def overhead(self) -> float:
+        """What every network costs besides its parts."""
 
     def cost(self, operator: str, site: Site) -> float:
         """Cost of one part, in FLOPs, parameters or microseconds."""
@@ -53,4 +58,4 @@ def costs_of(space: SearchSpace, resource: Resource) -> Costs:
 
 def total_cost(resource: Resource, parts: Iterable[Part]) -> float:
     """Cost of a network from its parts."""
-    return fsum(resource.cost(operator, site) for operator, site in parts)
+    return resource.overhead + fsum(resource.cost(operator, site) for operator, site in parts)

@@ -51,6 +51,7 @@ class Flops:
     """Multiply-adds for one picture."""
 
     name = "FLOPs"
+    overhead = 0.0
 
     def cost(self, operator: str, site: Site) -> float:
         """FLOPs of one operator at one site."""

@@ -1,26 +1,48 @@
 """Latency as a latency table predicts it."""
 
+from goldnas.errors import TableError
 from goldnas.lut import LatencyTable
 from goldnas.site import Site
+from goldnas.spaces import GoldSpace
 
 
 class Latency:
     """Microseconds on the device of one table: the sum over a network's parts.
 
+    Where the table is calibrated for the space, the sum is of the rows as they were fitted to
+    whole networks, with what every network costs besides; else of the rows as measured.
+
     Args:
         table: Of the device.
-        space_options: The space as options of ``goldnas profile``, for error messages.
+        space: Of the networks.
     """
 
-    def __init__(self, table: LatencyTable, space_options: str) -> None:
+    def __init__(self, table: LatencyTable, space: GoldSpace) -> None:
         self.table = table
-        self.space_options = space_options
+        self.space = space
         self.name = f"latency@{table.name}"
+        self.calibration = table.calibration_for(space.name, space.settings)
+
+    @property
+    def overhead(self) -> float:
+        """Microseconds of every network besides its parts."""
+        return self.calibration.intercept_us if self.calibration else 0.0
 
     def cost(self, operator: str, site: Site) -> float:
         """Microseconds of one operator at one site.
 
         Raises:
-            TableError: If the table does not have it.
+            TableError: If the table, or its calibration, does not have it.
         """
-        return self.table.latency_us(operator, site, space_options=self.space_options)
+        options = self.space.profile_options
+        row_us = self.table.latency_us(operator, site, space_options=options)
+        if self.calibration is None:
+            return row_us
+        fitted_us = self.calibration.latencies_us.get(f"{operator} {site}")
+        if fitted_us is None:
+            raise TableError(
+                f"{self.table.path} is calibrated for this space, but not for {operator} at "
+                f"{site}; fitted costs and others do not add up. Calibrate it with that "
+                f"operator: {self.table.profile_command(options)}"
+            )
+        return fitted_us

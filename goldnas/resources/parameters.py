@@ -22,6 +22,7 @@ class Parameters:
     """Trainable parameters."""
 
     name = "params"
+    overhead = 0.0
 
     def cost(self, operator: str, site: Site) -> float:
         """Parameters of one operator at one site."""

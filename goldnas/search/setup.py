@@ -142,7 +142,7 @@ def feasibility_of(
     resources: list[Resource] = [
         Flops(),
         Parameters(),
-        *(Latency(table, space.profile_options) for table in tables),
+        *(Latency(table, space) for table in tables),
     ]
     return Feasibility(space, [costs_of(space, resource) for resource in resources], budgets)
 

@@ -5,7 +5,7 @@ from typing import Any
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.spaces.gold import DARTS_OPERATORS, GoldSpace
-from goldnas.spaces.space import Gate, Part, SearchSpace
+from goldnas.spaces.space import Gate, SearchSpace
 
 SPACES: dict[str, type[GoldSpace]] = {GoldSpace.name: GoldSpace}
 
@@ -14,7 +14,6 @@ __all__ = [
     "SPACES",
     "Gate",
     "GoldSpace",
-    "Part",
     "SearchSpace",
     "space_named",
     "space_of",

@@ -9,15 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import build_operator, check_candidate
+from goldnas.operators import Part, build_operator, check_candidate
 from goldnas.site import Site
-from goldnas.spaces.space import Gate, Part
+from goldnas.spaces.space import Gate
 
 DARTS_OPERATORS = (
     "max_pool_3x3",
@@ -212,6 +213,13 @@ class GoldSpace:
             f"--input {shape} --classes {self.classes} --operators {','.join(self.operators)}"
         )
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a network of the space says of it: everything but the candidates."""
+        settings = asdict(self)
+        del settings["operators"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
     def log10_size(self) -> float:
         """Logarithm of the number of networks: non-empty subsets of operators per node."""
         per_cell = sum(
@@ -231,10 +239,7 @@ class GoldSpace:
 
     def architecture_of(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:
         """The architecture with these operators by edge."""
-        settings = asdict(self)
-        del settings["operators"]  # the candidates of a search are no property of a network
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-        return Architecture(space=self.name, settings=settings, choices=dict(choices))
+        return Architecture(space=self.name, settings=self.settings, choices=dict(choices))
 
     def plan(self, architecture: Architecture) -> NetworkPlan:
         """The parts of a network that reach its output.

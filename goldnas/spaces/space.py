@@ -7,10 +7,8 @@ from typing import Protocol
 from torch import nn
 
 from goldnas.architecture import Architecture
+from goldnas.operators import Part
 from goldnas.site import Site
-
-Part = tuple[str, Site]
-"""An operator's name and its site: a row of a latency table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from goldnas.profiling.backend import Failure, MeasurementBackend, Timing
-from goldnas.profiling.onnxruntime_backend import ISOLATED, OnnxruntimeBackend
+from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 
-QUICK = msgspec.structs.replace(ISOLATED, processes=2, rounds=4)
+QUICK = msgspec.structs.replace(IN_CONTEXT, rounds=4)
 BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
 }
@@ -41,16 +41,21 @@ def convolution(channels: int) -> bytes:
     return model([node], weights, channels)
 
 
+def timed(found: tuple[Visit, ...] | Failure) -> Timing:
+    assert not isinstance(found, Failure), found.error
+    return Timing(found)
+
+
 def test_each_model_gets_a_positive_time_and_the_larger_is_not_faster(
     backend: MeasurementBackend,
 ) -> None:
-    timings = backend.measure({"8 channels": convolution(8), "64 channels": convolution(64)})
-    small, large = timings["8 channels"], timings["64 channels"]
-    assert isinstance(small, Timing)
-    assert isinstance(large, Timing)
+    models = {"8 channels": convolution(8), "64 channels": convolution(64)}
+    found = backend.visit(models, seed=0)
+    small, large = timed(found["8 channels"]), timed(found["64 channels"])
     assert 0 < small.min_us <= small.p10_us <= small.p25_us <= small.median_us
     assert small.spread >= 0
-    assert small.count >= 25 * len(small.visits) > 0
+    assert len(small.visits) == len(large.visits) == backend.protocol.rounds
+    assert small.count >= backend.protocol.min_calls * backend.protocol.rounds
     assert small.latency_us < large.latency_us  # 64 times the work: far beyond noise
 
 
@@ -58,9 +63,10 @@ def test_a_rejected_model_is_a_failure_that_names_the_node_and_spares_the_others
     backend: MeasurementBackend,
 ) -> None:
     rejected = model([helper.make_node("NoSuchOperator", ["input"], ["output"])], {}, 8)
-    timings = backend.measure({"bad": rejected, "good": convolution(8), "empty": b"no model"})
-    assert isinstance(timings["good"], Timing)
-    bad, empty = timings["bad"], timings["empty"]
+    models = {"bad": rejected, "good": convolution(8), "empty": b"no model"}
+    found = backend.visit(models, seed=0)
+    assert timed(found["good"]).latency_us > 0
+    bad, empty = found["bad"], found["empty"]
     assert isinstance(bad, Failure)
     assert isinstance(empty, Failure)
     assert "NoSuchOperator" in bad.error

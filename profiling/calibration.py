@@ -1,0 +1,270 @@
+"""What turns sums of rows into latencies of networks: measured on random whole networks."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, MeasurementError
+from goldnas.lut import (
+    Accuracy,
+    Calibration,
+    Interpolated,
+    LatencyTable,
+    Measured,
+    NetworkLatency,
+    row_key,
+)
+from goldnas.lut.accuracy import accuracy
+from goldnas.lut.fit import fit_additive
+from goldnas.operators import CANDIDATES, Part
+from goldnas.profiling.backend import Failure, Timing
+from goldnas.profiling.compose import compose_network
+from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.session import Session
+from goldnas.resources import Latency
+from goldnas.resources.costs import total_cost
+from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces.sampling import random_architectures
+
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NetworkLatencies:
+    """Whole networks as one session measured them."""
+
+    networks: tuple[NetworkLatency, ...]
+    noise_floor_percent: float
+    """Mean difference of the same networks, by every other process and by the rest."""
+
+
+def measure_networks(
+    session: Session, space: GoldSpace, architectures: Iterable[Architecture]
+) -> NetworkLatencies:
+    """Measure whole networks, put together from their operators with random weights.
+
+    Raises:
+        ExportError: If a network is not made of operators, sums and concatenations.
+        MeasurementError: If one cannot be measured.
+        WriteError: If the journal cannot be written.
+    """
+    chosen = {a.fingerprint: a for a in architectures}
+    shape = (session.batch, *space.input_shape)
+    models = {
+        fingerprint: compose_network(space.build(architecture), session.operator, shape)
+        for fingerprint, architecture in chosen.items()
+    }
+    estimates = {name: Estimate({name: 1.0}) for name in models}
+    results = session.measure(models, estimates.values())
+    failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
+    for name, error in failed.items():
+        session.warn(f"network {name} is left out: {error}")
+    if 2 * len(failed) > len(models):
+        name, error = next(iter(failed.items()))
+        raise MeasurementError(
+            f"{len(failed)} of {len(models)} networks could not be measured; {name}: {error}"
+        )
+    kept = [name for name in models if name not in failed]
+    networks = tuple(
+        NetworkLatency(
+            fingerprint=name,
+            parts=dict(Counter(map(_key, space.plan(chosen[name]).parts()))),
+            latency_us=round(estimates[name].latency_us(results), 3),
+            interval_us=round(estimates[name].interval_us(results), 3),
+        )
+        for name in kept
+    )
+    return NetworkLatencies(networks, _noise_floor_percent(results, kept))
+
+
+def calibrate(
+    session: Session, table: LatencyTable, space: GoldSpace, *, networks: int
+) -> LatencyTable:
+    """Measure random networks of a space until the table has as many, fit them, and write it.
+
+    The rows as they were measured are the prior of the fit.
+
+    Args:
+        session: Measures.
+        table: Holds the rows of the space. Networks that it has of the space stay.
+        space: To draw networks from.
+        networks: How many the calibration is to rest on.
+
+    Raises:
+        ExportError: If a network is not made of operators, sums and concatenations.
+        MeasurementError: If networks cannot be measured.
+        TableError: If the table lacks a row.
+        WriteError: If the disk refuses; what was measured is in the session's journal.
+    """
+    before = table.calibration_for(space.name, space.settings)
+    rows_us = {_key(part): table.latency_us(*part) for part in space.rows()}
+    # What a transferred row was before it was fitted; else the fit would know its networks.
+    prior_us = {**rows_us, **(before.prior_us if before else {})}
+    for row in table.rows:
+        if isinstance(row, Measured):
+            prior_us[row_key(row.operator, row.site)] = row.latency_us
+    known = before.networks if before else ()
+    if before and not rows_us.keys() <= before.latencies_us.keys():
+        missing = networks  # those known lack an operator of the space
+    else:
+        missing = networks - len(known)
+    # Seeded by what is known: others than before, and the same after an interruption.
+    drawn = random_architectures(space, missing, seed=len(known))
+    fresh = [a for a in drawn if a.fingerprint not in {n.fingerprint for n in known}]
+    if not fresh:
+        return table
+    found = measure_networks(session, space, fresh)
+    keys = {*rows_us, *(key for n in known for key in n.parts)}
+    noise_floor_percent = found.noise_floor_percent
+    if before and before.noise_floor_percent is not None:  # a mean over all networks
+        noise_floor_percent = float(
+            np.average(
+                [before.noise_floor_percent, noise_floor_percent],
+                weights=[len(known), len(found.networks)],
+            )
+        )
+    table = table.with_calibration(
+        _fit(
+            space,
+            (*known, *found.networks),
+            noise_floor_percent,
+            {key: us for key, us in prior_us.items() if key in keys},
+        )
+    )
+    table.save()
+    return table
+
+
+def transfer(
+    session: Session,
+    table: LatencyTable,
+    space: GoldSpace,
+    other: LatencyTable,
+    *,
+    networks: int,
+) -> LatencyTable:
+    """Make a table from another device's and a few whole networks on this one, and write it.
+
+    Args:
+        session: Measures.
+        table: Of this device, empty.
+        space: To draw networks from.
+        other: Has the rows of the space; its costs are the prior of the fit.
+        networks: How many to measure here.
+
+    Raises:
+        ConfigError: If the table is not empty.
+        ExportError: If a network is not made of operators, sums and concatenations.
+        MeasurementError: If networks cannot be measured.
+        TableError: If the other table lacks a row.
+        WriteError: If the disk refuses; what was measured is in the session's journal.
+    """
+    if table.rows or table.calibrations:
+        raise ConfigError(
+            f"{table.path} has rows already, and --transfer makes a new table. "
+            "Choose another --out"
+        )
+    latency = Latency(other, space)
+    prior_us = {_key(part): latency.cost(*part) for part in space.rows()}
+    found = measure_networks(session, space, random_architectures(space, networks, seed=0))
+    fitted = _fit(space, found.networks, found.noise_floor_percent, prior_us)
+    source = f"{other.path.name}, fitted to {networks} networks on this device"
+    table = table.with_rows(
+        Interpolated(
+            operator=operator,
+            site=str(site),
+            latency_us=fitted.latencies_us[_key((operator, site))],
+            source=source,
+        )
+        for operator, site in space.rows()
+    ).with_calibration(fitted)
+    table.save()
+    return table
+
+
+def _fit(
+    space: GoldSpace,
+    networks: Sequence[NetworkLatency],
+    noise_floor_percent: float,
+    prior_us: Mapping[str, float],
+) -> Calibration:
+    latencies_us = np.array([network.latency_us for network in networks])
+    fitted = fit_additive(
+        counts_of(networks, list(prior_us)),
+        latencies_us,
+        prior_us=np.array(list(prior_us.values())),
+    )
+    return Calibration(
+        space=space.name,
+        settings=space.settings,
+        intercept_us=round(fitted.intercept_us, 3),
+        latencies_us=dict(zip(prior_us, fitted.costs_us.round(4).tolist(), strict=True)),
+        prior_us={key: round(us, 4) for key, us in prior_us.items()},
+        accuracy=accuracy(fitted.held_out_us, latencies_us),
+        noise_floor_percent=round(noise_floor_percent, 3),
+        networks=tuple(networks),
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A table's predictions against networks that were measured for the purpose."""
+
+    accuracy: Accuracy
+    predicted_us: dict[str, float]
+    """By fingerprint."""
+    measured: NetworkLatencies
+
+
+def check_networks(
+    session: Session, table: LatencyTable, space: GoldSpace, *, networks: int, seed: int
+) -> Check:
+    """Measure random networks of a space, and compare with what a table predicts.
+
+    Raises:
+        ExportError: If a network is not made of operators, sums and concatenations.
+        MeasurementError: If networks cannot be measured.
+        TableError: If the table lacks a row.
+    """
+    latency = Latency(table, space)
+    # Far from the seeds of calibrations, which count up from 0.
+    drawn = list(random_architectures(space, networks, seed=2**32 + seed))
+    predicted_us = {a.fingerprint: total_cost(latency, space.plan(a).parts()) for a in drawn}
+    found = measure_networks(session, space, drawn)
+    measured_us = np.array([network.latency_us for network in found.networks])
+    predictions = np.array([predicted_us[network.fingerprint] for network in found.networks])
+    return Check(accuracy(predictions, measured_us), predicted_us, found)
+
+
+def space_of_calibration(calibration: Calibration) -> GoldSpace:
+    """The space that a table was calibrated for, with the candidates it has costs of."""
+    names = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
+    candidates = tuple(name for name in names if name in CANDIDATES)
+    return space_named(calibration.space, **calibration.settings, operators=candidates)
+
+
+def counts_of(networks: Sequence[NetworkLatency], keys: Sequence[str]) -> Counts:
+    """How often each network has each part, ``(N, K)``."""
+    return np.array([[n.parts.get(key, 0) for key in keys] for n in networks], dtype=float)
+
+
+def _key(part: Part) -> str:
+    operator, site = part
+    return f"{operator} {site}"
+
+
+def _noise_floor_percent(results: Results, names: Iterable[str]) -> float:
+    """How far two measurements of the same networks are apart, by half the processes each."""
+    differences = []
+    for name in names:
+        visits = timing_of(results, name).visits
+        processes = sorted({visit.process for visit in visits})
+        half = set(processes[::2])
+        one = Timing(tuple(v for v in visits if v.process in half))
+        other = Timing(tuple(v for v in visits if v.process not in half))
+        differences.append(abs(one.latency_us / other.latency_us - 1))
+    return 100 * float(np.mean(differences))

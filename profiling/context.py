@@ -1,0 +1,109 @@
+"""What an operator adds to a network that has it, from the times of a few small models.
+
+Timed as a model of its own, an operator comes with what a session costs, and with the change
+to the runtime's own layout of tensors and back, which a network pays once. So each operator is
+timed in two models that differ in nothing but four more of it:
+
+- *chain*, where it keeps the shape: ``x + f(x)``, as a node of a cell would read it, two and
+  six times in a row, behind a convolution that brings the tensor into the runtime's layout;
+- *branches*, where it changes the shape: one and five of it side by side, added.
+
+Runtimes compute equal things once. Copies have weights of their own, but where an operator
+begins with something without weights (pooling, a slice), branches need inputs of their own as
+well: each is fed by a 1x1 convolution, whose cost is measured by a chain and subtracted. A
+leading ReLU is left to be shared, as the operators that read one node share it in a network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from goldnas.profiling.compose import Composition
+from goldnas.site import Site
+
+Make = Callable[[int], bytes]
+"""From a number of operators to a model."""
+
+
+@dataclass(frozen=True)
+class RowModels:
+    """The models that a row is worked out from."""
+
+    method: Literal["chain", "branches"]
+    models: dict[str, bytes]
+    """By label: ``chain of 6``; ``isolated`` is one of them."""
+    terms: dict[str, float]
+    """The row's latency: the sum of these factors times the models' latencies."""
+
+
+def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModels:
+    """Make the models for one operator at one site.
+
+    Args:
+        operator: Exported for the site and the batch.
+        site: Where it sits.
+        batch: Images per call.
+    """
+    shape = (batch, *site.input_shape)
+    isolated = Composition(shape)
+    models = {"isolated": isolated.to_onnx(isolated.apply(operator, "input"))}
+    terms = {"isolated": 0.0}  # stands beside, and needs no interval of its own
+
+    def slope(small: str, large: str, counts: tuple[int, int], make: Make, sign: int) -> None:
+        few, many = counts
+        models.update({small: make(few), large: make(many)})
+        terms.update({small: -sign / (many - few), large: sign / (many - few)})
+
+    def chain(count: int) -> bytes:
+        composition = Composition(shape)
+        value = composition.convolve("input", site.in_channels, site.in_channels)
+        for _ in range(count):
+            value = composition.add(composition.apply(operator, value), value)
+        return composition.to_onnx(value)
+
+    def branches(count: int) -> bytes:
+        composition = Composition(shape)
+        total = ""
+        for _ in range(count):
+            value = "input"
+            if fed:
+                value = composition.convolve(value, site.in_channels, site.in_channels)
+            value = composition.apply(operator, value)
+            total = composition.add(total, value) if total else value
+        return composition.to_onnx(total)
+
+    def feeders(count: int) -> bytes:
+        composition = Composition(shape)
+        value = "input"
+        for _ in range(count):
+            value = composition.convolve(value, site.in_channels, site.in_channels)
+        return composition.to_onnx(value)
+
+    fed = _begins_without_weights(operator.graph)
+    if _keeps_shape(operator.graph, shape):
+        slope("chain of 2", "chain of 6", (2, 6), chain, 1)
+        return RowModels("chain", models, terms)
+    slope("1 branch", "5 branches", (1, 5), branches, 1)
+    if fed:
+        slope("feeder chain of 2", "feeder chain of 6", (2, 6), feeders, -1)
+    return RowModels("branches", models, terms)
+
+
+def _keeps_shape(graph: onnx.GraphProto, shape: tuple[int, ...]) -> bool:
+    dims = graph.output[0].type.tensor_type.shape.dim
+    return tuple(dim.dim_value for dim in dims) == shape
+
+
+def _begins_without_weights(graph: onnx.GraphProto) -> bool:
+    """Whether something besides ReLU comes before the first weights, from the input on."""
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) >= 2}
+    fresh = {"input"}
+    for node in graph.node:
+        if not fresh & set(node.input) or weights & set(node.input):
+            continue
+        if node.op_type != "Relu":
+            return True
+        fresh |= set(node.output)
+    return False

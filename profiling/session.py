@@ -1,0 +1,150 @@
+"""One run of measurements on one device: what it measures with, and how quiet it was."""
+
+import datetime
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+
+from goldnas.export import to_onnx
+from goldnas.lut import Campaign, LatencyTable
+from goldnas.operators import Part, build_operator
+from goldnas.profiling.backend import MeasurementBackend
+from goldnas.profiling.context import row_models
+from goldnas.profiling.measuring import (
+    NOISE_WARNS,
+    Estimate,
+    Journal,
+    Results,
+    check_quiet,
+    measure,
+)
+from goldnas.site import Site
+
+SENTINEL: Part = ("sep_conv_3x3", Site(32, 32, 16, 16))
+"""The operator whose chain is measured again and again."""
+
+
+class Session:
+    """Exports operators once each, and measures models beside a sentinel.
+
+    Args:
+        backend: Measures.
+        batch: Images per call.
+        journal: Where visits are kept until the table is written; None keeps none.
+        on_progress: Told how many visits are done, of how many as far as is known.
+        on_warning: Told what may spoil the measurements.
+    """
+
+    def __init__(
+        self,
+        backend: MeasurementBackend,
+        *,
+        batch: int = 1,
+        journal: Path | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_warning: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.backend = backend
+        self.batch = batch
+        self.conditions = backend.conditions(batch=batch)
+        self.journal = Journal(journal, self.conditions)
+        self._on_progress = on_progress
+        self._on_warning = on_warning
+        self._operators: dict[Part, onnx.ModelProto] = {}
+        self._sentinel = b""
+        self._began = time.monotonic()
+        self._aa_percent = self._drift_percent = 0.0
+
+    def operator(self, part: Part) -> onnx.ModelProto:
+        """An operator as ONNX, for this session's batch.
+
+        Raises:
+            ExportError: If ONNX cannot express it.
+        """
+        if part not in self._operators:
+            name, site = part
+            with _interrupts_held_back(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # the same model again after an interruption
+                module = build_operator(name, site)
+                model = to_onnx(module, (self.batch, *site.input_shape))
+            self._operators[part] = onnx.load_model_from_string(model)
+        return self._operators[part]
+
+    def measure(self, models: Mapping[str, bytes], estimates: Iterable[Estimate]) -> Results:
+        """Measure models until the estimates are within the protocol's target.
+
+        Raises:
+            MeasurementError: If the runtime cannot start, or the machine is too noisy.
+            WriteError: If the journal cannot be written.
+        """
+        if not self._sentinel:
+            name, site = SENTINEL
+            operator = to_onnx(build_operator(name, site), (1, *site.input_shape))
+            chains = row_models(onnx.load_model_from_string(operator), site, batch=1)
+            self._sentinel = chains.models["chain of 6"]
+            check_quiet(self.backend, self._sentinel, on_warning=self._on_warning)
+        found = measure(
+            self.backend,
+            models,
+            list(estimates),
+            sentinel=self._sentinel,
+            journal=self.journal,
+            on_progress=self._on_progress,
+        )
+        self._aa_percent = max(self._aa_percent, found.aa_percent)
+        self._drift_percent = max(self._drift_percent, found.drift_percent)
+        return found.results
+
+    def warn(self, text: str) -> None:
+        """Tell the user what may spoil the measurements."""
+        self._on_warning(text)
+
+    def finish(self, table: LatencyTable, before: LatencyTable) -> LatencyTable:
+        """Note in a table what this session added to it, write it, and end the journal.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        campaign = Campaign(
+            measured_on=datetime.date.today(),
+            rows=len(set(table.rows) - set(before.rows)),
+            networks=len(_networks(table) - _networks(before)),
+            seconds=round(time.monotonic() - self._began, 1),
+            aa_percent=round(self._aa_percent, 3),
+            drift_percent=round(self._drift_percent, 3),
+        )
+        if self._aa_percent > NOISE_WARNS:
+            self.warn(
+                f"two copies of one model differed by {self._aa_percent:.1f} % while this was "
+                "measured; on a quieter machine the table would be better"
+            )
+        table = table.with_campaign(campaign)
+        table.save()
+        self.journal.forget()
+        return table
+
+
+def _networks(table: LatencyTable) -> set[str]:
+    return {n.fingerprint for calibration in table.calibrations for n in calibration.networks}
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: torch's exporter would now and then eat it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

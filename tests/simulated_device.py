@@ -1,0 +1,88 @@
+"""A device whose true times are known: what noise does to measurements can be told exactly."""
+
+import datetime
+from collections.abc import Callable, Mapping
+
+import msgspec
+import numpy as np
+import onnx
+
+from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
+
+Noise = Callable[[np.random.Generator, str], float]
+
+
+def true_us(model: bytes) -> float:
+    """What the device takes: 20 us a call, then so much for each node and each weight."""
+    graph = onnx.load_model_from_string(model).graph
+    sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer}
+    weights = sum(sizes.get(name, 0) for node in graph.node for name in node.input)
+    nodes = sum(node.op_type != "Identity" for node in graph.node)
+    return 20 + 2 * nodes + 0.01 * weights
+
+
+class SimulatedDevice:
+    """A backend that computes times instead of measuring them.
+
+    Args:
+        noise: Factor on a visit's time, from a random generator and the model's name.
+        protocol: How often it visits.
+        slowness: Of the whole device.
+    """
+
+    def __init__(
+        self,
+        noise: Noise = lambda random, model: 1.0,
+        *,
+        protocol: MeasuringProtocol = IN_CONTEXT,
+        slowness: float = 1.0,
+    ) -> None:
+        self.protocol = protocol
+        self.slowness = slowness
+        self.noise = noise
+        self.random = np.random.default_rng(0)
+        self.processes: list[int] = []
+        """Models in each."""
+
+    def conditions(self, *, batch: int) -> Conditions:
+        return Conditions(
+            device="cpu",
+            cpu_model="simulated",
+            architecture="none",
+            os="none",
+            backend="simulated 1.0",
+            backend_options={},
+            threads=1,
+            batch=batch,
+            precision="fp32",
+            measured_on=datetime.date(2026, 1, 31),
+            protocol=self.protocol,
+        )
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        self.processes.append(len(models))
+        found: dict[str, tuple[Visit, ...] | Failure] = {}
+        for name, model in models.items():
+            visits = []
+            for _ in range(self.protocol.rounds):
+                us = self.slowness * true_us(model) * self.noise(self.random, name)
+                visits.append(Visit(seed, 10, us, us, us, us))
+            found[name] = tuple(visits)
+        return found
+
+
+def noisy(percent: float) -> Noise:
+    """Normal noise, and slow phases that a third of the visits fall into."""
+
+    def factor(random: np.random.Generator, model: str) -> float:
+        slow = 1.5 if random.random() < 1 / 3 else 1.0
+        return slow * float(1 + percent / 100 * random.standard_normal())
+
+    return factor
+
+
+WITHOUT_TARGET = msgspec.structs.replace(IN_CONTEXT, target_percent=None)

@@ -1,0 +1,217 @@
+"""Filling a table, row by row, on the real backend."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+
+from goldnas.errors import ConfigError, MeasurementError, TableError
+from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
+from goldnas.operators import OPERATORS, Part
+from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.session import Session
+from goldnas.site import Site
+
+QUICK = msgspec.structs.replace(
+    IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
+)
+SITE = Site(4, 4, 8, 8)
+ROWS = [(name, SITE) for name in ("skip_connect", "max_pool_3x3", "relu_conv_bn")]
+
+
+class Counting(OnnxruntimeBackend):
+    """The real backend, with a record of the rows it was asked for."""
+
+    def __init__(self, threads: int = 1, protocol: MeasuringProtocol = QUICK) -> None:
+        super().__init__(threads, protocol=protocol)
+        self.asked: dict[str, int] = {}
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        for row in {name.split(":")[0] for name in models if ":" in name}:
+            self.asked[row] = self.asked.get(row, 0) + 1
+        return super().visit(models, seed=seed)
+
+
+def fill(
+    backend: OnnxruntimeBackend, out: Path, rows: list[Part], *, batch: int = 1
+) -> LatencyTable:
+    session = Session(backend, batch=batch, journal=out.with_suffix(".visits"))
+    table = open_table(out, session.conditions)
+    return session.finish(profile(session, table, rows), table)
+
+
+def rows_by_operator(path: Path) -> dict[str, Measured | Failed]:
+    return {row.operator: row for row in LatencyTable.load(path).rows}
+
+
+def test_a_second_run_measures_only_what_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "lut" / "cpu.json"
+    first = Counting()
+    fill(first, out, ROWS[:2])
+    assert first.asked == {"skip_connect 4x8x8->4/s1": 3, "max_pool_3x3 4x8x8->4/s1": 3}
+    kept = rows_by_operator(out)
+
+    again = Counting()
+    fill(again, out, ROWS[:2])
+    assert again.asked == {}
+    assert rows_by_operator(out) == kept
+
+    more = Counting()
+    fill(more, out, ROWS)
+    assert more.asked == {"relu_conv_bn 4x8x8->4/s1": 3}
+    assert rows_by_operator(out).items() > kept.items()
+
+
+def test_a_row_says_what_it_was_worked_out_from(tmp_path: Path) -> None:
+    table = fill(Counting(), tmp_path / "cpu.json", ROWS)
+    for row in table.rows:
+        assert isinstance(row, Measured)
+        timings = {timing.model: timing.p10_us for timing in row.timings}
+        slope = (timings["chain of 6"] - timings["chain of 2"]) / 4
+        assert row.latency_us == pytest.approx(slope, abs=0.002)
+        assert row.isolated_us == timings["isolated"]
+        assert row.interval_us > 0
+    (campaign,) = table.campaigns
+    assert campaign.rows == len(ROWS)
+    assert campaign.seconds > 0
+
+
+def test_measuring_goes_on_until_the_interval_is_narrow_or_its_time_is_up(
+    tmp_path: Path,
+) -> None:
+    hard = Counting(protocol=msgspec.structs.replace(QUICK, target_percent=1e-6))
+    easy = Counting(protocol=msgspec.structs.replace(QUICK, target_percent=1e6))
+    tables = [
+        fill(hard, tmp_path / "hard.json", ROWS[2:]),
+        fill(easy, tmp_path / "easy.json", ROWS[2:]),
+    ]
+    assert [row.converged for table in tables for row in table.rows] == [False, True]  # type: ignore[union-attr]
+    assert list(hard.asked.values()) == [10]
+    assert list(easy.asked.values()) == [3]
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch", "named"),
+    [(2, 1, "threads was 1, is now 2"), (1, 8, "batch was 1, is now 8")],
+)
+def test_a_table_of_other_conditions_is_not_mixed(
+    tmp_path: Path, threads: int, batch: int, named: str
+) -> None:
+    out = tmp_path / "cpu.json"
+    LatencyTable(Counting().conditions(batch=1), (), out).save()
+    before = out.read_bytes()
+    with pytest.raises(TableError, match=f"other conditions: {named}. Choose another --out"):
+        fill(Counting(threads), out, ROWS, batch=batch)
+    assert out.read_bytes() == before
+
+
+class HalfPrecision(nn.Module):
+    """Exports well; onnxruntime has no such kernel on the CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(torch.bfloat16) * 2).float()
+
+
+class Branching(nn.Module):
+    """Cannot be exported: what it does depends on the values of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_what_fails_is_recorded_as_failed_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "cpu.json"
+    monkeypatch.setitem(OPERATORS, "half_precision", lambda site: HalfPrecision())
+    monkeypatch.setitem(OPERATORS, "branching", lambda site: Branching())
+    wanted = [("half_precision", SITE), ("branching", SITE), ROWS[0]]
+    table = fill(Counting(), out, wanted)
+    rows = rows_by_operator(out)
+    assert isinstance(rows["skip_connect"], Measured)
+    assert isinstance(rows["half_precision"], Failed)
+    assert "Could not find an implementation for Mul" in rows["half_precision"].error
+    assert isinstance(rows["branching"], Failed)
+    assert "cannot export Branching" in rows["branching"].error
+    assert table.missing(wanted) == tuple(wanted[:2])
+
+    monkeypatch.setitem(OPERATORS, "half_precision", OPERATORS["max_pool_3x3"])
+    fill(Counting(), out, [("half_precision", SITE)])
+    assert isinstance(rows_by_operator(out)["half_precision"], Measured)
+
+
+def test_a_model_that_kills_its_process_does_not_take_the_others_along(tmp_path: Path) -> None:
+    class Fragile(Counting):
+        def visit(
+            self, models: Mapping[str, bytes], *, seed: int
+        ) -> dict[str, tuple[Visit, ...] | Failure]:
+            if any(name.startswith("max_pool") for name in models):
+                raise MeasurementError("the process that measures ended with status -11")
+            return super().visit(models, seed=seed)
+
+    out = tmp_path / "cpu.json"
+    fill(Fragile(), out, ROWS[:2])
+    rows = rows_by_operator(out)
+    assert isinstance(rows["skip_connect"], Measured)
+    assert isinstance(rows["max_pool_3x3"], Failed)
+    assert rows["max_pool_3x3"].error == "the process that measures ended with status -11"
+
+
+def test_an_unknown_operator_is_a_mistake_of_the_caller_and_no_row(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown operator 'conv'; known: avg_pool_3x3"):
+        fill(Counting(), tmp_path / "cpu.json", [("conv", SITE)])
+    assert not any(tmp_path.iterdir())
+
+
+KILLED = [("max_pool_3x3", Site(4, 4, size, size)) for size in (4, 6, 8)]
+CAMPAIGN = """
+import sys
+from pathlib import Path
+import msgspec
+from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.session import Session
+from goldnas.site import Site
+
+quick = msgspec.structs.replace(
+    IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
+)
+rows = [(operator, Site.parse(site)) for operator, site in zip(sys.argv[2::2], sys.argv[3::2])]
+out = Path(sys.argv[1])
+session = Session(OnnxruntimeBackend(protocol=quick), journal=out.with_suffix(".visits"))
+profile(session, open_table(out, session.conditions), rows)
+"""
+
+
+def test_after_a_kill_the_next_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "cpu.json"
+    journal = out.with_suffix(".visits")
+    rows = [str(word) for row in KILLED for word in row]
+    process = subprocess.Popen([sys.executable, "-P", "-c", CAMPAIGN, str(out), *rows])
+    deadline = time.monotonic() + 120
+    while not journal.exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    with journal.open("a") as file:
+        file.write('["max_pool_3x3 4x4x4->4/s1: chain of 2 0123", [[25, 1.0')  # cut short
+
+    again = Counting()
+    table = fill(again, out, KILLED)
+    assert all(asked < QUICK.processes for asked in again.asked.values())
+    assert table.missing(KILLED) == ()
+    assert not journal.exists()

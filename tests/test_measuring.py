@@ -1,0 +1,172 @@
+"""The protocol, on a device whose noise is known."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from goldnas.errors import MeasurementError, WriteError
+from goldnas.profiling.measuring import Estimate, Journal, check_quiet, measure
+from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy, true_us
+
+
+def model(nodes: int) -> bytes:
+    names = ["input", *(f"v{i}" for i in range(nodes - 1)), "output"]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)],
+        "model",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 4])],
+    )
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
+MODELS = {"small": model(10), "large": model(50)}
+SLOPE = Estimate({"small": -0.25, "large": 0.25})
+TRUTH_US = (true_us(MODELS["large"]) - true_us(MODELS["small"])) / 4
+
+
+def run(device: SimulatedDevice, path: Path | None = None, estimate: Estimate = SLOPE) -> dict:
+    journal = Journal(path, device.conditions(batch=1))
+    return measure(device, MODELS, [estimate], sentinel=model(30), journal=journal).results
+
+
+@pytest.mark.parametrize("percent", [0.0, 0.3, 1.0])
+def test_slow_phases_do_not_move_an_estimate(percent: float) -> None:
+    results = run(SimulatedDevice(noisy(percent)))
+    assert SLOPE.latency_us(results) == pytest.approx(TRUTH_US, rel=0.01 + percent / 100)
+
+
+def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    held = 0
+    for seed in range(60):
+        device = SimulatedDevice(
+            lambda random, name: 1 + 0.01 * random.standard_normal(), protocol=WITHOUT_TARGET
+        )
+        device.random = np.random.default_rng(seed)
+        results = run(device)
+        # The low quartile of normal noise lies 0.67 standard deviations below its centre.
+        truth_us = TRUTH_US * (1 - 0.00674)
+        held += abs(SLOPE.latency_us(results) - truth_us) <= SLOPE.interval_us(results)
+    assert 45 <= held <= 60
+
+
+def test_slow_processes_widen_the_interval() -> None:
+    def half_width(by_process: float, by_visit: float) -> float:
+        device = SimulatedDevice(protocol=WITHOUT_TARGET)
+        device.noise = lambda random, name: (
+            1
+            + by_process * [0, 1, -1][len(device.processes) - 1]
+            + by_visit * random.standard_normal()
+        )
+        estimate = Estimate({"large": 1.0})
+        return estimate.interval_us(run(device, estimate=estimate))
+
+    assert half_width(0.05, 0.001) > 5 * half_width(0.0, 0.001)
+
+
+def test_visits_go_on_until_the_interval_is_within_the_target() -> None:
+    quiet, loud = SimulatedDevice(), SimulatedDevice(noisy(20.0))
+    run(quiet)
+    run(loud)
+    assert len(quiet.processes) == quiet.protocol.processes
+    assert len(loud.processes) == 10
+
+
+def test_only_what_is_not_known_well_is_visited_again() -> None:
+    device = SimulatedDevice(
+        lambda random, name: 1 + (name == "large") * 0.2 * random.standard_normal()
+    )
+    journal = Journal(None, device.conditions(batch=1))
+    estimates = [Estimate({"small": 1.0}), Estimate({"large": 1.0})]
+    measure(device, MODELS, estimates, sentinel=model(30), journal=journal)
+    assert device.processes == [4] * 3 + [3] * 7  # with the two sentinels
+
+
+def test_drift_and_the_difference_of_equals_are_reported() -> None:
+    device = SimulatedDevice(protocol=WITHOUT_TARGET)
+    device.noise = lambda random, name: (
+        1 + 0.1 * (len(device.processes) - 1) + 0.04 * (name == "sentinel, again")
+    )
+    journal = Journal(None, device.conditions(batch=1))
+    found = measure(device, MODELS, [SLOPE], sentinel=model(30), journal=journal)
+    assert found.drift_percent == pytest.approx(100 * 0.24 / 1.12, rel=0.1)
+    assert found.aa_percent == pytest.approx(4.0, abs=0.3)
+
+
+@pytest.mark.parametrize(("percent", "warned"), [(1.0, 0), (5.0, 1)])
+def test_a_noisy_machine_is_warned_of(percent: float, warned: int) -> None:
+    warnings: list[str] = []
+    device = SimulatedDevice(lambda _, name: 1 + percent / 100 * ("again" in name))
+    check_quiet(device, model(30), on_warning=warnings.append)
+    assert len(warnings) == warned
+    assert all("differ by 5.0 %" in warning for warning in warnings)
+
+
+def test_a_machine_on_which_nothing_can_be_told_apart_is_refused() -> None:
+    device = SimulatedDevice(lambda _, name: 1 + 0.2 * ("again" in name))
+    with pytest.raises(MeasurementError, match=r"differ by 20.0 % .* Stop other programs"):
+        check_quiet(device, model(30), on_warning=lambda text: None)
+
+
+def test_a_machine_that_cannot_measure_at_all_is_an_error_and_not_a_quiet_one() -> None:
+    class Broken(SimulatedDevice):
+        def visit(self, models: Mapping[str, bytes], *, seed: int) -> NoReturn:
+            raise MeasurementError("no temporary folder for models to measure")
+
+    with pytest.raises(MeasurementError, match="no temporary folder"):
+        check_quiet(Broken(), model(30), on_warning=lambda text: None)
+
+
+# -- the journal -------------------------------------------------------------------------------
+
+
+def test_what_the_journal_holds_is_not_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "visits"
+    first, second = SimulatedDevice(noisy(0.5)), SimulatedDevice(noisy(0.5))
+    once, again = run(first, path), run(second, path)
+    assert first.processes
+    assert second.processes == []
+    assert once == again
+
+
+def test_a_journal_of_other_conditions_or_models_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "visits"
+    run(SimulatedDevice(), path)
+    other = SimulatedDevice(protocol=msgspec.structs.replace(WITHOUT_TARGET, rounds=4))
+    run(other, path)
+    assert len(other.processes) == 3
+    changed = SimulatedDevice(protocol=other.protocol)
+    measure(
+        changed,
+        {**MODELS, "large": model(60)},
+        [SLOPE],
+        sentinel=model(30),
+        journal=Journal(path, changed.conditions(batch=1)),
+    )
+    assert len(changed.processes) == 3
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{}\n", b""])
+def test_a_damaged_journal_starts_anew(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "visits"
+    path.write_bytes(damage)
+    device = SimulatedDevice()
+    assert SLOPE.latency_us(run(device, path)) == pytest.approx(TRUTH_US)
+    assert len(device.processes) == 3
+
+
+def test_a_journal_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "a_file").touch()
+    with pytest.raises(WriteError, match="cannot write"):
+        run(SimulatedDevice(), tmp_path / "a_file" / "visits")
+
+
+def test_the_sentinel_is_a_real_model() -> None:
+    onnx.checker.check_model(onnx.load_model_from_string(model(3)))
