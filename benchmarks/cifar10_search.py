@@ -17,7 +17,7 @@ from typing import Any
 
 SPACE = ["--cells", "5", "--channels", "8"]
 BUDGETS = {"FLOPs": "10MFLOPs", "params": "70kparams", "latency": "0.7ms"}
-EPOCHS = 12
+EPOCHS = 24
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     promise = goldnas(
         "export", run, "--out", files / "net.onnx", "--python-out", files / "net.py"
     )
-    report(arguments.report, run, networks, promise)
+    report(arguments.report, run, networks, promise, arguments.data)
 
 
 def goldnas(*words: object) -> str:
@@ -63,7 +63,9 @@ def events(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
 
 
-def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str) -> None:
+def report(
+    folder: Path, run: Path, networks: list[dict[str, Any]], promise: str, data: str
+) -> None:
     """Print the table, and write it, the figures and the whole log."""
     log = events(run)
     epochs = [event for event in log if event["event"] == "epoch"]
@@ -76,7 +78,7 @@ def report(folder: Path, run: Path, networks: list[dict[str, Any]], promise: str
     final = next(network for network in networks if "end" in network["reasons"])
     figures = {
         "conditions": json.loads((run / "conditions.json").read_text()),
-        "config": json.loads((run / "config.json").read_text()),
+        "config": json.loads((run / "config.json").read_text()) | {"data": data},
         "epoch_hours": sum(event["seconds"] for event in epochs) / 3600,
         "budgets": budgets,
         "share_of_budget": {n: final["resources"][n] / limit for n, limit in budgets.items()},
