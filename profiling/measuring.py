@@ -8,9 +8,11 @@ others: their difference says what a difference means, their course over time sh
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import numpy as np
@@ -27,7 +29,7 @@ from goldnas.profiling.backend import (
     quantile,
 )
 
-MOST_PROCESSES = 10
+MOST_PROCESSES = 16
 """After which an estimate whose interval is still too wide is taken as it is."""
 
 NOISE_WARNS, NOISE_REFUSES = 2.0, 10.0
@@ -212,7 +214,7 @@ def measure(
             visits = journal.visits(name, model)
             failed = name in failures and len(visits) < needed
             found[name] = failures[name] if failed else Timing(visits)
-        return found
+        return steadied(found)
 
     def due() -> set[str]:
         """Models of which more visits are needed."""
@@ -233,7 +235,9 @@ def measure(
     while names := due():
         batch = {n: m for n, m in everything.items() if n in names or n in SENTINELS}
         visited = [len(journal.visits(n, everything[n])) for n in names]
-        seed = max(visited) // protocol.rounds
+        # The sentinels are in every process, so they know the number of the last.
+        last = [v.process for n in SENTINELS for v in journal.visits(n, sentinel)]
+        seed = 1 + max(last, default=-1)
         expected = sum(max(protocol.rounds, needed - count) for count in visited)
         on_progress(done, done + expected)
         found = _visit(backend, batch, seed)
@@ -257,6 +261,42 @@ def measure(
         aa_percent=100 * (max(one, other) / min(one, other) - 1),
         drift_percent=100 * (max(courses) - min(courses)) / quantile(courses, 0.5),
     )
+
+
+def steadied(results: Results) -> Results:
+    """Bring the visits of all processes to one speed of the machine.
+
+    For tens of seconds a machine may be some percent slower, all models alike. With
+    ``log t = model + process``, fitted by medians, each visit is scaled from the speed of its
+    process to that of a fast one, the tenth percentile.
+    """
+    logs: dict[str, dict[int, float]] = {}
+    for name, result in results.items():
+        if isinstance(result, Timing) and result.visits:
+            by_process: dict[int, list[float]] = {}
+            for visit in result.visits:
+                by_process.setdefault(visit.process, []).append(visit.p10_us)
+            logs[name] = {p: math.log(quantile(us, 0.25)) for p, us in by_process.items()}
+    processes = {process for log in logs.values() for process in log}
+    slow = dict.fromkeys(processes, 0.0)
+    for _ in range(10):
+        level = {n: median(us - slow[p] for p, us in log.items()) for n, log in logs.items()}
+        slow = {
+            process: median(
+                log[process] - level[n] for n, log in logs.items() if process in log
+            )
+            for process in processes
+        }
+    if not slow:
+        return results
+    fast = quantile(list(slow.values()), 0.1)
+    factor = {process: math.exp(fast - by) for process, by in slow.items()}
+    return {
+        name: Timing(tuple(visit.scaled(factor[visit.process]) for visit in result.visits))
+        if isinstance(result, Timing)
+        else result
+        for name, result in results.items()
+    }
 
 
 def check_quiet(

@@ -22,7 +22,7 @@ from goldnas.profiling.session import Session
 from goldnas.site import Site
 
 QUICK = msgspec.structs.replace(
-    IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
+    IN_CONTEXT, processes=3, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
 )
 SITE = Site(4, 4, 8, 8)
 ROWS = [(name, SITE) for name in ("skip_connect", "max_pool_3x3", "relu_conv_bn")]
@@ -97,7 +97,7 @@ def test_measuring_goes_on_until_the_interval_is_narrow_or_its_time_is_up(
         fill(easy, tmp_path / "easy.json", ROWS[2:]),
     ]
     assert [row.converged for table in tables for row in table.rows] == [False, True]  # type: ignore[union-attr]
-    assert list(hard.asked.values()) == [10]
+    assert list(hard.asked.values()) == [16]
     assert list(easy.asked.values()) == [3]
 
 
@@ -185,7 +185,7 @@ from goldnas.profiling.session import Session
 from goldnas.site import Site
 
 quick = msgspec.structs.replace(
-    IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
+    IN_CONTEXT, processes=3, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
 )
 rows = [(operator, Site.parse(site)) for operator, site in zip(sys.argv[2::2], sys.argv[3::2])]
 out = Path(sys.argv[1])

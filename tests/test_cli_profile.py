@@ -49,7 +49,7 @@ def test_profile_writes_every_row_of_the_space(profiled: tuple[Path, str, str]) 
     assert "fitted to 6 networks: off by " in stdout
     (calibration,) = table.calibrations
     assert len(calibration.networks) == 6
-    assert "measured: 90 of 90 visits" in stderr  # of 6 networks, 3 processes of 5 rounds
+    assert "measured: 108 of 108 visits" in stderr  # of 6 networks, 6 processes of 3 rounds
     assert [path.name for path in out.parent.iterdir()] == ["cpu.json"]
 
 
@@ -278,10 +278,10 @@ def test_transfer_makes_a_table_from_another_one(
     profiled: tuple[Path, str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "two.json"
-    options = ["--threads", "2", "--transfer", profiled[0], "--samples", "4"]
+    options = ["--batch", "2", "--transfer", profiled[0], "--samples", "4"]
     code, stdout, stderr = goldnas("profile", *SMALL, *options, "--out", out)
     assert code == 0, stderr
     table = LatencyTable.load(out)
-    assert table.conditions.threads == 2
+    assert table.conditions.batch == 2
     assert all(isinstance(row, Interpolated) for row in table.rows)
     assert "fitted to 4 networks" in stdout
