@@ -3,6 +3,7 @@
 import datetime
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 # Before torch is imported. The networks here are too small for two threads to pay, and
 # where other programs run, two threads wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background job ignores Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.resources import Flops
