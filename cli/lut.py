@@ -113,9 +113,8 @@ def _calibrations(table: "LatencyTable") -> "Table":
         part.add_column(header, justify="right", no_wrap=True)
     for calibration in table.calibrations:
         accuracy, noise_percent = calibration.accuracy, calibration.noise_floor_percent
-        settings = ", ".join(f"{name} {value}" for name, value in calibration.settings.items())
         part.add_row(
-            Text(f"{calibration.space}: {settings}"),
+            Text(calibration.space_and_settings),
             str(accuracy.networks),
             f"{accuracy.mape_percent:.2f}",
             f"{accuracy.within_5_percent:.0f}",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from goldnas.lut.diff import TableDifference
-    from goldnas.lut.findings import Finding
+    from goldnas.lut.lint import Finding
 
 _LISTED = 10
 """Places that are printed of one rule; --json has all."""
@@ -66,7 +66,7 @@ def _count(findings: "Sequence[Finding]", severity: str) -> int:
 def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
     from rich.text import Text
 
-    from goldnas.lut.findings import RULES
+    from goldnas.lut.lint import RULES
 
     if not findings:
         say(f"{file}: nothing is wrong")
@@ -83,7 +83,8 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
         if places[_LISTED:]:
             say(f"  and {len(places) - _LISTED} more; --json lists all")
         say(f"  to do: {rule.advice}")
-    say(f"{file}: {_count(findings, 'error')} errors, {_count(findings, 'warning')} warnings")
+    counted = [(_count(findings, kind), kind) for kind in ("error", "warning")]
+    say(f"{file}: " + ", ".join(f"{n} {kind}{'s' * (n != 1)}" for n, kind in counted))
 
 
 def diff(

@@ -45,8 +45,8 @@ def fit(
     """
     with errors_shown():
         from goldnas.files import check_writable
-        from goldnas.lut.fitted import FittedNetworks, Prior
-        from goldnas.lut.networks_csv import LABELS, Networks
+        from goldnas.lut.fit.networks_csv import LABELS, Networks
+        from goldnas.lut.fit.tables import FittedNetworks, Prior
 
         for given in (networks, test, prior):
             if given is not None and given.resolve() == out.resolve():

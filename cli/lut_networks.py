@@ -118,7 +118,8 @@ def calibrate(file: TableArgument, networks: NetworksOption = 20) -> None:
         table_now = session.finish(fit_to_networks(session, table, space, networks=more), table)
         after = _calibration(table_now)
     say(
-        f"{file}: fitted to {len(after.networks)} networks, {networks} of them new: off by "
+        f"{file}: fitted to {len(after.networks)} networks of {after.space_and_settings}, "
+        f"{networks} of them new: off by "
         f"{after.accuracy.mape_percent:.2f} % on networks it was not fitted to, before "
         f"{before.accuracy.mape_percent:.2f} %; measured twice they differ by "
         f"{after.noise_floor_percent:.2f} %"
@@ -140,10 +141,13 @@ def check(
         from goldnas.profiling.calibration import check_networks, space_of_calibration
 
         table, session = _on_this_machine(file, None, on_progress)
-        space = space_of_calibration(_calibration(table))
+        calibration = _calibration(table)
+        space = space_of_calibration(calibration)
         found = check_networks(session, table, space, networks=networks, seed=drawn_by)
     result = {
         "table": str(file),
+        "space": calibration.space,
+        "settings": calibration.settings,
         "networks": found.accuracy.networks,
         "mape_percent": found.accuracy.mape_percent,
         "within_5_percent": found.accuracy.within_5_percent,
@@ -158,7 +162,8 @@ def check(
         return
     spearman = found.accuracy.spearman
     say(
-        f"{file}: {found.accuracy.networks} fresh networks are off by "
+        f"{file}: {found.accuracy.networks} fresh networks of "
+        f"{calibration.space_and_settings} are off by "
         f"{found.accuracy.mape_percent:.2f} % on average; within 5 %: "
         f"{found.accuracy.within_5_percent:.0f} %, within 10 %: "
         f"{found.accuracy.within_10_percent:.0f} % of them; Spearman "

@@ -70,7 +70,7 @@ def profile(
             min=0.1,
             metavar="PERCENT",
             help="Measuring a row ends when its 95 % interval is this narrow, to either side, "
-            "or after sixteen processes.",
+            "or after 24 processes.",
             rich_help_panel=_PANEL,
         ),
     ] = 1.0,

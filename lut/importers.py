@@ -3,7 +3,6 @@
 What cannot be a latency is refused with its line: a zero would be the cheapest operator.
 """
 
-import datetime
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,11 @@ from pathlib import Path
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
 from goldnas.lut.schema import (
-    Conditions,
     Failed,
     Interpolated,
-    MeasuringProtocol,
     Row,
     row_key,
+    unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
 
@@ -67,26 +65,14 @@ def import_table(
         raise TableError(f"{path} holds no latency. Give the path of a {form} file")
 
     batch = _batch(path, entries, batch)
-    conditions = Conditions(
-        device=device,
-        cpu_model="unknown",
-        architecture="unknown",
-        os="unknown",
+    conditions = unstated_conditions(
+        device,
+        protocol=f"imported from {form}",
+        statistic=FORMATS[form].statistic,
         backend=backend,
-        backend_options={},
+        precision=precision,
         threads=threads,
         batch=batch,
-        precision=precision,
-        measured_on=datetime.datetime.now(tz=datetime.UTC).date(),
-        protocol=MeasuringProtocol(
-            name=f"imported from {form}",
-            processes=1,
-            rounds=1,
-            warmup_ms=0.0,
-            visit_ms=0.0,
-            min_calls=1,
-            statistic=FORMATS[form].statistic,
-        ),
     )
     kept = [entry for entry in entries if entry.batch in (None, batch)]
     return LatencyTable(conditions, _rows(path, form, kept), out)

@@ -91,6 +91,50 @@ class Conditions(Strict, frozen=True):
         return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
 
 
+def unstated_conditions(
+    device: str,
+    *,
+    protocol: str,
+    statistic: str,
+    backend: str = "unknown",
+    precision: str = "unknown",
+    threads: int = 1,
+    batch: int = 1,
+) -> Conditions:
+    """Conditions of measurements that others made and say little of.
+
+    Args:
+        device: What was measured.
+        protocol: Name of where the numbers come from.
+        statistic: What the numbers are, as far as is known.
+        backend: Runtime and version.
+        precision: ``fp32`` and the like.
+        threads: Of one operator.
+        batch: Images per call.
+    """
+    return Conditions(
+        device=device,
+        cpu_model="unknown",
+        architecture="unknown",
+        os="unknown",
+        backend=backend,
+        backend_options={},
+        threads=threads,
+        batch=batch,
+        precision=precision,
+        measured_on=datetime.datetime.now(tz=datetime.UTC).date(),
+        protocol=MeasuringProtocol(
+            name=protocol,
+            processes=1,
+            rounds=1,
+            warmup_ms=0.0,
+            visit_ms=0.0,
+            min_calls=1,
+            statistic=statistic,
+        ),
+    )
+
+
 class Located(Strict, frozen=True):
     """Names an operator and where it sits."""
 
@@ -208,6 +252,12 @@ class Calibration(Strict, frozen=True):
     """Mean difference of the same networks, measured by one half of the processes and by the
     other; None if that was not done."""
     networks: tuple[NetworkLatency, ...]
+
+    @property
+    def space_and_settings(self) -> str:
+        """In words: ``gold: cells 14, channels 36``."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        return f"{self.space}: {settings}" if settings else self.space
 
 
 class Campaign(Strict, frozen=True):

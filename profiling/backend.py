@@ -1,8 +1,10 @@
 """What a measurement backend is, and what it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from goldnas.lut import Conditions, MeasuringProtocol
 
@@ -44,28 +46,28 @@ class Timing:
     @property
     def min_us(self) -> float:
         """P25 over visits of the fastest call."""
-        return quantile([visit.min_us for visit in self.visits], 0.25)
+        return float(np.quantile([visit.min_us for visit in self.visits], 0.25))
 
     @property
     def p10_us(self) -> float:
         """P25 over visits of p10 within a visit."""
-        return quantile([visit.p10_us for visit in self.visits], 0.25)
+        return float(np.quantile([visit.p10_us for visit in self.visits], 0.25))
 
     @property
     def p25_us(self) -> float:
         """P25 over visits of p25 within a visit."""
-        return quantile([visit.p25_us for visit in self.visits], 0.25)
+        return float(np.quantile([visit.p25_us for visit in self.visits], 0.25))
 
     @property
     def median_us(self) -> float:
         """P25 over visits of the median within a visit."""
-        return quantile([visit.median_us for visit in self.visits], 0.25)
+        return float(np.quantile([visit.median_us for visit in self.visits], 0.25))
 
     @property
     def spread(self) -> float:
         """Interquartile range over visits of p10 within a visit, relative to its median."""
-        p10s = [visit.p10_us for visit in self.visits]
-        return (quantile(p10s, 0.75) - quantile(p10s, 0.25)) / quantile(p10s, 0.5)
+        low, middle, high = np.quantile([v.p10_us for v in self.visits], [0.25, 0.5, 0.75])
+        return float((high - low) / middle)
 
     @property
     def count(self) -> int:
@@ -115,12 +117,3 @@ class MeasurementBackend(Protocol):
         Raises:
             MeasurementError: If the runtime itself cannot start, dies or exceeds its time.
         """
-
-
-def quantile(values: Sequence[float], fraction: float) -> float:
-    """The quantile of a non-empty sample, linear between neighbours."""
-    ordered = sorted(values)
-    position = fraction * (len(ordered) - 1)
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])

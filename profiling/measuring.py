@@ -5,31 +5,19 @@ its times is known well enough. Two copies of one model, the sentinels, are visi
 others: their difference says what a difference means, their course over time shows drift.
 """
 
-import datetime
-import hashlib
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from goldnas.errors import MeasurementError, NoisyMachineError
-from goldnas.files import write_atomic
-from goldnas.lut import Conditions
-from goldnas.profiling.backend import (
-    Failure,
-    MeasurementBackend,
-    Timing,
-    Visit,
-    quantile,
-)
+from goldnas.lut import MeasuringProtocol
+from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.journal import Journal
+from goldnas.profiling.steadying import steadied
 
-MOST_PROCESSES = 16
+MOST_PROCESSES = 24
 """After which an estimate whose interval is still too wide is taken as it is."""
 
 NOISE_WARNS, NOISE_REFUSES = 2.0, 10.0
@@ -72,7 +60,8 @@ class Estimate:
         for factor, timing in self._timings(results):
             if not factor:
                 continue
-            p10s = _by_process(timing)
+            uneven = _by_process(timing.visits)
+            p10s = np.array([row[: min(map(len, uneven))] for row in uneven])
             if processes is None or processes.max() >= len(p10s):
                 processes = random.integers(len(p10s), size=(resamples, len(p10s)))
             rounds = random.integers(p10s.shape[1], size=(*processes.shape, p10s.shape[1]))
@@ -88,13 +77,12 @@ class Estimate:
             yield factor, timing_of(results, name)
 
 
-def _by_process(timing: Timing) -> npt.NDArray[np.float64]:
-    """P10 of each visit, ``(processes, visits)``; the last of longer rows are left out."""
-    rows: dict[int, list[float]] = {}
-    for visit in timing.visits:
-        rows.setdefault(visit.process, []).append(visit.p10_us)
-    shortest = min(map(len, rows.values()))
-    return np.array([row[:shortest] for row in rows.values()])
+def _by_process(visits: Iterable[Visit]) -> list[list[float]]:
+    """P10 of each visit, by the process that made it."""
+    p10s: dict[int, list[float]] = {}
+    for visit in visits:
+        p10s.setdefault(visit.process, []).append(visit.p10_us)
+    return list(p10s.values())
 
 
 def timing_of(results: Mapping[str, Timing | Failure], name: str) -> Timing:
@@ -107,62 +95,6 @@ def timing_of(results: Mapping[str, Timing | Failure], name: str) -> Timing:
     if isinstance(result, Failure):
         raise MeasurementError(result.error)
     return result
-
-
-class Journal:
-    """Visits, written down as they are made, so that an interrupted campaign goes on.
-
-    Args:
-        path: Of the file, one line per model and process; None keeps nothing.
-        conditions: Visits under others are forgotten.
-    """
-
-    def __init__(self, path: Path | None, conditions: Conditions) -> None:
-        self._path = path
-        # As for a table: a system update or another day does not start anew.
-        lasting = msgspec.structs.replace(conditions, os="-", measured_on=datetime.date.min)
-        self._lines = [msgspec.json.encode(lasting, order="sorted").decode()]
-        self._kept: dict[str, list[Visit]] = {}
-        try:
-            found = path.read_text(encoding="utf-8").splitlines() if path else []
-        except (OSError, UnicodeDecodeError):
-            return
-        if found[:1] != self._lines:
-            return
-        for line in found[1:]:
-            try:
-                model, visits = json.loads(line)
-                self._kept.setdefault(model, []).extend(Visit(*v) for v in visits)
-            except (ValueError, TypeError):
-                break
-            self._lines.append(line)
-
-    def visits(self, name: str, model: bytes) -> tuple[Visit, ...]:
-        """What is known of a model."""
-        return tuple(self._kept.get(self._key(name, model), ()))
-
-    def add(self, models: Mapping[str, bytes], visits: Mapping[str, Sequence[Visit]]) -> None:
-        """Write down what one process found.
-
-        Raises:
-            WriteError: If the disk refuses.
-        """
-        for name, new in visits.items():
-            key = self._key(name, models[name])
-            self._kept.setdefault(key, []).extend(new)
-            self._lines.append(json.dumps([key, [astuple(visit) for visit in new]]))
-        if self._path is not None:
-            write_atomic(self._path, "\n".join(self._lines) + "\n")
-
-    def forget(self) -> None:
-        """Remove the file; the table holds what came of it."""
-        self._kept.clear()
-        del self._lines[1:]
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-
-    def _key(self, name: str, model: bytes) -> str:
-        return f"{name} {hashlib.sha256(model).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -199,104 +131,64 @@ def measure(
         MeasurementError: If the runtime cannot measure the sentinel.
         WriteError: If the journal cannot be written.
     """
-    protocol = backend.protocol
+    estimates = list(estimates)
     everything = {**models, **dict.fromkeys(SENTINELS, sentinel)}
+    rounds = backend.protocol.rounds
+    enough = backend.protocol.processes * rounds
     failures: dict[str, Failure] = {}
-    courses: list[float] = []
     done = 0
 
-    needed = protocol.processes * protocol.rounds
-    most = MOST_PROCESSES * protocol.rounds
-
     def results() -> Results:
-        found: Results = {}
-        for name, model in everything.items():
-            visits = journal.visits(name, model)
-            failed = name in failures and len(visits) < needed
-            found[name] = failures[name] if failed else Timing(visits)
-        return steadied(found)
+        known = {name: journal.visits(name, model) for name, model in everything.items()}
+        failed = {n: f for n, f in failures.items() if len(known[n]) < enough}
+        return steadied({n: failed.get(n, Timing(visits)) for n, visits in known.items()})
 
-    def due() -> set[str]:
-        """Models of which more visits are needed."""
-        now, names = results(), set[str]()
-        for estimate in estimates:
-            if failures.keys() & estimate.terms.keys():
-                continue
-            visits = {name: len(timing_of(now, name).visits) for name in estimate.terms}
-            names |= {name for name, count in visits.items() if count < needed}
-            if min(visits.values()) < needed or not protocol.target_percent:
-                continue
-            weighty = {name for name, factor in estimate.terms.items() if factor}
-            width = estimate.interval_us(now)
-            if width > protocol.target_percent / 100 * abs(estimate.latency_us(now)):
-                names |= {name for name in weighty if visits[name] < most}
-        return names
-
-    while names := due():
+    while names := _due(estimates, results(), backend.protocol) - failures.keys():
+        lacking = [enough - len(journal.visits(n, everything[n])) for n in names]
+        on_progress(done, done + sum(max(rounds, visits) for visits in lacking))
         batch = {n: m for n, m in everything.items() if n in names or n in SENTINELS}
-        visited = [len(journal.visits(n, everything[n])) for n in names]
         # The sentinels are in every process, so they know the number of the last.
         last = [v.process for n in SENTINELS for v in journal.visits(n, sentinel)]
-        seed = 1 + max(last, default=-1)
-        expected = sum(max(protocol.rounds, needed - count) for count in visited)
-        on_progress(done, done + expected)
-        found = _visit(backend, batch, seed)
+        found = _visit(backend, batch, seed=1 + max(last, default=-1))
         failures |= {n: r for n, r in found.items() if isinstance(r, Failure)}
-        visits = {n: r for n, r in found.items() if not isinstance(r, Failure)}
-        journal.add(everything, visits)
-        courses += [
-            quantile([visit.p10_us for visit in visits[name]], 0.25)
-            for name in SENTINELS
-            if name in visits
-        ]
-        done += len(names) * protocol.rounds
+        journal.add(everything, {n: r for n, r in found.items() if not isinstance(r, Failure)})
+        done += len(names) * rounds
     on_progress(done, done)
 
     final = results()
     one, other = (timing_of(final, name).latency_us for name in SENTINELS)
-    # All of it may have been in the journal.
-    courses = courses or [one]
+    course = [
+        np.quantile(p10s, 0.25)
+        for name in SENTINELS
+        for p10s in _by_process(journal.visits(name, sentinel))
+    ]
+    slowest, usual, fastest = np.quantile(course, [1, 0.5, 0])
     return Measurements(
         {name: final[name] for name in models},
         aa_percent=100 * (max(one, other) / min(one, other) - 1),
-        drift_percent=100 * (max(courses) - min(courses)) / quantile(courses, 0.5),
+        drift_percent=100 * float((slowest - fastest) / usual),
     )
 
 
-def steadied(results: Results) -> Results:
-    """Bring the visits of all processes to one speed of the machine.
-
-    For tens of seconds a machine may be some percent slower, all models alike. With
-    ``log t = model + process``, fitted by medians, each visit is scaled from the speed of its
-    process to that of a fast one, the tenth percentile.
-    """
-    logs: dict[str, dict[int, float]] = {}
-    for name, result in results.items():
-        if isinstance(result, Timing) and result.visits:
-            by_process: dict[int, list[float]] = {}
-            for visit in result.visits:
-                by_process.setdefault(visit.process, []).append(visit.p10_us)
-            logs[name] = {p: math.log(quantile(us, 0.25)) for p, us in by_process.items()}
-    processes = {process for log in logs.values() for process in log}
-    slow = dict.fromkeys(processes, 0.0)
-    for _ in range(10):
-        level = {n: median(us - slow[p] for p, us in log.items()) for n, log in logs.items()}
-        slow = {
-            process: median(
-                log[process] - level[n] for n, log in logs.items() if process in log
-            )
-            for process in processes
-        }
-    if not slow:
-        return results
-    fast = quantile(list(slow.values()), 0.1)
-    factor = {process: math.exp(fast - by) for process, by in slow.items()}
-    return {
-        name: Timing(tuple(visit.scaled(factor[visit.process]) for visit in result.visits))
-        if isinstance(result, Timing)
-        else result
-        for name, result in results.items()
-    }
+def _due(
+    estimates: Iterable[Estimate], results: Results, protocol: MeasuringProtocol
+) -> set[str]:
+    """Models of which more visits are needed."""
+    due: set[str] = set()
+    for estimate in estimates:
+        timings = {name: results[name] for name in estimate.terms}
+        visits = {n: len(t.visits) for n, t in timings.items() if isinstance(t, Timing)}
+        if len(visits) < len(timings):
+            continue  # without the models that failed, the others say nothing
+        few = {n for n, count in visits.items() if count < protocol.processes * protocol.rounds}
+        due |= few
+        if few or not protocol.target_percent:
+            continue
+        width_us = protocol.target_percent / 100 * abs(estimate.latency_us(results))
+        if estimate.interval_us(results) > width_us:
+            most = MOST_PROCESSES * protocol.rounds
+            due |= {n for n, factor in estimate.terms.items() if factor and visits[n] < most}
+    return due
 
 
 def check_quiet(
@@ -319,7 +211,7 @@ def check_quiet(
         differences.append(found.aa_percent)
         if found.aa_percent <= NOISE_WARNS:
             return
-    percent = quantile(differences, 0.5)
+    percent = float(np.median(differences))
     noise = f"two copies of one model differ by {percent:.1f} % on this machine"
     if percent > NOISE_REFUSES:
         raise NoisyMachineError(

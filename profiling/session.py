@@ -16,10 +16,10 @@ from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import Part, build_operator
 from goldnas.profiling.backend import MeasurementBackend
 from goldnas.profiling.context import row_models
+from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import (
     NOISE_WARNS,
     Estimate,
-    Journal,
     Results,
     check_quiet,
     measure,

@@ -166,7 +166,8 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
         def visit(
             self, models: Mapping[str, bytes], *, seed: int
         ) -> dict[str, tuple[Visit, ...] | Failure]:
-            if len(self.processes) == 17:  # 6 see whether it is quiet, 6 of rows, 5 of networks
+            # Those that see whether it is quiet, those of the rows, and all but one of networks.
+            if len(self.processes) == 3 * self.protocol.processes - 1:
                 raise KeyboardInterrupt
             return super().visit(models, seed=seed)
 
@@ -181,7 +182,8 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
     torch.rand(1)  # whatever else drew from the global generator
     again = SimulatedDevice(protocol=WITHOUT_TARGET)
     assert len(run(again).calibrations[0].networks) == 4
-    assert again.processes[6:] == [4 + 2]  # one process of the networks, with the sentinels
+    # One process of the networks, with the sentinels.
+    assert again.processes[again.protocol.processes :] == [4 + 2]
 
 
 # -- the networks ------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_measuring_goes_on_until_the_interval_is_narrow_or_its_time_is_up(
         fill(easy, tmp_path / "easy.json", ROWS[2:]),
     ]
     assert [row.converged for table in tables for row in table.rows] == [False, True]  # type: ignore[union-attr]
-    assert list(hard.asked.values()) == [16]
+    assert list(hard.asked.values()) == [24]
     assert list(easy.asked.values()) == [3]
 
 

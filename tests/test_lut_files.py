@@ -102,13 +102,13 @@ def test_lint_explains_each_finding_and_is_1(table: LatencyTable) -> None:
     assert f"{row.operator} {row.site}: latency_us is 100, its times say " in text
     assert "to do: delete the row and measure it again" in text
     assert f"warning: context in {wrong.path}: whole networks contradict" in text
-    assert f"{wrong.path}: 1 errors, 1 warnings" in text
+    assert f"{wrong.path}: 1 error, 1 warning" in text
 
 
 def test_lint_with_warnings_alone_is_0(table: LatencyTable) -> None:
     result = run("lint", edited(table, converged=False).path)
     assert result.exit_code == 0
-    assert "0 errors, 1 warnings" in words(result)
+    assert "0 errors, 1 warning" in words(result)
 
 
 def test_lint_json_has_every_finding(table: LatencyTable) -> None:

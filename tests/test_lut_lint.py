@@ -15,9 +15,8 @@ import pytest
 
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable, checksum_of
-from goldnas.lut.findings import RULES
-from goldnas.lut.lint import lint
-from goldnas.lut.work import MACS
+from goldnas.lut.lint import RULES, lint
+from goldnas.lut.lint.work import MACS
 from goldnas.operators import OPERATORS
 from goldnas.resources import Flops
 from goldnas.spaces import GoldSpace

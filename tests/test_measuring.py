@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from goldnas.errors import MeasurementError, WriteError
-from goldnas.profiling.measuring import Estimate, Journal, check_quiet, measure
+from goldnas.profiling.journal import Journal
+from goldnas.profiling.measuring import Estimate, check_quiet, measure
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy, true_us
 
 
@@ -62,7 +63,7 @@ def test_what_slows_all_models_alike_is_taken_out() -> None:
     device = SimulatedDevice(protocol=WITHOUT_TARGET)
     device.noise = lambda random, name: 1.1 - 0.02 * len(device.processes)
     results = run(device)
-    fast = 1.1 - 0.02 * 6
+    fast = 1.1 - 0.02 * 11
     assert SLOPE.latency_us(results) == pytest.approx(fast * TRUTH_US, rel=0.02)
     assert SLOPE.interval_us(results) < 0.001 * TRUTH_US
 
@@ -86,7 +87,7 @@ def test_visits_go_on_until_the_interval_is_within_the_target() -> None:
     run(quiet)
     run(loud)
     assert len(quiet.processes) == quiet.protocol.processes
-    assert len(loud.processes) == 16
+    assert len(loud.processes) == 24
 
 
 def test_only_what_is_not_known_well_is_visited_again() -> None:
@@ -96,7 +97,7 @@ def test_only_what_is_not_known_well_is_visited_again() -> None:
     journal = Journal(None, device.conditions(batch=1))
     estimates = [Estimate({"small": 1.0}), Estimate({"large": 1.0})]
     measure(device, MODELS, estimates, sentinel=model(30), journal=journal)
-    assert device.processes == [4] * 6 + [3] * 10  # with the two sentinels
+    assert device.processes == [4] * 12 + [3] * 12  # with the two sentinels
 
 
 def test_drift_and_the_difference_of_equals_are_reported() -> None:
@@ -106,7 +107,7 @@ def test_drift_and_the_difference_of_equals_are_reported() -> None:
     )
     journal = Journal(None, device.conditions(batch=1))
     found = measure(device, MODELS, [SLOPE], sentinel=model(30), journal=journal)
-    assert found.drift_percent == pytest.approx(100 * 0.56 / 1.27, rel=0.05)
+    assert found.drift_percent == pytest.approx(100 * (1.04 * 2.1 - 1) / 1.58, rel=0.05)
     assert found.aa_percent == pytest.approx(4.0, abs=0.3)
 
 
@@ -151,7 +152,7 @@ def test_a_journal_of_other_conditions_or_models_is_not_used(tmp_path: Path) -> 
     run(SimulatedDevice(), path)
     other = SimulatedDevice(protocol=msgspec.structs.replace(WITHOUT_TARGET, rounds=4))
     run(other, path)
-    assert len(other.processes) == 6
+    assert len(other.processes) == 12
     changed = SimulatedDevice(protocol=other.protocol)
     measure(
         changed,
@@ -160,7 +161,7 @@ def test_a_journal_of_other_conditions_or_models_is_not_used(tmp_path: Path) -> 
         sentinel=model(30),
         journal=Journal(path, changed.conditions(batch=1)),
     )
-    assert len(changed.processes) == 6
+    assert len(changed.processes) == 12
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe", b"{}\n", b""])
@@ -169,7 +170,7 @@ def test_a_damaged_journal_starts_anew(tmp_path: Path, damage: bytes) -> None:
     path.write_bytes(damage)
     device = SimulatedDevice()
     assert SLOPE.latency_us(run(device, path)) == pytest.approx(TRUTH_US)
-    assert len(device.processes) == 6
+    assert len(device.processes) == 12
 
 
 def test_a_journal_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

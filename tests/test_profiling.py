@@ -5,12 +5,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import torch
 
 from goldnas.errors import MeasurementError
 from goldnas.export import to_onnx
 from goldnas.operators import build_operator
-from goldnas.profiling.backend import Failure, Timing, Visit, quantile
+from goldnas.profiling.backend import Failure, Timing, Visit
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, RUNNER, OnnxruntimeBackend
 from goldnas.site import Site
 
@@ -35,13 +34,6 @@ def test_latency_is_the_low_quartile_over_visits_and_ignores_slow_phases() -> No
 def test_spread_is_the_interquartile_range_relative_to_the_median() -> None:
     assert timing(8, 9, 10, 11, 12).spread == pytest.approx(0.2)
     assert timing(10).spread == 0
-
-
-@pytest.mark.parametrize("fraction", [0, 0.1, 0.25, 0.5, 1])
-def test_quantile_agrees_with_torch(fraction: float) -> None:
-    sample = torch.rand(7, dtype=torch.float64)
-    expected = torch.quantile(sample, fraction).item()
-    assert quantile(sample.tolist(), fraction) == pytest.approx(expected)
 
 
 # -- the runner --------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from goldnas.errors import ConfigError
-from goldnas.lut.calibration_checks import calibration_findings, campaign_findings
-from goldnas.lut.findings import Finding
+from goldnas.lut.lint.calibrations import calibration_findings, campaign_findings
+from goldnas.lut.lint.copies import copies_from
+from goldnas.lut.lint.findings import Finding
+from goldnas.lut.lint.rows import row_findings
 from goldnas.lut.migrations import MeasuredV1, RowV1, migrate_row
-from goldnas.lut.row_checks import row_findings
 from goldnas.lut.schema import (
     SCHEMA_VERSION,
     Calibration,
@@ -24,7 +25,6 @@ from goldnas.lut.schema import (
     checksum_of,
     row_key,
 )
-from goldnas.lut.similarity import copies_from
 from goldnas.lut.table import (
     LatencyTable,
     MalformedTableError,

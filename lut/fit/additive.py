@@ -45,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldnas.errors import ConfigError
-from goldnas.lut.evidence import Array, Belief, Posterior, beliefs_of
+from goldnas.lut.fit.evidence import Array, Belief, Posterior, beliefs_of
 
 _OUTLIERS = 0.05
 """Share of the networks."""

@@ -4,7 +4,6 @@ What the table predicts of a network is ``intercept_us`` of its calibration and 
 ``latency_us`` by their counts.
 """
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +12,17 @@ from numpy.typing import NDArray
 
 from goldnas.errors import ConfigError, DataError
 from goldnas.lut.accuracy import accuracy
-from goldnas.lut.fit import AdditiveFit, fit_additive
-from goldnas.lut.networks_csv import Networks
+from goldnas.lut.fit.additive import AdditiveFit, fit_additive
+from goldnas.lut.fit.networks_csv import Networks
 from goldnas.lut.schema import (
     ANY_SPACE,
     Accuracy,
     Calibration,
-    Conditions,
     Failed,
     Interpolated,
-    MeasuringProtocol,
     NetworkLatency,
     row_key,
+    unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
 from goldnas.site import Site
@@ -172,8 +170,12 @@ class FittedNetworks:
             noise_floor_percent=None,
             networks=self._measured(),
         )
+        statistic = f"latencies of whole networks, as {self.networks.path.name} has them"
         return LatencyTable(
-            self._conditions(device), tuple(rows), path, calibrations=(calibration,)
+            unstated_conditions(device, protocol="fit", statistic=statistic),
+            tuple(rows),
+            path,
+            calibrations=(calibration,),
         )
 
     def _sources(self) -> list[str]:
@@ -211,29 +213,6 @@ class FittedNetworks:
             for name, row, latency_us in zip(
                 self.networks.names, counts, self.networks.latency_us.tolist(), strict=True
             )
-        )
-
-    def _conditions(self, device: str) -> Conditions:
-        return Conditions(
-            device=device,
-            cpu_model="unknown",
-            architecture="unknown",
-            os="unknown",
-            backend="unknown",
-            backend_options={},
-            threads=1,
-            batch=1,
-            precision="unknown",
-            measured_on=datetime.datetime.now(tz=datetime.UTC).date(),
-            protocol=MeasuringProtocol(
-                name="fit",
-                processes=1,
-                rounds=1,
-                warmup_ms=0,
-                visit_ms=0,
-                min_calls=1,
-                statistic=f"latencies of whole networks, as {self.networks.path.name} has them",
-            ),
         )
 
 

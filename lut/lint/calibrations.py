@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from goldnas.lut.findings import Finding
+from goldnas.lut.lint.findings import Finding
 from goldnas.lut.schema import (
     Accuracy,
     Calibration,

@@ -6,7 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from goldnas.lut.findings import Finding
+from goldnas.lut.lint.copies import copies_within
+from goldnas.lut.lint.findings import Finding
+from goldnas.lut.lint.siblings import sibling_findings
+from goldnas.lut.lint.work import macs_of
 from goldnas.lut.schema import (
     Conditions,
     Failed,
@@ -17,9 +20,6 @@ from goldnas.lut.schema import (
     Row,
     row_key,
 )
-from goldnas.lut.siblings import sibling_findings
-from goldnas.lut.similarity import copies_within
-from goldnas.lut.work import macs_of
 from goldnas.site import Site
 
 # Rows and times are rounded when they are written: that much they may be apart.

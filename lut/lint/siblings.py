@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from goldnas.lut.findings import Finding
+from goldnas.lut.lint.findings import Finding
+from goldnas.lut.lint.work import MACS, elements, macs_of
 from goldnas.lut.schema import Measured, row_key
-from goldnas.lut.work import MACS, elements, macs_of
 from goldnas.site import Site
 
 if TYPE_CHECKING:

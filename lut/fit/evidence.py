@@ -1,4 +1,4 @@
-"""The evidence of latencies for beliefs about costs; the model is in ``goldnas.lut.fit``."""
+"""The evidence of latencies for beliefs about costs; the model is in ``additive``."""
 
 from dataclasses import dataclass
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from goldnas.lut.findings import Finding
+from goldnas.lut.lint.findings import Finding
 from goldnas.lut.schema import Failed, Interpolated, Measured, ModelTiming, Row, row_key
 from goldnas.lut.table import LatencyTable
 

@@ -1,0 +1,70 @@
+"""What was visited, in a file, so that an interrupted campaign goes on where it was."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+import msgspec
+
+from goldnas.files import write_atomic
+from goldnas.lut import Conditions
+from goldnas.profiling.backend import Visit
+
+
+class Journal:
+    """Visits, written down as they are made, so that an interrupted campaign goes on.
+
+    Args:
+        path: Of the file, one line per model and process; None keeps nothing.
+        conditions: Visits under others are forgotten.
+    """
+
+    def __init__(self, path: Path | None, conditions: Conditions) -> None:
+        self._path = path
+        # As for a table: a system update or another day does not start anew.
+        lasting = msgspec.structs.replace(conditions, os="-", measured_on=datetime.date.min)
+        self._lines = [msgspec.json.encode(lasting, order="sorted").decode()]
+        self._kept: dict[str, list[Visit]] = {}
+        try:
+            found = path.read_text(encoding="utf-8").splitlines() if path else []
+        except (OSError, UnicodeDecodeError):
+            return
+        if found[:1] != self._lines:
+            return
+        for line in found[1:]:
+            try:
+                model, visits = json.loads(line)
+                self._kept.setdefault(model, []).extend(Visit(*v) for v in visits)
+            except (ValueError, TypeError):
+                break
+            self._lines.append(line)
+
+    def visits(self, name: str, model: bytes) -> tuple[Visit, ...]:
+        """What is known of a model."""
+        return tuple(self._kept.get(self._key(name, model), ()))
+
+    def add(self, models: Mapping[str, bytes], visits: Mapping[str, Sequence[Visit]]) -> None:
+        """Write down what one process found.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        for name, new in visits.items():
+            key = self._key(name, models[name])
+            self._kept.setdefault(key, []).extend(new)
+            self._lines.append(json.dumps([key, [astuple(visit) for visit in new]]))
+        if self._path is not None:
+            write_atomic(self._path, "\n".join(self._lines) + "\n")
+
+    def forget(self) -> None:
+        """Remove the file; the table holds what came of it."""
+        self._kept.clear()
+        del self._lines[1:]
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _key(self, name: str, model: bytes) -> str:
+        return f"{name} {hashlib.sha256(model).hexdigest()[:16]}"
