@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--calibrate", type=int, default=20)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--tables", type=Path, help="folder to keep the tables in")
     arguments = parser.parse_args()
     space = GoldSpace(
         cells=arguments.cells,
@@ -53,8 +54,10 @@ def main() -> None:
     )
     tables: list[LatencyTable] = []
     repetitions: list[dict[str, Any]] = []
+    folder = arguments.tables or Path(tempfile.mkdtemp())
     for repetition in range(arguments.repetitions):
-        table, seconds = profile(space, arguments.calibrate)
+        path = folder / f"table{repetition}.json"
+        table, seconds = profile(space, arguments.calibrate, path)
         tables.append(table)
         seed = 100 + repetition
         repetitions.append(compare(space, table, arguments.networks, seed))
@@ -77,15 +80,14 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def profile(space: GoldSpace, networks: int) -> tuple[LatencyTable, float]:
+def profile(space: GoldSpace, networks: int, path: Path) -> tuple[LatencyTable, float]:
     """Make a table as a user would; with the seconds it took."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "table.json")
-        program = Path(sys.executable).with_name("goldnas")
-        options = [*space.profile_options.split(), "--calibrate", str(networks)]
-        began = time.monotonic()
-        subprocess.run([program, "profile", *options, "--out", path], check=True)
-        return LatencyTable.load(path), time.monotonic() - began
+    path.unlink(missing_ok=True)
+    program = Path(sys.executable).with_name("goldnas")
+    options = [*space.profile_options.split(), "--calibrate", str(networks)]
+    began = time.monotonic()
+    subprocess.run([program, "profile", *options, "--out", path], check=True)
+    return LatencyTable.load(path), time.monotonic() - began
 
 
 def compare(space: GoldSpace, table: LatencyTable, networks: int, seed: int) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
         def visit(
             self, models: Mapping[str, bytes], *, seed: int
         ) -> dict[str, tuple[Visit, ...] | Failure]:
-            # Those that see whether it is quiet, those of the rows, and all but one of networks.
+            # Those that see whether it is quiet, those of rows, all but one of networks.
             if len(self.processes) == 3 * self.protocol.processes - 1:
                 raise KeyboardInterrupt
             return super().visit(models, seed=seed)
