@@ -26,7 +26,7 @@ from goldnas.lut.fit import fit_additive
 NETWORKS, COLUMNS = (10, 20, 60), (10, 30, 60)
 NOISE, OUTLIERS = (0.01, 0.05, 0.10), (0.0, 0.1)
 FRESH = 200
-SEED = 20_000
+SEED = 31_000
 
 Array = NDArray[np.float64]
 Model = tuple[float, Array]

@@ -50,7 +50,7 @@ def export(
         if python_out is not None and onnx_out in (python_out, python_out.with_suffix(".pt")):
             raise ConfigError(f"--out {onnx_out} is also written by --python-out; rename one")
         # Imported here so that --help need not load torch.
-        from goldnas.export import check_onnx, to_onnx
+        from goldnas.export import ARCHITECTURE, check_onnx, to_onnx
         from goldnas.files import check_writable, write_atomic
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
@@ -69,7 +69,8 @@ def export(
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
 
-        model = to_onnx(network, shape, dynamic_batch=dynamic_batch)
+        told = {ARCHITECTURE: architecture.to_json().decode()}
+        model = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
         difference = check_onnx(model, network, (3, *shape[1:]) if dynamic_batch else shape)
         fixed = {} if dynamic_batch else {1: model}
         measured_us, unverified = _measure(network, space.input_shape, tables, fixed)

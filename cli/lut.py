@@ -8,6 +8,7 @@ from goldnas.cli.console import errors_shown, out
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
+from goldnas.cli.lut_plot import plot
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,6 +145,7 @@ def _campaigns(table: "LatencyTable") -> "Table":
     return part
 
 
+app.command()(plot)
 app.command()(lint)
 app.command()(diff)
 app.command()(merge)

@@ -19,11 +19,12 @@ from goldnas.cli.progress import visits_shown
 from goldnas.errors import ConfigError, MeasurementError
 
 _PANEL = "Measuring"
+_MODEL_PANEL = "A whole model"
 
 
 def profile(
     table: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
@@ -31,7 +32,7 @@ def profile(
             "so an interrupted command can be run again.",
             rich_help_panel=_PANEL,
         ),
-    ],
+    ] = None,
     device: Annotated[
         str, typer.Option(help="Device to measure: cpu.", rich_help_panel=_PANEL)
     ] = "cpu",
@@ -74,6 +75,39 @@ def profile(
             rich_help_panel=_PANEL,
         ),
     ] = 1.0,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Measure this model instead of operators, and print where its time goes.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT=1x3x224x224",
+            help="Shape of an input that the model leaves open. Repeat.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
+    ] = None,
+    latency_lut: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Compare with what a latency table predicts, if goldnas exported the model. "
+            "Repeat.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one JSON object, all nodes in it.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
+    ] = False,
     space: SpaceOption = "gold",
     channels: ChannelsOption = 36,
     cells: CellsOption = 14,
@@ -85,17 +119,40 @@ def profile(
 
     Each operator is measured within small networks, in rounds over all of them, until its
     time is known to 1 %. Then random networks of the space are measured whole, and the rows
-    are fitted to them.
+    are fitted to them. With --model, any ONNX file is measured instead.
     """
+    if table is None or model is not None:
+        with errors_shown():
+            if model is None:
+                raise ConfigError("give --out FILE for a latency table, or --model FILE.onnx")
+            if table is not None:
+                raise ConfigError("--model makes no table: leave out --out, or use --json")
+            _check_device(device)
+            from goldnas.cli.profile_model import profile_model
+
+            profile_model(
+                model,
+                threads=threads,
+                batch=None if batch == 1 else batch,
+                shapes=shape or (),
+                tables=latency_lut or (),
+                target_percent=target,
+                json=json,
+            )
+        return
     journal = table.with_name(f"{table.name}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted):
         if calibrate == 1:
             raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
-        if device != "cpu":
-            raise ConfigError(
-                f"unknown --device {device!r}; this version of goldnas measures: cpu"
-            )
+        for option, given in {
+            "--shape": shape,
+            "--latency-lut": latency_lut,
+            "--json": json,
+        }.items():
+            if given:
+                raise ConfigError(f"{option} goes with --model FILE.onnx, which is not given")
+        _check_device(device)
         chosen = space_from(
             space,
             channels=channels,
@@ -108,6 +165,8 @@ def profile(
         from msgspec.structs import replace
 
         from goldnas.lut import Failed, LatencyTable
+        from goldnas.lut.lint import RULES
+        from goldnas.lut.lint.calibrations import calibration_findings
         from goldnas.profiling.calibration import calibrate as fit_to_networks
         from goldnas.profiling.calibration import transfer as transferred
         from goldnas.profiling.campaign import open_table
@@ -147,6 +206,8 @@ def profile(
                 f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
                 f"twice they differ by {fitted.noise_floor_percent:.1f} %"
             )
+            for finding in calibration_findings(fitted, filled.rows):
+                warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
         if lacking:
             errors = {
                 (r.operator, r.site): r.error for r in filled.rows if isinstance(r, Failed)
@@ -160,3 +221,8 @@ def profile(
                 f"as failed: {listed}. The same command tries them again; --operators without "
                 "the operator leaves it out"
             )
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu":
+        raise ConfigError(f"unknown --device {device!r}; this version of goldnas measures: cpu")

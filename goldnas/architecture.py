@@ -77,6 +77,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         try:
             return cls.from_json(path.read_bytes())
         except OSError as error:
-            raise ConfigError(f"cannot read architecture {path}: {error.strerror}") from None
+            raise ConfigError(
+                f"cannot read architecture {path}: {error.strerror}. Give a JSON file, such as "
+                "those in the folder architectures/ of a search"
+            ) from None
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None

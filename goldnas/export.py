@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Mapping
 
 import onnx
 import torch
@@ -12,13 +13,20 @@ from goldnas.fold import folded
 
 OPSET = 18
 
+ARCHITECTURE = "goldnas.architecture"
+"""Key of a model's metadata under which a network's architecture is kept."""
+
 # Largest difference from PyTorch, relative to the largest output. Folding and another order
 # of summation cost single-precision networks about 1e-6; a wrong graph is off by 1e-2 or more.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def to_onnx(
-    module: nn.Module, input_shape: tuple[int, ...], *, dynamic_batch: bool = False
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    dynamic_batch: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Export a module as it is deployed: evaluation mode, normalisation and gates folded.
 
@@ -26,6 +34,7 @@ def to_onnx(
         module: Stays as it is; a copy is exported.
         input_shape: ``(B, C, H, W)``.
         dynamic_batch: Leave the batch open. Some runtimes are faster when it is fixed.
+        metadata: Kept in the model, by key.
 
     Returns:
         A checked ONNX model from ``input`` to ``output``, weights included. It holds no
@@ -54,6 +63,7 @@ def to_onnx(
         assert program is not None  # with dynamo=True it never is
         model = program.model_proto
         _strip(model)
+        onnx.helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]

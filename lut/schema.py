@@ -256,7 +256,8 @@ class Calibration(Strict, frozen=True):
     @property
     def space_and_settings(self) -> str:
         """In words: ``gold: cells 14, channels 36``."""
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        settings = ", ".join(f"{name} {value}" for name, value in given.items())
         return f"{self.space}: {settings}" if settings else self.space
 
 

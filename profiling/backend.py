@@ -82,6 +82,20 @@ class Failure:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class NodeTime:
+    """One node of a model as the runtime runs it, fused and with changes of layout."""
+
+    node: str
+    operator: str
+    provider: str
+    """What ran it."""
+    output: str
+    """Shape: ``1x16x32x32``."""
+    latency_us: float
+    """As the runtime's own profiler has it, with what profiling a node takes."""
+
+
 class MeasurementBackend(Protocol):
     """Runs ONNX models on one device and times them.
 
@@ -100,7 +114,7 @@ class MeasurementBackend(Protocol):
     def visit(
         self, models: Mapping[str, bytes], *, seed: int
     ) -> dict[str, tuple[Visit, ...] | Failure]:
-        """Time serialized ONNX models with static shapes and float32 inputs.
+        """Time serialized ONNX models with static shapes and inputs of numbers.
 
         All of it is done by one fresh process, in as many rounds as the protocol has; each
         round visits every model once, in a new order. Compilation and the copies to and from
@@ -116,4 +130,11 @@ class MeasurementBackend(Protocol):
 
         Raises:
             MeasurementError: If the runtime itself cannot start, dies or exceeds its time.
+        """
+
+    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
+        """Say where the time of a model goes: its nodes in the order they run.
+
+        Raises:
+            MeasurementError: If the runtime rejects the model, or as for :meth:`visit`.
         """

@@ -15,7 +15,7 @@ from typing import Any
 from goldnas.errors import MeasurementError
 from goldnas.files import write_atomic
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.backend import Failure, NodeTime, Visit
 
 RUNNER = Path(__file__).with_name("runner.py")
 
@@ -118,6 +118,31 @@ class OnnxruntimeBackend:
                 put into a temporary folder.
         """
         found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
+        for line in self._answers(models, seed=seed):
+            name = line.pop("model")
+            before = found[name]
+            if "error" in line:
+                found[name] = Failure(f"onnxruntime: {line['error']}")
+            elif not isinstance(before, Failure):
+                found[name] = (*before, Visit(process=seed, **line))
+        return found
+
+    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
+        """See :meth:`MeasurementBackend.nodes`.
+
+        Raises:
+            MeasurementError: If the runtime rejects the model, or as for :meth:`visit`.
+        """
+        found = []
+        for line in self._answers({"model": model}, nodes=True):
+            if "error" in line:
+                raise MeasurementError(f"onnxruntime: {line['error']}")
+            del line["model"]
+            found.append(NodeTime(**line))
+        return tuple(found)
+
+    def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
+        """Have the runner do a job with models, which it finds in a temporary folder."""
         try:
             folder = tempfile.TemporaryDirectory(prefix="goldnas-")
         except OSError as error:
@@ -129,20 +154,12 @@ class OnnxruntimeBackend:
             paths = {name: str(Path(place, f"{i}.onnx")) for i, name in enumerate(models)}
             for name, model in models.items():
                 write_atomic(Path(paths[name]), model)
-            for line in self._process(paths, seed):
-                name = line.pop("model")
-                before = found[name]
-                if "error" in line:
-                    found[name] = Failure(f"onnxruntime: {line['error']}")
-                elif not isinstance(before, Failure):
-                    found[name] = (*before, Visit(process=seed, **line))
-        return found
+            return self._process({"models": paths, **job})
 
-    def _process(self, paths: dict[str, str], seed: int) -> list[dict[str, Any]]:
+    def _process(self, job: dict[str, Any]) -> list[dict[str, Any]]:
         """Run the runner once; one entry per line of its output."""
         protocol = self.protocol
-        job = {
-            "models": paths,
+        job |= {
             "provider": self._provider,
             "provider_options": self._provider_options,
             "threads": self._threads,
@@ -150,7 +167,6 @@ class OnnxruntimeBackend:
             "warmup_ms": protocol.warmup_ms,
             "visit_ms": protocol.visit_ms,
             "min_calls": protocol.min_calls,
-            "seed": seed,
         }
         try:
             done = subprocess.run(
@@ -165,8 +181,9 @@ class OnnxruntimeBackend:
             )
         except subprocess.TimeoutExpired:
             raise MeasurementError(
-                f"measuring {len(paths)} models took longer than {self._timeout_s:g} s and "
-                "was stopped; try fewer threads, a smaller batch or input, or an idle machine"
+                f"measuring {len(job['models'])} models took longer than {self._timeout_s:g} s "
+                "and was stopped; try fewer threads, a smaller batch or input, or an idle "
+                "machine"
             ) from None
         except subprocess.CalledProcessError as error:
             last = (error.stderr.strip().splitlines() or ["no message"])[-1]

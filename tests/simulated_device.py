@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.backend import Failure, NodeTime, Visit
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
 
 Noise = Callable[[np.random.Generator, str], float]
@@ -73,6 +73,12 @@ class SimulatedDevice:
                 visits.append(Visit(seed, 10, us, us, us, us))
             found[name] = tuple(visits)
         return found
+
+    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
+        graph = onnx.load_model_from_string(model).graph
+        return tuple(
+            NodeTime(node.name, node.op_type, "simulated", "", 2.0) for node in graph.node
+        )
 
 
 def noisy(percent: float) -> Noise:

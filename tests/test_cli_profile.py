@@ -49,7 +49,7 @@ def test_profile_writes_every_row_of_the_space(profiled: tuple[Path, str, str]) 
     assert "fitted to 6 networks: off by " in stdout
     (calibration,) = table.calibrations
     assert len(calibration.networks) == 6
-    assert "measured: 108 of 108 visits" in stderr  # of 6 networks, 6 processes of 3 rounds
+    assert "measured: 144 of 144 visits" in stderr  # of 6 networks, 12 processes of 2 rounds
     assert [path.name for path in out.parent.iterdir()] == ["cpu.json"]
 
 

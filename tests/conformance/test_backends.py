@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from goldnas.errors import MeasurementError
 from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 
@@ -71,6 +72,26 @@ def test_a_rejected_model_is_a_failure_that_names_the_node_and_spares_the_others
     assert isinstance(empty, Failure)
     assert "NoSuchOperator" in bad.error
     assert "\n" not in bad.error + empty.error
+
+
+def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
+    backend: MeasurementBackend,
+) -> None:
+    small, large = np.full((8, 8, 3, 3), 0.01, "f"), np.full((64, 8, 3, 3), 0.01, "f")
+    nodes = [
+        helper.make_node("Conv", ["input", "small"], ["between"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["between", "large"], ["output"], pads=[1, 1, 1, 1]),
+    ]
+    found = backend.nodes(model(nodes, {"small": small, "large": large}, 8))
+    first, second = (node for node in found if node.operator == "Conv")
+    assert 0 < first.latency_us < second.latency_us
+    assert second.output == "1x64x32x32"
+    assert first.provider
+
+
+def test_nodes_of_a_rejected_model_are_an_error(backend: MeasurementBackend) -> None:
+    with pytest.raises(MeasurementError):
+        backend.nodes(b"no model")
 
 
 def test_conditions_are_complete_and_survive_a_file(backend: MeasurementBackend) -> None:

@@ -1,0 +1,129 @@
+"""Pictures of a table: its rows with their intervals, and its predictions against networks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from goldnas.errors import TableError
+from goldnas.lut.fit import fit_additive
+from goldnas.lut.schema import Calibration, Failed, Interpolated, Measured
+from goldnas.lut.table import LatencyTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Told apart also without colours: Okabe and Ito, "Color Universal Design", 2008.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+_INCHES_PER_ROW = 0.18
+_HOLLOW: Any = {"markersize": 4, "fillstyle": "none"}
+
+
+def plot(table: LatencyTable) -> Figure:
+    """Draw a table.
+
+    On the left are the rows, a panel for each operator, the fastest on top: the latency with
+    its 95 % interval, and for measured rows the isolated time. On the right, for each
+    calibration, are the networks: what was measured against what a fit predicts that has not
+    seen them.
+
+    Raises:
+        TableError: If no row has a latency.
+    """
+    rows = [row for row in table.rows if not isinstance(row, Failed)]
+    if not rows:
+        raise TableError(f"{table.path} has no row with a latency, so there is nothing to draw")
+    by_operator: dict[str, list[Measured | Interpolated]] = {}
+    for row in sorted(rows, key=lambda row: (row.operator, row.latency_us)):
+        by_operator.setdefault(row.operator if row.site else "", []).append(row)
+    drawn = [calibration for calibration in table.calibrations if calibration.networks]
+
+    lengths = [len(group) + 1.5 for group in by_operator.values()]
+    height = max(4.5 * len(drawn), _INCHES_PER_ROW * sum(lengths) + 1.5, 3.0)
+    figure = Figure(figsize=(12 if drawn else 7, height), layout="constrained")
+    figure.suptitle(
+        f"{table.name}: {table.conditions.cpu_model}, {table.conditions.backend}, threads "
+        f"{table.conditions.threads}, batch {table.conditions.batch}, "
+        f"{table.conditions.precision}, {table.conditions.measured_on}"
+    )
+    left, *right = figure.subfigures(1, 2 if drawn else 1, squeeze=False)[0]
+    panels = left.subplots(
+        len(lengths), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": lengths}
+    )
+    for number, (operator, group) in enumerate(by_operator.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        _draw_rows(panels[number, 0], operator, group, colour)
+    panels[-1, 0].set_xlabel("latency, us")
+    in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
+    alone = Line2D([], [], marker="o", color="#555555", linestyle="none", **_HOLLOW)
+    left.legend(
+        [in_network, alone],
+        ["in a network, with its 95 % interval", "as a model of its own"],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+    )
+    for side in right:
+        networks = side.subplots(len(drawn), 1, squeeze=False)
+        for axes, calibration in zip(networks[:, 0], drawn, strict=True):
+            _draw_networks(axes, calibration)
+    return figure
+
+
+def _draw_rows(
+    axes: "Axes", operator: str, rows: Sequence[Measured | Interpolated], colour: str
+) -> None:
+    places = np.arange(len(rows))
+    intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
+    axes.errorbar(
+        [row.latency_us for row in rows],
+        places,
+        xerr=intervals,
+        fmt="o",
+        color=colour,
+        markersize=4,
+        capsize=2,
+    )
+    isolated = [(row.isolated_us, y) for y, row in enumerate(rows) if isinstance(row, Measured)]
+    if isolated:
+        axes.plot(*zip(*isolated, strict=True), "o", color=colour, **_HOLLOW)
+    axes.set_yticks(places, [row.site or row.operator for row in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.25, -0.75)
+    if min(row.latency_us for row in rows) > 0:  # an interpolated row may be free
+        axes.set_xscale("log")
+    axes.set_title(operator, fontsize=9, loc="left")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _draw_networks(axes: "Axes", calibration: Calibration) -> None:
+    networks = calibration.networks
+    measured_us = np.array([network.latency_us for network in networks])
+    prior_us = calibration.prior_us
+    keys = list(dict.fromkeys([*prior_us, *(key for n in networks for key in n.parts)]))
+    counts = np.array([[n.parts.get(key, 0) for key in keys] for n in networks], dtype=float)
+    prior = np.array([prior_us.get(key, np.nan) for key in keys]) if prior_us else None
+    predicted_us = fit_additive(counts, measured_us, prior_us=prior).held_out_us
+
+    all_ms = np.concatenate([measured_us, predicted_us]) / 1000
+    ends = np.array([0.95 * all_ms.min(), 1.05 * all_ms.max()])
+    axes.fill_between(ends, 0.95 * ends, 1.05 * ends, color="#cccccc", alpha=0.5, label="5 %")
+    axes.plot(ends, ends, color="#555555", linewidth=0.8)
+    intervals_us = np.array([network.interval_us or 0.0 for network in networks])
+    axes.errorbar(
+        predicted_us / 1000,
+        measured_us / 1000,
+        yerr=intervals_us / 1000,
+        fmt="o",
+        color=_COLOURS[0],
+        markersize=4,
+        capsize=2,
+        label=f"networks, off by {calibration.accuracy.mape_percent:.2f} %",
+    )
+    axes.set_title(calibration.space_and_settings, fontsize=9, loc="left", wrap=True)
+    axes.set_xlabel("predicted by a fit without the network, ms")
+    axes.set_ylabel("measured, ms")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left")

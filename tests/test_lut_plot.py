@@ -1,0 +1,107 @@
+"""Pictures of tables."""
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from goldnas.cli.main import app
+from goldnas.errors import TableError
+from goldnas.lut import Failed, Interpolated, LatencyTable
+from goldnas.lut.fit.networks_csv import Networks
+from goldnas.lut.fit.tables import FittedNetworks
+from goldnas.lut.plot import plot
+from goldnas.spaces import GoldSpace
+from simulated_tables import Machine
+
+SPACE = GoldSpace(cells=5, channels=16)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> LatencyTable:
+    return Machine("cpu").table(SPACE, tmp_path / "cpu.json")
+
+
+def run(table: LatencyTable, picture: Path) -> tuple[int, str]:
+    table.save()
+    result = CliRunner().invoke(app, ["lut", "plot", str(table.path), "-o", str(picture)])
+    return result.exit_code, result.stderr
+
+
+def test_every_row_and_every_network_is_drawn(table: LatencyTable) -> None:
+    figure = plot(table)
+    *rows, networks = figure.get_axes()
+    labels = [label.get_text() for axes in rows for label in axes.get_yticklabels()]
+    assert sorted(labels) == sorted(row.site for row in table.rows)
+    assert {axes.get_title(loc="left") for axes in rows} == {r.operator for r in table.rows}
+    (points,) = [c for c in networks.containers if "networks" in c.get_label()]
+    assert len(points.lines[0].get_xdata()) == len(table.calibrations[0].networks)
+
+
+def test_predictions_in_the_picture_are_those_that_the_table_reports(tmp_path: Path) -> None:
+    """Held out: of networks that were fitted to, errors would be smaller."""
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 9, size=(20, 6))
+    latencies_ms = (counts @ np.arange(1, 7) + 5) * random.normal(1, 0.05, size=20)
+    lines = ["latency_ms,a,b,c,d,e,f"]
+    lines += [
+        f"{ms},{','.join(map(str, c))}" for ms, c in zip(latencies_ms, counts, strict=True)
+    ]
+    (tmp_path / "networks.csv").write_text("\n".join(lines) + "\n")
+    fitted = FittedNetworks.of(Networks.read(tmp_path / "networks.csv"))
+    table = fitted.table(tmp_path / "phone.json", device="phone")
+    networks = plot(table).get_axes()[-1]
+    (points,) = [c for c in networks.containers if "networks" in c.get_label()]
+    predicted, measured = points.lines[0].get_data()
+    assert measured == pytest.approx(latencies_ms)
+    error_percent = 100 * np.abs(predicted / measured - 1).mean()
+    assert error_percent == pytest.approx(table.calibrations[0].accuracy.mape_percent)
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png", ".PDF"])
+def test_pictures_of_each_kind(table: LatencyTable, tmp_path: Path, ending: str) -> None:
+    picture = tmp_path / f"table{ending}"
+    assert run(table, picture) == (0, "")
+    if ending == ".svg":
+        text = "".join(ElementTree.parse(picture).getroot().itertext())
+        assert text is not None
+    elif ending == ".png":
+        with Image.open(picture) as image:
+            assert min(image.size) > 400
+    else:
+        assert picture.read_bytes().startswith(b"%PDF")
+
+
+def test_tables_without_calibration_or_sites_are_drawn(tmp_path: Path) -> None:
+    bare = Machine("cpu").table(SPACE, tmp_path / "bare.json", networks=0)
+    rows = (
+        Interpolated(operator="block-1", latency_us=3.0, source="fitted"),
+        Interpolated(operator="block-2", latency_us=0.0, source="fitted"),
+        Failed(operator="skip_connect", site="4x8x8->4/s1", error="out of memory"),
+    )
+    for table in (bare, replace(bare, rows=rows, path=tmp_path / "fitted.json")):
+        assert run(table, tmp_path / "table.svg") == (0, "")
+
+
+def test_a_table_of_failures_alone_is_an_error(table: LatencyTable) -> None:
+    failed = Failed(operator="skip_connect", site="4x8x8->4/s1", error="out of memory")
+    with pytest.raises(TableError, match="no row with a latency"):
+        plot(replace(table, rows=(failed,)))
+
+
+def test_a_picture_of_another_kind_is_one_line(table: LatencyTable, tmp_path: Path) -> None:
+    code, stderr = run(table, tmp_path / "table.bmp")
+    assert code == 2
+    assert "end it in .svg, .png, .pdf" in stderr
+    assert not (tmp_path / "table.bmp").exists()
+
+
+def test_other_commands_do_not_load_what_draws() -> None:
+    code = "import sys, goldnas.cli.main, goldnas.lut; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

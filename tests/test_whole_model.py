@@ -1,0 +1,238 @@
+"""Any ONNX file: its latency, its nodes, and what a table predicted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from typer.testing import CliRunner
+
+from goldnas.cli.main import app
+from goldnas.errors import ConfigError, MeasurementError
+from goldnas.export import ARCHITECTURE, to_onnx
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.session import Session
+from goldnas.profiling.whole_model import measure_model, read_onnx
+from goldnas.spaces import GoldSpace
+from goldnas.spaces.sampling import random_architectures
+from simulated_device import SimulatedDevice
+from simulated_tables import Machine
+
+SPACE = GoldSpace(cells=1, channels=4, input_shape=(3, 8, 8))
+
+
+def goldnas(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def write(
+    path: Path,
+    shape: list[int | str | None],
+    kind: int = TensorProto.FLOAT,
+    nodes: list[onnx.NodeProto] | None = None,
+) -> Path:
+    """A model whose input has this shape."""
+    graph = helper.make_graph(
+        nodes or [helper.make_node("Relu", ["input"], ["output"], name="rectify")],
+        "model",
+        [helper.make_tensor_value_info("input", kind, shape)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((10, 4), dtype=np.float32), "table")],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of goldnas, as ``goldnas export`` writes it."""
+    architecture = next(iter(random_architectures(SPACE, 1, seed=1)))
+    metadata = {ARCHITECTURE: architecture.to_json().decode()}
+    path = tmp_path_factory.mktemp("network") / "net.onnx"
+    path.write_bytes(to_onnx(SPACE.build(architecture), (1, 3, 8, 8), metadata=metadata))
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "cpu.json"
+    Machine("cpu").table(SPACE, path)
+    return path
+
+
+def test_profile_of_a_model_says_where_its_time_goes(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small = nn.Conv2d(8, 8, 1)
+            self.large = nn.Conv2d(8, 64, 5, padding=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.large(torch.relu(self.small(x)))
+            return y
+
+    path = tmp_path / "two.onnx"
+    path.write_bytes(to_onnx(Two(), (1, 8, 32, 32)))
+    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    longest = max(told["nodes"], key=lambda node: node["latency_us"])
+    assert (longest["operator"], longest["output"]) == ("Conv", "1x64x32x32")
+    assert longest["latency_us"] > 0.5 * told["latency_us"]
+    added = sum(node["latency_us"] for node in told["nodes"]) + told["outside_us"]
+    assert added == pytest.approx(told["latency_us"])
+    assert told["architecture"] is None
+    code, stdout, _ = goldnas("profile", "--model", path)
+    assert code == 0
+    assert "longest of" in stdout
+    assert f"{path}: 0." in stdout
+
+
+def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table: Path) -> None:
+    code, stdout, stderr = goldnas(
+        "profile", "--model", network, "--latency-lut", table, "--json"
+    )
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    (prediction,) = told["predictions"]
+    assert prediction["table"] == "cpu"
+    ratio = told["latency_us"] / prediction["latency_us"]
+    assert prediction["difference_percent"] == pytest.approx(100 * (ratio - 1))
+    assert any("cpu_model" in difference for difference in prediction["other_conditions"])
+
+
+def test_a_model_of_others_has_no_prediction(tmp_path: Path, table: Path) -> None:
+    path = write(tmp_path / "other.onnx", [1, 4])
+    code, _, stderr = goldnas("profile", "--model", path, "--latency-lut", table)
+    assert code == 2
+    assert "was not exported by this version of goldnas" in stderr
+
+
+# -- shapes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "batch"),
+    [
+        ([1, 4], {}, 1),
+        (["batch", 4], {}, 1),
+        ([-1, 4], {}, 1),
+        ([None, 4], {"batch": 8}, 8),
+        ([8, 4], {"batch": 8}, 8),
+        (["batch", "length"], {"shapes": {"input": (2, 16)}}, 2),
+        ([], {}, 1),
+    ],
+)
+def test_open_shapes_are_fixed(
+    tmp_path: Path, shape: list[Any], options: dict[str, Any], batch: int
+) -> None:
+    file = read_onnx(write(tmp_path / "model.onnx", shape), **options)
+    (entry,) = onnx.load_model_from_string(file.model).graph.input
+    sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+    assert len(sizes) == len(shape)
+    assert all(size > 0 for size in sizes)
+    assert file.batch == batch
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        (["n", "length"], (), r"is nxlength: say how large, as in --shape input=1x64"),
+        ([2, 4], ("--batch", "8"), r"is 2x4: its batch is 2 and cannot be 8"),
+        ([2, 4], ("--shape", "input=2x5"), r"is 2x4, and cannot be 2x5"),
+        ([2, "n"], ("--shape", "input=2x5x7"), r"is 2xn, and cannot be 2x5x7"),
+        ([2, "n"], ("--shape", "image=2x5"), r"has no such input, but 'input'"),
+        ([2, "n"], ("--shape", "input"), r"give a name and sizes"),
+        ([2, "n"], ("--shape", "input=2x0"), r"give a name and sizes"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_one_line(
+    tmp_path: Path, shape: list[Any], options: tuple[str, ...], message: str
+) -> None:
+    path = write(tmp_path / "model.onnx", shape)
+    code, stdout, stderr = goldnas("profile", "--model", path, *options)
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert "Traceback" not in stderr
+
+
+def test_indices_are_measured_too(tmp_path: Path) -> None:
+    gather = [helper.make_node("Gather", ["table", "input"], ["output"])]
+    path = write(tmp_path / "model.onnx", [1, 16], TensorProto.INT64, gather)
+    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    assert code == 0, stderr
+    assert [node["operator"] for node in json.loads(stdout)["nodes"]] == ["Gather"]
+
+
+# -- failures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x00" * 64])
+def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    code, stdout, stderr = goldnas("profile", "--model", path)
+    assert (code, stdout) == (2, "")
+    assert "is no ONNX model" in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    code, _, stderr = goldnas("profile", "--model", tmp_path / "model.onnx")
+    assert code == 2
+    assert "Give the path of an ONNX file" in stderr
+
+
+def test_a_model_that_the_runtime_rejects_is_one_line(tmp_path: Path) -> None:
+    nodes = [helper.make_node("NoSuchOperator", ["input"], ["output"])]
+    path = write(tmp_path / "model.onnx", [1, 4], nodes=nodes)
+    code, _, stderr = goldnas("profile", "--model", path)
+    assert code == 2
+    assert "NoSuchOperator" in stderr
+
+
+def test_metadata_that_is_no_architecture_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", [1, 4])
+    model = onnx.load(path)
+    helper.set_model_props(model, {ARCHITECTURE: "{}"})
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match="says that goldnas made it, but holds not an"):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --out FILE for a latency table, or --model FILE.onnx"),
+        (("--model", "a.onnx", "--out", "a.json"), "--model makes no table"),
+        (("--out", "a.json", "--json"), "--json goes with --model"),
+        (("--out", "a.json", "--shape", "a=1"), "--shape goes with --model"),
+    ],
+)
+def test_options_that_exclude_each_other(arguments: tuple[str, ...], message: str) -> None:
+    code, _, stderr = goldnas("profile", *arguments)
+    assert code == 2
+    assert message in stderr
+
+
+# -- nodes add up ------------------------------------------------------------------------------
+
+
+def test_what_profiling_takes_is_taken_off_each_node(tmp_path: Path) -> None:
+    file = read_onnx(write(tmp_path / "model.onnx", [1, 4]))
+    # The simulated device takes 22 us; its profiler says 2 us a node.
+    found = measure_model(Session(SimulatedDevice()), file.model)
+    assert found.profiling_us == 0
+    assert found.outside_us == pytest.approx(20)
+
+
+def test_a_rejected_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError):
+        measure_model(Session(OnnxruntimeBackend()), b"no model")
