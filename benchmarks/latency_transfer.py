@@ -25,6 +25,7 @@ from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import fit_additive
 from goldnas.profiling.calibration import calibrate, counts_of, measure_networks, transfer
 from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
@@ -56,7 +57,7 @@ def main() -> None:
         devices["OpenVINO, 1 thread"] = OnnxruntimeBackend(
             provider="OpenVINOExecutionProvider",
             provider_options={"device_type": "CPU", "num_of_threads": "1"},
-            python=arguments.openvino_python,
+            host=Host(python=arguments.openvino_python),
         )
     with tempfile.TemporaryDirectory() as folder:
         old, seconds = full_table(OnnxruntimeBackend(1), space, Path(folder, "old.json"))

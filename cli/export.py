@@ -1,7 +1,9 @@
 """``goldnas export``: a network of a search as files, and whether it keeps its budgets."""
 
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +13,17 @@ from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goldnas.lut import LatencyTable
+    from goldnas.lut import Conditions, LatencyTable
     from goldnas.network import CellNetwork
+    from goldnas.search.run import SearchRun
+    from goldnas.training.data import ImageData, Normalisation
     from goldnas.verify import Promise
+
+CALIBRATION_IMAGES = 256
+"""Training pictures that the ranges of an int8 network are taken from."""
+
+MUCH = 0.01
+"""Share of the held-out pictures that a network may lose in int8 without a warning."""
 
 
 def export(
@@ -39,16 +49,41 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch open; it is 1 otherwise.")
     ] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="fp32|fp16|bf16|int8",
+            help="Number format of the ONNX file; its inputs and outputs stay fp32. For int8, "
+            f"{CALIBRATION_IMAGES} training pictures of the search, drawn by its seed, say "
+            "which range each tensor has, and the held-out pictures what it costs in accuracy.",
+        ),
+    ] = "fp32",
+    latency_lut: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Latency table to verify besides those of the search, for example one of "
+            "the same device in int8. Repeat.",
+        ),
+    ] = None,
 ) -> None:
     """Export a network of a search, measure it here, and check every budget.
 
-    The exit status is 3 if a budget is exceeded.
+    A latency is verified if the table is of this machine and of the same --precision. The exit
+    status is 3 if a budget is exceeded.
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
             raise ConfigError(f"--python-out must end in .py, got {python_out}")
         if python_out is not None and onnx_out in (python_out, python_out.with_suffix(".pt")):
             raise ConfigError(f"--out {onnx_out} is also written by --python-out; rename one")
+        from goldnas.precision import PRECISIONS, at_precision
+
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}"
+            )
         # Imported here so that --help need not load torch.
         from goldnas.export import ARCHITECTURE, check_onnx, to_onnx
         from goldnas.files import check_writable, write_atomic
@@ -62,18 +97,36 @@ def export(
         chosen = search.front().pick(pick)
         architecture = search.architecture(chosen)
         network = search.network(chosen)
-        tables = search.tables
+        tables = _tables(search, latency_lut or [])
         for path in filter(None, (onnx_out, python_out)):
             check_writable(path)
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
+        pictures = _pictures(search) if precision == "int8" else None
 
         told = {ARCHITECTURE: architecture.to_json().decode()}
-        model = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
-        difference = check_onnx(model, network, (3, *shape[1:]) if dynamic_batch else shape)
-        fixed = {} if dynamic_batch else {1: model}
-        measured_us, unverified = _measure(network, space.input_shape, tables, fixed)
+        exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
+        tried = (3, *shape[1:]) if dynamic_batch else shape
+        difference = check_onnx(exact, network, tried)
+        notes = [f"onnxruntime and PyTorch differ by {difference:.1e} at most"]
+        model = at_precision(
+            exact, precision, images=pictures.calibration if pictures else None
+        )
+        if precision != "fp32":
+            notes[0] += " in fp32"
+            notes.append(
+                _compared(exact, model, pictures)
+                if pictures
+                else _differs(model, network, tried, precision)
+            )
+        measured_us, unverified = _measure(
+            network,
+            space.input_shape,
+            precision,
+            tables,
+            {} if dynamic_batch else {1: model},
+        )
         promises = verify(
             network,
             tuple(plan.parts()),
@@ -92,8 +145,7 @@ def export(
 
         say(
             f"network {chosen.fingerprint}: {100 * chosen.accuracy:.2f} % of the held-out "
-            f"pictures right\nwrote {', '.join(map(str, files))}; "
-            f"onnxruntime and PyTorch differ by {difference:.1e} at most"
+            f"pictures right\nwrote {', '.join(map(str, files))}; " + "\n".join(notes)
         )
         _print(promises)
         say(verify_line(promises))
@@ -101,9 +153,93 @@ def export(
             raise typer.Exit(3)
 
 
+def _tables(search: "SearchRun", paths: "Sequence[Path]") -> "list[LatencyTable]":
+    """The tables of a search, and more.
+
+    Raises:
+        ConfigError: If two have the same name.
+    """
+    from goldnas.search.run import read_tables
+
+    more = read_tables(list(paths))
+    for table in more:
+        if table.name in search.config.tables:
+            raise ConfigError(
+                f"the search has a latency table named {table.name!r} already; give "
+                f"{table.path} another name"
+            )
+    return [*search.tables, *more]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Of the data that a search was made with."""
+
+    calibration: Any
+    """Some of the training pictures, normalised: float32 ``(N, C, H, W)``."""
+    held_out: "ImageData"
+    normalisation: "Normalisation"
+
+
+def _pictures(search: "SearchRun") -> _Pictures:
+    import torch
+
+    from goldnas.search.setup import dataset_of
+    from goldnas.training.data import Normalisation, split_validation
+
+    config = search.config
+    dataset = dataset_of(config)
+    train, held_out = split_validation(dataset.train, config.validation_fraction, config.seed)
+    normalisation = Normalisation.of(train)
+    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
+    drawn = train.images[shuffled[:CALIBRATION_IMAGES]]
+    return _Pictures(normalisation.apply(drawn).numpy(), held_out, normalisation)
+
+
+def _compared(exact: bytes, model: bytes, pictures: _Pictures) -> str:
+    """What int8 changes in predictions; by outputs, a right network may be far off."""
+    from goldnas.training.evaluate import onnx_predictions
+
+    labels = pictures.held_out.labels
+    before, after = (
+        onnx_predictions(network, pictures.held_out, pictures.normalisation)
+        for network in (exact, model)
+    )
+    agreeing = float((before == after).double().mean())
+    was, now = (float((found == labels).double().mean()) for found in (before, after))
+    if was - now > MUCH:
+        warn(
+            f"int8 costs {100 * (was - now):.2f} points of accuracy. --precision fp16 costs "
+            "next to none, where the device has it"
+        )
+    return (
+        f"int8: {100 * now:.2f} % of the held-out pictures right, {100 * (now - was):+.2f} "
+        f"points from {100 * was:.2f} % in fp32; {100 * agreeing:.2f} % classified as in fp32"
+    )
+
+
+def _differs(
+    model: bytes, network: "CellNetwork", shape: tuple[int, ...], precision: str
+) -> str:
+    """How far the outputs in half precision are from PyTorch's in single precision.
+
+    Raises:
+        ExportError: If it is more than rounding.
+    """
+    from goldnas.export import NoKernelError, check_onnx
+
+    try:
+        difference = check_onnx(model, network, shape, precision=precision)
+    except NoKernelError as error:
+        warn(f"the network was not tried in {precision} on this machine: {error}")
+        return f"{precision}: not tried"
+    return f"{precision}: they differ by {difference:.1e} at most"
+
+
 def _measure(
     network: "CellNetwork",
     input_shape: tuple[int, int, int],
+    precision: str,
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -120,19 +256,18 @@ def _measure(
     unverified: dict[str, str] = {}
     for table in tables:
         theirs = table.conditions
-        backend = OnnxruntimeBackend(theirs.threads, protocol=theirs.protocol)
-        here = backend.conditions(batch=theirs.batch)
-        if "unknown" in (theirs.cpu_model, here.cpu_model):
-            unverified[table.name] = "the system does not tell which processor this is"
-        elif theirs.cpu_model != here.cpu_model:
+        if theirs.precision not in (precision, "unknown"):
             unverified[table.name] = (
-                f"the table is of {theirs.cpu_model}, this machine is {here.cpu_model}"
+                f"the table is of {theirs.precision}, the network is {precision}"
             )
-        elif differences := theirs.differences(here):
-            unverified[table.name] = (
-                f"the table and this machine differ in {'; '.join(differences)}"
-            )
-        else:
+            continue
+        backend = OnnxruntimeBackend(
+            theirs.threads, precision=precision, protocol=theirs.protocol
+        )
+        with closing(backend):
+            if reason := _unlike(theirs, backend.conditions(batch=theirs.batch)):
+                unverified[table.name] = reason
+                continue
             if theirs.batch not in models:
                 models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             estimate = Estimate({"network": 1.0})
@@ -148,6 +283,17 @@ def _measure(
                     "no file was written"
                 ) from None
     return measured_us, unverified
+
+
+def _unlike(theirs: "Conditions", here: "Conditions") -> str:
+    """Why what is measured here says nothing of a table; empty if it does."""
+    if "unknown" in (theirs.cpu_model, here.cpu_model):
+        return "the system does not tell which processor this is"
+    if theirs.cpu_model != here.cpu_model:
+        return f"the table is of {theirs.cpu_model}, this machine is {here.cpu_model}"
+    if differences := theirs.differences(here):
+        return f"the table and this machine differ in {'; '.join(differences)}"
+    return ""
 
 
 def _print(promises: "Sequence[Promise]") -> None:

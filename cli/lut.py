@@ -88,7 +88,13 @@ def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
                     "" if row.converged else "yellow",
                 ),
                 f"{row.isolated_us:.1f}",
-                row.method if row.converged else f"{row.method}, not converged",
+                ", ".join(
+                    [
+                        row.method,
+                        *([] if row.converged else ["not converged"]),
+                        *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
+                    ]
+                ),
             )
         elif isinstance(row, Interpolated):
             interpolated.add_row(*place, f"{row.latency_us:.1f}", Text(row.source))

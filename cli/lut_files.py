@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
+from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,29 +158,59 @@ def merge(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="Latency table of another project.")],
-    form: Annotated[
-        Literal["proxylessnas", "ofa", "fbnet", "tinynas"],
-        typer.Option("--format", help="Whose."),
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Latency table of another project, or the results.zip of a bundle."
+        ),
     ],
     target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
-    device: Annotated[str, typer.Option(help="What the latencies are of.")],
+    form: Annotated[
+        Literal["proxylessnas", "ofa", "fbnet", "tinynas"] | None,
+        typer.Option("--format", help="Whose."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="What the latencies are of.")] = None,
     backend: Annotated[str, typer.Option(help="Runtime and version.")] = "unknown",
     precision: Annotated[str, typer.Option(help="fp32, int8 and the like.")] = "unknown",
     threads: Annotated[int, typer.Option(min=1, help="Of one operator.")] = 1,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images per call; 1 unless the file says it.")
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.zip", help="The bundle that results.zip has to be of."),
+    ] = None,
 ) -> None:
-    """Read the latency table of another project.
+    """Read what a bundle has measured, or the latency table of another project.
 
-    Its rows are interpolated ones: such files tell no spread, and little of what held when
-    they were measured. lut/README.md has the formats and their units.
+    Results of goldnas profile --bundle say everything themselves, and become the table that
+    goldnas profile would have written there. Of another project, --format and --device are
+    needed. Such rows are interpolated ones: the files tell no spread, and little of what held
+    when they were measured. lut/README.md has the formats and their units.
     """
     from goldnas.lut import Failed
     from goldnas.lut.importers import import_table
 
     with errors_shown():
+        if is_zip(file):
+            own = {"--format": form, "--device": device, "--batch": batch}
+            own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}
+            own |= {"--threads": threads != 1}
+            for option, given in own.items():
+                if given:
+                    raise ConfigError(f"{file} says itself what it is of: leave out {option}")
+            from goldnas.cli.profile_bundle import import_bundle
+
+            import_bundle(file, target, bundle=bundle)
+            return
+        if bundle is not None:
+            raise ConfigError(f"--bundle goes with results.zip, and {file} is no zip file")
+        if form is None or device is None:
+            what = "no results.zip of a bundle" if file.exists() else "not there"
+            raise ConfigError(
+                f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
+                "for the table of another project"
+            )
         table = import_table(
             file,
             form,
@@ -193,3 +224,12 @@ def import_(
         table.save()
     failed = sum(isinstance(row, Failed) for row in table.rows)
     say(f"wrote {target!s}: {len(table.rows)} rows, {failed} of them failed")
+
+
+def is_zip(file: Path) -> bool:
+    """Whether a file begins as zip files do, also if it is not whole."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4) == b"PK\x03\x04"
+    except OSError:  # whoever reads it says why
+        return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.cli.options import DeviceOption, PythonOption
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import TableError
 
@@ -103,7 +104,12 @@ def predict(
     say(f"{network.fingerprint}: {latency_us / 1000:.4g} ms on {table.name} ({accuracy})")
 
 
-def calibrate(file: TableArgument, networks: NetworksOption = 20) -> None:
+def calibrate(
+    file: TableArgument,
+    networks: NetworksOption = 20,
+    device: DeviceOption = "cpu",
+    python: PythonOption = None,
+) -> None:
     """Measure more random networks, and fit the rows of a table anew."""
     journal = file.with_name(f"{file.name}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
@@ -111,7 +117,9 @@ def calibrate(file: TableArgument, networks: NetworksOption = 20) -> None:
         from goldnas.profiling.calibration import calibrate as fit_to_networks
         from goldnas.profiling.calibration import space_of_calibration
 
-        table, session = _on_this_machine(file, journal, on_progress)
+        table, session = _on_its_device(
+            file, journal, on_progress, device=device, python=python
+        )
         before = _calibration(table)
         space = space_of_calibration(before)
         more = len(before.networks) + networks
@@ -129,6 +137,8 @@ def calibrate(file: TableArgument, networks: NetworksOption = 20) -> None:
 def check(
     file: TableArgument,
     networks: NetworksOption = 20,
+    device: DeviceOption = "cpu",
+    python: PythonOption = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Of the networks; other ones each time if not given."),
@@ -140,7 +150,7 @@ def check(
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.profiling.calibration import check_networks, space_of_calibration
 
-        table, session = _on_this_machine(file, None, on_progress)
+        table, session = _on_its_device(file, None, on_progress, device=device, python=python)
         calibration = _calibration(table)
         space = space_of_calibration(calibration)
         found = check_networks(session, table, space, networks=networks, seed=drawn_by)
@@ -182,22 +192,28 @@ def _calibration(table: "LatencyTable") -> "Calibration":
     return table.calibrations[-1]
 
 
-def _on_this_machine(
-    file: Path, journal: Path | None, on_progress: Callable[[int, int], None]
+def _on_its_device(
+    file: Path,
+    journal: Path | None,
+    on_progress: Callable[[int, int], None],
+    *,
+    device: str,
+    python: str | None,
 ) -> "tuple[LatencyTable, Session]":
     """Open a table, and what measures under its conditions.
 
     Raises:
-        TableError: If this machine or its software is another.
+        TableError: If the device or its software is another.
     """
     from goldnas.lut import LatencyTable
+    from goldnas.profiling.host import host_of
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.profiling.session import Session
 
     table = LatencyTable.load(file)
     theirs = table.conditions
     session = Session(
-        OnnxruntimeBackend(theirs.threads, protocol=theirs.protocol),
+        OnnxruntimeBackend.like(theirs, host=host_of(device, python), on_warning=warn),
         batch=theirs.batch,
         journal=journal,
         on_progress=on_progress,
@@ -206,6 +222,6 @@ def _on_this_machine(
     if differences := theirs.differences(session.conditions):
         raise TableError(
             f"{file} was measured under other conditions: {'; '.join(differences)}. "
-            "Networks can be measured for it only where it was made"
+            "Networks can be measured for it only where it was made: --device says where"
         )
     return table, session

@@ -4,12 +4,78 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldnas.cli.console import warn
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.spaces import GoldSpace
 
 _PANEL = "Search space"
+_DEVICE_PANEL = "Device"
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Where to measure: cpu, which is this machine; ssh://host, or "
+        "ssh://user@host:port/folder; adb://SERIAL. Needs only Python, numpy and onnxruntime "
+        "there.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+PythonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        metavar="PATH",
+        help="Python there whose onnxruntime measures, such as that of an environment with "
+        "onnxruntime-openvino.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--threads", min=1, help="Threads of the runtime.", rich_help_panel=_DEVICE_PANEL
+    ),
+]
+CoresOption = Annotated[
+    str,
+    typer.Option(
+        "--cores",
+        metavar="N,...",
+        help="Cores to run on, counted from 0, if not all.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        "--provider",
+        help="What runs the models: cpu, cuda, openvino, xnnpack, coreml, nnapi, qnn.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+ProviderOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider-option",
+        metavar="NAME=VALUE",
+        help="Option of the provider, in its own names. Repeat.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Number format of the models: fp32, fp16, bf16, int8.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
 
 SpaceOption = Annotated[
     str, typer.Option("--space", help="Name of the search space.", rich_help_panel=_PANEL)
@@ -88,3 +154,49 @@ def space_from(
 def operator_names(text: str) -> tuple[str, ...]:
     """Split the names of ``--operators``."""
     return tuple(name.strip() for name in text.split(","))
+
+
+def backend_from(
+    device: str,
+    *,
+    python: str | None,
+    threads: int,
+    cores: str,
+    provider: str,
+    provider_options: "Sequence[str]",
+    precision: str,
+    target_percent: float,
+) -> "OnnxruntimeBackend":
+    """What measures, as the options say.
+
+    Raises:
+        ConfigError: If an option does not make sense.
+    """
+    from msgspec.structs import replace
+
+    from goldnas.precision import PRECISIONS
+    from goldnas.profiling.host import host_of
+    from goldnas.profiling.onnxruntime_backend import (
+        IN_CONTEXT,
+        OnnxruntimeBackend,
+        provider_named,
+    )
+
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    numbers = [core.strip() for core in cores.split(",")] if cores else []
+    if not all(number.isdecimal() for number in numbers):
+        raise ConfigError(f"--cores {cores!r}: give numbers from 0, as in --cores 0,1")
+    options = dict(option.partition("=")[::2] for option in provider_options)
+    if not all(name and value for name, value in options.items()):
+        raise ConfigError(f"--provider-option {provider_options}: give NAME=VALUE")
+    return OnnxruntimeBackend(
+        threads,
+        host=host_of(device, python),
+        provider=provider_named(provider),
+        provider_options=options,
+        precision=precision,
+        cores=sorted({int(number) for number in numbers}),
+        protocol=replace(IN_CONTEXT, target_percent=target_percent),
+        on_warning=warn,
+    )

@@ -1,22 +1,34 @@
 """``goldnas profile``: measure a device."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, say, warn
+from goldnas.cli.console import errors_shown
 from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
     ClassesOption,
+    CoresOption,
+    DeviceOption,
     InputOption,
     OperatorsOption,
+    PrecisionOption,
+    ProviderOption,
+    ProviderOptionsOption,
+    PythonOption,
     SpaceOption,
+    ThreadsOption,
+    backend_from,
     space_from,
 )
-from goldnas.cli.progress import visits_shown
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.spaces import GoldSpace
 
 _PANEL = "Measuring"
 _MODEL_PANEL = "A whole model"
@@ -33,14 +45,41 @@ def profile(
             rich_help_panel=_PANEL,
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Device to measure: cpu.", rich_help_panel=_PANEL)
-    ] = "cpu",
+    device: DeviceOption = "cpu",
+    python: PythonOption = None,
+    threads: ThreadsOption = 1,
+    cores: CoresOption = "",
+    provider: ProviderOption = "cpu",
+    provider_option: ProviderOptionsOption = None,
+    precision: PrecisionOption = "fp32",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail rows of which the provider leaves a node to another one.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    devices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Several devices at once: a table of the file for each, with device, python, "
+            "threads, cores, provider and so on. --out is then a folder.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.zip",
+            help="Measure nothing here: write a file that measures on a device that it is "
+            "carried to. goldnas lut import makes the table of what comes back.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Images per call.", rich_help_panel=_PANEL)
-    ] = 1,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Threads of the runtime.", rich_help_panel=_PANEL)
     ] = 1,
     calibrate: Annotated[
         int,
@@ -62,9 +101,11 @@ def profile(
         ),
     ] = None,
     samples: Annotated[
-        int,
-        typer.Option(min=2, help="Networks that --transfer measures.", rich_help_panel=_PANEL),
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=2, help="Networks that --transfer measures: 10.", rich_help_panel=_PANEL
+        ),
+    ] = None,
     target: Annotated[
         float,
         typer.Option(
@@ -121,39 +162,21 @@ def profile(
     time is known to 1 %. Then random networks of the space are measured whole, and the rows
     are fitted to them. With --model, any ONNX file is measured instead.
     """
-    if table is None or model is not None:
-        with errors_shown():
-            if model is None:
-                raise ConfigError("give --out FILE for a latency table, or --model FILE.onnx")
-            if table is not None:
-                raise ConfigError("--model makes no table: leave out --out, or use --json")
-            _check_device(device)
-            from goldnas.cli.profile_model import profile_model
 
-            profile_model(
-                model,
-                threads=threads,
-                batch=None if batch == 1 else batch,
-                shapes=shape or (),
-                tables=latency_lut or (),
-                target_percent=target,
-                json=json,
-            )
-        return
-    journal = table.with_name(f"{table.name}.visits")
-    interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
-    with errors_shown(if_interrupted=lambda: interrupted):
-        if calibrate == 1:
-            raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
-        for option, given in {
-            "--shape": shape,
-            "--latency-lut": latency_lut,
-            "--json": json,
-        }.items():
-            if given:
-                raise ConfigError(f"{option} goes with --model FILE.onnx, which is not given")
-        _check_device(device)
-        chosen = space_from(
+    def backend() -> "OnnxruntimeBackend":
+        return backend_from(
+            device,
+            python=python,
+            threads=threads,
+            cores=cores,
+            provider=provider,
+            provider_options=provider_option or (),
+            precision=precision,
+            target_percent=target,
+        )
+
+    def chosen() -> "GoldSpace":
+        return space_from(
             space,
             channels=channels,
             cells=cells,
@@ -161,68 +184,84 @@ def profile(
             classes=classes,
             operators=operators,
         )
-        # Imported here so that --help need not load torch.
-        from msgspec.structs import replace
 
-        from goldnas.lut import Failed, LatencyTable
-        from goldnas.lut.lint import RULES
-        from goldnas.lut.lint.calibrations import calibration_findings
-        from goldnas.profiling.calibration import calibrate as fit_to_networks
-        from goldnas.profiling.calibration import transfer as transferred
-        from goldnas.profiling.campaign import open_table
-        from goldnas.profiling.campaign import profile as measure_rows
-        from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
-        from goldnas.profiling.session import Session
+    of_one_device = {
+        **{"--device": device != "cpu", "--python": python, "--cores": cores},
+        **{"--provider": provider != "cpu", "--provider-option": provider_option},
+        **{"--threads": threads != 1, "--precision": precision != "fp32"},
+        **{"--batch": batch != 1, "--strict": strict},
+    }
+    of_models = {"--shape": shape, "--latency-lut": latency_lut, "--json": json}
+    of_tables = {"--transfer": transfer, "--samples": samples}
+    interrupted = "interrupted; run the command again to go on"
+    if table is not None and not devices:
+        interrupted += f": {table}.visits keeps what is done"
+    with errors_shown(if_interrupted=lambda: interrupted):
+        if samples is not None and transfer is None:
+            raise ConfigError("--samples goes with --transfer TABLE, which is not given")
+        if calibrate == 1:
+            raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
+        if model is not None:
+            refuse(
+                "--model",
+                of_tables | {"--out": table, "--bundle": bundle, "--devices": devices},
+            )
+            from goldnas.cli.profile_model import profile_model
 
-        rows = chosen.rows()
-        with visits_shown() as on_progress:
-            session = Session(
-                OnnxruntimeBackend(
-                    threads, protocol=replace(IN_CONTEXT, target_percent=target)
-                ),
-                batch=batch,
-                journal=journal,
-                on_progress=on_progress,
-                on_warning=warn,
+            profile_model(
+                model,
+                backend(),
+                batch=None if batch == 1 else batch,
+                shapes=shape or (),
+                tables=latency_lut or (),
+                json=json,
             )
-            before = open_table(table, session.conditions)
-            if transfer is not None:
-                other = LatencyTable.load(transfer)
-                filled = transferred(session, before, chosen, other, networks=samples)
-            else:
-                filled = measure_rows(session, before, rows)
-            lacking = filled.missing(rows)
-            if not lacking and transfer is None:
-                filled = fit_to_networks(session, filled, chosen, networks=calibrate)
-            if filled is not before or journal.exists():
-                filled = session.finish(filled, before)
-        say(
-            f"{table}: {len(rows) - len(lacking)} of the {len(rows)} rows of this space, "
-            f"on {filled.conditions.cpu_model} with {filled.conditions.backend}"
-        )
-        if fitted := filled.calibration_for(chosen.name, chosen.settings):
-            say(
-                f"fitted to {len(fitted.networks)} networks: off by "
-                f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
-                f"twice they differ by {fitted.noise_floor_percent:.1f} %"
+            return
+        refuse("anything but --model", of_models)
+        if bundle is not None:
+            where = {"--device": device != "cpu", "--python": python, "--target": target != 1}
+            refuse("--bundle", of_tables | where | {"--out": table, "--devices": devices})
+            from goldnas.cli.profile_bundle import profile_bundle
+
+            profile_bundle(
+                bundle, backend(), chosen(), batch=batch, networks=calibrate, strict=strict
             )
-            for finding in calibration_findings(fitted, filled.rows):
-                warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
-        if lacking:
-            errors = {
-                (r.operator, r.site): r.error for r in filled.rows if isinstance(r, Failed)
+        elif table is None:
+            raise ConfigError(
+                "give --out FILE for a latency table, --model FILE.onnx, or --bundle FILE.zip"
+            )
+        elif devices is not None:
+            refuse(f"--devices; {devices} says it of each device", of_one_device)
+            refuse("--devices", of_tables)
+            from goldnas.cli.profile_fleet import profile_fleet
+
+            common = {
+                **{"--space": space, "--channels": channels, "--cells": cells},
+                **{"--input": input_, "--classes": classes, "--operators": operators},
+                **{"--calibrate": calibrate, "--target": target},
             }
-            listed = "; ".join(
-                f"{operator} at {site} ({errors[operator, str(site)]})"
-                for operator, site in lacking
-            )
-            raise MeasurementError(
-                f"{len(lacking)} of {len(rows)} rows could not be measured and are in {table} "
-                f"as failed: {listed}. The same command tries them again; --operators without "
-                "the operator leaves it out"
+            profile_fleet(devices, table, [str(part) for o in common.items() for part in o])
+        else:
+            from goldnas.cli.profile_table import profile_table
+
+            profile_table(
+                table,
+                backend(),
+                chosen(),
+                batch=batch,
+                networks=calibrate,
+                transfer=transfer,
+                samples=samples or 10,
+                strict=strict,
             )
 
 
-def _check_device(device: str) -> None:
-    if device != "cpu":
-        raise ConfigError(f"unknown --device {device!r}; this version of goldnas measures: cpu")
+def refuse(with_what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: If one of them is given.
+    """
+    for option, given in options.items():
+        if given:
+            raise ConfigError(f"{option} does not go with {with_what}: leave it out")

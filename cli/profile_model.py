@@ -13,6 +13,7 @@ from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from goldnas.lut import Conditions, LatencyTable
+    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.profiling.whole_model import ModelLatency, OnnxFile
 
 _LISTED = 20
@@ -21,29 +22,25 @@ _LISTED = 20
 
 def profile_model(
     path: Path,
+    backend: "OnnxruntimeBackend",
     *,
-    threads: int,
     batch: int | None,
     shapes: Sequence[str],
     tables: Sequence[str],
-    target_percent: float,
     json: bool,
 ) -> None:
     """Measure an ONNX file, and print what it takes, by node and against predictions."""
     from msgspec import to_builtins
-    from msgspec.structs import replace
 
     from goldnas.lut import LatencyTable
-    from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
     from goldnas.profiling.session import Session
     from goldnas.profiling.whole_model import measure_model, read_onnx
 
     luts = [LatencyTable.load(table) for table in tables]
     file = read_onnx(path, batch=batch, shapes=dict(map(_shape, shapes)))
-    protocol = replace(IN_CONTEXT, target_percent=target_percent)
     with visits_shown() as on_progress:
         session = Session(
-            OnnxruntimeBackend(threads, protocol=protocol),
+            backend,
             batch=file.batch,
             on_progress=on_progress,
             on_warning=warn,

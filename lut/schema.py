@@ -178,6 +178,11 @@ class Measured(Located, frozen=True, tag_field="status", tag="measured"):
     """From which models ``latency_us`` was worked out."""
     timings: tuple[ModelTiming, ...]
     """Of those models."""
+    elsewhere: dict[str, Count] = {}
+    """How many nodes of the isolated model ran on other providers than the table's."""
+
+    def __hash__(self) -> int:
+        return hash((self.operator, self.site, self.latency_us))
 
 
 class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="interpolated"):
@@ -272,6 +277,11 @@ class Campaign(Strict, frozen=True):
     """Difference of two copies of one model, measured side by side."""
     drift_percent: Annotated[float, msgspec.Meta(ge=0)]
     """Range of one model that was measured again and again, relative to its median."""
+    hottest_c: float | None = None
+    slowest_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Of the device before any round; None where it does not tell."""
+    waited_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """For it to cool down."""
 
 
 def row_key(operator: str, site: str) -> str:

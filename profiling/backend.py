@@ -8,6 +8,9 @@ import numpy as np
 
 from goldnas.lut import Conditions, MeasuringProtocol
 
+CPU = "CPUExecutionProvider"
+"""The provider that leaves nothing to others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -96,6 +99,26 @@ class NodeTime:
     """As the runtime's own profiler has it, with what profiling a node takes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a device bore being measured; None where it does not tell."""
+
+    hottest_c: float | None = None
+    slowest_mhz: float | None = None
+    waited_s: float = 0.0
+    """For it to cool down."""
+
+    def and_then(self, state: Mapping[str, float]) -> "Health":
+        """With one more ``temperature_c``, ``frequency_mhz`` and ``waited_s``."""
+        temperatures = [self.hottest_c, state.get("temperature_c")]
+        frequencies = [self.slowest_mhz, state.get("frequency_mhz")]
+        return Health(
+            max((c for c in temperatures if c is not None), default=None),
+            min((mhz for mhz in frequencies if mhz is not None), default=None),
+            self.waited_s + state.get("waited_s", 0.0),
+        )
+
+
 class MeasurementBackend(Protocol):
     """Runs ONNX models on one device and times them.
 
@@ -107,6 +130,14 @@ class MeasurementBackend(Protocol):
     @property
     def protocol(self) -> MeasuringProtocol:
         """How often and how long it visits a model."""
+
+    @property
+    def provider(self) -> str:
+        """What is to run every node; see :class:`NodeTime`."""
+
+    @property
+    def health(self) -> Health:
+        """Of the device, since the backend was made."""
 
     def conditions(self, *, batch: int) -> Conditions:
         """Say what every measurement of this instance shares, for models of this batch."""
@@ -132,9 +163,9 @@ class MeasurementBackend(Protocol):
             MeasurementError: If the runtime itself cannot start, dies or exceeds its time.
         """
 
-    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
-        """Say where the time of a model goes: its nodes in the order they run.
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
+        """Say where the time of models goes: their nodes in the order they run.
 
         Raises:
-            MeasurementError: If the runtime rejects the model, or as for :meth:`visit`.
+            MeasurementError: As for :meth:`visit`.
         """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from goldnas.errors import ExportError, MeasurementError, TableError
 from goldnas.files import check_writable
 from goldnas.lut import Conditions, Failed, LatencyTable, Measured, ModelTiming, Row
 from goldnas.operators import Part
-from goldnas.profiling.backend import Timing
+from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, row_models
 from goldnas.profiling.measuring import Estimate, Results, timing_of
 from goldnas.profiling.session import Session
@@ -39,7 +40,9 @@ def open_table(out: Path, conditions: Conditions) -> LatencyTable:
     return dataclasses.replace(table, conditions=updated)
 
 
-def profile(session: Session, table: LatencyTable, rows: Iterable[Part]) -> LatencyTable:
+def profile(
+    session: Session, table: LatencyTable, rows: Iterable[Part], *, strict: bool = False
+) -> LatencyTable:
     """Measure the rows that a table lacks, and write it.
 
     Rows that are there stay as they are; failed ones are tried again. A row that cannot be
@@ -49,6 +52,7 @@ def profile(session: Session, table: LatencyTable, rows: Iterable[Part]) -> Late
         session: Measures.
         table: From :func:`open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
+        strict: Whether a row fails if the provider leaves one of its nodes to another.
 
     Raises:
         MeasurementError: If the runtime cannot start, or the machine is too noisy.
@@ -76,18 +80,37 @@ def profile(session: Session, table: LatencyTable, rows: Iterable[Part]) -> Late
         for part, plan in plans.items()
     }
     results = session.measure(models, estimates.values())
+    elsewhere = _elsewhere(session, {p: m.models["isolated"] for p, m in plans.items()})
     target_percent = session.backend.protocol.target_percent
     found: list[Row] = []
     for part in todo:
         try:
             if part in failed:
                 raise MeasurementError(failed[part])
-            found.append(_row(part, plans[part], estimates[part], results, target_percent))
+            if strict and elsewhere[part]:
+                left = ", ".join(f"{n} to {other}" for other, n in elsewhere[part].items())
+                raise MeasurementError(f"{session.backend.provider} leaves nodes: {left}")
+            row = _row(part, plans[part], estimates[part], results, target_percent)
+            found.append(msgspec.structs.replace(row, elsewhere=elsewhere[part]))
         except MeasurementError as error:
             found.append(Failed(operator=part[0], site=str(part[1]), error=str(error)))
     table = table.with_rows(found)
     table.save()
     return table
+
+
+def _elsewhere(session: Session, models: dict[Part, bytes]) -> dict[Part, dict[str, int]]:
+    """By row: how many of its nodes other providers run than the one that was asked for."""
+    wanted = session.backend.provider
+    if wanted == CPU:  # there is none to leave them to
+        return {part: {} for part in models}
+    nodes = session.nodes({_name(part, "isolated"): m for part, m in models.items()})
+    found = {}
+    for part in models:
+        profile = nodes[_name(part, "isolated")]
+        told = () if isinstance(profile, Failure) else profile
+        found[part] = dict(Counter(node.provider for node in told if node.provider != wanted))
+    return found
 
 
 def _name(part: Part, label: str) -> str:

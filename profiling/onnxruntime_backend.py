@@ -1,23 +1,32 @@
-"""Measuring with onnxruntime on the CPU of this machine."""
+"""Measuring with onnxruntime, on this machine or another one."""
 
 import datetime
-import json
-import os
-import platform
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from goldnas.errors import MeasurementError
-from goldnas.files import write_atomic
+from goldnas.errors import ConfigError, MeasurementError
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import Failure, NodeTime, Visit
+from goldnas.profiling.backend import CPU, Failure, Health, NodeTime, Visit
+from goldnas.profiling.host import (
+    Connection,
+    Host,
+    LostConnectionError,
+    UnreachableError,
+)
 
-RUNNER = Path(__file__).with_name("runner.py")
+# By short name: the provider, and where it comes from.
+PROVIDERS = {
+    "cpu": (CPU, "every onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "pip install onnxruntime-gpu"),
+    "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
+    "xnnpack": ("XnnpackExecutionProvider", "onnxruntime for Android, or a build of your own"),
+    "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime, on a Mac"),
+    "nnapi": ("NnapiExecutionProvider", "onnxruntime for Android"),
+    "qnn": ("QNNExecutionProvider", "pip install onnxruntime-qnn, where there is a wheel"),
+}
+"""Each replaces the package onnxruntime, so it wants an environment of its own."""
 
 # One process, with any statistic, repeats within 2 to 90 %. What they have in common, the speed
 # of the machine, repeats within 0.3 % with twelve and 0.7 % with six processes; it does not
@@ -33,80 +42,125 @@ IN_CONTEXT = MeasuringProtocol(
     target_percent=1.0,
 )
 
+_OPTIONS_OF_OURS = ("provider", "cores", "graph_optimization", "execution_mode", "io_binding")
+
+_HOT_C = 80.0
+"""Boards slow down above; a round waits until it is cooler, for two minutes at most."""
+
 
 class OnnxruntimeBackend:
     """Times models in fresh processes of ``runner.py``, visiting all of them in turn.
 
     Args:
         threads: Of one operator; operators run one after the other.
+        host: Where.
         provider: Execution provider that runs the models; no other takes its place.
         provider_options: Of the provider, in its own names.
-        python: Interpreter of the environment whose onnxruntime measures.
+        precision: Of the models that it will be given.
+        cores: To run on; all if empty.
         protocol: How often and how long.
-        timeout_s: Of each process, which is killed after it.
+        silence_s: After so long without a word a process is killed.
+        patience_s: How long to try to reach a host again whose connection broke.
+        on_warning: Told of lost connections.
     """
 
     def __init__(
         self,
         threads: int = 1,
         *,
-        provider: str = "CPUExecutionProvider",
+        host: Host | None = None,
+        provider: str = CPU,
         provider_options: Mapping[str, str] | None = None,
-        python: str = sys.executable,
+        precision: str = "fp32",
+        cores: Sequence[int] = (),
         protocol: MeasuringProtocol = IN_CONTEXT,
-        timeout_s: float = 1800.0,
+        silence_s: float = 1800.0,
+        patience_s: float = 600.0,
+        on_warning: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._threads = threads
-        self._provider = provider
-        self._provider_options = dict(provider_options or {})
-        self._python = python
         self.protocol = protocol
-        self._timeout_s = timeout_s
+        self.provider = provider
+        self.health = Health()
+        self._host = host or Host()
+        self._precision = precision
+        self._cores = list(cores)
+        self._silence_s = silence_s
+        self._patience_s = patience_s
+        self._on_warning = on_warning
+        self._connection: Connection | None = None
+        self._job: dict[str, Any] = {
+            "provider": provider,
+            "provider_options": dict(provider_options or {}),
+            "threads": threads,
+            "cores": self._cores,
+            "rounds": protocol.rounds,
+            "warmup_ms": protocol.warmup_ms,
+            "visit_ms": protocol.visit_ms,
+            "min_calls": protocol.min_calls,
+            "hot_c": _HOT_C,
+        }
+
+    @classmethod
+    def like(
+        cls,
+        conditions: Conditions,
+        *,
+        host: Host | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
+    ) -> "OnnxruntimeBackend":
+        """A backend with a table's settings; whether the host is that device it has to say."""
+        options = dict(conditions.backend_options)
+        cores = options.get("cores", "")
+        return cls(
+            conditions.threads,
+            host=host,
+            provider=options.get("provider", CPU),
+            provider_options={k: v for k, v in options.items() if k not in _OPTIONS_OF_OURS},
+            precision=conditions.precision,
+            cores=[int(core) for core in cores.split(",") if core.isdigit()],
+            protocol=conditions.protocol,
+            on_warning=on_warning,
+        )
 
     def conditions(self, *, batch: int) -> Conditions:
-        """This machine, this runtime, these settings, today.
+        """The machine, its runtime, these settings, today.
 
         Raises:
-            MeasurementError: If the environment has no onnxruntime.
+            MeasurementError: If the host cannot be reached or has no onnxruntime, or that has
+                no such provider.
         """
-        release = ".".join(platform.release().split(".")[:2])
+        facts = self._facts
+        if self.provider not in facts["providers"]:
+            sources = [package for name, package in PROVIDERS.values() if name == self.provider]
+            raise MeasurementError(
+                f"{self.provider} is not in the onnxruntime {facts['onnxruntime']} of "
+                f"{self._host.name}, which has {', '.join(facts['providers'])}. It comes with: "
+                f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
+            )
         return Conditions(
             device="cpu",
-            cpu_model=_cpu_model(),
-            architecture=platform.machine() or "unknown",
-            os=f"{platform.system()} {release}",
-            backend=f"onnxruntime {self._version}",
+            cpu_model=facts["cpu_model"],
+            architecture=facts["architecture"],
+            os=facts["os"],
+            backend=f"onnxruntime {facts['onnxruntime']}",
             backend_options={
-                "provider": self._provider,
-                **self._provider_options,
+                "provider": self.provider,
+                **self._job["provider_options"],
+                **({"cores": ",".join(map(str, self._cores))} if self._cores else {}),
                 "graph_optimization": "all",
                 "execution_mode": "sequential",
                 "io_binding": "yes",
             },
-            threads=self._threads,
+            threads=self._job["threads"],
             batch=batch,
-            precision="fp32",
+            precision=self._precision,
             measured_on=datetime.date.today(),
             protocol=self.protocol,
         )
 
     @cached_property
-    def _version(self) -> str:
-        if self._python == sys.executable:
-            import onnxruntime
-
-            return str(onnxruntime.__version__)
-        code = "import onnxruntime; print(onnxruntime.__version__)"
-        command = [self._python, "-c", code]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or str(error)
-            raise MeasurementError(
-                f"{self._python} cannot import onnxruntime: {said.strip().splitlines()[-1]}; "
-                "install it in that environment"
-            ) from None
-        return done.stdout.strip()
+    def _facts(self) -> dict[str, Any]:
+        return self._connected().facts()
 
     def visit(
         self, models: Mapping[str, bytes], *, seed: int
@@ -114,11 +168,14 @@ class OnnxruntimeBackend:
         """See :meth:`MeasurementBackend.visit`.
 
         Raises:
-            MeasurementError: If the process dies or exceeds its time; or the models cannot be
-                put into a temporary folder.
+            MeasurementError: If the process dies or says nothing for too long; or the host
+                cannot be reached again, or has no room for the models.
         """
         found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
         for line in self._answers(models, seed=seed):
+            if "round" in line:
+                self.health = self.health.and_then(line)
+                continue
             name = line.pop("model")
             before = found[name]
             if "error" in line:
@@ -127,86 +184,70 @@ class OnnxruntimeBackend:
                 found[name] = (*before, Visit(process=seed, **line))
         return found
 
-    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """See :meth:`MeasurementBackend.nodes`.
 
         Raises:
-            MeasurementError: If the runtime rejects the model, or as for :meth:`visit`.
+            MeasurementError: As for :meth:`visit`.
         """
-        found = []
-        for line in self._answers({"model": model}, nodes=True):
+        found: dict[str, tuple[NodeTime, ...] | Failure] = dict.fromkeys(models, ())
+        for line in self._answers(models, nodes=True, seed=0):
+            name = line.pop("model")
+            before = found[name]
             if "error" in line:
-                raise MeasurementError(f"onnxruntime: {line['error']}")
-            del line["model"]
-            found.append(NodeTime(**line))
-        return tuple(found)
+                found[name] = Failure(f"onnxruntime: {line['error']}")
+            elif not isinstance(before, Failure):
+                found[name] = (*before, NodeTime(**line))
+        return found
+
+    def close(self) -> None:
+        """End what runs on the host. It is started again when it is needed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection(self._host, silence_s=self._silence_s)
+        return self._connection
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
-        """Have the runner do a job with models, which it finds in a temporary folder."""
-        try:
-            folder = tempfile.TemporaryDirectory(prefix="goldnas-")
-        except OSError as error:
+        """Have the runner do a job in a fresh process; again, if the connection breaks."""
+        give_up = None
+        while True:
+            try:
+                connection = self._connected()
+                stored = {name: connection.store(model) for name, model in models.items()}
+                *lines, last = connection.ask(
+                    do="run", job={**self._job, **job, "models": stored}
+                )
+                break
+            except (LostConnectionError, UnreachableError) as error:
+                self.close()
+                lost = isinstance(error, LostConnectionError) and self._host.is_remote
+                if give_up is None and not lost:
+                    raise
+                if give_up is None:
+                    give_up = time.monotonic() + self._patience_s
+                    self._on_warning(f"{error}; trying to reach it again")
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(min(5.0, self._patience_s / 10))
+        if last["done"]["status"]:
             raise MeasurementError(
-                f"no temporary folder for models to measure: {error.strerror}; "
-                "make room, or set TMPDIR to a folder that can be written"
-            ) from None
-        with folder as place:
-            paths = {name: str(Path(place, f"{i}.onnx")) for i, name in enumerate(models)}
-            for name, model in models.items():
-                write_atomic(Path(paths[name]), model)
-            return self._process({"models": paths, **job})
-
-    def _process(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """Run the runner once; one entry per line of its output."""
-        protocol = self.protocol
-        job |= {
-            "provider": self._provider,
-            "provider_options": self._provider_options,
-            "threads": self._threads,
-            "rounds": protocol.rounds,
-            "warmup_ms": protocol.warmup_ms,
-            "visit_ms": protocol.visit_ms,
-            "min_calls": protocol.min_calls,
-        }
-        try:
-            done = subprocess.run(
-                [self._python, str(RUNNER)],
-                # Python 3.11 and later: nothing beside the runner is taken for a library.
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
-                input=json.dumps(job),
-                capture_output=True,
-                text=True,
-                timeout=self._timeout_s,
-                check=True,
+                f"the process that measures ended with status {last['done']['status']}: "
+                f"{last['done']['said'] or 'no message'}; check that onnxruntime works and "
+                "that there is memory enough"
             )
-        except subprocess.TimeoutExpired:
-            raise MeasurementError(
-                f"measuring {len(job['models'])} models took longer than {self._timeout_s:g} s "
-                "and was stopped; try fewer threads, a smaller batch or input, or an idle "
-                "machine"
-            ) from None
-        except subprocess.CalledProcessError as error:
-            last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-            raise MeasurementError(
-                f"the process that measures ended with status {error.returncode}: {last}; "
-                "check that onnxruntime works and that there is memory enough"
-            ) from None
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return lines
 
 
-def _cpu_model() -> str:
-    """What the processor calls itself; "unknown" where the system does not tell."""
-    if sys.platform == "darwin":  # platform.processor() is "arm" on every Mac
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        return told.stdout.strip() or "unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip().lower() in ("model name", "model"):
-                if value.strip().isdigit():
-                    continue  # on x86, "model" is a number
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
+def provider_named(name: str) -> str:
+    """The execution provider of a short name.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    if name not in PROVIDERS:
+        raise ConfigError(f"unknown --provider {name!r}; known: {', '.join(PROVIDERS)}")
+    return PROVIDERS[name][0]

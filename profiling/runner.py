@@ -1,35 +1,62 @@
-"""Times ONNX models in the process it is started in; needs numpy and onnxruntime alone.
+"""Times ONNX models on the machine it runs on; needs numpy and onnxruntime alone.
 
-Self-contained, and Python 3.9 is enough, so that it also runs where goldnas is not installed:
-``python runner.py JOB.json``, or the job on standard input. A job is
+Self-contained, and Python 3.9 is enough, so that it also runs where goldnas is not installed.
 
-    {"models": {"name": "path.onnx"}, "provider": "CPUExecutionProvider",
-     "provider_options": {}, "threads": 1, "rounds": 5, "warmup_ms": 4, "visit_ms": 20,
-     "min_calls": 7, "seed": 0, "nodes": false}
+``python runner.py JOB.json`` does one job and ends. A job is
 
-and each line of the answer is one visit, in the order measured, or one failure
-(broken in two here):
+    {"models": {"name": {"path": "path.onnx", "sha256": "..."}},
+     "provider": "CPUExecutionProvider", "provider_options": {}, "threads": 1, "cores": [],
+     "rounds": 5, "warmup_ms": 4, "visit_ms": 20, "min_calls": 7, "seed": 0, "hot_c": 80,
+     "nodes": false}
+
+and each line of the answer is one visit, in the order measured, or one failure, or the state of
+the machine before a round, where it can be read (visits are broken in two here):
 
     {"model": "name", "calls": 700, "min_us": 20.1, "p10_us": 20.4, "p25_us": 20.5,
      "median_us": 20.9}
     {"model": "name", "error": "why, in one line"}
+    {"round": 0, "temperature_c": 61.2, "frequency_mhz": 2400, "waited_s": 0}
 
 With "nodes", a model is not visited but run under the runtime's own profiler, and answered by
 one line per node, in the order they run:
 
     {"model": "name", "node": "conv1", "operator": "Conv", "provider": "CPUExecutionProvider",
      "output": "1x16x32x32", "latency_us": 17.5}
+
+Without a job it serves: it reads requests, a line each, and does each job in a fresh process.
+Models are stored once, by their checksum, in a folder that is gone when the requests end,
+however they end.
+
+    {"do": "facts"}
+    {"do": "store", "sha256": "...", "size": 1000}       followed by so many bytes
+    {"do": "run", "job": {"models": {"name": "sha256"}, ...}}
+
+The answer to a request ends with ``{"done": ...}`` or ``{"failed": "why, in one line"}``.
 """
 
+import hashlib
 import json
+import os
+import platform
+import queue
 import random
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
-import onnxruntime as ort
+try:
+    import numpy as np
+    import onnxruntime as ort
+except ImportError as missing:
+    sys.exit(f"{sys.executable}: {missing}")
+
+READY = "goldnas runner"
+"""Begins the line that says that it serves: what came before is somebody else's greeting."""
 
 NUMBERS = {
     "tensor(float)": np.float32,
@@ -43,43 +70,51 @@ NUMBERS = {
 }
 """What an input may hold."""
 
+LONGEST_WAIT_S = 120
+"""For a hot machine to cool down, before a round."""
+
+GUARD = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
+"""Removes a folder once its owner is gone, also if that was killed."""
+
+
+# -- one job -----------------------------------------------------------------------------------
+
 
 def load(
-    path: str,
-    threads: int,
-    provider: str,
-    provider_options: dict[str, str],
-    *,
-    profile: str = "",
+    model: dict[str, str], job: dict[str, Any], *, profile: str = ""
 ) -> tuple[ort.InferenceSession, ort.IOBinding]:
     """Open a model with its inputs and outputs bound, so that a call copies nothing.
 
     Args:
-        path: Of the model.
-        threads: Of one operator.
-        provider: That runs it.
-        provider_options: Of the provider.
+        model: Path and checksum.
+        job: With threads and provider.
         profile: How the name of the runtime's own profile begins; empty for none.
 
     Raises:
-        ValueError: If the provider is not there, or an input is not numbers of a fixed shape.
+        ValueError: If the model is another, the provider is not there, or an input is not
+            numbers of a fixed shape.
         Exception: Whatever the runtime raises for a model it rejects.
     """
-    available = ort.get_available_providers()
+    content = Path(model["path"]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != model["sha256"]:
+        raise ValueError("the model's checksum differs from the one that was announced")
+    provider, available = job["provider"], ort.get_available_providers()
     if provider not in available:  # onnxruntime would take another with a warning
         raise ValueError(f"{provider} is not in this build, which has {', '.join(available)}")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    if job["threads"] > 1:
+        options.use_per_session_threads = False  # see share_threads
+    else:
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
     # From bytes: given a path, the runtime repeats it in its errors.
     session = ort.InferenceSession(
-        Path(path).read_bytes(), options, providers=[(provider, provider_options)]
+        content, options, providers=[(provider, job["provider_options"])]
     )
     if session.get_providers()[0] != provider:
         raise ValueError(f"{provider} did not start; {session.get_providers()[0]} would run it")
@@ -134,16 +169,17 @@ def visit(
     }
 
 
-def nodes_of(path: str, job: dict[str, Any]) -> list[dict[str, object]]:
+def nodes_of(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, object]]:
     """Run a model under the runtime's profiler: its nodes, as the runtime has them.
 
     The profiler has whole microseconds, so that a latency is a mean: of the faster half of the
     calls, which the machine's slow phases leave alone.
     """
-    settings = (job["threads"], job["provider"], job["provider_options"])
-    session, binding = load(path, *settings, profile=str(Path(path).with_suffix("")))
+    session, binding = load(model, job, profile=str(Path(model["path"]).with_suffix("")))
     visit(session, binding, 10 * job["warmup_ms"], 10 * job["visit_ms"], job["min_calls"])
-    events = json.loads(Path(session.end_profiling()).read_text())
+    profile = Path(session.end_profiling())
+    events = json.loads(profile.read_text())
+    profile.unlink()
     nodes: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
         told = event.get("args", {})
@@ -154,7 +190,7 @@ def nodes_of(path: str, job: dict[str, Any]) -> list[dict[str, object]]:
             continue
         node = nodes.setdefault((name, told.get("node_index", "")), {**told, "us": []})
         node["us"].append(event["dur"])
-    found = []
+    found: list[dict[str, object]] = []
     for (name, _), node in nodes.items():
         calls = np.sort(node["us"])
         output: list[int] = next(iter((node.get("output_type_shape") or [{}])[0].values()), [])
@@ -170,37 +206,254 @@ def nodes_of(path: str, job: dict[str, Any]) -> list[dict[str, object]]:
     return found
 
 
-def run(job: dict[str, Any]) -> None:
-    """Do a job, one line of output at a time."""
+def settle(hot_c: float) -> dict[str, float]:
+    """Wait while the machine is hot; how hot it is, and how fast its slowest core."""
+    began = time.monotonic()
+    while (degrees := highest("/sys/class/thermal", "thermal_zone*/temp")) is not None:
+        if degrees / 1000 <= hot_c or time.monotonic() > began + LONGEST_WAIT_S:
+            break
+        time.sleep(1)
+    kilohertz = highest("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq", min)
+    state = {}
+    if degrees is not None:
+        state["temperature_c"] = degrees / 1000
+        state["waited_s"] = round(time.monotonic() - began)
+    if kilohertz is not None:
+        state["frequency_mhz"] = kilohertz / 1000
+    return state
 
-    def answer(model: str, **fields: object) -> None:
+
+def share_threads(threads: int) -> None:
+    """Give all models the same threads.
+
+    Threads of their own would wait for work in a loop, and take the cores from the model that
+    has some: with six models in a process, times of one were 55, 66 or 150 us.
+    """
+    if threads == 1:
+        return
+    if not hasattr(ort, "set_global_thread_pool_sizes"):
+        raise ValueError(f"onnxruntime {ort.__version__} cannot share threads; update it")
+    ort.set_global_thread_pool_sizes(threads, 1)
+
+
+def highest(folder: str, pattern: str, of: Any = max) -> Any:
+    """The largest number in some files; None if there is none that can be read."""
+    found = []
+    for file in Path(folder).glob(pattern):
+        try:
+            found.append(int(file.read_text()))
+        except (OSError, ValueError):
+            continue
+    return of(found, default=None)
+
+
+def run(job: dict[str, Any]) -> None:
+    """Do a job; its answers are written after each round."""
+    lines: list[str] = []
+
+    def answer(**fields: object) -> None:
+        # Written after a round, not within: who reads it would take a core from the threads.
+        lines.append(json.dumps(fields))
+
+    def send() -> None:
         # Flushed: when the parent is gone this fails, and so ends the work.
-        print(json.dumps({"model": model, **fields}), flush=True)
+        print("\n".join([*lines, ""]), end="", flush=True)
+        lines.clear()
 
     ort.set_default_logger_severity(4)
-    if job.get("nodes"):
-        for name, path in job["models"].items():
-            try:
-                for node in nodes_of(path, job):
-                    answer(name, **node)
-            except Exception as error:  # as below
-                answer(name, error=" ".join(str(error).split()))
-        return
+    if job.get("cores"):
+        os.sched_setaffinity(0, job["cores"])
+    share_threads(job["threads"])
     loaded = {}
-    for name, path in job["models"].items():
+    for name, model in job["models"].items():
         try:
-            loaded[name] = load(path, job["threads"], job["provider"], job["provider_options"])
+            if job.get("nodes"):
+                for node in nodes_of(model, job):
+                    answer(model=name, **node)
+            else:
+                loaded[name] = load(model, job)
         except Exception as error:  # the runtime has a dozen kinds; each is this model's alone
-            answer(name, error=" ".join(str(error).split()))
+            answer(model=name, error=" ".join(str(error).split()))
+    send()
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
-    for _ in range(job["rounds"]):
+    for number in range(job["rounds"] if order else 0):
+        if state := settle(job["hot_c"]):
+            answer(round=number, **state)
         shuffle(order)
         for name in order:
             settings = (job["warmup_ms"], job["visit_ms"], job["min_calls"])
-            answer(name, **visit(*loaded[name], *settings))
+            answer(model=name, **visit(*loaded[name], *settings))
+        send()
+
+
+# -- serving -----------------------------------------------------------------------------------
+
+
+def facts() -> dict[str, object]:
+    """What this machine is, and what its onnxruntime can do."""
+    return {
+        "cpu_model": cpu_model(),
+        "architecture": platform.machine() or "unknown",
+        "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "onnxruntime": ort.__version__,
+        "providers": ort.get_available_providers(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+
+
+def cpu_model() -> str:
+    """What the processor calls itself; "unknown" where the system does not tell."""
+    if sys.platform == "darwin":  # platform.processor() is "arm" on every Mac
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        return told.stdout.strip() or "unknown"
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip().lower() in ("model name", "model"):
+                if value.strip().isdigit():
+                    continue  # on x86, "model" is a number
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+class Server:
+    """Answers requests from standard input, until it ends.
+
+    Args:
+        source: Of this file, which the processes that do the jobs run.
+        folder: Where to put a folder for models.
+    """
+
+    def __init__(self, source: bytes, folder: str) -> None:
+        self._source = source
+        self._folder = Path(folder)
+        self._child: "subprocess.Popen[bytes] | None" = None  # noqa: UP037 (is 3.10)
+        self._ended = False
+
+    def serve(self) -> None:
+        """Store, run and answer."""
+        (self._folder / "runner.py").write_bytes(self._source)
+        requests: "queue.Queue[tuple[dict[str, Any], bytes] | None]" = queue.Queue()  # noqa: UP037
+        threading.Thread(target=self._read, args=[requests], daemon=True).start()
+        tell({"done": READY}, prefix=READY + " ")
+        while True:
+            request = requests.get()
+            if request is None:
+                return
+            header, body = request
+            try:
+                tell({"done": getattr(self, "_" + header["do"])(header, body)})
+            except BrokenPipeError:
+                return
+            except (OSError, ValueError) as error:
+                said = getattr(error, "strerror", None) or str(error)
+                tell({"failed": f"{said} (in {self._folder.parent})"})
+
+    def _read(self, requests: Any) -> None:
+        """Read ahead: the end of the input has to end a job that runs."""
+        while True:
+            line = sys.stdin.buffer.readline()
+            if not line:
+                break
+            header = json.loads(line)
+            requests.put((header, sys.stdin.buffer.read(header.get("size", 0))))
+        self._ended = True
+        if self._child is not None:
+            self._child.kill()
+        requests.put(None)
+
+    def _facts(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
+        return facts()
+
+    def _store(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
+        if hashlib.sha256(body).hexdigest() != header["sha256"]:
+            raise ValueError("a model came with another checksum than was announced")
+        self._path(header["sha256"]).write_bytes(body)
+        return {}
+
+    def _run(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
+        job = header["job"]
+        job["models"] = {
+            name: {"path": str(self._path(sha256)), "sha256": sha256}
+            for name, sha256 in job["models"].items()
+        }
+        job_file = self._folder / "job.json"
+        job_file.write_text(json.dumps(job))
+        with tempfile.TemporaryFile(dir=self._folder) as said:
+            command = [sys.executable, str(self._folder / "runner.py"), str(job_file)]
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            ) as self._child:
+                try:
+                    if self._ended:
+                        self._child.kill()
+                    for line in self._child.stdout or ():
+                        sys.stdout.buffer.write(line)
+                        sys.stdout.buffer.flush()
+                except BaseException:
+                    self._child.kill()
+                    raise
+            said.seek(0)
+            last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+        return {"status": self._child.returncode, "said": "".join(last)}
+
+    def _path(self, sha256: str) -> Path:
+        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+            raise ValueError(f"{sha256[:70]!r} is no checksum")
+        return self._folder / f"{sha256}.onnx"
+
+
+def tell(message: dict[str, object], prefix: str = "") -> None:
+    """Send one line."""
+    sys.stdout.buffer.write((prefix + json.dumps(message) + "\n").encode())
+    sys.stdout.buffer.flush()
+
+
+def serve(source: bytes, place: "str | None" = None) -> None:
+    """Serve from a folder of its own.
+
+    Args:
+        source: Of this file.
+        place: Where the folder is made; wherever temporary ones are, if not given.
+    """
+
+    def end(*_: object) -> NoReturn:
+        sys.exit(1)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="goldnas-", dir=place)
+    except OSError as error:
+        sys.exit(f"no temporary folder for models: {error}")
+    guard = subprocess.Popen(
+        [sys.executable, "-c", GUARD, folder.name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        with folder:
+            Server(source, folder.name).serve()
+    except OSError as error:  # of the folder; or nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(f"cannot go on: {error}")
+    finally:
+        if guard.stdin is not None:
+            guard.stdin.close()
+        guard.wait()
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin as file:
-        run(json.load(file))
+    if "SOURCE" in globals():  # it came through standard input
+        serve(globals()["SOURCE"], globals()["PLACE"])
+    else:
+        with open(sys.argv[1]) as file:
+            run(json.load(file))

@@ -11,10 +11,12 @@ from pathlib import Path
 import onnx
 import torch
 
+from goldnas.errors import ExportError
 from goldnas.export import to_onnx
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import Part, build_operator
-from goldnas.profiling.backend import MeasurementBackend
+from goldnas.precision import at_precision
+from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
 from goldnas.profiling.context import row_models
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import (
@@ -79,6 +81,11 @@ class Session:
     def measure(self, models: Mapping[str, bytes], estimates: Iterable[Estimate]) -> Results:
         """Measure models until the estimates are within the protocol's target.
 
+        Args:
+            models: float32 ONNX models by name; measured in the number format of the
+                conditions. One that cannot be expressed in it has failed.
+            estimates: What they are measured for.
+
         Raises:
             MeasurementError: If the runtime cannot start, or the machine is too noisy.
             WriteError: If the journal cannot be written.
@@ -89,17 +96,50 @@ class Session:
             chains = row_models(onnx.load_model_from_string(operator), site, batch=1)
             self._sentinel = chains.models["chain of 6"]
             check_quiet(self.backend, self._sentinel, on_warning=self._on_warning)
+        lowered, rejected = self._lowered(models)
+        estimates = list(estimates)
+        possible = [e for e in estimates if not rejected.keys() & e.terms.keys()]
+        needed = {name for estimate in possible for name in estimate.terms}
+        failed: Results = {**rejected}
+        for estimate in estimates:
+            for reason in [rejected[name] for name in estimate.terms if name in rejected][:1]:
+                # Alone, the other models of an estimate say nothing.
+                failed |= dict.fromkeys(estimate.terms.keys() - needed - failed.keys(), reason)
+        if failed and not possible:
+            return failed
         found = measure(
             self.backend,
-            models,
-            list(estimates),
+            {name: model for name, model in lowered.items() if name not in failed},
+            possible,
             sentinel=self._sentinel,
             journal=self.journal,
             on_progress=self._on_progress,
         )
         self._aa_percent = max(self._aa_percent, found.aa_percent)
         self._drift_percent = max(self._drift_percent, found.drift_percent)
-        return found.results
+        return {**failed, **found.results}
+
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
+        """Say where the time of models goes, by node, in the number format of the conditions.
+
+        Raises:
+            MeasurementError: If the runtime cannot start.
+        """
+        lowered, failed = self._lowered(models)
+        return {**failed, **(self.backend.nodes(lowered) if lowered else {})}
+
+    def _lowered(
+        self, models: Mapping[str, bytes]
+    ) -> tuple[dict[str, bytes], dict[str, Failure]]:
+        """Models in the number format of the conditions, and why not for the others."""
+        lowered: dict[str, bytes] = {}
+        failed: dict[str, Failure] = {}
+        for name, model in models.items():
+            try:
+                lowered[name] = at_precision(model, self.conditions.precision)
+            except ExportError as error:
+                failed[name] = Failure(str(error))
+        return lowered, failed
 
     def warn(self, text: str) -> None:
         """Tell the user what may spoil the measurements."""
@@ -111,6 +151,7 @@ class Session:
         Raises:
             WriteError: If the disk refuses.
         """
+        health = self.backend.health
         campaign = Campaign(
             measured_on=datetime.date.today(),
             rows=len(set(table.rows) - set(before.rows)),
@@ -118,6 +159,9 @@ class Session:
             seconds=round(time.monotonic() - self._began, 1),
             aa_percent=round(self._aa_percent, 3),
             drift_percent=round(self._drift_percent, 3),
+            hottest_c=health.hottest_c,
+            slowest_mhz=health.slowest_mhz,
+            waited_s=health.waited_s,
         )
         if self._aa_percent > NOISE_WARNS:
             self.warn(

@@ -139,7 +139,12 @@ def measure_model(session: Session, model: bytes) -> ModelLatency:
     if isinstance(results["model"], Failure):
         raise MeasurementError(results["model"].error)
     latency_us = estimate.latency_us(results)
-    profiles = [session.backend.nodes(model) for _ in range(_PROFILES)]
+    profiles: list[tuple[NodeTime, ...]] = []
+    for _ in range(_PROFILES):
+        profile = session.nodes({"model": model})["model"]
+        if isinstance(profile, Failure):
+            raise MeasurementError(profile.error)
+        profiles.append(profile)
     nodes = [
         min(same, key=lambda node: node.latency_us) for same in zip(*profiles, strict=True)
     ]

@@ -2,18 +2,20 @@
 
 import datetime
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import msgspec
 import numpy as np
 import onnx
 
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import Failure, NodeTime, Visit
+from goldnas.profiling.backend import Failure, Health, NodeTime, Visit
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
 
 Noise = Callable[[np.random.Generator, str], float]
 
 
+@cache
 def true_us(model: bytes) -> float:
     """What the device takes: 20 us a call, then so much for each node and each weight."""
     graph = onnx.load_model_from_string(model).graph
@@ -40,6 +42,8 @@ class SimulatedDevice:
         slowness: float = 1.0,
     ) -> None:
         self.protocol = protocol
+        self.provider = "simulated"
+        self.health = Health()
         self.slowness = slowness
         self.noise = noise
         self.random = np.random.default_rng(0)
@@ -74,11 +78,12 @@ class SimulatedDevice:
             found[name] = tuple(visits)
         return found
 
-    def nodes(self, model: bytes) -> tuple[NodeTime, ...]:
-        graph = onnx.load_model_from_string(model).graph
-        return tuple(
-            NodeTime(node.name, node.op_type, "simulated", "", 2.0) for node in graph.node
-        )
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
+        graphs = {name: onnx.load_model_from_string(m).graph for name, m in models.items()}
+        return {
+            name: tuple(NodeTime(n.name, n.op_type, "simulated", "", 2.0) for n in graph.node)
+            for name, graph in graphs.items()
+        }
 
 
 def noisy(percent: float) -> Noise:

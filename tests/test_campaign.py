@@ -1,5 +1,6 @@
 """Filling a table, row by row, on the real backend."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from goldnas.errors import ConfigError, MeasurementError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
-from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.backend import Failure, NodeTime, Visit
 from goldnas.profiling.campaign import open_table, profile
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.site import Site
+from simulated_device import WITHOUT_TARGET, SimulatedDevice
 
 QUICK = msgspec.structs.replace(
     IN_CONTEXT, processes=3, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
@@ -215,3 +217,56 @@ def test_after_a_kill_the_next_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(asked < QUICK.processes for asked in again.asked.values())
     assert table.missing(KILLED) == ()
     assert not journal.exists()
+
+
+# -- providers and the state of the device -----------------------------------------------------
+
+
+class Partial(SimulatedDevice):
+    """A provider that leaves every pooling to another one."""
+
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
+        return {
+            name: tuple(
+                dataclasses.replace(node, provider="other")
+                if isinstance(node, NodeTime) and "Pool" in node.operator
+                else node
+                for node in nodes
+            )
+            for name, nodes in super().nodes(models).items()
+            if not isinstance(nodes, Failure)
+        }
+
+
+POOLING = [("skip_connect", Site(4, 4, 8, 8)), ("max_pool_3x3", Site(4, 4, 8, 8))]
+
+
+def test_rows_say_which_of_their_nodes_another_provider_ran(tmp_path: Path) -> None:
+    session = Session(Partial(protocol=WITHOUT_TARGET))
+    table = profile(session, open_table(tmp_path / "a.json", session.conditions), POOLING)
+    rows = {row.operator: row for row in LatencyTable.load(table.path).rows}
+    assert rows["skip_connect"].elsewhere == {}  # type: ignore[union-attr]
+    assert rows["max_pool_3x3"].elsewhere == {"other": 1}  # type: ignore[union-attr]
+
+
+def test_strict_refuses_such_rows(tmp_path: Path) -> None:
+    session = Session(Partial(protocol=WITHOUT_TARGET))
+    table = open_table(tmp_path / "a.json", session.conditions)
+    table = profile(session, table, POOLING, strict=True)
+    rows = {row.operator: row for row in table.rows}
+    assert isinstance(rows["skip_connect"], Measured)
+    assert isinstance(rows["max_pool_3x3"], Failed)
+    assert rows["max_pool_3x3"].error == "simulated leaves nodes: 1 to other"
+
+
+def test_how_hot_the_device_was_is_in_the_table(tmp_path: Path) -> None:
+    device = SimulatedDevice(protocol=WITHOUT_TARGET)
+    for state in (
+        {"temperature_c": 61.0, "frequency_mhz": 2400.0, "waited_s": 0.0},
+        {"temperature_c": 79.5, "frequency_mhz": 1500.0, "waited_s": 30.0},
+    ):
+        device.health = device.health.and_then(state)
+    session = Session(device)
+    before = open_table(tmp_path / "a.json", session.conditions)
+    (campaign,) = session.finish(profile(session, before, POOLING), before).campaigns
+    assert (campaign.hottest_c, campaign.slowest_mhz, campaign.waited_s) == (79.5, 1500, 30)

@@ -115,7 +115,7 @@ def test_rows_that_fail_end_in_one_line_and_status_2(
 
 
 BAD_COMMANDS = {
-    "device": (["--device", "cuda"], "unknown --device 'cuda'; .* measures: cpu"),
+    "device": (["--device", "cuda"], "unknown --device 'cuda'; known: cpu, ssh"),
     "space": (["--space", "silver"], "unknown search space 'silver'; known: gold"),
     "operator": (["--operators", "skip_connect,conv"], "unknown operator 'conv'; known: "),
     "no operator": (["--operators", ""], "unknown operator ''; known: "),
@@ -245,7 +245,8 @@ def test_calibrate_adds_networks(profiled: tuple[Path, str, str], tmp_path: Path
     out.write_bytes(profiled[0].read_bytes())
     code, stdout, stderr = goldnas("lut", "calibrate", out, "--networks", "3")
     assert code == 0, stderr
-    assert "fitted to 9 networks, 3 of them new" in stdout
+    assert "fitted to 9 networks of gold: cells 1, channels 4" in stdout
+    assert "3 of them new" in stdout
     table = LatencyTable.load(out)
     assert len(table.calibrations[0].networks) == 9
     assert [campaign.networks for campaign in table.campaigns] == [6, 3]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.errors import ExportError
-from goldnas.export import OPSET, check_onnx, to_onnx
+from goldnas.export import OPSET, NoKernelError, check_onnx, to_onnx
 from goldnas.network import CellNetwork
 from goldnas.operators import OPERATORS, build_operator
+from goldnas.precision import at_precision
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 
@@ -142,6 +143,30 @@ def test_what_onnxruntime_rejects_is_one_line(network: CellNetwork) -> None:
     with pytest.raises(ExportError, match="onnxruntime rejects") as caught:
         check_onnx(b"no model", network, SHAPE)
     assert "\n" not in str(caught.value)
+
+
+def test_half_precision_of_a_single_precision_module_is_allowed_its_rounding(
+    network: CellNetwork, exported: bytes
+) -> None:
+    half = at_precision(exported, "fp16")
+    assert check_onnx(half, network, SHAPE, precision="fp16") > 1e-5
+    with pytest.raises(ExportError, match="differs from PyTorch by"):
+        check_onnx(half, network, SHAPE)
+
+
+def test_a_type_that_onnxruntime_has_no_code_for_is_told_from_a_wrong_model() -> None:
+    node = onnx.helper.make_node("Conv", ["input", "weight"], ["output"])
+    weight = onnx.numpy_helper.from_array(np.ones((1, 1, 1, 1)), "weight")
+    shape = list(SHAPE)
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, shape)
+        for name in ("input", "output")
+    ]
+    graph = onnx.helper.make_graph([node], "double", values[:1], values[1:], [weight])
+    opset = onnx.helper.make_opsetid("", OPSET)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    with pytest.raises(NoKernelError, match="onnxruntime rejects the exported network"):
+        check_onnx(model.SerializeToString(), nn.Identity(), SHAPE)
 
 
 def test_what_onnx_cannot_express_is_one_line() -> None:

@@ -207,6 +207,10 @@ BAD: dict[str, tuple[str, Spoil]] = {
     ),
     "not as good as it says": ("converged", in_row(lambda r: r.update(interval_us=5.0))),
     "not converged": ("not-converged", set_row(converged=False)),
+    "left to another provider": (
+        "elsewhere",
+        set_row(elsewhere={"CPUExecutionProvider": 2}),
+    ),
     "times missing": ("no-timings", set_row(timings=[])),
     "no device": ("schema", lambda content: content["conditions"].update(device="")),
     "unknown processor": (

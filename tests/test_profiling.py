@@ -1,4 +1,6 @@
 import ast
+import gc
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -6,11 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from goldnas.errors import MeasurementError
+from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Timing, Visit
-from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, RUNNER, OnnxruntimeBackend
+from goldnas.profiling.host import RUNNER, Host, host_of
+from goldnas.profiling.onnxruntime_backend import (
+    IN_CONTEXT,
+    OnnxruntimeBackend,
+    provider_named,
+)
 from goldnas.site import Site
 
 QUICK = msgspec.structs.replace(IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.0)
@@ -51,12 +58,24 @@ def test_the_runner_can_be_sent_alone_to_a_machine_with_python_3_9() -> None:
 
 
 def test_the_runner_takes_its_job_from_a_file_too(tmp_path: Path) -> None:
+    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+    (tmp_path / "model.onnx").write_bytes(model)
+    sha256 = hashlib.sha256(model).hexdigest()
+    path = str(tmp_path / "model.onnx")
     job = {
-        "models": {"gone": str(tmp_path / "gone.onnx")},
+        "models": {
+            "gone": {"path": str(tmp_path / "gone.onnx"), "sha256": sha256},
+            "good": {"path": path, "sha256": sha256},
+            "changed": {"path": path, "sha256": 64 * "0"},
+        },
         "provider": "CPUExecutionProvider",
         "provider_options": {},
         "threads": 1,
         "rounds": 1,
+        "warmup_ms": 1,
+        "visit_ms": 1,
+        "min_calls": 7,
+        "hot_c": 80,
         "seed": 0,
     }
     job_file = tmp_path / "job.json"
@@ -64,9 +83,11 @@ def test_the_runner_takes_its_job_from_a_file_too(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", RUNNER, job_file], capture_output=True, check=True, text=True
     )
-    answer = msgspec.json.decode(done.stdout)
-    assert answer["model"] == "gone"
-    assert "No such file" in answer["error"]
+    answers = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
+    told = {answer["model"]: answer for answer in answers if "model" in answer}
+    assert "No such file" in told["gone"]["error"]
+    assert "checksum differs" in told["changed"]["error"]
+    assert told["good"]["p10_us"] > 0
 
 
 def test_times_are_microseconds_and_fill_the_visit() -> None:
@@ -77,16 +98,20 @@ def test_times_are_microseconds_and_fill_the_visit() -> None:
     assert 0.1 < filled / (1_000 * QUICK.visit_ms) < 2
 
 
-def test_a_process_that_takes_too_long_is_stopped() -> None:
-    with pytest.raises(MeasurementError, match=r"longer than 0.01 s and was stopped; try"):
-        OnnxruntimeBackend(timeout_s=0.01).visit({"model": b""}, seed=0)
+def test_a_process_that_says_nothing_is_stopped() -> None:
+    backend = OnnxruntimeBackend(
+        protocol=msgspec.structs.replace(QUICK, visit_ms=5000.0), silence_s=0.5
+    )
+    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+    with pytest.raises(MeasurementError, match=r"nothing for 0.5 s and was stopped; try"):
+        backend.visit({"model": model}, seed=0)
 
 
-def test_a_process_that_dies_is_an_error_with_its_last_words(
+def test_a_python_that_does_not_start_is_an_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(Path(__file__).parent))  # there is no Python there
-    with pytest.raises(MeasurementError, match="the process that measures ended with status 1"):
+    with pytest.raises(MeasurementError, match=r"cannot measure on this machine: .*; check"):
         OnnxruntimeBackend().visit({"model": b""}, seed=0)
 
 
@@ -97,15 +122,86 @@ def test_a_model_of_open_shape_is_refused() -> None:
     assert "only numbers of a fixed shape" in result.error
 
 
-def test_a_provider_that_the_build_lacks_is_a_failure_and_no_other_takes_its_place() -> None:
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
-    backend = OnnxruntimeBackend(provider="NoSuchExecutionProvider", protocol=QUICK)
-    result = backend.visit({"model": model}, seed=0)["model"]
-    assert isinstance(result, Failure)
-    assert "NoSuchExecutionProvider is not in this build" in result.error
-
-
-def test_an_environment_without_onnxruntime_is_named() -> None:
-    backend = OnnxruntimeBackend(python="no-such-python")
-    with pytest.raises(MeasurementError, match="no-such-python cannot import onnxruntime"):
+def test_a_provider_that_the_build_lacks_is_an_error_that_says_where_it_comes_from() -> None:
+    backend = OnnxruntimeBackend(provider=provider_named("openvino"), protocol=QUICK)
+    with pytest.raises(MeasurementError, match=r"comes with: pip install onnxruntime-openvino"):
         backend.conditions(batch=1)
+    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+    result = backend.visit({"model": model}, seed=0)["model"]
+    assert isinstance(result, Failure)  # and no other takes its place
+    assert "OpenVINOExecutionProvider is not in this build" in result.error
+
+
+def test_an_environment_without_python_is_named() -> None:
+    backend = OnnxruntimeBackend(host=Host(python="no-such-python"))
+    with pytest.raises(MeasurementError, match="cannot start no-such-python"):
+        backend.conditions(batch=1)
+
+
+def test_nothing_is_left_when_a_backend_is_closed_or_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+    for end in (OnnxruntimeBackend.close, lambda backend: None):
+        backend = OnnxruntimeBackend(protocol=QUICK)
+        backend.visit({"model": model}, seed=0)
+        assert list(tmp_path.glob("goldnas-*"))
+        end(backend)
+        del backend
+        gc.collect()
+        assert not list(tmp_path.glob("goldnas-*"))
+
+
+def test_cores_are_those_that_were_asked_for() -> None:
+    backend = OnnxruntimeBackend(cores=[0], protocol=QUICK)
+    assert backend.conditions(batch=1).backend_options["cores"] == "0"
+    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+    assert not isinstance(backend.visit({"model": model}, seed=0)["model"], Failure)
+    backend = OnnxruntimeBackend(cores=[4095], protocol=QUICK)
+    with pytest.raises(MeasurementError, match="Invalid argument"):
+        backend.visit({"model": model}, seed=0)
+
+
+def test_a_backend_like_a_table_has_its_settings() -> None:
+    backend = OnnxruntimeBackend(2, cores=[0, 1], protocol=QUICK)
+    conditions = backend.conditions(batch=4)
+    assert OnnxruntimeBackend.like(conditions).conditions(batch=4) == conditions
+
+
+@pytest.mark.parametrize(
+    ("device", "prefix", "place"),
+    [
+        ("ssh://host", ["--", "host"], None),
+        ("ssh://pi@Host:2222", ["-p", "2222", "-l", "pi", "--", "Host"], None),
+        ("ssh://[::1]:22/srv/a%20b", ["-p", "22", "--", "::1"], "/srv/a b"),
+        ("adb://R58M/data/local/tmp", ["-s", "R58M", "shell", "-T"], "/data/local/tmp"),
+        ("adb://127.0.0.1:5555", ["-s", "127.0.0.1:5555", "shell", "-T"], None),
+    ],
+)
+def test_devices_are_read_from_their_address(
+    device: str, prefix: list[str], place: str | None
+) -> None:
+    host = host_of(device)
+    assert list(host.prefix[-len(prefix) :]) == prefix
+    assert host.place == place
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        *("gpu", "ssh://", "ssh://host:port", "ssh://-oProxyCommand=id", "ssh://-l@host"),
+        *("ssh://a:b@host", "http://host", "ssh://host?x=1", "ssh://ho st", "adb://", ""),
+    ],
+)
+def test_an_address_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match="known: cpu, ssh"):
+        host_of(device)
+
+
+def test_what_goes_to_a_far_shell_is_quoted(tmp_path: Path) -> None:
+    evil = f"/tmp/$(touch {tmp_path}/evil)'`touch {tmp_path}/evil`"
+    host = Host("there", ("sh", "-c"), python=sys.executable, place=evil)
+    with pytest.raises(MeasurementError, match="no temporary folder"):
+        OnnxruntimeBackend(host=host).conditions(batch=1)
+    assert not list(tmp_path.iterdir())

@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 from goldnas.architecture import Architecture
 from goldnas.cli.export import export
 from goldnas.errors import TableError
-from goldnas.export import check_onnx
+from goldnas.export import ARCHITECTURE, check_onnx
 from goldnas.lut import LatencyTable, MeasuringProtocol
+from goldnas.precision import PRECISION
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import Budget, Latency, count_flops, count_parameters
 from goldnas.search.config import SearchConfig
@@ -185,11 +186,15 @@ class Case:
 
 
 def finished(
-    folder: Path, budgets: tuple[str, ...], tables: list[LatencyTable] | None = None
+    folder: Path,
+    budgets: tuple[str, ...],
+    tables: list[LatencyTable] | None = None,
+    *,
+    data: str = "digits",
 ) -> Case:
     tables = tables or []
     torch.manual_seed(0)
-    config = SearchConfig(budgets=budgets, tables=tuple(t.name for t in tables))
+    config = SearchConfig(data=data, budgets=budgets, tables=tuple(t.name for t in tables))
     run = SearchRun.create(folder / "run", config, {}, tables)
     architecture = SPACE.architecture(KEPT)
     network = SPACE.build(architecture, gated=True)
@@ -272,9 +277,97 @@ def test_a_table_of_another_machine_is_not_verified_here(
     assert reason in last
 
 
+def test_an_int8_export_is_verified_by_tables_of_int8_alone(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    """Its ranges come from training pictures, its accuracy from held-out ones."""
+    single = make_table(tmp_path / "cpu.json", SPACE, row_us=10.0, conditions=HERE)
+    integer = msgspec.structs.replace(HERE, precision="int8")
+    pairs = msgspec.structs.replace(integer, batch=2)
+    more = [
+        make_table(tmp_path / f"{name}.json", SPACE, row_us=10.0, conditions=conditions)
+        for name, conditions in (("cpu8", integer), ("pairs8", pairs))
+    ]
+    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), [single])
+    luts = [word for table in more for word in ("--latency-lut", str(table.path))]
+    python = case.out.with_name("net.py")
+    result = case.export("--precision", "int8", *luts, "--python-out", python)
+    assert result.exit_code == 0, result.output
+    told = re.search(
+        r"int8: (\S+) % of the held-out pictures right, ([+-]\S+) points from (\S+) % in fp32; "
+        r"(\S+) % classified as in fp32",
+        result.stdout,
+    )
+    assert told, result.stdout
+    now, change, was, agreeing = map(float, told.groups())
+    assert now - was == pytest.approx(change, abs=0.02)
+    assert agreeing > 80
+    reason = "latency@cpu not verified: the table is of fp32, the network is int8"
+    assert reason in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("verify: INCOMPLETE  ")
+    for name in ("latency@cpu8", "latency@pairs8"):
+        assert re.search(rf"{name} .*\d+(\.\d+)? [um]s .* %", result.stdout)
+        assert f"{name} not verified" not in result.stdout
+    model = onnx.load(case.out)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata[PRECISION] == "int8"
+    told_of = Architecture.from_json(metadata[ARCHITECTURE])
+    assert told_of.fingerprint == case.architecture.fingerprint
+    kinds = {node.op_type for node in model.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    weights = torch.load(python.with_suffix(".pt"), weights_only=True)
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
+
+
+def test_int8_that_costs_accuracy_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldnas.cli.export.MUCH", -1.0)
+    result = finished(tmp_path, ("1GFLOPs",)).export("--precision", "int8")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^warning: int8 costs \S+ points of accuracy", result.stderr)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_compared_with_pytorch_where_it_can_be(
+    tmp_path: Path, precision: str
+) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--precision", precision, "--dynamic-batch")
+    assert result.exit_code == 0, result.output
+    compared = re.search(rf"^{precision}: they differ by \S+ at most$", result.stdout, re.M)
+    tried = f"{precision}: not tried" not in result.stdout
+    assert bool(compared) == tried
+    assert tried == ("the network was not tried" not in result.stderr)
+    assert tried or precision == "bf16"
+    (value,) = onnx.load(case.out).graph.input
+    assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_int8_needs_the_pictures_of_the_search(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",), data="gone.npz")
+    assert case.export("--precision", "fp16").exit_code == 0
+    case.out.unlink()
+    result = case.export("--precision", "int8")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: cannot read gone.npz")
+    assert not case.out.exists()
+
+
+def test_a_table_more_needs_a_name_of_its_own(tmp_path: Path, make_table: MakeTable) -> None:
+    table = make_table(tmp_path / "cpu.json", SPACE, conditions=HERE)
+    case = finished(tmp_path, ("1GFLOPs",), [table])
+    result = case.export("--latency-lut", tmp_path / "cpu.json")
+    assert result.exit_code == 2
+    assert "the search has a latency table named 'cpu' already; give" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--precision", "int4"], "unknown --precision 'int4'; known: fp32, fp16, bf16, int8"),
+        (["--latency-lut", "no.json"], "there is no latency table no.json"),
         (["--pick", "9"], "no network '9' in this run: say best"),
         (["--python-out", "net.txt"], "--python-out must end in .py, got net.txt"),
     ],

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import ARCHITECTURE, to_onnx
-from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
 from goldnas.spaces import GoldSpace
@@ -24,6 +25,13 @@ from simulated_device import SimulatedDevice
 from simulated_tables import Machine
 
 SPACE = GoldSpace(cells=1, channels=4, input_shape=(3, 8, 8))
+QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands here measure badly, and soon."""
+    monkeypatch.setattr("goldnas.profiling.onnxruntime_backend.IN_CONTEXT", QUICK)
 
 
 def goldnas(*arguments: str | Path) -> tuple[int, str, str]:
@@ -210,10 +218,13 @@ def test_metadata_that_is_no_architecture_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "give --out FILE for a latency table, or --model FILE.onnx"),
-        (("--model", "a.onnx", "--out", "a.json"), "--model makes no table"),
-        (("--out", "a.json", "--json"), "--json goes with --model"),
-        (("--out", "a.json", "--shape", "a=1"), "--shape goes with --model"),
+        ((), "give --out FILE for a latency table, --model FILE.onnx, or"),
+        (("--model", "a.onnx", "--out", "a.json"), "--out does not go with --model"),
+        (("--out", "a.json", "--json"), "--json does not go with anything but"),
+        (
+            ("--out", "a.json", "--shape", "a=1"),
+            "--shape does not go with anything but",
+        ),
     ],
 )
 def test_options_that_exclude_each_other(arguments: tuple[str, ...], message: str) -> None:

@@ -17,6 +17,10 @@ from goldnas.lut.schema import (
 # Whole networks and rows may disagree on an operator by this factor.
 _CONTEXT_FACTOR = 1.25
 
+# It matters if it is this share of the networks' latency; a fit says little of less, and a fit
+# to a handful of networks says little of any operator.
+_CONTEXT_SHARE, _CONTEXT_NETWORKS = 0.02, 10
+
 # A fit predicts the networks it was made from no worse than a cross-validation claims.
 _MAPE_FACTOR, _MAPE_SLACK_PERCENT = 1.25, 0.2
 
@@ -40,16 +44,25 @@ def calibration_findings(calibration: Calibration, rows: Sequence[Row]) -> Itera
 
 
 def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+    if len(calibration.networks) < _CONTEXT_NETWORKS:
+        return
     fitted: dict[str, float] = defaultdict(float)
     measured: dict[str, float] = defaultdict(float)
+    in_networks: dict[str, float] = defaultdict(float)
     for row in rows:
         key = row_key(row.operator, row.site)
         if isinstance(row, Measured) and key in calibration.latencies_us:
-            fitted[row.operator] += calibration.latencies_us[key]
+            fitted_us = calibration.latencies_us[key]
+            fitted[row.operator] += fitted_us
             measured[row.operator] += row.latency_us
+            in_networks[row.operator] += (fitted_us - row.latency_us) * sum(
+                network.parts.get(key, 0) for network in calibration.networks
+            )
+    networks_us = sum(network.latency_us for network in calibration.networks)
     for operator, measured_us in measured.items():
         factor = fitted[operator] / measured_us
-        if not 1 / _CONTEXT_FACTOR <= factor <= _CONTEXT_FACTOR:
+        alike = 1 / _CONTEXT_FACTOR <= factor <= _CONTEXT_FACTOR
+        if not alike and abs(in_networks[operator]) > _CONTEXT_SHARE * networks_us:
             found = (
                 f"{calibration.space}: fitted to networks its rows are {factor:.2f} times the "
                 f"{measured_us:.1f} us that they add up to"

@@ -110,6 +110,12 @@ RULES = {
         "the row's interval is wider than the protocol's target",
         "measure it again when the machine is idle",
     ),
+    "elsewhere": Rule(
+        "warning",
+        "the provider left nodes of the row to another one, with copies between the two",
+        "measure with the provider that the network will run on, or leave the operator out: "
+        "goldnas profile --strict",
+    ),
     "failed": Rule(
         "warning", "a search that needs the row refuses the table", "run goldnas profile again"
     ),

@@ -86,6 +86,9 @@ def _own_findings(row: Measured, conditions: Conditions | None) -> Iterator[tupl
         yield "arithmetic", f"isolated_us is {row.isolated_us:g}, its times say {isolated[0]:g}"
     target = protocol.target_percent if protocol else None
     width_percent = 100 * row.interval_us / row.latency_us
+    if row.elsewhere:
+        left = ", ".join(f"{count} to {other}" for other, count in row.elsewhere.items())
+        yield "elsewhere", f"left nodes: {left}"
     if not row.converged:
         yield "not-converged", f"known to +-{width_percent:.1f} % only"
     elif target and width_percent > 1.1 * target and row.interval_us > _ROUNDING_US:

@@ -1,0 +1,169 @@
+"""``goldnas profile --devices``: several devices at once, a table each."""
+
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from goldnas.cli.console import err, out, say
+from goldnas.errors import ConfigError, MeasurementError
+
+_PROGRAM = "from goldnas.cli.main import app; app()"
+
+# What a device may say of itself; everything else is the same for all.
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "device": str,
+    "python": str,
+    "threads": int,
+    "cores": list,
+    "provider": str,
+    "provider_options": dict,
+    "precision": str,
+    "batch": int,
+    "strict": bool,
+}
+
+
+def profile_fleet(devices: Path, folder: Path, options: Sequence[str]) -> None:
+    """Profile each device of a file in a process of its own.
+
+    Args:
+        devices: A TOML file; each of its tables is a device.
+        folder: For a latency table of each, by its name.
+        options: Of ``goldnas profile``, the same for all.
+
+    Raises:
+        ConfigError: If the file is not as it should be; nothing has been started then.
+        MeasurementError: If a device failed; the others have ended by then.
+    """
+    fleet = read_fleet(devices)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {name: folder / f"{name}.json" for name in fleet}
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, "profile", *own, *options, "--out", tables[name]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, own in fleet.items()
+    }
+    began = time.monotonic()
+    last: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+
+    def follow(name: str) -> None:
+        with processes[name] as process:
+            for line in process.stdout or ():
+                last[name] = line.strip()
+                err.print(f"{name}: {line.rstrip()}", soft_wrap=True, highlight=False)
+        seconds[name] = time.monotonic() - began
+
+    threads = [threading.Thread(target=follow, args=[name]) for name in processes]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:  # the others have got it, too
+        for process in processes.values():
+            process.terminate()
+        raise
+    failed = [name for name, process in processes.items() if process.returncode]
+    _print(tables, failed, last, seconds)
+    if failed:
+        raise MeasurementError(
+            f"{len(failed)} of {len(fleet)} devices failed: {', '.join(failed)}. The same "
+            "command goes on where they were"
+        )
+
+
+def read_fleet(path: Path) -> dict[str, list[str]]:
+    """Options of ``goldnas profile`` by device.
+
+    Raises:
+        ConfigError: If the file cannot be read or is not as it should be.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}. Give a TOML file with a table per device"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from None
+    if not content:
+        raise ConfigError(f"{path} names no device. Begin one with a line like [raspberry]")
+    return {name: _options(path, name, table) for name, table in content.items()}
+
+
+def _options(path: Path, name: str, table: Any) -> list[str]:
+    # The name becomes that of a file.
+    if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise ConfigError(f"{path}: {name!r} is no device. Begin one with a line like [pi-5]")
+    options: list[str] = []
+    for key, value in table.items():
+        given: Any = value
+        place = f"{path}: {key!r} of [{name}]"
+        kind = _KINDS.get(key)
+        if kind is None:
+            raise ConfigError(f"{place} is unknown; known: {', '.join(_KINDS)}")
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{place} is {value!r}, and must be a {_WORDS[key]}")
+        flag = f"--{key.replace('_', '-')}"
+        if key == "strict":
+            options += [flag] if value else []
+        elif key == "cores":
+            options += [flag, ",".join(map(str, given))]
+        elif key == "provider_options":
+            for option in given.items():
+                options += ["--provider-option", "=".join(map(str, option))]
+        else:
+            options += [flag, str(value)]
+    return options
+
+
+_WORDS = {
+    **dict.fromkeys(("device", "python", "provider", "precision"), "text"),
+    **dict.fromkeys(("threads", "batch"), "whole number"),
+    "cores": "list of numbers",
+    "provider_options": "table",
+    "strict": "true or false",
+}
+
+
+def _print(
+    tables: dict[str, Path],
+    failed: Sequence[str],
+    last: dict[str, str],
+    seconds: dict[str, float],
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from goldnas.lut import Failed, LatencyTable
+
+    shown = Table("device")
+    for header in ("rows", "networks", "error\n%", "seconds"):
+        shown.add_column(header, justify="right", no_wrap=True)
+    shown.add_column("")
+    for name, path in tables.items():
+        cells = ["-", "-", "-"]
+        if path.exists():
+            table = LatencyTable.load(path)
+            cells[0] = str(sum(not isinstance(row, Failed) for row in table.rows))
+            if table.calibrations:
+                fitted = table.calibrations[-1]
+                cells[1:] = [str(len(fitted.networks)), f"{fitted.accuracy.mape_percent:.2f}"]
+        told = Text(last.get(name, ""), "red") if name in failed else Text(str(path))
+        shown.add_row(Text(name), *cells, f"{seconds[name]:.0f}", told)
+    out.print(shown)
+    good = [str(path) for name, path in tables.items() if name not in failed]
+    if good:
+        say(f"search with: --latency-lut {' --latency-lut '.join(map(shlex.quote, good))}")

@@ -1,0 +1,99 @@
+"""``goldnas profile --out``: a latency table of one device."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goldnas.cli.console import say, warn
+from goldnas.cli.progress import visits_shown
+from goldnas.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from goldnas.lut import LatencyTable
+    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.spaces import GoldSpace
+
+
+def profile_table(
+    out: Path,
+    backend: "OnnxruntimeBackend",
+    space: "GoldSpace",
+    *,
+    batch: int,
+    networks: int,
+    transfer: str | None,
+    samples: int,
+    strict: bool,
+) -> None:
+    """Measure what a table lacks, write it, and say what came of it.
+
+    Args:
+        out: The table, there or not.
+        backend: Measures.
+        space: Whose rows and networks are measured.
+        batch: Images per call.
+        networks: That the calibration is to rest on.
+        transfer: Another device's table, to be carried over instead.
+        samples: Networks that this takes.
+        strict: Whether rows fail of which nodes run elsewhere.
+
+    Raises:
+        MeasurementError: If a row could not be measured; the others are written.
+    """
+    from goldnas.lut import LatencyTable
+    from goldnas.profiling import calibration, campaign
+    from goldnas.profiling.session import Session
+
+    journal = out.with_name(f"{out.name}.visits")
+    rows = space.rows()
+    with visits_shown() as on_progress:
+        session = Session(
+            backend, batch=batch, journal=journal, on_progress=on_progress, on_warning=warn
+        )
+        before = campaign.open_table(out, session.conditions)
+        if transfer is not None:
+            other = LatencyTable.load(transfer)
+            table = calibration.transfer(session, before, space, other, networks=samples)
+        else:
+            table = campaign.profile(session, before, rows, strict=strict)
+            if not table.missing(rows):
+                table = calibration.calibrate(session, table, space, networks=networks)
+        if table is not before or journal.exists():
+            table = session.finish(table, before)
+    show_filled(table, space)
+
+
+def show_filled(table: "LatencyTable", space: "GoldSpace") -> None:
+    """Say what a table has of a space, and how far off it is.
+
+    Raises:
+        MeasurementError: If it lacks rows.
+    """
+    from goldnas.lut import Failed
+    from goldnas.lut.lint import RULES
+    from goldnas.lut.lint.calibrations import calibration_findings
+
+    rows = space.rows()
+    lacking = table.missing(rows)
+    say(
+        f"{table.path}: {len(rows) - len(lacking)} of the {len(rows)} rows of this space, "
+        f"on {table.conditions.cpu_model} with {table.conditions.backend}"
+    )
+    if fitted := table.calibration_for(space.name, space.settings):
+        say(
+            f"fitted to {len(fitted.networks)} networks: off by "
+            f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
+            f"twice they differ by {fitted.noise_floor_percent:.1f} %"
+        )
+        for finding in calibration_findings(fitted, table.rows):
+            warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
+    if lacking:
+        errors = {(r.operator, r.site): r.error for r in table.rows if isinstance(r, Failed)}
+        listed = "; ".join(
+            f"{operator} at {site} ({errors[operator, str(site)]})"
+            for operator, site in lacking
+        )
+        raise MeasurementError(
+            f"{len(lacking)} of {len(rows)} rows could not be measured and are in {table.path} "
+            f"as failed: {listed}. goldnas profile tries them again; --operators without "
+            "the operator leaves it out"
+        )
