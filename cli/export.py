@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.cli.options import DeviceOption, PythonOption
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from goldnas.lut import Conditions, LatencyTable
     from goldnas.network import CellNetwork
+    from goldnas.profiling.host import Host
     from goldnas.search.run import SearchRun
     from goldnas.training.data import ImageData, Normalisation
     from goldnas.verify import Promise
@@ -67,11 +69,13 @@ def export(
             "the same device in int8. Repeat.",
         ),
     ] = None,
+    device: DeviceOption = "cpu",
+    python: PythonOption = None,
 ) -> None:
-    """Export a network of a search, measure it here, and check every budget.
+    """Export a network of a search, measure it, and check every budget.
 
-    A latency is verified if the table is of this machine and of the same --precision. The exit
-    status is 3 if a budget is exceeded.
+    A latency is verified if the table is of this machine, or the --device, and of the same
+    --precision. The exit status is 3 if a budget is exceeded.
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
@@ -87,12 +91,14 @@ def export(
         # Imported here so that --help need not load torch.
         from goldnas.export import ARCHITECTURE, check_onnx, to_onnx
         from goldnas.files import check_writable, write_atomic
+        from goldnas.profiling.host import host_of
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
         from goldnas.search.run import SearchRun
         from goldnas.spaces import space_of
         from goldnas.verify import failed, verify, verify_line
 
+        host = host_of(device, python)
         search = SearchRun.open(run)
         chosen = search.front().pick(pick)
         architecture = search.architecture(chosen)
@@ -126,6 +132,7 @@ def export(
             precision,
             tables,
             {} if dynamic_batch else {1: model},
+            host,
         )
         promises = verify(
             network,
@@ -242,11 +249,14 @@ def _measure(
     precision: str,
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],
+    host: "Host",
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Microseconds on this machine by table; and why not, for tables of other machines.
+    """Microseconds on a machine by table; and why not, for tables of other machines.
 
     ``models`` holds what is exported already, by batch, and is added to.
     """
+    from msgspec.structs import replace
+
     from goldnas.export import to_onnx
     from goldnas.profiling.measuring import Estimate
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
@@ -261,11 +271,15 @@ def _measure(
                 f"the table is of {theirs.precision}, the network is {precision}"
             )
             continue
-        backend = OnnxruntimeBackend(
-            theirs.threads, precision=precision, protocol=theirs.protocol
-        )
+        same = replace(theirs, precision=precision)
+        backend = OnnxruntimeBackend.like(same, host=host, on_warning=warn)
         with closing(backend):
-            if reason := _unlike(theirs, backend.conditions(batch=theirs.batch)):
+            try:
+                here = backend.conditions(batch=theirs.batch)
+            except MeasurementError as error:
+                unverified[table.name] = str(error)
+                continue
+            if reason := _unlike(theirs, here, host.name):
                 unverified[table.name] = reason
                 continue
             if theirs.batch not in models:
@@ -279,20 +293,20 @@ def _measure(
                 unverified[table.name] = str(error)
             except MeasurementError as error:
                 raise MeasurementError(
-                    f"the network cannot be measured on this machine: {error}; "
+                    f"the network cannot be measured on {host.name}: {error}; "
                     "no file was written"
                 ) from None
     return measured_us, unverified
 
 
-def _unlike(theirs: "Conditions", here: "Conditions") -> str:
+def _unlike(theirs: "Conditions", here: "Conditions", name: str) -> str:
     """Why what is measured here says nothing of a table; empty if it does."""
     if "unknown" in (theirs.cpu_model, here.cpu_model):
         return "the system does not tell which processor this is"
     if theirs.cpu_model != here.cpu_model:
-        return f"the table is of {theirs.cpu_model}, this machine is {here.cpu_model}"
+        return f"the table is of {theirs.cpu_model}, {name} is {here.cpu_model}"
     if differences := theirs.differences(here):
-        return f"the table and this machine differ in {'; '.join(differences)}"
+        return f"the table and {name} differ in {'; '.join(differences)}"
     return ""
 
 

@@ -111,7 +111,7 @@ def calibrate(
     python: PythonOption = None,
 ) -> None:
     """Measure more random networks, and fit the rows of a table anew."""
-    journal = file.with_name(f"{file.name}.visits")
+    journal = Path(f"{file}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
         from goldnas.profiling.calibration import calibrate as fit_to_networks

@@ -1,6 +1,5 @@
 """``goldnas profile``: measure a device."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +33,14 @@ _PANEL = "Measuring"
 _MODEL_PANEL = "A whole model"
 
 
+# Parameters that go together.
+_HOW = ("threads", "cores", "provider", "provider_option", "precision")
+_OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators")
+_OF_A_MODEL = ("model", "shape", "latency_lut", "json")
+
+
 def profile(
+    ctx: typer.Context,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -163,7 +169,7 @@ def profile(
     are fitted to them. With --model, any ONNX file is measured instead.
     """
 
-    def backend() -> "OnnxruntimeBackend":
+    def backend(number_format: str = precision) -> "OnnxruntimeBackend":
         return backend_from(
             device,
             python=python,
@@ -171,7 +177,7 @@ def profile(
             cores=cores,
             provider=provider,
             provider_options=provider_option or (),
-            precision=precision,
+            precision=number_format,
             target_percent=target,
         )
 
@@ -185,14 +191,6 @@ def profile(
             operators=operators,
         )
 
-    of_one_device = {
-        **{"--device": device != "cpu", "--python": python, "--cores": cores},
-        **{"--provider": provider != "cpu", "--provider-option": provider_option},
-        **{"--threads": threads != 1, "--precision": precision != "fp32"},
-        **{"--batch": batch != 1, "--strict": strict},
-    }
-    of_models = {"--shape": shape, "--latency-lut": latency_lut, "--json": json}
-    of_tables = {"--transfer": transfer, "--samples": samples}
     interrupted = "interrupted; run the command again to go on"
     if table is not None and not devices:
         interrupted += f": {table}.visits keeps what is done"
@@ -202,25 +200,22 @@ def profile(
         if calibrate == 1:
             raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
         if model is not None:
-            refuse(
-                "--model",
-                of_tables | {"--out": table, "--bundle": bundle, "--devices": devices},
-            )
+            allow(ctx, "--model", *_OF_A_MODEL, *_HOW, "device", "python", "batch", "target")
             from goldnas.cli.profile_model import profile_model
 
             profile_model(
                 model,
-                backend(),
+                backend,
+                precision=precision,
                 batch=None if batch == 1 else batch,
                 shapes=shape or (),
                 tables=latency_lut or (),
                 json=json,
             )
-            return
-        refuse("anything but --model", of_models)
-        if bundle is not None:
-            where = {"--device": device != "cpu", "--python": python, "--target": target != 1}
-            refuse("--bundle", of_tables | where | {"--out": table, "--devices": devices})
+        elif bundle is not None:
+            allow(
+                ctx, "--bundle", "bundle", *_HOW, *_OF_A_SPACE, "batch", "calibrate", "strict"
+            )
             from goldnas.cli.profile_bundle import profile_bundle
 
             profile_bundle(
@@ -231,8 +226,11 @@ def profile(
                 "give --out FILE for a latency table, --model FILE.onnx, or --bundle FILE.zip"
             )
         elif devices is not None:
-            refuse(f"--devices; {devices} says it of each device", of_one_device)
-            refuse("--devices", of_tables)
+            allow(
+                ctx,
+                f"--devices ({devices} says what is of one device)",
+                *("devices", "table", "calibrate", "target", *_OF_A_SPACE),
+            )
             from goldnas.cli.profile_fleet import profile_fleet
 
             common = {
@@ -242,6 +240,11 @@ def profile(
             }
             profile_fleet(devices, table, [str(part) for o in common.items() for part in o])
         else:
+            of_a_table = ("table", "device", "python", "batch", "target", *_HOW, *_OF_A_SPACE)
+            if transfer is not None:
+                allow(ctx, "--transfer", *of_a_table, "transfer", "samples")
+            else:
+                allow(ctx, "a latency table", *of_a_table, "calibrate", "strict")
             from goldnas.cli.profile_table import profile_table
 
             profile_table(
@@ -256,12 +259,19 @@ def profile(
             )
 
 
-def refuse(with_what: str, options: Mapping[str, object]) -> None:
+def allow(ctx: typer.Context, what: str, *names: str) -> None:
     """Refuse options that would have no effect.
 
+    Args:
+        ctx: Of the command.
+        what: They would have none on.
+        names: Of the parameters that do have one.
+
     Raises:
-        ConfigError: If one of them is given.
+        ConfigError: If another one is given.
     """
-    for option, given in options.items():
-        if given:
-            raise ConfigError(f"{option} does not go with {with_what}: leave it out")
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        given = source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+        if given and parameter.name not in names:
+            raise ConfigError(f"{parameter.opts[0]} does not go with {what}: leave it out")

@@ -1,5 +1,6 @@
 """``goldnas profile --devices``: several devices at once, a table each."""
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from goldnas.cli.console import err, out, say
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.errors import ConfigError, MeasurementError, TableError
+from goldnas.files import check_writable
 
 _PROGRAM = "from goldnas.cli.main import app; app()"
 
@@ -43,7 +45,7 @@ def profile_fleet(devices: Path, folder: Path, options: Sequence[str]) -> None:
         MeasurementError: If a device failed; the others have ended by then.
     """
     fleet = read_fleet(devices)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / "devices")
     tables = {name: folder / f"{name}.json" for name in fleet}
     processes = {
         name: subprocess.Popen(
@@ -155,8 +157,10 @@ def _print(
     shown.add_column("")
     for name, path in tables.items():
         cells = ["-", "-", "-"]
-        if path.exists():
+        table = None
+        with contextlib.suppress(TableError):  # there is none, or a damaged one
             table = LatencyTable.load(path)
+        if table is not None:
             cells[0] = str(sum(not isinstance(row, Failed) for row in table.rows))
             if table.calibrations:
                 fitted = table.calibrations[-1]

@@ -1,7 +1,7 @@
 """``goldnas profile --model``: any ONNX file, and which of its nodes take the time."""
 
 import json as json_module
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ _LISTED = 20
 
 def profile_model(
     path: Path,
-    backend: "OnnxruntimeBackend",
+    backend: "Callable[[str], OnnxruntimeBackend]",
     *,
+    precision: str,
     batch: int | None,
     shapes: Sequence[str],
     tables: Sequence[str],
@@ -38,9 +39,11 @@ def profile_model(
 
     luts = [LatencyTable.load(table) for table in tables]
     file = read_onnx(path, batch=batch, shapes=dict(map(_shape, shapes)))
+    # What is not fp32 says so, and stays as it is.
+    number_format = file.precision if precision == "fp32" else precision
     with visits_shown() as on_progress:
         session = Session(
-            backend,
+            backend(number_format),
             batch=file.batch,
             on_progress=on_progress,
             on_warning=warn,

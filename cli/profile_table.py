@@ -43,7 +43,7 @@ def profile_table(
     from goldnas.profiling import calibration, campaign
     from goldnas.profiling.session import Session
 
-    journal = out.with_name(f"{out.name}.visits")
+    journal = Path(f"{out}.visits")
     rows = space.rows()
     with visits_shown() as on_progress:
         session = Session(

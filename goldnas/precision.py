@@ -72,9 +72,7 @@ def at_precision(model: bytes, precision: str, *, images: Floats | None = None) 
     try:
         proto = onnx.load_model_from_string(model)
         metadata = {entry.key: entry.value for entry in proto.metadata_props}
-        now = metadata.get(PRECISION, "fp32")
-        if precision == "int8" and any(n.op_type in _QUANTISED for n in proto.graph.node):
-            now = "int8"
+        now = precision_of(proto)
         if now == precision:
             return model
         if now != "fp32":
@@ -98,6 +96,14 @@ def at_precision(model: bytes, precision: str, *, images: Floats | None = None) 
     except ExportError as error:
         raise ExportError(f"cannot express the model in {precision}: {error}") from None
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """The number format of a model: as it says, or int8 if it quantises tensors."""
+    for entry in model.metadata_props:
+        if entry.key == PRECISION:
+            return str(entry.value)
+    return "int8" if any(n.op_type in _QUANTISED for n in model.graph.node) else "fp32"
 
 
 # -- half precision ----------------------------------------------------------------------------

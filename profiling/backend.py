@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from goldnas.errors import MeasurementError
 from goldnas.lut import Conditions, MeasuringProtocol
 
 CPU = "CPUExecutionProvider"
@@ -76,6 +77,10 @@ class Timing:
     def count(self) -> int:
         """Timed calls."""
         return sum(visit.calls for visit in self.visits)
+
+
+class ProcessDiedError(MeasurementError):
+    """The process that measured ended by itself; one of its models may be to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,8 @@ class MeasurementBackend(Protocol):
             keep the others from being measured: never a zero, never another device.
 
         Raises:
-            MeasurementError: If the runtime itself cannot start, dies or exceeds its time.
+            ProcessDiedError: If the process dies of a model.
+            MeasurementError: If the runtime cannot start or be reached, or exceeds its time.
         """
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:

@@ -434,7 +434,7 @@ def answers(folder: Path, job: dict[str, Any], models: dict[str, str]) -> list[d
     lines, failure = answered(folder, job, models)
     if not failure:
         return lines
-    if len(models) == 1:
+    if len(models) <= 1:
         return [{"model": name, "error": failure} for name in models]
     names = list(models)
     halves = (names[: len(names) // 2], names[len(names) // 2 :])

@@ -87,11 +87,15 @@ def profile(
         try:
             if part in failed:
                 raise MeasurementError(failed[part])
-            if strict and elsewhere[part]:
-                left = ", ".join(f"{n} to {other}" for other, n in elsewhere[part].items())
-                raise MeasurementError(f"{session.backend.provider} leaves nodes: {left}")
             row = _row(part, plans[part], estimates[part], results, target_percent)
-            found.append(msgspec.structs.replace(row, elsewhere=elsewhere[part]))
+            left = elsewhere[part]
+            if not isinstance(left, Failure):
+                row = msgspec.structs.replace(row, elsewhere=left)
+            if strict and left:
+                raise MeasurementError(
+                    f"{session.backend.provider} leaves nodes: {_told(left)}"
+                )
+            found.append(row)
         except MeasurementError as error:
             found.append(Failed(operator=part[0], site=str(part[1]), error=str(error)))
     table = table.with_rows(found)
@@ -99,18 +103,29 @@ def profile(
     return table
 
 
-def _elsewhere(session: Session, models: dict[Part, bytes]) -> dict[Part, dict[str, int]]:
+def _elsewhere(
+    session: Session, models: dict[Part, bytes]
+) -> dict[Part, dict[str, int] | Failure]:
     """By row: how many of its nodes other providers run than the one that was asked for."""
     wanted = session.backend.provider
     if wanted == CPU:  # there is none to leave them to
         return {part: {} for part in models}
     nodes = session.nodes({_name(part, "isolated"): m for part, m in models.items()})
-    found = {}
+    found: dict[Part, dict[str, int] | Failure] = {}
     for part in models:
         profile = nodes[_name(part, "isolated")]
-        told = () if isinstance(profile, Failure) else profile
-        found[part] = dict(Counter(node.provider for node in told if node.provider != wanted))
+        if isinstance(profile, Failure) or not profile:
+            found[part] = Failure("unknown, the runtime does not tell")
+        else:
+            others = Counter(node.provider for node in profile if node.provider != wanted)
+            found[part] = dict(others)
     return found
+
+
+def _told(left: dict[str, int] | Failure) -> str:
+    if isinstance(left, Failure):
+        return left.error
+    return ", ".join(f"{count} to {other}" for other, count in left.items())
 
 
 def _name(part: Part, label: str) -> str:

@@ -29,7 +29,8 @@ RUNNER = Path(__file__).with_name("runner.py")
 # Reads the runner and runs it. Neither the folder it starts in nor one beside it is where
 # libraries come from.
 _BOOTSTRAP = (
-    "import sys,hashlib;sys.path=[p for p in sys.path if p not in ('','.')];"
+    "import sys,hashlib;sys.version_info<(3,9) and sys.exit('Python %d.%d is too old'"
+    "%sys.version_info[:2]);sys.path=[p for p in sys.path if p not in ('','.')];"
     "s=sys.stdin.buffer.read({size});"
     "hashlib.sha256(s).hexdigest()=='{sha256}' or sys.exit('the runner arrived damaged');"
     "exec(compile(s,'runner.py','exec'),"
@@ -52,6 +53,14 @@ class UnreachableError(MeasurementError):
 
 class LostConnectionError(MeasurementError):
     """What was connected once is so no more."""
+
+
+class SilentError(MeasurementError):
+    """It said nothing for too long, and was stopped."""
+
+
+class NoRoomError(MeasurementError):
+    """The host takes no more models."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +123,24 @@ def host_of(device: str, python: str | None = None) -> Host:
     if odd or url.query or url.fragment or url.password or url.scheme not in ("ssh", "adb"):
         raise ConfigError(f"unknown --device {device!r}; known: {known}")
     if url.scheme == "ssh":
-        command = shlex.split(os.environ.get("GOLDNAS_SSH_COMMAND", "ssh"))
+        command = _words("GOLDNAS_SSH_COMMAND", "ssh")
         at = ["-p", str(port)] if port else []
         at += ["-l", user] if user else []
         prefix = (*command, "-T", *_SSH_OPTIONS, *at, "--", target)
     else:
         serial = f"{target}:{port}" if port else target
-        command = shlex.split(os.environ.get("GOLDNAS_ADB_COMMAND", "adb"))
+        command = _words("GOLDNAS_ADB_COMMAND", "adb")
         prefix = (*command, "-s", serial, "shell", "-T")
     # Quoted, a ~ would stay one; but that is where ssh starts.
     return Host(device, prefix, (python or "python3").removeprefix("~/"), place)
+
+
+def _words(variable: str, default: str) -> list[str]:
+    """The command that a variable of the environment names."""
+    try:
+        return shlex.split(os.environ.get(variable) or default)
+    except ValueError as error:
+        raise ConfigError(f"{variable} is no command: {error}") from None
 
 
 class Connection:
@@ -175,9 +192,9 @@ class Connection:
         try:
             self._input.write(source)
             self._input.flush()
-            while not self._line(_START_S).startswith(_READY):
+            while _READY not in self._line(_START_S):
                 pass  # a greeting of the host
-        except (OSError, LostConnectionError):
+        except (OSError, LostConnectionError, SilentError):
             self.close()
             raise UnreachableError(_advice(self.host, self._process, self._words())) from None
 
@@ -186,14 +203,15 @@ class Connection:
 
         Raises:
             LostConnectionError: If the line breaks.
-            MeasurementError: If the runner could not do it.
+            NoRoomError: If the host cannot keep a model.
+            SilentError: If it says nothing for too long.
         """
         if body:
             request["size"] = len(body)
         try:
             self._input.write(json.dumps(request).encode() + b"\n" + body)
             self._input.flush()
-        except OSError:
+        except (OSError, ValueError):  # it is closed
             raise self._lost() from None
         while True:
             line = self._line(self._silence_s)
@@ -204,7 +222,7 @@ class Connection:
             if not isinstance(answer, dict):
                 continue
             if "failed" in answer:
-                raise MeasurementError(
+                raise NoRoomError(
                     f"{self.host.name}: {answer['failed']}; make room there, or name another "
                     "folder for models (TMPDIR, or ssh://host/folder)"
                 )
@@ -231,7 +249,7 @@ class Connection:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
             self.close()
-            raise MeasurementError(
+            raise SilentError(
                 f"{self.host.name} said nothing for {seconds:g} s and was stopped; try fewer "
                 "threads, a smaller batch or input, or an idle machine"
             ) from None
@@ -291,6 +309,8 @@ def _advice(host: Host, process: "subprocess.Popen[bytes]", said: str) -> str:
         )
     elif "temporary" in said.lower() or "No space left" in said or "Read-only" in said:
         advice = "make room there, or name another folder: ssh://host/folder, or TMPDIR"
+    elif "too old" in said:
+        advice = "name a Python 3.9 or newer: --python"
     elif status in (126, 127):
         advice = (
             f"{host.python} is not there: install Python 3.9 or newer, or name one, --python"

@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from goldnas.errors import MeasurementError, NoisyMachineError
 from goldnas.lut import MeasuringProtocol
-from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.backend import (
+    Failure,
+    MeasurementBackend,
+    ProcessDiedError,
+    Timing,
+    Visit,
+)
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.steadying import steadied
 
@@ -132,7 +138,8 @@ def measure(
         WriteError: If the journal cannot be written.
     """
     estimates = list(estimates)
-    everything = {**models, **dict.fromkeys(SENTINELS, sentinel)}
+    sentinels = dict.fromkeys(SENTINELS, sentinel)
+    everything = {**models, **sentinels}
     rounds = backend.protocol.rounds
     enough = backend.protocol.processes * rounds
     failures: dict[str, Failure] = {}
@@ -146,10 +153,10 @@ def measure(
     while names := _due(estimates, results(), backend.protocol) - failures.keys():
         lacking = [enough - len(journal.visits(n, everything[n])) for n in names]
         on_progress(done, done + sum(max(rounds, visits) for visits in lacking))
-        batch = {n: m for n, m in everything.items() if n in names or n in SENTINELS}
+        batch = {n: m for n, m in models.items() if n in names}
         # The sentinels are in every process, so they know the number of the last.
         last = [v.process for n in SENTINELS for v in journal.visits(n, sentinel)]
-        found = _visit(backend, batch, seed=1 + max(last, default=-1))
+        found = _visit(backend, batch, sentinels, seed=1 + max(last, default=-1))
         failures |= {n: r for n, r in found.items() if isinstance(r, Failure)}
         journal.add(everything, {n: r for n, r in found.items() if not isinstance(r, Failure)})
         done += len(names) * rounds
@@ -222,16 +229,33 @@ def check_quiet(
 
 
 def _visit(
-    backend: MeasurementBackend, models: Mapping[str, bytes], seed: int
+    backend: MeasurementBackend,
+    models: Mapping[str, bytes],
+    sentinels: Mapping[str, bytes],
+    seed: int,
 ) -> dict[str, tuple[Visit, ...] | Failure]:
-    """Visit together; if that breaks the runtime, by halves, to find who does it."""
+    """Visit together; if a process dies of it, by halves, to find the model that does it.
+
+    Each half is a process of its own, with the sentinels, and numbered on from the seed.
+
+    Raises:
+        MeasurementError: If no model is to blame.
+    """
     try:
-        return backend.visit(models, seed=seed)
-    except MeasurementError as error:
+        return backend.visit({**models, **sentinels}, seed=seed)
+    except ProcessDiedError as error:
+        if not models:
+            raise
         if len(models) == 1:
             return dict.fromkeys(models, Failure(str(error)))
     names = list(models)
     found: dict[str, tuple[Visit, ...] | Failure] = {}
     for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-        found |= _visit(backend, {name: models[name] for name in half}, seed)
+        numbered = [v.process for r in found.values() if not isinstance(r, Failure) for v in r]
+        following = max([seed - 1, *numbered]) + 1
+        part = _visit(backend, {name: models[name] for name in half}, sentinels, following)
+        for name, result in part.items():
+            before = found.get(name, ())
+            joined = not isinstance(before, Failure) and not isinstance(result, Failure)
+            found[name] = (*before, *result) if joined else result  # type: ignore[misc]
     return found

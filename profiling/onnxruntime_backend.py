@@ -8,11 +8,12 @@ from typing import Any
 
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import CPU, Failure, Health, NodeTime, Visit
+from goldnas.profiling.backend import CPU, Failure, Health, NodeTime, ProcessDiedError, Visit
 from goldnas.profiling.host import (
     Connection,
     Host,
     LostConnectionError,
+    SilentError,
     UnreachableError,
 )
 
@@ -137,6 +138,16 @@ class OnnxruntimeBackend:
                 f"{self._host.name}, which has {', '.join(facts['providers'])}. It comes with: "
                 f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
             )
+        if self._cores and max(self._cores) >= (facts["cores"] or 1):
+            raise MeasurementError(
+                f"{self._host.name} has no core {max(self._cores)}, only 0 to "
+                f"{(facts['cores'] or 1) - 1}. Choose of these: --cores"
+            )
+        if self._job["threads"] > 1 and not facts.get("shares_threads", True):
+            raise MeasurementError(
+                f"onnxruntime {facts['onnxruntime']} of {self._host.name} cannot share threads "
+                "between models. Update it to 1.23 or later, or measure with --threads 1"
+            )
         return Conditions(
             device="cpu",
             cpu_model=facts["cpu_model"],
@@ -168,8 +179,9 @@ class OnnxruntimeBackend:
         """See :meth:`MeasurementBackend.visit`.
 
         Raises:
-            MeasurementError: If the process dies or says nothing for too long; or the host
-                cannot be reached again, or has no room for the models.
+            ProcessDiedError: If the process dies.
+            MeasurementError: If it says nothing for too long; or the host cannot be reached
+                again, or has no room for the models.
         """
         found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
         for line in self._answers(models, seed=seed):
@@ -222,6 +234,9 @@ class OnnxruntimeBackend:
                     do="run", job={**self._job, **job, "models": stored}
                 )
                 break
+            except SilentError:
+                self.close()
+                raise
             except (LostConnectionError, UnreachableError) as error:
                 self.close()
                 lost = isinstance(error, LostConnectionError) and self._host.is_remote
@@ -234,7 +249,7 @@ class OnnxruntimeBackend:
                     raise
                 time.sleep(min(5.0, self._patience_s / 10))
         if last["done"]["status"]:
-            raise MeasurementError(
+            raise ProcessDiedError(
                 f"the process that measures ended with status {last['done']['status']}: "
                 f"{last['done']['said'] or 'no message'}; check that onnxruntime works and "
                 "that there is memory enough"

@@ -206,14 +206,15 @@ def nodes_of(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, objec
     return found
 
 
-def settle(hot_c: float) -> dict[str, float]:
-    """Wait while the machine is hot; how hot it is, and how fast its slowest core."""
+def settle(hot_c: float, longest_s: float) -> dict[str, float]:
+    """Wait while the machine is hot; how hot it is, and how fast its fastest core."""
     began = time.monotonic()
     while (degrees := highest("/sys/class/thermal", "thermal_zone*/temp")) is not None:
-        if degrees / 1000 <= hot_c or time.monotonic() > began + LONGEST_WAIT_S:
+        if degrees / 1000 <= hot_c or time.monotonic() >= began + longest_s:
             break
         time.sleep(1)
-    kilohertz = highest("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq", min)
+    # The fastest is the one that this runs on, or as fast; the others may idle.
+    kilohertz = highest("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")
     state = {}
     if degrees is not None:
         state["temperature_c"] = degrees / 1000
@@ -232,11 +233,11 @@ def share_threads(threads: int) -> None:
     if threads == 1:
         return
     if not hasattr(ort, "set_global_thread_pool_sizes"):
-        raise ValueError(f"onnxruntime {ort.__version__} cannot share threads; update it")
+        sys.exit(f"onnxruntime {ort.__version__} cannot share threads; 1.23 and later can")
     ort.set_global_thread_pool_sizes(threads, 1)
 
 
-def highest(folder: str, pattern: str, of: Any = max) -> Any:
+def highest(folder: str, pattern: str) -> Any:
     """The largest number in some files; None if there is none that can be read."""
     found = []
     for file in Path(folder).glob(pattern):
@@ -244,7 +245,7 @@ def highest(folder: str, pattern: str, of: Any = max) -> Any:
             found.append(int(file.read_text()))
         except (OSError, ValueError):
             continue
-    return of(found, default=None)
+    return max(found, default=None)
 
 
 def run(job: dict[str, Any]) -> None:
@@ -262,7 +263,10 @@ def run(job: dict[str, Any]) -> None:
 
     ort.set_default_logger_severity(4)
     if job.get("cores"):
-        os.sched_setaffinity(0, job["cores"])
+        try:
+            os.sched_setaffinity(0, job["cores"])
+        except (OSError, AttributeError):
+            sys.exit(f"cannot run on cores {job['cores']} of {os.cpu_count()}")
     share_threads(job["threads"])
     loaded = {}
     for name, model in job["models"].items():
@@ -277,9 +281,12 @@ def run(job: dict[str, Any]) -> None:
     send()
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
+    patience_s: float = LONGEST_WAIT_S
     for number in range(job["rounds"] if order else 0):
-        if state := settle(job["hot_c"]):
+        if state := settle(job["hot_c"], patience_s):
             answer(round=number, **state)
+        if state.get("waited_s", 0) >= patience_s:
+            patience_s = 0  # it does not get cooler
         shuffle(order)
         for name in order:
             settings = (job["warmup_ms"], job["visit_ms"], job["min_calls"])
@@ -300,6 +307,7 @@ def facts() -> dict[str, object]:
         "providers": ort.get_available_providers(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
+        "shares_threads": hasattr(ort, "set_global_thread_pool_sizes"),
     }
 
 
@@ -309,6 +317,10 @@ def cpu_model() -> str:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         return told.stdout.strip() or "unknown"
+    try:  # boards; their processors have no names, or those of many
+        return Path("/proc/device-tree/model").read_text().strip("\0 \n")
+    except OSError:
+        pass
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -334,6 +346,8 @@ class Server:
         self._folder = Path(folder)
         self._child: "subprocess.Popen[bytes] | None" = None  # noqa: UP037 (is 3.10)
         self._ended = False
+        # A file of its own: a thread that waits in sys.stdin would not let the program end.
+        self._input = open(os.dup(0), "rb")  # noqa: SIM115
 
     def serve(self) -> None:
         """Store, run and answer."""
@@ -355,17 +369,22 @@ class Server:
                 tell({"failed": f"{said} (in {self._folder.parent})"})
 
     def _read(self, requests: Any) -> None:
-        """Read ahead: the end of the input has to end a job that runs."""
-        while True:
-            line = sys.stdin.buffer.readline()
-            if not line:
-                break
-            header = json.loads(line)
-            requests.put((header, sys.stdin.buffer.read(header.get("size", 0))))
-        self._ended = True
-        if self._child is not None:
-            self._child.kill()
-        requests.put(None)
+        """Read ahead: the end of the input has to end a job, also within a request."""
+        try:
+            while True:
+                line = self._input.readline()
+                if not line.endswith(b"\n"):
+                    break
+                header = json.loads(line)
+                body = self._input.read(header.get("size", 0))
+                if len(body) < header.get("size", 0):
+                    break
+                requests.put((header, body))
+        finally:
+            self._ended = True
+            if self._child is not None:
+                self._child.kill()
+            requests.put(None)
 
     def _facts(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
         return facts()
@@ -392,9 +411,12 @@ class Server:
                 try:
                     if self._ended:
                         self._child.kill()
+                    line = b""
                     for line in self._child.stdout or ():
                         sys.stdout.buffer.write(line)
                         sys.stdout.buffer.flush()
+                    if line and not line.endswith(b"\n"):  # it died while it wrote
+                        sys.stdout.buffer.write(b"\n")
                 except BaseException:
                     self._child.kill()
                     raise

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import onnx
@@ -14,7 +15,7 @@ import torch
 from goldnas.errors import ExportError
 from goldnas.export import to_onnx
 from goldnas.lut import Campaign, LatencyTable
-from goldnas.operators import Part, build_operator
+from goldnas.operators import OPERATORS, Part, build_operator
 from goldnas.precision import at_precision
 from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
 from goldnas.profiling.context import row_models
@@ -58,7 +59,6 @@ class Session:
         self.journal = Journal(journal, self.conditions)
         self._on_progress = on_progress
         self._on_warning = on_warning
-        self._operators: dict[Part, onnx.ModelProto] = {}
         self._sentinel = b""
         self._began = time.monotonic()
         self._aa_percent = self._drift_percent = 0.0
@@ -69,14 +69,8 @@ class Session:
         Raises:
             ExportError: If ONNX cannot express it.
         """
-        if part not in self._operators:
-            name, site = part
-            with _interrupts_held_back(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # the same model again after an interruption
-                module = build_operator(name, site)
-                model = to_onnx(module, (self.batch, *site.input_shape))
-            self._operators[part] = onnx.load_model_from_string(model)
-        return self._operators[part]
+        name, site = part
+        return _exported(name, site, self.batch, OPERATORS.get(name))
 
     def measure(self, models: Mapping[str, bytes], estimates: Iterable[Estimate]) -> Results:
         """Measure models until the estimates are within the protocol's target.
@@ -92,8 +86,8 @@ class Session:
         """
         if not self._sentinel:
             name, site = SENTINEL
-            operator = to_onnx(build_operator(name, site), (1, *site.input_shape))
-            chains = row_models(onnx.load_model_from_string(operator), site, batch=1)
+            operator = _exported(name, site, 1, OPERATORS[name])
+            chains = row_models(operator, site, batch=1)
             self._sentinel = chains.models["chain of 6"]
             check_quiet(self.backend, self._sentinel, on_warning=self._on_warning)
         lowered, rejected = self._lowered(models)
@@ -176,6 +170,15 @@ class Session:
 
 def _networks(table: LatencyTable) -> set[str]:
     return {n.fingerprint for calibration in table.calibrations for n in calibration.networks}
+
+
+@lru_cache(maxsize=512)
+def _exported(name: str, site: Site, batch: int, builder: object) -> onnx.ModelProto:
+    """Export an operator, once in a program; another builder makes another operator."""
+    with _interrupts_held_back(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same model again after an interruption
+        module = build_operator(name, site)
+        return onnx.load_model_from_string(to_onnx(module, (batch, *site.input_shape)))
 
 
 @contextmanager

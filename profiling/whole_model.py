@@ -14,6 +14,7 @@ from onnxruntime.tools.onnx_model_utils import (
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import ARCHITECTURE
+from goldnas.precision import precision_of
 from goldnas.profiling.backend import Failure, NodeTime
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
@@ -29,6 +30,8 @@ class OnnxFile:
     path: Path
     model: bytes
     batch: int
+    precision: str
+    """Number format: of models of others, fp32 unless they hold quantised tensors."""
     architecture: Architecture | None
     """What goldnas exported; None for models of others."""
 
@@ -79,7 +82,7 @@ def read_onnx(
         architecture = Architecture.from_json(told) if told is not None else None
     except ConfigError as error:
         raise ConfigError(f"{path} says that goldnas made it, but holds {error}") from None
-    return OnnxFile(path, fixed, first, architecture)
+    return OnnxFile(path, fixed, first, precision_of(model), architecture)
 
 
 def _fix(

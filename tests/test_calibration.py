@@ -99,7 +99,6 @@ def test_a_table_for_another_device_takes_a_few_networks(
     session: Session, calibrated: LatencyTable, tmp_path: Path
 ) -> None:
     slower = Session(SimulatedDevice(noisy(0.5), slowness=3.0))
-    slower._operators = session._operators
     out = tmp_path / "slow.json"
     table = transfer(slower, open_table(out, slower.conditions), SPACE, calibrated, networks=10)
     assert table.missing(SPACE.rows()) == ()
@@ -155,7 +154,6 @@ def test_a_network_that_cannot_be_measured_is_left_out_with_a_warning(
 
     warnings: list[str] = []
     picky = Session(Picky(noisy(0.5)), on_warning=warnings.append)
-    picky._operators = session._operators
     table = calibrate(picky, measured, SPACE, networks=6)
     assert len(table.calibrations[0].networks) == 5
     assert any("is left out: out of memory" in warning for warning in warnings)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goldnas.errors import ConfigError, MeasurementError, TableError
+from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
-from goldnas.profiling.backend import Failure, NodeTime, Visit
+from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError, Visit
 from goldnas.profiling.campaign import open_table, profile
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session
@@ -159,7 +159,7 @@ def test_a_model_that_kills_its_process_does_not_take_the_others_along(tmp_path:
             self, models: Mapping[str, bytes], *, seed: int
         ) -> dict[str, tuple[Visit, ...] | Failure]:
             if any(name.startswith("max_pool") for name in models):
-                raise MeasurementError("the process that measures ended with status -11")
+                raise ProcessDiedError("the process that measures ended with status -11")
             return super().visit(models, seed=seed)
 
     out = tmp_path / "cpu.json"

@@ -95,7 +95,7 @@ def test_a_missing_file_and_options_of_one_device_are_told(tmp_path: Path) -> No
     devices = write(tmp_path, "[a]")
     code, _, stderr = run(devices, tmp_path / "lut", "--cores", "1")
     assert code == 2
-    assert "--cores does not go with --devices; " in stderr
+    assert "--cores does not go with --devices (" in stderr
 
 
 def test_settings_become_options(tmp_path: Path) -> None:

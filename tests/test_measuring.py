@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from goldnas.errors import MeasurementError, WriteError
+from goldnas.profiling.backend import Failure, ProcessDiedError, Visit
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import Estimate, check_quiet, measure
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy, true_us
@@ -150,6 +151,47 @@ def test_a_machine_that_cannot_measure_at_all_is_an_error_and_not_a_quiet_one() 
 
     with pytest.raises(MeasurementError, match="no temporary folder"):
         check_quiet(Broken(), model(30), on_warning=lambda text: None)
+
+
+# -- processes that die ------------------------------------------------------------------------
+
+
+class Deadly(SimulatedDevice):
+    """Its process dies of one model."""
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        if "small" in models:
+            raise ProcessDiedError("the process that measures ended with status -9")
+        return super().visit(models, seed=seed)
+
+
+def test_the_model_that_a_process_dies_of_is_found_and_the_others_are_measured() -> None:
+    device = Deadly(protocol=WITHOUT_TARGET)
+    journal = Journal(None, device.conditions(batch=1))
+    large = Estimate({"large": 1.0})
+    estimates = [Estimate({"small": 1.0}), large]
+    found = measure(device, MODELS, estimates, sentinel=model(30), journal=journal)
+    assert isinstance(found.results["small"], Failure)
+    assert large.latency_us(found.results) == pytest.approx(true_us(MODELS["large"]))
+    # Visits of one number are of one process.
+    processes = [visit.process for visit in journal.visits("large", MODELS["large"])]
+    assert len(processes) == len(set(processes)) * device.protocol.rounds
+
+
+def test_a_device_that_cannot_be_reached_is_no_fault_of_a_model() -> None:
+    class Gone(SimulatedDevice):
+        tried = 0
+
+        def visit(self, models: Mapping[str, bytes], *, seed: int) -> NoReturn:
+            self.tried += 1
+            raise MeasurementError("lost the connection")
+
+    device = Gone()
+    with pytest.raises(MeasurementError, match="lost the connection"):
+        run(device)
+    assert device.tried == 1
 
 
 # -- the journal -------------------------------------------------------------------------------

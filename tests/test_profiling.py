@@ -159,7 +159,9 @@ def test_cores_are_those_that_were_asked_for() -> None:
     model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
     assert not isinstance(backend.visit({"model": model}, seed=0)["model"], Failure)
     backend = OnnxruntimeBackend(cores=[4095], protocol=QUICK)
-    with pytest.raises(MeasurementError, match="Invalid argument"):
+    with pytest.raises(MeasurementError, match="this machine has no core 4095, only 0 to"):
+        backend.conditions(batch=1)
+    with pytest.raises(MeasurementError, match=r"cannot run on cores \[4095\] of"):
         backend.visit({"model": model}, seed=0)
 
 

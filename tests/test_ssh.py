@@ -129,7 +129,9 @@ def test_a_greeting_of_the_far_shell_does_no_harm(
 ) -> None:
     loud = tmp_path / "python"
     quoted = shlex.quote(sys.executable)
-    loud.write_text(f'#!/bin/sh\necho "Welcome to {{}} [1]"\nexec {quoted} "$@"\n')
+    loud.write_text(
+        f'#!/bin/sh\necho "Welcome to {{}} [1]"\nprintf Hello\nexec {quoted} "$@"\n'
+    )
     loud.chmod(0o755)
     found = far(server, place, str(loud)).visit({"model": model}, seed=0)
     assert not isinstance(found["model"], Failure)
@@ -154,6 +156,16 @@ def test_a_broken_connection_is_taken_up_again(
     (warning,) = warnings
     assert "lost the connection to ssh://" in warning
     backend.close()
+    assert gone(place)
+
+
+def test_a_connection_that_breaks_within_a_request_leaves_nothing_behind(
+    server: Loopback, place: Path
+) -> None:
+    host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
+    connection = Connection(host, silence_s=60)
+    connection._input.write(b'{"do": "run", "job": {"mod')
+    connection.close()
     assert gone(place)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import ARCHITECTURE, to_onnx
+from goldnas.precision import at_precision
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
@@ -114,6 +115,17 @@ def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table:
     ratio = told["latency_us"] / prediction["latency_us"]
     assert prediction["difference_percent"] == pytest.approx(100 * (ratio - 1))
     assert any("cpu_model" in difference for difference in prediction["other_conditions"])
+
+
+def test_a_model_in_integers_is_told_from_one_in_fp32(network: Path, tmp_path: Path) -> None:
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(at_precision(network.read_bytes(), "int8"))
+    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["conditions"]["precision"] == "int8"
+    code, _, stderr = goldnas("profile", "--model", path, "--precision", "fp16")
+    assert code == 2
+    assert "int8 already" in stderr
 
 
 def test_a_model_of_others_has_no_prediction(tmp_path: Path, table: Path) -> None:
@@ -220,10 +232,10 @@ def test_metadata_that_is_no_architecture_is_refused(tmp_path: Path) -> None:
     [
         ((), "give --out FILE for a latency table, --model FILE.onnx, or"),
         (("--model", "a.onnx", "--out", "a.json"), "--out does not go with --model"),
-        (("--out", "a.json", "--json"), "--json does not go with anything but"),
+        (("--out", "a.json", "--json"), "--json does not go with a latency table"),
         (
             ("--out", "a.json", "--shape", "a=1"),
-            "--shape does not go with anything but",
+            "--shape does not go with a latency table",
         ),
     ],
 )
