@@ -44,7 +44,6 @@ def profile_table(
     from goldnas.profiling.session import Session
 
     journal = Path(f"{out}.visits")
-    rows = space.rows()
     with visits_shown() as on_progress:
         session = Session(
             backend, batch=batch, journal=journal, on_progress=on_progress, on_warning=warn
@@ -54,9 +53,7 @@ def profile_table(
             other = LatencyTable.load(transfer)
             table = calibration.transfer(session, before, space, other, networks=samples)
         else:
-            table = campaign.profile(session, before, rows, strict=strict)
-            if not table.missing(rows):
-                table = calibration.calibrate(session, table, space, networks=networks)
+            table = calibration.fill(session, before, space, networks=networks, strict=strict)
         if table is not before or journal.exists():
             table = session.finish(table, before)
     show_filled(table, space)

@@ -39,8 +39,7 @@ from goldnas.profiling.bundle_main import (
     runs_of,
     zipped,
 )
-from goldnas.profiling.calibration import calibrate
-from goldnas.profiling.campaign import profile
+from goldnas.profiling.calibration import fill
 from goldnas.profiling.host import RUNNER as RUNNER_FILE
 from goldnas.profiling.measuring import SENTINELS
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -244,7 +243,7 @@ class _Replay(_Elsewhere):
         nodes, process = bool(job.get("nodes")), int(str(job["seed"]))
         for number, group in enumerate(self._manifest.groups):
             if group.nodes == nodes and wanted.items() <= group.models.items():
-                # Rows and networks are numbered on, but were measured by the same processes.
+                # What failed is asked for once more, in processes that are numbered on.
                 lines = self._lines[number, process % self.protocol.processes]
                 return [dict(line) for line in lines if line.get("model") in wanted]
         known = {item for group in self._manifest.groups for item in group.models.items()}
@@ -302,14 +301,13 @@ def make_bundle(
     with tempfile.TemporaryDirectory() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)
         table = LatencyTable(session.conditions, (), Path(folder, "table.json"))
-        table = profile(session, table, space.rows())
+        table = fill(session, table, space, networks=networks)
         if failed := [row for row in table.rows if isinstance(row, Failed)]:
             raise MeasurementError(
                 f"{len(failed)} of {len(table.rows)} rows cannot be measured: "
                 f"{failed[0].operator} at {failed[0].site} ({failed[0].error}). --operators "
                 "without the operator leaves it out"
             )
-        calibrate(session, table, space, networks=networks)
     # The sentinels alone are visited before everything else, and with it again.
     groups = [g for g in recorder.groups if not any(_within(g, h) for h in recorder.groups)]
     runner = RUNNER_FILE.read_bytes()
@@ -401,14 +399,13 @@ def import_results(
         )
     check_writable(out)
     space = space_named(manifest.space, **manifest.settings, operators=manifest.operators)
-    rows = space.rows()
     with tempfile.TemporaryDirectory() as folder:
         backend = _Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)
         empty = LatencyTable(session.conditions, (), Path(folder, out.name))
-        table = profile(session, empty, rows, strict=manifest.strict)
-        if not table.missing(rows):
-            table = calibrate(session, table, space, networks=manifest.networks)
+        table = fill(
+            session, empty, space, networks=manifest.networks, strict=manifest.strict
+        )
         table = session.finish(table, empty)
     # The clock of a board without a battery is years late, but it was not before the bundle.
     today = datetime.date.today()

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.errors import ConfigError, ExportError, MeasurementError
 from goldnas.lut import (
     Accuracy,
     Calibration,
@@ -22,6 +23,7 @@ from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import fit_additive
 from goldnas.operators import CANDIDATES, Part
 from goldnas.profiling.backend import Failure, Timing
+from goldnas.profiling.campaign import profile
 from goldnas.profiling.compose import compose_network
 from goldnas.profiling.measuring import Estimate, Results, timing_of
 from goldnas.profiling.session import Session
@@ -42,6 +44,45 @@ class NetworkLatencies:
     """Mean difference of the same networks, by every other process and by the rest."""
 
 
+def fill(
+    session: Session,
+    table: LatencyTable,
+    space: GoldSpace,
+    *,
+    networks: int,
+    strict: bool = False,
+) -> LatencyTable:
+    """Measure what a table lacks of a space: rows, and networks that it is calibrated with.
+
+    All in the same processes. A machine may be a percent slower for some minutes, and what is
+    spread over more of them sees more of its fast ones.
+
+    Args:
+        session: Measures.
+        table: There or empty, as :func:`goldnas.profiling.campaign.open_table` gives it.
+        space: To measure.
+        networks: How many the calibration is to rest on.
+        strict: Whether a row fails if the provider leaves one of its nodes to another.
+
+    Returns:
+        The table; without a calibration where a row failed.
+
+    Raises:
+        ExportError: If a network is not made of operators, sums and concatenations.
+        MeasurementError: If the runtime cannot start, or the machine is too noisy.
+        WriteError: If the disk refuses; what was measured is in the session's journal.
+    """
+    rows = space.rows()
+    models: dict[str, bytes] = {}
+    if table.missing(rows):
+        with suppress(ExportError):  # of a row, which fails, and then no network is wanted
+            models = _models(session, space, _lacking(table, space, networks))
+    table = profile(session, table, rows, strict=strict, also=models)
+    if table.missing(rows):
+        return table
+    return calibrate(session, table, space, networks=networks)
+
+
 def measure_networks(
     session: Session, space: GoldSpace, architectures: Iterable[Architecture]
 ) -> NetworkLatencies:
@@ -53,11 +94,7 @@ def measure_networks(
         WriteError: If the journal cannot be written.
     """
     chosen = {a.fingerprint: a for a in architectures}
-    shape = (session.batch, *space.input_shape)
-    models = {
-        fingerprint: compose_network(space.build(architecture), session.operator, shape)
-        for fingerprint, architecture in chosen.items()
-    }
+    models = _models(session, space, chosen.values())
     estimates = {name: Estimate({name: 1.0}) for name in models}
     results = session.measure(models, estimates.values())
     failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
@@ -108,13 +145,7 @@ def calibrate(
         if isinstance(row, Measured):
             prior_us[row_key(row.operator, row.site)] = row.latency_us
     known = before.networks if before else ()
-    if before and not rows_us.keys() <= before.latencies_us.keys():
-        missing = networks  # those known lack an operator of the space
-    else:
-        missing = networks - len(known)
-    # Seeded by what is known: others than before, and the same after an interruption.
-    drawn = random_architectures(space, missing, seed=len(known))
-    fresh = [a for a in drawn if a.fingerprint not in {n.fingerprint for n in known}]
+    fresh = _lacking(table, space, networks)
     if not fresh:
         return table
     found = measure_networks(session, space, fresh)
@@ -184,6 +215,30 @@ def transfer(
     ).with_calibration(fitted)
     table.save()
     return table
+
+
+def _lacking(table: LatencyTable, space: GoldSpace, networks: int) -> list[Architecture]:
+    """Networks to measure until the table's calibration for the space has as many."""
+    before = table.calibration_for(space.name, space.settings)
+    known = before.networks if before else ()
+    missing = networks - len(known)
+    if before and any(_key(part) not in before.latencies_us for part in space.rows()):
+        missing = networks  # those known lack an operator of the space
+    # Seeded by what is known: others than before, and the same after an interruption.
+    drawn = random_architectures(space, missing, seed=len(known))
+    fingerprints = {network.fingerprint for network in known}
+    return [a for a in drawn if a.fingerprint not in fingerprints]
+
+
+def _models(
+    session: Session, space: GoldSpace, architectures: Iterable[Architecture]
+) -> dict[str, bytes]:
+    """Networks put together from the session's operators, by fingerprint."""
+    shape = (session.batch, *space.input_shape)
+    return {
+        a.fingerprint: compose_network(space.build(a), session.operator, shape)
+        for a in architectures
+    }
 
 
 def _fit(

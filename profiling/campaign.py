@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,7 +41,12 @@ def open_table(out: Path, conditions: Conditions) -> LatencyTable:
 
 
 def profile(
-    session: Session, table: LatencyTable, rows: Iterable[Part], *, strict: bool = False
+    session: Session,
+    table: LatencyTable,
+    rows: Iterable[Part],
+    *,
+    strict: bool = False,
+    also: Mapping[str, bytes] | None = None,
 ) -> LatencyTable:
     """Measure the rows that a table lacks, and write it.
 
@@ -53,6 +58,8 @@ def profile(
         table: From :func:`open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
         strict: Whether a row fails if the provider leaves one of its nodes to another.
+        also: Models by name that are wanted next. They are measured in the same processes, and
+            the session has their times when it is asked for them.
 
     Raises:
         MeasurementError: If the runtime cannot start, or the machine is too noisy.
@@ -79,7 +86,9 @@ def profile(
         part: Estimate({_name(part, label): f for label, f in plan.terms.items()})
         for part, plan in plans.items()
     }
-    results = session.measure(models, estimates.values())
+    also = also or {}
+    others = [Estimate({name: 1.0}) for name in also]
+    results = session.measure({**models, **also}, [*estimates.values(), *others])
     elsewhere = _elsewhere(session, {p: m.models["isolated"] for p, m in plans.items()})
     target_percent = session.backend.protocol.target_percent
     found: list[Row] = []
