@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
-from goldnas.cli.options import DeviceOption, PythonOption
+from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def export(
     ] = None,
     device: DeviceOption = "cpu",
     python: PythonOption = None,
+    perf_test: PerfTestOption = None,
 ) -> None:
     """Export a network of a search, measure it, and check every budget.
 
@@ -98,7 +99,7 @@ def export(
         from goldnas.spaces import space_of
         from goldnas.verify import failed, verify, verify_line
 
-        host = host_of(device, python)
+        host = host_of(device, python, perf_test)
         search = SearchRun.open(run)
         chosen = search.front().pick(pick)
         architecture = search.architecture(chosen)

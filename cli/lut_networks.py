@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
-from goldnas.cli.options import DeviceOption, PythonOption
+from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import TableError
 
@@ -109,6 +109,7 @@ def calibrate(
     networks: NetworksOption = 20,
     device: DeviceOption = "cpu",
     python: PythonOption = None,
+    perf_test: PerfTestOption = None,
 ) -> None:
     """Measure more random networks, and fit the rows of a table anew."""
     journal = Path(f"{file}.visits")
@@ -118,7 +119,7 @@ def calibrate(
         from goldnas.profiling.calibration import space_of_calibration
 
         table, session = _on_its_device(
-            file, journal, on_progress, device=device, python=python
+            file, journal, on_progress, device=device, python=python, perf_test=perf_test
         )
         before = _calibration(table)
         space = space_of_calibration(before)
@@ -139,6 +140,7 @@ def check(
     networks: NetworksOption = 20,
     device: DeviceOption = "cpu",
     python: PythonOption = None,
+    perf_test: PerfTestOption = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Of the networks; other ones each time if not given."),
@@ -150,7 +152,9 @@ def check(
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.profiling.calibration import check_networks, space_of_calibration
 
-        table, session = _on_its_device(file, None, on_progress, device=device, python=python)
+        table, session = _on_its_device(
+            file, None, on_progress, device=device, python=python, perf_test=perf_test
+        )
         calibration = _calibration(table)
         space = space_of_calibration(calibration)
         found = check_networks(session, table, space, networks=networks, seed=drawn_by)
@@ -199,6 +203,7 @@ def _on_its_device(
     *,
     device: str,
     python: str | None,
+    perf_test: str | None,
 ) -> "tuple[LatencyTable, Session]":
     """Open a table, and what measures under its conditions.
 
@@ -213,7 +218,9 @@ def _on_its_device(
     table = LatencyTable.load(file)
     theirs = table.conditions
     session = Session(
-        OnnxruntimeBackend.like(theirs, host=host_of(device, python), on_warning=warn),
+        OnnxruntimeBackend.like(
+            theirs, host=host_of(device, python, perf_test), on_warning=warn
+        ),
         batch=theirs.batch,
         journal=journal,
         on_progress=on_progress,

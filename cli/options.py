@@ -22,7 +22,7 @@ DeviceOption = Annotated[
         "--device",
         help="Where to measure: cpu, which is this machine; ssh://host, or "
         "ssh://user@host:port/folder; adb://SERIAL. Needs only Python, numpy and onnxruntime "
-        "there.",
+        "there, or --perf-test.",
         rich_help_panel=_DEVICE_PANEL,
     ),
 ]
@@ -33,6 +33,15 @@ PythonOption = Annotated[
         metavar="PATH",
         help="Python there whose onnxruntime measures, such as that of an environment with "
         "onnxruntime-openvino.",
+        rich_help_panel=_DEVICE_PANEL,
+    ),
+]
+PerfTestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--perf-test",
+        metavar="PATH",
+        help="onnxruntime_perf_test there, which measures in place of a Python. For phones.",
         rich_help_panel=_DEVICE_PANEL,
     ),
 ]
@@ -160,6 +169,7 @@ def backend_from(
     device: str,
     *,
     python: str | None,
+    perf_test: str | None,
     threads: int,
     cores: str,
     provider: str,
@@ -192,7 +202,7 @@ def backend_from(
         raise ConfigError(f"--provider-option {provider_options}: give NAME=VALUE")
     return OnnxruntimeBackend(
         threads,
-        host=host_of(device, python),
+        host=host_of(device, python, perf_test),
         provider=provider_named(provider),
         provider_options=options,
         precision=precision,

@@ -14,6 +14,7 @@ from goldnas.cli.options import (
     DeviceOption,
     InputOption,
     OperatorsOption,
+    PerfTestOption,
     PrecisionOption,
     ProviderOption,
     ProviderOptionsOption,
@@ -35,6 +36,7 @@ _MODEL_PANEL = "A whole model"
 
 # Parameters that go together.
 _HOW = ("threads", "cores", "provider", "provider_option", "precision")
+_WHERE = ("device", "python", "perf_test")
 _OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators")
 _OF_A_MODEL = ("model", "shape", "latency_lut", "json")
 
@@ -53,6 +55,7 @@ def profile(
     ] = None,
     device: DeviceOption = "cpu",
     python: PythonOption = None,
+    perf_test: PerfTestOption = None,
     threads: ThreadsOption = 1,
     cores: CoresOption = "",
     provider: ProviderOption = "cpu",
@@ -173,6 +176,7 @@ def profile(
         return backend_from(
             device,
             python=python,
+            perf_test=perf_test,
             threads=threads,
             cores=cores,
             provider=provider,
@@ -200,7 +204,8 @@ def profile(
         if calibrate == 1:
             raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
         if model is not None:
-            allow(ctx, "--model", *_OF_A_MODEL, *_HOW, "device", "python", "batch", "target")
+            where = ("device", "python")  # the other program does not tell of nodes
+            allow(ctx, "--model", *_OF_A_MODEL, *_HOW, *where, "batch", "target")
             from goldnas.cli.profile_model import profile_model
 
             profile_model(
@@ -240,7 +245,7 @@ def profile(
             }
             profile_fleet(devices, table, [str(part) for o in common.items() for part in o])
         else:
-            of_a_table = ("table", "device", "python", "batch", "target", *_HOW, *_OF_A_SPACE)
+            of_a_table = ("table", "batch", "target", *_WHERE, *_HOW, *_OF_A_SPACE)
             if transfer is not None:
                 allow(ctx, "--transfer", *of_a_table, "transfer", "samples")
             else:

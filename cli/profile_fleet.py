@@ -22,6 +22,7 @@ _PROGRAM = "from goldnas.cli.main import app; app()"
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "python": str,
+    "perf_test": str,
     "threads": int,
     "cores": list,
     "provider": str,
@@ -99,7 +100,9 @@ def read_fleet(path: Path) -> dict[str, list[str]]:
             f"cannot read {path}: {error.strerror}. Give a TOML file with a table per device"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML file: {error}") from None
+        raise ConfigError(
+            f"{path} is no TOML file: {error}. Begin each device with a line like [pi-5]"
+        ) from None
     if not content:
         raise ConfigError(f"{path} names no device. Begin one with a line like [raspberry]")
     return {name: _options(path, name, table) for name, table in content.items()}
@@ -132,7 +135,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
 
 
 _WORDS = {
-    **dict.fromkeys(("device", "python", "provider", "precision"), "text"),
+    **dict.fromkeys(("device", "python", "perf_test", "provider", "precision"), "text"),
     **dict.fromkeys(("threads", "batch"), "whole number"),
     "cores": "list of numbers",
     "provider_options": "table",

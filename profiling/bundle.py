@@ -403,9 +403,7 @@ def import_results(
         backend = _Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)
         empty = LatencyTable(session.conditions, (), Path(folder, out.name))
-        table = fill(
-            session, empty, space, networks=manifest.networks, strict=manifest.strict
-        )
+        table = fill(session, empty, space, networks=manifest.networks, strict=manifest.strict)
         table = session.finish(table, empty)
     # The clock of a board without a battery is years late, but it was not before the bundle.
     today = datetime.date.today()

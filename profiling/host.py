@@ -72,12 +72,14 @@ class Host:
         prefix: Command that runs a command there; empty for this machine.
         python: Interpreter there whose onnxruntime measures.
         place: Folder there for models, which are removed; wherever temporary files go, if None.
+        perf_test: Path there of ``onnxruntime_perf_test``, which measures in place of a Python.
     """
 
     name: str = "this machine"
     prefix: tuple[str, ...] = ()
     python: str = sys.executable
     place: str | None = None
+    perf_test: str | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -92,20 +94,30 @@ class Host:
         # ssh and adb join what they are given, for a shell to take apart again.
         return [*self.prefix, shlex.join(command)] if self.prefix else command
 
+    def shell(self, command: str) -> list[str]:
+        """Have a shell there run a command."""
+        return [*self.prefix, command] if self.prefix else ["sh", "-c", command]
 
-def host_of(device: str, python: str | None = None) -> Host:
+
+def host_of(device: str, python: str | None = None, perf_test: str | None = None) -> Host:
     """The host that ``--device`` names.
 
     Args:
         device: ``cpu``; ``ssh://[user@]host[:port][/folder]``, the host being whatever the
             system's ssh knows; or ``adb://SERIAL[/folder]``.
         python: Interpreter there; by default the one that runs here, or ``python3``.
+        perf_test: Program there that measures in place of an interpreter.
 
     Raises:
-        ConfigError: If it names none.
+        ConfigError: If it names none, or both an interpreter and a program.
     """
+    if python and perf_test:
+        raise ConfigError(
+            f"--python {python} and --perf-test {perf_test} both measure; give one of them"
+        )
     if device == "cpu":
-        return Host(python=os.path.expanduser(python or sys.executable))
+        here = os.path.expanduser(perf_test) if perf_test else None
+        return Host(python=os.path.expanduser(python or sys.executable), perf_test=here)
     known = "cpu, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
     try:
         url = urlsplit(device)
@@ -131,8 +143,11 @@ def host_of(device: str, python: str | None = None) -> Host:
         serial = f"{target}:{port}" if port else target
         command = _words("GOLDNAS_ADB_COMMAND", "adb")
         prefix = (*command, "-s", serial, "shell", "-T")
+        if perf_test and not place:
+            place = "/data/local/tmp"  # where a shell without rights may write, and run
     # Quoted, a ~ would stay one; but that is where ssh starts.
-    return Host(device, prefix, (python or "python3").removeprefix("~/"), place)
+    start = (python or "python3").removeprefix("~/")
+    return Host(device, prefix, start, place, perf_test and perf_test.removeprefix("~/"))
 
 
 def _words(variable: str, default: str) -> list[str]:

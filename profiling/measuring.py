@@ -143,6 +143,7 @@ def measure(
     rounds = backend.protocol.rounds
     enough = backend.protocol.processes * rounds
     failures: dict[str, Failure] = {}
+    together = len(models)
     done = 0
 
     def results() -> Results:
@@ -156,11 +157,13 @@ def measure(
         batch = {n: m for n, m in models.items() if n in names}
         # The sentinels are in every process, so they know the number of the last.
         last = [v.process for n in SENTINELS for v in journal.visits(n, sentinel)]
-        found = _visit(backend, batch, sentinels, seed=1 + max(last, default=-1))
+        seed = 1 + max(last, default=-1)
+        found, together = _visit(backend, batch, sentinels, seed, together)
         failures |= {n: r for n, r in found.items() if isinstance(r, Failure)}
         journal.add(everything, {n: r for n, r in found.items() if not isinstance(r, Failure)})
         done += len(names) * rounds
-    on_progress(done, done)
+    if done:
+        on_progress(done, done)
 
     final = results()
     one, other = (timing_of(final, name).latency_us for name in SENTINELS)
@@ -233,29 +236,41 @@ def _visit(
     models: Mapping[str, bytes],
     sentinels: Mapping[str, bytes],
     seed: int,
-) -> dict[str, tuple[Visit, ...] | Failure]:
-    """Visit together; if a process dies of it, by halves, to find the model that does it.
+    together: int,
+) -> tuple[dict[str, tuple[Visit, ...] | Failure], int]:
+    """Visit models, so many together; if a process dies of it, by halves.
 
-    Each half is a process of its own, with the sentinels, and numbered on from the seed.
+    It may be one model that does it, or too many of them for the memory of a small board. Each
+    group is a process of its own, with the sentinels, and numbered on from the seed.
+
+    Returns:
+        What was found, and how many models can be visited together.
 
     Raises:
         MeasurementError: If no model is to blame.
     """
-    try:
-        return backend.visit({**models, **sentinels}, seed=seed)
-    except ProcessDiedError as error:
-        if not models:
-            raise
-        if len(models) == 1:
-            return dict.fromkeys(models, Failure(str(error)))
-    names = list(models)
+    names, fewer = list(models), together
+    if len(names) <= together:
+        try:
+            return backend.visit({**models, **sentinels}, seed=seed), together
+        except ProcessDiedError as error:
+            if not models:
+                raise
+            if len(models) == 1:
+                return dict.fromkeys(models, Failure(str(error))), together
+        fewer = (len(names) + 1) // 2
     found: dict[str, tuple[Visit, ...] | Failure] = {}
-    for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+    survived = []
+    for start in range(0, len(names), fewer):
+        group = {name: models[name] for name in names[start : start + fewer]}
         numbered = [v.process for r in found.values() if not isinstance(r, Failure) for v in r]
         following = max([seed - 1, *numbered]) + 1
-        part = _visit(backend, {name: models[name] for name in half}, sentinels, following)
+        part, most = _visit(backend, group, sentinels, following, fewer)
+        survived.append(most)
         for name, result in part.items():
             before = found.get(name, ())
             joined = not isinstance(before, Failure) and not isinstance(result, Failure)
             found[name] = (*before, *result) if joined else result  # type: ignore[misc]
-    return found
+    # If one model was to blame, the others can still be visited together.
+    blamed = any(isinstance(result, Failure) for result in found.values())
+    return found, together if blamed else min(survived)

@@ -16,6 +16,7 @@ from goldnas.profiling.host import (
     SilentError,
     UnreachableError,
 )
+from goldnas.profiling.perf_test import PerfTest
 
 # By short name: the provider, and where it comes from.
 PROVIDERS = {
@@ -88,7 +89,7 @@ class OnnxruntimeBackend:
         self._silence_s = silence_s
         self._patience_s = patience_s
         self._on_warning = on_warning
-        self._connection: Connection | None = None
+        self._connection: Connection | PerfTest | None = None
         self._job: dict[str, Any] = {
             "provider": provider,
             "provider_options": dict(provider_options or {}),
@@ -160,7 +161,7 @@ class OnnxruntimeBackend:
                 **({"cores": ",".join(map(str, self._cores))} if self._cores else {}),
                 "graph_optimization": "all",
                 "execution_mode": "sequential",
-                "io_binding": "yes",
+                "io_binding": "inputs" if self._host.perf_test else "yes",
             },
             threads=self._job["threads"],
             batch=batch,
@@ -218,9 +219,10 @@ class OnnxruntimeBackend:
             self._connection.close()
             self._connection = None
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> Connection | PerfTest:
         if self._connection is None:
-            self._connection = Connection(self._host, silence_s=self._silence_s)
+            measuring = PerfTest if self._host.perf_test else Connection
+            self._connection = measuring(self._host, silence_s=self._silence_s)
         return self._connection
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:

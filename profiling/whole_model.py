@@ -56,7 +56,9 @@ def read_onnx(
             f"cannot read {path}: {error.strerror or error}. Give the path of an ONNX file"
         ) from None
     except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ConfigError(f"{path} is no ONNX model: {error}") from None
+        raise ConfigError(
+            f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
+        ) from None
     graph = model.graph
     remove_invalid_dim_values(graph)  # -1 for an open size
     weights = {tensor.name for tensor in graph.initializer}
@@ -81,7 +83,9 @@ def read_onnx(
     try:
         architecture = Architecture.from_json(told) if told is not None else None
     except ConfigError as error:
-        raise ConfigError(f"{path} says that goldnas made it, but holds {error}") from None
+        raise ConfigError(
+            f"{path} says that goldnas made it, but holds {error}. Export it again"
+        ) from None
     return OnnxFile(path, fixed, first, precision_of(model), architecture)
 
 

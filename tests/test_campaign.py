@@ -170,6 +170,28 @@ def test_a_model_that_kills_its_process_does_not_take_the_others_along(tmp_path:
     assert rows["max_pool_3x3"].error == "the process that measures ended with status -11"
 
 
+def test_a_board_that_is_short_of_memory_is_asked_for_less_from_then_on(
+    tmp_path: Path,
+) -> None:
+    class SmallBoard(Counting):
+        deaths = 0
+
+        def visit(
+            self, models: Mapping[str, bytes], *, seed: int
+        ) -> dict[str, tuple[Visit, ...] | Failure]:
+            if len(models) > 4:  # two of them sentinels
+                self.deaths += 1
+                raise ProcessDiedError("the process that measures ended with status -9")
+            return super().visit(models, seed=seed)
+
+    board, out = SmallBoard(), tmp_path / "cpu.json"
+    fill(board, out, ROWS[:2])
+    rows = rows_by_operator(out)
+    assert all(isinstance(row, Measured) for row in rows.values())
+    assert board.protocol.processes > 2
+    assert 0 < board.deaths <= 3  # by halves in the first process, and never again
+
+
 def test_an_unknown_operator_is_a_mistake_of_the_caller_and_no_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown operator 'conv'; known: avg_pool_3x3"):
         fill(Counting(), tmp_path / "cpu.json", [("conv", SITE)])

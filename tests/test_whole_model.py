@@ -11,9 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
-from typer.testing import CliRunner
 
-from goldnas.cli.main import app
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import ARCHITECTURE, to_onnx
 from goldnas.precision import at_precision
@@ -24,6 +22,7 @@ from goldnas.spaces import GoldSpace
 from goldnas.spaces.sampling import random_architectures
 from simulated_device import SimulatedDevice
 from simulated_tables import Machine
+from workplace import invoke
 
 SPACE = GoldSpace(cells=1, channels=4, input_shape=(3, 8, 8))
 QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
@@ -33,11 +32,6 @@ QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands here measure badly, and soon."""
     monkeypatch.setattr("goldnas.profiling.onnxruntime_backend.IN_CONTEXT", QUICK)
-
-
-def goldnas(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.stdout, result.stderr
 
 
 def write(
@@ -89,7 +83,7 @@ def test_profile_of_a_model_says_where_its_time_goes(tmp_path: Path) -> None:
 
     path = tmp_path / "two.onnx"
     path.write_bytes(to_onnx(Two(), (1, 8, 32, 32)))
-    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    code, stdout, stderr = invoke("profile", "--model", path, "--json")
     assert code == 0, stderr
     told = json.loads(stdout)
     longest = max(told["nodes"], key=lambda node: node["latency_us"])
@@ -98,14 +92,14 @@ def test_profile_of_a_model_says_where_its_time_goes(tmp_path: Path) -> None:
     added = sum(node["latency_us"] for node in told["nodes"]) + told["outside_us"]
     assert added == pytest.approx(told["latency_us"])
     assert told["architecture"] is None
-    code, stdout, _ = goldnas("profile", "--model", path)
+    code, stdout, _ = invoke("profile", "--model", path)
     assert code == 0
     assert "longest of" in stdout
     assert f"{path}: 0." in stdout
 
 
 def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table: Path) -> None:
-    code, stdout, stderr = goldnas(
+    code, stdout, stderr = invoke(
         "profile", "--model", network, "--latency-lut", table, "--json"
     )
     assert code == 0, stderr
@@ -120,17 +114,17 @@ def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table:
 def test_a_model_in_integers_is_told_from_one_in_fp32(network: Path, tmp_path: Path) -> None:
     path = tmp_path / "int8.onnx"
     path.write_bytes(at_precision(network.read_bytes(), "int8"))
-    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    code, stdout, stderr = invoke("profile", "--model", path, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["conditions"]["precision"] == "int8"
-    code, _, stderr = goldnas("profile", "--model", path, "--precision", "fp16")
+    code, _, stderr = invoke("profile", "--model", path, "--precision", "fp16")
     assert code == 2
     assert "int8 already" in stderr
 
 
 def test_a_model_of_others_has_no_prediction(tmp_path: Path, table: Path) -> None:
     path = write(tmp_path / "other.onnx", [1, 4])
-    code, _, stderr = goldnas("profile", "--model", path, "--latency-lut", table)
+    code, _, stderr = invoke("profile", "--model", path, "--latency-lut", table)
     assert code == 2
     assert "was not exported by this version of goldnas" in stderr
 
@@ -177,7 +171,7 @@ def test_a_shape_that_does_not_fit_is_one_line(
     tmp_path: Path, shape: list[Any], options: tuple[str, ...], message: str
 ) -> None:
     path = write(tmp_path / "model.onnx", shape)
-    code, stdout, stderr = goldnas("profile", "--model", path, *options)
+    code, stdout, stderr = invoke("profile", "--model", path, *options)
     assert (code, stdout) == (2, "")
     assert message in stderr
     assert "Traceback" not in stderr
@@ -186,7 +180,7 @@ def test_a_shape_that_does_not_fit_is_one_line(
 def test_indices_are_measured_too(tmp_path: Path) -> None:
     gather = [helper.make_node("Gather", ["table", "input"], ["output"])]
     path = write(tmp_path / "model.onnx", [1, 16], TensorProto.INT64, gather)
-    code, stdout, stderr = goldnas("profile", "--model", path, "--json")
+    code, stdout, stderr = invoke("profile", "--model", path, "--json")
     assert code == 0, stderr
     assert [node["operator"] for node in json.loads(stdout)["nodes"]] == ["Gather"]
 
@@ -198,14 +192,14 @@ def test_indices_are_measured_too(tmp_path: Path) -> None:
 def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    code, stdout, stderr = goldnas("profile", "--model", path)
+    code, stdout, stderr = invoke("profile", "--model", path)
     assert (code, stdout) == (2, "")
     assert "is no ONNX model" in stderr
     assert len(stderr.splitlines()) == 1
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    code, _, stderr = goldnas("profile", "--model", tmp_path / "model.onnx")
+    code, _, stderr = invoke("profile", "--model", tmp_path / "model.onnx")
     assert code == 2
     assert "Give the path of an ONNX file" in stderr
 
@@ -213,7 +207,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 def test_a_model_that_the_runtime_rejects_is_one_line(tmp_path: Path) -> None:
     nodes = [helper.make_node("NoSuchOperator", ["input"], ["output"])]
     path = write(tmp_path / "model.onnx", [1, 4], nodes=nodes)
-    code, _, stderr = goldnas("profile", "--model", path)
+    code, _, stderr = invoke("profile", "--model", path)
     assert code == 2
     assert "NoSuchOperator" in stderr
 
@@ -240,7 +234,7 @@ def test_metadata_that_is_no_architecture_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_exclude_each_other(arguments: tuple[str, ...], message: str) -> None:
-    code, _, stderr = goldnas("profile", *arguments)
+    code, _, stderr = invoke("profile", *arguments)
     assert code == 2
     assert message in stderr
 

@@ -93,12 +93,18 @@ def fill(folder: Path, make_table: Callable[..., LatencyTable]) -> None:
                 Image.fromarray(noise).save(f"pictures/{name}/{number}.png")
 
 
-def goldnas(command: str) -> tuple[int, str]:
-    """Return the status and what stands on stderr; a traceback fails the test."""
-    result = CliRunner().invoke(app, shlex.split(command))
+def invoke(*arguments: str | Path) -> tuple[int, str, str]:
+    """Run a command: its exit status, and what it says on both streams."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result.exit_code, result.stderr
+    return result.exit_code, result.stdout, result.stderr
+
+
+def goldnas(command: str) -> tuple[int, str]:
+    """Return the status and what stands on stderr; a traceback fails the test."""
+    code, _, stderr = invoke(*shlex.split(command))
+    return code, stderr
 
 
 def on_disk(folder: str = ".") -> dict[str, bytes | None]:
