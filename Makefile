@@ -27,11 +27,12 @@ demo: $(BIN)/goldnas
 	  --latency-lut demo/cpu.json --out demo/run
 	$(BIN)/goldnas export demo/run --out demo/net.onnx --python-out demo/net.py
 
+# Two processes of one thread each: what two cores can do.
 test: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 dev: $(DEV)
 
