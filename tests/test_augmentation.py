@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from goldnas.errors import GoldnasError
-from goldnas.training.augmentation import Augmentation, cut_out
+from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.loader import TrainingLoader
 from pictures import colour_data, loader, noise
 
 
 def test_cutout_zeroes_one_square_at_another_place_in_each_image() -> None:
-    torch.manual_seed(0)
-    images = cut_out(torch.ones(200, 3, 12, 12), 4)
+    augmentation = Augmentation(cutout=4)
+    changes = augmentation.draw(200, (12, 12), seed=0)
+    images = augmentation.cut_out(torch.ones(200, 3, 12, 12), changes)
     whole = 0
     for hidden in (images == 0).unbind():
         assert torch.equal(hidden[0], hidden[1])
