@@ -2,11 +2,10 @@
 
     python benchmarks/loader_throughput.py --data data/cifar10.npz [--case 8,5,96] [--json FILE]
 
-For each case (channels, cells, batch) it counts images per second of the loader alone, with a crop
-and a mirror image, with Cutout too, and with AutoAugment too; and of the step alone, on batches
-that are there already. Then a real epoch's loop, loading and training, against the same steps
-without loading: what loading costs a search. The super-network is pruned to --share of its FLOPs:
-a step is fastest at the end of a search.
+For each case (channels, cells, batch) it counts images per second of the loader alone, with a
+crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a batch
+that is there already; and of both in one loop, as a search runs them. The super-network is pruned
+to --share of its FLOPs: a step is fastest at the end of a search.
 """
 
 import argparse

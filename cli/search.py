@@ -370,16 +370,16 @@ def _run(search: "GradualSearch") -> None:
 
 def _print_memory(search: "GradualSearch") -> None:
     """Say what a step needs, before the first."""
-    from goldnas.search.memory import free_bytes, gib
+    from goldnas.search.memory import free_bytes, memory_text
 
     config, needed = search.config, search.step_bytes()
-    line = f"a step on {config.batch_size} pictures needs about {gib(needed)}"
+    line = f"a step on {config.batch_size} pictures needs about {memory_text(needed)}"
     try:
         free = free_bytes(search.device)
     except ConfigError:  # not known everywhere
         free = needed
     else:
-        line += f" of {gib(free)} free"
+        line += f" of {memory_text(free)} free"
     out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
     if needed > free:
         warn("that may not fit: try --batch-size auto, or --checkpointing")

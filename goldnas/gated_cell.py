@@ -72,7 +72,20 @@ class GatedCell(Cell):
             output = _gated(operator, scale, states[source], relu)
             # In place: nothing that made the sum so far needs it for its gradient.
             states[node] = states[node].add_(output) if node in states else output
+        for state in map(states.__getitem__, self.concat):
+            if state.requires_grad:
+                state.register_hook(_dense)  # type: ignore[no-untyped-call]
         return self.joined(states)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """Gather the gradient of a node, a slice of that of the cell's output, in memory.
+
+    Normalisations are several times slower on slices, and up to ten of them read this one.
+    """
+    if gradient.stride(1) == 1:
+        return gradient.contiguous(memory_format=torch.channels_last)
+    return gradient.contiguous()
 
 
 def _gated(
@@ -97,11 +110,10 @@ def _normalised(norm: nn.Module, scale: Tensor, x: Tensor) -> Tensor:
     """Normalise by the statistics of the batch, with the gate as the scale of each channel."""
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.momentum is not None  # so that its count of batches is read by nobody
-    tracked = norm.track_running_stats
     return F.batch_norm(
         x,
-        norm.running_mean if tracked else None,
-        norm.running_var if tracked else None,
+        norm.running_mean,
+        norm.running_var,
         scale * norm.weight if norm.affine else scale,
         scale * norm.bias if norm.affine else None,
         training=True,
@@ -114,10 +126,11 @@ def _normalised(norm: nn.Module, scale: Tensor, x: Tensor) -> Tensor:
 def statistics_frozen(module: nn.Module) -> Iterator[None]:
     """Let a pass in training mode leave the running statistics of normalisations alone."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    held = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(norms, held, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

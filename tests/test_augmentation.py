@@ -60,6 +60,22 @@ def test_crop_moves_the_image_by_at_most_the_padding() -> None:
     assert rows.unique().tolist() == columns.unique().tolist() == [4, 5, 6, 7, 8]
 
 
+def test_a_batch_is_cropped_and_mirrored_as_its_pictures_would_be_one_by_one() -> None:
+    images = torch.from_numpy(noise(50, 3, 12, 10))
+    augmentation = Augmentation(crop_padding=3, flip=True)
+    changes = augmentation.draw(50, (12, 10), seed=5)
+    moved = augmentation.moved(images, changes)
+    assert changes.mirrored.any()
+    assert not changes.mirrored.all()
+    for index, image in enumerate(images):
+        top, left = changes.corner[index].tolist()
+        padded = torch.zeros(3, 18, 16, dtype=torch.uint8)
+        padded[:, 3:15, 3:13] = image
+        cropped = padded[:, top : top + 12, left : left + 10]
+        expected = cropped.flip(2) if changes.mirrored[index] else cropped
+        assert torch.equal(moved[index], expected)
+
+
 @pytest.mark.parametrize(("side", "padding"), [(8, 1), (15, 1), (16, 4), (32, 4)])
 def test_default_crop_is_smaller_on_small_images(side: int, padding: int) -> None:
     assert Augmentation.default_for((3, side, side)).crop_padding == padding

@@ -19,6 +19,7 @@ set -euo pipefail
 
 RESULTS=${RESULTS:-gpu-results}
 PYTHON=${PYTHON:-python}
+GOLDNAS=${GOLDNAS:-goldnas}
 DEVICE=${DEVICE:-cuda}
 DATA=${DATA:-cifar10}
 CHANNELS=${CHANNELS:-36}
@@ -81,7 +82,7 @@ while ! ended; do
     echo "piece $piece: goldnas ${command[*]}"
     began=$(date +%s.%N)
     status=0
-    timeout --signal=INT --kill-after=60 "$PIECE_S" "$PYTHON" -m goldnas "${command[@]}" || status=$?
+    timeout --signal=INT --kill-after=60 "$PIECE_S" "$GOLDNAS" "${command[@]}" || status=$?
     echo "$piece $began $(date +%s.%N) $status" >>"$RESULTS/pieces.txt"
     case $status in
     0 | 124 | 130 | 137) ;;

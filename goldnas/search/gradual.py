@@ -19,8 +19,8 @@ from goldnas.errors import RunError
 from goldnas.resources import Budget
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
+from goldnas.search.memory import step_memory, take_peak_bytes
 from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace, weakest_over
-from goldnas.search.memory import step_memory
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import SearchData, autocast_for, supernet_for
 from goldnas.training.data import ImageData
@@ -132,9 +132,7 @@ class GradualSearch:
         """One descent on weights and gates together; return the classification loss."""
         config = self.config
         self.supernet.train()
-        images = images.to(
-            self.device, memory_format=torch.channels_last, non_blocking=True
-        )
+        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
         with autocast_for(config, self.device):
             logits, auxiliary = self.supernet(images)
@@ -277,6 +275,7 @@ class GradualSearch:
             live_operators=int(self.active.sum()),
             resources=self._resources(),
             memory_bytes=self.step_bytes(),
+            peak_memory_bytes=take_peak_bytes(self.device),
             seconds=round(seconds, 2),
         )
         self.epoch += 1

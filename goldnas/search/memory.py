@@ -58,9 +58,9 @@ class StepMemory:
             batch_size //= 2
             if batch_size < 2:
                 raise ConfigError(
-                    f"a step on two pictures needs {gib(self.step_bytes(2))}, of which "
-                    f"{gib(free_bytes)} are free: search with fewer --channels or --cells, or "
-                    "with --checkpointing"
+                    f"a step on two pictures needs {memory_text(self.step_bytes(2))}, and "
+                    f"{memory_text(free_bytes)} are free: search with fewer --channels or "
+                    "--cells, or with --checkpointing"
                 )
         return batch_size
 
@@ -166,6 +166,17 @@ def free_bytes(device: torch.device) -> int:
     )
 
 
-def gib(amount_bytes: float) -> str:
-    """Write an amount of memory for people."""
+def take_peak_bytes(device: torch.device) -> int | None:
+    """What tensors took at most since the last call; None where the device does not tell."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def memory_text(amount_bytes: float) -> str:
+    """Write an amount of memory for people: ``38 MiB``, ``11.2 GiB``."""
+    if amount_bytes < 2**30:
+        return f"{amount_bytes / 2**20:.0f} MiB"
     return f"{amount_bytes / 2**30:.1f} GiB"

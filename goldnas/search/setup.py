@@ -140,7 +140,7 @@ def supernet_for(config: SearchConfig, space: GoldSpace, device: torch.device) -
         space, auxiliary=config.auxiliary_weight > 0, checkpointing=config.checkpointing
     )
     # Depthwise convolutions run faster with channels last, forward and backward.
-    return supernet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return supernet.to(device).to(memory_format=torch.channels_last)
 
 
 def autocast_for(config: SearchConfig, device: torch.device) -> AbstractContextManager[object]:

@@ -11,8 +11,8 @@ from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradual import GradualSearch
-from goldnas.search.run import SearchRun
 from goldnas.search.memory import free_bytes, step_memory
+from goldnas.search.run import SearchRun
 from goldnas.search.setup import (
     SearchData,
     amp_named,
