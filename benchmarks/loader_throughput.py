@@ -4,8 +4,8 @@
 
 For each case (channels, cells, batch) it counts images per second of the loader alone, with a
 crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a batch
-that is there already; and of both in one loop, as a search runs them. The super-network is pruned
-to --share of its FLOPs: a step is fastest at the end of a search.
+that is there already; and of both in one loop, as a search runs them. The super-network is
+pruned to --share of its FLOPs: a step is fastest at the end of a search.
 """
 
 import argparse

@@ -12,16 +12,15 @@ goldnas   the step of ``goldnas search``, in fp32.
 bf16      the same with ``--amp bf16`` (on CUDA, or with --bf16).
 
 Operators go as a search under a budget of FLOPs removes them, in a random order, until the
-network has a half and a quarter of the FLOPs of the full one. Steps of the contenders alternate;
-figures are images per second from the median step, and its interquartile range. Peak memory is
-of three steps in a process of their own: on the CPU by how much it grew after a step on two
-pictures, on CUDA what torch allocated.
+network has a half and a quarter of the FLOPs of the full one. Steps of the contenders
+alternate; figures are images per second from the median step, and its interquartile range. Peak
+memory is of three steps in a process of their own: on the CPU by how much it grew after a step
+on two pictures, on CUDA what torch allocated.
 """
 
 import argparse
 import json
-import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -324,12 +323,18 @@ def peak_bytes(case: str, name: str, share_name: str, device: torch.device) -> i
     left = np.ones(len(data.space.gates), dtype=bool)
     contenders[name].prune(to_remove(feasibility, left, SHARES[share_name]))
     contenders[name](images[:2], labels[:2])  # what the libraries set up is not of the batch
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    before = held_bytes("VmRSS")
     for _ in range(3):
         contenders[name](images, labels)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return held_bytes("VmHWM") - before
+
+
+def held_bytes(field: str) -> int:
+    """Memory of this process: VmRSS now, VmHWM at most. (ru_maxrss knows its parent's too.)"""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", status, re.M)[1])
 
 
 # -- reporting ---------------------------------------------------------------------------------
