@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from goldnas.cli.console import errors_shown, out
+from goldnas.cli.console import errors_shown, out, warn
 from goldnas.cli.front import front_table
 from goldnas.cli.options import (
     CellsOption,
@@ -124,8 +124,13 @@ def search(
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures per step.", rich_help_panel=_TRAINING)
-    ] = 96,
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Pictures per step; auto for the most that fit the memory, up to 512.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "96",
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -147,6 +152,23 @@ def search(
             rich_help_panel=_TRAINING,
         ),
     ] = "auto",
+    amp: Annotated[
+        str,
+        typer.Option(
+            help="Number format of the training: bf16, off (fp32), or auto, which is bf16 on "
+            "GPUs that compute in it.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "auto",
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing",
+            help="Keep less for the backward pass and compute it again: less memory, more "
+            "time.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="CPU threads of the training.", rich_help_panel=_TRAINING),
@@ -227,7 +249,7 @@ def search(
             tables=tuple(table.name for table in tables),
             pace=pace,
             epochs=epochs or {"planned": 50, "paper": 1000}[pace],
-            batch_size=batch_size,
+            batch_size=96 if batch_size == "auto" else _whole(batch_size),
             learning_rate=(
                 learning_rate
                 if learning_rate is not None
@@ -250,9 +272,16 @@ def search(
             seed=seed,
             workers=workers,
             train_device=train_device,
+            checkpointing=checkpointing,
             threads=threads,
         )
-        _start(config, tables, out_)
+        _start(config, tables, out_, amp=amp, fit_batch=batch_size == "auto")
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"--batch-size is a number of pictures, or auto; got {text!r}")
+    return int(text)
 
 
 def _interrupted(folder: Path | None) -> str:
@@ -277,12 +306,19 @@ def _refuse_settings(ctx: typer.Context) -> None:
         )
 
 
-def _start(config: "SearchConfig", tables: "list[LatencyTable]", folder: Path) -> None:
+def _start(
+    config: "SearchConfig",
+    tables: "list[LatencyTable]",
+    folder: Path,
+    *,
+    amp: str,
+    fit_batch: bool,
+) -> None:
     from goldnas.search.run import SearchRun
     from goldnas.search.start import PreparedSearch
 
     SearchRun.check_free(folder)
-    prepared = PreparedSearch(config, tables)
+    prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch)
     space = prepared.data.space
     out.print(
         f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
@@ -307,6 +343,7 @@ def _resume(folder: Path, workers: int | None) -> None:
 
 def _run(search: "GradualSearch") -> None:
     folder = search.run.path
+    _print_memory(search)
     try:
         with shown(search):
             front = search.search()
@@ -329,6 +366,23 @@ def _run(search: "GradualSearch") -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _print_memory(search: "GradualSearch") -> None:
+    """Say what a step needs, before the first."""
+    from goldnas.search.memory import free_bytes, memory_text
+
+    config, needed = search.config, search.step_bytes()
+    line = f"a step on {config.batch_size} pictures needs about {memory_text(needed)}"
+    try:
+        free = free_bytes(search.device)
+    except ConfigError:  # not known everywhere
+        free = needed
+    else:
+        line += f" of {memory_text(free)} free"
+    out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
+    if needed > free:
+        warn("that may not fit: try --batch-size auto, or --checkpointing")
 
 
 def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:

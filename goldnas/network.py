@@ -48,6 +48,10 @@ class Cell(nn.Module):
             if gates is not None:
                 output = gates[index] * output
             states[node] = states[node] + output if node in states else output
+        return self.joined(states)
+
+    def joined(self, states: dict[int, Tensor]) -> Tensor:
+        """Concatenate the nodes that are put out."""
         return torch.cat([states[node] for node in self.concat], dim=1)
 
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from goldnas.errors import GoldnasError
-from goldnas.training.augmentation import Augmentation, cut_out
+from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.loader import TrainingLoader
 from pictures import colour_data, loader, noise
 
 
 def test_cutout_zeroes_one_square_at_another_place_in_each_image() -> None:
-    torch.manual_seed(0)
-    images = cut_out(torch.ones(200, 3, 12, 12), 4)
+    augmentation = Augmentation(cutout=4)
+    changes = augmentation.draw(200, (12, 12), seed=0)
+    images = augmentation.cut_out(torch.ones(200, 3, 12, 12), changes)
     whole = 0
     for hidden in (images == 0).unbind():
         assert torch.equal(hidden[0], hidden[1])
@@ -57,6 +58,22 @@ def test_crop_moves_the_image_by_at_most_the_padding() -> None:
     ((images, _),) = loader(data, Augmentation(crop_padding=2), batch_size=300).epoch(0)
     rows, columns = images[:, 0].nonzero()[:, 1:].unbind(1)
     assert rows.unique().tolist() == columns.unique().tolist() == [4, 5, 6, 7, 8]
+
+
+def test_a_batch_is_cropped_and_mirrored_as_its_pictures_would_be_one_by_one() -> None:
+    images = torch.from_numpy(noise(50, 3, 12, 10))
+    augmentation = Augmentation(crop_padding=3, flip=True)
+    changes = augmentation.draw(50, (12, 10), seed=5)
+    moved = augmentation.moved(images, changes)
+    assert changes.mirrored.any()
+    assert not changes.mirrored.all()
+    for index, image in enumerate(images):
+        top, left = changes.corner[index].tolist()
+        padded = torch.zeros(3, 18, 16, dtype=torch.uint8)
+        padded[:, 3:15, 3:13] = image
+        cropped = padded[:, top : top + 12, left : left + 10]
+        expected = cropped.flip(2) if changes.mirrored[index] else cropped
+        assert torch.equal(moved[index], expected)
 
 
 @pytest.mark.parametrize(("side", "padding"), [(8, 1), (15, 1), (16, 4), (32, 4)])

@@ -100,6 +100,10 @@ SETTINGS = {
     "endless weight": Case(f"{WITHIN} --mu inf", "mu must be 0 or more, and finite, got inf"),
     "NaN growth": Case(f"{WITHIN} --pace paper --c0 nan", "c0 must be over 1.* got nan"),
     "batch of one": Case(f"{WITHIN} --batch-size 1", "batch_size must be at least 2, got 1"),
+    "batch of words": Case(
+        f"{WITHIN} --batch-size all", "--batch-size is a number of pictures, or auto; got 'all'"
+    ),
+    "unknown amp": Case(f"{WITHIN} --amp fp8", "unknown --amp 'fp8'; known: auto, bf16, off"),
     "negative seed": Case(f"{WITHIN} --seed -1", "seed must be 0 or more.* got -1"),
     "huge seed": Case(f"{WITHIN} --seed {10**20}", r"seed must be under 2\*\*63, got 10+"),
     "all held out": Case(

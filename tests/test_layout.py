@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "verify": {"operators", "resources"},
     "python_source": {"errors", "network", "operators", "spaces"},
     "genotypes": {"architecture", "errors", "spaces"},
-    "supernet": {"spaces"},
+    "gated_cell": {"network", "operators"},
+    "supernet": {"gated_cell", "network", "spaces"},
 }
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~/-])/(root|home|Users|tmp|work|mnt|opt)/\w")

@@ -23,11 +23,14 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C_in, H, W)`` to ``(B, C_out, ceil(H/2), ceil(W/2))``."""
-        x = F.relu(x)
+        y: Tensor = self.norm(self.convolved(F.relu(x)))
+        return y
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """What is between the ReLU and the normalisation."""
         # An odd side has one pixel fewer on the shifted grid: pad it back.
         odd = F.pad(x[:, :, 1:, 1:], (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        y: Tensor = self.norm(torch.cat([self.conv_even(x), self.conv_odd(odd)], dim=1))
-        return y
+        return torch.cat([self.conv_even(x), self.conv_odd(odd)], dim=1)
 
 
 @register_operator("factorized_reduce", candidate=False)

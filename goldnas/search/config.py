@@ -114,6 +114,13 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     train_device: str = "auto"
     """``cuda``, ``mps``, ``cpu``, or ``auto`` for the first of these there is."""
 
+    amp: Literal["off", "bf16"] = "off"
+    """Number format of the forward and backward pass; weights, their sums and the loss stay in
+    fp32."""
+
+    checkpointing: bool = False
+    """Whether the backward pass computes the inside of cells again instead of keeping it."""
+
     threads: int | None = None
     """CPU threads of the training; None for torch's own choice."""
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, count, islice
 from typing import Any
@@ -18,10 +19,10 @@ from goldnas.errors import RunError
 from goldnas.resources import Budget
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
+from goldnas.search.memory import step_memory, take_peak_bytes
 from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace, weakest_over
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import SearchData
-from goldnas.supernet import SuperNet
+from goldnas.search.setup import SearchData, autocast_for, supernet_for
 from goldnas.training.data import ImageData
 from goldnas.training.evaluate import accuracy
 
@@ -55,14 +56,13 @@ class GradualSearch:
 
         torch.manual_seed(config.seed)
         space = data.space
-        self.supernet = SuperNet(space, auxiliary=config.auxiliary_weight > 0).to(device)
-        # Depthwise convolutions run faster with channels last, forward and backward.
-        self.supernet.to(memory_format=torch.channels_last)
+        self.supernet = supernet_for(config, space, device)
         self.weights_optimizer = torch.optim.SGD(
             (p for p in self.supernet.parameters() if p is not self.supernet.alpha),
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
+            fused=True,  # one pass over all weights, where there are hundreds of small ones
         )
         self.gates_optimizer = torch.optim.SGD(
             [self.supernet.alpha], lr=config.gate_learning_rate, momentum=config.momentum
@@ -93,7 +93,10 @@ class GradualSearch:
         ended = [event["event"] for event in self.run.events()[-1:]] == ["end"]
         if ended and self.run.has_front:  # else what is left to do comes out the same again
             return self.run.front()
-        self.run.log("start", epoch=self.epoch, resources=self._resources())
+        resources = self._resources()
+        self.run.log(
+            "start", epoch=self.epoch, resources=resources, memory_bytes=self.step_bytes()
+        )
         while not self._finished():
             began = time.monotonic()
             loss = self._train_epoch()
@@ -129,12 +132,13 @@ class GradualSearch:
         """One descent on weights and gates together; return the classification loss."""
         config = self.config
         self.supernet.train()
-        images = images.to(self.device, memory_format=torch.channels_last)
-        labels = labels.to(self.device)
-        logits, auxiliary = self.supernet(images)
-        loss = classification = F.cross_entropy(logits, labels)
-        if auxiliary is not None:
-            loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
+        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
+        with autocast_for(config, self.device):
+            logits, auxiliary = self.supernet(images)
+            loss = classification = F.cross_entropy(logits, labels)
+            if auxiliary is not None:
+                loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
         if (strength := self.pace.strength(step)) > 0:
             loss = loss + strength * self.supernet.pressure(self.gate_costs)
         for group in self.weights_optimizer.param_groups:
@@ -143,7 +147,7 @@ class GradualSearch:
         self.gates_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(
-            self.weights_optimizer.param_groups[0]["params"], config.gradient_clip
+            self.weights_optimizer.param_groups[0]["params"], config.gradient_clip, foreach=True
         )
         self.weights_optimizer.step()
         self.gates_optimizer.step()
@@ -270,6 +274,8 @@ class GradualSearch:
             pressure=self.pace.strength(step),
             live_operators=int(self.active.sum()),
             resources=self._resources(),
+            memory_bytes=self.step_bytes(),
+            peak_memory_bytes=take_peak_bytes(self.device),
             seconds=round(seconds, 2),
         )
         self.epoch += 1
@@ -313,6 +319,15 @@ class GradualSearch:
     def _resources(self) -> dict[str, float]:
         active = self.active
         return {name: cost.total(active) for name, cost in self.feasibility.costs.items()}
+
+    def step_bytes(self) -> int:
+        """Memory that a training step needs with the operators that are left, estimated."""
+
+        def autocast() -> AbstractContextManager[object]:
+            return autocast_for(self.config, self.device)
+
+        memory = step_memory(self.supernet, self.device, autocast)
+        return memory.step_bytes(self.config.batch_size)
 
     def _met_budgets(self) -> list[Budget]:
         spent = self._resources()

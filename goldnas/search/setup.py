@@ -2,9 +2,10 @@
 
 import contextlib
 import platform
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from goldnas.resources import (
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import GoldSpace, space_named
+from goldnas.supernet import SuperNet
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation, split_validation
 from goldnas.training.datasets import ImageDataset, load_dataset
@@ -104,23 +106,48 @@ def search_data(
         batch_size=config.batch_size,
         seed=config.seed,
         workers=next(w for w in choices if w is not None),
-        pin_memory=device.type == "cuda",
+        device=device,
     )
     spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
     return SearchData(
-        space=space_named(
-            config.space,
-            cells=config.cells,
-            channels=config.channels,
-            operators=config.operators,
-            input_shape=train.input_shape,
-            classes=train.num_classes,
-        ),
+        space=space_for(config, train),
         loader=loader,
         validation=validation,
         check=validation.subset(torch.as_tensor(spread.round().astype(int))),
         normalisation=normalisation,
     )
+
+
+def space_for(config: SearchConfig, images: ImageData) -> GoldSpace:
+    """The space of a search, of networks that fit its pictures.
+
+    Raises:
+        ConfigError: If a setting does not suit the data.
+    """
+    return space_named(
+        config.space,
+        cells=config.cells,
+        channels=config.channels,
+        operators=config.operators,
+        input_shape=images.input_shape,
+        classes=images.num_classes,
+    )
+
+
+def supernet_for(config: SearchConfig, space: GoldSpace, device: torch.device) -> SuperNet:
+    """The super-network of a search, with fresh weights, on its device."""
+    supernet = SuperNet(
+        space, auxiliary=config.auxiliary_weight > 0, checkpointing=config.checkpointing
+    )
+    # Depthwise convolutions run faster with channels last, forward and backward.
+    return supernet.to(device).to(memory_format=torch.channels_last)
+
+
+def autocast_for(config: SearchConfig, device: torch.device) -> AbstractContextManager[object]:
+    """The context of a forward pass in the number format of the search."""
+    if config.amp == "off":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def feasibility_of(
@@ -208,6 +235,22 @@ def device_named(name: str) -> torch.device:
     raise ConfigError(
         f"cannot train on {name!r}: torch finds {have} here; choose from these, or auto"
     )
+
+
+def amp_named(name: str, device: torch.device) -> Literal["off", "bf16"]:
+    """The number format to train in; ``auto`` is bf16 on a GPU that computes in it, else off.
+
+    Raises:
+        ConfigError: If it is unknown, or the device does not have it.
+    """
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "off" or (name == "auto" and not fast):
+        return "off"
+    if name not in ("auto", "bf16"):
+        raise ConfigError(f"unknown --amp {name!r}; known: auto, bf16, off")
+    if not (fast or device.type == "cpu"):
+        raise ConfigError(f"cannot train on {device} with --amp bf16; leave it at auto")
+    return "bf16"
 
 
 def _has_mps() -> bool:

@@ -11,21 +11,48 @@ from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradual import GradualSearch
+from goldnas.search.memory import free_bytes, step_memory
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import (
     SearchData,
+    amp_named,
+    autocast_for,
     check_feasible,
     conditions_of,
     dataset_of,
     device_named,
     feasibility_of,
     search_data,
+    space_for,
+    supernet_for,
 )
+from goldnas.training.data import ImageData
 from goldnas.training.datasets import DATASET_NAMES
+
+
+def largest_batch(config: SearchConfig, images: ImageData, device: torch.device) -> int:
+    """The largest batch whose step fits the memory that is free on a device.
+
+    Raises:
+        ConfigError: If none does, or the free memory is not known.
+    """
+    free = free_bytes(device)
+    supernet = supernet_for(config, space_for(config, images), device)
+    memory = step_memory(supernet, device, lambda: autocast_for(config, device))
+    return memory.largest_batch(free, len(images))
 
 
 class PreparedSearch:
     """A search that is known to be possible, before anything is written.
+
+    Args:
+        config: Settings.
+        tables: Those that it names.
+        threads: CPU threads, in place of those of the settings.
+        workers: Loading processes, in place of those of the settings.
+        amp: ``auto``, ``bf16`` or ``off``, in place of that of the settings.
+        fit_batch: Whether to take the largest batch whose step fits the memory that is free, in
+            place of that of the settings.
 
     Raises:
         GoldnasError: If the data, the tables or the settings do not allow the search; a
@@ -39,6 +66,8 @@ class PreparedSearch:
         *,
         threads: int | None = None,
         workers: int | None = None,
+        amp: str | None = None,
+        fit_batch: bool = False,
     ) -> None:
         if threads or config.threads:
             torch.set_num_threads(threads or config.threads or 1)
@@ -46,12 +75,19 @@ class PreparedSearch:
         dataset = dataset_of(config)
         # As they were resolved: a search that goes on, from whichever folder, neither
         # changes to another device nor looks elsewhere for its data.
-        self.config = config = msgspec.structs.replace(
+        config = msgspec.structs.replace(
             config,
             train_device=str(self.device),
             data=config.data if config.data in DATASET_NAMES else os.path.realpath(config.data),
             data_dir=config.data_dir and os.path.realpath(config.data_dir),
         )
+        if amp is not None:
+            config = msgspec.structs.replace(config, amp=amp_named(amp, self.device))
+        if fit_batch:
+            config = msgspec.structs.replace(
+                config, batch_size=largest_batch(config, dataset.train, self.device)
+            )
+        self.config = config
         self.tables = tables
         self.data: SearchData = search_data(config, dataset, self.device, workers=workers)
         self.feasibility: Feasibility = feasibility_of(config, self.data.space, tables)

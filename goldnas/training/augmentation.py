@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from goldnas.errors import ConfigError
@@ -14,6 +15,20 @@ from goldnas.errors import ConfigError
 AUTOAUGMENT_FILL = 128
 # On images smaller than this, a crop that moves by four pixels loses the object.
 SMALL_IMAGE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What chance has decided for each picture of a batch; drawn on the CPU for all devices."""
+
+    corner: Tensor
+    """int64 ``(B, 2)``: row and column of the crop in the padded picture."""
+    mirrored: Tensor
+    """bool ``(B,)``."""
+    hole: Tensor
+    """int64 ``(2, B)``: row and column of the centre of Cutout's square."""
+    policy_seed: int
+    """Of AutoAugment's own draws."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,28 +81,59 @@ class Augmentation:
                 "switch it off"
             )
 
-    def of_image(self, size: tuple[int, int]) -> v2.Transform:
-        """Build the part that works on one uint8 image ``(C, H, W)`` of ``size`` (H, W)."""
-        steps: list[v2.Transform] = []
-        if self.crop_padding:
-            steps.append(v2.RandomCrop(size, padding=self.crop_padding))
-        if self.flip:
-            steps.append(v2.RandomHorizontalFlip())
-        if self.autoaugment:
-            policy = v2.AutoAugmentPolicy.CIFAR10
-            steps.append(v2.AutoAugment(policy, fill=AUTOAUGMENT_FILL))
-        return v2.Compose(steps or [v2.Identity()])
+    def draw(self, batch: int, size: tuple[int, int], seed: int) -> Changes:
+        """Draw the changes to a batch of pictures of ``size`` (H, W)."""
+        generator = torch.Generator().manual_seed(seed)
+        side = 2 * self.crop_padding + 1
+        return Changes(
+            corner=torch.randint(side, (batch, 2), generator=generator),
+            mirrored=torch.rand(batch, generator=generator) < 0.5 * self.flip,
+            hole=torch.stack([torch.randint(s, (batch,), generator=generator) for s in size]),
+            policy_seed=int(torch.randint(2**62, (), generator=generator)),
+        )
 
+    def moved(self, images: Tensor, changes: Changes) -> Tensor:
+        """Crop and mirror uint8 ``(B, C, H, W)``, on whichever device they are."""
+        if not (self.crop_padding or self.flip):
+            return images
+        batch, channels, height, width = images.shape
+        device = images.device
+        top, left = changes.corner.to(device, non_blocking=True).unsqueeze(2).unbind(1)
+        across = torch.arange(width, device=device)
+        mirrored = changes.mirrored.to(device, non_blocking=True).unsqueeze(1)
+        columns = left + torch.where(mirrored, across.flip(0), across)
+        rows = top + torch.arange(height, device=device)
+        padded = F.pad(images, [self.crop_padding] * 4)
+        return padded[
+            torch.arange(batch, device=device).view(-1, 1, 1, 1),
+            torch.arange(channels, device=device).view(1, -1, 1, 1),
+            rows.view(batch, 1, height, 1),
+            columns.view(batch, 1, 1, width),
+        ]
 
-def cut_out(images: Tensor, side: int) -> Tensor:
-    """Set one square of ``side`` pixels to zero in each image of ``(B, C, H, W)``.
+    def recoloured(self, images: Tensor, changes: Changes) -> Tensor:
+        """Apply AutoAugment to uint8 ``(B, C, H, W)`` on the CPU, picture by picture."""
+        if not self.autoaugment:
+            return images
+        policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=AUTOAUGMENT_FILL)
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would reset the generators of all devices as well.
+            torch.default_generator.manual_seed(changes.policy_seed)
+            return torch.stack([policy(image) for image in images])
 
-    The centre is uniform over the image, so a square at the border is cut short: v2's
-    RandomErasing keeps it inside. Source: arXiv:1708.04552.
-    """
-    batch, _, height, width = images.shape
-    top = torch.randint(height, (batch, 1, 1, 1)) - side // 2
-    left = torch.randint(width, (batch, 1, 1, 1)) - side // 2
-    row, column = torch.arange(height).view(-1, 1), torch.arange(width)
-    hidden = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-    return images.masked_fill(hidden, 0.0)
+    def cut_out(self, images: Tensor, changes: Changes) -> Tensor:
+        """Set one square to zero in each image of ``(B, C, H, W)``.
+
+        Its centre is uniform over the image, so a square at the border is cut short: v2's
+        RandomErasing keeps it inside. Source: arXiv:1708.04552.
+        """
+        if not self.cutout:
+            return images
+        height, width = images.shape[2:]
+        corner = changes.hole.to(images.device, non_blocking=True) - self.cutout // 2
+        top, left = corner.view(2, -1, 1, 1, 1)
+        row = torch.arange(height, device=images.device).view(-1, 1)
+        column = torch.arange(width, device=images.device)
+        inside_rows = (row >= top) & (row < top + self.cutout)
+        inside_columns = (column >= left) & (column < left + self.cutout)
+        return images.masked_fill(inside_rows & inside_columns, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -106,6 +107,11 @@ class ImageData:
             images = self.images[indices]
         return ImageData(images, self.labels[indices], self.num_classes)
 
+    def on(self, device: torch.device) -> ImageData:
+        """Images in memory, and the labels, copied to a device."""
+        assert isinstance(self.images, Tensor)
+        return ImageData(self.images.to(device), self.labels.to(device), self.num_classes)
+
 
 def split_validation(
     train: ImageData, fraction: float, seed: int
@@ -169,6 +175,13 @@ class Normalisation:
 
     def apply(self, images: Tensor) -> Tensor:
         """Map uint8 ``(B, C, H, W)`` to float32 of mean 0 and deviation 1."""
-        scaled = F.to_dtype(images, torch.float32, scale=True)
-        normalised: Tensor = F.normalize(scaled, list(self.mean), list(self.std))
-        return normalised
+        scaled: Tensor = F.to_dtype(images, torch.float32, scale=True)
+        # Not v2's normalize, which waits for the device that the images are on.
+        mean, std = (_per_channel(values, images.device) for values in (self.mean, self.std))
+        return scaled.sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """``(C, 1, 1)`` on a device, copied there once."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)

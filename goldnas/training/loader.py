@@ -12,12 +12,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from goldnas.errors import ConfigError, DataError
-from goldnas.training.augmentation import Augmentation, cut_out
+from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation
 
 # Below this many images an epoch is over before worker processes would have started.
 FEW_IMAGES = 5_000
 MOST_WORKERS = 4
+# Images up to this size are kept on a CUDA device.
+RESIDENT_BYTES_LIMIT = 2 * 1024**3
+CPU = torch.device("cpu")
 
 Batch = tuple[Tensor, Tensor]
 # What to load: the indices of a batch, and the seed of its augmentation.
@@ -64,7 +67,8 @@ class TrainingLoader:
             it is the only one.
         seed: Non-negative; decides order and augmentation.
         workers: Loading processes; 0 loads in this process.
-        pin_memory: Speeds the copy to a CUDA device up; only for training on one.
+        device: That trains. On CUDA, images in memory are kept there and augmented there, in
+            this process, unless AutoAugment or a large data set needs the processor.
 
     Raises:
         ConfigError: If the augmentation does not suit the images, or a number is out of range.
@@ -79,7 +83,7 @@ class TrainingLoader:
         batch_size: int,
         seed: int,
         workers: int,
-        pin_memory: bool = False,
+        device: torch.device = CPU,
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if value < least:
@@ -87,6 +91,11 @@ class TrainingLoader:
         augmentation.check(data.input_shape)
         self.num_images = len(data)
         self._orders = _EpochOrders(len(data), batch_size, seed)
+        on_cuda = device.type == "cuda"
+        resident = on_cuda and not augmentation.autoaugment and _may_reside(data)
+        if resident:
+            data, workers = data.on(device), 0
+        self.workers = workers
         with warnings.catch_warnings():
             # More workers than cores is the caller's decision.
             warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -96,7 +105,7 @@ class TrainingLoader:
                 batch_size=None,  # the data set makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
-                pin_memory=pin_memory,
+                pin_memory=on_cuda and not resident,
                 generator=torch.Generator(),  # else DataLoader draws from the global one
             )
 
@@ -108,7 +117,7 @@ class TrainingLoader:
         """Yield the batches of one epoch.
 
         Yields:
-            float32 ``(B, C, H, W)`` and int64 ``(B,)``.
+            float32 ``(B, C, H, W)`` and int64 ``(B,)``, on the CPU or on the device.
 
         Raises:
             DataError: If an image that is read from disk is corrupt.
@@ -125,6 +134,10 @@ class TrainingLoader:
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+
+def _may_reside(data: ImageData) -> bool:
+    return isinstance(data.images, Tensor) and data.images.nbytes <= RESIDENT_BYTES_LIMIT
 
 
 class _EpochOrders(Sampler[Order]):
@@ -157,22 +170,19 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
         self, data: ImageData, augmentation: Augmentation, normalisation: Normalisation
     ) -> None:
         self._data = data
-        self._augment = augmentation.of_image(data.input_shape[1:])
+        self._augmentation = augmentation
         self._normalisation = normalisation
-        self._cutout = augmentation.cutout
 
     def __getitem__(self, order: Order) -> Batch | DataError:
         """Return the batch, or the error: raised here, a worker would wrap it in its trace."""
         indices, seed = order
+        augment, (_, height, width) = self._augmentation, self._data.input_shape
+        changes = augment.draw(len(indices), (height, width), seed)
+        indices = indices.to(self._data.labels.device, non_blocking=True)
         try:
             originals = self._data.images[indices]
         except DataError as error:
             return error
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reset the generators of all devices as well.
-            torch.default_generator.manual_seed(seed)
-            augmented = torch.stack([self._augment(image) for image in originals])
-            images = self._normalisation.apply(augmented)
-            if self._cutout:
-                images = cut_out(images, self._cutout)
+        augmented = augment.recoloured(augment.moved(originals, changes), changes)
+        images = augment.cut_out(self._normalisation.apply(augmented), changes)
         return images, self._data.labels[indices]

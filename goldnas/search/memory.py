@@ -1,0 +1,182 @@
+"""How much memory a training step needs, known before it is taken.
+
+Nearly all of it is what the forward pass keeps for the backward pass. That is counted, not
+modelled: two passes over a few blank pictures say what one picture keeps, whatever the
+operators, the number format and the library do.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from goldnas.errors import ConfigError
+from goldnas.gated_cell import GatedCell, statistics_frozen
+from goldnas.supernet import SuperNet
+
+LARGEST_BATCH = 512
+"""Of ``--batch-size auto``: with larger ones a search has too few steps to decide in."""
+
+SHARE_OF_FREE = 0.9
+"""Of the free memory that ``--batch-size auto`` fills; the rest is for the allocator."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """What a training step holds at its fullest."""
+
+    fixed_bytes: float
+    """Weights, their gradients and momentum, statistics."""
+    image_bytes: float
+    """What one picture of the batch adds."""
+
+    def step_bytes(self, batch_size: int) -> int:
+        """Memory of a step on ``batch_size`` pictures."""
+        return round(self.fixed_bytes + batch_size * self.image_bytes)
+
+    def largest_batch(self, free_bytes: int, num_images: int) -> int:
+        """The largest power of two whose step fits, up to :data:`LARGEST_BATCH`.
+
+        Args:
+            free_bytes: On the device; :data:`SHARE_OF_FREE` of it is filled.
+            num_images: Of the training data.
+
+        Raises:
+            ConfigError: If not even two pictures fit.
+        """
+        batch_size = LARGEST_BATCH
+        while batch_size > max(2, num_images):
+            batch_size //= 2
+        while self.step_bytes(batch_size) > SHARE_OF_FREE * free_bytes:
+            batch_size //= 2
+            if batch_size < 2:
+                raise ConfigError(
+                    f"a step on two pictures needs {memory_text(self.step_bytes(2))}, and "
+                    f"{memory_text(free_bytes)} are free: search with fewer --channels or "
+                    "--cells, or with --checkpointing"
+                )
+        return batch_size
+
+
+Autocast = Callable[[], AbstractContextManager[object]]
+"""Makes the context of a forward pass."""
+
+
+def step_memory(supernet: SuperNet, device: torch.device, autocast: Autocast) -> StepMemory:
+    """Count the memory of a step of the super-network as it is now.
+
+    Its weights, statistics and mode are left as they are.
+
+    Args:
+        supernet: On ``device``.
+        device: That trains.
+        autocast: For the forward pass.
+    """
+    two, four = (_kept_bytes(supernet, batch, device, autocast) for batch in (2, 4))
+    image_bytes = (four - two) / 2
+    weights = sum(p.nbytes for p in supernet.parameters())
+    buffers = sum(b.nbytes for b in supernet.buffers())
+    return StepMemory(3 * weights + buffers + two - 2 * image_bytes, image_bytes)
+
+
+class _Kept:
+    """What a forward pass keeps for the backward pass: bytes by the cell that made it."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self.bytes: Counter[str] = Counter()
+        self.cell = ""
+        # Held, so that no later tensor takes the place of an earlier one in memory.
+        self._seen = {w.untyped_storage().data_ptr(): w.detach() for w in weights}
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Count a tensor, unless it shares its memory with one that was counted."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen[storage.data_ptr()] = tensor
+            self.bytes[self.cell] += storage.nbytes()
+        return tensor
+
+    def watch(self, name: str, cell: GatedCell) -> list[RemovableHandle]:
+        """Attribute what a cell keeps to it; with checkpointing, its output is kept outside."""
+        checkpointing = cell.checkpointing
+
+        def enter(*_: object) -> None:
+            self.cell = name
+
+        def leave(module: nn.Module, arguments: object, output: Tensor) -> None:
+            self.cell = ""
+            if checkpointing:
+                self.keep(output)
+
+        return [cell.register_forward_pre_hook(enter), cell.register_forward_hook(leave)]
+
+
+def _kept_bytes(
+    supernet: SuperNet, batch: int, device: torch.device, autocast: Autocast
+) -> int:
+    """Bytes that a forward pass on blank pictures keeps, weights not counted."""
+    kept = _Kept(supernet.parameters())
+    cells = {n: m for n, m in supernet.named_modules() if isinstance(m, GatedCell)}
+    checkpointing = any(cell.checkpointing for cell in cells.values())
+    training = supernet.training
+    images = torch.zeros(batch, *supernet.space.input_shape, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+    with ExitStack() as stack:
+        stack.callback(supernet.train, training)
+        stack.enter_context(statistics_frozen(supernet))
+        for name, cell in cells.items():
+            for handle in kept.watch(name, cell):
+                stack.callback(handle.remove)
+            stack.callback(setattr, cell, "checkpointing", cell.checkpointing)
+            cell.checkpointing = False  # it would hide what it keeps
+        supernet.train()
+        with saved_tensors_hooks(kept.keep, lambda tensor: tensor), autocast():
+            outputs = supernet(images.to(memory_format=torch.channels_last))
+            for logits in outputs:
+                if logits is not None:
+                    F.cross_entropy(logits, labels)
+    outside = kept.bytes.pop("", 0)
+    inside = kept.bytes.values()
+    # With checkpointing the backward pass makes the inside of one cell at a time.
+    return outside + (max(inside) if checkpointing else sum(inside))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a program may still take on a device.
+
+    Raises:
+        ConfigError: If that is not known.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    meminfo = Path("/proc/meminfo")
+    if device.type == "cpu" and meminfo.exists():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    raise ConfigError(
+        f"how much memory is free on {device} cannot be asked here: give --batch-size a number"
+    )
+
+
+def take_peak_bytes(device: torch.device) -> int | None:
+    """What tensors took at most since the last call; None where the device does not tell."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def memory_text(amount_bytes: float) -> str:
+    """Write an amount of memory for people: ``38 MiB``, ``11.2 GiB``."""
+    if amount_bytes < 2**30:
+        return f"{amount_bytes / 2**20:.0f} MiB"
+    return f"{amount_bytes / 2**30:.1f} GiB"
