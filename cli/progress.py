@@ -1,4 +1,4 @@
-"""Searches and measurements while they run: lines, and on a terminal the time left."""
+"""Searches and measurements while they run: lines, and on a terminal a live display."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,64 +12,68 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown(search: "GradualSearch") -> Iterator[None]:
-    """Show a search while it runs: a line per epoch, and on a terminal the time left."""
-    if not err.is_terminal:
-        search.observer = _event_printer(search)
+    """Show a search while it runs: a line per epoch, and on a terminal a live display."""
+    if not search.ranks.first:
         yield
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    show = _event_printer(search)
+    if not err.is_terminal:
+        search.observer = show
+        yield
+        return
+    from rich.live import Live
 
-    config = search.config
-    planned = config.pace == "planned"
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(
-            "step {task.completed} of {task.total}" if planned else "step {task.completed}"
-        ),
-        *([TextColumn("time left"), TimeRemainingColumn()] if planned else []),
-        console=err,
-        refresh_per_second=2,
-        speed_estimate_period=300,
-    ) as progress:
-        total = config.epochs * search.steps_per_epoch if planned else None
-        task = progress.add_task("searching", total=total)
-        show = _event_printer(search)
+    from goldnas.cli.live import SearchDisplay
 
-        def observe(event: str, fields: dict[str, Any]) -> None:
-            if event == "step":
-                progress.update(task, completed=fields["step"])
-            show(event, fields)
+    display = SearchDisplay(search)
 
-        search.observer = observe
+    def observe(event: str, fields: dict[str, Any]) -> None:
+        display.observe(event, fields)
+        show(event, fields)
+
+    search.observer = observe
+    with Live(get_renderable=display.table, console=err, refresh_per_second=2, transient=True):
         yield
 
 
 def _event_printer(search: "GradualSearch") -> "Observer":
-    from goldnas.resources import format_amount
-
     def show(event: str, fields: dict[str, Any]) -> None:
-        if event == "epoch":
-            resources = ", ".join(
-                format_amount(name, amount) for name, amount in fields["resources"].items()
-            )
-            of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
-            err.print(
-                f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
-                f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
-                f"operators, {resources}, lambda {fields['pressure']:.1e}, "
-                f"{fields['seconds']:.0f} s",
-                soft_wrap=True,
-                highlight=False,
-            )
-        elif event == "network":
-            err.print(
-                f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}",
-                soft_wrap=True,
-                highlight=False,
-            )
+        if (line := _line(search, event, fields)) is not None:
+            err.print(line, soft_wrap=True, highlight=False)
 
     return show
+
+
+def _line(search: "GradualSearch", event: str, fields: dict[str, Any]) -> str | None:
+    """What a search says of an event, if anything."""
+    from goldnas.resources import format_amount
+
+    if event == "epoch":
+        resources = ", ".join(
+            format_amount(name, amount) for name, amount in fields["resources"].items()
+        )
+        of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
+        return (
+            f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
+            f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
+            f"operators, {resources}, lambda {fields['pressure']:.1e}, "
+            f"{fields['seconds']:.0f} s"
+        )
+    if event == "network":
+        return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
+    if event == "out_of_memory":
+        return (
+            f"  out of memory in step {fields['step']}: from now on "
+            f"{fields['pictures_at_once']} pictures at once, {fields['parts']} parts a step; "
+            f"a step still learns from {search.data.loader.images_per_batch}"
+        )
+    if event == "setback":
+        return (
+            f"  diverged in step {fields['step']}: {fields['reason']}; back to the state after "
+            f"step {fields['back_to_step']}, with the learning rate halved to "
+            f"{fields['learning_rate']:.2g}"
+        )
+    return None
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """``goldnas search``: from a space and a budget to networks."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,13 +20,15 @@ from goldnas.cli.options import (
     operator_names,
 )
 from goldnas.cli.progress import shown
-from goldnas.errors import ConfigError, WriteError
+from goldnas.cli.signals import signals_noted
+from goldnas.errors import ConfigError, RankError, WriteError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
     from goldnas.search.config import SearchConfig
     from goldnas.search.feasibility import Feasibility, Mask
     from goldnas.search.gradual import GradualSearch
+    from goldnas.search.ranks import Ranks
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _ON_RESUME = {"resume", "workers"}
@@ -131,6 +136,15 @@ def search(
             rich_help_panel=_TRAINING,
         ),
     ] = "96",
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Parts of a step, one after the other, for less memory; a step learns from as "
+            "many pictures as without.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 1,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -224,20 +238,25 @@ def search(
 ) -> None:
     """Search a space for networks within budgets; one run leaves a front of them."""
     folder = resume or out_
-    with errors_shown(if_interrupted=lambda: _interrupted(folder)):
+    with errors_shown(if_interrupted=lambda: _interrupted(folder)), _joined() as ranks:
         if resume is not None:
-            _refuse_settings(ctx)
-            _resume(resume, workers)
+            ranks.together(lambda: _refuse_settings(ctx))
+            _resume(resume, workers, ranks)
             return
         if out_ is None:
-            raise ConfigError(
-                "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
+            raise ranks.common(
+                ConfigError(
+                    "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
+                )
             )
         from goldnas.search.config import SearchConfig
         from goldnas.search.run import read_tables
 
-        tables = read_tables(latency_lut or [])
-        config = SearchConfig(
+        tables = ranks.told(lambda: read_tables(latency_lut or []))
+        fit_batch = batch_size == "auto"
+        pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
+        settings = partial(
+            SearchConfig,
             data=data,
             data_dir=data_dir,
             image_size=image_size,
@@ -249,7 +268,8 @@ def search(
             tables=tuple(table.name for table in tables),
             pace=pace,
             epochs=epochs or {"planned": 50, "paper": 1000}[pace],
-            batch_size=96 if batch_size == "auto" else _whole(batch_size),
+            batch_size=pictures,
+            accumulate=accumulate,
             learning_rate=(
                 learning_rate
                 if learning_rate is not None
@@ -275,7 +295,17 @@ def search(
             checkpointing=checkpointing,
             threads=threads,
         )
-        _start(config, tables, out_, amp=amp, fit_batch=batch_size == "auto")
+        _start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
+
+
+@contextmanager
+def _joined() -> Iterator["Ranks"]:
+    """The processes of this search; the first of them speaks."""
+    from goldnas.search.ranks import joined
+
+    with joined() as ranks:
+        out.quiet = not ranks.first
+        yield ranks
 
 
 def _whole(text: str) -> int:
@@ -310,6 +340,7 @@ def _start(
     config: "SearchConfig",
     tables: "list[LatencyTable]",
     folder: Path,
+    ranks: "Ranks",
     *,
     amp: str,
     fit_batch: bool,
@@ -317,8 +348,8 @@ def _start(
     from goldnas.search.run import SearchRun
     from goldnas.search.start import PreparedSearch
 
-    SearchRun.check_free(folder)
-    prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch)
+    ranks.told(lambda: SearchRun.check_free(folder))
+    prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch, ranks=ranks)
     space = prepared.data.space
     out.print(
         f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
@@ -332,11 +363,10 @@ def _start(
     _run(prepared.start(folder))
 
 
-def _resume(folder: Path, workers: int | None) -> None:
-    from goldnas.search.run import SearchRun
-    from goldnas.search.start import PreparedSearch
+def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
+    from goldnas.search.start import PreparedSearch, opened
 
-    search = PreparedSearch.resume(SearchRun.open(folder), workers=workers)
+    search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
     out.print(_limits_table(search.feasibility, search.active))
     _run(search)
 
@@ -345,12 +375,15 @@ def _run(search: "GradualSearch") -> None:
     folder = search.run.path
     _print_memory(search)
     try:
-        with shown(search):
+        with shown(search), signals_noted(impatient=search.ranks.count == 1) as stop_signal:
+            search.stop_signal = stop_signal
             front = search.search()
-    except WriteError as error:
-        raise WriteError(
+    except (RankError, WriteError) as error:
+        raise type(error)(
             f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
         ) from None
+    if not search.ranks.first:
+        return
     out.print(front_table(front))
     # By step: after a resumption the log holds some prunings twice.
     prunings = {e["step"]: e for e in search.run.events() if e["event"] == "prune"}

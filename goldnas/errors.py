@@ -9,6 +9,9 @@ GoldnasError is a bug in goldnas and keeps its traceback.
 class GoldnasError(Exception):
     """Base of every error that goldnas raises on purpose."""
 
+    status = 2
+    """Of the command that ends with it."""
+
 
 class ConfigError(GoldnasError, ValueError):
     """A setting, a budget or a name is wrong, or two settings contradict."""
@@ -36,6 +39,23 @@ class DataError(GoldnasError):
 
 class RunError(GoldnasError):
     """The folder of a search cannot be made, read or continued."""
+
+
+class RankError(GoldnasError):
+    """The processes of one search lost each other, or came to differ."""
+
+
+class StoppedError(GoldnasError):
+    """A signal ended the work, which was saved; not a failure.
+
+    Args:
+        message: What was saved, and how to go on.
+        number: Of the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.status = 128 + number
 
 
 class WriteError(GoldnasError):

@@ -1,6 +1,7 @@
 """Small made-up data sets, and batches of them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def colour_data(num_images: int = 40) -> ImageData:
 
 
 def loader(
-    data: ImageData, augmentation: Augmentation = EVERYTHING, **settings: int
+    data: ImageData, augmentation: Augmentation = EVERYTHING, **settings: Any
 ) -> TrainingLoader:
     return TrainingLoader(
         data, augmentation, RAW, **{"batch_size": 8, "seed": 3, "workers": 0, **settings}

@@ -1,6 +1,7 @@
-"""A search survives whatever kills it: kill -9 at random moments, Ctrl-C, a second start."""
+"""A search survives whatever kills it: kill -9 at random moments, signals, a second start."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -23,12 +24,13 @@ SEARCH = (
 MOMENTS = 20
 
 
-def start(*words: object) -> subprocess.Popen[str]:
+def start(*words: object, new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [GOLDNAS, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_session,
     )
 
 
@@ -104,17 +106,21 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     assert killed >= MOMENTS / 2  # the others had ended before their moment came
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_its_processes_saves_the_step_under_way(
+    tmp_path: Path, number: int, status: int
+) -> None:
     folder = tmp_path / "a"
-    process = start(*SEARCH, "--out", folder)
+    process = start(*SEARCH, "--workers", "1", "--out", folder, new_session=True)
     wait_until_started(folder)
     deadline = time.monotonic() + 60
     while not (folder / "checkpoint.pt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == status, stderr
+    assert "interrupted after step" in stderr
     assert stderr.strip().endswith(f"go on with: goldnas search --resume {folder}")
     assert "Traceback" not in stderr
     assert_every_file_is_readable(folder)

@@ -117,3 +117,23 @@ def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(
 def test_small_sets_are_loaded_in_process_and_large_ones_in_workers() -> None:
     assert default_workers(1_438) == 0
     assert 1 <= default_workers(50_000) <= 4
+
+
+def test_shards_of_a_batch_are_together_the_batch_of_one_process() -> None:
+    data = colour_data()
+    plain = Augmentation(crop_padding=0, flip=False)
+    whole = list(loader(data, plain).epoch(1))
+    shards = [list(loader(data, plain, shard=(i, 3)).epoch(1)) for i in range(3)]
+    assert [[len(labels) for _, labels in shard] for shard in shards] == [[3] * 5, [3] * 5, [2] * 5]
+    for batch, (images, labels) in enumerate(whole):
+        assert torch.equal(torch.cat([shard[batch][0] for shard in shards]), images)
+        assert torch.equal(torch.cat([shard[batch][1] for shard in shards]), labels)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_an_epoch_goes_on_where_it_was_interrupted(workers: int, start: int) -> None:
+    loading = loader(colour_data(), workers=workers)
+    whole = list(loading.epoch(4))
+    assert same(loading.epoch(4, start=start), whole[start:])
+    assert same(loading.epoch(4), whole)

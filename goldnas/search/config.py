@@ -47,6 +47,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Passes over the training data; with the pace ``paper`` the most there may be."""
 
     batch_size: int = 96
+    """Pictures that a step learns from, over all parts and all processes."""
+
+    accumulate: int = 1
+    """Parts, one after the other, that a process divides its pictures of a step into."""
 
     learning_rate: float = 0.05
     """Of the weights."""
@@ -132,6 +136,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         positive = (
             "epochs",
             "batch_size",
+            "accumulate",
             "learning_rate",
             "gate_learning_rate",
             "n0",

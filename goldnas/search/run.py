@@ -6,7 +6,7 @@
     conditions.json                 versions, device, threads
     tables/<name>.json              the latency tables
     events.jsonl                    append-only log
-    checkpoint.pt                   the state of the search after its last full epoch
+    checkpoint.pt                   the state of the search to go on from
     architectures/<fingerprint>.json
     weights/<fingerprint>.pt
     front.json                      the recorded networks
@@ -156,6 +156,15 @@ class SearchRun:
                 f"there again (goldnas lut show {shlex.quote(str(path))} says what is wrong)"
             ) from None
 
+    def read(self) -> "SearchRun":
+        """Read what the folder says of the search, once and for all.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        _ = self.config, self.conditions, self.tables
+        return self
+
     @cached_property
     def budgets(self) -> list[Budget]:
         """The budgets of the search."""
@@ -264,7 +273,7 @@ class SearchRun:
         write_atomic(self.path / "checkpoint.pt", _serialised(state))
 
     def checkpoint(self) -> dict[str, Any] | None:
-        """The state to continue from, or None before the first epoch ended.
+        """The state to continue from, or None before the first was saved.
 
         Raises:
             RunError: If the file is damaged.
@@ -290,6 +299,30 @@ class SearchRun:
 
     def _write_json(self, name: str, compact: bytes) -> None:
         write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
+
+
+class Spectator(SearchRun):
+    """The folder for the ranks that do not write it: what was read of it, and no more.
+
+    Args:
+        run: As the first rank read it.
+    """
+
+    def __init__(self, run: SearchRun) -> None:
+        super().__init__(run.path)
+        vars(self).update(vars(run))
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Leave it to the first rank."""
+
+    def save_front(self, front: Front) -> None:
+        """Leave it to the first rank."""
+
+    def save_network(self, architecture: Architecture, weights: dict[str, Tensor]) -> None:
+        """Leave it to the first rank."""
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Leave it to the first rank."""
 
 
 def _serialised(state: dict[str, Any]) -> bytes:

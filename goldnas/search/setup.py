@@ -26,6 +26,7 @@ from goldnas.resources import (
 )
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
+from goldnas.search.ranks import Ranks
 from goldnas.spaces import GoldSpace, space_named
 from goldnas.supernet import SuperNet
 from goldnas.training.augmentation import Augmentation
@@ -77,6 +78,7 @@ def search_data(
     device: torch.device,
     *,
     workers: int | None = None,
+    ranks: Ranks | None = None,
 ) -> SearchData:
     """Split, augment and load the training part of a dataset, and fit the space to it.
 
@@ -85,6 +87,7 @@ def search_data(
         dataset: Its test part is not used.
         device: That the pictures will go to.
         workers: Loading processes, in place of those of the settings.
+        ranks: Of which each loads its part of every batch.
 
     Raises:
         ConfigError: If a setting does not suit the data.
@@ -98,6 +101,7 @@ def search_data(
         autoaugment=config.autoaugment,
     )
     normalisation = Normalisation.of(train)
+    ranks = ranks or Ranks()
     choices = (workers, config.workers, default_workers(len(train)))
     loader = TrainingLoader(
         train,
@@ -107,6 +111,7 @@ def search_data(
         seed=config.seed,
         workers=next(w for w in choices if w is not None),
         device=device,
+        shard=(ranks.index, ranks.count),
     )
     spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
     return SearchData(
@@ -257,7 +262,7 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def conditions_of(device: torch.device) -> dict[str, Any]:
+def conditions_of(device: torch.device, ranks: int = 1) -> dict[str, Any]:
     """What a search runs on, for its folder."""
     return {
         "goldnas": goldnas.__version__,
@@ -266,4 +271,5 @@ def conditions_of(device: torch.device) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "ranks": ranks,
     }

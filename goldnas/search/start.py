@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -10,9 +11,11 @@ from goldnas.errors import RunError
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
+from goldnas.search.gradients import check_batch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.memory import free_bytes, step_memory
-from goldnas.search.run import SearchRun
+from goldnas.search.ranks import Ranks
+from goldnas.search.run import SearchRun, Spectator
 from goldnas.search.setup import (
     SearchData,
     amp_named,
@@ -47,12 +50,13 @@ class PreparedSearch:
 
     Args:
         config: Settings.
-        tables: Those that it names.
-        threads: CPU threads, in place of those of the settings.
+        tables: The latency tables that they name.
+        threads: Of the processor, in place of those of the settings.
         workers: Loading processes, in place of those of the settings.
         amp: ``auto``, ``bf16`` or ``off``, in place of that of the settings.
         fit_batch: Whether to take the largest batch whose step fits the memory that is free, in
             place of that of the settings.
+        ranks: The processes that search together; each prepares.
 
     Raises:
         GoldnasError: If the data, the tables or the settings do not allow the search; a
@@ -68,29 +72,39 @@ class PreparedSearch:
         workers: int | None = None,
         amp: str | None = None,
         fit_batch: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         if threads or config.threads:
             torch.set_num_threads(threads or config.threads or 1)
-        self.device = device_named(config.train_device)
-        dataset = dataset_of(config)
+        self.ranks = ranks = ranks or Ranks()
+        device = ranks.together(lambda: device_named(config.train_device))
+        self.device = ranks.together(lambda: ranks.device(device))
+        dataset = ranks.first_of_machine(lambda: dataset_of(config))
         # As they were resolved: a search that goes on, from whichever folder, neither
         # changes to another device nor looks elsewhere for its data.
         config = msgspec.structs.replace(
             config,
-            train_device=str(self.device),
+            train_device=str(device),
             data=config.data if config.data in DATASET_NAMES else os.path.realpath(config.data),
             data_dir=config.data_dir and os.path.realpath(config.data_dir),
         )
         if amp is not None:
-            config = msgspec.structs.replace(config, amp=amp_named(amp, self.device))
+            chosen = ranks.together(lambda: amp_named(amp, self.device))
+            config = msgspec.structs.replace(config, amp=chosen)
         if fit_batch:
-            config = msgspec.structs.replace(
-                config, batch_size=largest_batch(config, dataset.train, self.device)
-            )
+            settings = config
+            most = ranks.told(lambda: largest_batch(settings, dataset.train, self.device))
+            # Processes without devices of their own share the memory that is free.
+            parts = 1 if self.device.type == "cpu" else ranks.count
+            config = msgspec.structs.replace(config, batch_size=most * parts)
         self.config = config
         self.tables = tables
-        self.data: SearchData = search_data(config, dataset, self.device, workers=workers)
-        self.feasibility: Feasibility = feasibility_of(config, self.data.space, tables)
+        self.data: SearchData = ranks.together(
+            lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
+        )
+        self.feasibility: Feasibility = ranks.together(
+            lambda: feasibility_of(config, self.data.space, tables)
+        )
 
     def check_feasible(self) -> None:
         """Refuse budgets that no network of the space meets.
@@ -98,45 +112,84 @@ class PreparedSearch:
         Raises:
             ConfigError: Saying by how much they are missed.
         """
-        check_feasible(self.feasibility)
+        self.ranks.together(lambda: check_feasible(self.feasibility))
 
     def start(self, folder: Path) -> GradualSearch:
         """Make the folder of the search.
 
         Raises:
+            ConfigError: If a batch cannot be divided as the settings say.
             RunError: If something is there already.
             WriteError: If the disk refuses.
         """
-        run = SearchRun.create(folder, self.config, conditions_of(self.device), self.tables)
-        return GradualSearch(run, self.data, self.feasibility, self.device)
+        config, ranks = self.config, self.ranks
+        pictures = self.data.loader.images_per_batch
+        ranks.together(lambda: check_batch(pictures, ranks.count, config.accumulate))
+        conditions = conditions_of(self.device, ranks.count)
+        run = ranks.told(
+            lambda: SearchRun.create(folder, config, conditions, self.tables).read()
+        )
+        return self._search(run)
 
     @classmethod
-    def resume(cls, run: SearchRun, *, workers: int | None = None) -> GradualSearch:
-        """Go on with a search from its last full epoch, on as many threads as before.
+    def resume(
+        cls, run: SearchRun, *, workers: int | None = None, ranks: Ranks | None = None
+    ) -> GradualSearch:
+        """Go on with a search from its last checkpoint, on as many threads as before.
 
         Args:
             run: Its folder.
             workers: Loading processes, where they should differ; no result depends on them.
+            ranks: The processes that go on together, as many as before or not. With another
+                number of them the threads are chosen anew.
 
         Raises:
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
-        run.clear_leftovers()
-        threads = run.conditions.get("threads")
-        if type(threads) is not int or threads < 1:
-            raise RunError(
-                f"{run.path}/conditions.json does not say on how many threads the search ran; "
-                "restore it from a copy, or search again with another --out"
-            )
-        prepared = cls(run.config, run.tables, threads=threads, workers=workers)
-        search = GradualSearch(run, prepared.data, prepared.feasibility, prepared.device)
-        if (state := run.checkpoint()) is not None:
-            try:
-                search.restore(state)
-            except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-                reason = str(error).splitlines()[0]
-                raise RunError(
-                    f"{run.path}/checkpoint.pt does not belong to this search ({reason}); "
-                    "restore it from a copy, or search again with another --out"
-                ) from None
+        ranks = ranks or Ranks()
+        threads = ranks.told(lambda: _threads_of(run))
+        if run.conditions.get("ranks", 1) != ranks.count:
+            threads = None
+        prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
+        pictures = prepared.data.loader.images_per_batch
+        ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
+        search = prepared._search(run)
+        if (state := ranks.told(run.checkpoint)) is not None:
+            ranks.together(lambda: _restore(search, state))
         return search
+
+    def _search(self, run: SearchRun) -> GradualSearch:
+        if not self.ranks.first:
+            run = Spectator(run)
+        return GradualSearch(run, self.data, self.feasibility, self.device, self.ranks)
+
+
+def opened(folder: Path, ranks: Ranks) -> SearchRun:
+    """Open the folder of a search, on the first rank, and tell the others what it says.
+
+    Raises:
+        RunError: If it is not the folder of a search, or is damaged.
+    """
+    return ranks.told(lambda: SearchRun.open(folder).read())
+
+
+def _threads_of(run: SearchRun) -> int | None:
+    run.clear_leftovers()
+    threads = run.conditions.get("threads")
+    if type(threads) is not int or threads < 1:
+        raise RunError(
+            f"{run.path}/conditions.json does not say on how many threads the search ran; "
+            "restore it from a copy, or search again with another --out"
+        )
+    return threads
+
+
+def _restore(search: GradualSearch, state: dict[str, Any]) -> None:
+    try:
+        search.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{search.run.path}/checkpoint.pt does not belong to this search ({reason}); "
+            "restore it from a copy, or search again with another --out"
+        ) from None

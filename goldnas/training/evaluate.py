@@ -10,7 +10,6 @@ from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.loader import evaluation_batches
 
 
-@torch.no_grad()
 def accuracy(
     network: nn.Module,
     images: ImageData,
@@ -23,15 +22,31 @@ def accuracy(
 
     The network's mode is put back afterwards.
     """
+    right = count_right(network, images, normalisation, device, batch_size=batch_size)
+    return right / len(images)
+
+
+@torch.no_grad()
+def count_right(
+    network: nn.Module,
+    images: ImageData,
+    normalisation: Normalisation,
+    device: torch.device,
+    *,
+    batch_size: int = 256,
+) -> int:
+    """Number of pictures, which may be none, that a network classifies right."""
     training = network.training
     network.eval()
     right = torch.zeros((), dtype=torch.long, device=device)
     for pictures, labels in evaluation_batches(images, normalisation, batch_size=batch_size):
+        if len(labels) == 0:
+            continue
         output = network(pictures.to(device, memory_format=torch.channels_last))
         logits = output[0] if isinstance(output, tuple) else output
         right += (logits.argmax(dim=1) == labels.to(device)).sum()
     network.train(training)
-    return int(right) / len(images)
+    return int(right)
 
 
 def onnx_predictions(model: bytes, images: ImageData, normalisation: Normalisation) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -69,6 +71,8 @@ class TrainingLoader:
         workers: Loading processes; 0 loads in this process.
         device: That trains. On CUDA, images in memory are kept there and augmented there, in
             this process, unless AutoAugment or a large data set needs the processor.
+        shard: Which part of each batch to load, and of how many: where several processes
+            train together, each loads its own. Order and batches are those of one process.
 
     Raises:
         ConfigError: If the augmentation does not suit the images, or a number is out of range.
@@ -84,13 +88,16 @@ class TrainingLoader:
         seed: int,
         workers: int,
         device: torch.device = CPU,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         augmentation.check(data.input_shape)
         self.num_images = len(data)
-        self._orders = _EpochOrders(len(data), batch_size, seed)
+        self.images_per_batch = min(batch_size, len(data))
+        """In a whole batch, all its shards together."""
+        self._orders = _EpochOrders(len(data), batch_size, seed, shard)
         on_cuda = device.type == "cuda"
         resident = on_cuda and not augmentation.autoaugment and _may_reside(data)
         if resident:
@@ -105,6 +112,7 @@ class TrainingLoader:
                 batch_size=None,  # the data set makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
+                worker_init_fn=_leave_signals_to_the_parent,
                 pin_memory=on_cuda and not resident,
                 generator=torch.Generator(),  # else DataLoader draws from the global one
             )
@@ -113,8 +121,12 @@ class TrainingLoader:
         """Batches in an epoch."""
         return len(self._orders)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch.
+
+        Args:
+            epoch: Counted from 0.
+            start: The first batch to yield, for an epoch that was interrupted.
 
         Yields:
             float32 ``(B, C, H, W)`` and int64 ``(B,)``, on the CPU or on the device.
@@ -122,7 +134,7 @@ class TrainingLoader:
         Raises:
             DataError: If an image that is read from disk is corrupt.
         """
-        self._orders.epoch = epoch
+        self._orders.epoch, self._orders.start = epoch, start
         with warnings.catch_warnings():
             # Python 3.12 warns of forking a process with threads; a worker computes with
             # one thread and never needs those of the parent.
@@ -143,8 +155,11 @@ def _may_reside(data: ImageData) -> bool:
 class _EpochOrders(Sampler[Order]):
     """Which images form each batch of :attr:`epoch`, and the seed of each batch."""
 
-    def __init__(self, num_images: int, batch_size: int, seed: int) -> None:
-        self.epoch = 0
+    def __init__(
+        self, num_images: int, batch_size: int, seed: int, shard: tuple[int, int]
+    ) -> None:
+        self.epoch = self.start = 0
+        self._shard, self._shards = shard
         self._num_images = num_images
         self._batch_size = batch_size
         self._seed = seed
@@ -160,7 +175,16 @@ class _EpochOrders(Sampler[Order]):
         batches = torch.split(shuffled, self._batch_size)
         seeds = torch.randint(2**62, (len(self),), generator=generator)
         # Not strict: the batches may end in a smaller one, which is dropped.
-        yield from zip(batches, seeds.tolist(), strict=False)
+        orders = zip(batches, seeds.tolist(), strict=False)
+        for indices, batch_seed in islice(orders, self.start, None):
+            mine = torch.tensor_split(indices, self._shards)[self._shard]
+            yield mine, batch_seed + self._shard
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A signal to the whole group, as from Ctrl-C, must not take the batches under way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _AugmentedBatches(Dataset[Batch | DataError]):

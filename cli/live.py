@@ -1,0 +1,97 @@
+"""The live display of a search on a terminal."""
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from goldnas.search.gradual import GradualSearch
+
+_RATE_OVER_S = 60.0
+"""Seconds over which the rate of steps is taken."""
+
+
+class SearchDisplay:
+    """Where a search stands: epoch, rate, time left, lambda, operators, resources."""
+
+    def __init__(self, search: "GradualSearch") -> None:
+        self._search = search
+        self._config = search.config
+        self._step = search.step
+        self._times: deque[tuple[float, int]] = deque([(time.monotonic(), search.step)])
+        self._all = len(search.active)
+        self._live = int(search.active.sum())
+        self._beyond = search.doomed is not None
+        self._resources: dict[str, float] = {
+            name: cost.total(search.active) for name, cost in search.feasibility.costs.items()
+        }
+
+    def observe(self, event: str, fields: dict[str, Any]) -> None:
+        """Take note of an event of the search."""
+        self._live = fields.get("live_operators", self._live)
+        if event != "network":  # one that was recorded may be larger than what is left
+            self._resources = fields.get("resources", self._resources)
+        if event == "step":
+            now = time.monotonic()
+            self._step = fields["step"]
+            self._times.append((now, self._step))
+            while len(self._times) > 2 and now - self._times[0][0] > _RATE_OVER_S:
+                self._times.popleft()
+        elif event == "setback":
+            self._step = fields["back_to_step"]
+            self._live = int(self._search.active.sum())
+            self._beyond = self._search.doomed is not None
+            self._times.clear()
+        elif event == "beyond":
+            self._beyond = True
+
+    def table(self) -> Table:
+        """What is on the screen now."""
+        from goldnas.resources import format_amount
+
+        search, step, beyond = self._search, self._step, self._beyond
+        table = Table.grid(padding=(0, 2))
+        planned = self._config.pace == "planned"
+        epoch = min(step // search.steps_per_epoch + 1, self._config.epochs)
+        table.add_row(
+            "below the budgets" if beyond else "epoch",
+            "" if beyond else f"{epoch}" + (f" of {self._config.epochs}" if planned else ""),
+            f"step {step}",
+            self._speed(planned),
+        )
+        table.add_row(
+            "operators",
+            f"{self._live} of {self._all}",
+            f"lambda {search.pace.strength(step):.1e}",
+            f"learning rate {search.learning_rate(step):.2g}",
+        )
+        limits = {b.resource: b for b in search.feasibility.budgets}
+        for name, amount in self._resources.items():
+            budget = limits.get(name)
+            table.add_row(
+                name,
+                format_amount(name, amount),
+                "" if budget is None else f"budget {format_amount(name, budget.limit)}",
+                "" if budget is None else f"{100 * amount / budget.limit:.0f} % of it",
+            )
+        return table
+
+    def _speed(self, planned: bool) -> str:
+        times = list(self._times)  # the screen is drawn by a thread of its own
+        if len(times) < 2 or times[-1][0] <= times[0][0]:
+            return ""
+        (began, first), (now, last) = times[0], times[-1]
+        rate = (last - first) / (now - began)
+        text = f"{rate:.3g} steps/s"
+        if planned and rate > 0:
+            left_s = max(0, self._search.total_steps - last) / rate
+            text += f", about {_duration(left_s)} left"
+        return text
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

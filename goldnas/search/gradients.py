@@ -1,0 +1,154 @@
+"""The gradient of a batch: in as many parts as fit in memory, over all ranks."""
+
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from goldnas.errors import ConfigError, RunError
+from goldnas.search.ranks import Ranks
+from goldnas.supernet import SuperNet
+
+LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Of images ``(B, C, H, W)`` and labels ``(B,)``, means over them: the loss to descend, and
+the part of it to report."""
+
+
+class BatchGradients:
+    """Computes gradients of batches; remembers how many pictures fit in memory.
+
+    The gradient is that of the whole batch, however it is divided: each part counts by its
+    share of the pictures. Normalisation is over a part, since that is what is in memory.
+
+    Args:
+        ranks: That each have a part of every batch.
+        pictures: In a whole batch.
+        accumulate: Parts that each rank divides its own part into.
+        halved: Told, after it ran out of memory, the pictures at once and the parts of a step.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        *,
+        pictures: int,
+        accumulate: int,
+        halved: Callable[[int, int], None],
+    ) -> None:
+        self._ranks = ranks
+        self._pictures = pictures
+        self._halved = halved
+        self._fewest, self._most = pictures // ranks.count, -(-pictures // ranks.count)
+        self.at_once = -(-self._most // accumulate)
+        """Pictures in memory at once, at most, on one device."""
+
+    @property
+    def parts(self) -> int:
+        """Of the pictures of one rank; each has two at least, which are normalised together."""
+        return max(1, min(-(-self._most // self.at_once), self._fewest // 2))
+
+    def compute(
+        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+    ) -> Tensor:
+        """Leave the gradient of a batch in the parameters; return its reported loss.
+
+        Args:
+            supernet: Whose parameters they are.
+            images: ``(B, C, H, W)``, the pictures of this rank.
+            labels: ``(B,)``.
+            loss_of: The loss.
+
+        Raises:
+            RunError: If two pictures at once are too many.
+        """
+        # All ranks try again if one has to: they divide alike.
+        while (loss := self._tried(supernet, images, labels, loss_of)) is None:
+            self._halve(supernet)
+        if self._ranks.count > 1:
+            # Of the running statistics the mean: they stay the same on every rank as well.
+            statistics = running_statistics(supernet)
+            for tensor in statistics:
+                tensor.mul_(len(labels) / self._pictures)
+            gradients = [p.grad for p in supernet.parameters() if p.grad is not None]
+            self._ranks.add_up([*gradients, *statistics, loss])
+        return loss
+
+    def _tried(
+        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+    ) -> Tensor | None:
+        try:
+            loss = self._of_parts(supernet, images, labels, loss_of)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            loss = None
+        (failed,) = self._ranks.highest(int(loss is None))
+        return None if failed else loss
+
+    def _of_parts(
+        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+    ) -> Tensor:
+        supernet.zero_grad(set_to_none=True)
+        reported: list[Tensor] = []
+        parts = zip(
+            images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True
+        )
+        for some_images, some_labels in parts:
+            share = len(some_labels) / self._pictures
+            loss, report = loss_of(some_images, some_labels)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            reported.append(report.detach() * share)
+        return torch.stack(reported).sum()
+
+    def _halve(self, supernet: SuperNet) -> None:
+        # Outside of the except clause, which would keep the failed attempt's tensors alive.
+        supernet.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        parts, size = self.parts, -(-self._most // self.parts)
+        self.at_once = max(2, size // 2)
+        if self.parts == parts:
+            raise self._ranks.common(
+                RunError(
+                    f"out of memory with {size} pictures at once, which cannot be halved: "
+                    "search with fewer --channels or --cells, or where there is more memory"
+                )
+            )
+        self._halved(self.at_once, self.parts * self._ranks.count)
+
+
+def check_batch(pictures: int, ranks: int, accumulate: int) -> None:
+    """Refuse to divide a batch so far that a part has one picture, which has no variance.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if pictures // (ranks * accumulate) < 2:
+        raise ConfigError(
+            f"a batch of {pictures} pictures, divided among {ranks} processes and then by "
+            f"--accumulate {accumulate}, leaves fewer than 2 in a part: divide it less, or "
+            f"search with a --batch-size of {2 * ranks * accumulate} or more"
+        )
+
+
+def running_statistics(supernet: SuperNet) -> list[Tensor]:
+    """The running means and variances of the normalisations."""
+    return list(
+        chain.from_iterable(
+            (
+                buffer
+                for name, buffer in module.named_buffers(recurse=False)
+                if "running" in name
+            )
+            for module in supernet.modules()
+        )
+    )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or this machine, had no memory left."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        word in str(error) for word in words
+    )

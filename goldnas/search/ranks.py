@@ -1,0 +1,233 @@
+"""The processes that search together, as torchrun starts them: ranks, counted from 0.
+
+Every rank holds the whole super-network and its part of each batch. Gradients are added up
+over the ranks, so all take the same step, and each decides for itself, from the same bits,
+what the others decide. The first rank alone reads and writes the folder and speaks.
+
+The gradients are added up after the backward pass, not inside it as
+``DistributedDataParallel`` does, whose numbers they equal: there a rank that runs out of
+memory half-way would leave the others waiting for the rest of its gradients.
+"""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from goldnas.errors import ConfigError, GoldnasError, RankError
+from goldnas.training.data import ImageData
+
+_Result = TypeVar("_Result")
+
+SILENCE = datetime.timedelta(minutes=30)
+"""After which a rank that neither answers nor ends is given up. One that ends is noticed at
+once. A download by the first rank of a machine must fit in."""
+
+
+class Ranks:
+    """One process alone: it has nothing to share and nobody to wait for."""
+
+    index = 0
+    count = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that reads, writes and speaks."""
+        return self.index == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this rank, where the search trains on ``device``.
+
+        Raises:
+            ConfigError: If there are fewer devices than ranks.
+        """
+        return device
+
+    def told(self, do: Callable[[], _Result]) -> _Result:
+        """What ``do`` returns on the first rank, on every rank; its error too."""
+        return do()
+
+    def together(self, do: Callable[[], _Result]) -> _Result:
+        """What ``do`` returns; if it fails on any rank, all end with that error."""
+        return do()
+
+    def first_of_machine(self, do: Callable[[], _Result]) -> _Result:
+        """As :meth:`together`, but one rank of each machine goes before the others."""
+        return do()
+
+    def common(self, error: GoldnasError) -> BaseException:
+        """What to raise for an error that every rank meets: the first alone reports it."""
+        return error
+
+    def highest(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of each number over all ranks."""
+        return numbers
+
+    def total(self, number: int) -> int:
+        """The sum of a number over all ranks."""
+        return number
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks."""
+
+    def share(self, images: ImageData) -> ImageData:
+        """The part of some pictures that this rank looks at."""
+        return images
+
+    def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
+        """Hold what the ranks have in common against each other.
+
+        Args:
+            when: For the error.
+            parts: The text, or hash, of each thing that must be equal.
+
+        Raises:
+            RankError: If two ranks differ; it names the things.
+        """
+
+
+class TorchrunRanks(Ranks):
+    """The ranks of a process group: gloo between processors, nccl between CUDA devices."""
+
+    def __init__(self) -> None:
+        self.index, self.count = dist.get_rank(), dist.get_world_size()
+        self.local = int(os.environ["LOCAL_RANK"])
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this rank: of CUDA devices, each has its own."""
+        if device.type == "cpu":
+            return device
+        there = torch.cuda.device_count() if device.type == "cuda" else 0
+        if device.index is not None or self.local >= there:
+            raise ConfigError(
+                f"the processes of one machine cannot train on {str(device)!r}: each needs a "
+                f"CUDA device of its own, and torch finds {there}. Start fewer with "
+                "--nproc-per-node, or give --train-device cuda or cpu"
+            )
+        mine = torch.device("cuda", self.local)
+        torch.cuda.set_device(mine)
+        return mine
+
+    def told(self, do: Callable[[], _Result]) -> _Result:
+        """What ``do`` returns on the first rank, on every rank; its error too."""
+        result = self.together(lambda: do() if self.first else None)
+        box: list[Any] = [result]
+        with _in_contact():
+            dist.broadcast_object_list(box, src=0)
+        told: Any = result if self.first else box[0]
+        return told  # type: ignore[no-any-return]
+
+    def together(self, do: Callable[[], _Result]) -> _Result:
+        """What ``do`` returns; if it fails on any rank, all end with that error."""
+        error: GoldnasError | None = None
+        try:
+            result = do()
+        except GoldnasError as caught:
+            error = caught
+        for rank, failed in enumerate(self._gathered(error)):
+            if failed is not None:
+                if rank > 0:
+                    failed = type(failed)(f"rank {rank}: {failed}")
+                raise self.common(failed) from None
+        return result
+
+    def first_of_machine(self, do: Callable[[], _Result]) -> _Result:
+        """As :meth:`together`, but one rank of each machine goes before the others."""
+        before = self.together(lambda: do() if self.local == 0 else None)
+        after = self.together(lambda: do() if self.local > 0 else None)
+        result: Any = before if self.local == 0 else after
+        return result  # type: ignore[no-any-return]
+
+    def common(self, error: GoldnasError) -> BaseException:
+        """What to raise for an error that every rank meets: the first alone reports it."""
+        return error if self.first else SystemExit(error.status)
+
+    def highest(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of each number over all ranks."""
+        return tuple(self._reduced(numbers, dist.ReduceOp.MAX))
+
+    def total(self, number: int) -> int:
+        """The sum of a number over all ranks."""
+        return self._reduced([number], dist.ReduceOp.SUM)[0]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _in_contact():
+            dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, summed in zip(tensors, parts, strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+    def share(self, images: ImageData) -> ImageData:
+        """Every n-th picture, where there are n ranks."""
+        return images.subset(torch.arange(self.index, len(images), self.count))
+
+    def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
+        """Hold what the ranks have in common against each other."""
+        ours, *others = self._gathered(parts())
+        differ = [name for name in ours if any(other[name] != ours[name] for other in others)]
+        if differ:
+            raise self.common(
+                RankError(
+                    f"{when}, the {self.count} ranks differ in {', '.join(differ)}: they do "
+                    "not compute the same. Use machines of one kind with one version of torch"
+                )
+            )
+
+    def _gathered(self, mine: Any) -> list[Any]:
+        everyone: list[Any] = [None] * self.count
+        with _in_contact():
+            dist.all_gather_object(everyone, mine)
+        return everyone
+
+    def _reduced(self, numbers: Sequence[int], operation: Any) -> list[int]:
+        # On the processor: no CUDA device has to finish what it is doing for it.
+        tensor = torch.tensor(numbers, dtype=torch.long)
+        with _in_contact():
+            dist.all_reduce(tensor, operation)
+        reduced: list[int] = tensor.tolist()
+        return reduced
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks that torchrun started this process as one of; alone without torchrun.
+
+    An error of a rank that is not the first says which rank it is from.
+
+    Raises:
+        RankError: If the other ranks cannot be reached.
+    """
+    if not dist.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
+        yield Ranks()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _in_contact():
+        dist.init_process_group(backend, timeout=SILENCE)
+    ranks = TorchrunRanks()
+    try:
+        yield ranks
+    except GoldnasError as error:
+        if ranks.first:
+            raise
+        raise type(error)(f"rank {ranks.index}: {error}") from None
+    # Not after an error: nccl would wait for ranks that do not come any more.
+    dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _in_contact() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what gloo and nccl raise, among others
+        reason = str(error).strip().splitlines()[0]
+        raise RankError(
+            f"lost contact with the other ranks: one has ended, or is out of reach ({reason}); "
+            "see what it says"
+        ) from None

@@ -1,0 +1,48 @@
+"""Whether training still learns, and whether all ranks learn the same."""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from goldnas.supernet import SuperNet
+
+DIVERGED = 10.0
+"""How many times the loss of guessing is a loss that does not learn any more."""
+RECENT = 20
+"""Steps over whose mean that is judged."""
+
+
+class DivergedError(Exception):
+    """Training diverged: tells the search, not its user, to go back."""
+
+
+def check_sane(supernet: SuperNet, losses: list[Tensor]) -> None:
+    """Refuse to build on a loss, or on weights, that are no numbers or have exploded.
+
+    Args:
+        supernet: That was trained.
+        losses: Of its last steps.
+
+    Raises:
+        DivergedError: Saying what is wrong.
+    """
+    if not losses:
+        return
+    recent = torch.stack(losses[-RECENT:]).mean().item()
+    if not recent <= DIVERGED * math.log(supernet.space.classes):
+        raise DivergedError(f"the loss is {recent:.3g}")
+    if not torch.stack(losses).isfinite().all():
+        raise DivergedError("the loss was not finite")
+    if not nn.utils.get_total_norm(supernet.parameters()).isfinite():
+        raise DivergedError("there are weights that are not finite")
+
+
+def fingerprint(supernet: SuperNet) -> str:
+    """A hash of everything learnt: weights, gates, running statistics."""
+    learnt = hashlib.sha256()
+    for value in supernet.state_dict().values():
+        if value.is_floating_point():  # batches are counted too, each rank its own
+            learnt.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+    return learnt.hexdigest()

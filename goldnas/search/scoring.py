@@ -1,0 +1,45 @@
+"""Accuracy during a search: divided among the ranks, in batches that fit in memory."""
+
+import torch
+
+from goldnas.search.gradients import is_out_of_memory
+from goldnas.search.ranks import Ranks
+from goldnas.supernet import SuperNet
+from goldnas.training.data import ImageData, Normalisation
+from goldnas.training.evaluate import count_right
+
+
+class Scorer:
+    """Scores super-networks on pictures; remembers how many fit in memory.
+
+    Args:
+        normalisation: Of the training data.
+        device: Of this rank.
+        ranks: That each look at their share of the pictures.
+    """
+
+    def __init__(
+        self, normalisation: Normalisation, device: torch.device, ranks: Ranks
+    ) -> None:
+        self._normalisation = normalisation
+        self._device = device
+        self._ranks = ranks
+        self._at_once = 256
+
+    def accuracy(self, supernet: SuperNet, images: ImageData) -> float:
+        """Share of pictures that the network that is left classifies right."""
+        mine = self._ranks.share(images)
+        while (right := self._tried(supernet, mine)) is None:
+            self._at_once //= 2
+        return self._ranks.total(right) / len(images)
+
+    def _tried(self, supernet: SuperNet, images: ImageData) -> int | None:
+        """How many are classified right; None if memory does not suffice."""
+        try:
+            return count_right(
+                supernet, images, self._normalisation, self._device, batch_size=self._at_once
+            )
+        except RuntimeError as error:
+            if self._at_once == 1 or not is_out_of_memory(error):
+                raise
+            return None

@@ -1,0 +1,110 @@
+"""What test_ranks.py starts with torchrun: each rank writes down what it finds and decides.
+
+Usage: ``rank_worker.py FOLDER``; rank 1 has room for 64 pictures at once, rank 0 for all.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from goldnas.errors import RankError, RunError
+from goldnas.search.config import SearchConfig
+from goldnas.search.gradual import GradualSearch
+from goldnas.search.ranks import Ranks, joined
+from goldnas.search.sanity import fingerprint
+from goldnas.search.start import PreparedSearch
+from searches import SMALL
+
+
+def fail() -> None:
+    raise RunError("it failed")
+
+
+def outcome_of(action: Any) -> list[Any]:
+    """What it returns, or the kind and the text of what it raises."""
+    try:
+        return ["returned", action()]
+    except (RunError, RankError, SystemExit) as error:
+        return [type(error).__name__, str(error)]
+
+
+def agreements(ranks: Ranks) -> dict[str, Any]:
+    mine = ranks.index
+    alone = {"index": str(mine), "weights": "same"}
+    return {
+        "told": outcome_of(lambda: ranks.told(lambda: f"of rank {mine}")),
+        "fails on the first": outcome_of(lambda: ranks.told(fail)),
+        "fails on one": outcome_of(lambda: ranks.together(fail if mine == 1 else int)),
+        "in turn": outcome_of(lambda: ranks.first_of_machine(lambda: mine)),
+        "highest": ranks.highest(mine, 5 - mine),
+        "total": ranks.total(10 + mine),
+        "differ": outcome_of(lambda: ranks.verify("after epoch 7", lambda: alone)),
+        "do not": outcome_of(lambda: ranks.verify("after epoch 7", lambda: {"a": "b"})),
+    }
+
+
+def largest_difference_from_ddp(search: GradualSearch) -> float:
+    """Of our gradients from those of DistributedDataParallel, relative to the largest."""
+    images, labels = next(search.data.loader.epoch(0))
+
+    def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        return search._loss(7, some, theirs)
+
+    supernet = search.supernet
+    search.gradients.compute(supernet, images, labels, loss_of)
+    ours = [p.grad for p in supernet.parameters() if p.grad is not None]
+    assert len(ours) == len(list(supernet.parameters()))
+    supernet.zero_grad(set_to_none=True)
+    search.supernet = DistributedDataParallel(supernet)  # type: ignore[assignment]
+    search.supernet.pressure = supernet.pressure  # type: ignore[method-assign]
+    loss_of(images, labels)[0].backward()  # type: ignore[no-untyped-call]
+    theirs = [p.grad for p in supernet.parameters() if p.grad is not None]
+    search.supernet = supernet
+    largest = max(float(gradient.abs().max()) for gradient in theirs)
+    pairs = zip(ours, theirs, strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs) / largest
+
+
+def limit_memory(search: GradualSearch, room: int) -> None:
+    loss_of = search._loss
+
+    def limited(step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return loss_of(step, images, labels)
+
+    search._loss = limited  # type: ignore[method-assign]
+
+
+def main(folder: Path) -> None:
+    with joined() as ranks, (folder / f"{ranks.index}.jsonl").open("w") as lines:
+
+        def write(event: str, fields: dict[str, Any]) -> None:
+            fields = {name: value for name, value in fields.items() if name != "seconds"}
+            lines.write(json.dumps({"event": event, **fields}) + "\n")
+
+        write("agreements", agreements(ranks))
+        config = SearchConfig(**SMALL | {"epochs": 2})
+        search = PreparedSearch(config, [], ranks=ranks).start(folder / "run")
+        write("ddp", {"difference": largest_difference_from_ddp(search)})
+        search.restore(search.state())  # as it was before
+
+        def observe(event: str, fields: dict[str, Any]) -> None:
+            write(event, fields)
+            if event == "step":
+                write("learnt", {"sha256": fingerprint(search.supernet)})
+
+        search.observer = observe
+        if ranks.index == 1:
+            limit_memory(search, 64)
+        front = search.search()
+        write("front", {"networks": [network.fingerprint for network in front.networks]})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

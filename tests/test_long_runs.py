@@ -1,0 +1,281 @@
+"""Searches of hours: stopped by a signal, thrown back by a NaN, short of memory."""
+
+import io
+import random
+import signal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goldnas.cli.live import SearchDisplay
+from goldnas.errors import ConfigError, RunError, StoppedError
+from goldnas.search import gradual
+from goldnas.search.gradients import BatchGradients, check_batch
+from goldnas.search.gradual import GradualSearch
+from goldnas.search.ranks import Ranks
+from goldnas.search.run import SearchRun
+from goldnas.search.start import PreparedSearch
+from searches import assert_same_results, started
+
+STEPS = 15
+"""Of a small search, five an epoch; five more follow below the budgets."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
+    search = started(tmp_path_factory.mktemp("runs") / "a")
+    search.search()
+    assert search.steps_per_epoch * search.config.epochs == STEPS
+    return search.run
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(2, signal.SIGTERM), (10, signal.SIGINT), (13, signal.SIGTERM), (17, signal.SIGINT)],
+    ids=["before pruning", "end of an epoch", "while pruning", "below the budgets"],
+)
+def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
+    finished: SearchRun, tmp_path: Path, step: int, number: int
+) -> None:
+    search = started(tmp_path / "a")
+    search.stop_signal = lambda: number if search.step == step else 0
+    with pytest.raises(StoppedError, match=rf"after step {step}, .* --resume .*/a$") as stopped:
+        search.search()
+    assert stopped.value.status == 128 + number
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
+    assert resumed.step == step
+    resumed.search()
+    assert_same_results(finished, resumed.run)
+    events = [event for event in resumed.run.events() if event["event"] != "start"]
+    whole = [event for event in finished.events() if event["event"] != "start"]
+    for ours, theirs in zip(events, whole, strict=True):  # no line is missing, none twice
+        for field in ours.keys() - {"time", "seconds"}:
+            assert ours[field] == theirs[field], (ours["event"], field)
+
+
+def test_a_crash_costs_minutes_however_long_an_epoch_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradual, "SAVE_EVERY_S", 0.0)
+    search = started(tmp_path / "a")
+
+    def crash() -> int:
+        return 0 if search.step < 3 else 1 // 0
+
+    search.stop_signal = crash
+    with pytest.raises(ZeroDivisionError):
+        search.search()
+    state = search.run.checkpoint()
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (0, 2)
+
+
+# -- setbacks ----------------------------------------------------------------------------------
+
+
+def spoil(search: GradualSearch, *steps: int, factor: float = float("nan")) -> None:
+    """Multiply weights by a factor after each of these steps, once for each mention."""
+    left = list(steps)
+
+    def observe(event: str, fields: dict[str, Any]) -> None:
+        if event == "step" and fields["step"] in left:
+            left.remove(fields["step"])
+            with torch.no_grad():
+                next(search.supernet.network.classifier.parameters()).mul_(factor)
+
+    search.observer = observe
+
+
+def assert_finite(run: SearchRun) -> None:
+    state = run.checkpoint()
+    assert state is not None
+    for value in state["supernet"].values():
+        assert value.isfinite().all()
+    for network in run.front().networks:
+        for value in run.network(network).state_dict().values():
+            assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nan_at_a_random_step_costs_a_setback_and_nothing_else(
+    tmp_path: Path, seed: int
+) -> None:
+    step = random.Random(seed).randint(1, STEPS + 4)
+    search = started(tmp_path / "a", seed=seed)
+    spoil(search, step)
+    front = search.search()
+    assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
+    (setback,) = (event for event in search.run.events() if event["event"] == "setback")
+    assert setback["back_to_step"] < setback["step"]
+    assert search.setbacks == 1
+    assert_finite(search.run)
+
+
+def test_every_setback_halves_the_learning_rate_and_the_fourth_is_the_end(
+    tmp_path: Path,
+) -> None:
+    search = started(tmp_path / "a")
+    planned = search.learning_rate(5)
+    spoil(search, 7, 7, 7, 7)
+    with pytest.raises(
+        RunError, match=r"diverged .*4 times.* lower --learning-rate than 0\.05"
+    ):
+        search.search()
+    setbacks = [event for event in search.run.events() if event["event"] == "setback"]
+    assert [event["learning_rate"] / planned for event in setbacks] == [0.5, 0.25, 0.125]
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
+    assert (resumed.step, resumed.setbacks) == (5, 3)
+    resumed.search()  # what was wrong is gone
+    assert_finite(resumed.run)
+
+
+def test_a_loss_far_above_guessing_is_as_bad_as_nan(tmp_path: Path) -> None:
+    search = started(tmp_path / "a")
+    spoil(search, 7, factor=1e6)
+    search.search()
+    (setback,) = (event for event in search.run.events() if event["event"] == "setback")
+    assert setback["back_to_step"] == 5
+    assert_finite(search.run)
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+class NoNormalisation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3, dtype=torch.float64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.flatten(1))
+        return logits
+
+
+def gradient(images: Tensor, labels: Tensor, *, accumulate: int, room: int) -> list[Tensor]:
+    """The gradient on a device with room for so many pictures."""
+    torch.manual_seed(0)
+    network: Any = NoNormalisation()
+
+    def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        if len(some) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        loss = F.cross_entropy(network(some), theirs)
+        return loss, loss
+
+    gradients = BatchGradients(
+        Ranks(), pictures=len(images), accumulate=accumulate, halved=lambda *sizes: None
+    )
+    loss = gradients.compute(network, images, labels, loss_of)
+    return [loss, *(p.grad for p in network.parameters())]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 5])
+@pytest.mark.parametrize("room", [99, 20, 5, 2])
+def test_the_gradient_is_that_of_the_whole_batch_however_it_is_divided(
+    accumulate: int, room: int
+) -> None:
+    images = torch.randn(22, 3, 2, 2, dtype=torch.float64)
+    labels = torch.randint(3, (22,))
+    whole = gradient(images, labels, accumulate=1, room=99)
+    for ours, theirs in zip(
+        gradient(images, labels, accumulate=accumulate, room=room), whole, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
+    """Let the device have room for so many pictures; return those of each step, by part."""
+    steps: list[list[int]] = []
+    loss_of = search._loss
+
+    def limited(step: int, images: Tensor, labels: Tensor) -> Any:
+        if len(images) > room:
+            steps[step:] = []
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        steps.extend([] for _ in range(step + 1 - len(steps)))
+        steps[step].append(len(images))
+        return loss_of(step, images, labels)
+
+    search._loss = limited  # type: ignore[method-assign]
+    return steps
+
+
+def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
+    tmp_path: Path,
+) -> None:
+    search = started(tmp_path / "a")
+    steps = limit_memory(search, 100)
+    front = search.search()
+    assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
+    assert all(sum(parts) == 256 for parts in steps)
+    assert max(map(max, steps)) == 64
+    told = [event for event in search.run.events() if event["event"] == "out_of_memory"]
+    assert [(event["pictures_at_once"], event["parts"]) for event in told] == [
+        (128, 2),
+        (64, 4),
+    ]
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
+    assert resumed.gradients.parts == 4  # it would run out again
+
+
+def test_accumulating_from_the_beginning_is_what_out_of_memory_comes_to(tmp_path: Path) -> None:
+    short = started(tmp_path / "a")
+    limit_memory(short, 128)
+    told: list[str] = []
+    short.observer = lambda event, fields: told.append(event)
+    # Tried before any part was computed, so not even the running statistics differ.
+    short.search()
+    assert told.count("out_of_memory") == 1
+    accumulating = started(tmp_path / "b", accumulate=2)
+    accumulating.search()
+    assert_same_results(short.run, accumulating.run)
+
+
+def test_memory_for_less_than_two_pictures_ends_with_advice(tmp_path: Path) -> None:
+    search = started(tmp_path / "a")
+    limit_memory(search, 1)
+    with pytest.raises(RunError, match=r"out of memory with 2 pictures .* fewer --channels"):
+        search.search()
+
+
+def test_a_batch_cannot_be_divided_into_single_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"256 pictures.* --accumulate 129 .*of 258 or more"):
+        started(tmp_path / "a", accumulate=129)
+    assert not (tmp_path / "a").exists()
+    check_batch(256, ranks=8, accumulate=16)
+    with pytest.raises(ConfigError, match="among 16 processes"):
+        check_batch(256, ranks=16, accumulate=16)
+
+
+# -- the display -------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_where_the_search_stands(tmp_path: Path) -> None:
+    search = started(tmp_path / "a", budgets=("100kFLOPs", "20kparams"))
+    display = SearchDisplay(search)
+    screens: list[str] = []
+
+    def observe(event: str, fields: dict[str, Any]) -> None:
+        display.observe(event, fields)
+        console = Console(file=io.StringIO(), width=120)
+        console.print(display.table())
+        screens.append(console.file.getvalue())  # type: ignore[attr-defined]
+
+    search.observer = observe
+    search.search()
+    for shown in ("epoch", "1 of 3", "step 2", "steps/s", "left", "operators  ", "56 of 56"):
+        assert any(shown in screen for screen in screens[:6]), shown
+    assert all("lambda" in screen and "budget 100 kFLOPs" in screen for screen in screens)
+    shares = [int(s.split("% of it")[0].split()[-1]) for s in screens]
+    assert shares[0] > 100 > shares[-1]
+    assert all(later <= sooner for sooner, later in pairwise(shares))
+    assert any("below the budgets" in screen for screen in screens[-6:])

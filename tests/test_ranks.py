@@ -1,0 +1,182 @@
+"""Searches on several processes, as torchrun starts them: the same decisions, one folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from goldnas.search.run import SearchRun
+from searches import assert_same_results
+
+HERE = Path(__file__).parent
+SEARCH = (
+    *("search", "--data", "digits", "--cells", "2", "--channels", "4", "--epochs", "4"),
+    *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
+    *("--train-device", "cpu"),
+)
+ENVIRONMENT = os.environ | {
+    "PYTHONSAFEPATH": "1",
+    "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    "OMP_NUM_THREADS": "1",
+}
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun wants libuv there")
+
+
+def torchrun(ranks: int, *words: object) -> "subprocess.Popen[str]":
+    """Start processes on this machine; stdout and stderr are one."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", str(ranks), *map(str, words)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def goldnas(ranks: int, *words: object) -> "subprocess.Popen[str]":
+    return torchrun(ranks, "-m", "goldnas", *words)
+
+
+def output_of(process: "subprocess.Popen[str]") -> str:
+    return process.communicate(timeout=120)[0]
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, output_of(process)
+        time.sleep(0.01)
+
+
+def events_of(folder: Path, event: str) -> list[dict[str, Any]]:
+    return [e for e in SearchRun.open(folder).events() if e["event"] == event]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Any]]]:
+    """What each of two ranks wrote: the fields of its events, by their name."""
+    folder = tmp_path_factory.mktemp("ranks")
+    process = torchrun(2, HERE / "rank_worker.py", folder)
+    output = output_of(process)
+    assert process.returncode == 0, output
+    ranks = []
+    for index in range(2):
+        events: dict[str, list[Any]] = {}
+        for line in (folder / f"{index}.jsonl").read_text().splitlines():
+            fields = json.loads(line)
+            events.setdefault(fields.pop("event"), []).append(fields)
+        ranks.append(events)
+    return ranks
+
+
+def test_every_rank_decides_and_learns_the_same_through_a_whole_search(
+    written: list[dict[str, list[Any]]],
+) -> None:
+    first, second = ({k: v for k, v in rank.items() if k != "agreements"} for rank in written)
+    assert first == second
+    assert len(first["learnt"]) == 15
+    assert len({step["sha256"] for step in first["learnt"]}) == 15
+    assert first["prune"]
+    assert first["beyond"]
+    assert [epoch["epoch"] for epoch in first["epoch"]] == [0, 1]
+
+
+def test_ranks_add_up_to_the_gradient_of_distributed_data_parallel(
+    written: list[dict[str, list[Any]]],
+) -> None:
+    (found,) = written[0]["ddp"]
+    assert 0 <= found["difference"] < 1e-6
+
+
+def test_a_rank_that_is_out_of_memory_makes_all_divide_their_part(
+    written: list[dict[str, list[Any]]],
+) -> None:
+    for rank in written:  # of 256 pictures each has 128, of which rank 1 has room for 64
+        assert rank["out_of_memory"] == [{"step": 1, "pictures_at_once": 64, "parts": 4}]
+
+
+def test_what_ranks_agree_on(written: list[dict[str, list[Any]]]) -> None:
+    (first,), (second,) = (rank["agreements"] for rank in written)
+    assert first["told"] == second["told"] == ["returned", "of rank 0"]
+    assert first["highest"] == second["highest"] == [1, 5]
+    assert first["total"] == second["total"] == 21
+    assert (first["in turn"], second["in turn"]) == (["returned", 0], ["returned", 1])
+    assert first["do not"] == second["do not"] == ["returned", None]
+    # Of an error the first rank speaks; the others end with the status of an error.
+    assert first["fails on the first"] == ["RunError", "it failed"]
+    assert first["fails on one"] == ["RunError", "rank 1: it failed"]
+    kind, text = first["differ"]
+    assert kind == "RankError"
+    assert text.startswith("after epoch 7, the 2 ranks differ in index: ")
+    for name in ("fails on the first", "fails on one", "differ"):
+        assert second[name] == ["SystemExit", "2"]
+
+
+def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "a"
+    began = goldnas(2, *SEARCH, "--out", folder)
+    wait_for(folder / "front.json", began)
+    ranks = subprocess.run(
+        ["pgrep", "-P", str(began.pid)], check=True, capture_output=True, text=True
+    )
+    os.kill(max(map(int, ranks.stdout.split())), signal.SIGKILL)
+    output = output_of(began)
+    assert began.returncode != 0
+    assert "lost contact with the other ranks" in output
+    assert f"go on with: goldnas search --resume {folder}" in output
+
+    went_on = goldnas(2, "search", "--resume", folder)
+    while len(events_of(folder, "start")) < 2:
+        assert went_on.poll() is None, output_of(went_on)
+        time.sleep(0.01)
+    went_on.send_signal(signal.SIGTERM)  # torchrun passes it on
+    output = output_of(went_on)
+    assert output.count("interrupted after step") == 1, output
+    stopped = torch.load(folder / "checkpoint.pt", weights_only=True)
+
+    alone = subprocess.run(
+        [sys.executable, "-m", "goldnas", "search", "--resume", folder],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert alone.returncode == 0, alone.stderr
+    starts = events_of(folder, "start")
+    assert [event["ranks"] for event in starts] == [2, 2, 1]
+    assert starts[1]["step"] >= 5
+    assert starts[2]["step"] == stopped["step"] > starts[1]["step"]
+    front = SearchRun.open(folder).front()
+    assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
+
+
+def test_one_rank_is_the_same_as_no_torchrun_and_errors_are_said_once(tmp_path: Path) -> None:
+    one = goldnas(1, *SEARCH, "--out", tmp_path / "one")
+    output = output_of(one)
+    assert one.returncode == 0, output
+    command = [sys.executable, "-m", "goldnas", *SEARCH, "--out", str(tmp_path / "none")]
+    none = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert none.returncode == 0, none.stderr
+    assert_same_results(SearchRun.open(tmp_path / "one"), SearchRun.open(tmp_path / "none"))
+
+    taken = goldnas(2, *SEARCH, "--out", tmp_path / "one")
+    output = output_of(taken)
+    assert taken.returncode != 0
+    assert output.count("error: ") == 1, output
+    assert "/one exists: continue that search" in output
