@@ -28,13 +28,6 @@ from goldnas.search.setup import conditions_of
 from goldnas.search.start import PreparedSearch
 
 CASES = {"cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"], "cuda": ["36,14,96", "36,14,512"]}
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
-    "crop, mirror": {},
-    "and Cutout": {"cutout": 16},
-    "and AutoAugment": {"cutout": 16, "autoaugment": True},
-}
-
-
 def main() -> None:
     """Measure, print a table, and write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -42,16 +35,22 @@ def main() -> None:
     parser.add_argument("--device", choices=sorted(CASES), default="cpu")
     parser.add_argument("--case", action="append", help="channels,cells,batch; repeat")
     parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--cutout", type=int, default=16)
     parser.add_argument("--batches", type=int, default=30)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
+    augmentations: dict[str, dict[str, Any]] = {
+        "crop, mirror": {},
+        "and Cutout": {"cutout": arguments.cutout},
+        "and AutoAugment": {"cutout": arguments.cutout, "autoaugment": True},
+    }
     results: dict[str, Any] = {"conditions": conditions_of(device), "share": arguments.share}
     print("| case | augmentation | workers | loader images/s | step images/s | both images/s |")
     print("| --- " * 6 + "|")
     for case in arguments.case or CASES[arguments.device]:
         channels, cells, batch = map(int, case.split(","))
-        for name, settings in AUGMENTATIONS.items():
+        for name, settings in augmentations.items():
             config = SearchConfig(
                 data=arguments.data,
                 train_device=arguments.device,

@@ -69,19 +69,24 @@ class CellNetwork(nn.Module):
         self.classifier = classifier
 
     def features(
-        self, x: Tensor, gates: dict[str, list[Tensor]] | None = None
-    ) -> dict[str, Tensor]:
-        """Map ``(B, C, H, W)`` images to the output of every cell."""
+        self,
+        x: Tensor,
+        gates: dict[str, list[Tensor]] | None = None,
+        also: str | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map ``(B, C, H, W)`` images to the outputs of the last cell and of one more."""
         s0 = s1 = self.stem(x)
-        outputs: dict[str, Tensor] = {}
+        inner: Tensor | None = None
         for place in range(1 + max(map(int, self.cells))):
             key = str(place)
+            output = s1
             if key in self.cells:
-                outputs[key] = self.cells[key](s0, s1, gates and gates[key])
-            s0, s1 = s1, outputs.get(key, s1)
-        return outputs
+                output = self.cells[key](s0, s1, gates and gates[key])
+            inner = output if key == also else inner
+            s0, s1 = s1, output
+        return s1, inner
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` images to ``(B, classes)`` logits."""
-        logits: Tensor = self.classifier(list(self.features(x).values())[-1])
+        logits: Tensor = self.classifier(self.features(x)[0])
         return logits

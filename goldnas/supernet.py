@@ -104,11 +104,13 @@ class SuperNet(nn.Module):
 
         In evaluation mode there are no auxiliary logits.
         """
-        features = self.network.features(images, self._cell_gates())
-        logits: Tensor = self.network.classifier(list(features.values())[-1])
+        last, inner = self.network.features(
+            images, self._cell_gates(), also=self.auxiliary_cell
+        )
+        logits: Tensor = self.network.classifier(last)
         if self.auxiliary is None or not self.training:
             return logits, None
-        return logits, self.auxiliary(features[self.auxiliary_cell])
+        return logits, self.auxiliary(inner)
 
     def gates(self) -> Tensor:
         """sigma(alpha) of active gates and 0 of pruned ones, ``(G,)``."""
