@@ -3,9 +3,9 @@
     python benchmarks/loader_throughput.py --data data/cifar10.npz [--case 8,5,96] [--json FILE]
 
 For each case (channels, cells, batch) it counts images per second of the loader alone, with a
-crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a batch
-that is there already; and of both in one loop, as a search runs them. The super-network is
-pruned to --share of its FLOPs: a step is fastest at the end of a search.
+crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a
+batch that is there already; and of both in one loop, as a search runs them. The super-network
+is pruned to --share of its FLOPs: a step is fastest at the end of a search.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from goldnas.search.setup import conditions_of
 from goldnas.search.start import PreparedSearch
 
 CASES = {"cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"], "cuda": ["36,14,96", "36,14,512"]}
+
+
 def main() -> None:
     """Measure, print a table, and write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

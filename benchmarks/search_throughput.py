@@ -346,7 +346,9 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
     """Print a table of Markdown, and the ratios."""
     channels, cells, batch = case.split(",")
     print(f"\n{channels} channels, {cells} cells, batch {batch}\n")
-    print("| FLOPs | operators | contender | images/s | spread | step of full | peak MiB | estimate |")
+    print(
+        "| FLOPs | operators | contender | images/s | spread | step of full | peak MiB | estimate |"
+    )
     print("| --- " * 8 + "|")
     full = {r["contender"]: r["images_per_s"] for r in rows if r["share"] == "full"}
     for row in rows:

@@ -72,21 +72,21 @@ class CellNetwork(nn.Module):
         self,
         x: Tensor,
         gates: dict[str, list[Tensor]] | None = None,
-        also: str | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Map ``(B, C, H, W)`` images to the outputs of the last cell and of one more."""
+        keep: tuple[str, ...] | None = None,
+    ) -> dict[str, Tensor]:
+        """Map ``(B, C, H, W)`` images to the outputs of cells: those to keep, or all."""
         s0 = s1 = self.stem(x)
-        inner: Tensor | None = None
+        outputs: dict[str, Tensor] = {}
         for place in range(1 + max(map(int, self.cells))):
-            key = str(place)
-            output = s1
+            key, output = str(place), s1
             if key in self.cells:
                 output = self.cells[key](s0, s1, gates and gates[key])
-            inner = output if key == also else inner
+                if keep is None or key in keep:
+                    outputs[key] = output
             s0, s1 = s1, output
-        return s1, inner
+        return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` images to ``(B, classes)`` logits."""
-        logits: Tensor = self.classifier(self.features(x)[0])
+        logits: Tensor = self.classifier(list(self.features(x).values())[-1])
         return logits
