@@ -3,9 +3,9 @@
     python benchmarks/loader_throughput.py --data data/cifar10.npz [--case 8,5,96] [--json FILE]
 
 For each case (channels, cells, batch) it counts images per second of the loader alone, with a
-crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a batch
-that is there already; and of both in one loop, as a search runs them. The super-network is
-pruned to --share of its FLOPs: a step is fastest at the end of a search.
+crop and a mirror image, with Cutout too, and with AutoAugment too; of the step alone, on a
+batch that is there already; and of both in one loop, as a search runs them. The super-network
+is pruned to --share of its FLOPs: a step is fastest at the end of a search.
 """
 
 import argparse
@@ -28,11 +28,6 @@ from goldnas.search.setup import conditions_of
 from goldnas.search.start import PreparedSearch
 
 CASES = {"cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"], "cuda": ["36,14,96", "36,14,512"]}
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
-    "crop, mirror": {},
-    "and Cutout": {"cutout": 16},
-    "and AutoAugment": {"cutout": 16, "autoaugment": True},
-}
 
 
 def main() -> None:
@@ -42,16 +37,22 @@ def main() -> None:
     parser.add_argument("--device", choices=sorted(CASES), default="cpu")
     parser.add_argument("--case", action="append", help="channels,cells,batch; repeat")
     parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--cutout", type=int, default=16)
     parser.add_argument("--batches", type=int, default=30)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
+    augmentations: dict[str, dict[str, Any]] = {
+        "crop, mirror": {},
+        "and Cutout": {"cutout": arguments.cutout},
+        "and AutoAugment": {"cutout": arguments.cutout, "autoaugment": True},
+    }
     results: dict[str, Any] = {"conditions": conditions_of(device), "share": arguments.share}
     print("| case | augmentation | workers | loader images/s | step images/s | both images/s |")
     print("| --- " * 6 + "|")
     for case in arguments.case or CASES[arguments.device]:
         channels, cells, batch = map(int, case.split(","))
-        for name, settings in AUGMENTATIONS.items():
+        for name, settings in augmentations.items():
             config = SearchConfig(
                 data=arguments.data,
                 train_device=arguments.device,

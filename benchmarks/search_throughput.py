@@ -296,6 +296,7 @@ def measure(
                     seconds[name].append(time.perf_counter() - began)
         for name, samples in seconds.items():
             low, _, high = quantiles(samples, n=4)
+            search = getattr(contenders[name], "search", None)
             rows.append(
                 {
                     "contender": name,
@@ -305,6 +306,7 @@ def measure(
                     "images_per_s": len(images) / median(samples),
                     "spread": (high - low) / median(samples),
                     "step_s": samples,
+                    "estimated_bytes": search and search.step_bytes(),
                 }
             )
     return rows
@@ -332,7 +334,7 @@ def peak_bytes(case: str, name: str, share_name: str, device: torch.device) -> i
 
 
 def held_bytes(field: str) -> int:
-    """Memory of this process: VmRSS now, VmHWM at most. (ru_maxrss knows its parent's too.)"""
+    """Memory of this process: VmRSS now, VmHWM at most; ru_maxrss has its parent's too."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", status, re.M)[1])
 
@@ -344,15 +346,17 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
     """Print a table of Markdown, and the ratios."""
     channels, cells, batch = case.split(",")
     print(f"\n{channels} channels, {cells} cells, batch {batch}\n")
-    print("| FLOPs | operators | contender | images/s | spread | step of full | peak MiB |")
-    print("| --- " * 7 + "|")
+    print(
+        "| FLOPs | operators | contender | images/s | spread | step of full | peak MiB | estimate |"
+    )
+    print("| --- " * 8 + "|")
     full = {r["contender"]: r["images_per_s"] for r in rows if r["share"] == "full"}
     for row in rows:
-        peak = f"{row['peak_bytes'] / 2**20:.0f}" if "peak_bytes" in row else ""
+        peak, estimate = (mebibytes(row.get(f"{k}_bytes")) for k in ("peak", "estimated"))
         name, speed = row["contender"], row["images_per_s"]
         print(
             f"| {row['flops_of_full']:.3f} | {row['operators']} | {name} | {speed:.1f} "
-            f"| {100 * row['spread']:.1f} % | {full[name] / speed:.3f} | {peak} |"
+            f"| {100 * row['spread']:.1f} % | {full[name] / speed:.3f} | {peak} | {estimate} |"
         )
     for share in SHARES:
         speed = {r["contender"]: r["images_per_s"] for r in rows if r["share"] == share}
@@ -361,6 +365,11 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
                 ratios = (f"{speed[own] / speed[a]:.2f} x {a}" for a in ("masked", "zeroed"))
                 print(f"{share}: {own} is {', '.join(ratios)}")
     sys.stdout.flush()
+
+
+def mebibytes(amount: int | None) -> str:
+    """Write an amount of memory, or nothing."""
+    return "" if amount is None else f"{amount / 2**20:.0f}"
 
 
 def keep(path: Path, key: str, rows: list[dict[str, Any]], device: torch.device) -> None:

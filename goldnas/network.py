@@ -69,16 +69,21 @@ class CellNetwork(nn.Module):
         self.classifier = classifier
 
     def features(
-        self, x: Tensor, gates: dict[str, list[Tensor]] | None = None
+        self,
+        x: Tensor,
+        gates: dict[str, list[Tensor]] | None = None,
+        keep: tuple[str, ...] | None = None,
     ) -> dict[str, Tensor]:
-        """Map ``(B, C, H, W)`` images to the output of every cell."""
+        """Map ``(B, C, H, W)`` images to the outputs of cells: those to keep, or all."""
         s0 = s1 = self.stem(x)
         outputs: dict[str, Tensor] = {}
         for place in range(1 + max(map(int, self.cells))):
-            key = str(place)
+            key, output = str(place), s1
             if key in self.cells:
-                outputs[key] = self.cells[key](s0, s1, gates and gates[key])
-            s0, s1 = s1, outputs.get(key, s1)
+                output = self.cells[key](s0, s1, gates and gates[key])
+                if keep is None or key in keep:
+                    outputs[key] = output
+            s0, s1 = s1, output
         return outputs
 
     def forward(self, x: Tensor) -> Tensor:

@@ -104,8 +104,12 @@ class SuperNet(nn.Module):
 
         In evaluation mode there are no auxiliary logits.
         """
-        features = self.network.features(images, self._cell_gates())
-        logits: Tensor = self.network.classifier(list(features.values())[-1])
+        last = str(self.space.cells - 1)
+        # All others go as soon as they were read: they would be a tenth of a step's memory.
+        features = self.network.features(
+            images, self._cell_gates(), keep=(self.auxiliary_cell, last)
+        )
+        logits: Tensor = self.network.classifier(features[last])
         if self.auxiliary is None or not self.training:
             return logits, None
         return logits, self.auxiliary(features[self.auxiliary_cell])

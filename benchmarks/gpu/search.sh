@@ -14,7 +14,7 @@
 # The variables below can be set from outside; at a tiny size it runs on a CPU:
 #
 #     DEVICE=cpu CASES=4,3,32 CHANNELS=4 CELLS=3 EPOCHS=2 BATCH=256 DATA=digits BUDGETS=150kFLOPs \
-#     SEARCH_OPTIONS= PIECE_S=10 RESULTS=results bash benchmarks/gpu/search.sh
+#     CUTOUT=4 ROUNDS=3 PIECE_S=10 RESULTS=results bash benchmarks/gpu/search.sh
 set -euo pipefail
 
 RESULTS=${RESULTS:-gpu-results}
@@ -28,7 +28,7 @@ EPOCHS=${EPOCHS:-50}
 BATCH=${BATCH:-96}
 AMP=${AMP:-auto}
 BUDGETS=${BUDGETS:-600MFLOPs}
-SEARCH_OPTIONS=${SEARCH_OPTIONS---cutout 16}
+CUTOUT=${CUTOUT:-16}
 CASES=${CASES:-36,14,96 36,14,512}
 ROUNDS=${ROUNDS:-7}
 PIECE_S=${PIECE_S:-540}
@@ -49,7 +49,7 @@ if [ ! -e "$RESULTS/throughput.json" ]; then
 fi
 if [ ! -e "$RESULTS/loader.json" ]; then
     "$PYTHON" "$here/loader_throughput.py" --device "$DEVICE" --data "$DATA" \
-        --case "$CHANNELS,$CELLS,$BATCH" --json "$RESULTS/loader.json"
+        --case "$CHANNELS,$CELLS,$BATCH" --cutout "$CUTOUT" --json "$RESULTS/loader.json"
 fi
 
 ended() { [ -e "$run/events.jsonl" ] && tail -n 1 "$run/events.jsonl" | grep -q '"event": "end"'; }
@@ -74,10 +74,9 @@ while ! ended; do
         command=(search --resume "$run")
     else
         command=(search --data "$DATA" --channels "$CHANNELS" --cells "$CELLS" --epochs "$EPOCHS"
-            --batch-size "$BATCH" --amp "$AMP" --train-device "$DEVICE" --out "$run")
+            --batch-size "$BATCH" --amp "$AMP" --train-device "$DEVICE" --cutout "$CUTOUT"
+            --out "$run")
         for budget in $BUDGETS; do command+=(--budget "$budget"); done
-        # shellcheck disable=SC2206  # several words on purpose
-        command+=($SEARCH_OPTIONS)
     fi
     echo "piece $piece: goldnas ${command[*]}"
     began=$(date +%s.%N)

@@ -24,8 +24,9 @@ from goldnas.supernet import SuperNet
 LARGEST_BATCH = 512
 """Of ``--batch-size auto``: with larger ones a search has too few steps to decide in."""
 
-SHARE_OF_FREE = 0.9
-"""Of the free memory that ``--batch-size auto`` fills; the rest is for the allocator."""
+SHARE_OF_FREE = 0.7
+"""Of the free memory that ``--batch-size auto`` fills: allocators keep some of what was freed,
+and libraries need some for themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,178 @@
+"""A step's memory is known before it is taken, and falls as operators go."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from goldnas.errors import ConfigError
+from goldnas.gated_cell import GatedCell
+from goldnas.search import start
+from goldnas.search.config import SearchConfig
+from goldnas.search.gradual import GradualSearch
+from goldnas.search.memory import StepMemory, memory_text, step_memory
+from goldnas.search.run import SearchRun
+from goldnas.search.setup import autocast_for, supernet_for
+from goldnas.search.start import PreparedSearch
+from goldnas.spaces import GoldSpace
+from goldnas.supernet import SuperNet
+from scripts import BENCHMARKS, benchmark
+from workplace import WITHIN, goldnas
+
+SCRIPT = BENCHMARKS / "search_throughput.py"
+CPU = torch.device("cpu")
+SPACE = GoldSpace(cells=3, channels=8, input_shape=(3, 16, 16))
+SMALL: dict[str, Any] = {
+    "cells": 2,
+    "channels": 4,
+    "budgets": ("100kFLOPs",),
+    "epochs": 3,
+    "batch_size": 256,
+}
+
+
+def estimate(config: SearchConfig, supernet: SuperNet) -> StepMemory:
+    return step_memory(supernet, CPU, lambda: autocast_for(config, CPU))
+
+
+def test_the_estimate_leaves_the_super_network_as_it_was() -> None:
+    config = SearchConfig(budgets=("1MFLOPs",), checkpointing=True)
+    supernet = supernet_for(config, SPACE, CPU)
+    before = copy.deepcopy(supernet.state_dict())
+    estimate(config, supernet)
+    assert all(torch.equal(value, before[n]) for n, value in supernet.state_dict().items())
+    cells = [m for m in supernet.modules() if isinstance(m, GatedCell)]
+    assert all(cell.checkpointing and not cell._forward_hooks for cell in cells)
+
+
+def test_the_estimate_falls_as_operators_go_and_with_bf16_and_checkpointing() -> None:
+    settings: dict[str, Any] = {"budgets": ("1MFLOPs",)}
+    plain = SearchConfig(**settings)
+    supernet = supernet_for(plain, SPACE, CPU)
+    full = estimate(plain, supernet)
+    half = estimate(SearchConfig(**settings, amp="bf16"), supernet)
+    assert 0.4 < half.image_bytes / full.image_bytes < 0.7
+    for cell in supernet.modules():
+        if isinstance(cell, GatedCell):
+            cell.checkpointing = True
+    assert estimate(plain, supernet).image_bytes < 0.6 * full.image_bytes
+    for cell in supernet.modules():
+        if isinstance(cell, GatedCell):
+            cell.checkpointing = False
+    heavy = [i for i, g in enumerate(SPACE.gates) if g.operator != "skip_connect"]
+    supernet.prune(heavy)
+    less = estimate(plain, supernet)
+    assert less.image_bytes < 0.5 * full.image_bytes
+    assert less.fixed_bytes < full.fixed_bytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
+@pytest.mark.parametrize("share", ["full", "quarter"])
+def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
+    module = benchmark("search_throughput")
+    _, data, feasibility, _ = module.set_up("8,5,128", [], CPU)
+    config = SearchConfig(cells=5, channels=8, budgets=("1GFLOPs",))
+    supernet = supernet_for(config, data.space, CPU)
+    left = supernet.active.numpy()
+    supernet.prune(module.to_remove(feasibility, left, module.SHARES[share]))
+    memory = estimate(config, supernet)
+    expected = memory.step_bytes(128) - memory.step_bytes(2)
+    command = [sys.executable, SCRIPT, "--case", "8,5,128", "--peak", "goldnas", share]
+    # glibc is told to give back what is freed: what it would keep is no need of the step.
+    result = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+    assert int(result.stdout) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_largest_batch_is_a_power_of_two_that_fits() -> None:
+    memory = StepMemory(fixed_bytes=1000, image_bytes=100)
+    assert memory.step_bytes(10) == 2000
+    assert memory.largest_batch(free_bytes=10**9, num_images=45_000) == 512
+    assert memory.largest_batch(free_bytes=10**9, num_images=100) == 64
+    assert memory.largest_batch(free_bytes=2 * (1000 + 6400), num_images=45_000) == 64
+    for free in range(1800, 40_000, 500):
+        batch_size = memory.largest_batch(free, 45_000)
+        assert memory.step_bytes(batch_size) <= 0.7 * free < memory.step_bytes(2 * batch_size)
+    with pytest.raises(ConfigError, match=r"two pictures needs .* --checkpointing"):
+        memory.largest_batch(free_bytes=1200, num_images=45_000)
+
+
+def test_amounts_of_memory_are_written_for_people() -> None:
+    assert [memory_text(n) for n in (38 * 2**20, 11.2 * 2**30)] == ["38 MiB", "11.2 GiB"]
+
+
+# -- in a search -------------------------------------------------------------------------------
+
+
+def weights_of(search: GradualSearch) -> list[torch.Tensor]:
+    return list(search.supernet.state_dict().values())
+
+
+def test_bf16_and_checkpointing_resume_to_the_same_bits(tmp_path: Path) -> None:
+    config = SearchConfig(**SMALL | {"epochs": 2}, amp="bf16", checkpointing=True)
+    whole = PreparedSearch(config, []).start(tmp_path / "a")
+    whole.search()
+    search = PreparedSearch(config, []).start(tmp_path / "b")
+
+    def stop(event: str, fields: dict[str, Any]) -> None:
+        if event == "step" and fields["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    search.observer = stop
+    with pytest.raises(KeyboardInterrupt):
+        search.search()
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
+    assert resumed.config.amp == "bf16"
+    resumed.search()
+    for mine, theirs in zip(weights_of(resumed), weights_of(whole), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_log_shows_the_memory_fall_as_operators_go(tmp_path: Path) -> None:
+    search = PreparedSearch(SearchConfig(**SMALL), []).start(tmp_path / "a")
+    search.search()
+    events = search.run.events()
+    needed = [e["memory_bytes"] for e in events if e["event"] in ("start", "epoch")]
+    assert needed == sorted(needed, reverse=True)
+    assert needed[-1] < 0.8 * needed[0]
+    assert all(e["peak_memory_bytes"] is None for e in events if e["event"] == "epoch")
+
+
+def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SearchConfig(**SMALL)
+    assert PreparedSearch(config, [], fit_batch=True).config.batch_size == 512
+    needed = PreparedSearch(config, []).start(tmp_path / "a").step_bytes()  # by 256 pictures
+    monkeypatch.setattr(start, "free_bytes", lambda device: needed)
+    search = PreparedSearch(config, [], fit_batch=True).start(tmp_path / "b")
+    assert search.config.batch_size == 128
+    assert search.step_bytes() <= 0.7 * needed
+    monkeypatch.undo()
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
+    assert resumed.config.batch_size == 128
+    monkeypatch.setattr(start, "free_bytes", lambda device: 1000)
+    with pytest.raises(ConfigError, match=r"two pictures needs .* and 0 MiB are free"):
+        PreparedSearch(config, [], fit_batch=True)
+
+
+@pytest.mark.parametrize("options", ["--batch-size auto", "--amp bf16 --checkpointing"])
+def test_a_search_says_what_a_step_needs_before_the_first(
+    workplace: Path, options: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, stderr = goldnas(f"{WITHIN} {options}")
+    assert code == 0, stderr
+    config = SearchRun.open(Path("new")).config
+    assert config.batch_size == 512
+    assert config.amp == ("bf16" if "bf16" in options else "off")
+    assert config.checkpointing == ("checkpointing" in options)
