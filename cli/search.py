@@ -375,7 +375,7 @@ def _run(search: "GradualSearch") -> None:
     folder = search.run.path
     _print_memory(search)
     try:
-        with shown(search), signals_noted(impatient=search.ranks.count == 1) as stop_signal:
+        with shown(search), signals_noted(torchrun=search.ranks.count > 1) as stop_signal:
             search.stop_signal = stop_signal
             front = search.search()
     except (RankError, WriteError) as error:

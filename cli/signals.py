@@ -7,17 +7,18 @@ from types import FrameType
 
 
 @contextmanager
-def signals_noted(*, impatient: bool = True) -> Iterator[Callable[[], int]]:
+def signals_noted(*, torchrun: bool = False) -> Iterator[Callable[[], int]]:
     """Note Ctrl-C and SIGTERM instead of ending at once; gives what was noted, 0 for nothing.
 
     Args:
-        impatient: Whether a second Ctrl-C ends at once. Not for processes that torchrun
-            started: from a terminal each Ctrl-C reaches them twice.
+        torchrun: Whether torchrun started this process. Else a second Ctrl-C ends at once;
+            but torchrun repeats each. And it sends SIGTERM to the others when one has ended,
+            which goes on being noted, so that it does not cut off what they have to say.
     """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if impatient and number == signal.SIGINT and number in noted:
+        if not torchrun and number == signal.SIGINT and number in noted:
             raise KeyboardInterrupt
         noted.append(number)
 
@@ -25,5 +26,6 @@ def signals_noted(*, impatient: bool = True) -> Iterator[Callable[[], int]]:
     try:
         yield lambda: noted[0] if noted else 0
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not torchrun:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -124,7 +124,11 @@ def test_shards_of_a_batch_are_together_the_batch_of_one_process() -> None:
     plain = Augmentation(crop_padding=0, flip=False)
     whole = list(loader(data, plain).epoch(1))
     shards = [list(loader(data, plain, shard=(i, 3)).epoch(1)) for i in range(3)]
-    assert [[len(labels) for _, labels in shard] for shard in shards] == [[3] * 5, [3] * 5, [2] * 5]
+    assert [[len(labels) for _, labels in shard] for shard in shards] == [
+        [3] * 5,
+        [3] * 5,
+        [2] * 5,
+    ]
     for batch, (images, labels) in enumerate(whole):
         assert torch.equal(torch.cat([shard[batch][0] for shard in shards]), images)
         assert torch.equal(torch.cat([shard[batch][1] for shard in shards]), labels)

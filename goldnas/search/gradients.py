@@ -126,9 +126,9 @@ def check_batch(pictures: int, ranks: int, accumulate: int) -> None:
     """
     if pictures // (ranks * accumulate) < 2:
         raise ConfigError(
-            f"a batch of {pictures} pictures, divided among {ranks} processes and then by "
-            f"--accumulate {accumulate}, leaves fewer than 2 in a part: divide it less, or "
-            f"search with a --batch-size of {2 * ranks * accumulate} or more"
+            f"a batch of {pictures} pictures is fewer than 2 for each of {ranks} x "
+            f"{accumulate} parts (processes x --accumulate): divide it less, or search with "
+            f"a --batch-size of {2 * ranks * accumulate} or more"
         )
 
 

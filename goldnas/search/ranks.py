@@ -12,6 +12,7 @@ memory half-way would leave the others waiting for the rest of its gradients.
 import contextlib
 import datetime
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -211,14 +212,21 @@ def joined() -> Iterator[Ranks]:
     with _in_contact():
         dist.init_process_group(backend, timeout=SILENCE)
     ranks = TorchrunRanks()
+    all_end = False
     try:
         yield ranks
+        all_end = True
+    except SystemExit:
+        all_end = True
+        raise
     except GoldnasError as error:
+        all_end = not isinstance(error, RankError)
         if ranks.first:
             raise
         raise type(error)(f"rank {ranks.index}: {error}") from None
-    # Not after an error: nccl would wait for ranks that do not come any more.
-    dist.destroy_process_group()
+    finally:
+        if all_end:  # nccl would wait for ranks that do not come any more
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager
@@ -226,7 +234,8 @@ def _in_contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what gloo and nccl raise, among others
-        reason = str(error).strip().splitlines()[0]
+        # Without the place in their source before it, and the advice after it.
+        reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).splitlines()[0].split(". ")[0]
         raise RankError(
             f"lost contact with the other ranks: one has ended, or is out of reach ({reason}); "
             "see what it says"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import warnings
 from collections.abc import Iterator
 from itertools import islice
@@ -112,7 +111,7 @@ class TrainingLoader:
                 batch_size=None,  # the data set makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
-                worker_init_fn=_leave_signals_to_the_parent,
+                worker_init_fn=_leave_the_group,
                 pin_memory=on_cuda and not resident,
                 generator=torch.Generator(),  # else DataLoader draws from the global one
             )
@@ -181,10 +180,13 @@ class _EpochOrders(Sampler[Order]):
             yield mine, batch_seed + self._shard
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """A signal to the whole group, as from Ctrl-C, must not take the batches under way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _leave_the_group(worker: int) -> None:
+    """A signal to the whole group, as from Ctrl-C, must not take the batches under way.
+
+    The parent ends its workers itself; if it is killed they notice and end.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 class _AugmentedBatches(Dataset[Batch | DataError]):
