@@ -22,6 +22,7 @@ _PROGRAM = "from goldnas.cli.main import app; app()"
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "python": str,
+    "backend": str,
     "threads": int,
     "cores": list,
     "provider": str,
@@ -132,7 +133,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
 
 
 _WORDS = {
-    **dict.fromkeys(("device", "python", "provider", "precision"), "text"),
+    **dict.fromkeys(("device", "python", "backend", "provider", "precision"), "text"),
     **dict.fromkeys(("threads", "batch"), "whole number"),
     "cores": "list of numbers",
     "provider_options": "table",

@@ -97,16 +97,16 @@ def host_of(device: str, python: str | None = None) -> Host:
     """The host that ``--device`` names.
 
     Args:
-        device: ``cpu``; ``ssh://[user@]host[:port][/folder]``, the host being whatever the
-            system's ssh knows; or ``adb://SERIAL[/folder]``.
+        device: ``cpu`` or ``cuda``, both of this machine; ``ssh://[user@]host[:port][/folder]``,
+            the host being whatever the system's ssh knows; or ``adb://SERIAL[/folder]``.
         python: Interpreter there; by default the one that runs here, or ``python3``.
 
     Raises:
         ConfigError: If it names none.
     """
-    if device == "cpu":
+    if device in ("cpu", "cuda"):
         return Host(python=os.path.expanduser(python or sys.executable))
-    known = "cpu, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
+    known = "cpu, cuda, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
     try:
         url = urlsplit(device)
         port = url.port
