@@ -8,6 +8,9 @@ it as often as --repetitions says, each time with a new table. Beside the table'
 sums of isolated times, a line through FLOPs, and the calibration without the rows as prior,
 the last two fitted to the same networks as the table. Prints the errors, how far the same rows
 and the same networks are apart when measured again, and writes every number to --out.
+
+With --table, once or more, those are taken instead of making any, and the networks are measured
+as the first of them was: ``benchmarks/gpu/profile.sh`` does so. Interrupted, it goes on.
 """
 
 import argparse
@@ -25,8 +28,9 @@ import numpy as np
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import fit_additive
-from goldnas.profiling.calibration import check_networks, counts_of
-from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.backends import backend_like
+from goldnas.profiling.calibration import check_networks, counts_of, space_of_calibration
+from goldnas.profiling.host import Host
 from goldnas.profiling.session import Session
 from goldnas.resources import Flops
 from goldnas.site import Site
@@ -46,6 +50,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tables", type=Path, help="folder to keep the tables in")
+    parser.add_argument("--table", type=Path, action="append", help="made already; repeat")
     arguments = parser.parse_args()
     space = GoldSpace(
         cells=arguments.cells,
@@ -55,9 +60,15 @@ def main() -> None:
     tables: list[LatencyTable] = []
     repetitions: list[dict[str, Any]] = []
     folder = arguments.tables or Path(tempfile.mkdtemp())
-    for repetition in range(arguments.repetitions):
-        path = folder / f"table{repetition}.json"
-        table, seconds = profile(space, arguments.calibrate, path)
+    if arguments.table:
+        space = space_of_calibration(LatencyTable.load(arguments.table[0]).calibrations[-1])
+    for repetition in range(len(arguments.table or ()) or arguments.repetitions):
+        if arguments.table:
+            table = LatencyTable.load(arguments.table[repetition])
+            seconds = sum(campaign.seconds for campaign in table.campaigns)
+        else:
+            path = folder / f"table{repetition}.json"
+            table, seconds = profile(space, arguments.calibrate, path)
         tables.append(table)
         seed = 100 + repetition
         repetitions.append(compare(space, table, arguments.networks, seed))
@@ -92,7 +103,9 @@ def profile(space: GoldSpace, networks: int, path: Path) -> tuple[LatencyTable, 
 
 def compare(space: GoldSpace, table: LatencyTable, networks: int, seed: int) -> dict[str, Any]:
     """Measure fresh networks, and hold each method's predictions against them."""
-    session = Session(OnnxruntimeBackend(table.conditions.threads))
+    journal = table.path.with_suffix(".check.visits")
+    backend = backend_like(table.conditions, host=Host())
+    session = Session(backend, batch=table.conditions.batch, journal=journal)
     check = check_networks(session, table, space, networks=networks, seed=seed)
     fresh = check.measured.networks
     fitted_to = table.calibrations[-1].networks
@@ -113,6 +126,7 @@ def compare(space: GoldSpace, table: LatencyTable, networks: int, seed: int) -> 
         "line through FLOPs": slope * (test @ flops) + offset,
         "calibrated, no prior": fit_additive(train, train_us).predict(test),
     }
+    session.journal.forget()
     return {
         "noise_floor_percent": check.measured.noise_floor_percent,
         "measured_us": test_us.tolist(),

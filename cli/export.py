@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from goldnas.lut import Conditions, LatencyTable
     from goldnas.network import CellNetwork
+    from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
     from goldnas.search.run import SearchRun
     from goldnas.training.data import ImageData, Normalisation
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 256
 """Training pictures that the ranges of an int8 network are taken from."""
+
+TRIED_IMAGES = 16
+"""Random images that an engine's outputs are compared on."""
 
 MUCH = 0.01
 """Share of the held-out pictures that a network may lose in int8 without a warning."""
@@ -69,20 +73,42 @@ def export(
             "the same device in int8. Repeat.",
         ),
     ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.engine",
+            help="Also build the engine that --backend runs on this machine's GPU, run it, and "
+            "compare its outputs with PyTorch's.",
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(metavar="tensorrt|tensorrt-rtx", help="What --engine is built with."),
+    ] = "tensorrt",
     device: DeviceOption = "cpu",
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
 ) -> None:
     """Export a network of a search, measure it, and check every budget.
 
-    A latency is verified if the table is of this machine, or the --device, and of the same
-    --precision. The exit status is 3 if a budget is exceeded.
+    A latency is verified if the table is of this machine, its GPU or the --device, and of the
+    same --precision. The exit status is 3 if a budget is exceeded.
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
             raise ConfigError(f"--python-out must end in .py, got {python_out}")
         if python_out is not None and onnx_out in (python_out, python_out.with_suffix(".pt")):
             raise ConfigError(f"--out {onnx_out} is also written by --python-out; rename one")
+        if backend not in ("tensorrt", "tensorrt-rtx"):
+            raise ConfigError(
+                f"--backend {backend} builds no engine; tensorrt, tensorrt-rtx do"
+            )
+        if engine is None and backend != "tensorrt":
+            raise ConfigError("--backend goes with --engine FILE, which is not given")
+        if engine is not None and dynamic_batch:
+            raise ConfigError("--engine is of one batch: leave out --dynamic-batch")
+        if engine is not None and engine in (onnx_out, python_out):
+            raise ConfigError(f"--engine {engine} is written by another option; rename one")
         from goldnas.precision import PRECISIONS, at_precision
 
         if precision not in PRECISIONS:
@@ -105,8 +131,10 @@ def export(
         architecture = search.architecture(chosen)
         network = search.network(chosen)
         tables = _tables(search, latency_lut or [])
-        for path in filter(None, (onnx_out, python_out)):
+        for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
+        # Before the network is exported: whether there is a GPU at all.
+        gpu = _gpu(backend, precision) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
@@ -127,6 +155,17 @@ def export(
                 if pictures
                 else _differs(model, network, tried, precision)
             )
+        deployed = b""
+        if gpu is not None:
+            deployed, note = _deployed(
+                gpu, model, network, space.input_shape, precision, pictures
+            )
+            notes.append(note)
+            if all(t.conditions.backend.split(" ")[0] != backend for t in tables):
+                notes.append(
+                    f"the engine's latency is not compared: no table is of {backend}. goldnas "
+                    f"profile --backend {backend} makes one, --latency-lut names it"
+                )
         measured_us, unverified = _measure(
             network,
             space.input_shape,
@@ -148,6 +187,8 @@ def export(
         if python_out is not None:
             files[python_out] = python_source(plan, name=chosen.fingerprint, gated=True)
             files[python_out.with_suffix(".pt")] = weights_of(network)
+        if engine is not None:
+            files[engine] = deployed
         for path, content in files.items():
             write_atomic(path, content)
 
@@ -244,6 +285,63 @@ def _differs(
     return f"{precision}: they differ by {difference:.1e} at most"
 
 
+def _gpu(backend: str, precision: str) -> "GpuBackend":
+    """What builds engines and runs them.
+
+    Raises:
+        MeasurementError: If there is no GPU, or the backend is not installed.
+    """
+    from goldnas.profiling.gpu_backend import GpuBackend
+
+    gpu = GpuBackend(backend, precision=precision, on_warning=warn)
+    gpu.conditions(batch=1)
+    return gpu
+
+
+def _deployed(
+    gpu: "GpuBackend",
+    model: bytes,
+    network: "CellNetwork",
+    input_shape: tuple[int, int, int],
+    precision: str,
+    pictures: _Pictures | None,
+) -> tuple[bytes, str]:
+    """The engine of a network, and how its outputs compare with PyTorch's.
+
+    Of int8 they are compared by the class that they say: by value, a right network may be far
+    off.
+
+    Raises:
+        ExportError: If they differ by more than rounding.
+        MeasurementError: If the engine cannot be built or does not run.
+    """
+    import copy
+
+    import torch
+
+    from goldnas.export import check_outputs
+
+    if pictures is None:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
+    else:
+        first = torch.arange(min(CALIBRATION_IMAGES, len(pictures.held_out)))
+        images = pictures.normalisation.apply(pictures.held_out.images[first])
+    with closing(gpu):
+        found = gpu.run(model, images.numpy())
+    actual = torch.from_numpy(found.outputs)
+    with torch.no_grad():
+        expected = copy.deepcopy(network).eval().cpu()(images)
+    if pictures is not None:
+        agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
+        return found.engine, (
+            f"engine: {100 * agreeing:.1f} % of {len(images)} held-out pictures are classified "
+            "as by PyTorch in fp32"
+        )
+    difference = check_outputs(actual, expected, precision=precision)
+    return found.engine, f"engine: it and PyTorch differ by {difference:.1e} at most"
+
+
 def _measure(
     network: "CellNetwork",
     input_shape: tuple[int, int, int],
@@ -259,8 +357,8 @@ def _measure(
     from msgspec.structs import replace
 
     from goldnas.export import to_onnx
+    from goldnas.profiling.backends import backend_like
     from goldnas.profiling.measuring import Estimate
-    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.profiling.session import Session
 
     measured_us: dict[str, float] = {}
@@ -273,7 +371,10 @@ def _measure(
             )
             continue
         same = replace(theirs, precision=precision)
-        backend = OnnxruntimeBackend.like(same, host=host, on_warning=warn)
+        if theirs.gpu is not None and host.is_remote:
+            unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
+            continue
+        backend = backend_like(same, host=host, on_warning=warn)
         with closing(backend):
             try:
                 here = backend.conditions(batch=theirs.batch)
@@ -302,10 +403,10 @@ def _measure(
 
 def _unlike(theirs: "Conditions", here: "Conditions", name: str) -> str:
     """Why what is measured here says nothing of a table; empty if it does."""
-    if "unknown" in (theirs.cpu_model, here.cpu_model):
+    if "unknown" in (theirs.machine, here.machine):
         return "the system does not tell which processor this is"
-    if theirs.cpu_model != here.cpu_model:
-        return f"the table is of {theirs.cpu_model}, {name} is {here.cpu_model}"
+    if theirs.machine != here.machine:
+        return f"the table is of {theirs.machine}, {name} is {here.machine}"
     if differences := theirs.differences(here):
         return f"the table and {name} differ in {'; '.join(differences)}"
     return ""

@@ -50,8 +50,9 @@ def _facts(conditions: "Conditions") -> "Table":
     target = f", to {protocol.target_percent:g} %" if protocol.target_percent else ""
     facts = Table.grid(padding=(0, 2))
     for name, value in {
-        "device": f"{conditions.device}: {conditions.cpu_model}",
+        "device": f"{conditions.device}: {conditions.machine}",
         "system": f"{conditions.architecture}, {conditions.os}",
+        **_gpu(conditions),
         "backend": conditions.backend,
         "options": ", ".join(f"{k} {v}" for k, v in conditions.backend_options.items()),
         "setting": f"threads {conditions.threads}, batch {conditions.batch}, "
@@ -61,6 +62,14 @@ def _facts(conditions: "Conditions") -> "Table":
     }.items():
         facts.add_row(Text(name, "bold"), Text(value))
     return facts
+
+
+def _gpu(conditions: "Conditions") -> dict[str, str]:
+    if conditions.gpu is None:
+        return {}
+    gpu = conditions.gpu
+    told = f"compute capability {gpu.compute_capability}, {gpu.memory_mib} MiB"
+    return {"GPU": f"{told}, driver {gpu.driver}, in a machine with {conditions.cpu_model}"}
 
 
 def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
@@ -92,6 +101,7 @@ def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
                     [
                         row.method,
                         *([] if row.converged else ["not converged"]),
+                        *(["launch-bound"] if row.launch_bound else []),
                         *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
                     ]
                 ),

@@ -211,16 +211,14 @@ def _on_its_device(
         TableError: If the device or its software is another.
     """
     from goldnas.lut import LatencyTable
+    from goldnas.profiling.backends import backend_like
     from goldnas.profiling.host import host_of
-    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.profiling.session import Session
 
     table = LatencyTable.load(file)
     theirs = table.conditions
     session = Session(
-        OnnxruntimeBackend.like(
-            theirs, host=host_of(device, python, perf_test), on_warning=warn
-        ),
+        backend_like(theirs, host=host_of(device, python, perf_test), on_warning=warn),
         batch=theirs.batch,
         journal=journal,
         on_progress=on_progress,

@@ -1,5 +1,6 @@
 """``goldnas profile``: measure a device."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from goldnas.cli.console import errors_shown
 from goldnas.cli.options import (
+    BackendOption,
     CellsOption,
     ChannelsOption,
     ClassesOption,
@@ -22,11 +24,14 @@ from goldnas.cli.options import (
     SpaceOption,
     ThreadsOption,
     backend_from,
+    gpu_backend_from,
+    gpu_backend_name,
     space_from,
 )
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from goldnas.profiling.backend import MeasurementBackend
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.spaces import GoldSpace
 
@@ -36,9 +41,29 @@ _MODEL_PANEL = "A whole model"
 
 # Parameters that go together.
 _HOW = ("threads", "cores", "provider", "provider_option", "precision")
-_WHERE = ("device", "python", "perf_test")
+_WHERE = ("device", "backend", "python", "perf_test")
+_OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
 _OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators")
 _OF_A_MODEL = ("model", "shape", "latency_lut", "json")
+
+
+def batches_of(text: str) -> tuple[int, ...]:
+    """Numbers of images, separated by commas.
+
+    Raises:
+        typer.BadParameter: If it is anything else.
+    """
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
+        raise typer.BadParameter(f"give numbers from 1, as in 1,8,64; got {text!r}")
+    if len(set(map(int, numbers))) < len(numbers):
+        raise typer.BadParameter(f"one of them is there twice: {text!r}")
+    return tuple(map(int, numbers))
+
+
+def _checked_batches(text: str) -> str:
+    batches_of(text)
+    return text
 
 
 def profile(
@@ -60,6 +85,7 @@ def profile(
     cores: CoresOption = "",
     provider: ProviderOption = "cpu",
     provider_option: ProviderOptionsOption = None,
+    backend: BackendOption = None,
     precision: PrecisionOption = "fp32",
     strict: Annotated[
         bool,
@@ -88,8 +114,15 @@ def profile(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option(min=1, help="Images per call.", rich_help_panel=_PANEL)
-    ] = 1,
+        str,
+        typer.Option(
+            metavar="N,...",
+            callback=_checked_batches,
+            help="Images per call. Of several there is a table each: --out lut/t4.json with "
+            "--batch 1,64 writes lut/t4-b1.json and lut/t4-b64.json.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "1",
     calibrate: Annotated[
         int,
         typer.Option(
@@ -172,7 +205,18 @@ def profile(
     are fitted to them. With --model, any ONNX file is measured instead.
     """
 
-    def backend(number_format: str = precision) -> "OnnxruntimeBackend":
+    def measuring(number_format: str = precision) -> "MeasurementBackend":
+        if gpu is None:
+            return on_a_processor(number_format)
+        return gpu_backend_from(
+            gpu,
+            options=provider_option or (),
+            precision=number_format,
+            target_percent=target,
+            folder=table and table.with_name("engines"),
+        )
+
+    def on_a_processor(number_format: str = precision) -> "OnnxruntimeBackend":
         return backend_from(
             device,
             python=python,
@@ -199,20 +243,27 @@ def profile(
     if table is not None and not devices:
         interrupted += f": {table}.visits keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted):
+        gpu = gpu_backend_name(device if _is_given(ctx, "device") else None, backend)
+        if gpu is not None:
+            others = [name for name in ctx.params if name not in _OF_A_PROCESSOR]
+            allow(ctx, f"--backend {gpu}", *others)
+        batches = batches_of(batch)
+        if len(batches) > 1 and table is None:
+            raise ConfigError(f"--batch {batch}: several go with --out alone, a table each")
         if samples is not None and transfer is None:
             raise ConfigError("--samples goes with --transfer TABLE, which is not given")
         if calibrate == 1:
             raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
         if model is not None:
-            where = ("device", "python")  # the other program does not tell of nodes
+            where = ("device", "backend", "python")  # perf_test does not tell of nodes
             allow(ctx, "--model", *_OF_A_MODEL, *_HOW, *where, "batch", "target")
             from goldnas.cli.profile_model import profile_model
 
             profile_model(
                 model,
-                backend,
+                measuring,
                 precision=precision,
-                batch=None if batch == 1 else batch,
+                batch=None if batches == (1,) else batches[0],
                 shapes=shape or (),
                 tables=latency_lut or (),
                 json=json,
@@ -224,7 +275,12 @@ def profile(
             from goldnas.cli.profile_bundle import profile_bundle
 
             profile_bundle(
-                bundle, backend(), chosen(), batch=batch, networks=calibrate, strict=strict
+                bundle,
+                on_a_processor(),
+                chosen(),
+                batch=batches[0],
+                networks=calibrate,
+                strict=strict,
             )
         elif table is None:
             raise ConfigError(
@@ -252,16 +308,24 @@ def profile(
                 allow(ctx, "a latency table", *of_a_table, "calibrate", "strict")
             from goldnas.cli.profile_table import profile_table
 
-            profile_table(
-                table,
-                backend(),
-                chosen(),
-                batch=batch,
-                networks=calibrate,
-                transfer=transfer,
-                samples=samples or 10,
-                strict=strict,
-            )
+            for images, out in tables_of(table, batches).items():
+                profile_table(
+                    out,
+                    measuring(),
+                    chosen(),
+                    batch=images,
+                    networks=calibrate,
+                    transfer=transfer,
+                    samples=samples or 10,
+                    strict=strict,
+                )
+
+
+def tables_of(out: Path, batches: Sequence[int]) -> dict[int, Path]:
+    """The table of each batch: the file itself, or of several ``t4-b64.json`` beside it."""
+    if len(batches) == 1:
+        return {batches[0]: out}
+    return {batch: out.with_stem(f"{out.stem}-b{batch}") for batch in batches}
 
 
 def allow(ctx: typer.Context, what: str, *names: str) -> None:
@@ -276,7 +340,10 @@ def allow(ctx: typer.Context, what: str, *names: str) -> None:
         ConfigError: If another one is given.
     """
     for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
-        given = source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
-        if given and parameter.name not in names:
+        if _is_given(ctx, str(parameter.name)) and parameter.name not in names:
             raise ConfigError(f"{parameter.opts[0]} does not go with {what}: leave it out")
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")

@@ -23,6 +23,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "device": str,
     "python": str,
     "perf_test": str,
+    "backend": str,
     "threads": int,
     "cores": list,
     "provider": str,
@@ -135,7 +136,9 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
 
 
 _WORDS = {
-    **dict.fromkeys(("device", "python", "perf_test", "provider", "precision"), "text"),
+    **dict.fromkeys(
+        ("device", "python", "perf_test", "backend", "provider", "precision"), "text"
+    ),
     **dict.fromkeys(("threads", "batch"), "whole number"),
     "cores": "list of numbers",
     "provider_options": "table",

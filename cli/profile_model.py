@@ -13,7 +13,7 @@ from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from goldnas.lut import Conditions, LatencyTable
-    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.profiling.backend import MeasurementBackend
     from goldnas.profiling.whole_model import ModelLatency, OnnxFile
 
 _LISTED = 20
@@ -22,7 +22,7 @@ _LISTED = 20
 
 def profile_model(
     path: Path,
-    backend: "Callable[[str], OnnxruntimeBackend]",
+    backend: "Callable[[str], MeasurementBackend]",
     *,
     precision: str,
     batch: int | None,
@@ -155,7 +155,7 @@ def _print(
         warn(f"{elsewhere} of {len(found.nodes)} nodes do not run on {wanted}")
     say(
         f"{file.path}: {found.latency_us / 1000:.4g} ms "
-        f"+-{100 * found.interval_us / found.latency_us:.1f} % on {conditions.cpu_model} with "
+        f"+-{100 * found.interval_us / found.latency_us:.1f} % on {conditions.machine} with "
         f"{conditions.backend}, threads {conditions.threads}, batch {conditions.batch}"
     )
     for prediction in predictions:

@@ -9,13 +9,13 @@ from goldnas.errors import MeasurementError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
-    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.profiling.backend import MeasurementBackend
     from goldnas.spaces import GoldSpace
 
 
 def profile_table(
     out: Path,
-    backend: "OnnxruntimeBackend",
+    backend: "MeasurementBackend",
     space: "GoldSpace",
     *,
     batch: int,
@@ -41,6 +41,7 @@ def profile_table(
     """
     from goldnas.lut import LatencyTable
     from goldnas.profiling import calibration, campaign
+    from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.session import Session
 
     journal = Path(f"{out}.visits")
@@ -56,6 +57,8 @@ def profile_table(
             table = calibration.fill(session, before, space, networks=networks, strict=strict)
         if table is not before or journal.exists():
             table = session.finish(table, before)
+            if isinstance(backend, GpuBackend):
+                backend.forget_engines()
     show_filled(table, space)
 
 
@@ -73,7 +76,7 @@ def show_filled(table: "LatencyTable", space: "GoldSpace") -> None:
     lacking = table.missing(rows)
     say(
         f"{table.path}: {len(rows) - len(lacking)} of the {len(rows)} rows of this space, "
-        f"on {table.conditions.cpu_model} with {table.conditions.backend}"
+        f"on {table.conditions.machine} with {table.conditions.backend}"
     )
     if fitted := table.calibration_for(space.name, space.settings):
         say(

@@ -123,7 +123,23 @@ def check_onnx(
         reason = str(error).strip().splitlines()[0]
         kind = NoKernelError if type(error).__name__ == "NotImplemented" else ExportError
         raise kind(f"onnxruntime rejects the exported network: {reason}") from error
-    actual = torch.from_numpy(output).float()
+    return check_outputs(torch.from_numpy(output).float(), expected, precision=precision)
+
+
+def check_outputs(actual: torch.Tensor, expected: torch.Tensor, *, precision: str) -> float:
+    """Compare what a runtime puts out with what PyTorch does, of the same images.
+
+    Args:
+        actual: float32, of any shape.
+        expected: float32, of the same.
+        precision: Number format of the runtime's model, a key of ``TOLERANCES``.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        ExportError: If they differ by more than rounding.
+    """
     if actual.shape != expected.shape:
         raise ExportError(
             f"the exported network puts out {tuple(actual.shape)}, PyTorch "

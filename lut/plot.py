@@ -44,7 +44,7 @@ def plot(table: LatencyTable) -> Figure:
     height = max(4.5 * len(drawn), _INCHES_PER_ROW * sum(lengths) + 1.5, 3.0)
     figure = Figure(figsize=(12 if drawn else 7, height), layout="constrained")
     figure.suptitle(
-        f"{table.name}: {table.conditions.cpu_model}, {table.conditions.backend}, threads "
+        f"{table.name}: {table.conditions.machine}, {table.conditions.backend}, threads "
         f"{table.conditions.threads}, batch {table.conditions.batch}, "
         f"{table.conditions.precision}, {table.conditions.measured_on}"
     )

@@ -56,10 +56,22 @@ class MeasuringProtocol(Strict, frozen=True):
     """Half-width of a row's 95 % interval at which its measuring ends; None if fixed."""
 
 
+class Gpu(Strict, frozen=True):
+    """A graphics processor."""
+
+    name: Text
+    compute_capability: Text
+    """``9.0`` and the like."""
+    driver: Text
+    """Its version; ``unknown`` where neither NVML nor the system tells."""
+    memory_mib: Count
+
+
 class Conditions(Strict, frozen=True):
     """What held for every measurement of a table."""
 
     device: Text
+    """``cpu`` or ``cuda``."""
     cpu_model: Text
     architecture: Text
     os: Text
@@ -72,6 +84,13 @@ class Conditions(Strict, frozen=True):
     measured_on: datetime.date
     """Of the latest row."""
     protocol: MeasuringProtocol
+    gpu: Gpu | None = None
+    """What ran the models, if not the processor."""
+
+    @property
+    def machine(self) -> str:
+        """The name of what ran the models."""
+        return self.gpu.name if self.gpu else self.cpu_model
 
     def differences(self, now: "Conditions") -> list[str]:
         """Name each condition that makes earlier measurements incomparable with new ones."""
@@ -180,6 +199,9 @@ class Measured(Located, frozen=True, tag_field="status", tag="measured"):
     """Of those models."""
     elsewhere: dict[str, Count] = {}
     """How many nodes of the isolated model ran on other providers than the table's."""
+    launch_bound: bool = False
+    """Whether launching a model took the host as long as the model took the device: then
+    ``latency_us`` is what launching costs."""
 
     def __hash__(self) -> int:
         return hash((self.operator, self.site, self.latency_us))
@@ -282,6 +304,9 @@ class Campaign(Strict, frozen=True):
     """Of the device before any round; None where it does not tell."""
     waited_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """For it to cool down."""
+    slowest_memory_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    throttled: tuple[Text, ...] = ()
+    """Why the device slowed itself down, in the words of its driver."""
 
 
 def row_key(operator: str, site: str) -> str:

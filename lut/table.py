@@ -95,10 +95,12 @@ class LatencyTable:
     def profile_command(self, space_options: str) -> str:
         """The command that adds the rows of a space to this table."""
         conditions = self.conditions
+        how = f"--threads {conditions.threads}"
+        if conditions.gpu:
+            how = f"--backend {conditions.backend.split(' ')[0]}"
         return (
             f"goldnas profile --device {conditions.device} {space_options} "
-            f"--batch {conditions.batch} --threads {conditions.threads} "
-            f"--out {shlex.quote(str(self.path))}"
+            f"--batch {conditions.batch} {how} --out {shlex.quote(str(self.path))}"
         )
 
     def missing(self, rows: Iterable[tuple[str, Site]]) -> tuple[tuple[str, Site], ...]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from goldnas.errors import MeasurementError
 from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.profiling.stream_timing import LAUNCH_BOUND
 
 CPU = "CPUExecutionProvider"
 """The provider that leaves nothing to others."""
@@ -24,10 +25,12 @@ class Visit:
     p10_us: float
     p25_us: float
     median_us: float
+    enqueue_us: float = 0.0
+    """What the host takes to launch a call on a device that works it off later; else 0."""
 
     def scaled(self, factor: float) -> "Visit":
         """The visit at another speed of the machine."""
-        times_us = (self.min_us, self.p10_us, self.p25_us, self.median_us)
+        times_us = (self.min_us, self.p10_us, self.p25_us, self.median_us, self.enqueue_us)
         return Visit(self.process, self.calls, *(factor * us for us in times_us))
 
 
@@ -66,6 +69,12 @@ class Timing:
     def median_us(self) -> float:
         """P25 over visits of the median within a visit."""
         return float(np.quantile([visit.median_us for visit in self.visits], 0.25))
+
+    @property
+    def launch_bound(self) -> bool:
+        """Whether the host's launches take as long as the work that they launch, or longer."""
+        bound = [v.enqueue_us >= LAUNCH_BOUND * v.median_us for v in self.visits]
+        return 2 * sum(bound) > len(bound)
 
     @property
     def spread(self) -> float:
@@ -112,15 +121,21 @@ class Health:
     slowest_mhz: float | None = None
     waited_s: float = 0.0
     """For it to cool down."""
+    slowest_memory_mhz: float | None = None
+    throttled: tuple[str, ...] = ()
+    """Why it slowed itself down, in the words of its driver."""
 
-    def and_then(self, state: Mapping[str, float]) -> "Health":
-        """With one more ``temperature_c``, ``frequency_mhz`` and ``waited_s``."""
+    def and_then(self, state: Mapping[str, Any]) -> "Health":
+        """With one more state of the device, as runners tell it before a round."""
         temperatures = [self.hottest_c, state.get("temperature_c")]
         frequencies = [self.slowest_mhz, state.get("frequency_mhz")]
+        memory = [self.slowest_memory_mhz, state.get("memory_mhz")]
         return Health(
             max((c for c in temperatures if c is not None), default=None),
             min((mhz for mhz in frequencies if mhz is not None), default=None),
             self.waited_s + state.get("waited_s", 0.0),
+            min((mhz for mhz in memory if mhz is not None), default=None),
+            tuple(sorted({*self.throttled, *state.get("throttled", ())})),
         )
 
 

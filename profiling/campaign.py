@@ -166,6 +166,7 @@ def _row(
         converged=interval_us <= (target_percent or 100) / 100 * latency_us,
         isolated_us=round(timings["isolated"].latency_us, 3),
         method=plan.method,
+        launch_bound=any(t.launch_bound for n, t in timings.items() if plan.terms[n]),
         timings=tuple(_timing(t, label) for label, t in timings.items()),
     )
 

@@ -103,8 +103,8 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
     """The host that ``--device`` names.
 
     Args:
-        device: ``cpu``; ``ssh://[user@]host[:port][/folder]``, the host being whatever the
-            system's ssh knows; or ``adb://SERIAL[/folder]``.
+        device: ``cpu`` or ``cuda``, both of this machine; ``ssh://[user@]host[:port][/folder]``,
+            the host being whatever the system's ssh knows; or ``adb://SERIAL[/folder]``.
         python: Interpreter there; by default the one that runs here, or ``python3``.
         perf_test: Program there that measures in place of an interpreter.
 
@@ -115,10 +115,10 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
         raise ConfigError(
             f"--python {python} and --perf-test {perf_test} both measure; give one of them"
         )
-    if device == "cpu":
+    if device in ("cpu", "cuda"):
         here = os.path.expanduser(perf_test) if perf_test else None
         return Host(python=os.path.expanduser(python or sys.executable), perf_test=here)
-    known = "cpu, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
+    known = "cpu, cuda, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
     try:
         url = urlsplit(device)
         port = url.port

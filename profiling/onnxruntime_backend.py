@@ -1,27 +1,19 @@
 """Measuring with onnxruntime, on this machine or another one."""
 
 import datetime
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.lut import Conditions, MeasuringProtocol
-from goldnas.profiling.backend import CPU, Failure, Health, NodeTime, ProcessDiedError, Visit
-from goldnas.profiling.host import (
-    Connection,
-    Host,
-    LostConnectionError,
-    SilentError,
-    UnreachableError,
-)
-from goldnas.profiling.perf_test import PerfTest
+from goldnas.profiling.backend import CPU
+from goldnas.profiling.host import Host
+from goldnas.profiling.runner_backend import RunnerBackend
 
 # By short name: the provider, and where it comes from.
 PROVIDERS = {
     "cpu": (CPU, "every onnxruntime"),
-    "cuda": ("CUDAExecutionProvider", "pip install onnxruntime-gpu"),
     "openvino": ("OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
     "xnnpack": ("XnnpackExecutionProvider", "onnxruntime for Android, or a build of your own"),
     "coreml": ("CoreMLExecutionProvider", "pip install onnxruntime, on a Mac"),
@@ -50,7 +42,7 @@ _HOT_C = 80.0
 """Boards slow down above; a round waits until it is cooler, for two minutes at most."""
 
 
-class OnnxruntimeBackend:
+class OnnxruntimeBackend(RunnerBackend):
     """Times models in fresh processes of ``runner.py``, visiting all of them in turn.
 
     Args:
@@ -80,27 +72,24 @@ class OnnxruntimeBackend:
         patience_s: float = 600.0,
         on_warning: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.protocol = protocol
-        self.provider = provider
-        self.health = Health()
-        self._host = host or Host()
-        self._precision = precision
         self._cores = list(cores)
-        self._silence_s = silence_s
-        self._patience_s = patience_s
-        self._on_warning = on_warning
-        self._connection: Connection | PerfTest | None = None
-        self._job: dict[str, Any] = {
-            "provider": provider,
-            "provider_options": dict(provider_options or {}),
-            "threads": threads,
-            "cores": self._cores,
-            "rounds": protocol.rounds,
-            "warmup_ms": protocol.warmup_ms,
-            "visit_ms": protocol.visit_ms,
-            "min_calls": protocol.min_calls,
-            "hot_c": _HOT_C,
-        }
+        super().__init__(
+            "onnxruntime",
+            provider,
+            {
+                "provider": provider,
+                "provider_options": dict(provider_options or {}),
+                "threads": threads,
+                "cores": self._cores,
+                "hot_c": _HOT_C,
+            },
+            host=host or Host(),
+            precision=precision,
+            protocol=protocol,
+            silence_s=silence_s,
+            patience_s=patience_s,
+            on_warning=on_warning,
+        )
 
     @classmethod
     def like(
@@ -174,90 +163,6 @@ class OnnxruntimeBackend:
     def _facts(self) -> dict[str, Any]:
         return self._connected().facts()
 
-    def visit(
-        self, models: Mapping[str, bytes], *, seed: int
-    ) -> dict[str, tuple[Visit, ...] | Failure]:
-        """See :meth:`MeasurementBackend.visit`.
-
-        Raises:
-            ProcessDiedError: If the process dies.
-            MeasurementError: If it says nothing for too long; or the host cannot be reached
-                again, or has no room for the models.
-        """
-        found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
-        for line in self._answers(models, seed=seed):
-            if "round" in line:
-                self.health = self.health.and_then(line)
-                continue
-            name = line.pop("model")
-            before = found[name]
-            if "error" in line:
-                found[name] = Failure(f"onnxruntime: {line['error']}")
-            elif not isinstance(before, Failure):
-                found[name] = (*before, Visit(process=seed, **line))
-        return found
-
-    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
-        """See :meth:`MeasurementBackend.nodes`.
-
-        Raises:
-            MeasurementError: As for :meth:`visit`.
-        """
-        found: dict[str, tuple[NodeTime, ...] | Failure] = dict.fromkeys(models, ())
-        for line in self._answers(models, nodes=True, seed=0):
-            name = line.pop("model")
-            before = found[name]
-            if "error" in line:
-                found[name] = Failure(f"onnxruntime: {line['error']}")
-            elif not isinstance(before, Failure):
-                found[name] = (*before, NodeTime(**line))
-        return found
-
-    def close(self) -> None:
-        """End what runs on the host. It is started again when it is needed."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> Connection | PerfTest:
-        if self._connection is None:
-            measuring = PerfTest if self._host.perf_test else Connection
-            self._connection = measuring(self._host, silence_s=self._silence_s)
-        return self._connection
-
-    def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
-        """Have the runner do a job in a fresh process; again, if the connection breaks."""
-        give_up = None
-        while True:
-            try:
-                connection = self._connected()
-                stored = {name: connection.store(model) for name, model in models.items()}
-                *lines, last = connection.ask(
-                    do="run", job={**self._job, **job, "models": stored}
-                )
-                break
-            except SilentError:
-                self.close()
-                raise
-            except (LostConnectionError, UnreachableError) as error:
-                self.close()
-                lost = isinstance(error, LostConnectionError) and self._host.is_remote
-                if give_up is None and not lost:
-                    raise
-                if give_up is None:
-                    give_up = time.monotonic() + self._patience_s
-                    self._on_warning(f"{error}; trying to reach it again")
-                if time.monotonic() > give_up:
-                    raise
-                time.sleep(min(5.0, self._patience_s / 10))
-        if last["done"]["status"]:
-            raise ProcessDiedError(
-                f"the process that measures ended with status {last['done']['status']}: "
-                f"{last['done']['said'] or 'no message'}; check that onnxruntime works and "
-                "that there is memory enough"
-            )
-        return lines
-
 
 def provider_named(name: str) -> str:
     """The execution provider of a short name.
@@ -265,6 +170,10 @@ def provider_named(name: str) -> str:
     Raises:
         ConfigError: If there is none of that name.
     """
+    if name == "cuda":
+        raise ConfigError(
+            "--provider cuda is --backend onnxruntime-cuda: a GPU is timed by its own events"
+        )
     if name not in PROVIDERS:
         raise ConfigError(f"unknown --provider {name!r}; known: {', '.join(PROVIDERS)}")
     return PROVIDERS[name][0]

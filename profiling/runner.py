@@ -31,6 +31,8 @@ however they end.
     {"do": "store", "sha256": "...", "size": 1000}       followed by so many bytes
     {"do": "run", "job": {"models": {"name": "sha256"}, ...}}
 
+A job with a "program" is done by that module, such as ``goldnas.profiling.gpu_runner``.
+
 The answer to a request ends with ``{"done": ...}`` or ``{"failed": "why, in one line"}``.
 """
 
@@ -404,7 +406,10 @@ class Server:
         job_file = self._folder / "job.json"
         job_file.write_text(json.dumps(job))
         with tempfile.TemporaryFile(dir=self._folder) as said:
-            command = [sys.executable, str(self._folder / "runner.py"), str(job_file)]
+            program = [str(self._folder / "runner.py")]
+            if "program" in job:  # a module that is installed here, and not sent
+                program = ["-P", "-m", job["program"]]
+            command = [sys.executable, *program, str(job_file)]
             with subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
             ) as self._child:

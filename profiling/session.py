@@ -156,6 +156,8 @@ class Session:
             hottest_c=health.hottest_c,
             slowest_mhz=health.slowest_mhz,
             waited_s=health.waited_s,
+            slowest_memory_mhz=health.slowest_memory_mhz,
+            throttled=health.throttled,
         )
         if self._aa_percent > NOISE_WARNS:
             self.warn(

@@ -37,7 +37,7 @@ def every_weight(content: bytes) -> Spoil:
 
 CASES = {
     "profile unknown device": Case(
-        f"{PROFILE} --device cuda", "unknown --device 'cuda'; known: cpu, ssh"
+        f"{PROFILE} --device tpu", "unknown --device 'tpu'; known: cpu, cuda, ssh"
     ),
     "profile bad input": Case(f"{PROFILE} --input 32x32", "like 3x32x32, .* got '32x32'"),
     "profile odd channels": Case(f"{PROFILE} --channels 5", "channels must be even, got 5"),

@@ -110,7 +110,7 @@ def test_rows_that_fail_end_in_one_line_and_status_2(
 
 
 BAD_COMMANDS = {
-    "device": (["--device", "cuda"], "unknown --device 'cuda'; known: cpu, ssh"),
+    "device": (["--device", "tpu"], "unknown --device 'tpu'; known: cpu, cuda, ssh"),
     "space": (["--space", "silver"], "unknown search space 'silver'; known: gold"),
     "operator": (["--operators", "skip_connect,conv"], "unknown operator 'conv'; known: "),
     "no operator": (["--operators", ""], "unknown operator ''; known: "),

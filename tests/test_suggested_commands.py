@@ -89,7 +89,7 @@ def test_a_missing_row_can_be_measured(workplace: Path) -> None:
         "input_": "1x8x8",
         "classes": 10,
         "operators": "skip_connect,sep_conv_3x3",
-        "batch": 1,
+        "batch": "1",
         "threads": 1,
     }
     assert given.items() <= profile.make_context("profile", advised).params.items()

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 import typer
@@ -21,6 +23,7 @@ from goldnas.errors import TableError
 from goldnas.export import ARCHITECTURE, check_onnx
 from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.precision import PRECISION
+from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import Budget, Latency, count_flops, count_parameters
 from goldnas.search.config import SearchConfig
@@ -411,3 +414,80 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: cannot write {case.out}: ")
     assert result.stderr.count("\n") == 1
+
+
+# -- engines -----------------------------------------------------------------------------------
+
+
+class FakeGpuBackend:
+    """Runs a model in onnxruntime on the processor; a GPU is not at hand."""
+
+    factor = 1.0
+
+    def __init__(self, name: str, **settings: object) -> None:
+        self.name = name
+
+    def conditions(self, *, batch: int) -> None:
+        pass
+
+    def run(self, model: bytes, images: np.ndarray) -> Deployed:
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        found = [session.run(None, {"input": image[None]})[0] for image in images]
+        return Deployed(b"an engine", self.factor * np.concatenate(found))
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_engine_that_computes_the_same_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", FakeGpuBackend)
+    case = finished(tmp_path, ("1GFLOPs",))
+    engine = case.out.with_name("net.engine")
+    for precision in ("fp16", "int8"):
+        result = case.export("--engine", engine, "--precision", precision)
+        assert result.exit_code == 0, result.output
+        assert engine.read_bytes() == b"an engine"
+        assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")
+        assert "no table is of tensorrt" in result.stdout
+        told = "pictures are classified as by" if precision == "int8" else "PyTorch differ by"
+        assert re.search(rf"engine: .*{told}", result.stdout)
+
+
+def test_an_engine_that_computes_something_else_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", FakeGpuBackend)
+    monkeypatch.setattr(FakeGpuBackend, "factor", 1.1)
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--engine", case.out.with_name("net.engine"), "--precision", "fp16")
+    assert result.exit_code == 2
+    assert "differs from PyTorch by" in result.stderr
+    assert not any(case.out.parent.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "net.engine", "--dynamic-batch"], "--engine is of one batch"),
+        (["--backend", "tensorrt-rtx"], "--backend goes with --engine FILE"),
+        (["--engine", "net.engine", "--backend", "torch"], "torch builds no engine"),
+    ],
+)
+def test_options_of_engines_that_do_not_go_together_are_refused(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = finished(tmp_path, ("1GFLOPs",)).export(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_engine_without_a_gpu_is_one_error_and_writes_nothing(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--engine", case.out.with_name("net.engine"))
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "GPU" in result.stderr
+    assert not any(case.out.parent.glob("*"))

@@ -1,19 +1,40 @@
 """What every measurement backend promises; a new one is added to BACKENDS."""
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.runtimes import BACKENDS as ON_GPUS
+from goldnas.profiling.runtimes import those_that_work
 
 QUICK = msgspec.structs.replace(IN_CONTEXT, rounds=4)
+QUICK_ON_A_GPU = msgspec.structs.replace(ON_A_GPU, rounds=4)
+ON_THIS_PROCESSOR = msgspec.structs.replace(ON_A_GPU, rounds=4, visit_ms=2.0, warmup_ms=2.0)
+
+
+def on_a_gpu(name: str) -> MeasurementBackend:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    if name not in those_that_work():
+        pytest.skip(f"{name} is not installed")
+    return GpuBackend(name, protocol=QUICK_ON_A_GPU)
+
+
 BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
+    "torch on the processor": lambda: GpuBackend(
+        "torch", device="cpu", protocol=ON_THIS_PROCESSOR
+    ),
+    **{name: partial(on_a_gpu, name) for name in ON_GPUS},
 }
 
 
@@ -85,6 +106,9 @@ def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     found = backend.nodes({"whole": whole, "bad": b"no model"})
     assert isinstance(found["bad"], Failure)
     assert not isinstance(found["whole"], Failure)
+    assert all(node.latency_us > 0 for node in found["whole"])
+    if "tensorrt" in backend.conditions(batch=1).backend:
+        return  # its layers have other names than the nodes that they were fused from
     first, second = (node for node in found["whole"] if node.operator == "Conv")
     assert 0 < first.latency_us < second.latency_us
     assert second.output == "1x64x32x32"

@@ -1,0 +1,195 @@
+"""Measuring on the GPU of this machine: TensorRT, onnxruntime's CUDA provider, PyTorch."""
+
+import datetime
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from goldnas.errors import ConfigError, MeasurementError
+from goldnas.lut import Conditions, Gpu, MeasuringProtocol
+from goldnas.profiling.host import Host
+from goldnas.profiling.runner_backend import RunnerBackend
+from goldnas.profiling.runtimes import backend_named, options_of
+
+# Engines are dear to load, and what differs between processes of a CPU, where in its memory
+# something lies, matters little on a GPU: few processes, and many rounds.
+ON_A_GPU = MeasuringProtocol(
+    name="in-context",
+    processes=3,
+    rounds=8,
+    warmup_ms=20.0,
+    visit_ms=25.0,
+    min_calls=25,
+    statistic="p25 over visits, brought to one speed, of p10 within a visit, of 1 ms samples",
+    target_percent=1.0,
+)
+
+_PROGRAM = "goldnas.profiling.gpu_runner"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A model as a GPU runs it."""
+
+    engine: bytes
+    """As it can be stored; empty where nothing is built."""
+    outputs: npt.NDArray[np.float32]
+    """``(N, ...)`` of the images that it was given."""
+
+
+class GpuBackend(RunnerBackend):
+    """Times models in fresh processes of ``gpu_runner.py``, by the GPU's own events.
+
+    Args:
+        name: One of ``runtimes.BACKENDS``; no other takes its place.
+        device: ``cuda``. With ``torch`` also ``cpu``, which is timed by the clock of the host.
+        options: Of the backend, those that are not as by default.
+        precision: Of the models that it will be given.
+        protocol: How often and how long; ``min_calls`` are samples here.
+        folder: Where engines and caches are kept; a temporary one if not given.
+        silence_s: After so long without a word a process is killed.
+        on_warning: Told what a table will not say.
+
+    Raises:
+        ConfigError: If a name is unknown, or the backend has no such option or number format.
+    """
+
+    def __init__(
+        self,
+        name: str = "tensorrt",
+        *,
+        device: str = "cuda",
+        options: Mapping[str, str] | None = None,
+        precision: str = "fp32",
+        protocol: MeasuringProtocol = ON_A_GPU,
+        folder: Path | None = None,
+        silence_s: float = 1800.0,
+        on_warning: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        backend = backend_named(name)
+        if precision not in backend.precisions:
+            raise ConfigError(
+                f"--backend {name} has no {precision}, only {', '.join(backend.precisions)}"
+            )
+        if device != "cuda" and name != "torch":
+            raise ConfigError(f"--backend {name} measures a GPU: --device cuda, not {device}")
+        self._name = name
+        self._device = device
+        self._options = options_of(name, options or {})
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="goldnas-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._folder = folder
+        super().__init__(
+            name,
+            backend.provider,
+            {
+                "program": _PROGRAM,
+                "backend": name,
+                "device": device,
+                "options": self._options,
+                "folder": str(self._folder.resolve()),
+            },
+            host=Host(),
+            precision=precision,
+            protocol=protocol,
+            silence_s=silence_s,
+            patience_s=0.0,
+            on_warning=on_warning,
+        )
+
+    @classmethod
+    def like(
+        cls,
+        conditions: Conditions,
+        *,
+        folder: Path | None = None,
+        on_warning: Callable[[str], None] = lambda text: None,
+    ) -> "GpuBackend":
+        """A backend with a table's settings; whether this is that GPU it has to say."""
+        name = conditions.backend.split(" ")[0]
+        known = backend_named(name).options
+        options = {k: v for k, v in conditions.backend_options.items() if k in known}
+        return cls(
+            name,
+            device=conditions.device,
+            options=options,
+            precision=conditions.precision,
+            protocol=conditions.protocol,
+            folder=folder,
+            on_warning=on_warning,
+        )
+
+    def conditions(self, *, batch: int) -> Conditions:
+        """The GPU and its machine, its runtime, these settings, today.
+
+        Raises:
+            MeasurementError: If there is no GPU, or the runtime is not installed or not one
+                that is known; with what to do.
+        """
+        facts = self._facts
+        return Conditions(
+            device=self._device,
+            cpu_model=facts["cpu_model"],
+            architecture=facts["architecture"],
+            os=facts["os"],
+            backend=f"{self._name} {facts['version']}",
+            backend_options={"provider": self.provider, **self._options, "cuda": facts["cuda"]},
+            threads=1,
+            batch=batch,
+            precision=self._precision,
+            measured_on=datetime.date.today(),
+            protocol=self.protocol,
+            gpu=Gpu(**facts["gpu"]) if facts["gpu"] else None,
+        )
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lines = self._answers({}, facts=True)
+        for line in lines:
+            if "unusable" in line:
+                raise MeasurementError(f"--backend {self._name}: {line['unusable']}")
+        found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
+        if found["gpu"] and not found["clocks"]:
+            self._on_warning(
+                "nvidia-ml-py is not installed, or the driver does not answer it: clocks, "
+                "temperature and throttling will not be known. pip install nvidia-ml-py"
+            )
+        return found
+
+    def run(self, model: bytes, images: npt.NDArray[np.float32]) -> Deployed:
+        """Run a model on images, one after the other.
+
+        Args:
+            model: From one input of a batch of one to one output.
+            images: ``(N, C, H, W)``.
+
+        Raises:
+            MeasurementError: If the runtime rejects it, or cannot start.
+        """
+        with tempfile.TemporaryDirectory(prefix="goldnas-") as folder:
+            place = Path(folder, "images.npy")
+            np.save(place, images)
+            lines = self._answers({"net": model}, run=True, images=str(place), folder=folder)
+            told = next(line for line in lines if line.keys() & {"error", "outputs"})
+            if "error" in told:
+                raise MeasurementError(f"{self._name}: {told['error']}")
+            engine = Path(told["engine"]).read_bytes() if told["engine"] else b""
+            return Deployed(engine, np.load(told["outputs"]))
+
+    def forget_engines(self) -> None:
+        """Remove engines once their table is written; what makes building faster stays."""
+        for engine in self._folder.glob("*/*.engine"):
+            engine.unlink(missing_ok=True)
+        for folder in self._folder.glob("*/"):
+            if not any(folder.iterdir()):
+                shutil.rmtree(folder)

@@ -1,0 +1,163 @@
+"""Measures models on the GPU of the machine it runs on: does one job, and ends.
+
+``python -m goldnas.profiling.gpu_runner JOB.json``, as the server of ``runner.py`` calls it,
+whose jobs and answers these are, with these besides:
+
+    {"backend": "tensorrt", "device": "cuda", "options": {...}, "folder": "engines", ...}
+
+- "folder" is where engines and caches are kept, in one of the GPU, version and driver;
+- the line of a visit also has "enqueue_us", and that before a round the GPU's state;
+- ``{"ready": "name"}`` says that a model is ready, since that may take minutes;
+- with "facts", the answer is ``{"facts": {...}}``, or ``{"unusable": "why, in one line"}``;
+- with "run", of one model, it is run on each image of the file "images", and the answer is
+  ``{"engine": "path or empty", "outputs": "path"}``, the first what was built of the model.
+"""
+
+import json
+import platform
+import random
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goldnas.errors import MeasurementError
+from goldnas.profiling import stream_timing
+from goldnas.profiling.cuda_device import CudaDevice, HostDevice, NoGpuError
+from goldnas.profiling.runner import cpu_model
+from goldnas.profiling.runtimes import (
+    FullError,
+    MissingRuntimeError,
+    Model,
+    Runtime,
+    runtime_named,
+    those_that_work,
+)
+
+
+def main(job: dict[str, Any]) -> None:
+    """Do a job."""
+    torch.set_num_threads(1)  # of the processor; for the GPU it only launches
+    try:
+        device = CudaDevice() if job["device"] == "cuda" else HostDevice()
+        runtime = runtime_named(job["backend"], job["options"], device, Path(job["folder"]))
+    except (NoGpuError, MissingRuntimeError) as error:
+        if not job.get("facts"):
+            sys.exit(str(error))
+        answer(unusable=_with_advice(error, job["backend"]))
+        return
+    if job.get("facts"):
+        answer(facts=facts(runtime, device))
+        return
+    with device.used(), torch.inference_mode():
+        if job.get("run"):
+            run(job, runtime, device)
+        else:
+            measure(job, runtime, device)
+
+
+def measure(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
+    """Make the models ready, then visit them in rounds, or profile their nodes."""
+    loaded: dict[str, Model] = {}
+    for name, entry in job["models"].items():
+        try:
+            model = runtime.prepare(Path(entry["path"]).read_bytes())
+            if not job.get("nodes"):
+                loaded[name] = model
+                answer(ready=name)
+                continue
+            for node in model.nodes():
+                answer(model=name, **node)
+        except (FullError, torch.OutOfMemoryError) as error:
+            # Whoever asked tries fewer at once.
+            sys.exit(f"the GPU's memory is full: {_line(error)}")
+        except Exception as error:  # runtimes have dozens of kinds; each is this model's alone
+            answer(model=name, error=_line(error))
+    order = list(loaded)
+    shuffle = random.Random(job["seed"]).shuffle
+    for number in range(job["rounds"] if order else 0):
+        shuffle(order)
+        stream_timing.warm_up(loaded[order[0]].call, device, stream_timing.COLD_WARMUP_MS)
+        lines = [
+            {"model": name, **_visited(loaded[name], device, job)} for name in order
+        ]  # written after the round, not within
+        # After the round, not before: idle, a GPU lowers its clocks at once.
+        if state := device.state():
+            answer(round=number, **state)
+        for line in lines:
+            answer(**line)
+
+
+def _visited(model: Model, device: Any, job: dict[str, Any]) -> dict[str, float]:
+    return stream_timing.visit(
+        model.call,
+        device,
+        warmup_ms=job["warmup_ms"],
+        visit_ms=job["visit_ms"],
+        min_calls=job["min_calls"],
+    )
+
+
+def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
+    """Run one model on images."""
+    (entry,) = job["models"].values()
+    content = Path(entry["path"]).read_bytes()
+    engine = ""
+    try:
+        model = runtime.prepare(content)
+        if hasattr(runtime, "engine"):
+            engine = str(Path(job["folder"], "net.engine"))
+            Path(engine).write_bytes(runtime.engine(content))
+        (place,) = model.inputs.values()
+        found = []
+        for image in np.load(job["images"]):
+            place.copy_(torch.from_numpy(image[None]))
+            model.call()
+            device.synchronize()
+            (result,) = model.outputs.values()
+            found.append(result.float().cpu().numpy())
+    except Exception as error:
+        answer(error=_line(error))
+        return
+    outputs = Path(job["folder"], "outputs.npy")
+    np.save(outputs, np.concatenate(found))
+    answer(engine=engine, outputs=str(outputs))
+
+
+def facts(runtime: Runtime, device: Any) -> dict[str, Any]:
+    """What this machine is, and what measures on it."""
+    gpu = device.gpu
+    return {
+        "cpu_model": cpu_model(),
+        "architecture": platform.machine() or "unknown",
+        "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "version": runtime.version,
+        "cuda": str(torch.version.cuda),
+        "gpu": gpu and {name: getattr(gpu, name) for name in gpu.__struct_fields__},
+        "clocks": bool(device.state()),
+    }
+
+
+def _with_advice(error: MeasurementError, backend: str) -> str:
+    """What is wrong, and what would work here instead."""
+    if isinstance(error, NoGpuError):
+        return str(error)
+    others = [f"--backend {name}" for name in those_that_work() if name != backend]
+    return f"{error}; or measure with what is here: {', '.join(others)}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def answer(**fields: object) -> None:
+    """Send one line. When nobody listens any more this fails, and so ends the work."""
+    print(json.dumps(fields), flush=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main(json.loads(Path(sys.argv[1]).read_text()))

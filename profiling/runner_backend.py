@@ -1,0 +1,151 @@
+"""What backends have in common that measure by a runner on a host."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.profiling.backend import Failure, Health, NodeTime, ProcessDiedError, Visit
+from goldnas.profiling.host import (
+    Connection,
+    Host,
+    LostConnectionError,
+    SilentError,
+    UnreachableError,
+)
+from goldnas.profiling.perf_test import PerfTest
+
+
+class RunnerBackend(ABC):
+    """Has a runner do jobs in fresh processes, and reads its answers.
+
+    Args:
+        runtime: What begins the message of a model that it rejects.
+        provider: What is to run every node.
+        job: Everything in a job that is the same for all of them.
+        host: Where.
+        precision: Of the models that it will be given.
+        protocol: How often and how long.
+        silence_s: After so long without a word a process is killed.
+        patience_s: How long to try to reach a host again whose connection broke.
+        on_warning: Told of lost connections.
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        provider: str,
+        job: Mapping[str, Any],
+        *,
+        host: Host,
+        precision: str,
+        protocol: MeasuringProtocol,
+        silence_s: float,
+        patience_s: float,
+        on_warning: Callable[[str], None],
+    ) -> None:
+        self.protocol = protocol
+        self.provider = provider
+        self.health = Health()
+        self._runtime = runtime
+        self._host = host
+        self._precision = precision
+        self._silence_s = silence_s
+        self._patience_s = patience_s
+        self._on_warning = on_warning
+        self._connection: Connection | PerfTest | None = None
+        self._job: dict[str, Any] = {
+            **job,
+            "rounds": protocol.rounds,
+            "warmup_ms": protocol.warmup_ms,
+            "visit_ms": protocol.visit_ms,
+            "min_calls": protocol.min_calls,
+        }
+
+    @abstractmethod
+    def conditions(self, *, batch: int) -> Conditions:
+        """See :meth:`MeasurementBackend.conditions`."""
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        """See :meth:`MeasurementBackend.visit`.
+
+        Raises:
+            ProcessDiedError: If the process dies.
+            MeasurementError: If it says nothing for too long; or the host cannot be reached
+                again, or has no room for the models.
+        """
+        found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
+        for line in self._answers(models, seed=seed):
+            if "round" in line:
+                self.health = self.health.and_then(line)
+            elif name := line.pop("model", None):
+                before = found[name]
+                if "error" in line:
+                    found[name] = Failure(f"{self._runtime}: {line['error']}")
+                elif not isinstance(before, Failure):
+                    found[name] = (*before, Visit(process=seed, **line))
+        return found
+
+    def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
+        """See :meth:`MeasurementBackend.nodes`.
+
+        Raises:
+            MeasurementError: As for :meth:`visit`.
+        """
+        found: dict[str, tuple[NodeTime, ...] | Failure] = dict.fromkeys(models, ())
+        for line in self._answers(models, nodes=True, seed=0):
+            if name := line.pop("model", None):
+                before = found[name]
+                if "error" in line:
+                    found[name] = Failure(f"{self._runtime}: {line['error']}")
+                elif not isinstance(before, Failure):
+                    found[name] = (*before, NodeTime(**line))
+        return found
+
+    def close(self) -> None:
+        """End what runs on the host. It is started again when it is needed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection | PerfTest:
+        if self._connection is None:
+            measuring = PerfTest if self._host.perf_test else Connection
+            self._connection = measuring(self._host, silence_s=self._silence_s)
+        return self._connection
+
+    def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
+        """Have the runner do a job in a fresh process; again, if the connection breaks."""
+        give_up = None
+        while True:
+            try:
+                connection = self._connected()
+                stored = {name: connection.store(model) for name, model in models.items()}
+                *lines, last = connection.ask(
+                    do="run", job={**self._job, **job, "models": stored}
+                )
+                break
+            except SilentError:
+                self.close()
+                raise
+            except (LostConnectionError, UnreachableError) as error:
+                self.close()
+                lost = isinstance(error, LostConnectionError) and self._host.is_remote
+                if give_up is None and not lost:
+                    raise
+                if give_up is None:
+                    give_up = time.monotonic() + self._patience_s
+                    self._on_warning(f"{error}; trying to reach it again")
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(min(5.0, self._patience_s / 10))
+        if last["done"]["status"]:
+            raise ProcessDiedError(
+                f"the process that measures ended with status {last['done']['status']}: "
+                f"{last['done']['said'] or 'no message'}; check that {self._runtime} works "
+                "and that there is memory enough"
+            )
+        return lines

@@ -1,0 +1,328 @@
+"""ONNX models as PyTorch modules, so that PyTorch is measured on what other runtimes run.
+
+The models here are put together from exported operators, so there is no module to go back to.
+The module is generated code, as ``torch.fx`` writes it, without a loop over nodes that would
+be measured as well.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from goldnas.errors import MeasurementError
+
+DTYPES = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.INT32: torch.int32,
+    TensorProto.INT64: torch.int64,
+    TensorProto.BOOL: torch.bool,
+}
+
+ONNX_NODE = "onnx"
+"""Key of a generated node's notes under which the name and the type of its ONNX node are."""
+
+
+def torch_module(model: bytes) -> fx.GraphModule:
+    """Generate the module that computes what an ONNX model computes.
+
+    Args:
+        model: Serialized, of fixed shapes.
+
+    Raises:
+        MeasurementError: If it is none, or has a node that is not known here.
+    """
+    try:
+        graph = onnx.load_model_from_string(model).graph
+    except DecodeError as error:
+        raise MeasurementError(f"no ONNX model: {error}") from None
+    return _Builder(graph).build()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One ONNX node, with what it reads."""
+
+    graph: fx.Graph
+    node: onnx.NodeProto
+    inputs: Sequence[fx.Node | None]
+    constants: Sequence[Tensor | None]
+    attributes: dict[str, Any]
+
+    def numbers(self, index: int, name: str = "") -> list[int] | None:
+        """Whole numbers that are an attribute in some opsets and an input in others."""
+        if name in self.attributes:
+            return list(self.attributes[name])
+        if index >= len(self.constants) or not self.node.input[index]:
+            return None
+        constant = self.constants[index]
+        if constant is None:
+            raise MeasurementError(f"{_place(self.node)}: {name or 'it'} is not constant")
+        return [int(number) for number in constant.flatten().tolist()]
+
+    def attribute(self, name: str, default: Any) -> Any:
+        return self.attributes.get(name, default)
+
+    def require(self, name: str, *allowed: Any) -> None:
+        """Refuse an attribute with another value than these."""
+        value = self.attributes.get(name, allowed[0])
+        if value not in allowed:
+            raise MeasurementError(f"{_place(self.node)}: {name} {value} is not known here")
+
+
+def _place(node: onnx.NodeProto) -> str:
+    return f"node {node.op_type} {node.name or node.output[0]!r}"
+
+
+class _Builder:
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._onnx = graph
+        self._graph = fx.Graph()
+        self._root = nn.Module()
+        self._constants = {t.name: _tensor(t) for t in graph.initializer}
+        self._values: dict[str, fx.Node] = {}
+
+    def build(self) -> fx.GraphModule:
+        for entry in self._onnx.input:
+            if entry.name not in self._constants:
+                self._values[entry.name] = self._graph.placeholder(f"x{len(self._values)}")
+        for node in self._onnx.node:
+            if node.op_type == "Constant":
+                (attribute,) = node.attribute
+                content = helper.get_attribute_value(attribute)
+                is_tensor = isinstance(content, onnx.TensorProto)
+                self._constants[node.output[0]] = (
+                    _tensor(content) if is_tensor else torch.tensor(content)
+                )
+                continue
+            known = _KNOWN.get(node.op_type)
+            if known is None or node.domain not in ("", "ai.onnx") or len(node.output) > 1:
+                raise MeasurementError(
+                    f"PyTorch is not known to have {_place(node)}; known: {', '.join(_KNOWN)}"
+                )
+            function, arguments = known
+            call = _Call(
+                self._graph,
+                node,
+                [self._value(name) if name else None for name in node.input],
+                [self._constants.get(name) for name in node.input],
+                {a.name: helper.get_attribute_value(a) for a in node.attribute},
+            )
+            call.require("auto_pad", b"NOTSET", b"VALID")
+            made = self._graph.call_function(function, tuple(arguments(call)))
+            made.meta[ONNX_NODE] = (node.name or node.output[0], node.op_type)
+            self._values[node.output[0]] = made
+        outputs = tuple(self._value(entry.name) for entry in self._onnx.output)
+        self._graph.output(outputs[0] if len(outputs) == 1 else outputs)
+        self._graph.eliminate_dead_code()  # constants that were only looked at
+        module = fx.GraphModule(self._root, self._graph)
+        return module.eval().requires_grad_(False)
+
+    def _value(self, name: str) -> fx.Node:
+        if name not in self._values:
+            if name not in self._constants:
+                raise MeasurementError(f"{name!r} is read, and nothing puts it out")
+            constant = self._constants[name]
+            place = f"constant{len(self._values)}"
+            self._root.register_buffer(place, constant)
+            self._values[name] = self._graph.get_attr(place)
+        return self._values[name]
+
+
+def _tensor(tensor: onnx.TensorProto) -> Tensor:
+    values = numpy_helper.to_array(tensor)
+    if tensor.data_type == TensorProto.BFLOAT16:  # numpy has it from elsewhere
+        return torch.from_numpy(values.astype(np.float32)).bfloat16()
+    return torch.from_numpy(values.copy())
+
+
+# -- nodes: what they call, and with what -----------------------------------------------------
+
+_Arguments = Callable[[_Call], Iterator[Any]]
+
+
+def _inputs(call: _Call) -> Iterator[Any]:
+    yield from call.inputs
+
+
+def _padding(call: _Call, sides: int) -> list[int]:
+    pads = call.attribute("pads", [0] * 2 * sides)
+    if pads[:sides] != pads[sides:]:
+        raise MeasurementError(f"{_place(call.node)}: pads {pads} differ from side to side")
+    return list(pads[:sides])
+
+
+def _convolution(call: _Call) -> Iterator[Any]:
+    weight = call.constants[1]
+    sides = 2 if weight is None else weight.dim() - 2
+    x, pads = call.inputs[0], call.attribute("pads", [0] * 2 * sides)
+    even = pads[:sides] == pads[sides:]
+    if not even:
+        amounts = [n for i in reversed(range(sides)) for n in (pads[i], pads[sides + i])]
+        x = call.graph.call_function(F.pad, (x, amounts))
+    yield x
+    yield call.inputs[1]
+    yield call.inputs[2] if len(call.inputs) > 2 else None
+    yield list(call.attribute("strides", [1] * sides))
+    yield list(pads[:sides]) if even else [0] * sides
+    yield list(call.attribute("dilations", [1] * sides))
+    yield call.attribute("group", 1)
+
+
+def _linear(call: _Call) -> Iterator[Any]:
+    for name in ("alpha", "beta"):
+        call.require(name, 1.0)
+    call.require("transA", 0)
+    yield call.inputs[0]
+    yield call.inputs[1]
+    yield call.inputs[2] if len(call.inputs) > 2 else None
+    yield bool(call.attribute("transB", 0))
+
+
+def _gemm(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    return F.linear(x, weight if transposed else weight.t(), bias)
+
+
+def _normalisation(call: _Call) -> Iterator[Any]:
+    call.require("training_mode", 0)
+    x, weight, bias, mean, variance = call.inputs
+    yield from (x, mean, variance, weight, bias, False, 0.0)
+    yield call.attribute("epsilon", 1e-5)
+
+
+def _max_pooling(call: _Call) -> Iterator[Any]:
+    kernel = list(call.attributes["kernel_shape"])
+    yield call.inputs[0]
+    yield kernel
+    yield list(call.attribute("strides", [1] * len(kernel)))
+    yield _padding(call, len(kernel))
+    yield list(call.attribute("dilations", [1] * len(kernel)))
+    yield bool(call.attribute("ceil_mode", 0))
+
+
+def _average_pooling(call: _Call) -> Iterator[Any]:
+    kernel = list(call.attributes["kernel_shape"])
+    yield call.inputs[0]
+    yield kernel
+    yield list(call.attribute("strides", [1] * len(kernel)))
+    yield _padding(call, len(kernel))
+    yield bool(call.attribute("ceil_mode", 0))
+    yield bool(call.attribute("count_include_pad", 0))
+
+
+def _mean(call: _Call) -> Iterator[Any]:
+    yield call.inputs[0]
+    yield call.numbers(1, "axes")
+    yield bool(call.attribute("keepdims", 1))
+
+
+def _spatial_mean(x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.dim())), keepdim=True)
+
+
+def _joined(call: _Call) -> Iterator[Any]:
+    yield list(call.inputs)
+    yield call.attributes["axis"]
+
+
+def _sliced(call: _Call) -> Iterator[Any]:
+    starts, ends = call.numbers(1, "starts") or [], call.numbers(2, "ends") or []
+    axes = call.numbers(3, "axes") or list(range(len(starts)))
+    yield call.inputs[0]
+    yield list(zip(axes, starts, ends, call.numbers(4) or [1] * len(starts), strict=True))
+
+
+def _slice(x: Tensor, slices: list[tuple[int, int, int, int]]) -> Tensor:
+    for axis, start, end, step in slices:
+        x = torch.ops.aten.slice.Tensor(x, axis, start, end, step)
+    return x
+
+
+def _padded(call: _Call) -> Iterator[Any]:
+    call.require("mode", b"constant")
+    pads = call.numbers(1, "pads") or []
+    half = len(pads) // 2
+    yield call.inputs[0]
+    yield list(zip(pads[:half], pads[half:], strict=True))
+    yield call.numbers(3) or list(range(half))
+    filled = len(call.inputs) > 2 and call.inputs[2] is not None
+    yield call.inputs[2] if filled else 0.0
+
+
+def _pad(
+    x: Tensor, pads: list[tuple[int, int]], axes: list[int], value: Tensor | float
+) -> Tensor:
+    amounts = [0] * 2 * x.dim()
+    for axis, (before, after) in zip(axes, pads, strict=True):
+        last = x.dim() - 1 - axis % x.dim()  # PyTorch begins with the last axis
+        amounts[2 * last], amounts[2 * last + 1] = before, after
+    return F.pad(x, amounts, value=float(value))
+
+
+def _shaped(call: _Call) -> Iterator[Any]:
+    yield call.inputs[0]
+    yield call.numbers(1, "shape")
+    yield bool(call.attribute("allowzero", 0))
+
+
+def _reshape(x: Tensor, shape: list[int], allow_zero: bool) -> Tensor:
+    if allow_zero:
+        return x.reshape(shape)
+    return x.reshape([size or x.shape[axis] for axis, size in enumerate(shape)])
+
+
+def _flattened(call: _Call) -> Iterator[Any]:
+    yield call.inputs[0]
+    yield call.attribute("axis", 1)
+
+
+def _flatten(x: Tensor, axis: int) -> Tensor:
+    return x.reshape(math.prod(x.shape[:axis]), -1)
+
+
+def _cast(call: _Call) -> Iterator[Any]:
+    yield call.inputs[0]
+    yield DTYPES[call.attributes["to"]]
+
+
+def _to(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+_KNOWN: dict[str, tuple[Callable[..., Any], _Arguments]] = {
+    "Add": (torch.add, _inputs),
+    "AveragePool": (F.avg_pool2d, _average_pooling),
+    "BatchNormalization": (F.batch_norm, _normalisation),
+    "Cast": (_to, _cast),
+    "Concat": (torch.cat, _joined),
+    "Conv": (torch.conv2d, _convolution),
+    "Flatten": (_flatten, _flattened),
+    "Gemm": (_gemm, _linear),
+    "GlobalAveragePool": (_spatial_mean, _inputs),
+    "Identity": (_same, _inputs),
+    "MatMul": (torch.matmul, _inputs),
+    "MaxPool": (torch.max_pool2d, _max_pooling),
+    "Mul": (torch.mul, _inputs),
+    "Pad": (_pad, _padded),
+    "ReduceMean": (torch.mean, _mean),
+    "Relu": (torch.relu, _inputs),
+    "Reshape": (_reshape, _shaped),
+    "Sigmoid": (torch.sigmoid, _inputs),
+    "Slice": (_slice, _sliced),
+    "Sub": (torch.sub, _inputs),
+}

@@ -1,0 +1,49 @@
+"""Operators and whole networks as ONNX, exported once for all tests that need them."""
+
+from functools import cache
+from typing import Any
+
+import onnx
+import torch
+
+from goldnas.export import to_onnx
+from goldnas.operators import CANDIDATES, Part, build_operator
+from goldnas.profiling.compose import compose_network
+from goldnas.spaces import SPACES, GoldSpace
+from goldnas.spaces.sampling import random_architectures
+
+# Small, since sizes do not matter here; odd, since that is the harder case; and of one cell,
+# which reduces, so that its operators have both strides.
+_SETTINGS: dict[str, Any] = {"channels": 4, "input_shape": (3, 15, 15)}
+OF_OPERATORS = [
+    kind(cells=1, operators=tuple(sorted(CANDIDATES)), **_SETTINGS) for kind in SPACES.values()
+]
+OF_NETWORKS = [
+    kind(cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"), **_SETTINGS)
+    for kind in SPACES.values()
+]
+NETWORKS = 5
+
+
+def parts() -> list[Part]:
+    """Every operator of every space, at each stride that it has there."""
+    rows = [part for space in (*OF_OPERATORS, *OF_NETWORKS) for part in space.rows()]
+    return list({(name, site.stride): (name, site) for name, site in rows}.values())
+
+
+@cache
+def operator(part: Part) -> onnx.ModelProto:
+    name, site = part
+    torch.manual_seed(0)
+    model = to_onnx(build_operator(name, site), (1, *site.input_shape))
+    return onnx.load_model_from_string(model)
+
+
+@cache
+def networks(space: GoldSpace) -> tuple[bytes, ...]:
+    """Random networks, from nearly minimal to nearly full."""
+    shape = (1, *space.input_shape)
+    return tuple(
+        compose_network(space.build(architecture), operator, shape)
+        for architecture in random_architectures(space, NETWORKS, seed=0)
+    )

@@ -1,0 +1,322 @@
+"""Backends of GPUs, as far as they can be tested without one."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+import typer
+from torch import nn
+from typer.testing import CliRunner
+
+from goldnas.cli.main import app
+from goldnas.cli.profile import batches_of, tables_of
+from goldnas.errors import ConfigError
+from goldnas.export import to_onnx
+from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
+from goldnas.profiling import gpu_runner
+from goldnas.profiling.backend import Failure, Health, Visit
+from goldnas.profiling.backends import backend_like
+from goldnas.profiling.campaign import profile
+from goldnas.profiling.cuda_device import HostDevice, throttle_reasons
+from goldnas.profiling.gpu_backend import GpuBackend
+from goldnas.profiling.host import Host, host_of
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.runtimes import BACKENDS, FullError, options_of
+from goldnas.profiling.session import Session
+from goldnas.site import Site
+from simulated_device import WITHOUT_TARGET, SimulatedDevice
+from workplace import PROFILE, goldnas
+
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", driver="580.1", memory_mib=143771)
+
+
+# -- names and options -------------------------------------------------------------------------
+
+REFUSED = {
+    "backend": (["--backend", "tensorflow"], "unknown --backend 'tensorflow'; known: onnxrun"),
+    "for processors": (
+        ["--device", "cuda", "--backend", "onnxruntime"],
+        "--backend onnxruntime measures processors. Of a GPU it is --backend onnxruntime-cuda",
+    ),
+    "elsewhere": (
+        ["--device", "ssh://jetson", "--backend", "tensorrt"],
+        "--backend tensorrt measures the GPU of this machine, and --device ssh://jetson is",
+    ),
+    "the processor": (
+        ["--device", "cpu", "--backend", "torch"],
+        "and --device cpu is something",
+    ),
+    "threads": (
+        ["--device", "cuda", "--threads", "2"],
+        "--threads does not go with --backend tensorrt: leave it out",
+    ),
+    "cores": (
+        ["--backend", "torch", "--cores", "1"],
+        "--cores does not go with --backend torch",
+    ),
+    "option": (
+        ["--backend", "torch-graph", "--provider-option", "workspace_mib=1"],
+        "workspace_mib=1: torch-graph has no such option, but tf32",
+    ),
+    "yes": (["--device", "cuda", "--provider-option", "tf32=on"], "tf32=on: it is yes or no"),
+    "number": (
+        ["--device", "cuda", "--provider-option", "optimization_level=6"],
+        "optimization_level=6: it is a whole number from 0 to 5",
+    ),
+    "int8": (
+        ["--backend", "torch", "--precision", "int8"],
+        "--backend torch has no int8, only fp32, fp16, bf16",
+    ),
+    "provider": (["--provider", "cuda"], "--provider cuda is --backend onnxruntime-cuda"),
+    "batches": (["--batch", "1,8", "--model", "x.onnx"], "several go with --out alone"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_a_gpu_is_one_line_and_writes_nothing(
+    workplace: Path, arguments: list[str], message: str
+) -> None:
+    before = set(workplace.rglob("*"))
+    out = [] if "--model" in arguments else ["--out", "new.json"]
+    result = CliRunner().invoke(app, ["profile", *out, *arguments])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
+    assert set(workplace.rglob("*")) == before
+
+
+def test_options_are_those_given_else_as_they_are_by_default() -> None:
+    assert options_of("tensorrt", {"workspace_mib": "64"}) == {
+        "workspace_mib": "64",
+        "optimization_level": "3",
+        "cuda_graph": "yes",
+        "tf32": "no",
+    }
+    assert all(backend.options["tf32"] == "no" for backend in BACKENDS.values())
+
+
+def test_another_device_than_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--backend torch-graph measures a GPU"):
+        GpuBackend("torch-graph", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "batches"), [("1", (1,)), ("1,8,64", (1, 8, 64)), (" 8, 64", (8, 64))]
+)
+def test_batches_are_numbers_between_commas(text: str, batches: tuple[int, ...]) -> None:
+    assert batches_of(text) == batches
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "8,1,8", "many", "-1", "1;2"])
+def test_anything_else_is_no_batch(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        batches_of(text)
+
+
+def test_several_batches_have_a_table_each() -> None:
+    out = Path("lut/t4.json")
+    assert tables_of(out, (8,)) == {8: out}
+    assert tables_of(out, (1, 64)) == {1: Path("lut/t4-b1.json"), 64: Path("lut/t4-b64.json")}
+
+
+# -- without a GPU -----------------------------------------------------------------------------
+
+
+@WITHOUT_GPU
+def test_without_a_gpu_there_is_one_clear_error(workplace: Path) -> None:
+    code, stderr = goldnas(f"{PROFILE} --device cuda")
+    assert code == 2
+    assert len(stderr.splitlines()) == 1
+    expected = (
+        r"error: --backend tensorrt: (no GPU to measure on: |the PyTorch here, ).*--device"
+    )
+    assert re.match(expected, stderr), stderr
+    assert not Path("new.json").exists()
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    name = fields.get("backend", "torch")
+    return {
+        "backend": name,
+        "device": "cuda",
+        "options": options_of(name, {}),
+        "folder": "engines",
+        "models": {},
+        "rounds": 2,
+        "seed": 0,
+        "warmup_ms": 1,
+        "visit_ms": 1,
+        "min_calls": 3,
+        **fields,
+    }
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_without_tensorrt_it_is_said_how_to_get_it_and_what_would_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_runner, "CudaDevice", HostDevice)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    gpu_runner.main(job(backend="tensorrt", facts=True))
+    (line,) = told(capsys)
+    assert line["unusable"].startswith("TensorRT is not installed here (")
+    assert "pip install 'tensorrt>=10.12,<12'" in line["unusable"]
+    assert "or measure with what is here: " in line["unusable"]
+    assert "--backend torch, --backend torch-graph" in line["unusable"]
+    assert "--backend tensorrt," not in line["unusable"]
+    assert "onnxruntime-cuda" not in line["unusable"]
+
+
+# -- jobs, on the processor --------------------------------------------------------------------
+
+
+class Full:
+    version = "1.0"
+
+    def prepare(self, model: bytes) -> NoReturn:
+        raise FullError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
+def test_a_full_gpu_ends_the_process_so_that_fewer_models_are_tried_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    models = {"net": {"path": str(path)}}
+    with pytest.raises(
+        SystemExit, match=r"^the GPU's memory is full: CUDA out of memory. Tried"
+    ):
+        gpu_runner.measure(job(models=models), Full(), HostDevice())
+    assert told(capsys) == []
+
+
+def test_a_model_is_run_on_images_one_by_one() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    images = torch.randn(3, 3, 8, 8)
+    backend = GpuBackend("torch", device="cpu")
+    found = backend.run(to_onnx(network, (1, 3, 8, 8)), images.numpy())
+    assert found.engine == b""
+    expected = network(images).detach().numpy()
+    np.testing.assert_allclose(found.outputs, expected, atol=1e-5)
+    backend.close()
+
+
+def test_engines_are_removed_and_what_makes_building_faster_stays(tmp_path: Path) -> None:
+    backend = GpuBackend("tensorrt", folder=tmp_path / "engines")
+    own = tmp_path / "engines" / "nvidia-h200_tensorrt_10.13_580"
+    other = tmp_path / "engines" / "nvidia-h200_tensorrt-rtx_1.7_580"
+    for folder in (own, other):
+        folder.mkdir(parents=True)
+        (folder / f"{'a' * 64}.engine").touch()
+    (own / "timing.cache").touch()
+    backend.forget_engines()
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["engines/nvidia-h200_tensorrt_10.13_580/timing.cache"]
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+def on_an_h200(conditions: Conditions, **changes: Any) -> Conditions:
+    return msgspec.structs.replace(
+        conditions, device="cuda", backend="tensorrt 10.13.3", gpu=H200, **changes
+    )
+
+
+def test_a_table_of_another_gpu_or_driver_is_another_table(conditions: Conditions) -> None:
+    here = on_an_h200(conditions)
+    assert here.machine == "NVIDIA H200"
+    assert conditions.machine == conditions.cpu_model
+    assert here.differences(here) == []
+    newer = msgspec.structs.replace(H200, driver="590.2")
+    updated = msgspec.structs.replace(here, gpu=newer)
+    assert here.differences(updated) == ["gpu.driver was 580.1, is now 590.2"]
+    processor = msgspec.structs.replace(here, gpu=None)
+    assert "gpu.name was None, is now NVIDIA H200" in processor.differences(here)
+
+
+def test_a_table_says_which_command_adds_to_it(conditions: Conditions, tmp_path: Path) -> None:
+    table = LatencyTable(on_an_h200(conditions), (), tmp_path / "h200.json")
+    table.save()
+    command = LatencyTable.load(table.path).profile_command("--space gold")
+    assert "--device cuda --space gold --batch 1 --backend tensorrt --out" in command
+    assert "--threads" not in command
+
+
+def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
+    options = {"provider": "tensorrt", "workspace_mib": "64", "cuda": "13.0"}
+    like = backend_like(on_an_h200(conditions, backend_options=options), host=Host())
+    assert isinstance(like, GpuBackend)
+    assert like._options == options_of("tensorrt", {"workspace_mib": "64"})
+    assert isinstance(backend_like(conditions, host=Host()), OnnxruntimeBackend)
+    with pytest.raises(
+        ConfigError, match="measured where its GPU is, and not by way of ssh://a"
+    ):
+        backend_like(on_an_h200(conditions), host=host_of("ssh://a"))
+
+
+class Launching(SimulatedDevice):
+    """Takes as long to launch as told, in microseconds."""
+
+    enqueue_us = 0.0
+
+    def visit(
+        self, models: Mapping[str, bytes], *, seed: int
+    ) -> dict[str, tuple[Visit, ...] | Failure]:
+        found = super().visit(models, seed=seed)
+        return {
+            name: tuple(replace(v, enqueue_us=self.enqueue_us) for v in visits)
+            for name, visits in found.items()
+            if not isinstance(visits, Failure)
+        }
+
+
+@pytest.mark.parametrize(("enqueue_us", "bound"), [(1.0, False), (1e6, True)])
+def test_a_row_that_is_bound_by_launching_says_so(
+    tmp_path: Path, enqueue_us: float, bound: bool
+) -> None:
+    device = Launching(protocol=WITHOUT_TARGET)
+    device.enqueue_us = enqueue_us
+    session = Session(device)
+    table = LatencyTable(session.conditions, (), tmp_path / "gpu.json")
+    (row,) = profile(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
+    assert isinstance(row, Measured)
+    assert row.launch_bound == bound
+    assert LatencyTable.load(table.path).rows == (row,)
+
+
+def test_the_worst_of_a_gpu_is_kept() -> None:
+    health = Health()
+    for state in (
+        {"temperature_c": 60.0, "frequency_mhz": 1980.0, "memory_mhz": 3201.0, "throttled": []},
+        {"temperature_c": 71.0, "frequency_mhz": 1500.0, "throttled": ["power cap"]},
+        {"memory_mhz": 2619.0},
+    ):
+        health = health.and_then(state)
+    assert health == Health(71.0, 1500.0, 0.0, 2619.0, ("power cap",))
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons"),
+    [
+        (0, []),
+        (0x3, []),  # idle, and clocks that somebody set
+        (0x1 | 0x4 | 0x40, ["power cap", "hardware thermal slowdown"]),
+        (0x10000, ["reason 0x10000"]),
+    ],
+)
+def test_reasons_for_a_low_clock_have_words(bits: int, reasons: list[str]) -> None:
+    assert throttle_reasons(bits) == reasons

@@ -1,0 +1,106 @@
+"""PyTorch modules from ONNX compute what onnxruntime computes."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from exported import OF_NETWORKS, networks, operator, parts
+from goldnas.errors import MeasurementError
+from goldnas.export import TOLERANCES
+from goldnas.operators import OPERATORS, Part
+from goldnas.precision import at_precision
+from goldnas.profiling.torch_module import ONNX_NODE, torch_module
+from goldnas.spaces import GoldSpace
+
+NAMES = [f"{name} {site}" for name, site in parts()]
+
+
+def relative_difference(model: bytes, reference: bytes, shape: tuple[int, ...]) -> float:
+    """Largest difference from onnxruntime, relative to the largest output."""
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(reference, options, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"input": images.numpy()})
+    with torch.inference_mode():
+        found = torch_module(model)(images).numpy()
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("part", parts(), ids=NAMES)
+def test_every_operator_computes_the_same(part: Part) -> None:
+    model = operator(part).SerializeToString()
+    assert relative_difference(model, model, (1, *part[1].input_shape)) < 1e-5
+
+
+def test_every_operator_is_among_them() -> None:
+    assert {name for name, _ in parts()} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("space", OF_NETWORKS, ids=lambda space: space.name)
+def test_whole_networks_compute_the_same(space: GoldSpace, precision: str) -> None:
+    """In half precision they are held against onnxruntime in single precision."""
+    for network in networks(space):
+        model = at_precision(network, precision)
+        difference = relative_difference(model, network, (1, *space.input_shape))
+        assert difference < (1e-5 if precision == "fp32" else TOLERANCES[precision])
+
+
+def test_every_node_is_there_by_its_name() -> None:
+    network = networks(OF_NETWORKS[0])[0]
+    graph = onnx.load_model_from_string(network).graph
+    expected = [(node.name or node.output[0], node.op_type) for node in graph.node]
+    made = [n.meta[ONNX_NODE] for n in torch_module(network).graph.nodes if ONNX_NODE in n.meta]
+    assert made == expected
+
+
+def single(node: onnx.NodeProto, **weights: np.ndarray) -> bytes:
+    graph = helper.make_graph(
+        [node],
+        "single",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+WEIGHT = np.ones((4, 4, 3, 3), np.float32)
+REJECTED = {
+    "unknown": (
+        helper.make_node("Det", ["input"], ["output"]),
+        "node Det 'output'; known: Add,",
+    ),
+    "uneven": (
+        helper.make_node(
+            "MaxPool", ["input"], ["output"], name="p", kernel_shape=[2, 2], pads=[0, 0, 1, 1]
+        ),
+        r"node MaxPool 'p': pads \[0, 0, 1, 1\] differ from side to side",
+    ),
+    "automatic": (
+        helper.make_node("Conv", ["input", "w"], ["output"], auto_pad="SAME_UPPER"),
+        "node Conv 'output': auto_pad b'SAME_UPPER' is not known",
+    ),
+    "computed": (
+        helper.make_node("Reshape", ["input", "input"], ["output"]),
+        "node Reshape 'output': shape is not constant",
+    ),
+}
+
+
+@pytest.mark.parametrize(("node", "message"), REJECTED.values(), ids=REJECTED)
+def test_what_is_not_known_is_refused_and_named(node: onnx.NodeProto, message: str) -> None:
+    with pytest.raises(MeasurementError, match=message):
+        torch_module(single(node, w=WEIGHT))
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(MeasurementError, match="no ONNX model"):
+        torch_module(b"no model")
