@@ -69,18 +69,18 @@ waited=0
 while [ "$(hottest)0" -gt {hot_mc}0 ] && [ $waited -lt {longest_s} ]; do
   sleep 1; waited=$((waited + 1))
 done
-cd /sys/devices/system/cpu
 echo "state $(hottest) $waited" $(
-  cat cpu[0-9]*/cpufreq/scaling_cur_freq 2>/dev/null | sort -n | tail -1)
-cd - > /dev/null
+  cat {frequencies} 2>/dev/null | sort -n | tail -1)
 """
 
+# In the folder that the shell starts in, where a path that does not begin with / begins.
 _VISIT = """
-rm -f result
-{pin}{program} {options} -r {calls} {model}.onnx result > said 2>&1 < /dev/null
+rm -f {folder}/result
+{pin}{program} {options} -r {calls} {folder}/{model}.onnx {folder}/result \
+  > {folder}/said 2>&1 < /dev/null
 status=$?
 echo "visit {index} $status"
-test $status = 0 && cut -d, -f2 result 2>/dev/null || tail -1 said
+test $status = 0 && cut -d, -f2 {folder}/result 2>/dev/null || tail -1 {folder}/said
 """
 
 
@@ -201,18 +201,23 @@ class PerfTest:
 
     def _round(self, models: dict[str, str], job: dict[str, Any]) -> Iterator[Visited]:
         """Visit models by name once, in their order."""
-        script = _SETTLE.format(hot_mc=int(1000 * job["hot_c"]), longest_s=self._patience_s)
+        script = _SETTLE.format(
+            hot_mc=int(1000 * job["hot_c"]),
+            longest_s=self._patience_s,
+            frequencies="/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+        )
         for index, sha256 in enumerate(models.values()):
             script += _VISIT.format(
                 pin=_pin(job["cores"]),
                 program=self._program,
                 options=_options(job),
                 calls=self._calls.get(sha256, _FIRST_CALLS),
+                folder=self._folder,
                 model=sha256,
                 index=index,
             )
         status, lines = (
-            self._shell(f"cd {self._folder} || exit 1\n{script}") if models else (0, [])
+            self._shell(f"test -d {self._folder} || exit 1\n{script}") if models else (0, [])
         )
         if sum(line.startswith("visit ") for line in lines) < len(models):
             raise LostConnectionError(
