@@ -208,12 +208,15 @@ def test_python_and_the_program_exclude_each_other() -> None:
         host_of("cpu", "a", "b")
 
 
-def test_it_measures_on_this_machine_too(tmp_path: Path) -> None:
-    perf_test = program(tmp_path / "perf_test", FAST)
-    measuring = OnnxruntimeBackend(
-        host=host_of("cpu", perf_test=str(perf_test)), protocol=QUICK
-    )
+def test_it_measures_on_this_machine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "perf_test", FAST)
+    monkeypatch.chdir(tmp_path)
+    host = host_of("cpu", perf_test="./perf_test")
+    measuring = OnnxruntimeBackend(host=host, protocol=QUICK)
     found = measuring.visit({"model": b"x" * 700}, seed=0)["model"]
     assert not isinstance(found, Failure)
     assert found[0].median_us == pytest.approx(7.0)
     measuring.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["perf_test"]
