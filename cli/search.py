@@ -360,7 +360,9 @@ def _start(
     )
     out.print(_limits_table(prepared.feasibility))
     prepared.check_feasible()
-    _run(prepared.start(folder))
+    search = prepared.start(folder)
+    _print_memory(search, "try --batch-size auto, or --checkpointing")
+    _run(search)
 
 
 def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
@@ -368,14 +370,14 @@ def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
 
     search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
     out.print(_limits_table(search.feasibility, search.active))
+    _print_memory(search, "go on where there is more")
     _run(search)
 
 
 def _run(search: "GradualSearch") -> None:
     folder = search.run.path
-    _print_memory(search)
     try:
-        with shown(search), signals_noted(torchrun=search.ranks.count > 1) as stop_signal:
+        with shown(search), signals_noted(torchrun=search.ranks.by_torchrun) as stop_signal:
             search.stop_signal = stop_signal
             front = search.search()
     except (RankError, WriteError) as error:
@@ -401,12 +403,14 @@ def _run(search: "GradualSearch") -> None:
     )
 
 
-def _print_memory(search: "GradualSearch") -> None:
-    """Say what a step needs, before the first."""
+def _print_memory(search: "GradualSearch", advice: str) -> None:
+    """Say what a step needs, before the first, and what to do if that is too much."""
     from goldnas.search.memory import free_bytes, memory_text
 
-    config, needed = search.config, search.step_bytes()
-    line = f"a step on {config.batch_size} pictures needs about {memory_text(needed)}"
+    if not search.ranks.first:
+        return
+    config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
+    line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"
     try:
         free = free_bytes(search.device)
     except ConfigError:  # not known everywhere
@@ -415,7 +419,7 @@ def _print_memory(search: "GradualSearch") -> None:
         line += f" of {memory_text(free)} free"
     out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
     if needed > free:
-        warn("that may not fit: try --batch-size auto, or --checkpointing")
+        warn(f"that may not fit: {advice}")
 
 
 def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:

@@ -53,7 +53,7 @@ class StoppedError(GoldnasError):
         number: Of the signal.
     """
 
-    def __init__(self, message: str, number: int) -> None:
+    def __init__(self, message: str, number: int = 15) -> None:
         super().__init__(message)
         self.status = 128 + number
 

@@ -148,7 +148,8 @@ def running_statistics(supernet: SuperNet) -> list[Tensor]:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or this machine, had no memory left."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
+    # The last is what cuDNN and cuBLAS say, whose workspaces PyTorch does not keep.
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(
         word in str(error) for word in words
     )

@@ -119,7 +119,8 @@ class GradualSearch:
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            fused=True,  # one pass over all weights, where there are hundreds of small ones
+            # One pass over all weights, where there are hundreds of small ones.
+            fused=device.type in ("cpu", "cuda"),
         )
         self.gates_optimizer = torch.optim.SGD(
             [self.supernet.alpha], lr=config.gate_learning_rate, momentum=config.momentum
@@ -226,9 +227,7 @@ class GradualSearch:
             self.supernet, images, labels, lambda *part: self._loss(step, *part)
         )
         nn.utils.clip_grad_norm_(
-            self.weights_optimizer.param_groups[0]["params"],
-            self.config.gradient_clip,
-            foreach=True,
+            self.weights_optimizer.param_groups[0]["params"], self.config.gradient_clip
         )
         self.weights_optimizer.step()
         self.gates_optimizer.step()
@@ -499,7 +498,9 @@ class GradualSearch:
                     f"{self.config.learning_rate}"
                 )
             )
+        at_once = self.gradients.at_once
         self.restore(state)
+        self.gradients.at_once = min(at_once, self.gradients.at_once)
         self.setbacks = setbacks
         self._save()
         self._event(

@@ -5,6 +5,7 @@ modelled: two passes over a few blank pictures say what one picture keeps, whate
 operators, the number format and the library do.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
@@ -161,10 +162,20 @@ def free_bytes(device: torch.device) -> int:
     meminfo = Path("/proc/meminfo")
     if device.type == "cpu" and meminfo.exists():
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        return 1024 * int(fields["MemAvailable"].split()[0])
+        return int(min(1024 * int(fields["MemAvailable"].split()[0]), _free_of_container()))
     raise ConfigError(
         f"how much memory is free on {device} cannot be asked here: give --batch-size a number"
     )
+
+
+def _free_of_container() -> float:
+    """What Linux lets this container have besides (cgroup 2); infinite without a limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # there is none, or no number: "max"
+        return math.inf
 
 
 def take_peak_bytes(device: torch.device) -> int | None:

@@ -35,6 +35,11 @@ class Ranks:
 
     index = 0
     count = 1
+    local = 0
+    """Among the ranks of this machine."""
+    local_count = 1
+    by_torchrun = False
+    """Whether torchrun started this process."""
 
     @property
     def first(self) -> bool:
@@ -98,6 +103,10 @@ class TorchrunRanks(Ranks):
     def __init__(self) -> None:
         self.index, self.count = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ["LOCAL_RANK"])
+        self.local_count = int(os.environ["LOCAL_WORLD_SIZE"])
+        self.by_torchrun = True
+        self.all_end = False
+        """Whether every rank is about to leave, none waiting for another."""
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this rank: of CUDA devices, each has its own."""
@@ -108,7 +117,7 @@ class TorchrunRanks(Ranks):
             raise ConfigError(
                 f"the processes of one machine cannot train on {str(device)!r}: each needs a "
                 f"CUDA device of its own, and torch finds {there}. Start fewer with "
-                "--nproc-per-node, or give --train-device cuda or cpu"
+                "--nproc-per-node, or give a new search --train-device cuda or cpu"
             )
         mine = torch.device("cuda", self.local)
         torch.cuda.set_device(mine)
@@ -146,6 +155,7 @@ class TorchrunRanks(Ranks):
 
     def common(self, error: GoldnasError) -> BaseException:
         """What to raise for an error that every rank meets: the first alone reports it."""
+        self.all_end = True
         return error if self.first else SystemExit(error.status)
 
     def highest(self, *numbers: int) -> tuple[int, ...]:
@@ -206,26 +216,26 @@ def joined() -> Iterator[Ranks]:
         RankError: If the other ranks cannot be reached.
     """
     if not dist.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
-        yield Ranks()
+        alone = Ranks()
+        alone.by_torchrun = dist.is_torchelastic_launched()
+        yield alone
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _in_contact():
         dist.init_process_group(backend, timeout=SILENCE)
     ranks = TorchrunRanks()
-    all_end = False
+    if ranks.local < torch.cuda.device_count():
+        # Before anything else touches CUDA, which would do so on the first device.
+        torch.cuda.set_device(ranks.local)
     try:
         yield ranks
-        all_end = True
-    except SystemExit:
-        all_end = True
-        raise
+        ranks.all_end = True
     except GoldnasError as error:
-        all_end = not isinstance(error, RankError)
-        if ranks.first:
+        if ranks.first or ranks.all_end:
             raise
         raise type(error)(f"rank {ranks.index}: {error}") from None
     finally:
-        if all_end:  # nccl would wait for ranks that do not come any more
+        if ranks.all_end:  # else nccl would wait for ranks that do not come any more
             dist.destroy_process_group()
 
 

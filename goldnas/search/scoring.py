@@ -2,6 +2,7 @@
 
 import torch
 
+from goldnas.errors import RunError
 from goldnas.search.gradients import is_out_of_memory
 from goldnas.search.ranks import Ranks
 from goldnas.supernet import SuperNet
@@ -30,6 +31,14 @@ class Scorer:
         """Share of pictures that the network that is left classifies right."""
         mine = self._ranks.share(images)
         while (right := self._tried(supernet, mine)) is None:
+            # Outside of the except clause, which would keep the failed attempt's tensors alive.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self._at_once == 1:
+                raise RunError(
+                    "out of memory with one picture to classify: search with fewer --channels "
+                    "or --cells, or where there is more memory"
+                )
             self._at_once //= 2
         return self._ranks.total(right) / len(images)
 
@@ -40,6 +49,6 @@ class Scorer:
                 supernet, images, self._normalisation, self._device, batch_size=self._at_once
             )
         except RuntimeError as error:
-            if self._at_once == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None

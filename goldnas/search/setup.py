@@ -102,7 +102,8 @@ def search_data(
     )
     normalisation = Normalisation.of(train)
     ranks = ranks or Ranks()
-    choices = (workers, config.workers, default_workers(len(train)))
+    default = -(-default_workers(len(train)) // ranks.local_count)
+    choices = (workers, config.workers, default)
     loader = TrainingLoader(
         train,
         augmentation,

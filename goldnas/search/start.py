@@ -13,7 +13,7 @@ from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradients import check_batch
 from goldnas.search.gradual import GradualSearch
-from goldnas.search.memory import free_bytes, step_memory
+from goldnas.search.memory import LARGEST_BATCH, free_bytes, step_memory
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun, Spectator
 from goldnas.search.setup import (
@@ -96,7 +96,8 @@ class PreparedSearch:
             most = ranks.told(lambda: largest_batch(settings, dataset.train, self.device))
             # Processes without devices of their own share the memory that is free.
             parts = 1 if self.device.type == "cpu" else ranks.count
-            config = msgspec.structs.replace(config, batch_size=most * parts)
+            batch_size = min(most * parts, LARGEST_BATCH)
+            config = msgspec.structs.replace(config, batch_size=batch_size)
         self.config = config
         self.tables = tables
         self.data: SearchData = ranks.together(

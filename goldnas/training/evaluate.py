@@ -39,13 +39,17 @@ def count_right(
     training = network.training
     network.eval()
     right = torch.zeros((), dtype=torch.long, device=device)
-    for pictures, labels in evaluation_batches(images, normalisation, batch_size=batch_size):
-        if len(labels) == 0:
-            continue
-        output = network(pictures.to(device, memory_format=torch.channels_last))
-        logits = output[0] if isinstance(output, tuple) else output
-        right += (logits.argmax(dim=1) == labels.to(device)).sum()
-    network.train(training)
+    try:
+        for pictures, labels in evaluation_batches(
+            images, normalisation, batch_size=batch_size
+        ):
+            if len(labels) == 0:
+                continue
+            output = network(pictures.to(device, memory_format=torch.channels_last))
+            logits = output[0] if isinstance(output, tuple) else output
+            right += (logits.argmax(dim=1) == labels.to(device)).sum()
+    finally:
+        network.train(training)
     return int(right)
 
 
