@@ -346,10 +346,8 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
     """Print a table of Markdown, and the ratios."""
     channels, cells, batch = case.split(",")
     print(f"\n{channels} channels, {cells} cells, batch {batch}\n")
-    print(
-        "| FLOPs | operators | contender | images/s | spread | step of full | peak MiB | estimate |"
-    )
-    print("| --- " * 8 + "|")
+    heads = "FLOPs | operators | contender | images/s | spread | step of full | peak MiB"
+    print(f"| {heads} | estimate |\n{'| --- ' * 8}|")
     full = {r["contender"]: r["images_per_s"] for r in rows if r["share"] == "full"}
     for row in rows:
         peak, estimate = (mebibytes(row.get(f"{k}_bytes")) for k in ("peak", "estimated"))
@@ -375,7 +373,8 @@ def mebibytes(amount: int | None) -> str:
 def keep(path: Path, key: str, rows: list[dict[str, Any]], device: torch.device) -> None:
     """Put a case into the file, beside those of other calls."""
     held = json.loads(path.read_text()) if path.exists() else {}
-    conditions = conditions_of(device) | {"command": " ".join(sys.argv[1:])}
+    command = f"benchmarks/search_throughput.py --device {device} --case {key.split()[1]}"
+    conditions = conditions_of(device) | {"command": command}
     held[key] = {"goldnas": goldnas.__version__, "conditions": conditions, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=2) + "\n")

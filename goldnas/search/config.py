@@ -119,7 +119,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``cuda``, ``mps``, ``cpu``, or ``auto`` for the first of these there is."""
 
     amp: Literal["off", "bf16"] = "off"
-    """Number format of the forward and backward pass; weights, their sums and the loss stay in
+    """Number format of the forward and backward pass; weights, statistics and losses stay in
     fp32."""
 
     checkpointing: bool = False
