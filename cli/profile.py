@@ -240,7 +240,7 @@ def profile(
         )
 
     interrupted = "interrupted; run the command again to go on"
-    if table is not None and not devices:
+    if table is not None and not devices and len(batches_of(batch)) == 1:
         interrupted += f": {table}.visits keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted):
         gpu = gpu_backend_name(device if _is_given(ctx, "device") else None, backend)

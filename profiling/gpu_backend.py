@@ -153,7 +153,6 @@ class GpuBackend(RunnerBackend):
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        self._folder.mkdir(parents=True, exist_ok=True)
         lines = self._answers({}, facts=True)
         for line in lines:
             if "unusable" in line:

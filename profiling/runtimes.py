@@ -44,7 +44,7 @@ BACKENDS = {
     ),
     # Its builder neither tries tactics nor has levels of trying.
     "tensorrt-rtx": Backend(
-        "pip install 'goldnas[tensorrt-rtx]'",
+        "pip install 'tensorrt_rtx>=1.4,<2'",
         "tensorrt-rtx",
         {name: value for name, value in _TENSORRT.items() if name != "optimization_level"},
         _ALL,

@@ -97,6 +97,7 @@ class TensorRT:
     ) -> None:
         self._trt = trt = module_of(name)
         self.version: str = trt.__version__
+        self._name = name
         self._title = _FLAVOURS[name].title
         self._is_rtx = name == "tensorrt-rtx"
         self._options = dict(options)
@@ -194,7 +195,8 @@ class TensorRT:
             if hasattr(self._runtime, "get_engine_validity"):
                 reason += f"; validity: {self._runtime.get_engine_validity(engine)}"
             raise MeasurementError(f"{self._title} cannot run its engine on this GPU: {reason}")
-        return Engine(trt, loaded, context, self._device, self._options["cuda_graph"] == "yes")
+        graphed = self._options["cuda_graph"] == "yes"
+        return Engine(self._name, trt, loaded, context, self._device, graphed)
 
     def _context(self, engine: Any) -> Any:
         """With TensorRT-RTX, kernels are compiled now, unless they are in its cache."""
@@ -236,7 +238,10 @@ class TensorRT:
 class Engine:
     """An engine with its inputs and outputs on the GPU."""
 
-    def __init__(self, trt: Any, engine: Any, context: Any, device: Any, graphed: bool) -> None:
+    def __init__(
+        self, name: str, trt: Any, engine: Any, context: Any, device: Any, graphed: bool
+    ) -> None:
+        self._name = name
         self._trt = trt
         self._engine = engine
         self._context = context
@@ -245,15 +250,16 @@ class Engine:
         self.outputs: dict[str, Tensor] = {}
         generator = torch.Generator(device.torch_device).manual_seed(0)
         for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            dtype = getattr(torch, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name)
-            shape = tuple(engine.get_tensor_shape(name))
+            tensor_name = engine.get_tensor_name(index)
+            numbers = np.dtype(trt.nptype(engine.get_tensor_dtype(tensor_name)))
+            dtype = getattr(torch, numbers.name)
+            shape = tuple(engine.get_tensor_shape(tensor_name))
             tensor = torch.zeros(shape, dtype=dtype, device=device.torch_device)
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            is_input = engine.get_tensor_mode(tensor_name) == trt.TensorIOMode.INPUT
             if is_input and dtype.is_floating_point:
                 tensor.normal_(generator=generator)
-            (self.inputs if is_input else self.outputs)[name] = tensor
-            context.set_tensor_address(name, tensor.data_ptr())
+            (self.inputs if is_input else self.outputs)[tensor_name] = tensor
+            context.set_tensor_address(tensor_name, tensor.data_ptr())
         device.synchronize()
         self.call = device.captured(self._enqueue) if graphed else self._enqueue
 
@@ -278,7 +284,7 @@ class Engine:
             {
                 "node": name,
                 "operator": "layer",
-                "provider": "tensorrt",
+                "provider": self._name,
                 "output": "",
                 "latency_us": float(np.quantile(times_us, 0.1)),
             }

@@ -141,6 +141,7 @@ def test_without_a_gpu_there_is_one_clear_error(workplace: Path) -> None:
     )
     assert re.match(expected, stderr), stderr
     assert not Path("new.json").exists()
+    assert not Path("engines").exists()
 
 
 def job(**fields: Any) -> dict[str, Any]:

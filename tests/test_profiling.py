@@ -197,7 +197,7 @@ def test_devices_are_read_from_their_address(
     ],
 )
 def test_an_address_that_is_none_is_refused(device: str) -> None:
-    with pytest.raises(ConfigError, match="known: cpu, ssh"):
+    with pytest.raises(ConfigError, match="known: cpu, cuda, ssh"):
         host_of(device)
 
 

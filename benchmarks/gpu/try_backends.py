@@ -2,9 +2,9 @@
 
     python benchmarks/gpu/try_backends.py --out try.json
 
-Builds, loads and runs a small network with each backend of ``goldnas profile --backend``, in single
-and half precision, and holds its outputs against PyTorch on the processor. One line each; those
-that run are also printed at the end, in the order in which tables should be made with them.
+Builds, loads and runs a small network with each backend of ``goldnas profile --backend``, in
+single and half precision, and holds its outputs against PyTorch on the processor. One line each.
+At the end it prints those that run, in the order in which tables should be made of them.
 """
 
 import argparse
