@@ -64,8 +64,8 @@ def main() -> None:
                 **settings,
             )
             with tempfile.TemporaryDirectory() as folder:
-                search = PreparedSearch(config, []).start(Path(folder) / "run")
-            row = measure(search, arguments.share, arguments.batches)
+                search = PreparedSearch(config, [], amp="auto").start(Path(folder) / "run")
+                row = measure(search, arguments.share, arguments.batches)
             results[f"{case} {name}"] = row
             speeds = " | ".join(f"{row[of]:.0f}" for of in ("loader", "step", "both"))
             print(f"| {case} | {name} | {row['workers']} | {speeds} |", flush=True)
@@ -95,6 +95,8 @@ def measure(search: GradualSearch, share: float, batches: int) -> dict[str, Any]
         """Images per second of a number of pieces of work, without the first three."""
         for _ in range(3):
             work()
+        if search.device.type == "cuda":
+            torch.cuda.synchronize()
         began = time.perf_counter()
         for _ in range(batches):
             work()

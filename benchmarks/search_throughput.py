@@ -215,14 +215,21 @@ class GoldnasStep:
     """One step of a real search."""
 
     def __init__(self, config: SearchConfig, data: SearchData, device: torch.device) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            run = SearchRun.create(Path(folder) / "run", config, conditions_of(device), [])
-            feasibility = feasibility_of(config, data.space, [])
-            self.search = GradualSearch(run, data, feasibility, device)
+        self.folder = tempfile.TemporaryDirectory()
+        run = SearchRun.create(Path(self.folder.name, "run"), config, conditions_of(device), [])
+        feasibility = feasibility_of(config, data.space, [])
+        self.search = GradualSearch(run, data, feasibility, device)
+        # In the middle of a search, where the pressure is on.
+        self.step = config.epochs * self.search.steps_per_epoch // 2
+        assert self.search.pace.strength(self.step) > 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Train once, in the middle of a search, where the pressure is on."""
-        return self.search._train_step(self.search.steps_per_epoch // 2, images, labels)
+        """Train once."""
+        at_once = self.search.gradients.at_once
+        loss = self.search._train_step(self.step, images, labels)
+        if self.search.gradients.at_once < at_once:  # it would time a divided step
+            raise torch.OutOfMemoryError
+        return loss
 
     def prune(self, chosen: list[int]) -> None:
         """Remove operators."""
@@ -287,11 +294,17 @@ def measure(
         for contender in contenders.values():
             contender.prune(chosen)
         for turn in range(2 + rounds):
-            for name, contender in contenders.items():
+            for name, contender in list(contenders.items()):
                 began = time.perf_counter()
-                contender(images, labels)
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
+                try:
+                    contender(images, labels)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize()
+                except torch.OutOfMemoryError:
+                    print(f"{name} does not fit in memory at {share_name} FLOPs", flush=True)
+                    del contenders[name], seconds[name], contender
+                    torch.cuda.empty_cache()
+                    continue
                 if turn >= 2:  # the first ones warm up
                     seconds[name].append(time.perf_counter() - began)
         for name, samples in seconds.items():
@@ -360,7 +373,8 @@ def show(case: str, rows: list[dict[str, Any]]) -> None:
         speed = {r["contender"]: r["images_per_s"] for r in rows if r["share"] == share}
         for own in ("goldnas", "bf16"):
             if own in speed:
-                ratios = (f"{speed[own] / speed[a]:.2f} x {a}" for a in ("masked", "zeroed"))
+                beside = [name for name in ("masked", "zeroed") if name in speed]
+                ratios = (f"{speed[own] / speed[name]:.2f} x {name}" for name in beside)
                 print(f"{share}: {own} is {', '.join(ratios)}")
     sys.stdout.flush()
 
