@@ -2,6 +2,8 @@
 
 import copy
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ from goldnas.search.start import PreparedSearch
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
 from scripts import BENCHMARKS, benchmark
-from workplace import WITHIN, goldnas
+from workplace import WITHIN, invoke
 
 SCRIPT = BENCHMARKS / "search_throughput.py"
 CPU = torch.device("cpu")
@@ -166,13 +168,20 @@ def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
         PreparedSearch(config, [], fit_batch=True)
 
 
-@pytest.mark.parametrize("options", ["--batch-size auto", "--amp bf16 --checkpointing"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--accumulate 2", r"a step on 256 pictures at once needs about \d+ MiB of .*free$"),
+        ("--batch-size auto", r"a step on 512 pictures at once needs about \d+ MiB of .*free$"),
+        ("--amp bf16 --checkpointing", r"needs about \d+ MiB of .* free, in bf16$"),
+    ],
+)
 def test_a_search_says_what_a_step_needs_before_the_first(
-    workplace: Path, options: str, capfd: pytest.CaptureFixture[str]
+    workplace: Path, options: str, says: str
 ) -> None:
-    code, stderr = goldnas(f"{WITHIN} {options}")
+    code, stdout, stderr = invoke(*shlex.split(f"{WITHIN} {options}"))
     assert code == 0, stderr
+    assert re.search(says, stdout, re.MULTILINE), stdout
     config = SearchRun.open(Path("new")).config
-    assert config.batch_size == 512
     assert config.amp == ("bf16" if "bf16" in options else "off")
     assert config.checkpointing == ("checkpointing" in options)
