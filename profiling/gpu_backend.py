@@ -175,10 +175,10 @@ class GpuBackend(RunnerBackend):
         Raises:
             MeasurementError: If the runtime rejects it, or cannot start.
         """
-        with tempfile.TemporaryDirectory(prefix="goldnas-") as folder:
-            place = Path(folder, "images.npy")
+        with tempfile.TemporaryDirectory(prefix="goldnas-") as scratch:
+            place = Path(scratch, "images.npy")
             np.save(place, images)
-            lines = self._answers({"net": model}, run=True, images=str(place), folder=folder)
+            lines = self._answers({"net": model}, run=True, images=str(place), outputs=scratch)
             told = next(line for line in lines if line.keys() & {"error", "outputs"})
             if "error" in told:
                 raise MeasurementError(f"{self._name}: {told['error']}")

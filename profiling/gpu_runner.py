@@ -10,7 +10,8 @@ whose jobs and answers these are, with these besides:
 - ``{"ready": "name"}`` says that a model is ready, since that may take minutes;
 - with "facts", the answer is ``{"facts": {...}}``, or ``{"unusable": "why, in one line"}``;
 - with "run", of one model, it is run on each image of the file "images", and the answer is
-  ``{"engine": "path or empty", "outputs": "path"}``, the first what was built of the model.
+  ``{"engine": "path or empty", "outputs": "path"}``, the first what was built of the model;
+  both are in the folder "outputs".
 """
 
 import json
@@ -109,7 +110,7 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     try:
         model = runtime.prepare(content)
         if hasattr(runtime, "engine"):
-            engine = str(Path(job["folder"], "net.engine"))
+            engine = str(Path(job["outputs"], "net.engine"))
             Path(engine).write_bytes(runtime.engine(content))
         (place,) = model.inputs.values()
         found = []
@@ -122,7 +123,7 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     except Exception as error:
         answer(error=_line(error))
         return
-    outputs = Path(job["folder"], "outputs.npy")
+    outputs = Path(job["outputs"], "outputs.npy")
     np.save(outputs, np.concatenate(found))
     answer(engine=engine, outputs=str(outputs))
 

@@ -23,7 +23,7 @@ from goldnas.export import to_onnx
 from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
 from goldnas.profiling import gpu_runner
 from goldnas.profiling.backend import Failure, Health, Visit
-from goldnas.profiling.backends import backend_like
+from goldnas.profiling.backends import backend_like, engines_of
 from goldnas.profiling.campaign import profile
 from goldnas.profiling.cuda_device import HostDevice, throttle_reasons
 from goldnas.profiling.gpu_backend import GpuBackend
@@ -267,6 +267,52 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
         ConfigError, match="measured where its GPU is, and not by way of ssh://a"
     ):
         backend_like(on_an_h200(conditions), host=host_of("ssh://a"))
+
+
+@pytest.mark.parametrize(
+    ("option", "host"),
+    [
+        ("--python", host_of("cpu", "/usr/bin/another-python")),
+        ("--perf-test", host_of("cpu", None, "/opt/onnxruntime_perf_test")),
+    ],
+)
+def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
+    conditions: Conditions, option: str, host: Host
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{option} does not go with a table of tensorrt"):
+        backend_like(on_an_h200(conditions), host=host)
+
+
+def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
+    with pytest.raises(ConfigError, match=r"^--device cuda: the table is of cpu, .*not of"):
+        backend_like(conditions, host=host_of("cuda"))
+    assert isinstance(backend_like(on_an_h200(conditions), host=host_of("cuda")), GpuBackend)
+
+
+def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Path) -> None:
+    folder = engines_of(tmp_path / "h200.json")
+    like = backend_like(on_an_h200(conditions), host=Host(), folder=folder)
+    assert isinstance(like, GpuBackend)
+    assert like._folder == tmp_path / "engines"
+
+
+class WithoutLayers(SimulatedDevice):
+    """Cannot tell of its layers, as a GPU's profiler may not."""
+
+    def nodes(self, models: Mapping[str, bytes]) -> NoReturn:
+        raise AssertionError("asked for layers")
+
+
+def test_a_table_does_not_depend_on_layers_where_nothing_can_run_elsewhere(
+    tmp_path: Path,
+) -> None:
+    device = WithoutLayers(protocol=WITHOUT_TARGET)
+    device.provider = "tensorrt-rtx"
+    session = Session(device)
+    table = LatencyTable(session.conditions, (), tmp_path / "gpu.json")
+    (row,) = profile(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
+    assert isinstance(row, Measured)
+    assert row.elsewhere == {}
 
 
 class Launching(SimulatedDevice):
