@@ -27,7 +27,7 @@ ON_A_GPU = MeasuringProtocol(
     rounds=8,
     warmup_ms=20.0,
     visit_ms=25.0,
-    min_calls=25,
+    min_calls=7,
     statistic="p25 over visits, brought to one speed, of p10 within a visit, of 1 ms samples",
     target_percent=1.0,
 )

@@ -76,7 +76,14 @@ def measure(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
             # Whoever asked tries fewer at once.
             sys.exit(f"the GPU's memory is full: {_line(error)}")
         except Exception as error:  # runtimes have dozens of kinds; each is this model's alone
+            if "out of memory" in _line(error).lower():
+                sys.exit(f"the GPU's memory is full: {_line(error)}")
+            try:
+                device.synchronize()
+            except RuntimeError:  # one after which no model of this process can run
+                sys.exit(f"the GPU cannot go on after {name}: {_line(error)}")
             answer(model=name, error=_line(error))
+    _keep_kernels(runtime)
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
     for number in range(job["rounds"] if order else 0):
@@ -102,6 +109,12 @@ def _visited(model: Model, device: Any, job: dict[str, Any]) -> dict[str, float]
     )
 
 
+def _keep_kernels(runtime: Runtime) -> None:
+    """Once, and not per model: the cache is written whole."""
+    if hasattr(runtime, "keep_kernels"):
+        runtime.keep_kernels()
+
+
 def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     """Run one model on images."""
     (entry,) = job["models"].values()
@@ -112,6 +125,7 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
         if hasattr(runtime, "engine"):
             engine = str(Path(job["outputs"], "net.engine"))
             Path(engine).write_bytes(runtime.engine(content))
+        _keep_kernels(runtime)
         (place,) = model.inputs.values()
         found = []
         for image in np.load(job["images"]):

@@ -203,6 +203,37 @@ def test_a_full_gpu_ends_the_process_so_that_fewer_models_are_tried_at_once(
     assert told(capsys) == []
 
 
+class Broken(HostDevice):
+    """A GPU after a kernel read where it may not: whatever is asked of it fails."""
+
+    def synchronize(self) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class Rejecting:
+    version = "1.0"
+
+    def prepare(self, model: bytes) -> NoReturn:
+        raise RuntimeError("the kernel failed")
+
+
+@pytest.mark.parametrize(
+    ("device", "dies"), [(Broken(), True), (HostDevice(), False)], ids=["broken", "well"]
+)
+def test_a_gpu_that_cannot_go_on_ends_the_process_and_a_rejected_model_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], device: HostDevice, dies: bool
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    of_one = job(models={"net": {"path": str(path)}})
+    if dies:
+        with pytest.raises(SystemExit, match=r"cannot go on after net: the kernel failed$"):
+            gpu_runner.measure(of_one, Rejecting(), device)
+        return
+    gpu_runner.measure(of_one, Rejecting(), device)
+    assert told(capsys) == [{"model": "net", "error": "the kernel failed"}]
+
+
 def test_a_model_is_run_on_images_one_by_one() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
@@ -250,10 +281,15 @@ def test_a_table_of_another_gpu_or_driver_is_another_table(conditions: Condition
 
 
 def test_a_table_says_which_command_adds_to_it(conditions: Conditions, tmp_path: Path) -> None:
-    table = LatencyTable(on_an_h200(conditions), (), tmp_path / "h200.json")
+    options = {"provider": "tensorrt", "tf32": "yes", "cuda": "13.0"}
+    here = on_an_h200(conditions, backend_options=options)
+    table = LatencyTable(here, (), tmp_path / "h200.json")
     table.save()
     command = LatencyTable.load(table.path).profile_command("--space gold")
-    assert "--device cuda --space gold --batch 1 --backend tensorrt --out" in command
+    assert (
+        "--device cuda --space gold --batch 1 --backend tensorrt --precision fp32 " in command
+    )
+    assert "--provider-option tf32=yes --out" in command
     assert "--threads" not in command
 
 
