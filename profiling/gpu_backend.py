@@ -136,13 +136,20 @@ class GpuBackend(RunnerBackend):
                 that is known; with what to do.
         """
         facts = self._facts
+        uses_cudnn = facts["cudnn"] and not self._name.startswith("tensorrt")
+        cudnn = {"cudnn": facts["cudnn"]} if uses_cudnn else {}
         return Conditions(
             device=self._device,
             cpu_model=facts["cpu_model"],
             architecture=facts["architecture"],
             os=facts["os"],
             backend=f"{self._name} {facts['version']}",
-            backend_options={"provider": self.provider, **self._options, "cuda": facts["cuda"]},
+            backend_options={
+                "provider": self.provider,
+                **self._options,
+                "cuda": facts["cuda"],
+                **cudnn,
+            },
             threads=1,
             batch=batch,
             precision=self._precision,
@@ -162,6 +169,11 @@ class GpuBackend(RunnerBackend):
             self._on_warning(
                 "nvidia-ml-py is not installed, or the driver does not answer it: clocks, "
                 "temperature and throttling will not be known. pip install nvidia-ml-py"
+            )
+        if found["busy_with_others"]:
+            self._on_warning(
+                "another program computes on the GPU: a steady load makes all times too long, "
+                "and nothing else will tell. nvidia-smi names it; stop it"
             )
         return found
 

@@ -145,12 +145,15 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
 def facts(runtime: Runtime, device: Any) -> dict[str, Any]:
     """What this machine is, and what measures on it."""
     gpu = device.gpu
+    cudnn = torch.backends.cudnn.version() if gpu else ""  # type: ignore[no-untyped-call]
     return {
         "cpu_model": cpu_model(),
         "architecture": platform.machine() or "unknown",
         "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "version": runtime.version,
         "cuda": str(torch.version.cuda),
+        "cudnn": str(cudnn),
+        "busy_with_others": device.busy_with_others() if gpu else False,
         "gpu": gpu and {name: getattr(gpu, name) for name in gpu.__struct_fields__},
         "clocks": bool(device.state()),
     }
