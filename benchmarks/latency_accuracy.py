@@ -28,7 +28,7 @@ import numpy as np
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import fit_additive
-from goldnas.profiling.backends import backend_like
+from goldnas.profiling.backends import backend_like, engines_of, forget_engines
 from goldnas.profiling.calibration import check_networks, counts_of, space_of_calibration
 from goldnas.profiling.host import Host
 from goldnas.profiling.session import Session
@@ -59,9 +59,10 @@ def main() -> None:
     )
     tables: list[LatencyTable] = []
     repetitions: list[dict[str, Any]] = []
+    sessions: list[Session] = []
     folder = arguments.tables or Path(tempfile.mkdtemp())
     if arguments.table:
-        space = space_of_calibration(LatencyTable.load(arguments.table[0]).calibrations[-1])
+        space = space_of_calibration(checked(arguments.table).calibrations[-1])
     for repetition in range(len(arguments.table or ()) or arguments.repetitions):
         if arguments.table:
             table = LatencyTable.load(arguments.table[repetition])
@@ -71,7 +72,8 @@ def main() -> None:
             table, seconds = profile(space, arguments.calibrate, path)
         tables.append(table)
         seed = 100 + repetition
-        repetitions.append(compare(space, table, arguments.networks, seed))
+        sessions.append(session_of(table))
+        repetitions.append(compare(sessions[-1], space, table, arguments.networks, seed))
         repetitions[-1] |= {"profile_seconds": seconds, "rows": len(table.rows), "seed": seed}
         show(repetition, repetitions[-1])
     changes = row_changes(tables)
@@ -89,6 +91,46 @@ def main() -> None:
             "row_changes_percent": {f"{a} {b}": p for (a, b), p in changes.items()},
         }
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    # Not before: whatever ends this early, the same command goes on from them.
+    for session in sessions:
+        session.journal.forget()
+        forget_engines(session.backend)
+
+
+def checked(paths: list[Path]) -> LatencyTable:
+    """The first of tables that were made already, if they can be compared; else exit."""
+    first, *others = [LatencyTable.load(path) for path in paths]
+    for table in (first, *others):
+        if not table.calibrations:
+            sys.exit(
+                f"{table.path} was never calibrated, so there is nothing to hold networks "
+                "against: make it with goldnas profile --calibrate 20"
+            )
+        if differences := first.conditions.differences(table.conditions):
+            sys.exit(
+                f"{first.path} and {table.path} are of other conditions: "
+                f"{'; '.join(differences)}"
+            )
+        if table.calibrations[-1].space_and_settings != (
+            first.calibrations[-1].space_and_settings
+        ):
+            sys.exit(f"{first.path} and {table.path} are of other spaces")
+    return first
+
+
+def session_of(table: LatencyTable) -> Session:
+    """What measures as a table was measured; exits if this is another device or runtime."""
+    backend = backend_like(
+        table.conditions,
+        host=Host(),
+        folder=engines_of(table.path),
+        on_warning=lambda text: print(f"warning: {text}", file=sys.stderr),
+    )
+    journal = table.path.with_suffix(".check.visits")
+    session = Session(backend, batch=table.conditions.batch, journal=journal)
+    if differences := table.conditions.differences(session.conditions):
+        sys.exit(f"{table.path} was measured under other conditions: {'; '.join(differences)}")
+    return session
 
 
 def profile(space: GoldSpace, networks: int, path: Path) -> tuple[LatencyTable, float]:
@@ -101,11 +143,10 @@ def profile(space: GoldSpace, networks: int, path: Path) -> tuple[LatencyTable, 
     return LatencyTable.load(path), time.monotonic() - began
 
 
-def compare(space: GoldSpace, table: LatencyTable, networks: int, seed: int) -> dict[str, Any]:
+def compare(
+    session: Session, space: GoldSpace, table: LatencyTable, networks: int, seed: int
+) -> dict[str, Any]:
     """Measure fresh networks, and hold each method's predictions against them."""
-    journal = table.path.with_suffix(".check.visits")
-    backend = backend_like(table.conditions, host=Host())
-    session = Session(backend, batch=table.conditions.batch, journal=journal)
     check = check_networks(session, table, space, networks=networks, seed=seed)
     fresh = check.measured.networks
     fitted_to = table.calibrations[-1].networks
@@ -126,7 +167,7 @@ def compare(space: GoldSpace, table: LatencyTable, networks: int, seed: int) -> 
         "line through FLOPs": slope * (test @ flops) + offset,
         "calibrated, no prior": fit_additive(train, train_us).predict(test),
     }
-    session.journal.forget()
+    session.backend.close()
     return {
         "noise_floor_percent": check.measured.noise_floor_percent,
         "measured_us": test_us.tolist(),

@@ -28,6 +28,9 @@ CALIBRATION_IMAGES = 256
 TRIED_IMAGES = 16
 """Random images that an engine's outputs are compared on."""
 
+AGREEING_REFUSES, AGREEING_WARNS = 0.5, 0.9
+"""Share of pictures that an int8 engine is to classify as PyTorch does."""
+
 MUCH = 0.01
 """Share of the held-out pictures that a network may lose in int8 without a warning."""
 
@@ -134,7 +137,7 @@ def export(
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
         # Before the network is exported: whether there is a GPU at all.
-        gpu = _gpu(backend, precision) if engine is not None else None
+        gpu = _gpu(backend, precision, tables) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
@@ -161,11 +164,7 @@ def export(
                 gpu, model, network, space.input_shape, precision, pictures
             )
             notes.append(note)
-            if all(t.conditions.backend.split(" ")[0] != backend for t in tables):
-                notes.append(
-                    f"the engine's latency is not compared: no table is of {backend}. goldnas "
-                    f"profile --backend {backend} makes one, --latency-lut names it"
-                )
+            notes += _of_other_engines(backend, precision, tables)
         measured_us, unverified = _measure(
             network,
             space.input_shape,
@@ -173,7 +172,10 @@ def export(
             tables,
             {} if dynamic_batch else {1: model},
             host,
+            gpu,
         )
+        if gpu is not None:
+            gpu.forget_engines()
         promises = verify(
             network,
             tuple(plan.parts()),
@@ -285,17 +287,61 @@ def _differs(
     return f"{precision}: they differ by {difference:.1e} at most"
 
 
-def _gpu(backend: str, precision: str) -> "GpuBackend":
-    """What builds engines and runs them.
+def _gpu(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "GpuBackend":
+    """What builds engines and runs them: as the first table of the backend was measured.
+
+    So the engine that is stored is the one that is held against that table.
 
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
+    from goldnas.profiling.backends import engines_of
     from goldnas.profiling.gpu_backend import GpuBackend
 
-    gpu = GpuBackend(backend, precision=precision, on_warning=warn)
+    fitting = _fitting(backend, precision, tables)
+    if fitting:
+        # A search's copy of a table has no engines beside it, and none are left in its folder.
+        beside = engines_of(fitting[0].path)
+        gpu = GpuBackend.like(
+            fitting[0].conditions,
+            folder=beside if beside.is_dir() else None,
+            on_warning=warn,
+        )
+    else:
+        gpu = GpuBackend(backend, precision=precision, on_warning=warn)
     gpu.conditions(batch=1)
     return gpu
+
+
+def _fitting(
+    backend: str, precision: str, tables: "Sequence[LatencyTable]"
+) -> "list[LatencyTable]":
+    """The tables that an engine can be held against."""
+    return [
+        table
+        for table in tables
+        if table.conditions.backend.split(" ")[0] == backend
+        and table.conditions.gpu is not None
+        and table.conditions.precision == precision
+    ]
+
+
+def _of_other_engines(
+    backend: str, precision: str, tables: "Sequence[LatencyTable]"
+) -> list[str]:
+    """What the latencies below do not say of the engine that is stored."""
+    fitting = _fitting(backend, precision, tables)
+    if not fitting:
+        return [
+            f"the engine's latency is not compared: no table is of {backend} in {precision}. "
+            f"goldnas profile --backend {backend} makes one, --latency-lut names it"
+        ]
+    of_batches = [t for t in fitting if t.conditions.batch != 1]
+    return [
+        f"the engine is of a batch of 1, and the table {table.name} of "
+        f"{table.conditions.batch}: another engine is measured for it"
+        for table in of_batches
+    ]
 
 
 def _deployed(
@@ -312,13 +358,15 @@ def _deployed(
     off.
 
     Raises:
-        ExportError: If they differ by more than rounding.
+        ExportError: If they differ by more than rounding, or in int8 say another class of most
+            pictures.
         MeasurementError: If the engine cannot be built or does not run.
     """
     import copy
 
     import torch
 
+    from goldnas.errors import ExportError
     from goldnas.export import check_outputs
 
     if pictures is None:
@@ -333,7 +381,17 @@ def _deployed(
     with torch.no_grad():
         expected = copy.deepcopy(network).eval().cpu()(images)
     if pictures is not None:
+        if not bool(actual.isfinite().all()):
+            raise ExportError("the int8 engine puts out what is no number; do not deploy it")
         agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
+        told = (
+            f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "
+            "pictures as PyTorch does in fp32"
+        )
+        if agreeing < AGREEING_REFUSES:
+            raise ExportError(f"{told}; do not deploy it. --precision fp16 is closer")
+        if agreeing < AGREEING_WARNS:
+            warn(f"{told}. --precision fp16 is closer")
         return found.engine, (
             f"engine: {100 * agreeing:.1f} % of {len(images)} held-out pictures are classified "
             "as by PyTorch in fp32"
@@ -349,15 +407,17 @@ def _measure(
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],
     host: "Host",
+    gpu: "GpuBackend | None" = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds on a machine by table; and why not, for tables of other machines.
 
-    ``models`` holds what is exported already, by batch, and is added to.
+    ``models`` holds what is exported already, by batch, and is added to. ``gpu`` measures for
+    the tables whose conditions it has.
     """
     from msgspec.structs import replace
 
     from goldnas.export import to_onnx
-    from goldnas.profiling.backends import backend_like
+    from goldnas.profiling.backends import backend_like, engines_of, forget_engines
     from goldnas.profiling.measuring import Estimate
     from goldnas.profiling.session import Session
 
@@ -374,7 +434,19 @@ def _measure(
         if theirs.gpu is not None and host.is_remote:
             unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
             continue
-        backend = backend_like(same, host=host, on_warning=warn)
+        beside = engines_of(table.path)
+        folder = beside if beside.is_dir() else None
+        try:
+            backend = backend_like(same, host=host, folder=folder, on_warning=warn)
+            if (
+                gpu is not None
+                and theirs.gpu is not None
+                and not theirs.differences(gpu.conditions(batch=theirs.batch))
+            ):
+                backend = gpu
+        except ConfigError as error:  # such as an imported table's, of a device of its own kind
+            unverified[table.name] = str(error)
+            continue
         with closing(backend):
             try:
                 here = backend.conditions(batch=theirs.batch)
@@ -391,6 +463,8 @@ def _measure(
                 session = Session(backend, batch=theirs.batch, on_warning=warn)
                 found = session.measure({"network": models[theirs.batch]}, [estimate])
                 measured_us[table.name] = estimate.latency_us(found)
+                if backend is not gpu:
+                    forget_engines(backend)
             except NoisyMachineError as error:
                 unverified[table.name] = str(error)
             except MeasurementError as error:

@@ -115,6 +115,7 @@ def calibrate(
     journal = Path(f"{file}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
+        from goldnas.profiling.backends import forget_engines
         from goldnas.profiling.calibration import calibrate as fit_to_networks
         from goldnas.profiling.calibration import space_of_calibration
 
@@ -125,6 +126,7 @@ def calibrate(
         space = space_of_calibration(before)
         more = len(before.networks) + networks
         table_now = session.finish(fit_to_networks(session, table, space, networks=more), table)
+        forget_engines(session.backend)
         after = _calibration(table_now)
     say(
         f"{file}: fitted to {len(after.networks)} networks of {after.space_and_settings}, "
@@ -150,6 +152,7 @@ def check(
     """Measure fresh random networks now, and compare with what the table predicts."""
     drawn_by = secrets.randbits(31) if seed is None else seed
     with errors_shown(), visits_shown() as on_progress:
+        from goldnas.profiling.backends import forget_engines
         from goldnas.profiling.calibration import check_networks, space_of_calibration
 
         table, session = _on_its_device(
@@ -158,6 +161,7 @@ def check(
         calibration = _calibration(table)
         space = space_of_calibration(calibration)
         found = check_networks(session, table, space, networks=networks, seed=drawn_by)
+        forget_engines(session.backend)
     result = {
         "table": str(file),
         "space": calibration.space,
@@ -208,17 +212,23 @@ def _on_its_device(
     """Open a table, and what measures under its conditions.
 
     Raises:
+        ConfigError: If an option does not go with the table.
         TableError: If the device or its software is another.
     """
     from goldnas.lut import LatencyTable
-    from goldnas.profiling.backends import backend_like
+    from goldnas.profiling.backends import backend_like, engines_of
     from goldnas.profiling.host import host_of
     from goldnas.profiling.session import Session
 
     table = LatencyTable.load(file)
     theirs = table.conditions
     session = Session(
-        backend_like(theirs, host=host_of(device, python, perf_test), on_warning=warn),
+        backend_like(
+            theirs,
+            host=host_of(device, python, perf_test),
+            folder=engines_of(table.path),
+            on_warning=warn,
+        ),
         batch=theirs.batch,
         journal=journal,
         on_progress=on_progress,

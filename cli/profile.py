@@ -208,12 +208,14 @@ def profile(
     def measuring(number_format: str = precision) -> "MeasurementBackend":
         if gpu is None:
             return on_a_processor(number_format)
+        from goldnas.profiling.backends import engines_of
+
         return gpu_backend_from(
             gpu,
             options=provider_option or (),
             precision=number_format,
             target_percent=target,
-            folder=table and table.with_name("engines"),
+            folder=table and engines_of(table),
         )
 
     def on_a_processor(number_format: str = precision) -> "OnnxruntimeBackend":

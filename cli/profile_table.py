@@ -41,7 +41,7 @@ def profile_table(
     """
     from goldnas.lut import LatencyTable
     from goldnas.profiling import calibration, campaign
-    from goldnas.profiling.gpu_backend import GpuBackend
+    from goldnas.profiling.backends import forget_engines
     from goldnas.profiling.session import Session
 
     journal = Path(f"{out}.visits")
@@ -57,8 +57,7 @@ def profile_table(
             table = calibration.fill(session, before, space, networks=networks, strict=strict)
         if table is not before or journal.exists():
             table = session.finish(table, before)
-            if isinstance(backend, GpuBackend):
-                backend.forget_engines()
+            forget_engines(backend)
     show_filled(table, space)
 
 

@@ -97,7 +97,11 @@ class LatencyTable:
         conditions = self.conditions
         how = f"--threads {conditions.threads}"
         if conditions.gpu:
-            how = f"--backend {conditions.backend.split(' ')[0]}"
+            name = conditions.backend.split(" ")[0]
+            how = f"--backend {name} --precision {conditions.precision}"
+            for option, value in conditions.backend_options.items():
+                if option not in ("provider", "cuda", "cudnn"):  # as found, not as chosen
+                    how += f" --provider-option {shlex.quote(f'{option}={value}')}"
         return (
             f"goldnas profile --device {conditions.device} {space_options} "
             f"--batch {conditions.batch} {how} --out {shlex.quote(str(self.path))}"

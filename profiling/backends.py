@@ -1,6 +1,8 @@
 """Backends with the settings of a table."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from goldnas.errors import ConfigError
 from goldnas.lut import Conditions
@@ -15,6 +17,7 @@ def backend_like(
     conditions: Conditions,
     *,
     host: Host,
+    folder: Path | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> RunnerBackend:
     """What measures as a table was measured; whether it is on that device it has to say.
@@ -22,11 +25,19 @@ def backend_like(
     Args:
         conditions: Of the table.
         host: Where.
+        folder: Where a GPU's engines and caches are kept, see :func:`engines_of`; a temporary
+            one if not given.
         on_warning: Told what may spoil the measurements.
 
     Raises:
-        ConfigError: If the table is of a GPU, and the host another machine.
+        ConfigError: If the table is of a GPU, and the host another machine or an interpreter or
+            program of its own; or it is of a processor, and the host's GPU is meant.
     """
+    if host.is_gpu and conditions.gpu is None:
+        raise ConfigError(
+            f"--device cuda: the table is of {conditions.device}, {conditions.machine}, and "
+            "not of a GPU. Leave --device out, or say where that is"
+        )
     if conditions.backend.split(" ")[0] not in BACKENDS:
         return OnnxruntimeBackend.like(conditions, host=host, on_warning=on_warning)
     if host.is_remote:
@@ -34,4 +45,25 @@ def backend_like(
             f"a table of {conditions.backend} is measured where its GPU is, and not by way of "
             f"{host.name}: run goldnas there"
         )
-    return GpuBackend.like(conditions, on_warning=on_warning)
+    if host.perf_test or host.python != sys.executable:
+        option = "--perf-test" if host.perf_test else "--python"
+        raise ConfigError(
+            f"{option} does not go with a table of {conditions.backend}, which goldnas "
+            "measures in its own interpreter: leave it out"
+        )
+    return GpuBackend.like(conditions, folder=folder, on_warning=on_warning)
+
+
+def engines_of(table: Path) -> Path:
+    """Where a GPU's engines and caches for a table are kept: beside it.
+
+    Whatever is measured for the table is built with the timing cache there, and so of the same
+    tactics.
+    """
+    return table.with_name("engines")
+
+
+def forget_engines(backend: object) -> None:
+    """Remove the engines of a backend, if it has some, once its results are written."""
+    if isinstance(backend, GpuBackend):
+        backend.forget_engines()

@@ -17,7 +17,13 @@ from goldnas.operators import Part
 from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, row_models
 from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.runtimes import BACKENDS
 from goldnas.profiling.session import Session
+
+# These have none to leave nodes to. Of those of a GPU it is onnxruntime's alone that has.
+_ALONE = {CPU, *(b.provider for b in BACKENDS.values())} - {
+    BACKENDS["onnxruntime-cuda"].provider
+}
 
 
 def open_table(out: Path, conditions: Conditions) -> LatencyTable:
@@ -117,7 +123,7 @@ def _elsewhere(
 ) -> dict[Part, dict[str, int] | Failure]:
     """By row: how many of its nodes other providers run than the one that was asked for."""
     wanted = session.backend.provider
-    if wanted == CPU:  # there is none to leave them to
+    if wanted in _ALONE:
         return {part: {} for part in models}
     nodes = session.nodes({_name(part, "isolated"): m for part, m in models.items()})
     found: dict[Part, dict[str, int] | Failure] = {}

@@ -113,6 +113,10 @@ class CudaDevice:
         """How hot and how fast it is; empty where NVML's Python package is not installed."""
         return self._nvml.state()
 
+    def busy_with_others(self) -> bool:
+        """Whether another program computes on it, as far as NVML tells; ask when it is idle."""
+        return self._nvml.busy_with_others()
+
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Put what is within into the stream.
@@ -196,6 +200,18 @@ class _Nvml:
         if reasons is not None:
             known["throttled"] = throttle_reasons(int(reasons))
         return known
+
+    def busy_with_others(self) -> bool:
+        if self._nvml is None:
+            return False
+        try:
+            # In a container their numbers are those of the system around it, so they are
+            # counted; one is this program's.
+            others = len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._gpu)) - 1
+            busy = self._nvml.nvmlDeviceGetUtilizationRates(self._gpu).gpu
+        except self._nvml.NVMLError:
+            return False
+        return bool(others > 0 and busy > 0)
 
     def _number(self, function: str, what: str = "") -> float | None:
         """One reading; None where this GPU or driver does not have it."""

@@ -27,7 +27,7 @@ ON_A_GPU = MeasuringProtocol(
     rounds=8,
     warmup_ms=20.0,
     visit_ms=25.0,
-    min_calls=25,
+    min_calls=7,
     statistic="p25 over visits, brought to one speed, of p10 within a visit, of 1 ms samples",
     target_percent=1.0,
 )
@@ -136,13 +136,20 @@ class GpuBackend(RunnerBackend):
                 that is known; with what to do.
         """
         facts = self._facts
+        uses_cudnn = facts["cudnn"] and not self._name.startswith("tensorrt")
+        cudnn = {"cudnn": facts["cudnn"]} if uses_cudnn else {}
         return Conditions(
             device=self._device,
             cpu_model=facts["cpu_model"],
             architecture=facts["architecture"],
             os=facts["os"],
             backend=f"{self._name} {facts['version']}",
-            backend_options={"provider": self.provider, **self._options, "cuda": facts["cuda"]},
+            backend_options={
+                "provider": self.provider,
+                **self._options,
+                "cuda": facts["cuda"],
+                **cudnn,
+            },
             threads=1,
             batch=batch,
             precision=self._precision,
@@ -163,6 +170,11 @@ class GpuBackend(RunnerBackend):
                 "nvidia-ml-py is not installed, or the driver does not answer it: clocks, "
                 "temperature and throttling will not be known. pip install nvidia-ml-py"
             )
+        if found["busy_with_others"]:
+            self._on_warning(
+                "another program computes on the GPU: a steady load makes all times too long, "
+                "and nothing else will tell. nvidia-smi names it; stop it"
+            )
         return found
 
     def run(self, model: bytes, images: npt.NDArray[np.float32]) -> Deployed:
@@ -175,10 +187,10 @@ class GpuBackend(RunnerBackend):
         Raises:
             MeasurementError: If the runtime rejects it, or cannot start.
         """
-        with tempfile.TemporaryDirectory(prefix="goldnas-") as folder:
-            place = Path(folder, "images.npy")
+        with tempfile.TemporaryDirectory(prefix="goldnas-") as scratch:
+            place = Path(scratch, "images.npy")
             np.save(place, images)
-            lines = self._answers({"net": model}, run=True, images=str(place), folder=folder)
+            lines = self._answers({"net": model}, run=True, images=str(place), outputs=scratch)
             told = next(line for line in lines if line.keys() & {"error", "outputs"})
             if "error" in told:
                 raise MeasurementError(f"{self._name}: {told['error']}")

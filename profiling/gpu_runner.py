@@ -10,7 +10,8 @@ whose jobs and answers these are, with these besides:
 - ``{"ready": "name"}`` says that a model is ready, since that may take minutes;
 - with "facts", the answer is ``{"facts": {...}}``, or ``{"unusable": "why, in one line"}``;
 - with "run", of one model, it is run on each image of the file "images", and the answer is
-  ``{"engine": "path or empty", "outputs": "path"}``, the first what was built of the model.
+  ``{"engine": "path or empty", "outputs": "path"}``, the first what was built of the model;
+  both are in the folder "outputs".
 """
 
 import json
@@ -75,7 +76,14 @@ def measure(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
             # Whoever asked tries fewer at once.
             sys.exit(f"the GPU's memory is full: {_line(error)}")
         except Exception as error:  # runtimes have dozens of kinds; each is this model's alone
+            if "out of memory" in _line(error).lower():
+                sys.exit(f"the GPU's memory is full: {_line(error)}")
+            try:
+                device.synchronize()
+            except RuntimeError:  # one after which no model of this process can run
+                sys.exit(f"the GPU cannot go on after {name}: {_line(error)}")
             answer(model=name, error=_line(error))
+    _keep_kernels(runtime)
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
     for number in range(job["rounds"] if order else 0):
@@ -101,6 +109,12 @@ def _visited(model: Model, device: Any, job: dict[str, Any]) -> dict[str, float]
     )
 
 
+def _keep_kernels(runtime: Runtime) -> None:
+    """Once, and not per model: the cache is written whole."""
+    if hasattr(runtime, "keep_kernels"):
+        runtime.keep_kernels()
+
+
 def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     """Run one model on images."""
     (entry,) = job["models"].values()
@@ -109,8 +123,9 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     try:
         model = runtime.prepare(content)
         if hasattr(runtime, "engine"):
-            engine = str(Path(job["folder"], "net.engine"))
+            engine = str(Path(job["outputs"], "net.engine"))
             Path(engine).write_bytes(runtime.engine(content))
+        _keep_kernels(runtime)
         (place,) = model.inputs.values()
         found = []
         for image in np.load(job["images"]):
@@ -122,7 +137,7 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     except Exception as error:
         answer(error=_line(error))
         return
-    outputs = Path(job["folder"], "outputs.npy")
+    outputs = Path(job["outputs"], "outputs.npy")
     np.save(outputs, np.concatenate(found))
     answer(engine=engine, outputs=str(outputs))
 
@@ -130,12 +145,15 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
 def facts(runtime: Runtime, device: Any) -> dict[str, Any]:
     """What this machine is, and what measures on it."""
     gpu = device.gpu
+    cudnn = torch.backends.cudnn.version() if gpu else ""  # type: ignore[no-untyped-call]
     return {
         "cpu_model": cpu_model(),
         "architecture": platform.machine() or "unknown",
         "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "version": runtime.version,
         "cuda": str(torch.version.cuda),
+        "cudnn": str(cudnn),
+        "busy_with_others": device.busy_with_others() if gpu else False,
         "gpu": gpu and {name: getattr(gpu, name) for name in gpu.__struct_fields__},
         "clocks": bool(device.state()),
     }

@@ -73,6 +73,7 @@ class Host:
         python: Interpreter there whose onnxruntime measures.
         place: Folder there for models, which are removed; wherever temporary files go, if None.
         perf_test: Path there of ``onnxruntime_perf_test``, which measures in place of a Python.
+        is_gpu: Whether its GPU is meant, and not its processor.
     """
 
     name: str = "this machine"
@@ -80,6 +81,7 @@ class Host:
     python: str = sys.executable
     place: str | None = None
     perf_test: str | None = None
+    is_gpu: bool = False
 
     @property
     def is_remote(self) -> bool:
@@ -117,7 +119,11 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
         )
     if device in ("cpu", "cuda"):
         here = os.path.expanduser(perf_test) if perf_test else None
-        return Host(python=os.path.expanduser(python or sys.executable), perf_test=here)
+        return Host(
+            python=os.path.expanduser(python or sys.executable),
+            perf_test=here,
+            is_gpu=device == "cuda",
+        )
     known = "cpu, cuda, ssh://[user@]host[:port][/folder], adb://SERIAL[/folder]"
     try:
         url = urlsplit(device)

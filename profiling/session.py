@@ -164,6 +164,11 @@ class Session:
                 f"two copies of one model differed by {self._aa_percent:.1f} % while this was "
                 "measured; on a quieter machine the table would be better"
             )
+        if health.throttled:
+            self.warn(
+                f"the GPU slowed itself down while this was measured "
+                f"({', '.join(health.throttled)}): cool it, or set its clocks lower"
+            )
         table = table.with_campaign(campaign)
         table.save()
         self.journal.forget()

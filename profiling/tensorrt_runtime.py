@@ -105,11 +105,13 @@ class TensorRT:
         self._folder = own_folder(folder, device, name, self.version)
         self._log = _log(trt)
         self._runtime: Any = None
+        self._kernels: Any = None
 
     def build(self, model: bytes) -> bytes:
         """Build an engine.
 
         Raises:
+            FullError: If the GPU has no memory for building it.
             MeasurementError: If the parser rejects the model (it names the node), there is no
                 way to run a node within the workspace, or the builder cannot start.
         """
@@ -147,7 +149,7 @@ class TensorRT:
             config.set_timing_cache(timings, False)
         engine = builder.build_serialized_network(network, config)
         if engine is None:
-            raise MeasurementError(self._unbuilt(mib))
+            raise self._unbuilt(mib)
         if timings is not None:
             self._keep("timing.cache", bytes(config.get_timing_cache().serialize()))
         return bytes(engine)
@@ -187,7 +189,11 @@ class TensorRT:
                 f"{self._title} cannot start on this GPU: {log.last() or error}"
             ) from None
         loaded = self._runtime.deserialize_cuda_engine(engine)
-        context = self._context(loaded) if loaded is not None else None
+        config = self._config(loaded) if loaded is not None else None
+        context = None
+        if loaded is not None:
+            # With TensorRT-RTX, kernels are compiled now, unless they are in its cache.
+            context = loaded.create_execution_context(*([config] if config else []))
         if context is None:
             if log.tells_of("out of memory", "outofmemory"):
                 raise FullError(log.last())
@@ -196,33 +202,47 @@ class TensorRT:
                 reason += f"; validity: {self._runtime.get_engine_validity(engine)}"
             raise MeasurementError(f"{self._title} cannot run its engine on this GPU: {reason}")
         graphed = self._options["cuda_graph"] == "yes"
-        return Engine(self._name, trt, loaded, context, self._device, graphed)
+        made = Engine(self._name, trt, loaded, context, self._device, graphed)
+        made.config = config
+        return made
 
-    def _context(self, engine: Any) -> Any:
-        """With TensorRT-RTX, kernels are compiled now, unless they are in its cache."""
+    def _config(self, engine: Any) -> Any:
+        """How TensorRT-RTX is to run an engine; None for TensorRT.
+
+        All engines share one cache of kernels, which has to outlive their contexts.
+        """
         if not self._is_rtx:
-            return engine.create_execution_context()
+            return None
         config = engine.create_runtime_config()
-        cache = config.create_runtime_cache()
-        if kept := self._kept("runtime.cache"):
-            cache.deserialize(kept)
-        config.set_runtime_cache(cache)
-        context = engine.create_execution_context(config)
-        self._keep("runtime.cache", bytes(cache.serialize()))
-        return context
+        if self._kernels is None:
+            self._kernels = config.create_runtime_cache()
+            if kept := self._kept("runtime.cache"):
+                self._kernels.deserialize(kept)
+        config.set_runtime_cache(self._kernels)
+        return config
+
+    def keep_kernels(self) -> None:
+        """Write what TensorRT-RTX compiled, once all models are ready."""
+        content = self._kernels.serialize() if self._kernels is not None else None
+        if content is not None:
+            self._keep("runtime.cache", bytes(content))
 
     def _compute_capability(self) -> str:
         gpu = getattr(self._device, "gpu", None)
         return gpu.compute_capability if gpu else ""
 
-    def _unbuilt(self, mib: int) -> str:
+    def _unbuilt(self, mib: int) -> MeasurementError:
         log = self._log
-        if log.tells_of("workspace", "insufficient memory", "out of memory", "outofmemory"):
-            return (
+        if log.tells_of("out of memory", "outofmemory"):
+            return FullError(f"{self._title} cannot build it: {log.last()}")
+        if log.tells_of("workspace", "insufficient memory"):
+            return MeasurementError(
                 f"{self._title} finds no way to run it within a workspace of {mib} MiB: "
                 f"{log.last()}. Allow more: --provider-option workspace_mib={4 * mib}"
             )
-        return f"{self._title} cannot build it: {log.last() or 'it says nothing more'}"
+        return MeasurementError(
+            f"{self._title} cannot build it: {log.last() or 'it says nothing more'}"
+        )
 
     def _kept(self, name: str) -> bytes:
         try:
@@ -246,6 +266,7 @@ class Engine:
         self._engine = engine
         self._context = context
         self._device = device
+        self.config: Any = None  # kept for as long as the context
         self.inputs: dict[str, Tensor] = {}
         self.outputs: dict[str, Tensor] = {}
         generator = torch.Generator(device.torch_device).manual_seed(0)

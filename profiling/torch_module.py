@@ -256,18 +256,21 @@ def _padded(call: _Call) -> Iterator[Any]:
     yield call.inputs[0]
     yield list(zip(pads[:half], pads[half:], strict=True))
     yield call.numbers(3) or list(range(half))
-    filled = len(call.inputs) > 2 and call.inputs[2] is not None
-    yield call.inputs[2] if filled else 0.0
+    if len(call.inputs) <= 2 or not call.node.input[2]:
+        yield 0.0
+        return
+    value = call.constants[2]
+    if value is None:
+        raise MeasurementError(f"{_place(call.node)}: its value is not constant")
+    yield float(value)  # here, since a tensor on a GPU would be waited for in every call
 
 
-def _pad(
-    x: Tensor, pads: list[tuple[int, int]], axes: list[int], value: Tensor | float
-) -> Tensor:
+def _pad(x: Tensor, pads: list[tuple[int, int]], axes: list[int], value: float) -> Tensor:
     amounts = [0] * 2 * x.dim()
     for axis, (before, after) in zip(axes, pads, strict=True):
         last = x.dim() - 1 - axis % x.dim()  # PyTorch begins with the last axis
         amounts[2 * last], amounts[2 * last + 1] = before, after
-    return F.pad(x, amounts, value=float(value))
+    return F.pad(x, amounts, value=value)
 
 
 def _shaped(call: _Call) -> Iterator[Any]:

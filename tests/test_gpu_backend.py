@@ -23,7 +23,7 @@ from goldnas.export import to_onnx
 from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
 from goldnas.profiling import gpu_runner
 from goldnas.profiling.backend import Failure, Health, Visit
-from goldnas.profiling.backends import backend_like
+from goldnas.profiling.backends import backend_like, engines_of
 from goldnas.profiling.campaign import profile
 from goldnas.profiling.cuda_device import HostDevice, throttle_reasons
 from goldnas.profiling.gpu_backend import GpuBackend
@@ -203,6 +203,37 @@ def test_a_full_gpu_ends_the_process_so_that_fewer_models_are_tried_at_once(
     assert told(capsys) == []
 
 
+class Broken(HostDevice):
+    """A GPU after a kernel read where it may not: whatever is asked of it fails."""
+
+    def synchronize(self) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class Rejecting:
+    version = "1.0"
+
+    def prepare(self, model: bytes) -> NoReturn:
+        raise RuntimeError("the kernel failed")
+
+
+@pytest.mark.parametrize(
+    ("device", "dies"), [(Broken(), True), (HostDevice(), False)], ids=["broken", "well"]
+)
+def test_a_gpu_that_cannot_go_on_ends_the_process_and_a_rejected_model_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], device: HostDevice, dies: bool
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    of_one = job(models={"net": {"path": str(path)}})
+    if dies:
+        with pytest.raises(SystemExit, match=r"cannot go on after net: the kernel failed$"):
+            gpu_runner.measure(of_one, Rejecting(), device)
+        return
+    gpu_runner.measure(of_one, Rejecting(), device)
+    assert told(capsys) == [{"model": "net", "error": "the kernel failed"}]
+
+
 def test_a_model_is_run_on_images_one_by_one() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
@@ -250,10 +281,15 @@ def test_a_table_of_another_gpu_or_driver_is_another_table(conditions: Condition
 
 
 def test_a_table_says_which_command_adds_to_it(conditions: Conditions, tmp_path: Path) -> None:
-    table = LatencyTable(on_an_h200(conditions), (), tmp_path / "h200.json")
+    options = {"provider": "tensorrt", "tf32": "yes", "cuda": "13.0"}
+    here = on_an_h200(conditions, backend_options=options)
+    table = LatencyTable(here, (), tmp_path / "h200.json")
     table.save()
     command = LatencyTable.load(table.path).profile_command("--space gold")
-    assert "--device cuda --space gold --batch 1 --backend tensorrt --out" in command
+    assert (
+        "--device cuda --space gold --batch 1 --backend tensorrt --precision fp32 " in command
+    )
+    assert "--provider-option tf32=yes --out" in command
     assert "--threads" not in command
 
 
@@ -267,6 +303,52 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
         ConfigError, match="measured where its GPU is, and not by way of ssh://a"
     ):
         backend_like(on_an_h200(conditions), host=host_of("ssh://a"))
+
+
+@pytest.mark.parametrize(
+    ("option", "host"),
+    [
+        ("--python", host_of("cpu", "/usr/bin/another-python")),
+        ("--perf-test", host_of("cpu", None, "/opt/onnxruntime_perf_test")),
+    ],
+)
+def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
+    conditions: Conditions, option: str, host: Host
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{option} does not go with a table of tensorrt"):
+        backend_like(on_an_h200(conditions), host=host)
+
+
+def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
+    with pytest.raises(ConfigError, match=r"^--device cuda: the table is of cpu, .*not of"):
+        backend_like(conditions, host=host_of("cuda"))
+    assert isinstance(backend_like(on_an_h200(conditions), host=host_of("cuda")), GpuBackend)
+
+
+def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Path) -> None:
+    folder = engines_of(tmp_path / "h200.json")
+    like = backend_like(on_an_h200(conditions), host=Host(), folder=folder)
+    assert isinstance(like, GpuBackend)
+    assert like._folder == tmp_path / "engines"
+
+
+class WithoutLayers(SimulatedDevice):
+    """Cannot tell of its layers, as a GPU's profiler may not."""
+
+    def nodes(self, models: Mapping[str, bytes]) -> NoReturn:
+        raise AssertionError("asked for layers")
+
+
+def test_a_table_does_not_depend_on_layers_where_nothing_can_run_elsewhere(
+    tmp_path: Path,
+) -> None:
+    device = WithoutLayers(protocol=WITHOUT_TARGET)
+    device.provider = "tensorrt-rtx"
+    session = Session(device)
+    table = LatencyTable(session.conditions, (), tmp_path / "gpu.json")
+    (row,) = profile(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
+    assert isinstance(row, Measured)
+    assert row.elsewhere == {}
 
 
 class Launching(SimulatedDevice):

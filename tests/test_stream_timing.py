@@ -168,7 +168,7 @@ class LoadedGpu(SimulatedDevice):
         return found
 
 
-def test_a_gpu_that_somebody_else_uses_is_refused() -> None:
+def test_a_gpu_that_somebody_else_uses_now_and_then_is_refused() -> None:
     warnings: list[str] = []
     check_quiet(LoadedGpu(0.01), b"", on_warning=warnings.append)
     assert warnings == []
@@ -178,4 +178,5 @@ def test_a_gpu_that_somebody_else_uses_is_refused() -> None:
 
 def test_the_protocol_is_that_of_a_gpu() -> None:
     assert np.prod([ON_A_GPU.processes, ON_A_GPU.rounds]) >= 24
-    assert ON_A_GPU.min_calls >= 25
+    # Of a slow network a few samples have to do: each is a millisecond or a call.
+    assert 5 <= ON_A_GPU.min_calls <= ON_A_GPU.visit_ms / SAMPLE_MS

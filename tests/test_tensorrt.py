@@ -19,7 +19,7 @@ from exported import NETWORKS, OF_NETWORKS, networks, operator, parts
 from goldnas.errors import MeasurementError
 from goldnas.operators import OPERATORS
 from goldnas.precision import at_precision, symmetric
-from goldnas.profiling.runtimes import MissingRuntimeError, options_of
+from goldnas.profiling.runtimes import FullError, MissingRuntimeError, options_of
 from goldnas.profiling.tensorrt_runtime import TensorRT, module_of
 
 Show = Callable[[str], None]
@@ -244,6 +244,14 @@ def test_a_builder_out_of_workspace_says_how_to_give_it_more(
         tensorrt(monkeypatch, module).build(operator(parts()[0]).SerializeToString())
     assert module.workspace_bytes == 16 * 2**20
     assert module.cleared == [FakeTrt.BuilderFlag.TF32]
+
+
+def test_a_builder_out_of_the_memory_of_the_gpu_does_not_blame_the_workspace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = FakeTrt(says="Error Code 2: OutOfMemory (Requested size was 4096 bytes.)")
+    with pytest.raises(FullError, match=r"^TensorRT cannot build it: Could not find"):
+        tensorrt(monkeypatch, module).build(operator(parts()[0]).SerializeToString())
 
 
 def test_a_builder_that_fails_for_another_reason_says_it(

@@ -101,6 +101,23 @@ def test_what_is_not_known_is_refused_and_named(node: onnx.NodeProto, message: s
         torch_module(single(node, w=WEIGHT))
 
 
+def test_padding_is_with_a_number_that_is_known_beforehand() -> None:
+    """A value on a GPU would be waited for in every call, and could not be in a graph."""
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    node = helper.make_node("Pad", ["input", "pads", "value"], ["output"])
+    model = single(node, pads=pads, value=np.array(2.5, np.float32))
+    assert relative_difference(model, model, (1, 4, 8, 8)) == 0.0
+    assert not any(
+        isinstance(a, torch.fx.Node)
+        for n in torch_module(model).graph.nodes
+        if ONNX_NODE in n.meta
+        for a in n.args[1:]
+    )
+    computed = helper.make_node("Pad", ["input", "pads", "input"], ["output"])
+    with pytest.raises(MeasurementError, match="node Pad 'output': its value is not constant"):
+        torch_module(single(computed, pads=pads))
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(MeasurementError, match="no ONNX model"):
         torch_module(b"no model")

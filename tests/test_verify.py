@@ -22,6 +22,7 @@ from goldnas.cli.export import export
 from goldnas.errors import TableError
 from goldnas.export import ARCHITECTURE, check_onnx
 from goldnas.lut import LatencyTable, MeasuringProtocol
+from goldnas.lut.schema import unstated_conditions
 from goldnas.precision import PRECISION
 from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
@@ -438,6 +439,9 @@ class FakeGpuBackend:
     def close(self) -> None:
         pass
 
+    def forget_engines(self) -> None:
+        pass
+
 
 def test_an_engine_that_computes_the_same_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -465,6 +469,36 @@ def test_an_engine_that_computes_something_else_is_not_stored(
     assert result.exit_code == 2
     assert "differs from PyTorch by" in result.stderr
     assert not any(case.out.parent.glob("*"))
+
+
+def test_an_int8_engine_that_says_other_classes_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By value, a right one may be far off."""
+
+    class Scrambled(FakeGpuBackend):
+        def run(self, model: bytes, images: np.ndarray) -> Deployed:
+            return Deployed(b"", np.roll(super().run(model, images).outputs, 1, axis=1))
+
+    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", Scrambled)
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--engine", case.out.with_name("net.engine"), "--precision", "int8")
+    assert result.exit_code == 2
+    assert "the int8 engine classifies" in result.stderr
+    assert not any(case.out.parent.glob("*"))
+
+
+def test_an_imported_table_of_a_gpu_is_not_verified(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    """Its backend has a name that is known here, and its device one that is not."""
+    theirs = unstated_conditions(
+        "jetson", backend="tensorrt 8.6", protocol="theirs", statistic="mean"
+    )
+    table = make_table(tmp_path / "jetson.json", SPACE, row_us=10.0, conditions=theirs)
+    result = finished(tmp_path, ("1GFLOPs", "1s@jetson"), [table]).export()
+    assert result.exit_code == 0, result.output
+    assert "latency@jetson not verified: --backend tensorrt measures a GPU" in result.stdout
 
 
 @pytest.mark.parametrize(

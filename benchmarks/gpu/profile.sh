@@ -4,7 +4,8 @@
 #   bash benchmarks/gpu/profile.sh RESULTS
 #   WHEELS=wheels LIMIT_S=540 bash benchmarks/gpu/profile.sh RESULTS    # again until it says done
 #
-# Tries every backend, then profiles the GOLD space with the best that runs and with PyTorch: two
+# Tries every backend, then profiles the GOLD space with the best that runs and with PyTorch as it
+# is; where there is PyTorch alone, that is as a CUDA graph and as it is. Two
 # tables for each number format and batch, calibrated, and 50 fresh networks for each table,
 # predicted and measured. Writes tables, accuracy and logs into RESULTS. Whatever interrupts it,
 # the same command goes on where it was. Set by the environment:
@@ -53,18 +54,25 @@ out_of_time() {
 }
 
 if [[ -n ${WHEELS:-} ]]; then
-  step wheels "$python" -m pip install --quiet --no-index --no-deps --target "$results/site" \
+  # Another listing is another step, after which the backends are tried again.
+  wheels=wheels-$(ls -ln --time-style=+%s "$WHEELS" | cksum | cut -d ' ' -f 1)
+  if [[ ! -e $results/done/$wheels ]]; then rm -f "$results/done/try"; fi
+  step "$wheels" "$python" -m pip install --quiet --no-index --no-deps --target "$results/site" \
     "$WHEELS"/*.whl
 fi
 
 if [[ -z ${BACKEND:-} ]]; then
   step try "$python" "$root/benchmarks/gpu/try_backends.py" --out "$results/try.json"
   read -r -a run <<<"$(sed -n 's/^run here: *//p' "$results/logs/try.log" | tail -1)"
-  BACKEND="${run[0]:-}"
-  if [[ " ${run[*]:-} " == *" torch-graph "* && $BACKEND != torch* ]]; then
-    BACKEND+=" torch-graph"
-  fi
+  # The best of them, and PyTorch as it is in any case.
+  BACKEND=
+  for name in tensorrt tensorrt-rtx onnxruntime-cuda torch-graph torch; do
+    if [[ " ${run[*]:-} " == *" $name "* && (-z $BACKEND || $name == torch) ]]; then
+      BACKEND+=" $name"
+    fi
+  done
   if [[ -z $BACKEND ]]; then
+    rm -f "$results/done/try"
     echo "no backend runs here: see $results/try.json" >&2
     exit 2
   fi

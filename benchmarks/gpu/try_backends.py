@@ -3,8 +3,8 @@
     python benchmarks/gpu/try_backends.py --out try.json
 
 Builds, loads and runs a small network with each backend of ``goldnas profile --backend``, in
-single and half precision, and holds its outputs against PyTorch on the processor. One line each.
-At the end it prints those that run, in the order in which tables should be made of them.
+single and half precision, and holds its outputs against PyTorch on the processor. One line
+each. At the end it prints those that run.
 """
 
 import argparse
