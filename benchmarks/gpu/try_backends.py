@@ -3,7 +3,7 @@
     python benchmarks/gpu/try_backends.py --out try.json
 
 Builds, loads and runs a small network with each backend of ``goldnas profile --backend``, in
-single and half precision, and holds its outputs against PyTorch on the processor. One line each.
+single and half precision, and holds its outputs against those of PyTorch on the processor.
 At the end it prints those that run, in the order in which tables should be made of them.
 """
 
