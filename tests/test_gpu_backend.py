@@ -309,7 +309,7 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
     ("option", "host"),
     [
         ("--python", host_of("cpu", "/usr/bin/another-python")),
-        ("--perf-test", host_of("cpu", None, "/opt/onnxruntime_perf_test")),
+        ("--perf-test", host_of("cpu", None, "onnxruntime_perf_test")),
     ],
 )
 def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
