@@ -4,6 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ class CudaDevice:
         check_gpu()
         self.torch_device = torch.device("cuda", 0)
         self.stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
+        # One starts a sample and one ends it. CUDA makes an event when it is recorded first,
+        # for which there is no time within a sample.
+        self._events = cycle([self._new_event(), self._new_event()])
         facts = torch.cuda.get_device_properties(self.torch_device)
         self._nvml = _Nvml(str(getattr(facts, "uuid", "")))
         self.gpu = Gpu(
@@ -86,13 +90,18 @@ class CudaDevice:
             memory_mib=facts.total_memory >> 20,
         )
 
+    def _new_event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(self.stream)
+        return event
+
     def clock_ns(self) -> int:
         """See :class:`Device`."""
         return time.perf_counter_ns()
 
     def record(self) -> torch.cuda.Event:
         """See :class:`Device`."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = next(self._events)
         event.record(self.stream)
         return event
 

@@ -106,7 +106,10 @@ class BoundSession:
         )
         if self._session.get_providers()[0] != PROVIDER:
             took = self._session.get_providers()[0]
-            raise MeasurementError(f"{PROVIDER} did not start; {took} would run it")
+            raise MeasurementError(
+                f"{PROVIDER} did not start; {took} would run it. Its wheel has to be of the "
+                f"CUDA that PyTorch has here, {torch.version.cuda}, and cuDNN 9 has to be there"
+            )
         self._run_options = ort.RunOptions()
         # Else every run would wait for the GPU.
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
