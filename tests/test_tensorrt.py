@@ -193,8 +193,9 @@ class FakeTrt:
 
 
 def tensorrt(monkeypatch: pytest.MonkeyPatch, module: FakeTrt) -> TensorRT:
-    monkeypatch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
-    return TensorRT("tensorrt", options_of("tensorrt", {"workspace_mib": "16"}), None, None)
+    with monkeypatch.context() as patch:  # for no longer: PyTorch looks for it, too
+        patch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
+        return TensorRT("tensorrt", options_of("tensorrt", {"workspace_mib": "16"}), None, None)
 
 
 @pytest.mark.parametrize("version", ["9.3.0", "10.11.0", "12.0.1", "unheard-of"])
