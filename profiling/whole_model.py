@@ -50,7 +50,7 @@ def read_onnx(
         ConfigError: If the file is no model, or an input's shape is still open or another.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever its name ends in
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}. Give the path of an ONNX file"

@@ -188,9 +188,10 @@ def test_indices_are_measured_too(tmp_path: Path) -> None:
 # -- failures ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "table.json", "model.textproto"])
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x00" * 64])
-def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "model.onnx"
+def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
     path.write_bytes(content)
     code, stdout, stderr = invoke("profile", "--model", path)
     assert (code, stdout) == (2, "")
