@@ -24,18 +24,12 @@ from goldnas.search.start import PreparedSearch
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
 from scripts import BENCHMARKS, benchmark
+from searches import SMALL
 from workplace import WITHIN, invoke
 
 SCRIPT = BENCHMARKS / "search_throughput.py"
 CPU = torch.device("cpu")
 SPACE = GoldSpace(cells=3, channels=8, input_shape=(3, 16, 16))
-SMALL: dict[str, Any] = {
-    "cells": 2,
-    "channels": 4,
-    "budgets": ("100kFLOPs",),
-    "epochs": 3,
-    "batch_size": 256,
-}
 
 
 def estimate(config: SearchConfig, supernet: SuperNet) -> StepMemory:
