@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from goldnas.search.gradual import GradualSearch
+    from goldnas.search.engine import SupernetSearch
 
 _RATE_OVER_S = 60.0
 """Seconds over which the rate of steps is taken."""
@@ -16,14 +16,14 @@ _RATE_OVER_S = 60.0
 class SearchDisplay:
     """Where a search stands: epoch, rate, time left, lambda, operators, resources."""
 
-    def __init__(self, search: "GradualSearch") -> None:
+    def __init__(self, search: "SupernetSearch") -> None:
         self._search = search
         self._config = search.config
         self._step = search.step
         self._times: deque[tuple[float, int]] = deque([(time.monotonic(), search.step)])
         self._all = len(search.active)
         self._live = int(search.active.sum())
-        self._beyond = search.doomed is not None
+        self._beyond = search.below_budgets
         self._resources: dict[str, float] = {
             name: cost.total(search.active) for name, cost in search.feasibility.costs.items()
         }
@@ -42,7 +42,7 @@ class SearchDisplay:
         elif event == "setback":
             self._step = fields["back_to_step"]
             self._live = int(self._search.active.sum())
-            self._beyond = self._search.doomed is not None
+            self._beyond = self._search.below_budgets
             self._times.clear()
         elif event == "beyond":
             self._beyond = True
@@ -64,7 +64,7 @@ class SearchDisplay:
         table.add_row(
             "operators",
             f"{self._live} of {self._all}",
-            f"lambda {search.pace.strength(step):.1e}",
+            f"lambda {search.strength(step):.1e}",
             f"learning rate {search.learning_rate(step):.2g}",
         )
         limits = {b.resource: b for b in search.feasibility.budgets}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from goldnas.cli.console import err
 
 if TYPE_CHECKING:
-    from goldnas.search.gradual import GradualSearch, Observer
+    from goldnas.search.engine import Observer, SupernetSearch
 
 
 @contextmanager
-def shown(search: "GradualSearch") -> Iterator[None]:
+def shown(search: "SupernetSearch") -> Iterator[None]:
     """Show a search while it runs: a line per epoch, and on a terminal a live display."""
     if not search.ranks.first:
         yield
@@ -36,7 +36,7 @@ def shown(search: "GradualSearch") -> Iterator[None]:
         yield
 
 
-def _event_printer(search: "GradualSearch") -> "Observer":
+def _event_printer(search: "SupernetSearch") -> "Observer":
     def show(event: str, fields: dict[str, Any]) -> None:
         if (line := _line(search, event, fields)) is not None:
             err.print(line, soft_wrap=True, highlight=False)
@@ -44,7 +44,7 @@ def _event_printer(search: "GradualSearch") -> "Observer":
     return show
 
 
-def _line(search: "GradualSearch", event: str, fields: dict[str, Any]) -> str | None:
+def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str | None:
     """What a search says of an event, if anything."""
     from goldnas.resources import format_amount
 

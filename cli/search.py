@@ -22,15 +22,17 @@ from goldnas.cli.options import (
 from goldnas.cli.progress import shown
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, RankError, WriteError
+from goldnas.search.strategies import STRATEGIES, strategy_named
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
     from goldnas.search.config import SearchConfig
+    from goldnas.search.engine import SupernetSearch
     from goldnas.search.feasibility import Feasibility, Mask
-    from goldnas.search.gradual import GradualSearch
     from goldnas.search.ranks import Ranks
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
+_STRATEGY = "Strategy"
 _ON_RESUME = {"resume", "workers"}
 """Options that do not change a search, and so may be given when one is continued."""
 
@@ -115,6 +117,34 @@ def search(
         int | None,
         typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=_DATA),
     ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How to search: "
+            + "; ".join(f"{name}, {s.description}" for name, s in STRATEGIES.items())
+            + ".",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = "gold",
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=2,
+            help="1: weights and gates learn from the same pictures; 2: each from a half of "
+            "its own, as in DARTS. 1 unless given or part of the strategy.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    edge_rule: Annotated[
+        bool,
+        typer.Option(
+            "--edge-rule",
+            help="Cut as DARTS does, to one operator per edge and two edges per node at most.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = False,
     space: SpaceOption = "gold",
     channels: ChannelsOption = 36,
     cells: CellsOption = 14,
@@ -148,12 +178,17 @@ def search(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Of the weights; 0.05, and 0.01 with --pace paper.", rich_help_panel=_TRAINING
+            help="Of the weights; 0.05, 0.01 with --pace paper, and 0.025 for DARTS.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     gate_learning_rate: Annotated[
-        float, typer.Option(help="Of the gates.", rich_help_panel=_TRAINING)
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Of the gates; 1, and 3e-4 for DARTS, which descends by Adam.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     auxiliary_weight: Annotated[
         float,
         typer.Option(help="Of the auxiliary head; 0 for none.", rich_help_panel=_TRAINING),
@@ -255,8 +290,16 @@ def search(
         tables = ranks.told(lambda: read_tables(latency_lut or []))
         fit_batch = batch_size == "auto"
         pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
+        kind = ranks.together(lambda: strategy_named(strategy))
+        if learning_rate is None:
+            learning_rate = 0.01 if pace == "paper" else kind.learning_rate
+        if gate_learning_rate is None:
+            gate_learning_rate = kind.gate_learning_rate
         settings = partial(
             SearchConfig,
+            strategy=strategy,
+            levels=levels or kind.levels[0],
+            edge_rule=edge_rule,
             data=data,
             data_dir=data_dir,
             image_size=image_size,
@@ -270,11 +313,7 @@ def search(
             epochs=epochs or {"planned": 50, "paper": 1000}[pace],
             batch_size=pictures,
             accumulate=accumulate,
-            learning_rate=(
-                learning_rate
-                if learning_rate is not None
-                else {"planned": 0.05, "paper": 0.01}[pace]
-            ),
+            learning_rate=learning_rate,
             gate_learning_rate=gate_learning_rate,
             auxiliary_weight=auxiliary_weight,
             mu=mu,
@@ -374,7 +413,7 @@ def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
     _run(search)
 
 
-def _run(search: "GradualSearch") -> None:
+def _run(search: "SupernetSearch") -> None:
     folder = search.run.path
     try:
         with shown(search), signals_noted(torchrun=search.ranks.by_torchrun) as stop_signal:
@@ -388,11 +427,18 @@ def _run(search: "GradualSearch") -> None:
         return
     out.print(front_table(front))
     # By step: after a resumption the log holds some prunings twice.
-    prunings = {e["step"]: e for e in search.run.events() if e["event"] == "prune"}
+    events = search.run.events()
+    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
     drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
     if drops:
         out.print(
             f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
+            highlight=False,
+        )
+    if cut := next((e for e in events if e["event"] == "cut"), None):
+        out.print(
+            f"the cut to the budgets took the accuracy from "
+            f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
             highlight=False,
         )
     out.print(
@@ -403,7 +449,7 @@ def _run(search: "GradualSearch") -> None:
     )
 
 
-def _print_memory(search: "GradualSearch", advice: str) -> None:
+def _print_memory(search: "SupernetSearch", advice: str) -> None:
     """Say what a step needs, before the first, and what to do if that is too much."""
     from goldnas.search.memory import free_bytes, memory_text
 

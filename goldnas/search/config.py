@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from goldnas.errors import ConfigError
+from goldnas.search.strategies import check_strategy
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,6 +28,16 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Side that the pictures of a folder are resized to."""
 
     space: str = "gold"
+
+    strategy: str = "gold"
+    """How the space is searched: one of goldnas.search.strategies."""
+
+    levels: Literal[1, 2] = 1
+    """On 1, weights and gates learn from the same pictures, as in GOLD-NAS; on 2, as in DARTS,
+    each from a half of their own."""
+
+    edge_rule: bool = False
+    """Whether a cut leaves one operator per edge and two edges per node at most, as DARTS."""
 
     cells: int = 14
 
@@ -133,6 +144,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ConfigError(
                 "a search needs at least one budget, for example --budget 600MFLOPs"
             )
+        check_strategy(self.strategy, levels=self.levels, pace=self.pace, rule=self.edge_rule)
         positive = (
             "epochs",
             "batch_size",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.errors import ConfigError, RunError
 from goldnas.search.ranks import Ranks
@@ -132,7 +132,7 @@ def check_batch(pictures: int, ranks: int, accumulate: int) -> None:
         )
 
 
-def running_statistics(supernet: SuperNet) -> list[Tensor]:
+def running_statistics(network: nn.Module) -> list[Tensor]:
     """The running means and variances of the normalisations."""
     return list(
         chain.from_iterable(
@@ -141,7 +141,7 @@ def running_statistics(supernet: SuperNet) -> list[Tensor]:
                 for name, buffer in module.named_buffers(recurse=False)
                 if "running" in name
             )
-            for module in supernet.modules()
+            for module in network.modules()
         )
     )
 
