@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _STRATEGY = "Strategy"
+_LEVELS: dict[str, Literal[1, 2]] = {"1": 1, "2": 2}
 _ON_RESUME = {"resume", "workers"}
 """Options that do not change a search, and so may be given when one is continued."""
 
@@ -128,10 +129,8 @@ def search(
         ),
     ] = "gold",
     levels: Annotated[
-        int | None,
+        Literal["1", "2"] | None,
         typer.Option(
-            min=1,
-            max=2,
             help="1: weights and gates learn from the same pictures; 2: each from a half of "
             "its own, as in DARTS. 1 unless given or part of the strategy.",
             rich_help_panel=_STRATEGY,
@@ -298,7 +297,7 @@ def search(
         settings = partial(
             SearchConfig,
             strategy=strategy,
-            levels=levels or kind.levels[0],
+            levels=kind.levels[0] if levels is None else _LEVELS[levels],
             edge_rule=edge_rule,
             data=data,
             data_dir=data_dir,

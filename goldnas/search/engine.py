@@ -274,7 +274,10 @@ class SupernetSearch:
     def _gradient(self, images: Tensor, labels: Tensor, strength: float) -> Tensor:
         """Leave the gradient of a batch in the parameters; return its classification loss."""
         return self.gradients.compute(
-            self.supernet, images, labels, lambda *part: self._loss(*part, strength)
+            self.supernet,
+            images,
+            labels,
+            lambda some, theirs: self._loss(some, theirs, strength),
         )
 
     def _loss(self, images: Tensor, labels: Tensor, strength: float) -> tuple[Tensor, Tensor]:

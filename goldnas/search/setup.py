@@ -42,13 +42,13 @@ class SearchData:
 
     space: GoldSpace
     loader: TrainingLoader
-    gate_loader: TrainingLoader | None
-    """Of the pictures that the gates learn from, where they have their own."""
     validation: ImageData
     """Scores networks; taken from the training data."""
     check: ImageData
     """A part of it, which scores a network before and after each pruning."""
     normalisation: Normalisation
+    gate_loader: TrainingLoader | None = None
+    """Of the pictures that the gates learn from, where they have their own."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ class Strategy:
     description: str
     relaxation: Literal["sigmoid", "softmax"] = "sigmoid"
     """``sigmoid`` gates stand alone; those of an edge compete under a ``softmax``."""
-    levels: tuple[int, ...] = (1, 2)
+    levels: tuple[Literal[1, 2], ...] = (1, 2)
     """It can be run on, the first unless said otherwise."""
     learning_rate: float = 0.05
     """Of the weights."""
