@@ -52,13 +52,17 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
         resources = ", ".join(
             format_amount(name, amount) for name, amount in fields["resources"].items()
         )
+        # Some strategies press on nothing.
+        pressure = f", lambda {fields['pressure']:.1e}" if fields["pressure"] > 0 else ""
         of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
             f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
-            f"operators, {resources}, lambda {fields['pressure']:.1e}, "
-            f"{fields['seconds']:.0f} s"
+            f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
         )
+    if event == "score" and fields["best"]:
+        of = f"{fields['number']} of {search.config.samples}"
+        return f"network {of}: score {fields['score']:.5g}, the best so far"
     if event == "network":
         return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
     if event == "out_of_memory":

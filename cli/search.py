@@ -144,6 +144,33 @@ def search(
             rich_help_panel=_STRATEGY,
         ),
     ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Networks to try, where the strategy samples them; 100 at random and 200 "
+            "otherwise. A single random network is neither trained nor scored.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    score: Annotated[
+        Literal["supernet", "naswot", "synflow"] | None,
+        typer.Option(
+            help="What ranks them. supernet: accuracy on held-out pictures, with weights that "
+            "--epochs have trained for all of them. naswot, synflow: proxies that train "
+            "nothing.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Optuna storage, where several searches work on one study (evolution, tpe): "
+            "sqlite:///study.db, say.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
     space: SpaceOption = "gold",
     channels: ChannelsOption = 36,
     cells: CellsOption = 14,
@@ -294,11 +321,24 @@ def search(
             learning_rate = 0.01 if pace == "paper" else kind.learning_rate
         if gate_learning_rate is None:
             gate_learning_rate = kind.gate_learning_rate
+        if kind.samples is not None:
+            samples = samples or kind.samples
+            if score is None and (samples > 1 or kind.study):
+                score = "supernet"
+            if score != "supernet" and epochs is not None:
+                raise ranks.common(
+                    ConfigError(
+                        "nothing is trained without --score supernet; leave --epochs out"
+                    )
+                )
         settings = partial(
             SearchConfig,
             strategy=strategy,
             levels=kind.levels[0] if levels is None else _LEVELS[levels],
             edge_rule=edge_rule,
+            samples=samples,
+            score=score,
+            storage=storage,
             data=data,
             data_dir=data_dir,
             image_size=image_size,
@@ -440,9 +480,11 @@ def _run(search: "SupernetSearch") -> None:
             f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
             highlight=False,
         )
+    next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+    if not search.trains:
+        next_step = "Nothing was trained: their weights are those they began with."
     out.print(
-        f"{folder}: {len(front.networks)} networks. "
-        f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx",
+        f"{folder}: {len(front.networks)} networks. {next_step}",
         soft_wrap=True,
         highlight=False,
     )
@@ -452,7 +494,7 @@ def _print_memory(search: "SupernetSearch", advice: str) -> None:
     """Say what a step needs, before the first, and what to do if that is too much."""
     from goldnas.search.memory import free_bytes, memory_text
 
-    if not search.ranks.first:
+    if not search.ranks.first or not search.trains:
         return
     config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
     line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"

@@ -4,7 +4,8 @@ Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate di
 sum of the active gates that enter the same node; K is the number of those gates.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -70,7 +71,7 @@ class SuperNet(nn.Module):
         checkpointing: Whether the backward pass computes the inside of cells again instead of
             keeping it: about a third more time for a fraction of the memory.
         relaxation: ``sigmoid`` for gates that do not compete (GOLD-NAS), ``softmax`` for those
-            of an edge that sum to 1 (DARTS).
+            of an edge that sum to 1 (DARTS), ``none`` for gates that are 1 and learn nothing.
     """
 
     active: Tensor
@@ -83,7 +84,7 @@ class SuperNet(nn.Module):
         *,
         auxiliary: bool = False,
         checkpointing: bool = False,
-        relaxation: Literal["sigmoid", "softmax"] = "sigmoid",
+        relaxation: Literal["sigmoid", "softmax", "none"] = "sigmoid",
     ) -> None:
         super().__init__()
         self.space = space
@@ -123,7 +124,9 @@ class SuperNet(nn.Module):
         return logits, self.auxiliary(features[self.auxiliary_cell])
 
     def gates(self) -> Tensor:
-        """sigma(alpha), or the softmax, of active gates and 0 of pruned ones, ``(G,)``."""
+        """sigma(alpha), the softmax, or 1, of active gates and 0 of pruned ones, ``(G,)``."""
+        if self.relaxation == "none":
+            return self.active.to(self.alpha.dtype)
         if self.relaxation == "sigmoid":
             return torch.sigmoid(self.alpha) * self.active
         exponentials = torch.exp(self.alpha - self.alpha.detach().max()) * self.active
@@ -165,6 +168,29 @@ class SuperNet(nn.Module):
             del operators[gate.key]
             self.active[index] = False
         return removed
+
+    @contextmanager
+    def restricted(self, mask: Tensor) -> Iterator[None]:
+        """Be the network of some gates for a while: no other operator runs, learns or counts.
+
+        Args:
+            mask: Boolean ``(G,)``, the gates that stay; each node keeps one.
+        """
+        active = self.active
+        whole = {cell: self._operators(cell) for cell in self.network.cells}
+        self.active = mask.to(active.device) & active
+        kept = {(str(gate.cell), gate.key) for gate in self.active_gates()}
+        for cell, operators in whole.items():
+            # The order is that of the whole, which the gates follow.
+            self.network.cells[cell].operators = nn.ModuleDict(
+                {key: module for key, module in operators.items() if (cell, key) in kept}
+            )
+        try:
+            yield
+        finally:
+            self.active = active
+            for cell, operators in whole.items():
+                self.network.cells[cell].operators = operators
 
     def active_gates(self) -> list[Gate]:
         """The gates that are left, in the space's order."""

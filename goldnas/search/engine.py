@@ -148,6 +148,11 @@ class SupernetSearch:
         return False
 
     @property
+    def trains(self) -> bool:
+        """Whether there are steps at all."""
+        return True
+
+    @property
     def total_steps(self) -> int:
         """Steps of the whole search; where their number is not planned, at most."""
         return self.config.epochs * self.steps_per_epoch
@@ -229,6 +234,10 @@ class SupernetSearch:
     def _end_step(self) -> None:
         self.step += 1
         self.observer("step", {"epoch": self.epoch, "step": self.step})
+        self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        """Save after ten minutes, or where a signal asks for it and ends the search."""
         late = time.monotonic() - self._saved_at > SAVE_EVERY_S
         signal, save = self.ranks.highest(self.stop_signal(), int(late))
         if signal or save:
@@ -407,7 +416,13 @@ class SupernetSearch:
             reasons=tuple(reasons),
             meets_budgets=self.feasibility.within(self.active),
         )
-        self.run.save_network(architecture, self.supernet.network_state())
+        self._keep(network, architecture, self.supernet.network_state())
+
+    def _keep(
+        self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
+    ) -> None:
+        """Write a network down: its files, the front, the log."""
+        self.run.save_network(architecture, weights)
         self.front = self.front.with_network(network)
         self.run.save_front(self.front)
         self.recorded = network.fingerprint

@@ -7,12 +7,9 @@ the discretisation gap.
 from itertools import islice
 from typing import Any
 
-import torch
-from torch.optim.swa_utils import update_bn
-
 from goldnas.search.engine import SupernetSearch
-from goldnas.search.gradients import running_statistics
 from goldnas.search.gradual import GradualSearch
+from goldnas.search.inheritance import inherited, recalibrate
 from goldnas.search.pacing import PlannedPace
 
 
@@ -45,8 +42,9 @@ class OneShotSearch(SupernetSearch):
             chosen = self._weakest_over(share)
             if chosen is None:
                 return
-            self._cut(step, chosen)
-            self._record(step, ["end" if share == 1 else "beyond"])
+            if chosen or share == 1:  # else it is the network before
+                self._cut(step, chosen)
+                self._record(step, ["end" if share == 1 else "beyond"])
 
     def _cut(self, step: int, chosen: list[int]) -> None:
         if chosen:
@@ -77,16 +75,9 @@ class OneShotSearch(SupernetSearch):
 
     def _recalibrate(self) -> None:
         """Take the running statistics anew, from the network that is left."""
-        space, supernet = self.data.space, self.supernet
-        network = space.build(self._architecture(), gated=True)
-        network.load_state_dict(supernet.network_state())
-        network.to(self.device).to(memory_format=torch.channels_last)
+        network = inherited(self.supernet, self.device)
         loader = self.data.loader
         batches = -(-self.RECALIBRATED // loader.images_per_batch)
         pictures = (images for images, _ in islice(loader.epoch(0), batches))
-        update_bn(pictures, network, self.device)
-        statistics = running_statistics(network)
-        self.ranks.add_up(statistics)
-        for tensor in statistics:
-            tensor.div_(self.ranks.count)
-        supernet.network.load_state_dict(network.state_dict(), strict=False)
+        recalibrate(network, pictures, self.device, self.ranks)
+        self.supernet.network.load_state_dict(network.state_dict(), strict=False)

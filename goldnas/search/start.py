@@ -19,6 +19,7 @@ from goldnas.search.memory import LARGEST_BATCH, free_bytes, step_memory
 from goldnas.search.one_shot import OneShotSearch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun, Spectator
+from goldnas.search.sampled import SampledSearch
 from goldnas.search.setup import (
     SearchData,
     amp_named,
@@ -40,6 +41,7 @@ SEARCHES: dict[str, type[SupernetSearch]] = {
     "one-shot": OneShotSearch,
     "darts1": DartsSearch,
     "darts2": DartsSearch,
+    "random": SampledSearch,
 }
 """By the names of :data:`goldnas.search.strategies.STRATEGIES`."""
 

@@ -11,7 +11,7 @@ class Strategy:
     """What distinguishes a strategy, and the settings that it starts from."""
 
     description: str
-    relaxation: Literal["sigmoid", "softmax"] = "sigmoid"
+    relaxation: Literal["sigmoid", "softmax", "none"] = "sigmoid"
     """``sigmoid`` gates stand alone; those of an edge compete under a ``softmax``."""
     levels: tuple[Literal[1, 2], ...] = (1, 2)
     """It can be run on, the first unless said otherwise."""
@@ -20,6 +20,10 @@ class Strategy:
     gate_learning_rate: float = 1.0
     cuts: bool = False
     """Whether it trains the whole super-network and then cuts it at once."""
+    samples: int | None = None
+    """Networks that it tries, unless said otherwise; None for one that samples none."""
+    study: bool = False
+    """Whether Optuna chooses them."""
 
 
 STRATEGIES = {
@@ -43,7 +47,16 @@ STRATEGIES = {
         gate_learning_rate=3e-4,
         cuts=True,
     ),
+    "random": Strategy(
+        "random networks that cost what the budgets allow",
+        relaxation="none",
+        levels=(1,),
+        samples=100,
+    ),
 }
+
+SCORES = ("supernet", "naswot", "synflow")
+"""What a strategy that samples ranks networks by; the last two need no training."""
 
 
 def strategy_named(name: str) -> Strategy:
@@ -57,7 +70,16 @@ def strategy_named(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def check_strategy(name: str, *, levels: int, pace: str, rule: bool) -> None:
+def check_strategy(
+    name: str,
+    *,
+    levels: int,
+    pace: str,
+    rule: bool,
+    samples: int | None,
+    score: str | None,
+    storage: str | None,
+) -> None:
     """Refuse settings that a strategy does not have.
 
     Raises:
@@ -73,3 +95,19 @@ def check_strategy(name: str, *, levels: int, pace: str, rule: bool) -> None:
         raise ConfigError(f"strategy {name} prunes at no pace; leave --pace {pace} out")
     if rule and not strategy.cuts:
         raise ConfigError(f"strategy {name} does not cut at the end; leave --edge-rule out")
+    if strategy.samples is None:
+        for option, value in (("--samples", samples), ("--score", score)):
+            if value is not None:
+                raise ConfigError(f"strategy {name} samples no networks; leave {option} out")
+    elif samples is None:
+        raise ConfigError(
+            f"strategy {name} samples networks: say how many, for example --samples "
+            f"{strategy.samples}"
+        )
+    elif score is None and (samples > 1 or strategy.study):
+        raise ConfigError(
+            f"strategy {name} has to rank {samples} networks; give --score {SCORES[0]}, or one "
+            f"of {', '.join(SCORES[1:])}, which need no training"
+        )
+    if storage is not None and not strategy.study:
+        raise ConfigError(f"strategy {name} keeps no study; leave --storage out")
