@@ -1,8 +1,6 @@
 """``goldnas search``: from a space and a budget to networks."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +17,7 @@ from goldnas.cli.options import (
     SpaceOption,
     operator_names,
 )
+from goldnas.cli.processes import joined
 from goldnas.cli.progress import shown
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, RankError, WriteError
@@ -299,7 +298,7 @@ def search(
 ) -> None:
     """Search a space for networks within budgets; one run leaves a front of them."""
     folder = resume or out_
-    with errors_shown(if_interrupted=lambda: _interrupted(folder)), _joined() as ranks:
+    with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.together(lambda: _refuse_settings(ctx))
             _resume(resume, workers, ranks)
@@ -374,16 +373,6 @@ def search(
             threads=threads,
         )
         _start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
-
-
-@contextmanager
-def _joined() -> Iterator["Ranks"]:
-    """The processes of this search; the first of them speaks."""
-    from goldnas.search.ranks import joined
-
-    with joined() as ranks:
-        out.quiet = not ranks.first
-        yield ranks
 
 
 def _whole(text: str) -> int:

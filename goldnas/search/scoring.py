@@ -1,4 +1,4 @@
-"""Accuracy during a search: divided among the ranks, in batches that fit in memory."""
+"""Accuracy while a network learns: divided among the ranks, in batches that fit in memory."""
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ class Scorer:
         self._at_once = 256
 
     def accuracy(self, network: nn.Module, images: ImageData) -> float:
-        """Share of pictures that a network, or what is left of one, classifies right."""
+        """Share of pictures that a network classifies right."""
         mine = self._ranks.share(images)
         while (right := self._tried(network, mine)) is None:
             # Outside of the except clause, which would keep the failed attempt's tensors alive.
@@ -36,8 +36,8 @@ class Scorer:
                 torch.cuda.empty_cache()
             if self._at_once == 1:
                 raise RunError(
-                    "out of memory with one picture to classify: search with fewer --channels "
-                    "or --cells, or where there is more memory"
+                    "out of memory with one picture to classify: take fewer --channels or "
+                    "--cells, or a machine with more memory"
                 )
             self._at_once //= 2
         return self._ranks.total(right) / len(images)
