@@ -150,6 +150,8 @@ class Benchmark:
             epochs = ["--epochs", str(self.scale.epochs)]
             if "paper" in job.options:
                 epochs = ["--epochs", str(10 * self.scale.epochs)]
+            elif "random" in job.options:
+                epochs = []
             options = [*self.scale.space, *self.scale.search, *epochs, *budgets, *job.options]
             where = ["--data", self.data, "--seed", job.seed, "--out", folder]
             self.goldnas("search", *options, *more, *where)
@@ -191,7 +193,8 @@ def end_of(folder: Path) -> dict[str, Any]:
     """The network that a search ended with, as it recorded it."""
     networks = json.loads((folder / "front.json").read_text())["networks"]
     ends = [network for network in networks if "end" in network["reasons"]]
-    return ends[0]
+    (end,) = ends or networks  # one that was drawn is the only one
+    return dict(end)
 
 
 def search_seconds(folder: Path) -> float:
