@@ -26,12 +26,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 Words = list[str]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,14 @@ class Benchmark:
         self.out = out
         self.jobs = jobs
 
-    def run(self, do: Callable[[Job], object], jobs: Iterable[Job]) -> None:
+    def run(self, do: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
         """Do all jobs, several at a time."""
         with ThreadPoolExecutor(self.jobs) as pool:
-            for done in pool.map(do, jobs):
-                del done
+            try:
+                return list(pool.map(do, jobs))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def search(self, job: Job, *more: str) -> Path:
         """Search, or go on, and return the folder."""
@@ -243,48 +247,38 @@ def prepared(data: Path, out: Path, scale: Scale) -> Path:
     return path
 
 
+def test_accuracies(benchmark: Benchmark, folder: Path) -> list[float]:
+    """Of the network that a search ended with, trained by every seed."""
+    trained = [benchmark.train(folder, seed) for seed in range(benchmark.scale.train_seeds)]
+    return [json.loads((path / "result.json").read_text())["test_accuracy"] for path in trained]
+
+
 def compared(benchmark: Benchmark, variants: dict[str, Words]) -> list[dict[str, Any]]:
     """Search and train every variant at every level with every seed."""
     scale = benchmark.scale
+
+    def do(job: Job) -> dict[str, Any]:
+        folder = benchmark.search(job)
+        end = end_of(folder)
+        return {
+            "name": job.name,
+            "level": job.budgets[0],
+            "seed": job.seed,
+            "fingerprint": end["fingerprint"],
+            "resources": end["resources"],
+            "search_accuracy": end["accuracy"],
+            "search_s": search_seconds(folder),
+            "drops": drops(folder),
+            "test_accuracy": test_accuracies(benchmark, folder),
+        }
+
     jobs = [
         Job(name, options, (level,), seed)
         for seed in range(scale.seeds)
         for level in scale.levels
         for name, options in variants.items()
     ]
-
-    def do(job: Job) -> None:
-        folder = benchmark.search(job)
-        for seed in range(scale.train_seeds):
-            benchmark.train(folder, seed)
-
-    benchmark.run(do, jobs)
-    results = []
-    for job in jobs:
-        folder = benchmark.out / job.folder
-        end = end_of(folder)
-        trained = [
-            json.loads(
-                (folder / "quality" / f"scratch-e{scale.train_epochs}-s{seed}")
-                .joinpath("result.json")
-                .read_text()
-            )
-            for seed in range(scale.train_seeds)
-        ]
-        results.append(
-            {
-                "name": job.name,
-                "level": job.budgets[0],
-                "seed": job.seed,
-                "fingerprint": end["fingerprint"],
-                "resources": end["resources"],
-                "search_accuracy": end["accuracy"],
-                "search_s": search_seconds(folder),
-                "drops": drops(folder),
-                "test_accuracy": [result["test_accuracy"] for result in trained],
-            }
-        )
-    return results
+    return benchmark.run(do, jobs)
 
 
 def print_compared(results: list[dict[str, Any]]) -> None:
@@ -337,37 +331,31 @@ def differences(results: list[dict[str, Any]], to: str) -> Iterator[dict[str, An
 
 def latency_terms(benchmark: Benchmark, table: Path) -> list[dict[str, Any]]:
     """Networks searched under a latency against those searched under FLOPs, at equal ms."""
-    scale, results = benchmark.scale, []
+    scale, lut = benchmark.scale, ["--latency-lut", str(table)]
 
-    def pair(seed_level: tuple[int, str]) -> list[dict[str, Any]]:
-        seed, level = seed_level
-        lut = ["--latency-lut", str(table)]
-        by_flops = benchmark.search(Job("flops", lut, (level,), seed))
-        latency = next(k for k in end_of(by_flops)["resources"] if k.startswith("latency"))
-        limit_us = end_of(by_flops)["resources"][latency]
-        by_latency = benchmark.search(Job("latency", lut, (f"{limit_us / 1000:.4f}ms",), seed))
-        rows = []
-        for name, folder in (("FLOPs", by_flops), ("latency", by_latency)):
-            trained = [benchmark.train(folder, s) for s in range(scale.train_seeds)]
-            rows.append(
-                {
-                    "budget": name,
-                    "level": level,
-                    "seed": seed,
-                    "resources": end_of(folder)["resources"],
-                    "test_accuracy": [
-                        json.loads((path / "result.json").read_text())["test_accuracy"]
-                        for path in trained
-                    ],
-                }
-            )
-        return rows
+    def pair(job: Job) -> list[dict[str, Any]]:
+        by_flops = benchmark.search(job)
+        spent = end_of(by_flops)["resources"]
+        limit_us = next(spent[name] for name in spent if name.startswith("latency"))
+        budget = f"{limit_us / 1000:.4f}ms"
+        by_latency = benchmark.search(Job("latency", lut, (job.budgets[0], budget), job.seed))
+        return [
+            {
+                "budget": name,
+                "level": job.budgets[0],
+                "seed": job.seed,
+                "resources": end_of(folder)["resources"],
+                "test_accuracy": test_accuracies(benchmark, folder),
+            }
+            for name, folder in (("FLOPs", by_flops), ("latency", by_latency))
+        ]
 
-    work = [(seed, level) for seed in range(scale.seeds) for level in scale.levels]
-    with ThreadPoolExecutor(benchmark.jobs) as pool:
-        for rows in pool.map(pair, work):
-            results += rows
-    return results
+    jobs = [
+        Job("flops", lut, (level,), seed)
+        for seed in range(scale.seeds)
+        for level in scale.levels
+    ]
+    return [row for rows in benchmark.run(pair, jobs) for row in rows]
 
 
 def print_latency_terms(results: list[dict[str, Any]]) -> None:
@@ -391,32 +379,30 @@ def print_latency_terms(results: list[dict[str, Any]]) -> None:
 
 def warm_starts(benchmark: Benchmark) -> list[dict[str, Any]]:
     """GOLD-NAS's networks trained on from their weights, and from scratch, for fewer epochs."""
-    scale, results = benchmark.scale, []
-    shares = (0.1, 0.3, 1.0)
-    jobs = [
-        Job("gold", [], (level,), seed) for seed in range(scale.seeds) for level in scale.levels
-    ]
+    scale = benchmark.scale
 
-    def do(job: Job) -> None:
-        folder = benchmark.search(job)
-        for share in shares:
+    def do(job: Job) -> list[dict[str, Any]]:
+        folder, rows = benchmark.search(job), []
+        for share in (0.1, 0.3, 1.0):
             epochs = max(1, round(share * scale.train_epochs))
             for kind in ([], ["--warm"]):
                 out = benchmark.train(folder, 0, epochs, *kind)
                 result = json.loads((out / "result.json").read_text())
-                results.append(
+                rows.append(
                     {
                         "level": job.budgets[0],
                         "seed": job.seed,
-                        "share": share,
                         "epochs": epochs,
                         "warm": bool(kind),
                         "test_accuracy": result["test_accuracy"],
                     }
                 )
+        return rows
 
-    benchmark.run(do, jobs)
-    return sorted(results, key=lambda r: (r["level"], r["share"], r["warm"], r["seed"]))
+    jobs = [
+        Job("gold", [], (level,), seed) for seed in range(scale.seeds) for level in scale.levels
+    ]
+    return [row for rows in benchmark.run(do, jobs) for row in rows]
 
 
 def print_warm_starts(results: list[dict[str, Any]]) -> None:
