@@ -338,7 +338,7 @@ def latency_terms(benchmark: Benchmark, table: Path) -> list[dict[str, Any]]:
         spent = end_of(by_flops)["resources"]
         limit_us = next(spent[name] for name in spent if name.startswith("latency"))
         budget = f"{limit_us / 1000:.4f}ms"
-        by_latency = benchmark.search(Job("latency", lut, (job.budgets[0], budget), job.seed))
+        by_latency = benchmark.search(Job(f"at {job.budgets[0]}", lut, (budget,), job.seed))
         return [
             {
                 "budget": name,
