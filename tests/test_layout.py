@@ -41,6 +41,8 @@ MAY_IMPORT = {
         "spaces",
     },
     "training": {"errors"},
+    "retraining": {"errors", "files"},
+    "comparison": {"errors", "files", "lut", "resources", "retraining", "search"},
     "fold": {"network", "operators"},
     "export": {"errors", "fold"},
     "precision": {"errors"},

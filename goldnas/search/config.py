@@ -28,6 +28,9 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     space: str = "gold"
 
+    strategy: str = "gold"
+    """How the space is searched: one of goldnas.search.strategies."""
+
     cells: int = 14
 
     channels: int = 36

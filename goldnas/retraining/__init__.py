@@ -1,0 +1,1 @@
+"""Training of chosen networks, from scratch or from what a search left."""

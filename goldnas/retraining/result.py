@@ -1,0 +1,70 @@
+"""What the training of one network came to: ``result.json``. Needs no torch."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from goldnas.errors import RunError
+from goldnas.files import write_atomic
+
+
+class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network after the last epoch of one training.
+
+    Written last: where it exists, the training is done. Accuracies are shares in [0, 1] of
+    the last epoch, never of the best.
+    """
+
+    schema_version: Literal[1] = 1
+
+    fingerprint: str
+    """Of the architecture."""
+
+    recipe: str
+
+    epochs: int
+
+    seed: int
+
+    warm: bool
+    """Whether it began with the weights that the search left."""
+
+    validation_accuracy: float | None
+    """On held-out training pictures; None where none were held out."""
+
+    test_accuracy: float
+    """On the test set, which is read once, at the end."""
+
+    resources: dict[str, float]
+    """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
+    predicted, in microseconds."""
+
+    pictures: int
+    """That it was trained on."""
+
+    seconds: float
+    """Of training, over all interruptions."""
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainResult":
+        """Read the file.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"cannot read {path}: {error}; restore it from a copy, or delete it and go on "
+                "with that training, which writes it again"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the file, in one step.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        write_atomic(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
