@@ -28,7 +28,9 @@ def evaluate(
         normalisation = Normalisation.of(train)
         device = device_named("auto")
         test = {
-            network.fingerprint: accuracy(
+            network.fingerprint: None
+            if network.accuracy is None  # it was not trained
+            else accuracy(
                 opened.network(network).to(device), dataset.test, normalisation, device
             )
             for network in front.networks

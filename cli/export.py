@@ -195,9 +195,12 @@ def export(
         for path, content in files.items():
             write_atomic(path, content)
 
+        right = "untrained, with the weights it began with"
+        if chosen.accuracy is not None:
+            right = f"{100 * chosen.accuracy:.2f} % of the held-out pictures right"
         say(
-            f"network {chosen.fingerprint}: {100 * chosen.accuracy:.2f} % of the held-out "
-            f"pictures right\nwrote {', '.join(map(str, files))}; " + "\n".join(notes)
+            f"network {chosen.fingerprint}: {right}\nwrote {', '.join(map(str, files))}; "
+            + "\n".join(notes)
         )
         _print(promises)
         _keep(search, chosen.fingerprint, promises, tables, precision)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from goldnas.search.gradual import GradualSearch
+    from goldnas.search.engine import SupernetSearch
 
 _RATE_OVER_S = 60.0
 """Seconds over which the rate of steps is taken."""
@@ -16,14 +16,15 @@ _RATE_OVER_S = 60.0
 class SearchDisplay:
     """Where a search stands: epoch, rate, time left, lambda, operators, resources."""
 
-    def __init__(self, search: "GradualSearch") -> None:
+    def __init__(self, search: "SupernetSearch") -> None:
         self._search = search
         self._config = search.config
         self._step = search.step
         self._times: deque[tuple[float, int]] = deque([(time.monotonic(), search.step)])
         self._all = len(search.active)
         self._live = int(search.active.sum())
-        self._beyond = search.doomed is not None
+        self._beyond = search.below_budgets
+        self._scored = 0
         self._resources: dict[str, float] = {
             name: cost.total(search.active) for name, cost in search.feasibility.costs.items()
         }
@@ -42,10 +43,12 @@ class SearchDisplay:
         elif event == "setback":
             self._step = fields["back_to_step"]
             self._live = int(self._search.active.sum())
-            self._beyond = self._search.doomed is not None
+            self._beyond = self._search.below_budgets
             self._times.clear()
         elif event == "beyond":
             self._beyond = True
+        elif event == "score":
+            self._scored = fields["number"]
 
     def table(self) -> Table:
         """What is on the screen now."""
@@ -55,16 +58,17 @@ class SearchDisplay:
         table = Table.grid(padding=(0, 2))
         planned = self._config.pace == "planned"
         epoch = min(step // search.steps_per_epoch + 1, self._config.epochs)
-        table.add_row(
-            "below the budgets" if beyond else "epoch",
-            "" if beyond else f"{epoch}" + (f" of {self._config.epochs}" if planned else ""),
-            f"step {step}",
-            self._speed(planned),
-        )
+        stage, of = "epoch", f"{epoch}" + (f" of {self._config.epochs}" if planned else "")
+        if beyond:
+            stage, of = "below the budgets", ""
+        elif self._scored or not search.trains:
+            stage, of = "scored", f"{self._scored} of {self._config.samples}"
+        table.add_row(stage, of, f"step {step}", self._speed(planned))
+        pressure = search.strength(step)
         table.add_row(
             "operators",
             f"{self._live} of {self._all}",
-            f"lambda {search.pace.strength(step):.1e}",
+            f"lambda {pressure:.1e}" if pressure > 0 else "",
             f"learning rate {search.learning_rate(step):.2g}",
         )
         limits = {b.resource: b for b in search.feasibility.budgets}

@@ -11,12 +11,13 @@ from goldnas.cli.evaluate import evaluate
 from goldnas.cli.export import export
 from goldnas.cli.profile import profile
 from goldnas.cli.search import search
+from goldnas.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Search for neural networks that keep a budget on your hardware: "
-    "profile, search, export, verify.",
+    "profile, search, train, export, verify.",
 )
 
 
@@ -43,6 +44,7 @@ def main(
 
 app.command()(profile)
 app.command()(search)
+app.command()(train)
 app.command()(evaluate)
 app.command()(export)
 app.command()(compare)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from goldnas.cli.console import err
 
 if TYPE_CHECKING:
-    from goldnas.search.gradual import GradualSearch, Observer
+    from goldnas.search.engine import Observer, SupernetSearch
 
 
 @contextmanager
-def shown(search: "GradualSearch") -> Iterator[None]:
+def shown(search: "SupernetSearch") -> Iterator[None]:
     """Show a search while it runs: a line per epoch, and on a terminal a live display."""
     if not search.ranks.first:
         yield
@@ -36,7 +36,7 @@ def shown(search: "GradualSearch") -> Iterator[None]:
         yield
 
 
-def _event_printer(search: "GradualSearch") -> "Observer":
+def _event_printer(search: "SupernetSearch") -> "Observer":
     def show(event: str, fields: dict[str, Any]) -> None:
         if (line := _line(search, event, fields)) is not None:
             err.print(line, soft_wrap=True, highlight=False)
@@ -44,7 +44,7 @@ def _event_printer(search: "GradualSearch") -> "Observer":
     return show
 
 
-def _line(search: "GradualSearch", event: str, fields: dict[str, Any]) -> str | None:
+def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str | None:
     """What a search says of an event, if anything."""
     from goldnas.resources import format_amount
 
@@ -52,13 +52,17 @@ def _line(search: "GradualSearch", event: str, fields: dict[str, Any]) -> str | 
         resources = ", ".join(
             format_amount(name, amount) for name, amount in fields["resources"].items()
         )
+        # Some strategies press on nothing.
+        pressure = f", lambda {fields['pressure']:.1e}" if fields["pressure"] > 0 else ""
         of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
             f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
-            f"operators, {resources}, lambda {fields['pressure']:.1e}, "
-            f"{fields['seconds']:.0f} s"
+            f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
         )
+    if event == "score" and fields["best"]:
+        of = f"{fields['number']} of {search.config.samples}"
+        return f"network {of}: score {fields['score']:.5g}, the best so far"
     if event == "network":
         return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
     if event == "out_of_memory":

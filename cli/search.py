@@ -1,8 +1,6 @@
 """``goldnas search``: from a space and a budget to networks."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,18 +17,22 @@ from goldnas.cli.options import (
     SpaceOption,
     operator_names,
 )
+from goldnas.cli.processes import joined
 from goldnas.cli.progress import shown
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, RankError, WriteError
+from goldnas.search.strategies import STRATEGIES, strategy_named
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
     from goldnas.search.config import SearchConfig
+    from goldnas.search.engine import SupernetSearch
     from goldnas.search.feasibility import Feasibility, Mask
-    from goldnas.search.gradual import GradualSearch
     from goldnas.search.ranks import Ranks
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
+_STRATEGY = "Strategy"
+_LEVELS: dict[str, Literal[1, 2]] = {"1": 1, "2": 2}
 _ON_RESUME = {"resume", "workers"}
 """Options that do not change a search, and so may be given when one is continued."""
 
@@ -115,6 +117,59 @@ def search(
         int | None,
         typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=_DATA),
     ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How to search: "
+            + "; ".join(f"{name}, {s.description}" for name, s in STRATEGIES.items())
+            + ".",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = "gold",
+    levels: Annotated[
+        Literal["1", "2"] | None,
+        typer.Option(
+            help="1: weights and gates learn from the same pictures; 2: each from a half of "
+            "its own, as in DARTS. 1 unless given or part of the strategy.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    edge_rule: Annotated[
+        bool,
+        typer.Option(
+            "--edge-rule",
+            help="Cut as DARTS does, to one operator per edge and two edges per node at most.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Networks to try, where the strategy samples them; 100 at random and 200 "
+            "otherwise. A single random network is neither trained nor scored.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    score: Annotated[
+        Literal["supernet", "naswot", "synflow"] | None,
+        typer.Option(
+            help="What ranks them. supernet: accuracy on held-out pictures, with weights that "
+            "--epochs have trained for all of them. naswot, synflow: proxies that train "
+            "nothing.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Optuna storage, where several searches work on one study (evolution, tpe): "
+            "sqlite:///study.db, say.",
+            rich_help_panel=_STRATEGY,
+        ),
+    ] = None,
     space: SpaceOption = "gold",
     channels: ChannelsOption = 36,
     cells: CellsOption = 14,
@@ -148,12 +203,17 @@ def search(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Of the weights; 0.05, and 0.01 with --pace paper.", rich_help_panel=_TRAINING
+            help="Of the weights; 0.05, 0.01 with --pace paper, and 0.025 for DARTS.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     gate_learning_rate: Annotated[
-        float, typer.Option(help="Of the gates.", rich_help_panel=_TRAINING)
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Of the gates; 1, and 3e-4 for DARTS, which descends by Adam.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     auxiliary_weight: Annotated[
         float,
         typer.Option(help="Of the auxiliary head; 0 for none.", rich_help_panel=_TRAINING),
@@ -238,7 +298,7 @@ def search(
 ) -> None:
     """Search a space for networks within budgets; one run leaves a front of them."""
     folder = resume or out_
-    with errors_shown(if_interrupted=lambda: _interrupted(folder)), _joined() as ranks:
+    with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.together(lambda: _refuse_settings(ctx))
             _resume(resume, workers, ranks)
@@ -255,8 +315,29 @@ def search(
         tables = ranks.told(lambda: read_tables(latency_lut or []))
         fit_batch = batch_size == "auto"
         pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
+        kind = ranks.together(lambda: strategy_named(strategy))
+        if learning_rate is None:
+            learning_rate = 0.01 if pace == "paper" else kind.learning_rate
+        if gate_learning_rate is None:
+            gate_learning_rate = kind.gate_learning_rate
+        if kind.samples is not None:
+            samples = samples or kind.samples
+            if score is None and (samples > 1 or kind.study):
+                score = "supernet"
+            if score != "supernet" and epochs is not None:
+                raise ranks.common(
+                    ConfigError(
+                        "nothing is trained without --score supernet; leave --epochs out"
+                    )
+                )
         settings = partial(
             SearchConfig,
+            strategy=strategy,
+            levels=kind.levels[0] if levels is None else _LEVELS[levels],
+            edge_rule=edge_rule,
+            samples=samples,
+            score=score,
+            storage=storage,
             data=data,
             data_dir=data_dir,
             image_size=image_size,
@@ -270,11 +351,7 @@ def search(
             epochs=epochs or {"planned": 50, "paper": 1000}[pace],
             batch_size=pictures,
             accumulate=accumulate,
-            learning_rate=(
-                learning_rate
-                if learning_rate is not None
-                else {"planned": 0.05, "paper": 0.01}[pace]
-            ),
+            learning_rate=learning_rate,
             gate_learning_rate=gate_learning_rate,
             auxiliary_weight=auxiliary_weight,
             mu=mu,
@@ -296,16 +373,6 @@ def search(
             threads=threads,
         )
         _start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
-
-
-@contextmanager
-def _joined() -> Iterator["Ranks"]:
-    """The processes of this search; the first of them speaks."""
-    from goldnas.search.ranks import joined
-
-    with joined() as ranks:
-        out.quiet = not ranks.first
-        yield ranks
 
 
 def _whole(text: str) -> int:
@@ -374,7 +441,7 @@ def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
     _run(search)
 
 
-def _run(search: "GradualSearch") -> None:
+def _run(search: "SupernetSearch") -> None:
     folder = search.run.path
     try:
         with shown(search), signals_noted(torchrun=search.ranks.by_torchrun) as stop_signal:
@@ -388,26 +455,35 @@ def _run(search: "GradualSearch") -> None:
         return
     out.print(front_table(front))
     # By step: after a resumption the log holds some prunings twice.
-    prunings = {e["step"]: e for e in search.run.events() if e["event"] == "prune"}
+    events = search.run.events()
+    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
     drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
     if drops:
         out.print(
             f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
             highlight=False,
         )
+    if cut := next((e for e in events if e["event"] == "cut"), None):
+        out.print(
+            f"the cut to the budgets took the accuracy from "
+            f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
+            highlight=False,
+        )
+    next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+    if not search.trains:
+        next_step = "Nothing was trained: their weights are those they began with."
     out.print(
-        f"{folder}: {len(front.networks)} networks. "
-        f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx",
+        f"{folder}: {len(front.networks)} networks. {next_step}",
         soft_wrap=True,
         highlight=False,
     )
 
 
-def _print_memory(search: "GradualSearch", advice: str) -> None:
+def _print_memory(search: "SupernetSearch", advice: str) -> None:
     """Say what a step needs, before the first, and what to do if that is too much."""
     from goldnas.search.memory import free_bytes, memory_text
 
-    if not search.ranks.first:
+    if not search.ranks.first or not search.trains:
         return
     config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
     line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"

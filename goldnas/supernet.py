@@ -4,7 +4,9 @@ Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate di
 sum of the active gates that enter the same node; K is the number of those gates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,16 +70,25 @@ class SuperNet(nn.Module):
         auxiliary: Whether to train an auxiliary head beside the classifier.
         checkpointing: Whether the backward pass computes the inside of cells again instead of
             keeping it: about a third more time for a fraction of the memory.
+        relaxation: ``sigmoid`` for gates that do not compete (GOLD-NAS), ``softmax`` for those
+            of an edge that sum to 1 (DARTS), ``none`` for gates that are 1 and learn nothing.
     """
 
     active: Tensor
     node_sums: Tensor
+    edge_sums: Tensor
 
     def __init__(
-        self, space: GoldSpace, *, auxiliary: bool = False, checkpointing: bool = False
+        self,
+        space: GoldSpace,
+        *,
+        auxiliary: bool = False,
+        checkpointing: bool = False,
+        relaxation: Literal["sigmoid", "softmax", "none"] = "sigmoid",
     ) -> None:
         super().__init__()
         self.space = space
+        self.relaxation = relaxation
         self.network = space.build(space.architecture(space.gates))
         for key, cell in self.network.cells.items():
             assert isinstance(cell, Cell)
@@ -87,12 +98,10 @@ class SuperNet(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(len(space.gates)))
         self.register_buffer("active", torch.ones(len(space.gates), dtype=torch.bool))
         self._index = {(str(g.cell), g.key): i for i, g in enumerate(space.gates)}
-        nodes = {(gate.cell, gate.node): None for gate in space.gates}
-        place = {node: row for row, node in enumerate(nodes)}
-        membership = torch.zeros(len(nodes), len(space.gates))
-        for column, gate in enumerate(space.gates):
-            membership[place[gate.cell, gate.node], column] = 1.0
-        self.register_buffer("node_sums", membership, persistent=False)
+        nodes = [(gate.cell, gate.node) for gate in space.gates]
+        edges = [(gate.cell, gate.node, gate.source) for gate in space.gates]
+        self.register_buffer("node_sums", _membership(nodes), persistent=False)
+        self.register_buffer("edge_sums", _membership(edges), persistent=False)
         self.auxiliary_cell = str(2 * space.cells // 3)
         self.auxiliary: AuxiliaryHead | None = None
         if auxiliary:
@@ -115,8 +124,15 @@ class SuperNet(nn.Module):
         return logits, self.auxiliary(features[self.auxiliary_cell])
 
     def gates(self) -> Tensor:
-        """sigma(alpha) of active gates and 0 of pruned ones, ``(G,)``."""
-        return torch.sigmoid(self.alpha) * self.active
+        """sigma(alpha), the softmax, or 1, of active gates and 0 of pruned ones, ``(G,)``."""
+        if self.relaxation == "none":
+            return self.active.to(self.alpha.dtype)
+        if self.relaxation == "sigmoid":
+            return torch.sigmoid(self.alpha) * self.active
+        exponentials = torch.exp(self.alpha - self.alpha.detach().max()) * self.active
+        sums = self.edge_sums.T @ (self.edge_sums @ exponentials)
+        # An edge without an operator sums to 0.
+        return exponentials / torch.where(self.active, sums, 1.0)
 
     def relative_weights(self) -> Tensor:
         """K w~: a gate relative to the mean of the active gates of its node, ``(G,)``.
@@ -152,6 +168,29 @@ class SuperNet(nn.Module):
             del operators[gate.key]
             self.active[index] = False
         return removed
+
+    @contextmanager
+    def restricted(self, mask: Tensor) -> Iterator[None]:
+        """Be the network of some gates for a while: no other operator runs, learns or counts.
+
+        Args:
+            mask: Boolean ``(G,)``, the gates that stay; each node keeps one.
+        """
+        active = self.active
+        whole = {cell: self._operators(cell) for cell in self.network.cells}
+        self.active = mask.to(active.device) & active
+        kept = {(str(gate.cell), gate.key) for gate in self.active_gates()}
+        for cell, operators in whole.items():
+            # The order is that of the whole, which the gates follow.
+            self.network.cells[cell].operators = nn.ModuleDict(
+                {key: module for key, module in operators.items() if (cell, key) in kept}
+            )
+        try:
+            yield
+        finally:
+            self.active = active
+            for cell, operators in whole.items():
+                self.network.cells[cell].operators = operators
 
     def active_gates(self) -> list[Gate]:
         """The gates that are left, in the space's order."""
@@ -189,3 +228,12 @@ class SuperNet(nn.Module):
         operators = self.network.cells[cell].operators
         assert isinstance(operators, nn.ModuleDict)
         return operators
+
+
+def _membership(groups: Sequence[Hashable]) -> Tensor:
+    """A matrix that sums over the members of each group, ``(groups, members)``."""
+    rows = {group: row for row, group in enumerate(dict.fromkeys(groups))}
+    membership = torch.zeros(len(rows), len(groups))
+    for column, group in enumerate(groups):
+        membership[rows[group], column] = 1.0
+    return membership

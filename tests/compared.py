@@ -6,7 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from goldnas.lut import LatencyTable
+from goldnas.retraining.config import TrainConfig
+from goldnas.retraining.recipes import RECIPES
 from goldnas.retraining.result import TrainResult
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
@@ -17,7 +21,7 @@ CONDITIONS = {"goldnas": "0.1.0", "device": "cpu", "threads": 2, "ranks": 1}
 
 
 def network(fingerprint: str, accuracy: float, flops: float, **changes: Any) -> FrontNetwork:
-    """One network of a front; 100 FLOPs for each parameter, and 1 us for each thousand."""
+    """One network of a front; 100 FLOPs for each parameter."""
     return FrontNetwork(
         **{
             "fingerprint": fingerprint,
@@ -96,7 +100,14 @@ def trained(
     name = f"{fingerprint}-{result.recipe}-e{result.epochs}-s{seed}"
     folder = run.path / "trained" / (f"{name}-warm" if result.warm else name)
     result.save(folder / "result.json")
-    (folder / "config.json").write_text(json.dumps({"batch_size": 64} | (settings or {})))
+    config = TrainConfig(
+        **msgspec.structs.asdict(RECIPES["short"])
+        | {"recipe": result.recipe, "epochs": result.epochs, "seed": seed, "warm": result.warm}
+        | {"data": "digits", "crop_padding": 0, "flip": False}
+        | (settings or {})
+    )
+    (folder / "config.json").write_bytes(msgspec.json.encode(config))
+    (folder / "architecture.json").write_text("{}")
     return folder
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from goldnas.cli.live import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
-from goldnas.search import gradual
+from goldnas.search import engine
 from goldnas.search.gradients import BatchGradients, check_batch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.ranks import Ranks
@@ -66,7 +66,7 @@ def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
 def test_a_crash_costs_minutes_however_long_an_epoch_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gradual, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
     search = started(tmp_path / "a", **QUICK)
 
     def crash() -> int:
@@ -198,13 +198,14 @@ def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
     steps: list[list[int]] = []
     loss_of = search._loss
 
-    def limited(step: int, images: Tensor, labels: Tensor) -> Any:
+    def limited(images: Tensor, labels: Tensor, strength: float) -> Any:
+        step = search.step
         if len(images) > room:
             steps[step:] = []
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         steps.extend([] for _ in range(step + 1 - len(steps)))
         steps[step].append(len(images))
-        return loss_of(step, images, labels)
+        return loss_of(images, labels, strength)
 
     search._loss = limited  # type: ignore[method-assign]
     return steps

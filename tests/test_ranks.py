@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from goldnas.retraining.folder import TrainingFolder
 from goldnas.search.ranks import Ranks, joined
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
@@ -163,3 +164,26 @@ def test_one_rank_is_the_same_as_no_torchrun(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "1")
     with joined() as ranks:
         assert type(ranks) is Ranks
+
+
+def test_two_ranks_train_a_front_and_go_on_past_a_network_that_is_broken(
+    workplace: Path,
+) -> None:
+    front = json.loads(Path("run/front.json").read_bytes())
+    names = [network["fingerprint"] for network in front["networks"][:3]]
+    Path(f"run/architectures/{names[0]}.json").write_text("{")
+    picks = [word for name in names for word in ("--pick", name)]
+    settings = ("--epochs", "2", "--batch-size", "256", "--train-device", "cpu")
+    command = ("train", "run", *picks, *settings, "--recipe", "darts-cifar")
+    process = goldnas(2, *command)
+    output = output_of(process)
+    assert process.returncode == 1, output
+    assert output.count(f"error: run/architectures/{names[0]}.json: not an architecture") == 1
+    folders = [Path(f"run/trained/{name}-darts-cifar-e2-s0") for name in names[1:]]
+    for folder in folders:
+        opened = TrainingFolder.open(folder)
+        assert opened.conditions["ranks"] == 2
+        result = opened.result()
+        assert result is not None
+        assert 0 < result.test_accuracy <= 1
+        assert len([e for e in opened.events() if e["event"] == "epoch"]) == 2

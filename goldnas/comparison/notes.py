@@ -27,7 +27,7 @@ def _how_to_read(comparison: Comparison) -> Iterator[str]:
     if any(isinstance(sample, Sample) and sample.std is not None for sample in samples):
         yield (
             "± is the standard deviation of the sample (n - 1) over the searches of a row, "
-            "each with the mean of its trainings; over trainings, where one search alone has any"
+            "each with the mean of its trainings; over these, where one search alone has any"
         )
     if any(run.networks for run in comparison.runs):
         amount, wrong = comparison.reference

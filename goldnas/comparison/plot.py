@@ -1,7 +1,7 @@
 """A picture of a comparison: the front of every search, and the networks that were trained."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -56,33 +56,31 @@ def plot(comparison: Comparison) -> Figure:
 def front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
     """Amount and accuracy of the networks that no other one of the search beats in both."""
     found: list[tuple[float, float]] = []
-    for network in sorted(run.networks, key=lambda n: (n.resources[resource], -n.accuracy)):
-        if not found or network.accuracy > found[-1][1]:
-            found.append((network.resources[resource], network.accuracy))
+    for amount, accuracy in sorted(_points(run, resource), key=lambda p: (p[0], -p[1])):
+        if not found or accuracy > found[-1][1]:
+            found.append((amount, accuracy))
     return found
+
+
+def _points(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
+    return [(n.resources[resource], n.accuracy) for n in run.networks if n.accuracy is not None]
 
 
 def _draw_front(
     axes: "Axes", run: ComparedRun, resource: str, scale: float, colour: str
 ) -> None:
-    for network in run.networks:
+    hollow: Any = {"markersize": 4, "fillstyle": "none", "linestyle": "none", "marker": "o"}
+    for points, style in (
+        (_points(run, resource), hollow),
+        (front(run, resource), {"linewidth": 1}),
+    ):
         axes.plot(
-            network.resources[resource] / scale,
-            100 * network.accuracy,
-            "o",
+            [amount / scale for amount, _ in points],
+            [100 * accuracy for _, accuracy in points],
             color=colour,
-            markersize=4,
-            fillstyle="none",
             alpha=0.6,
+            **style,
         )
-    ends = front(run, resource)
-    axes.plot(
-        [amount / scale for amount, _ in ends],
-        [100 * accuracy for _, accuracy in ends],
-        color=colour,
-        linewidth=1,
-        alpha=0.6,
-    )
 
 
 def _draw_trained(

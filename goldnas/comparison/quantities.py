@@ -14,7 +14,8 @@ _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
-_NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
+_NO_NETWORK, _NO_ACCURACY = "no network", "no accuracy"
+_NOT_TRAINED, _NOTHING_CUT = "not trained", "nothing cut"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def quantities(
         "validation",
         _PERCENT,
         lambda entry: [entry.network.accuracy if entry.network else None],
-        "not recorded",
+        _NO_ACCURACY,
     )
     yield Quantity(
         "test_accuracy",
@@ -140,7 +141,7 @@ def quantities(
         "hypervolume",
         _PERCENT,
         lambda entry: [share_covered(entry.run.networks, resource, reference)],
-        _NO_NETWORK,
+        _NO_ACCURACY,
     )
 
 
@@ -150,13 +151,17 @@ def share_covered(
     """The hypervolume of a front, as a share of all that the reference leaves.
 
     Args:
-        networks: Whether or not others dominate them.
+        networks: Whether or not others dominate them; those without an accuracy are left out.
         resource: Beside the share of held-out pictures that are classified wrong.
         reference: An amount of the resource, and a share of wrong answers.
     """
-    if not networks:
+    points = [
+        (network.resources[resource], 1 - network.accuracy)
+        for network in networks
+        if network.accuracy is not None
+    ]
+    if not points:
         return None
-    points = [(network.resources[resource], 1 - network.accuracy) for network in networks]
     return hypervolume(points, reference) / (reference[0] * reference[1])
 
 

@@ -73,8 +73,7 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
     tables = dict.fromkeys(
         name
         for run in runs
-        for names in (run.tables, *(network.tables for network in run.measured.values()))
-        for name in names
+        for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
     columns = tuple(quantities(tuple(tables), resource, reference))
     kinds: dict[SearchConfig, list[ComparedRun]] = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from goldnas.comparison.history import Event
-from goldnas.errors import ConfigError, RunError
+from goldnas.errors import ConfigError
+from goldnas.retraining.folder import TrainingFolder
 from goldnas.retraining.result import TrainResult
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import FrontNetwork
@@ -53,9 +54,9 @@ class ComparedRun:
         front = run.front() if run.has_front else None
         networks = front.networks if front else ()
         _ = run.tables  # refuses a damaged one
-        folders = sorted(p for p in path.glob("trained/*") if (p / "config.json").exists())
-        done = [folder for folder in folders if (folder / "result.json").exists()]
-        trained = tuple(map(Trained.read, done))
+        folders = sorted(p.parent for p in path.glob("trained/[!.]*/config.json"))
+        read = {p.name: Trained.read(TrainingFolder.open(p)) for p in folders}
+        trained = tuple(one for one in read.values() if one is not None)
         names = {n.fingerprint for n in networks} | {t.result.fingerprint for t in trained}
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         return cls(
@@ -67,7 +68,7 @@ class ComparedRun:
             budgets={budget.resource: budget.limit for budget in run.budgets},
             events=run.events(),
             trained=trained,
-            undone=tuple(folder.name for folder in folders if folder not in done),
+            undone=tuple(name for name, one in read.items() if one is None),
             measured={name: MeasuredNetwork.load(path, name) for name in names},
             tables={
                 name: (path / "tables" / f"{name}.json").read_bytes()
@@ -106,6 +107,7 @@ class ComparedRun:
             workers=None,
             threads=None,
             train_device="auto",
+            storage=None,
         )
 
 
@@ -118,22 +120,16 @@ class Trained:
     """But for those that say which network, which seed, and where it ran."""
 
     @classmethod
-    def read(cls, folder: Path) -> "Trained":
-        """Read a folder.
+    def read(cls, folder: TrainingFolder) -> "Trained | None":
+        """What a training came to; None if it is not done.
 
         Raises:
-            RunError: If it is damaged.
+            RunError: If a file is damaged.
         """
-        result = TrainResult.load(folder / "result.json")
-        path = folder / "config.json"
-        try:
-            settings = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(
-                f"cannot read {path}: {error}; restore it from a copy, or delete {folder} and "
-                "train again"
-            ) from None
-        kept = {name: v for name, v in settings.items() if name not in _ASIDE}
+        result, settings = folder.result(), msgspec.to_builtins(folder.config)
+        if result is None:
+            return None
+        kept = {name: value for name, value in settings.items() if name not in _ASIDE}
         return cls(result, kept | {"pictures": result.pictures})
 
 

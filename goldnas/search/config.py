@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from goldnas.errors import ConfigError
+from goldnas.search.strategies import check_strategy
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +31,23 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     strategy: str = "gold"
     """How the space is searched: one of goldnas.search.strategies."""
+
+    levels: Literal[1, 2] = 1
+    """On 1, weights and gates learn from the same pictures, as in GOLD-NAS; on 2, as in DARTS,
+    each from a half of their own."""
+
+    edge_rule: bool = False
+    """Whether a cut leaves one operator per edge and two edges per node at most, as DARTS."""
+
+    samples: int | None = None
+    """Networks that a strategy that samples tries; None for one that does not."""
+
+    score: Literal["supernet", "naswot", "synflow"] | None = None
+    """What ranks them: the accuracy with shared weights, or a proxy that needs no training.
+    None for a single random network, of which nothing is trained."""
+
+    storage: str | None = None
+    """URL of an Optuna storage that several searches share; None to keep the study here."""
 
     cells: int = 14
 
@@ -136,6 +154,15 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ConfigError(
                 "a search needs at least one budget, for example --budget 600MFLOPs"
             )
+        check_strategy(
+            self.strategy,
+            levels=self.levels,
+            pace=self.pace,
+            rule=self.edge_rule,
+            samples=self.samples,
+            score=self.score,
+            storage=self.storage,
+        )
         positive = (
             "epochs",
             "batch_size",
@@ -149,6 +176,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "threads",
             "gradient_clip",
             "image_size",
+            "samples",
         )
         for field in positive:
             value = getattr(self, field)

@@ -1,5 +1,6 @@
 """The networks that a search leaves, from cheap to dear."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,8 +13,12 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One network that a search recorded, with the weights it had then."""
 
     fingerprint: str
-    accuracy: float
-    """Share of the held-out pictures classified right; never of the test set."""
+    accuracy: float | None
+    """Share of the held-out pictures classified right; never of the test set. None where
+    nothing was trained."""
+    score: float | None = None
+    """What a strategy that samples ranked it by, the more the better; its scale is that of
+    ``score`` in the settings."""
     resources: dict[str, float]
     """Exact, in FLOPs, parameters and microseconds."""
     epoch: int
@@ -22,10 +27,18 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
     """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for one that a
-    tighter budget would have left, after little training at its size."""
+    tighter budget would have left, after little training at its size; ``best of 100``,
+    ``not dominated`` or ``random`` for one that was sampled."""
     meets_budgets: bool
     dominated: bool = False
-    """Whether another network is at least as good in accuracy and in every resource."""
+    """Whether another network is at least as good in accuracy and in every resource; by their
+    scores where nothing was trained."""
+
+    @property
+    def merit(self) -> float:
+        """What networks of one run compare by: the accuracy, else the score, else nothing."""
+        known = (merit for merit in (self.accuracy, self.score) if merit is not None)
+        return next(known, -math.inf)
 
 
 class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,9 +70,9 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Choose a network.
 
         Args:
-            which: ``best`` for the most accurate within all budgets, but none from beyond
-                them; a number, counted from 1, of :attr:`networks`; or a fingerprint
-                or the start of one.
+            which: ``best`` for the most accurate within all budgets (of the best score, where
+                nothing was trained), but none from beyond them; a number, counted from 1, of
+                :attr:`networks`; or a fingerprint or the start of one.
 
         Raises:
             RunError: If there is none such.
@@ -71,7 +84,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                     "no recorded network meets the budgets yet: let the search end, or pick "
                     f"one by number or fingerprint from {self._listed()}"
                 )
-            return max(within, key=lambda network: network.accuracy)
+            return max(within, key=lambda network: network.merit)
         if which.isascii() and which.isdecimal() and len(which) < 8:  # else a fingerprint
             if 1 <= int(which) <= len(self.networks):
                 return self.networks[int(which) - 1]
@@ -90,9 +103,15 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def _dominates(a: FrontNetwork, b: FrontNetwork) -> bool:
     """Whether ``a`` is nowhere worse than ``b``, and somewhere better."""
-    left, right = _vector(a.accuracy, a.resources), _vector(b.accuracy, b.resources)
+    return dominates((a.merit, a.resources), (b.merit, b.resources))
+
+
+def dominates(
+    a: tuple[float, Mapping[str, float]], b: tuple[float, Mapping[str, float]]
+) -> bool:
+    """Whether a merit and resources are nowhere worse than others, and somewhere better."""
+    left, right = (
+        (-merit, *(resources[name] for name in sorted(resources)))
+        for merit, resources in (a, b)
+    )
     return all(x <= y for x, y in zip(left, right, strict=True)) and left != right
-
-
-def _vector(accuracy: float, resources: Mapping[str, float]) -> tuple[float, ...]:
-    return (-accuracy, *(resources[name] for name in sorted(resources)))

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.errors import ConfigError, RunError
 from goldnas.search.ranks import Ranks
-from goldnas.supernet import SuperNet
 
 LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Of images ``(B, C, H, W)`` and labels ``(B,)``, means over them: the loss to descend, and
@@ -49,12 +48,12 @@ class BatchGradients:
         return max(1, min(-(-self._most // self.at_once), self._fewest // 2))
 
     def compute(
-        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+        self, network: nn.Module, images: Tensor, labels: Tensor, loss_of: LossOf
     ) -> Tensor:
         """Leave the gradient of a batch in the parameters; return its reported loss.
 
         Args:
-            supernet: Whose parameters they are.
+            network: Whose parameters they are.
             images: ``(B, C, H, W)``, the pictures of this rank.
             labels: ``(B,)``.
             loss_of: The loss.
@@ -63,22 +62,22 @@ class BatchGradients:
             RunError: If two pictures at once are too many.
         """
         # All ranks try again if one has to: they divide alike.
-        while (loss := self._tried(supernet, images, labels, loss_of)) is None:
-            self._halve(supernet)
+        while (loss := self._tried(network, images, labels, loss_of)) is None:
+            self._halve(network)
         if self._ranks.count > 1:
             # Of the running statistics the mean: they stay the same on every rank as well.
-            statistics = running_statistics(supernet)
+            statistics = running_statistics(network)
             for tensor in statistics:
                 tensor.mul_(len(labels) / self._pictures)
-            gradients = [p.grad for p in supernet.parameters() if p.grad is not None]
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
             self._ranks.add_up([*gradients, *statistics, loss])
         return loss
 
     def _tried(
-        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+        self, network: nn.Module, images: Tensor, labels: Tensor, loss_of: LossOf
     ) -> Tensor | None:
         try:
-            loss = self._of_parts(supernet, images, labels, loss_of)
+            loss = self._of_parts(network, images, labels, loss_of)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -87,9 +86,9 @@ class BatchGradients:
         return None if failed else loss
 
     def _of_parts(
-        self, supernet: SuperNet, images: Tensor, labels: Tensor, loss_of: LossOf
+        self, network: nn.Module, images: Tensor, labels: Tensor, loss_of: LossOf
     ) -> Tensor:
-        supernet.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         reported: list[Tensor] = []
         parts = zip(
             images.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True
@@ -101,9 +100,9 @@ class BatchGradients:
             reported.append(report.detach() * share)
         return torch.stack(reported).sum()
 
-    def _halve(self, supernet: SuperNet) -> None:
+    def _halve(self, network: nn.Module) -> None:
         # Outside of the except clause, which would keep the failed attempt's tensors alive.
-        supernet.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         parts, size = self.parts, -(-self._most // self.parts)
@@ -112,7 +111,7 @@ class BatchGradients:
             raise self._ranks.common(
                 RunError(
                     f"out of memory with {size} pictures at once, which cannot be halved: "
-                    "search with fewer --channels or --cells, or where there is more memory"
+                    "take fewer --channels or --cells, or a machine with more memory"
                 )
             )
         self._halved(self.at_once, self.parts * self._ranks.count)
@@ -127,12 +126,12 @@ def check_batch(pictures: int, ranks: int, accumulate: int) -> None:
     if pictures // (ranks * accumulate) < 2:
         raise ConfigError(
             f"a batch of {pictures} pictures is fewer than 2 for each of {ranks} x "
-            f"{accumulate} parts (processes x --accumulate): divide it less, or search with "
+            f"{accumulate} parts (processes x --accumulate): divide it less, or take "
             f"a --batch-size of {2 * ranks * accumulate} or more"
         )
 
 
-def running_statistics(supernet: SuperNet) -> list[Tensor]:
+def running_statistics(network: nn.Module) -> list[Tensor]:
     """The running means and variances of the normalisations."""
     return list(
         chain.from_iterable(
@@ -141,7 +140,7 @@ def running_statistics(supernet: SuperNet) -> list[Tensor]:
                 for name, buffer in module.named_buffers(recurse=False)
                 if "running" in name
             )
-            for module in supernet.modules()
+            for module in network.modules()
         )
     )
 

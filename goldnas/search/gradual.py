@@ -1,275 +1,63 @@
 """The GOLD-NAS search (arXiv:2007.03331): train weights and gates together, prune gradually."""
 
-import json
 import math
-import shlex
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from itertools import chain, count, islice
+from itertools import islice
 from typing import Any
 
-import msgspec
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from goldnas.architecture import Architecture
-from goldnas.errors import RunError, StoppedError
-from goldnas.resources import Budget
-from goldnas.search.feasibility import Feasibility, Mask
-from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.gradients import BatchGradients
-from goldnas.search.memory import step_memory, take_peak_bytes
-from goldnas.search.pacing import GateWeights, Pace, PaperPace, PlannedPace, weakest_over
-from goldnas.search.ranks import Ranks
-from goldnas.search.run import SearchRun
-from goldnas.search.sanity import DivergedError, check_sane, fingerprint
-from goldnas.search.scoring import Scorer
-from goldnas.search.setup import SearchData, autocast_for, supernet_for
-from goldnas.training.data import ImageData
-
-Observer = Callable[[str, dict[str, Any]], None]
-"""Told the name of an event and its fields: those of the log, and ``step`` after each step."""
-
-SAVE_EVERY_S = 600.0
-"""Seconds of training, at most, that a crash costs."""
+from goldnas.errors import RunError
+from goldnas.search.engine import SupernetSearch
+from goldnas.search.pacing import Pace, PaperPace, PlannedPace
+from goldnas.search.sanity import check_sane
 
 
-class GradualSearch:
-    """One search: a super-network that becomes a network, recorded in a run's folder.
-
-    Everything that decides what comes next is in :meth:`state`, which is saved after each
-    epoch, every ten minutes, and when a signal asks the search to stop: on the CPU a
-    continued search ends in the same bits as one that was not stopped.
-
-    Args:
-        run: The folder.
-        data: The space and the pictures, of which this rank loads its share.
-        feasibility: The costs and the budgets.
-        device: Of this rank.
-        ranks: The processes that search together.
-    """
+class GradualSearch(SupernetSearch):
+    """A super-network that becomes a network, a few operators at a time."""
 
     BEYOND = (0.97, 0.94, 0.91, 0.88, 0.85)
     """Shares of the budgets at which the front goes on below them."""
 
-    SETBACKS = 3
-    """Returns to the last checkpoint, each at half the learning rate, before giving up."""
-
-    def __init__(
-        self,
-        run: SearchRun,
-        data: SearchData,
-        feasibility: Feasibility,
-        device: torch.device,
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.run = run
-        self.config = config = run.config
-        self.data = data
-        self.feasibility = feasibility
-        self.device = device
-        self.ranks = ranks or Ranks()
-        self.observer: Observer = lambda event, fields: None
-        self.stop_signal: Callable[[], int] = lambda: 0
-        """Asked after each step: the number of the signal that wants the search to stop."""
-
-        self._build()
-        self.gradients = BatchGradients(
-            self.ranks,
-            pictures=data.loader.images_per_batch,
-            accumulate=config.accumulate,
-            halved=self._tell_of_memory,
-        )
-        self.scorer = Scorer(data.normalisation, device, self.ranks)
-        self.steps_per_epoch = len(data.loader)
-        gates = len(data.space.gates)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config, gates = self.config, len(self.data.space.gates)
+        steps = config.epochs * self.steps_per_epoch
         self.pace: Pace = (
-            PaperPace(config, feasibility, self.steps_per_epoch, gates)
+            PaperPace(config, self.feasibility, self.steps_per_epoch, gates)
             if config.pace == "paper"
-            else PlannedPace(config, feasibility, config.epochs * self.steps_per_epoch, gates)
+            else PlannedPace(config, self.feasibility, steps, gates)
         )
-        self.epoch = 0
-        """Epochs that are over."""
-        self.step = 0
-        """Steps that are done, over the whole search."""
-        self.losses: list[Tensor] = []
-        """Of the steps of the epoch under way."""
-        self.setbacks = 0
         self.level = 0
         """Of :attr:`BEYOND`, those that are over."""
         self.doomed: list[tuple[int, int]] | None = None
         """The operators that go at this level, each with the step before which it goes."""
-        self.front = Front(budgets={b.resource: b.limit for b in feasibility.budgets})
-        self.met: set[str] = {b.text for b in self._met_budgets()}
-        self.recorded: str = ""
-        """Fingerprint of the network recorded last."""
-        self._saved_at = time.monotonic()
 
-    def _build(self) -> None:
-        """Make the whole super-network, as it is before the first step."""
-        config, space, device = self.config, self.data.space, self.device
-        torch.manual_seed(config.seed)
-        self.supernet = supernet_for(config, space, device)
-        self.weights_optimizer = torch.optim.SGD(
-            (p for p in self.supernet.parameters() if p is not self.supernet.alpha),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            # One pass over all weights, where there are hundreds of small ones.
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self.gates_optimizer = torch.optim.SGD(
-            [self.supernet.alpha], lr=config.gate_learning_rate, momentum=config.momentum
-        )
-        self.gate_costs = self._gate_costs()
+    def planned_learning_rate(self, step: int) -> float:
+        """Of the weights at this step."""
+        return self.pace.learning_rate(step)
 
-    # -- the loop ----------------------------------------------------------------------------
+    def strength(self, step: int) -> float:
+        """Lambda at this step."""
+        return self.pace.strength(step)
 
-    def search(self) -> Front:
-        """Search until the budgets are met and the plan, or Algorithm 1, is at its end.
-
-        Raises:
-            RunError: If training diverges again and again, two pictures do not fit in memory,
-                or the last epoch leaves a budget unmet.
-            RankError: If the ranks lose each other, or come to differ.
-            StoppedError: If a signal asked for it; the search was saved.
-            WriteError: If the disk refuses.
-        """
-        if (front := self.ranks.told(self._front_at_end)) is not None:
-            return front
-        self._event(
-            "start",
-            epoch=self.epoch,
-            step=self.step,
-            ranks=self.ranks.count,
-            resources=self._resources(),
-            memory_bytes=self.step_bytes(),
-        )
-        if self.step == 0:
-            self._save()
-        while True:
-            try:
-                return self._search()
-            except DivergedError as diverged:
-                reason = str(diverged)
-            self._step_back(reason)
-
-    def _front_at_end(self) -> Front | None:
-        ended = [event["event"] for event in self.run.events()[-1:]] == ["end"]
-        # Without its front, what is left to do comes out the same again.
-        return self.run.front() if ended and self.run.has_front else None
-
-    def _search(self) -> Front:
-        while not self._finished():
-            began = time.monotonic()
-            self._train_epoch()
-            self._end_epoch(seconds=time.monotonic() - began)
-        if not self.feasibility.within(self.active):
-            unmet = [b.text for b in self.feasibility.budgets if b.text not in self.met]
-            raise self.ranks.common(
-                RunError(
-                    f"{self.config.epochs} epochs ended over budget: {', '.join(unmet)}. "
-                    "Algorithm 1 has no deadline: allow more --epochs, or use --pace planned"
-                )
-            )
-        self._go_beyond()
-        self.run.save_front(self.front)
-        self._event("end", epoch=self.epoch, networks=len(self.front.networks))
-        return self.front
+    @property
+    def below_budgets(self) -> bool:
+        """Whether the front is being carried on below the budgets."""
+        return self.doomed is not None
 
     @property
     def total_steps(self) -> int:
         """Steps of a planned search, with those below the budgets; of any other, at most."""
-        steps = self.config.epochs * self.steps_per_epoch
+        steps = super().total_steps
         return steps + len(self.BEYOND) * self._segment(steps)
 
     def _finished(self) -> bool:
+        done = super()._finished()
         if self.config.pace == "paper" and self.epoch > 0:
-            done = self.feasibility.within(self.active)
-            return done or self.epoch >= self.config.epochs
-        return self.epoch >= self.config.epochs
+            return done or self.feasibility.within(self.active)
+        return done
 
-    def _train_epoch(self) -> None:
-        """One pass over the training data, or what is left of it."""
-        done = self.step - self.epoch * self.steps_per_epoch
-        for images, labels in self.data.loader.epoch(self.epoch, start=done):
-            self.losses.append(self._train_step(self.step, images, labels))
-            if self.pace.due(self.step):
-                self._prune(self.step)
-            self._end_step()
-
-    def _end_step(self) -> None:
-        self.step += 1
-        self.observer("step", {"epoch": self.epoch, "step": self.step})
-        late = time.monotonic() - self._saved_at > SAVE_EVERY_S
-        signal, save = self.ranks.highest(self.stop_signal(), int(late))
-        if signal or save:
-            self._save()
-        if signal:
-            raise self.ranks.common(
-                StoppedError(
-                    f"interrupted after step {self.step}, and saved; go on with: "
-                    f"goldnas search --resume {shlex.quote(str(self.run.path))}",
-                    signal,
-                )
-            )
-
-    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """One descent on weights and gates together; return the classification loss."""
-        self.supernet.train()
-        for group in self.weights_optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        loss = self.gradients.compute(
-            self.supernet, images, labels, lambda *part: self._loss(step, *part)
-        )
-        nn.utils.clip_grad_norm_(
-            self.weights_optimizer.param_groups[0]["params"], self.config.gradient_clip
-        )
-        self.weights_optimizer.step()
-        self.gates_optimizer.step()
-        return loss
-
-    def _loss(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of some pictures, and the part of it that is of their classification."""
-        config = self.config
-        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
-        with autocast_for(config, self.device):
-            logits, auxiliary = self.supernet(images)
-            loss = classification = F.cross_entropy(logits, labels)
-            if auxiliary is not None:
-                loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
-        if (strength := self.pace.strength(step)) > 0:
-            loss = loss + strength * self.supernet.pressure(self.gate_costs)
-        return loss, classification
-
-    def learning_rate(self, step: int) -> float:
-        """Of the weights at this step: the plan's, halved by each setback."""
-        return self.pace.learning_rate(step) * 0.5**self.setbacks
-
-    def _gate_costs(self) -> Tensor:
-        """What the pressure charges each gate: 1, and its share of what is over budget.
-
-        Each resource is scaled to a mean of 1 per gate; one within its budget is left out.
-        """
-        costs = np.ones(len(self.data.space.gates))
-        for budget in self.feasibility.budgets:
-            resource = self.feasibility.costs[budget.resource]
-            if resource.total(self.active) > budget.limit:
-                costs += self.config.mu * resource.gates / max(resource.gates.mean(), 1e-12)
-        return torch.as_tensor(costs, dtype=torch.float32, device=self.device)
-
-    # -- pruning -----------------------------------------------------------------------------
-
-    @property
-    def active(self) -> Mask:
-        """The gates that are left, ``(G,)``."""
-        mask: Mask = self.supernet.active.cpu().numpy()
-        return mask
+    def _after_step(self, step: int) -> None:
+        if self.pace.due(step):
+            self._prune(step)
 
     def _prune(self, step: int) -> None:
         check_sane(self.supernet, self.losses)
@@ -287,131 +75,11 @@ class GradualSearch:
             self.met |= set(newly_met)
             self._record(step, [f"met {text}" for text in newly_met])
 
-    def _go_beyond(self) -> None:
-        """Carry the front on below the budgets: what a tighter budget would have left.
-
-        After the last epoch one more tenth of the steps is shared out between the levels of
-        :attr:`BEYOND`. At each, weak operators go one at a time while the rest trains on.
-        """
-        first = self.epoch * self.steps_per_epoch
-        segment = self._segment(first)
-        for level in range(self.level, len(self.BEYOND)):
-            self.level = level
-            start, end = first + level * segment, first + (level + 1) * segment
-            if self.doomed is None:
-                chosen = self._weakest_below(self.BEYOND[level])
-                if chosen is None:
-                    return
-                if not chosen:
-                    continue
-                # Even gaps over the first half of the segment; what is left after it at once.
-                gap = max(1, segment // (2 * len(chosen)))
-                self.doomed = [(start + i * gap, index) for i, index in enumerate(chosen)]
-                self.step = start
-            for images, labels in islice(self._batches(), end - self.step):
-                self._remove_doomed(by=self.step)
-                self.losses.append(self._train_step(self.step, images, labels))
-                self._end_step()
-            check_sane(self.supernet, self.losses)
-            self._remove_doomed()
-            self._record(end - 1, ["beyond"])
-            self.doomed, self.losses = None, []
-
-    def _segment(self, steps: int) -> int:
-        """Steps of each level below the budgets, after so many steps above them."""
-        return max(1, steps // 10 // len(self.BEYOND))
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches from this step on, through as many epochs as it takes."""
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        later = chain.from_iterable(map(self.data.loader.epoch, count(epoch + 1)))
-        return chain(self.data.loader.epoch(epoch, start=done), later)
-
-    def _weakest_below(self, share: float) -> list[int] | None:
-        """The operators that go at a share of the budgets; None if no network is below it."""
-        budgets = [replace(b, limit=share * b.limit) for b in self.feasibility.budgets]
-        costs = list(self.feasibility.costs.values())
-        tighter = Feasibility(self.data.space, costs, budgets)
-        if tighter.find(self.active) is None:
-            return None
-        limits = {budget.resource: budget.limit for budget in budgets}
-        chosen = weakest_over(tighter, limits, self._gate_weights().relative, self.active)
-        self.ranks.verify(
-            f"at {share:.0%} of the budgets", lambda: {"the operators to prune": str(chosen)}
-        )
-        return chosen
-
-    def _remove_doomed(self, *, by: float = math.inf) -> None:
-        """Remove, one at a time, the operators whose turn comes by a step."""
-        while self.doomed and self.doomed[0][0] <= by:
-            _, index = self.doomed.pop(0)
-            self._remove("beyond", self.step, [index])
-
-    def _gate_weights(self) -> GateWeights:
-        with torch.no_grad():
-            return GateWeights(
-                normalised=self.supernet.normalised_weights().cpu().double().numpy(),
-                relative=self.supernet.relative_weights().cpu().double().numpy(),
-            )
-
-    def _remove(self, event: str, step: int, chosen: list[int]) -> None:
-        """Prune operators, and log the accuracy before and after."""
-        weights = self._gate_weights()
-        before = self._accuracy(self.data.check)
-        removed = {id(parameter) for parameter in self.supernet.prune(chosen)}
-        self._forget(removed)
-        self.gate_costs = self._gate_costs()
-        gates = self.data.space.gates
-        self._event(
-            event,
-            epoch=step // self.steps_per_epoch,
-            step=step + 1,
-            operators=[gates[index].name for index in chosen],
-            relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
-            accuracy_before=before,
-            accuracy_after=self._accuracy(self.data.check),
-            pressure=self.pace.strength(step),
-            live_operators=int(self.active.sum()),
-            resources=self._resources(),
-        )
-
-    def _forget(self, removed: set[int]) -> None:
-        """Drop pruned parameters, and their momentum, from the optimiser."""
-        for group in self.weights_optimizer.param_groups:
-            for parameter in [p for p in group["params"] if id(p) in removed]:
-                self.weights_optimizer.state.pop(parameter, None)
-            group["params"] = [p for p in group["params"] if id(p) not in removed]
-        momentum = self.gates_optimizer.state[self.supernet.alpha].get("momentum_buffer")
-        if momentum is not None:
-            momentum.mul_(self.supernet.active)
-
-    # -- recording ---------------------------------------------------------------------------
-
-    def _end_epoch(self, *, seconds: float) -> None:
-        check_sane(self.supernet, self.losses)
-        self.ranks.verify(f"after epoch {self.epoch + 1}", self._fingerprints)
-        step = (self.epoch + 1) * self.steps_per_epoch - 1
-        self._event(
-            "epoch",
-            epoch=self.epoch,
-            step=step + 1,
-            loss=float(torch.stack(self.losses).mean()),
-            validation_accuracy=self._accuracy(self.data.validation),
-            learning_rate=self.learning_rate(step),
-            pressure=self.pace.strength(step),
-            live_operators=int(self.active.sum()),
-            resources=self._resources(),
-            memory_bytes=self.step_bytes(),
-            peak_memory_bytes=take_peak_bytes(self.device),
-            seconds=round(seconds, 2),
-        )
-        self.epoch += 1
-        self.losses = []
+    def _after_epoch(self, step: int) -> None:
         if self._finished():
             self._record(step, ["end"])
         elif self._at_new_plateau():
             self._record(step, ["plateau"])
-        self._save()
 
     def _at_new_plateau(self) -> bool:
         """Whether a planned search has pruned since it recorded a network.
@@ -423,137 +91,60 @@ class GradualSearch:
         planned = self.config.pace == "planned"
         return planned and pruned and self._architecture().fingerprint != self.recorded
 
-    def _record(self, step: int, reasons: list[str]) -> None:
-        """Save the network that is left, with its weights, exact resources and accuracy."""
-        architecture = self._architecture()
-        network = FrontNetwork(
-            fingerprint=architecture.fingerprint,
-            accuracy=self._accuracy(self.data.validation),
-            resources=self._resources(),
-            epoch=step // self.steps_per_epoch,
-            step=step + 1,
-            reasons=tuple(reasons),
-            meets_budgets=self.feasibility.within(self.active),
-        )
-        self.run.save_network(architecture, self.supernet.network_state())
-        self.front = self.front.with_network(network)
-        self.run.save_front(self.front)
-        self.recorded = network.fingerprint
-        self._event("network", **msgspec.to_builtins(network))
+    def _after_training(self) -> None:
+        """Carry the front on below the budgets: what a tighter budget would have left.
 
-    def _architecture(self) -> Architecture:
-        return self.data.space.architecture(self.supernet.active_gates())
-
-    def _resources(self) -> dict[str, float]:
-        active = self.active
-        return {name: cost.total(active) for name, cost in self.feasibility.costs.items()}
-
-    def step_bytes(self) -> int:
-        """Memory that a training step needs with the operators that are left, estimated."""
-
-        def autocast() -> AbstractContextManager[object]:
-            return autocast_for(self.config, self.device)
-
-        memory = step_memory(self.supernet, self.device, autocast)
-        return memory.step_bytes(self.gradients.at_once)
-
-    def _met_budgets(self) -> list[Budget]:
-        spent = self._resources()
-        return [b for b in self.feasibility.budgets if spent[b.resource] <= b.limit]
-
-    def _accuracy(self, images: ImageData) -> float:
-        return self.scorer.accuracy(self.supernet, images)
-
-    def _fingerprints(self) -> dict[str, str]:
-        """What must be equal on all ranks."""
-        return {
-            "the live operators": self._architecture().fingerprint,
-            "lambda": json.dumps(self.pace.state()),
-            "the weights": fingerprint(self.supernet),
-        }
-
-    def _tell_of_memory(self, at_once: int, parts: int) -> None:
-        self._event("out_of_memory", step=self.step + 1, pictures_at_once=at_once, parts=parts)
-
-    def _event(self, name: str, **fields: Any) -> None:
-        self.run.log(name, **fields)
-        self.observer(name, fields)
-
-    # -- setbacks ----------------------------------------------------------------------------
-
-    def _step_back(self, reason: str) -> None:
-        """Return to the last checkpoint, at half the learning rate.
+        After the last epoch one more tenth of the steps is shared out between the levels of
+        :attr:`BEYOND`. At each, weak operators go one at a time while the rest trains on.
 
         Raises:
-            RunError: If that was done often enough.
+            RunError: If the last epoch left a budget unmet.
         """
-        step, setbacks = self.step, self.setbacks + 1
-        state = self.ranks.told(self.run.checkpoint)
-        if setbacks > self.SETBACKS or state is None:
+        if not self.feasibility.within(self.active):
+            unmet = [b.text for b in self.feasibility.budgets if b.text not in self.met]
             raise self.ranks.common(
                 RunError(
-                    f"training diverged at step {step} ({reason}), {setbacks} times by now, at "
-                    f"{self.learning_rate(step):.2g} the last time. The state before it is "
-                    f"kept in {self.run.path}; start again with a lower --learning-rate than "
-                    f"{self.config.learning_rate}"
+                    f"{self.config.epochs} epochs ended over budget: {', '.join(unmet)}. "
+                    "Algorithm 1 has no deadline: allow more --epochs, or use --pace planned"
                 )
             )
-        at_once = self.gradients.at_once
-        self.restore(state)
-        self.gradients.at_once = min(at_once, self.gradients.at_once)
-        self.setbacks = setbacks
-        self._save()
-        self._event(
-            "setback",
-            reason=reason,
-            step=step,
-            back_to_step=self.step,
-            learning_rate=self.learning_rate(self.step),
-        )
+        first = self.epoch * self.steps_per_epoch
+        segment = self._segment(first)
+        for level in range(self.level, len(self.BEYOND)):
+            self.level = level
+            start, end = first + level * segment, first + (level + 1) * segment
+            if self.doomed is None:
+                chosen = self._weakest_over(self.BEYOND[level])
+                if chosen is None:
+                    return
+                if not chosen:
+                    continue
+                # Even gaps over the first half of the segment; what is left after it at once.
+                gap = max(1, segment // (2 * len(chosen)))
+                self.doomed = [(start + i * gap, index) for i, index in enumerate(chosen)]
+                self.step = start
+            for batch, for_gates in islice(self._batches(), end - self.step):
+                self._remove_doomed(by=self.step)
+                self.losses.append(self._train_step(self.step, *batch, for_gates))
+                self._end_step()
+            check_sane(self.supernet, self.losses)
+            self._remove_doomed()
+            self._record(end - 1, ["beyond"])
+            self.doomed, self.losses = None, []
 
-    # -- state -------------------------------------------------------------------------------
+    def _segment(self, steps: int) -> int:
+        """Steps of each level below the budgets, after so many steps above them."""
+        return max(1, steps // 10 // len(self.BEYOND))
 
-    def _save(self) -> None:
-        check_sane(self.supernet, self.losses)
-        self.run.save_checkpoint(self.state())
-        self._saved_at = time.monotonic()
+    def _remove_doomed(self, *, by: float = math.inf) -> None:
+        """Remove, one at a time, the operators whose turn comes by a step."""
+        while self.doomed and self.doomed[0][0] <= by:
+            _, index = self.doomed.pop(0)
+            self._remove("beyond", self.step, [index])
 
-    def state(self) -> dict[str, Any]:
-        """Everything that decides what comes next, for :meth:`restore`."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "losses": [float(loss) for loss in self.losses],
-            "setbacks": self.setbacks,
-            "level": self.level,
-            "doomed": self.doomed,
-            "at_once": self.gradients.at_once,
-            "pace": self.pace.state(),
-            "supernet": self.supernet.state_dict(),
-            "weights_optimizer": self.weights_optimizer.state_dict(),
-            "gates_optimizer": self.gates_optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "front": msgspec.to_builtins(self.front),
-            "met": sorted(self.met),
-            "recorded": self.recorded,
-        }
+    def _own_state(self) -> dict[str, Any]:
+        return {"pace": self.pace.state(), "level": self.level, "doomed": self.doomed}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state: prune what was pruned, then load what was learnt."""
-        self._build()
-        pruned = torch.nonzero(~state["supernet"]["active"]).flatten().tolist()
-        self._forget({id(parameter) for parameter in self.supernet.prune(pruned)})
-        self.supernet.load_state_dict(state["supernet"])
-        self.gate_costs = self._gate_costs()
-        self.weights_optimizer.load_state_dict(state["weights_optimizer"])
-        self.gates_optimizer.load_state_dict(state["gates_optimizer"])
+    def _restore_own(self, state: dict[str, Any]) -> None:
         self.pace.restore(state["pace"])
-        torch.set_rng_state(state["random"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
-        self.setbacks, self.level = state["setbacks"], state["level"]
-        self.doomed = state["doomed"]
-        self.gradients.at_once = state["at_once"]
-        self.front = msgspec.convert(state["front"], Front)
-        self.met = set(state["met"])
-        self.recorded = state["recorded"]
+        self.level, self.doomed = state["level"], state["doomed"]

@@ -70,6 +70,10 @@ class Ranks:
         """What to raise for an error that every rank meets: the first alone reports it."""
         return error
 
+    def forgive(self) -> bool:
+        """Whether every rank met the error that was just caught, so that all may go on."""
+        return True
+
     def highest(self, *numbers: int) -> tuple[int, ...]:
         """The largest of each number over all ranks."""
         return numbers
@@ -157,6 +161,11 @@ class TorchrunRanks(Ranks):
         """What to raise for an error that every rank meets: the first alone reports it."""
         self.all_end = True
         return error if self.first else SystemExit(error.status)
+
+    def forgive(self) -> bool:
+        """Whether every rank met the error that was just caught, so that all may go on."""
+        met_by_all, self.all_end = self.all_end, False
+        return met_by_all
 
     def highest(self, *numbers: int) -> tuple[int, ...]:
         """The largest of each number over all ranks."""

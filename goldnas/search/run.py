@@ -14,39 +14,30 @@
 Every file but the log is replaced in one step; a line of the log is written in one call.
 """
 
-import io
-import json
 import os
 import shlex
-import shutil
-import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-import torch
 from torch import Tensor
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, TableError, WriteError
-from goldnas.files import write_atomic
+from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.network import CellNetwork
 from goldnas.resources import Budget, parse_budget
+from goldnas.run_folder import RunFolder
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.spaces import space_of
 
-_Form = TypeVar("_Form")
-_RESTORE = "restore it from a copy, or search again with another --out"
 
-
-class SearchRun:
+class SearchRun(RunFolder):
     """One search on disk."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    restore = "restore it from a copy, or search again with another --out"
+    without_checkpoint = "delete it, and the search starts again from its first epoch"
 
     @classmethod
     def create(
@@ -63,25 +54,14 @@ class SearchRun:
             WriteError: If the disk refuses; then there is no folder.
         """
         cls.check_free(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        run = cls(temporary)
-        try:
-            run._write_json("config.json", msgspec.json.encode(config))
-            run._write_json("conditions.json", msgspec.json.encode(conditions))
+
+        def fill(run: "SearchRun") -> None:
+            run._write_json("config.json", config)
+            run._write_json("conditions.json", conditions)
             for table in tables:
-                table.save(temporary / "tables" / f"{table.name}.json")
-            if path.exists():
-                path.rmdir()
-            temporary.rename(path)
-        except WriteError as error:
-            raise WriteError(str(error).replace(str(temporary), str(path))) from None
-        except OSError as error:
-            raise WriteError(
-                f"cannot make {path}: {error.strerror}; choose another --out"
-            ) from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return cls(path)
+                table.save(run.path / "tables" / f"{table.name}.json")
+
+        return cls.make(path, fill)
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -170,51 +150,6 @@ class SearchRun:
         """The budgets of the search."""
         return [parse_budget(text, self.config.tables) for text in self.config.budgets]
 
-    # -- the log -----------------------------------------------------------------------------
-
-    def log(self, event: str, **fields: Any) -> None:
-        """Append one line to the log.
-
-        Raises:
-            WriteError: If the disk refuses.
-        """
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
-        path = self.path / "events.jsonl"
-        try:
-            with path.open("r+b" if path.exists() else "w+b") as file:
-                end = file.seek(0, os.SEEK_END)
-                file.seek(max(0, end - 1))
-                if end and file.read(1) != b"\n":
-                    # A disk that was full has cut the last line short: drop what is there.
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-                    file.seek(0, os.SEEK_END)
-                file.write(line.encode())
-        except OSError as error:
-            raise WriteError(
-                f"cannot write {path}: {error.strerror}. Make room, or choose another place"
-            ) from None
-
-    def events(self) -> list[dict[str, Any]]:
-        """Every whole line of the log; after a resumption some epochs appear twice.
-
-        Raises:
-            RunError: If one is damaged.
-        """
-        path = self.path / "events.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        events = []
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                raise RunError(
-                    f"{path}: line {number} is not JSON; delete it, no search reads it"
-                ) from None
-        return events
-
     # -- networks ----------------------------------------------------------------------------
 
     @property
@@ -237,12 +172,12 @@ class SearchRun:
 
     def save_front(self, front: Front) -> None:
         """Replace the list of recorded networks."""
-        self._write_json("front.json", msgspec.json.encode(front))
+        self._write_json("front.json", front)
 
     def save_network(self, architecture: Architecture, weights: dict[str, Tensor]) -> None:
         """Keep an architecture and its weights."""
         name = architecture.fingerprint
-        write_atomic(self.path / "weights" / f"{name}.pt", _serialised(weights))
+        self._write_tensors(f"weights/{name}.pt", weights)
         architecture.save(self.path / "architectures" / f"{name}.json")
 
     def architecture(self, network: FrontNetwork) -> Architecture:
@@ -256,49 +191,15 @@ class SearchRun:
             RunError: If its files are missing or damaged.
         """
         architecture = self.architecture(network)
-        path = self.path / "weights" / f"{network.fingerprint}.pt"
         module = space_of(architecture).build(architecture, gated=True)
+        name = f"weights/{network.fingerprint}.pt"
         try:
-            module.load_state_dict(_read_tensors(path, _RESTORE))
+            module.load_state_dict(self._read_tensors(name, self.restore))
         except RuntimeError as error:
             raise RunError(
-                f"{path} does not fit its architecture: {error}; {_RESTORE}"
+                f"{self.path / name} does not fit its architecture: {error}; {self.restore}"
             ) from None
         return module.eval()
-
-    # -- checkpoints -------------------------------------------------------------------------
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the state to continue from."""
-        write_atomic(self.path / "checkpoint.pt", _serialised(state))
-
-    def checkpoint(self) -> dict[str, Any] | None:
-        """The state to continue from, or None before the first was saved.
-
-        Raises:
-            RunError: If the file is damaged.
-        """
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
-            return None
-        return _read_tensors(
-            path, "delete it, and the search starts again from its first epoch"
-        )
-
-    def clear_leftovers(self) -> None:
-        """Remove what a killed process left half-written."""
-        for leftover in self.path.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
-
-    def _read_json(self, name: str, form: type[_Form]) -> _Form:
-        path = self.path / name
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=form)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(f"cannot read {path}: {error}; {_RESTORE}") from None
-
-    def _write_json(self, name: str, compact: bytes) -> None:
-        write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
 
 
 class Spectator(SearchRun):
@@ -323,22 +224,6 @@ class Spectator(SearchRun):
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Leave it to the first rank."""
-
-
-def _serialised(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _read_tensors(path: Path, next_step: str) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise nearly anything
-        # Not torch's own words, which advise to load the file unsafely.
-        reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
-        raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
-    return state
 
 
 def read_tables(paths: list[Path]) -> list[LatencyTable]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import math
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from goldnas.supernet import SuperNet
+from goldnas.spaces import GoldSpace
 
 DIVERGED = 10.0
 """How many times the loss of guessing is a loss that does not learn any more."""
@@ -15,14 +17,25 @@ RECENT = 20
 
 
 class DivergedError(Exception):
-    """Training diverged: tells the search, not its user, to go back."""
+    """Training diverged: tells who trains, not the user, to go back."""
 
 
-def check_sane(supernet: SuperNet, losses: list[Tensor]) -> None:
+class Learner(Protocol):
+    """A module that learns to tell the classes of a space apart."""
+
+    @property
+    def space(self) -> GoldSpace:
+        """Of the module."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What it learns."""
+
+
+def check_sane(learner: Learner, losses: list[Tensor]) -> None:
     """Refuse to build on a loss, or on weights, that are no numbers or have exploded.
 
     Args:
-        supernet: That was trained.
+        learner: That was trained.
         losses: Of its last steps.
 
     Raises:
@@ -31,18 +44,18 @@ def check_sane(supernet: SuperNet, losses: list[Tensor]) -> None:
     if not losses:
         return
     recent = torch.stack(losses[-RECENT:]).mean().item()
-    if not recent <= DIVERGED * math.log(supernet.space.classes):
+    if not recent <= DIVERGED * math.log(learner.space.classes):
         raise DivergedError(f"the loss is {recent:.3g}")
     if not torch.stack(losses).isfinite().all():
         raise DivergedError("the loss was not finite")
-    if not nn.utils.get_total_norm(supernet.parameters()).isfinite():
+    if not nn.utils.get_total_norm(learner.parameters()).isfinite():
         raise DivergedError("there are weights that are not finite")
 
 
-def fingerprint(supernet: SuperNet) -> str:
+def fingerprint(network: nn.Module) -> str:
     """A hash of everything learnt: weights, gates, running statistics."""
     learnt = hashlib.sha256()
-    for value in supernet.state_dict().values():
+    for value in network.state_dict().values():
         if value.is_floating_point():  # batches are counted too, each rank its own
             learnt.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
     return learnt.hexdigest()

@@ -27,6 +27,7 @@ from goldnas.resources import (
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.search.ranks import Ranks
+from goldnas.search.strategies import STRATEGIES
 from goldnas.spaces import GoldSpace, space_named
 from goldnas.supernet import SuperNet
 from goldnas.training.augmentation import Augmentation
@@ -46,6 +47,8 @@ class SearchData:
     check: ImageData
     """A part of it, which scores a network before and after each pruning."""
     normalisation: Normalisation
+    gate_loader: TrainingLoader | None = None
+    """Of the pictures that the gates learn from, where they have their own."""
 
 
 @dataclass(frozen=True)
@@ -104,20 +107,27 @@ def search_data(
     ranks = ranks or Ranks()
     default = -(-default_workers(len(train)) // ranks.local_count)
     choices = (workers, config.workers, default)
-    loader = TrainingLoader(
-        train,
-        augmentation,
-        normalisation,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        workers=next(w for w in choices if w is not None),
-        device=device,
-        shard=(ranks.index, ranks.count),
-    )
+
+    def loader(images: ImageData) -> TrainingLoader:
+        return TrainingLoader(
+            images,
+            augmentation,
+            normalisation,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            workers=next(w for w in choices if w is not None),
+            device=device,
+            shard=(ranks.index, ranks.count),
+        )
+
+    for_weights, for_gates = train, None
+    if config.levels == 2:
+        for_weights, for_gates = split_validation(train, 0.5, config.seed)
     spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
     return SearchData(
         space=space_for(config, train),
-        loader=loader,
+        loader=loader(for_weights),
+        gate_loader=None if for_gates is None else loader(for_gates),
         validation=validation,
         check=validation.subset(torch.as_tensor(spread.round().astype(int))),
         normalisation=normalisation,
@@ -143,7 +153,10 @@ def space_for(config: SearchConfig, images: ImageData) -> GoldSpace:
 def supernet_for(config: SearchConfig, space: GoldSpace, device: torch.device) -> SuperNet:
     """The super-network of a search, with fresh weights, on its device."""
     supernet = SuperNet(
-        space, auxiliary=config.auxiliary_weight > 0, checkpointing=config.checkpointing
+        space,
+        auxiliary=config.auxiliary_weight > 0,
+        checkpointing=config.checkpointing,
+        relaxation=STRATEGIES[config.strategy].relaxation,
     )
     # Depthwise convolutions run faster with channels last, forward and backward.
     return supernet.to(device).to(memory_format=torch.channels_last)

@@ -10,12 +10,16 @@ import torch
 from goldnas.errors import RunError
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
+from goldnas.search.darts import DartsSearch
+from goldnas.search.engine import SupernetSearch
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradients import check_batch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.memory import LARGEST_BATCH, free_bytes, step_memory
+from goldnas.search.one_shot import OneShotSearch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun, Spectator
+from goldnas.search.sampled import SampledSearch
 from goldnas.search.setup import (
     SearchData,
     amp_named,
@@ -31,6 +35,15 @@ from goldnas.search.setup import (
 )
 from goldnas.training.data import ImageData
 from goldnas.training.datasets import DATASET_NAMES
+
+SEARCHES: dict[str, type[SupernetSearch]] = {
+    "gold": GradualSearch,
+    "one-shot": OneShotSearch,
+    "darts1": DartsSearch,
+    "darts2": DartsSearch,
+    "random": SampledSearch,
+}
+"""By the names of :data:`goldnas.search.strategies.STRATEGIES`."""
 
 
 def largest_batch(config: SearchConfig, images: ImageData, device: torch.device) -> int:
@@ -115,7 +128,7 @@ class PreparedSearch:
         """
         self.ranks.together(lambda: check_feasible(self.feasibility))
 
-    def start(self, folder: Path) -> GradualSearch:
+    def start(self, folder: Path) -> SupernetSearch:
         """Make the folder of the search.
 
         Raises:
@@ -135,7 +148,7 @@ class PreparedSearch:
     @classmethod
     def resume(
         cls, run: SearchRun, *, workers: int | None = None, ranks: Ranks | None = None
-    ) -> GradualSearch:
+    ) -> SupernetSearch:
         """Go on with a search from its last checkpoint, on as many threads as before.
 
         Args:
@@ -159,10 +172,11 @@ class PreparedSearch:
             ranks.together(lambda: _restore(search, state))
         return search
 
-    def _search(self, run: SearchRun) -> GradualSearch:
+    def _search(self, run: SearchRun) -> SupernetSearch:
         if not self.ranks.first:
             run = Spectator(run)
-        return GradualSearch(run, self.data, self.feasibility, self.device, self.ranks)
+        search = SEARCHES[self.config.strategy]
+        return search(run, self.data, self.feasibility, self.device, self.ranks)
 
 
 def opened(folder: Path, ranks: Ranks) -> SearchRun:
@@ -185,7 +199,7 @@ def _threads_of(run: SearchRun) -> int | None:
     return threads
 
 
-def _restore(search: GradualSearch, state: dict[str, Any]) -> None:
+def _restore(search: SupernetSearch, state: dict[str, Any]) -> None:
     try:
         search.restore(state)
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:

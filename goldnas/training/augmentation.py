@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,10 @@ from torchvision.transforms import v2
 
 from goldnas.errors import ConfigError
 
-# Fill of the area that AutoAugment's rotations and shears leave empty, in [0, 255].
-AUTOAUGMENT_FILL = 128
+# Fill of the area that the rotations and shears of a policy leave empty, in [0, 255].
+POLICY_FILL = 128
+# Brightness, contrast, saturation, hue. Source: DARTS (arXiv:1806.09055), its ImageNet code.
+JITTER = (0.4, 0.4, 0.4, 0.2)
 # On images smaller than this, a crop that moves by four pixels loses the object.
 SMALL_IMAGE = 16
 
@@ -28,7 +31,7 @@ class Changes:
     hole: Tensor
     """int64 ``(2, B)``: row and column of the centre of Cutout's square."""
     policy_seed: int
-    """Of AutoAugment's own draws."""
+    """Of the draws of torchvision's transforms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,16 @@ class Augmentation:
 
     autoaugment: bool = False
     """Apply the CIFAR-10 policy of AutoAugment (arXiv:1805.09501)."""
+
+    randaugment: bool = False
+    """Apply RandAugment (arXiv:1909.13719), two operations of torchvision's strength."""
+
+    resized_crop: bool = False
+    """Crop a random part, of 8 to 100 % of the area, and resize it to the old size; in place
+    of the crop with padding."""
+
+    colour_jitter: bool = False
+    """Change brightness, contrast, saturation and hue at random."""
 
     cutout: int = 0
     """Side in pixels of a square set to the mean after normalisation; 0 is off."""
@@ -66,8 +79,8 @@ class Augmentation:
         """Refuse what makes no sense for images of ``input_shape``, ``(C, H, W)``.
 
         Raises:
-            ConfigError: If Cutout would hide whole images, or AutoAugment meets images that
-                are neither grey nor RGB.
+            ConfigError: If Cutout would hide whole images, or a policy meets images that are
+                neither grey nor RGB.
         """
         channels, height, width = input_shape
         if self.cutout >= min(height, width):
@@ -75,11 +88,18 @@ class Augmentation:
                 f"cutout of {self.cutout} pixels hides images of {height}x{width}; "
                 "choose a smaller square, or 0 for none"
             )
-        if self.autoaugment and channels not in (1, 3):
-            raise ConfigError(
-                f"autoaugment needs grey or RGB images, these have {channels} channels; "
-                "switch it off"
-            )
+        for name in ("autoaugment", "randaugment", "colour_jitter"):
+            if getattr(self, name) and channels not in (1, 3):
+                raise ConfigError(
+                    f"{name} needs grey or RGB images, these have {channels} channels; "
+                    "switch it off"
+                )
+
+    @property
+    def by_picture(self) -> bool:
+        """Whether there are changes that are made picture by picture, on the CPU."""
+        policies = (self.autoaugment, self.randaugment, self.colour_jitter)
+        return self.resized_crop or any(policies)
 
     def draw(self, batch: int, size: tuple[int, int], seed: int) -> Changes:
         """Draw the changes to a batch of pictures of ``size`` (H, W)."""
@@ -112,14 +132,24 @@ class Augmentation:
         ]
 
     def recoloured(self, images: Tensor, changes: Changes) -> Tensor:
-        """Apply AutoAugment to uint8 ``(B, C, H, W)`` on the CPU, picture by picture."""
-        if not self.autoaugment:
+        """Apply torchvision's transforms to uint8 ``(B, C, H, W)`` on the CPU, one by one."""
+        if not self.by_picture:
             return images
-        policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=AUTOAUGMENT_FILL)
+        transform = v2.Compose(list(self._transforms(images.shape[-2:])))
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reset the generators of all devices as well.
             torch.default_generator.manual_seed(changes.policy_seed)
-            return torch.stack([policy(image) for image in images])
+            return torch.stack([transform(image) for image in images])
+
+    def _transforms(self, size: torch.Size) -> Iterator[v2.Transform]:
+        if self.resized_crop:
+            yield v2.RandomResizedCrop(list(size), antialias=True)
+        if self.autoaugment:
+            yield v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=POLICY_FILL)
+        if self.randaugment:
+            yield v2.RandAugment(fill=POLICY_FILL)
+        if self.colour_jitter:
+            yield v2.ColorJitter(*JITTER)
 
     def cut_out(self, images: Tensor, changes: Changes) -> Tensor:
         """Set one square to zero in each image of ``(B, C, H, W)``.

@@ -69,7 +69,7 @@ class TrainingLoader:
         seed: Non-negative; decides order and augmentation.
         workers: Loading processes; 0 loads in this process.
         device: That trains. On CUDA, images in memory are kept there and augmented there, in
-            this process, unless AutoAugment or a large data set needs the processor.
+            this process, unless a policy or a large data set needs the processor.
         shard: Which part of each batch to load, and of how many: where several processes
             train together, each loads its own. Order and batches are those of one process.
 
@@ -98,7 +98,7 @@ class TrainingLoader:
         """In a whole batch, all its shards together."""
         self._orders = _EpochOrders(len(data), batch_size, seed, shard)
         on_cuda = device.type == "cuda"
-        resident = on_cuda and not augmentation.autoaugment and _may_reside(data)
+        resident = on_cuda and not augmentation.by_picture and _may_reside(data)
         if resident:
             data, workers = data.on(device), 0
         self.workers = workers

@@ -1,0 +1,75 @@
+"""What trainings came to, and the recipes that there are."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from goldnas.cli.console import out, say
+
+if TYPE_CHECKING:
+    from goldnas.retraining.result import TrainResult
+
+
+def print_result(result: "TrainResult", folder: Path) -> None:
+    """Say what one training came to."""
+    from goldnas.resources import format_amount
+
+    held_out = ""
+    if result.validation_accuracy is not None:
+        held_out = f", {100 * result.validation_accuracy:.2f} % of the held-out pictures"
+    amounts = [
+        f"{name} " * name.startswith("latency") + format_amount(name, amount)
+        for name, amount in result.resources.items()
+    ]
+    minutes, seconds = divmod(round(result.seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    say(
+        f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the test set "
+        f"right after the last epoch{held_out}\n"
+        f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
+        f"{result.pictures} pictures took {hours}:{minutes:02}:{seconds:02}\n"
+        f"wrote {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+    )
+
+
+def print_summary(outcomes: "Mapping[str, TrainResult | str]") -> None:
+    """Show what several trainings came to, by network: the result, or why there is none."""
+    from goldnas.resources import format_amount
+
+    names: dict[str, None] = {}
+    for outcome in outcomes.values():
+        if not isinstance(outcome, str):
+            names |= dict.fromkeys(outcome.resources)
+    table = Table("network")
+    for heading in ("test %", "validation %", *names):
+        table.add_column(heading, justify="right")
+    for network, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            table.add_row(network, "failed", *("-" for _ in ("validation", *names)))
+            continue
+        held_out = outcome.validation_accuracy
+        table.add_row(
+            network,
+            f"{100 * outcome.test_accuracy:.2f}",
+            "-" if held_out is None else f"{100 * held_out:.2f}",
+            *(format_amount(name, outcome.resources[name]) for name in names),
+        )
+    out.print(table)
+    for network, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            say(f"{network} failed: {outcome}")
+
+
+def print_recipes() -> None:
+    """Show every setting of every recipe."""
+    from goldnas.retraining.recipes import PURPOSES, RECIPES, Recipe
+
+    table = Table("", *RECIPES)
+    table.add_row("for", *PURPOSES.values(), end_section=True)
+    for field in Recipe.__struct_fields__:
+        values = [getattr(recipe, field) for recipe in RECIPES.values()]
+        table.add_row(field.replace("_", " "), *(str(value or "-") for value in values))
+    out.print(table)

@@ -1,0 +1,318 @@
+"""Starting a training, and going on with one."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec.structs import asdict, replace
+from torch import Tensor
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, RunError
+from goldnas.genotypes import NAMED, read_genotype
+from goldnas.lut import LatencyTable
+from goldnas.resources import Latency
+from goldnas.resources.costs import total_cost
+from goldnas.retraining.config import TrainConfig
+from goldnas.retraining.folder import TrainingFolder
+from goldnas.retraining.recipes import recipe_named
+from goldnas.retraining.result import TrainResult
+from goldnas.retraining.training import Training, TrainingData
+from goldnas.search.front import FrontNetwork
+from goldnas.search.gradients import check_batch
+from goldnas.search.ranks import Ranks
+from goldnas.search.run import SearchRun
+from goldnas.search.setup import amp_named, conditions_of, device_named
+from goldnas.spaces import space_of
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.data import Normalisation, split_validation
+from goldnas.training.datasets import DATASET_NAMES, ImageDataset, load_dataset
+from goldnas.training.loader import TrainingLoader, default_workers
+
+CUTOUT_PICTURES = 32
+"""Side, in pixels, of the pictures that the Cutout of recipes is made for."""
+
+WARM_SHARE = 0.1
+"""Of a recipe's learning rate, for weights that have learnt already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network to train, and on which data."""
+
+    architecture: Architecture
+    data: dict[str, Any]
+    """Those fields of its :class:`TrainConfig` that say on which pictures it learns."""
+    trainings: Path
+    """The folder that its trainings go to."""
+    tables: tuple[LatencyTable, ...] = ()
+    """Of which its latencies are predicted."""
+    weights: dict[str, Tensor] | None = None
+    """With gates, to begin with; None for fresh ones without gates."""
+
+    def folder(self, config: TrainConfig) -> Path:
+        """Where a training goes unless something else is said."""
+        name = (
+            f"{self.architecture.fingerprint}-{config.recipe}-e{config.epochs}-s{config.seed}"
+        )
+        return self.trainings / (name + "-warm" * config.warm)
+
+
+def subject_of(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> Subject:
+    """A network of a search, on the data and with the split of the search.
+
+    Args:
+        run: The search.
+        network: Of its front.
+        warm: Whether to begin with the weights and gates that the search recorded.
+
+    Raises:
+        GoldnasError: If a file of it is missing or damaged.
+    """
+    config, architecture = run.config, run.architecture(network)
+    suits = Augmentation.default_for(space_of(architecture).input_shape)
+    given = (config.crop_padding, config.flip)
+    return Subject(
+        architecture=architecture,
+        data={
+            "data": config.data,
+            "data_dir": config.data_dir,
+            "image_size": config.image_size,
+            "crop_padding": suits.crop_padding if given[0] is None else given[0],
+            "flip": suits.flip if given[1] is None else given[1],
+            "validation_fraction": config.validation_fraction,
+            "split_seed": config.seed,
+        },
+        trainings=run.path / "trained",
+        tables=tuple(run.tables),
+        weights=run.network(network).state_dict() if warm else None,
+    )
+
+
+def subject_from(
+    target: str,
+    *,
+    data: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    channels: int = 36,
+    cells: int = 20,
+) -> Subject:
+    """A network from a file, on data of its own.
+
+    Args:
+        target: An architecture as JSON, a file with a genotype, or the name of a known one.
+        data: Name of a dataset, or path of a folder or an ``.npz``.
+        data_dir: Where named datasets are.
+        image_size: Side to resize a folder's pictures to.
+        channels: Of a genotype, of a node in the first stage.
+        cells: Of a DARTS genotype.
+
+    Raises:
+        GoldnasError: If there is no such network, or no such data.
+    """
+    if Path(target).suffix == ".json":
+        architecture = Architecture.load(Path(target))
+    else:
+        text = _genotype_text(target)
+        dataset = _load(data, data_dir, image_size)
+        architecture = read_genotype(
+            text,
+            channels=channels,
+            cells=cells,
+            input_shape=dataset.train.input_shape,
+            classes=dataset.train.num_classes,
+        )
+    suits = Augmentation.default_for(space_of(architecture).input_shape)
+    return Subject(
+        architecture=architecture,
+        data={
+            "data": data if data in DATASET_NAMES else os.path.realpath(data),
+            "data_dir": data_dir and os.path.realpath(data_dir),
+            "image_size": image_size,
+            "crop_padding": suits.crop_padding,
+            "flip": suits.flip,
+        },
+        trainings=Path("trained"),
+    )
+
+
+def _genotype_text(target: str) -> str:
+    if target in NAMED:
+        return target
+    try:
+        return Path(target).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(
+            f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
+            f"as .json, a file with a genotype, or {' or '.join(NAMED)}"
+        ) from None
+
+
+def config_for(
+    subject: Subject, recipe_name: str, *, seed: int = 0, **given: Any
+) -> TrainConfig:
+    """The settings of a training: of the recipe, the network's data, and what was given.
+
+    Cutout of a recipe is made for pictures of 32 pixels: of smaller ones it takes half the
+    side. Weights that have learnt already go on at a tenth of a recipe's learning rate.
+
+    Args:
+        subject: The network.
+        recipe_name: Of a recipe.
+        seed: Of the training.
+        given: Fields of :class:`TrainConfig`; None for what the recipe says.
+
+    Raises:
+        ConfigError: If there is no such recipe, or a value is out of range.
+    """
+    recipe = recipe_named(recipe_name)
+    warm = subject.weights is not None
+    side = min(space_of(subject.architecture).input_shape[1:])
+    suited = {
+        "cutout": min(recipe.cutout, side // 2) if side < CUTOUT_PICTURES else recipe.cutout,
+        "learning_rate": recipe.learning_rate * (WARM_SHARE if warm else 1),
+    }
+    settings = asdict(recipe) | suited | subject.data
+    settings |= {name: value for name, value in given.items() if value is not None}
+    return TrainConfig(recipe=recipe_name, seed=seed, warm=warm, **settings)
+
+
+def prepare(
+    subject: Subject, config: TrainConfig, path: Path, ranks: Ranks | None = None
+) -> Training | TrainResult:
+    """A training that is ready to start or to go on; its result, if it is done.
+
+    Args:
+        subject: The network.
+        config: Settings.
+        path: The folder: of a training that began with these settings, or to be made.
+        ranks: The processes that train together; each prepares. With another number of them
+            than the training had, the threads are chosen anew.
+
+    Raises:
+        GoldnasError: If the data, the device or the settings do not allow the training, or
+            the folder is damaged or holds something else.
+    """
+    ranks = ranks or Ranks()
+    named = ranks.together(lambda: device_named(config.train_device))
+    device = ranks.together(lambda: ranks.device(named))
+    amp = ranks.together(lambda: amp_named(config.amp, device))
+    config = replace(config, train_device=str(named), amp=amp)
+    architecture = subject.architecture
+    found = ranks.told(lambda: TrainingFolder.find(path, architecture, config))
+    if found is not None:
+        if (result := ranks.told(found.result)) is not None:
+            return result
+        threads = ranks.told(lambda: _threads_of(found, ranks.count))
+    else:
+        threads = config.threads
+    if threads:
+        torch.set_num_threads(threads)
+    dataset = ranks.first_of_machine(
+        lambda: _load(config.data, config.data_dir, config.image_size)
+    )
+    data = ranks.together(lambda: _training_data(architecture, config, dataset, device, ranks))
+    pictures = data.loader.images_per_batch
+    ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
+    predicted = ranks.together(lambda: _predicted(subject))
+    folder = found or ranks.told(
+        lambda: TrainingFolder.create(
+            path, architecture, config, conditions_of(device, ranks.count)
+        )
+    )
+    training = Training(
+        *(folder, architecture, config, data, device, ranks),
+        weights=subject.weights,
+        predicted=predicted,
+    )
+    if (state := ranks.told(folder.checkpoint)) is not None:
+        ranks.together(lambda: _restore(training, state))
+    return training
+
+
+def _load(data: str, data_dir: str | None, image_size: int | None) -> ImageDataset:
+    where = Path(data_dir) if data_dir else None
+    return load_dataset(data, data_dir=where, image_size=image_size)
+
+
+def _training_data(
+    architecture: Architecture,
+    config: TrainConfig,
+    dataset: ImageDataset,
+    device: torch.device,
+    ranks: Ranks,
+) -> TrainingData:
+    space, train, validation = space_of(architecture), dataset.train, None
+    if (space.input_shape, space.classes) != (train.input_shape, train.num_classes):
+        of_network, of_data = (
+            f"{'x'.join(map(str, shape))} of {classes} classes"
+            for shape, classes in (
+                (space.input_shape, space.classes),
+                (train.input_shape, train.num_classes),
+            )
+        )
+        raise ConfigError(
+            f"network {architecture.fingerprint} is for pictures of {of_network}, those of "
+            f"{config.data} are {of_data}; give the --data that it is for"
+        )
+    if config.validation_fraction > 0:
+        fraction, seed = config.validation_fraction, config.split_seed
+        train, validation = split_validation(train, fraction, seed)
+    normalisation = Normalisation.of(train)
+    default = -(-default_workers(len(train)) // ranks.local_count)
+    whole = config.augmentation == "resized-crop"
+    loader = TrainingLoader(
+        train,
+        Augmentation(
+            crop_padding=0 if whole else config.crop_padding,
+            flip=config.flip,
+            cutout=config.cutout,
+            randaugment=config.augmentation == "randaugment",
+            resized_crop=whole,
+            colour_jitter=whole,
+        ),
+        normalisation,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=default if config.workers is None else config.workers,
+        device=device,
+        shard=(ranks.index, ranks.count),
+    )
+    return TrainingData(loader, validation, dataset.test, normalisation)
+
+
+def _predicted(subject: Subject) -> dict[str, float]:
+    """Microseconds by ``latency@`` and the name of a table."""
+    space = space_of(subject.architecture)
+    parts = tuple(space.plan(subject.architecture).parts())
+    latencies = [Latency(table, space) for table in subject.tables]
+    return {latency.name: total_cost(latency, parts) for latency in latencies}
+
+
+def _threads_of(folder: TrainingFolder, ranks: int) -> int | None:
+    """The threads that a training goes on with: as many as before, with as many ranks."""
+    folder.clear_leftovers()
+    if folder.conditions.get("ranks", 1) != ranks:
+        return folder.config.threads
+    threads = folder.conditions.get("threads")
+    if type(threads) is not int or threads < 1:
+        raise RunError(
+            f"{folder.path}/conditions.json does not say on how many threads the training "
+            f"ran; {folder.restore}"
+        )
+    return threads
+
+
+def _restore(training: Training, state: dict[str, Any]) -> None:
+    try:
+        training.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{training.folder.path}/checkpoint.pt does not belong to this training "
+            f"({reason}); {training.folder.restore}"
+        ) from None

@@ -1,0 +1,159 @@
+"""A folder that work is recorded in and goes on from: its log, its JSON, its tensors.
+
+Every file but the log is replaced in one step; a line of the log is written in one call.
+"""
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from goldnas.errors import RunError, WriteError
+from goldnas.files import write_atomic
+
+_Form = TypeVar("_Form")
+
+
+class RunFolder:
+    """What the folders of searches and of trainings have in common."""
+
+    restore = "restore it from a copy"
+    """What to do about a damaged file."""
+
+    without_checkpoint = "delete it, and the work starts again from its beginning"
+    """What to do about a damaged checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def make(cls, path: Path, fill: Callable[[Self], None]) -> Self:
+        """Make the folder, complete, in one step.
+
+        Args:
+            path: Where there is nothing yet, or an empty folder.
+            fill: Writes the files that it begins with.
+
+        Raises:
+            WriteError: If the disk refuses; then there is no folder.
+        """
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            fill(cls(temporary))
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+        except WriteError as error:
+            raise WriteError(str(error).replace(str(temporary), str(path))) from None
+        except OSError as error:
+            raise WriteError(
+                f"cannot make {path}: {error.strerror}; choose another --out"
+            ) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return cls(path)
+
+    # -- the log -----------------------------------------------------------------------------
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append one line to the log.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
+        path = self.path / "events.jsonl"
+        try:
+            with path.open("r+b" if path.exists() else "w+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                if end and file.read(1) != b"\n":
+                    # A disk that was full has cut the last line short: drop what is there.
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+                    file.seek(0, os.SEEK_END)
+                file.write(line.encode())
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {path}: {error.strerror}. Make room, or choose another place"
+            ) from None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every whole line of the log; after a resumption some epochs appear twice.
+
+        Raises:
+            RunError: If one is damaged.
+        """
+        path = self.path / "events.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        events = []
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                raise RunError(
+                    f"{path}: line {number} is not JSON; delete it, nothing goes on from it"
+                ) from None
+        return events
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the state to continue from."""
+        self._write_tensors("checkpoint.pt", state)
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The state to continue from, or None before the first was saved.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        if not (self.path / "checkpoint.pt").exists():
+            return None
+        return self._read_tensors("checkpoint.pt", self.without_checkpoint)
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process left half-written."""
+        for leftover in self.path.rglob(".*.tmp"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
+
+    # -- files -------------------------------------------------------------------------------
+
+    def _read_json(self, name: str, form: type[_Form]) -> _Form:
+        path = self.path / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=form)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {path}: {error}; {self.restore}") from None
+
+    def _write_json(self, name: str, content: Any) -> None:
+        compact = msgspec.json.encode(content)
+        write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
+
+    def _read_tensors(self, name: str, next_step: str) -> dict[str, Any]:
+        import torch
+
+        path = self.path / name
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise nearly anything
+            # Not torch's own words, which advise to load the file unsafely.
+            reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
+            raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+        return state
+
+    def _write_tensors(self, name: str, state: dict[str, Any]) -> None:
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomic(self.path / name, buffer.getvalue())

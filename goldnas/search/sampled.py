@@ -1,0 +1,234 @@
+"""Strategies that sample networks, and rank them by shared weights or by a proxy.
+
+The shared weights are those of a super-network of which each step trains one random network
+that costs what the budgets allow (single path one-shot, arXiv:1904.00420, with any subset of
+the operators for a path). A network is scored with the weights it inherits.
+"""
+
+import math
+from itertools import islice
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from goldnas.architecture import Architecture
+from goldnas.network import CellNetwork
+from goldnas.search.engine import SupernetSearch
+from goldnas.search.feasibility import Mask
+from goldnas.search.front import FrontNetwork, dominates
+from goldnas.search.inheritance import inherited, recalibrate
+from goldnas.search.proxies import naswot, synflow
+from goldnas.search.walk import RandomWalk
+from goldnas.training.data import ImageData
+from goldnas.training.loader import Batch, evaluation_batches
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A network that was tried."""
+
+    gates: list[int]
+    """Of its operators, by index."""
+    score: float | None
+    """None where it is the only one, or breaks a budget."""
+    trial: dict[str, Any] = {}
+    """What a study has to know of it besides."""
+
+
+class SampledSearch(SupernetSearch):
+    """Random networks that cost what the budgets allow; the best by score is the best."""
+
+    RECORDED = 10
+    """Networks, at most, that are kept with their weights."""
+
+    RECALIBRATED = 1024
+    """Pictures, at most, that the statistics of a network are taken from."""
+
+    NASWOT_PICTURES = 128
+    """That the codes of a network are taken from."""
+
+    TRIES = 20
+    """Draws for a network that is new."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assert self.config.samples is not None  # the settings see to it
+        self.samples: int = self.config.samples
+        self.candidates: list[Candidate] = []
+        """What was tried, in order."""
+        self._pictures: list[Tensor] = []
+
+    def _build(self) -> None:
+        self.walk = RandomWalk(self.feasibility, self.config.seed)
+        self.mask: Mask = self.walk.mask
+        """``(G,)``, the network that was trained or scored last."""
+        super()._build()
+        # A fused optimiser wants a momentum of every weight, or of none.
+        for weight in self.weights_optimizer.param_groups[0]["params"]:
+            self.weights_optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+
+    # -- training the shared weights ---------------------------------------------------------
+
+    @property
+    def trains(self) -> bool:
+        """Whether the score needs trained weights."""
+        return self.config.score == "supernet"
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole search."""
+        return super().total_steps if self.trains else 0
+
+    def _finished(self) -> bool:
+        return super()._finished() or not self.trains
+
+    def planned_learning_rate(self, step: int) -> float:
+        """Of the weights at this step: a cosine to zero."""
+        progress = min(1.0, step / max(1, self.total_steps))
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _train_step(
+        self, step: int, images: Tensor, labels: Tensor, for_gates: Batch | None = None
+    ) -> Tensor:
+        self.mask = self.walk.draw()
+        # Weights without a gradient are left as they are, momentum and all.
+        self.supernet.zero_grad(set_to_none=True)
+        with self.supernet.restricted(torch.from_numpy(self.mask)):
+            return super()._train_step(step, images, labels, for_gates)
+
+    # -- the network at hand -----------------------------------------------------------------
+
+    @property
+    def active(self) -> Mask:
+        """The gates of the network that was trained or scored last, ``(G,)``."""
+        return self.mask.copy()
+
+    def _architecture(self) -> Architecture:
+        space = self.data.space
+        return space.architecture(space.gates[i] for i in np.flatnonzero(self.mask))
+
+    def _network(self) -> CellNetwork:
+        """It, with the weights that it inherits and, if those are trained, its statistics."""
+        with self.supernet.restricted(torch.from_numpy(self.mask)):
+            network = inherited(self.supernet, self.device)
+        if self.trains:
+            recalibrate(network, self._recalibrating(), self.device, self.ranks)
+        return network
+
+    def _recalibrating(self) -> list[Tensor]:
+        """Training pictures, the same for every network."""
+        if not self._pictures:
+            loader = self.data.loader
+            batches = -(-self.RECALIBRATED // loader.images_per_batch)
+            some = islice(loader.epoch(0), batches)
+            self._pictures = [images.to(self.device) for images, _ in some]
+        return self._pictures
+
+    def _accuracy(self, images: ImageData) -> float:
+        return self.scorer.accuracy(self._network(), images)
+
+    # -- sampling ----------------------------------------------------------------------------
+
+    def _after_training(self) -> None:
+        """Try networks one by one, then record the best, and those that none dominates."""
+        while len(self.candidates) < self.samples and (found := self._next()) is not None:
+            self.candidates.append(found)
+            self._tell_of(found)
+            self._save_if_due()
+        self._record_best()
+
+    def _next(self) -> Candidate | None:
+        """Draw and score one network; None if the space has hardly another."""
+        known = {tuple(candidate.gates) for candidate in self.candidates}
+        for _ in range(self.TRIES):
+            gates = np.flatnonzero(self.walk.draw()).tolist()
+            if tuple(gates) not in known:
+                return Candidate(gates, self._score(gates))
+        return None
+
+    def _score(self, gates: list[int]) -> float | None:
+        """What a network is ranked by."""
+        self._look_at(gates)
+        if self.config.score is None:
+            return None
+        network = self._network()
+        if self.config.score == "supernet":
+            return self.scorer.accuracy(network, self.data.check)
+        return self.ranks.told(lambda: self._proxy(network))
+
+    def _proxy(self, network: CellNetwork) -> float:
+        if self.config.score == "synflow":
+            return synflow(network, self.data.space.input_shape)
+        pictures, _ = next(
+            evaluation_batches(
+                self.data.check, self.data.normalisation, batch_size=self.NASWOT_PICTURES
+            )
+        )
+        return naswot(network, pictures.to(self.device, memory_format=torch.channels_last))
+
+    def _look_at(self, gates: list[int]) -> None:
+        self.mask = np.zeros(len(self.mask), dtype=bool)
+        self.mask[gates] = True
+
+    def _tell_of(self, candidate: Candidate) -> None:
+        self._look_at(candidate.gates)
+        *others, score = (c.score for c in self.candidates)
+        known = [other for other in others if other is not None]
+        self._event(
+            "score",
+            number=len(self.candidates),
+            fingerprint=self._architecture().fingerprint,
+            score=score,
+            best=score is not None and score > max(known, default=-math.inf),
+            meets_budgets=self.feasibility.within(self.mask),
+            resources=self._resources(),
+        )
+
+    # -- recording ---------------------------------------------------------------------------
+
+    def _record_best(self) -> None:
+        """Record the candidate of the best score, and the best of those that none dominates."""
+        ranked: list[tuple[float, dict[str, float], list[int]]] = []
+        for candidate in self.candidates:
+            self._look_at(candidate.gates)
+            if self.feasibility.within(self.mask):
+                score = -math.inf if candidate.score is None else candidate.score
+                ranked.append((score, self._resources(), candidate.gates))
+        ranked.sort(key=lambda entry: -entry[0])
+        left = [a for a in ranked if not any(dominates(b[:2], a[:2]) for b in ranked)]
+        for place, (score, _, gates) in enumerate(left[: self.RECORDED]):
+            self._look_at(gates)
+            reason = f"best of {len(self.candidates)}" if place == 0 else "not dominated"
+            self._record_sampled(*((score, reason) if self.config.score else (None, "random")))
+
+    def _record_sampled(self, score: float | None, reason: str) -> None:
+        architecture, network = self._architecture(), self._network()
+        accuracy = self.scorer.accuracy(network, self.data.validation) if self.trains else None
+        recorded = FrontNetwork(
+            fingerprint=architecture.fingerprint,
+            accuracy=accuracy,
+            score=score,
+            resources=self._resources(),
+            epoch=max(0, self.epoch - 1),
+            step=self.step,
+            reasons=(reason,),
+            meets_budgets=True,
+        )
+        weights = {name: value.cpu() for name, value in network.state_dict().items()}
+        self._keep(recorded, architecture, weights)
+
+    # -- state -------------------------------------------------------------------------------
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "walk": self.walk.state(),
+            "gates": np.flatnonzero(self.mask).tolist(),
+            "candidates": msgspec.to_builtins(self.candidates),
+        }
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        self.walk.restore(state["walk"])
+        self._look_at(state["gates"])
+        self.candidates = msgspec.convert(state["candidates"], list[Candidate])

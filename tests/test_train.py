@@ -1,0 +1,555 @@
+"""Training as a user meets it: honest scores, resumable, repeatable, clear about mistakes."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from goldnas.architecture import Architecture
+from goldnas.errors import StoppedError
+from goldnas.retraining.config import TrainConfig
+from goldnas.retraining.folder import TrainingFolder
+from goldnas.retraining.recipes import RECIPES
+from goldnas.retraining.training import Training
+from goldnas.search.run import SearchRun
+from goldnas.spaces import space_of
+from goldnas.training.data import Normalisation, split_validation
+from goldnas.training.datasets import load_dataset
+from goldnas.training.evaluate import accuracy
+from trainings import assert_same_training, prepared, result_of
+from workplace import Case, assert_refused, changed, goldnas, halved, invoke, on_disk, written
+
+CPU = torch.device("cpu")
+SETTINGS = "--epochs 2 --batch-size 256 --train-device cpu"
+TRAIN = f"train run {SETTINGS}"
+GENOTYPE = """
+Genotype(gene=[[('skip_connect', 0, 2), ('sep_conv_3x3', 1, 2)], [('sep_conv_3x3', 1, 2)]])
+"""
+ON_DIGITS = f"--data digits {SETTINGS} --out new"
+
+
+class StoppedOnPurposeError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_at(training: Training, step: int) -> None:
+    def stop(event: str, fields: dict[str, Any]) -> None:
+        if event == "step" and fields["step"] == step:
+            raise StoppedOnPurposeError
+
+    training.observer = stop
+
+
+def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace: Path) -> None:
+    code, stdout, stderr = invoke(*TRAIN.split(), "--seed", "3")
+    assert code == 0, stderr
+    best = SearchRun.open(Path("run")).front().pick("best")
+    (folder,) = Path("run/trained").iterdir()
+    assert folder.name == f"{best.fingerprint}-short-e2-s3"
+    result = result_of(folder)
+    assert (result.fingerprint, result.epochs, result.seed) == (best.fingerprint, 2, 3)
+    assert (result.recipe, result.warm) == ("short", False)
+    # Exact, and what the search said of it.
+    assert result.resources == best.resources
+    assert f"{100 * result.test_accuracy:.2f} % of the test set right after the last" in stdout
+    assert str(folder) in stdout
+
+    dataset = load_dataset("digits")
+    train, held_out = split_validation(dataset.train, 0.1, 0)
+    assert result.pictures == len(train)
+    architecture = Architecture.load(folder / "architecture.json")
+    network = space_of(architecture).build(architecture)
+    network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    normalisation = Normalisation.of(train)
+    assert accuracy(network, dataset.test, normalisation, CPU) == result.test_accuracy
+    assert accuracy(network, held_out, normalisation, CPU) == result.validation_accuracy
+    kept = TrainingFolder.open(folder)
+    assert accuracy(kept.network(), dataset.test, normalisation, CPU) == result.test_accuracy
+    events = [event["event"] for event in kept.events()]
+    assert events == ["start", "epoch", "epoch", "end"]
+
+
+def test_it_learns(workplace: Path) -> None:
+    result = prepared("run", "new", epochs=8, batch_size=64).train()
+    assert result.test_accuracy > 0.5  # of ten classes
+
+
+def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> None:
+    assert goldnas(TRAIN)[0] == 0
+    before = on_disk()
+    code, stdout, stderr = invoke(*TRAIN.split())
+    assert code == 0
+    assert stderr == ""
+    assert stdout.startswith("trained already, with these settings, in run/trained/")
+    assert "% of the test set right" in stdout
+    assert on_disk() == before
+
+
+@pytest.mark.parametrize("recipe", ["short", "darts-cifar", "modern"])
+@pytest.mark.parametrize(("step", "saved"), [(7, False), (7, True)])
+def test_a_resumed_training_ends_in_the_same_bits(
+    workplace: Path, recipe: str, step: int, saved: bool
+) -> None:
+    prepared("run", "whole", recipe).train()
+    interrupted = prepared("run", "halves", recipe)
+    if saved:  # in the middle of an epoch, as every ten minutes
+        interrupted.stop_signal = lambda: signal.SIGTERM * (interrupted.step == step)
+    else:
+        stop_at(interrupted, step)
+    with pytest.raises(StoppedError if saved else StoppedOnPurposeError):
+        interrupted.train()
+    torch.manual_seed(123)  # whatever happened to the global state in between
+    resumed = prepared("run", "halves", recipe, workers=1)
+    resumed.train()
+    assert_same_training("whole", "halves")
+
+
+def test_another_seed_gives_other_weights_on_the_same_pictures(workplace: Path) -> None:
+    prepared("run", "a").train()
+    prepared("run", "b", seed=1).train()
+    first, second = (
+        torch.load(f"{folder}/weights.pt", weights_only=True)["classifier.2.weight"]
+        for folder in "ab"
+    )
+    assert not torch.equal(first, second)
+    assert result_of("a").pictures == result_of("b").pictures
+    splits = [TrainingFolder.open(Path(folder)).config.split_seed for folder in "ab"]
+    assert splits == [0, 0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_pictures_of_any_size(workplace: Path, recipe: str) -> None:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (40, 20, 14, 3), np.uint8), np.arange(40) % 4
+    np.savez("d.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
+    Path("mine.txt").write_text(GENOTYPE)
+    code, stderr = goldnas(
+        f"train mine.txt --data d.npz --channels 4 --recipe {recipe} --epochs 1 "
+        "--batch-size 16 --train-device cpu --out new"
+    )
+    assert code == 0, stderr
+    config = TrainingFolder.open(Path("new")).config
+    assert config.recipe == recipe
+    assert config.cutout == (7 if recipe == "darts-cifar" else 0)
+    assert config.amp == "off"
+    assert result_of("new").pictures == 36
+
+
+def test_settings_that_are_given_replace_those_of_the_recipe(workplace: Path) -> None:
+    code, stderr = goldnas(
+        f"{TRAIN} --recipe darts-cifar --learning-rate 0.1 --cutout 3 --drop-path 0.1 "
+        "--auxiliary-weight 0 --label-smoothing 0.2 --validation-fraction 0 --threads 1 "
+        "--workers 0 --amp bf16 --out new"
+    )
+    assert code == 0, stderr
+    config = TrainingFolder.open(Path("new")).config
+    assert (config.learning_rate, config.cutout, config.drop_path) == (0.1, 3, 0.1)
+    assert (config.auxiliary_weight, config.label_smoothing) == (0.0, 0.2)
+    assert (config.threads, config.workers, config.amp) == (1, 0, "bf16")
+    # What was not given is the recipe's, or the search's.
+    assert (config.weight_decay, config.gradient_clip, config.flip) == (3e-4, 5.0, False)
+    result = result_of("new")
+    assert result.validation_accuracy is None
+    assert result.pictures == len(load_dataset("digits").train)
+
+
+def rates(training: Training) -> list[float]:
+    return [training.learning_rate(step) for step in range(training.total_steps)]
+
+
+def test_the_learning_rate_is_the_recipes(workplace: Path) -> None:
+    cosine = rates(prepared("run", "a", "darts-cifar", epochs=600))
+    assert cosine[0] == 0.025
+    assert cosine[len(cosine) // 2] == pytest.approx(0.0125)
+    assert 0 < cosine[-1] < 1e-6
+    assert cosine == sorted(cosine, reverse=True)
+
+    exponential = rates(prepared("run", "b", "darts-imagenet", epochs=3))
+    per_epoch = len(exponential) // 3
+    assert exponential[::per_epoch] == pytest.approx([0.1, 0.097, 0.1 * 0.97**2])
+    assert exponential[per_epoch - 1] == 0.1
+
+    warm = rates(prepared("run", "c", "modern", epochs=60))
+    highest = warm.index(max(warm))
+    assert 0 < warm[0] < 0.1 / 10
+    assert highest == math.ceil(0.05 * len(warm))
+    assert warm[: highest + 1] == sorted(warm[: highest + 1])
+    assert warm[highest] == pytest.approx(0.1, rel=1e-3)
+    assert warm[-1] < 1e-5
+
+
+def test_the_test_set_is_read_after_the_last_epoch_alone(workplace: Path) -> None:
+    training = prepared("run", "new")
+    looked_at: list[int] = []
+    score = training.scorer.accuracy
+
+    def watched(network: Any, images: Any) -> float:
+        if images is training.data.test:
+            looked_at.append(training.epoch)
+        return score(network, images)
+
+    training.scorer.accuracy = watched  # type: ignore[method-assign]
+    training.train()
+    assert looked_at == [3]
+
+
+def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: Path) -> None:
+    training = prepared("run", "new", epochs=4, batch_size=64)
+
+    def spoil(event: str, fields: dict[str, Any]) -> None:
+        if event == "step" and fields["step"] == training.total_steps:
+            with torch.no_grad():
+                training.learner.network.classifier[-1].weight.zero_()  # type: ignore[index]
+
+    training.observer = spoil
+    result = training.train()
+    logged = [e["validation_accuracy"] for e in training.folder.events() if "loss" in e]
+    assert result.validation_accuracy == logged[-1] < max(logged)
+    assert result.test_accuracy < 0.2
+
+
+def test_a_nan_costs_a_return_to_the_last_checkpoint_at_half_the_rate(workplace: Path) -> None:
+    training = prepared("run", "new")
+    spoilt: list[int] = []
+
+    def spoil(event: str, fields: dict[str, Any]) -> None:
+        if event == "step" and fields["step"] == 7 and not spoilt:
+            spoilt.append(7)
+            with torch.no_grad():
+                training.learner.network.classifier[-1].weight.fill_(float("nan"))  # type: ignore[index]
+
+    training.observer = spoil
+    result = training.train()
+    (setback,) = (e for e in training.folder.events() if e["event"] == "setback")
+    assert setback["back_to_step"] == training.steps_per_epoch < 7
+    assert training.setbacks == 1
+    assert result.test_accuracy > 0
+
+
+def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
+    workplace: Path,
+) -> None:
+    code, stderr = goldnas(f"{TRAIN} --learning-rate 1e9 --out new")
+    assert code == 2
+    error = stderr.splitlines()[-1]
+    assert error.startswith("error: training diverged at step ")
+    assert "4 times by now" in error
+    assert error.endswith("with a lower --learning-rate than 1000000000.0")
+    assert not Path("new/result.json").exists()
+    state = TrainingFolder.open(Path("new")).checkpoint()
+    assert state is not None
+    assert all(value.isfinite().all() for value in state["learner"].values())
+
+
+CASES = {
+    "nothing": Case("train", "say what to train: the folder of a search, .*--list-recipes"),
+    "no such file": Case(
+        "train gone --data digits", "cannot train 'gone': No such file.*Give the folder of a"
+    ),
+    "no data": Case(
+        "train DARTS_V2", "a network from a file, DARTS_V2, is trained on some --da"
+    ),
+    "no search": Case("train pictures", "pictures is not the folder of a search"),
+    "a damaged architecture": Case(
+        f"train a.json {ON_DIGITS}", "a.json: not an architecture: ", written("a.json", b"{")
+    ),
+    "no genotype": Case(
+        f"train a_file {ON_DIGITS}",
+        "not a genotype .*; write Genotype",
+        written("a_file", b"a b"),
+    ),
+    "other pictures": Case(
+        f"train DARTS_V2 {ON_DIGITS} --data nowhere", "unknown data set 'nowhere'; known: "
+    ),
+    "data of a search": Case(
+        f"{TRAIN} --data digits --cells 3",
+        "--data, --cells cannot be given with the folder of a search.*architectures/",
+    ),
+    "size of a file's network": Case(
+        f"train a.json {ON_DIGITS} --channels 4", "--channels is of a genotype; a.json says"
+    ),
+    "unknown recipe": Case(f"{TRAIN} --recipe best", "unknown recipe 'best'; known: darts-cif"),
+    "unknown pick": Case(f"{TRAIN} --pick 99", "no network '99' in this run: say best, a numb"),
+    "unknown device": Case(f"{TRAIN} --train-device tpu", "cannot train on 'tpu': torch finds"),
+    "unknown format": Case(f"{TRAIN} --amp fp8", "unknown --amp 'fp8'; known: auto, bf16, off"),
+    "cutout": Case(
+        f"{TRAIN} --cutout 8", "cutout of 8 pixels hides images of 8x8; choose a sm"
+    ),
+    "drop-path": Case(f"{TRAIN} --drop-path 1", r"drop_path must lie in \[0, 1\), got 1.0"),
+    "rate": Case(f"{TRAIN} --learning-rate 0", "learning_rate must be positive and finite"),
+    "seed": Case(f"{TRAIN} --seed -1", "seed must be 0 or more, and finite, got -1"),
+    "fraction": Case(f"{TRAIN} --validation-fraction 1", r"must lie in \[0, 1\), got 1.0"),
+    "a folder in use": Case(f"{TRAIN} --out pictures", "pictures is not the folder of a train"),
+    "into a file": Case(f"{TRAIN} --out a_file/x", "cannot write a_file/x/arch.*: a folder of"),
+    "data that is gone": Case(
+        TRAIN,
+        "cannot read .*/gone.npz: no such file",
+        changed("run/config.json", data="/gone.npz"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_mistake_is_one_clear_line_and_leaves_the_disk_alone(
+    workplace: Path, case: Case
+) -> None:
+    assert_refused(case)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            halved("new/checkpoint.pt"),
+            "cannot read new/checkpoint.pt: the file is damaged; del",
+        ),
+        (halved("new/config.json"), "cannot read new/config.json: .*; restore it from a copy"),
+        (changed("new/conditions.json", threads="1"), "does not say on how many threads"),
+        (written("new/architecture.json", b"{}"), "new/architecture.json: not an architecture"),
+    ],
+)
+def test_a_damaged_folder_says_what_is_damaged(
+    workplace: Path, spoil: Any, message: str
+) -> None:
+    training = prepared("run", "new", epochs=2)
+    stop_at(training, 6)
+    with pytest.raises(StoppedOnPurposeError):
+        training.train()
+    assert_refused(Case(f"{TRAIN} --out new", message, spoil))
+
+
+def test_a_folder_of_another_training_is_refused_by_what_differs(workplace: Path) -> None:
+    prepared("run", "new", epochs=2).train()
+    case = Case(
+        "train run --epochs 5 --batch-size 64 --seed 1 --train-device cpu --out new",
+        r"new holds a training with other settings: epochs \(2, not 5\), batch_size \(256, not "
+        r"64\), seed \(0, not 1\). Give the same .*--out another",
+    )
+    assert_refused(case)
+    other = next(
+        n
+        for n in SearchRun.open(Path("run")).front().networks
+        if n.fingerprint != result_of("new").fingerprint
+    )
+    assert_refused(
+        Case(
+            f"{TRAIN} --pick {other.fingerprint} --out new",
+            rf"the network \({result_of('new').fingerprint}, not {other.fingerprint}\)",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("DARTS_V2", "--cells 3 --channels 4"),
+        ("genotype.txt", "--channels 4"),
+        ("network.json", ""),
+    ],
+)
+def test_a_network_from_a_file_is_trained_on_any_data(
+    workplace: Path, target: str, options: str
+) -> None:
+    Path("genotype.txt").write_text(GENOTYPE)
+    run = SearchRun.open(Path("run"))
+    run.architecture(run.front().pick("1")).save(Path("network.json"))
+    code, stdout, stderr = invoke(
+        *("train", target, *f"--data digits {options} {SETTINGS}".split())
+    )
+    assert code == 0, stderr
+    (folder,) = Path("trained").iterdir()
+    assert result_of(folder).fingerprint == folder.name.split("-")[0]
+    assert str(folder) in stdout
+    space = space_of(TrainingFolder.open(folder).architecture)
+    assert space.input_shape == (1, 8, 8)
+
+
+def test_a_network_for_other_pictures_is_refused(workplace: Path) -> None:
+    run = SearchRun.open(Path("run"))
+    run.architecture(run.front().pick("1")).save(Path("network.json"))
+    assert_refused(
+        Case(
+            f"train network.json {SETTINGS} --data data.npz",
+            "is for pictures of 1x8x8 of 10 classes, those of .*data.npz are 1x8x8 of 4",
+        )
+    )
+
+
+def test_recipes_are_listed_without_anything_to_train() -> None:
+    code, stdout, _ = invoke("train", "--list-recipes")
+    assert code == 0
+    assert all(name in stdout for name in RECIPES)
+    assert "0.025" in stdout
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+
+def start(*words: object, new_session: bool = False) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("goldnas")), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=new_session,
+    )
+
+
+def wait_for_epoch(log: Path, process: "subprocess.Popen[str]", epochs: int) -> None:
+    deadline = time.monotonic() + 60
+    while not log.exists() or log.read_text().count('"event": "epoch"') < epochs:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+LONG = ("train", "run", "--epochs", "8", "--batch-size", "64", "--train-device", "cpu")
+
+
+def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> None:
+    recipe = ("--recipe", "darts-cifar", "--threads", "1")
+    settings = {"epochs": 8, "batch_size": 64, "threads": 1}
+    prepared("run", "whole", "darts-cifar", **settings).train()
+    process = start(*LONG, *recipe, "--out", "killed")
+    wait_for_epoch(Path("killed/events.jsonl"), process, 3)
+    time.sleep(0.02)  # into the next epoch, or into a file
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("killed/result.json").exists()
+    last = start(*LONG, *recipe, "--out", "killed")
+    output = "".join(last.communicate(timeout=120))
+    assert last.returncode == 0, output
+    assert_same_training("whole", "killed")
+    assert not list(Path("killed").rglob("*.tmp"))
+    starts = [e for e in TrainingFolder.open(Path("killed")).events() if e["event"] == "start"]
+    assert [event["step"] > 0 for event in starts] == [False, True]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_step_under_way(workplace: Path, number: int, status: int) -> None:
+    process = start(*LONG, "--epochs", "500", "--out", "new", new_session=True)
+    wait_for_epoch(Path("new/events.jsonl"), process, 1)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert stderr.strip().endswith("and saved in new; the same command goes on")
+    assert "Traceback" not in stderr
+    state = TrainingFolder.open(Path("new")).checkpoint()
+    assert state is not None
+    assert f"interrupted after step {state['step']}," in stderr
+    assert json.loads(Path("new/config.json").read_text())["epochs"] == 500
+
+
+def test_settings_say_what_differs() -> None:
+    settings: dict[str, Any] = {"recipe": "short", "data": "digits", "crop_padding": 1}
+    one = TrainConfig(
+        **settings, flip=False, epochs=1, batch_size=2, learning_rate=1, workers=1
+    )
+    other = TrainConfig(**settings, flip=True, epochs=1, batch_size=2, learning_rate=1)
+    assert one.differences(other) == ["flip (False, not True)"]
+
+
+# -- several networks --------------------------------------------------------------------------
+
+
+def front_of(count: int) -> list[str]:
+    """Let a front have so many networks that no other dominates; their fingerprints."""
+    path = Path("run/front.json")
+    front = json.loads(path.read_bytes())
+    assert len(front["networks"]) >= count
+    for index, network in enumerate(front["networks"]):
+        network["dominated"] = index >= count
+    path.write_text(json.dumps(front))
+    return [network["fingerprint"] for network in front["networks"][:count]]
+
+
+def test_of_a_front_one_broken_network_does_not_stop_the_others(workplace: Path) -> None:
+    names = front_of(4)
+    broken = Path(f"run/architectures/{names[1]}.json")
+    whole = written(str(broken), broken.read_bytes())
+    broken.write_bytes(b"{")
+    code, stdout, stderr = invoke(*TRAIN.split(), "--all")
+    assert code == 1
+    assert f"error: run/architectures/{names[1]}.json: not an architecture" in stderr
+    assert f"{names[1]} failed: run/architectures/" in stdout
+    done = {folder.name.split("-")[0] for folder in Path("run/trained").iterdir()}
+    assert done == {*names} - {names[1]}
+    for folder in Path("run/trained").iterdir():
+        assert f"{100 * result_of(folder).test_accuracy:.2f}" in stdout
+
+    # Once it is mended, the same command trains it and nothing else.
+    before = on_disk("run/trained")
+    whole()
+    code, stdout, _ = invoke(*TRAIN.split(), "--all")
+    assert code == 0
+    assert stdout.count("trained already, with these settings") == 3
+    after = on_disk("run/trained")
+    assert {name: after[name] for name in before} == before
+    assert len(list(Path("run/trained").iterdir())) == 4
+
+
+def test_several_networks_are_picked(workplace: Path) -> None:
+    code, stdout, stderr = invoke(*TRAIN.split(), "--pick", "1", "--pick", "2", "--pick", "1")
+    assert code == 0, stderr
+    assert len(list(Path("run/trained").iterdir())) == 2
+    assert "2 of 2" in stdout
+
+
+# -- warm --------------------------------------------------------------------------------------
+
+
+def test_a_warm_training_begins_with_what_the_search_left(workplace: Path) -> None:
+    opened = SearchRun.open(Path("run"))
+    found = opened.network(opened.front().pick("best")).state_dict()
+    training = prepared("run", "new", warm=True)
+    begun = training.network.state_dict()
+    assert begun.keys() == found.keys()
+    assert all(torch.equal(begun[name], found[name]) for name in found)
+    assert training.config.learning_rate == pytest.approx(0.005)  # a tenth of the recipe's
+    training.train()
+    kept = TrainingFolder.open(Path("new")).network().state_dict()
+    gates = [name for name in found if name.endswith("gates")]
+    assert gates
+    assert all(torch.equal(kept[name], found[name]) for name in gates)
+    assert not torch.equal(kept["classifier.2.weight"], found["classifier.2.weight"])
+    assert result_of("new").warm
+
+
+def test_a_warm_training_resumes_too(workplace: Path) -> None:
+    prepared("run", "whole", warm=True).train()
+    interrupted = prepared("run", "halves", warm=True)
+    stop_at(interrupted, 7)
+    with pytest.raises(StoppedOnPurposeError):
+        interrupted.train()
+    prepared("run", "halves", warm=True).train()
+    assert_same_training("whole", "halves")
+
+
+def test_a_warm_training_has_a_folder_of_its_own(workplace: Path) -> None:
+    code, stdout, stderr = invoke(*TRAIN.split(), "--warm", "--learning-rate", "0.01")
+    assert code == 0, stderr
+    (folder,) = Path("run/trained").iterdir()
+    assert folder.name.endswith("-short-e2-s0-warm")
+    assert TrainingFolder.open(folder).config.learning_rate == 0.01
+    assert str(folder) in stdout
+
+
+def test_warm_without_weights_is_refused(workplace: Path) -> None:
+    best = SearchRun.open(Path("run")).front().pick("best").fingerprint
+    assert_refused(
+        Case(
+            f"{TRAIN} --warm",
+            f"cannot read run/weights/{best}.pt: No such file or directory; restore it",
+            lambda: Path(f"run/weights/{best}.pt").unlink(),
+        )
+    )

@@ -1,0 +1,52 @@
+"""Small trainings, and when two of them are the same."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from goldnas.retraining.folder import TrainingFolder
+from goldnas.retraining.result import TrainResult
+from goldnas.retraining.start import config_for, prepare, subject_of
+from goldnas.retraining.training import Training
+from goldnas.search.run import SearchRun
+
+SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
+
+
+def prepared(
+    run: str | Path,
+    folder: str | Path,
+    recipe: str = "short",
+    *,
+    warm: bool = False,
+    **given: Any,
+) -> Training:
+    """A training of the best network of a search, which is not done."""
+    opened = SearchRun.open(Path(run))
+    subject = subject_of(opened, opened.front().pick("best"), warm=warm)
+    training = prepare(subject, config_for(subject, recipe, **SMALL | given), Path(folder))
+    assert isinstance(training, Training)
+    return training
+
+
+def result_of(folder: str | Path) -> TrainResult:
+    result = TrainingFolder.open(Path(folder)).result()
+    assert result is not None
+    return result
+
+
+def assert_same_training(first: str | Path, second: str | Path) -> None:
+    """The same bits, but for the time that it took."""
+    mine, theirs = (
+        torch.load(Path(folder) / "weights.pt", weights_only=True) for folder in (first, second)
+    )
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    results = [result_of(folder) for folder in (first, second)]
+    one, other = ({**_fields(result), "seconds": 0} for result in results)
+    assert one == other
+
+
+def _fields(result: TrainResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in result.__struct_fields__}
