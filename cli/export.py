@@ -9,7 +9,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
 from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
-from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
+from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,8 @@ def export(
     """Export a network of a search, measure it, and check every budget.
 
     A latency is verified if the table is of this machine, its GPU or the --device, and of the
-    same --precision. The exit status is 3 if a budget is exceeded.
+    same --precision. What was measured is kept in the search's folder, for goldnas compare. The
+    exit status is 3 if a budget is exceeded.
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
@@ -202,6 +203,7 @@ def export(
             + "\n".join(notes)
         )
         _print(promises)
+        _keep(search, chosen.fingerprint, promises, tables, precision)
         say(verify_line(promises))
         if failed(promises):
             raise typer.Exit(3)
@@ -487,6 +489,38 @@ def _unlike(theirs: "Conditions", here: "Conditions", name: str) -> str:
     if differences := theirs.differences(here):
         return f"the table and {name} differ in {'; '.join(differences)}"
     return ""
+
+
+def _keep(
+    search: "SearchRun",
+    fingerprint: str,
+    promises: "Sequence[Promise]",
+    tables: "Sequence[LatencyTable]",
+    precision: str,
+) -> None:
+    """Keep what was measured in the search's folder, for goldnas compare."""
+    import datetime
+
+    from goldnas.search.measured import Measurement, keep_measured
+
+    machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    kept = {
+        promise.resource.removeprefix("latency@"): Measurement(
+            predicted_us=promise.predicted,
+            measured_us=promise.measured,
+            precision=precision,
+            machine=machines[promise.resource],
+            measured_at=now,
+        )
+        for promise in promises
+        if promise.resource in machines and promise.measured is not None
+    }
+    try:
+        if kept:
+            keep_measured(search.path, fingerprint, kept)
+    except GoldnasError as error:  # the export is there, whatever became of this
+        warn(f"what was measured is not kept: {error}")
 
 
 def _print(promises: "Sequence[Promise]") -> None:

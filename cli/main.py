@@ -6,6 +6,7 @@ import typer
 
 from goldnas import __version__
 from goldnas.cli import lut
+from goldnas.cli.compare import compare
 from goldnas.cli.evaluate import evaluate
 from goldnas.cli.export import export
 from goldnas.cli.profile import profile
@@ -46,4 +47,5 @@ app.command()(search)
 app.command()(train)
 app.command()(evaluate)
 app.command()(export)
+app.command()(compare)
 app.add_typer(lut.app, name="lut")

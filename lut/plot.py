@@ -15,8 +15,8 @@ from goldnas.lut.table import LatencyTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart also without colours: Okabe and Ito, "Color Universal Design", 2008.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+"""Told apart also by the colour-blind: Okabe and Ito, "Color Universal Design", 2008."""
 _INCHES_PER_ROW = 0.18
 _HOLLOW: Any = {"markersize": 4, "fillstyle": "none"}
 
@@ -53,7 +53,7 @@ def plot(table: LatencyTable) -> Figure:
         len(lengths), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": lengths}
     )
     for number, (operator, group) in enumerate(by_operator.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         _draw_rows(panels[number, 0], operator, group, colour)
     panels[-1, 0].set_xlabel("latency, us")
     in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
@@ -116,7 +116,7 @@ def _draw_networks(axes: "Axes", calibration: Calibration) -> None:
         measured_us / 1000,
         yerr=intervals_us / 1000,
         fmt="o",
-        color=_COLOURS[0],
+        color=COLOURS[0],
         markersize=4,
         capsize=2,
         label=f"networks, off by {calibration.accuracy.mape_percent:.2f} %",

@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "spaces",
     },
     "training": {"errors"},
+    "comparison": {"errors", "lut", "resources", "retraining", "search"},
     "run_folder": {"errors", "files"},
     "retraining": {
         "architecture",

@@ -29,6 +29,7 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import Budget, Latency, count_flops, count_parameters
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
+from goldnas.search.measured import MeasuredNetwork
 from goldnas.search.run import SearchRun
 from goldnas.spaces import GoldSpace
 from goldnas.verify import Promise, failed, verify, verify_line
@@ -241,6 +242,42 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTabl
         [sys.executable, "net.py"], cwd=case.out.parent, check=True, capture_output=True
     )
     assert done.stdout.decode() == f"{count_parameters(network):,} parameters\n"
+
+
+def test_what_was_measured_is_kept_in_the_folder_of_the_search(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    """Of the tables of this machine alone, and beside what earlier exports kept."""
+    there = msgspec.structs.replace(HERE, cpu_model="Cortex-A76")
+    tables = [
+        make_table(tmp_path / "cpu.json", SPACE, row_us=10.0, conditions=HERE),
+        make_table(tmp_path / "pi5.json", SPACE, row_us=10.0, conditions=there),
+    ]
+    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), tables)
+    more = make_table(tmp_path / "more.json", SPACE, row_us=20.0, conditions=HERE)
+    fingerprint = case.architecture.fingerprint
+    assert case.export("--latency-lut", more.path).exit_code == 0
+    earlier = MeasuredNetwork.load(case.folder, fingerprint).tables
+    assert earlier.keys() == {"cpu", "more"}
+    result = case.export()
+    assert result.exit_code == 0, result.output
+    now = MeasuredNetwork.load(case.folder, fingerprint).tables
+    assert now["more"] == earlier["more"]
+    assert now["more"].predicted_us == pytest.approx(2 * now["cpu"].predicted_us)
+    assert now["cpu"].measured_us > 0
+    assert (now["cpu"].precision, now["cpu"].machine) == ("fp32", HERE.cpu_model)
+
+
+def test_an_export_goes_without_keeping_what_it_measured(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    table = make_table(tmp_path / "cpu.json", SPACE, row_us=10.0, conditions=HERE)
+    case = finished(tmp_path, ("1GFLOPs", "1s@cpu"), [table])
+    (case.folder / "measured").write_text("in the way")
+    result = case.export()
+    assert result.exit_code == 0, result.output
+    assert "warning: what was measured is not kept: cannot write" in result.stderr
+    assert case.out.exists()
 
 
 def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(

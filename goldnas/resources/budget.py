@@ -80,9 +80,22 @@ def _table(text: str, wanted: str | None, tables: Sequence[str]) -> str:
     return wanted
 
 
+Unit = tuple[float, str]
+"""Its size in FLOPs, parameters, microseconds or whatever files are in, and its name."""
+
+
+def units_of(resource: str) -> tuple[Unit, ...]:
+    """The units of ``FLOPs``, ``params`` or a latency."""
+    kind = resource.split("@")[0]
+    return tuple((scale, unit) for unit, (name, scale) in UNITS.items() if name == kind)
+
+
+def fitting_unit(units: Sequence[Unit], amount: float) -> Unit:
+    """The largest unit that an amount has one of, or else the smallest."""
+    return max((unit for unit in units if unit[0] <= amount), default=min(units))
+
+
 def format_amount(resource: str, amount: float) -> str:
     """Print an amount of a resource with a readable unit: ``777 MFLOPs``, ``1.25 ms``."""
-    kind = resource.split("@")[0]
-    units = [(scale, unit) for unit, (name, scale) in UNITS.items() if name == kind]
-    scale, unit = max((u for u in units if u[0] <= amount), default=min(units))
+    scale, unit = fitting_unit(units_of(resource), amount)
     return f"{amount / scale:.4g} {unit}"

@@ -1,0 +1,102 @@
+"""``goldnas compare``: several searches side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goldnas.cli.console import err, errors_shown, out, say
+from goldnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldnas.comparison.formats import Grid
+    from goldnas.comparison.rows import Comparison
+
+_KINDS = (".svg", ".png", ".pdf")
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of searches, on one dataset."),
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="table|markdown|csv|latex|json",
+            help="CSV and JSON are in shares, FLOPs, parameters, microseconds and seconds.",
+        ),
+    ] = "table",
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="PICTURE",
+            help="Also draw all fronts and all trained networks: .svg, .png or .pdf.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RESOURCE",
+            help="FLOPs, params or latency@TABLE, for the hypervolumes and the picture; "
+            "otherwise the first that all searches have a budget of.",
+        ),
+    ] = None,
+) -> None:
+    """Compare searches: accuracy over seeds, resources, time, hypervolume.
+
+    Searches that differ by their seeds alone become one row, with mean and standard deviation:
+    of the most accurate network of each within its budgets, once for each training it had, and
+    of each other network that was trained. Test accuracies are those of the last epoch of
+    goldnas train; measured latencies are those of goldnas export.
+    """
+    with errors_shown():
+        if picture is not None and picture.suffix.lower() not in _KINDS:
+            raise ConfigError(f"--plot {picture}: end it in {', '.join(_KINDS)}")
+        from goldnas.comparison import formats, rows
+        from goldnas.comparison.runs import read_runs
+
+        if form not in ("table", *formats.FORMATS):
+            raise ConfigError(
+                f"unknown --format {form!r}; known: table, {', '.join(formats.FORMATS)}"
+            )
+        comparison = rows.compare(read_runs(runs), budget)
+        if picture is not None:
+            _draw(comparison, picture)
+        if form == "table":
+            _print(formats.grid(comparison))
+        else:
+            typer.echo(formats.FORMATS[form](comparison), nl=False)
+        if picture is not None:
+            err.print(f"wrote {picture}", soft_wrap=True)  # beside what a program may read
+
+
+def _print(shown: "Grid") -> None:
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for number, header in enumerate(shown.header):
+        table.add_column(header, justify="left" if number < shown.texts else "right")
+    for cells in shown.rows:
+        table.add_row(*map(Text, cells))
+    widest = Measurement.get(out, out.options.update(max_width=1000), table).maximum
+    # In a file or a pipe no line has to be broken.
+    Console(width=None if out.is_terminal else widest).print(table)
+    for note in shown.notes:
+        say(f"- {note}")
+
+
+def _draw(comparison: "Comparison", picture: Path) -> None:
+    import io
+
+    from goldnas.comparison.plot import plot
+    from goldnas.files import write_atomic
+
+    content = io.BytesIO()
+    plot(comparison).savefig(content, format=picture.suffix[1:].lower(), dpi=150)
+    write_atomic(picture, content.getvalue())

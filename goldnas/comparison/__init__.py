@@ -1,0 +1,1 @@
+"""What several searches came to, side by side."""

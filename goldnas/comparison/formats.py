@@ -1,0 +1,232 @@
+"""A comparison as text, for people and for programs."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import goldnas
+from goldnas.comparison.notes import notes
+from goldnas.comparison.quantities import Cell, Sample
+from goldnas.comparison.rows import Comparison, Row
+from goldnas.resources.budget import Unit, fitting_unit
+
+SCHEMA_VERSION = 1
+"""Of the JSON form."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A comparison in words, as people read it."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int
+    """Columns that hold text; figures follow."""
+    notes: tuple[str, ...]
+
+
+def grid(comparison: Comparison) -> Grid:
+    """What people read: one unit for each column, and no column that says nothing.
+
+    What all rows lack is said once, in a note.
+    """
+    rows = comparison.rows
+    texts: dict[str, list[str]] = {
+        "strategy": [row.strategy for row in rows],
+        "settings": [row.settings for row in rows],
+        "budgets": [row.budgets for row in rows],
+        "seeds": [", ".join(map(str, row.seeds)) for row in rows],
+        "network": [row.network for row in rows],
+        "trained": [_training(row) for row in rows],
+    }
+    if set(texts["network"]) == {"best"}:
+        del texts["network"]
+    texts = {header: cells for header, cells in texts.items() if any(cells)}
+    figures: dict[str, list[str]] = {}
+    lacking: dict[str, list[str]] = {}
+    for quantity in comparison.quantities:
+        cells = [row.cells[quantity.name] for row in rows]
+        reasons = {cell if isinstance(cell, str) else "" for cell in cells}
+        if len(reasons) == 1 and (reason := reasons.pop()):
+            lacking.setdefault(reason, []).append(quantity.label)
+        else:
+            means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
+            unit = fitting_unit(quantity.units, max(means))
+            told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
+            header = unit[1] if told else f"{quantity.label}, {unit[1]}"
+            figures[header] = [_figure(cell, unit) for cell in cells]
+    columns = texts | figures
+    return Grid(
+        header=tuple(columns),
+        rows=tuple(zip(*columns.values(), strict=True)),
+        texts=len(texts),
+        notes=(
+            *notes(comparison),
+            *(f"{', '.join(labels)}: {reason}" for reason, labels in lacking.items()),
+        ),
+    )
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table for a README, and the notes as a list."""
+    shown = grid(comparison)
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rule = ["---"] * shown.texts + ["---:"] * (len(shown.header) - shown.texts)
+    lines = [line(shown.header), line(rule), *map(line, shown.rows)]
+    return "\n".join([*lines, "", *(f"- {note}" for note in shown.notes)]) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """A ``tabular`` with the rules of the package booktabs, and the notes below it."""
+    shown = grid(comparison)
+    alignment = "l" * shown.texts + "r" * (len(shown.header) - shown.texts)
+
+    def line(cells: Sequence[str]) -> str:
+        return f"{' & '.join(map(_latex, cells))} \\\\"
+
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            f"\\begin{{tabular}}{{{alignment}}}",
+            "\\toprule",
+            line(shown.header),
+            "\\midrule",
+            *map(line, shown.rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            *(f"\\par {{\\footnotesize {_latex(note)}.}}" for note in shown.notes),
+            "",
+        ]
+    )
+
+
+def as_csv(comparison: Comparison) -> str:
+    """One line for each row, in the units of the files; what has no value is empty."""
+    columns = [q.name for q in comparison.quantities]
+    lines = [
+        _described(row)
+        | {"search_seeds": " ".join(map(str, row.seeds))}
+        | {
+            f"{name}_{part}": value
+            for name in columns
+            for part, value in _parts(row.cells[name]).items()
+        }
+        | {
+            "missing": "; ".join(
+                f"{name}: {cell}" for name, cell in row.cells.items() if isinstance(cell, str)
+            )
+        }
+        for row in comparison.rows
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def as_json(comparison: Comparison) -> str:
+    """Everything, in the units of the files."""
+    amount, wrong = comparison.reference
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "goldnas": goldnas.__version__,
+        "data": comparison.runs[0].data,
+        "reference": {
+            "resource": comparison.resource,
+            "amount": amount,
+            "wrong_share": wrong,
+        },
+        "rows": [
+            _described(row)
+            | {
+                "searches": [
+                    {
+                        "folder": str(entry.run.path),
+                        "seed": entry.run.config.seed,
+                        "fingerprint": entry.fingerprint or None,
+                        "training_seeds": [result.seed for result in entry.results],
+                    }
+                    for entry in row.entries
+                ],
+                "values": {
+                    name: {"missing": cell}
+                    if isinstance(cell, str)
+                    else {"mean": cell.mean, "std": cell.std, "values": cell.values}
+                    for name, cell in row.cells.items()
+                },
+            }
+            for row in comparison.rows
+        ],
+        "notes": notes(comparison),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "markdown": as_markdown,
+    "csv": as_csv,
+    "latex": as_latex,
+    "json": as_json,
+}
+"""Besides ``table``, which the command line draws."""
+
+
+def _described(row: Row) -> dict[str, Any]:
+    training = row.training
+    return {
+        "strategy": row.strategy,
+        "settings": row.settings,
+        "budgets": row.budgets,
+        "network": row.network,
+        "recipe": training.recipe if training else None,
+        "epochs": training.epochs if training else None,
+        "warm": training.warm if training else None,
+        "trainings": row.trainings,
+    }
+
+
+def _parts(cell: Cell) -> dict[str, float | int | None]:
+    if isinstance(cell, str):
+        return {"mean": None, "std": None, "n": 0}
+    return {"mean": cell.mean, "std": cell.std, "n": len(cell.values)}
+
+
+def _training(row: Row) -> str:
+    """How a row was trained, and how often where that is not once for each search."""
+    if row.training is None:
+        return ""
+    often = "" if row.trainings == len(row.entries) else f" ({row.trainings} trainings)"
+    return f"{row.training}{often}"
+
+
+def _figure(cell: Cell, unit: Unit) -> str:
+    """A value with as many digits as mean something beside others of its kind."""
+    if isinstance(cell, str):
+        return cell
+    mean = cell.mean / unit[0]
+    shares = unit[1] in ("%", "points")
+    digits = 2 if shares or not mean else min(3, max(0, 3 - math.floor(math.log10(abs(mean)))))
+    spread = "" if cell.std is None else f" ± {cell.std / unit[0]:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    """Text in which no character is a command."""
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,66 @@
+"""What a search's log says of its cost, and of what its cuts cost in accuracy."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+Event = dict[str, Any]
+"""A line of ``events.jsonl``."""
+
+
+def search_seconds(events: Sequence[Event]) -> float | None:
+    """Seconds that a search ran, with everything that it did; None if it never began.
+
+    From each ``start`` to the last line that it led to. What a later start did again after a
+    crash counts once, and the time in between not at all.
+    """
+    sessions: list[list[Event]] = []
+    for event in events:
+        if event["event"] == "start":
+            sessions.append([])
+        if sessions:
+            sessions[-1].append(event)
+    seconds, again_from = 0.0, math.inf
+    for session in reversed(sessions):
+        began = float(session[0]["time"])
+        lasting = [float(e["time"]) for e in session if e.get("step", 0) <= again_from]
+        seconds += max(lasting, default=began) - began
+        again_from = min(again_from, session[0].get("step", math.inf))
+    return seconds if sessions else None
+
+
+def drops(events: Sequence[Event]) -> list[float]:
+    """What each cut cost in accuracy at once, as a share of the pictures that were tried.
+
+    A cut is a pruning of a gradual search on its way to the budgets, or that with which other
+    strategies make a network of a super-network. Left out are those below the budgets, and
+    those that a later start or a setback went back before.
+    """
+    lasting = _lasting(events)
+    ends = [
+        place
+        for place, event in enumerate(lasting)
+        if event["event"] == "network" and "end" in event["reasons"]
+    ]
+    return [
+        event["accuracy_before"] - event["accuracy_after"]
+        for event in lasting[: ends[-1] if ends else None]
+        if event["event"] in ("prune", "cut")
+    ]
+
+
+def has_ended(events: Sequence[Event]) -> bool:
+    """Whether the search came to its end."""
+    return bool(events) and events[-1]["event"] == "end"
+
+
+def _lasting(events: Sequence[Event]) -> list[Event]:
+    """The events that the search did not go back before."""
+    back_to = {"start": "step", "setback": "back_to_step"}
+    lasting: list[Event] = []
+    for event in events:
+        if (step := event.get(back_to.get(event["event"], ""))) is not None:
+            # A cut comes after the last step, and is done again whenever a search goes on.
+            lasting = [e for e in lasting if e.get("step", 0) <= step and e["event"] != "cut"]
+        lasting.append(event)
+    return lasting

@@ -1,0 +1,118 @@
+"""A picture of a comparison: the front of every search, and the networks that were trained."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from goldnas.comparison.quantities import Sample
+from goldnas.comparison.rows import Comparison, Row
+from goldnas.comparison.runs import ComparedRun
+from goldnas.lut.plot import COLOURS
+from goldnas.resources.budget import fitting_unit, units_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARKS = "osD^vP*X"
+
+
+def plot(comparison: Comparison) -> Figure:
+    """Draw accuracy against the resource of a comparison.
+
+    Hollow marks are the networks of each search, by their accuracy on held-out pictures with
+    the weights that the search shared; a line joins those that no other one of the search beats
+    in both. Filled marks are the trained networks of each row, by their accuracy on the test
+    set, with standard deviations as bars. Each strategy has a colour, each training a mark;
+    dotted lines are budgets.
+    """
+    resource = comparison.resource
+    amounts = [n.resources[resource] for run in comparison.runs for n in run.networks]
+    scale, unit = fitting_unit(units_of(resource), max(amounts, default=1.0))
+    strategies = dict.fromkeys(run.config.strategy for run in comparison.runs)
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(strategies)}
+    trainings = dict.fromkeys(str(row.training) for row in comparison.rows if row.training)
+    marks = {name: _MARKS[i % len(_MARKS)] for i, name in enumerate(trainings)}
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for run in comparison.runs:
+        _draw_front(axes, run, resource, scale, colours[run.config.strategy])
+    for limit in {run.budgets[resource] for run in comparison.runs if resource in run.budgets}:
+        axes.axvline(limit / scale, color=COLOURS[-1], linestyle=":", linewidth=1)
+    for row in comparison.rows:
+        if row.training is not None:
+            mark = marks[str(row.training)]
+            _draw_trained(axes, row, resource, scale, colours[row.strategy], mark)
+    axes.set_xlabel(unit if resource in unit else f"{resource}, {unit}")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"{comparison.runs[0].data}, {len(comparison.runs)} searches", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(handles=_legend(colours, marks), fontsize=8)
+    return figure
+
+
+def front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
+    """Amount and accuracy of the networks that no other one of the search beats in both."""
+    found: list[tuple[float, float]] = []
+    for amount, accuracy in sorted(_points(run, resource), key=lambda p: (p[0], -p[1])):
+        if not found or accuracy > found[-1][1]:
+            found.append((amount, accuracy))
+    return found
+
+
+def _points(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
+    return [(n.resources[resource], n.accuracy) for n in run.networks if n.accuracy is not None]
+
+
+def _draw_front(
+    axes: "Axes", run: ComparedRun, resource: str, scale: float, colour: str
+) -> None:
+    hollow: Any = {"markersize": 4, "fillstyle": "none", "linestyle": "none", "marker": "o"}
+    for points, style in (
+        (_points(run, resource), hollow),
+        (front(run, resource), {"linewidth": 1}),
+    ):
+        axes.plot(
+            [amount / scale for amount, _ in points],
+            [100 * accuracy for _, accuracy in points],
+            color=colour,
+            alpha=0.6,
+            **style,
+        )
+
+
+def _draw_trained(
+    axes: "Axes", row: Row, resource: str, scale: float, colour: str, mark: str
+) -> None:
+    tested = row.cells["test_accuracy"]
+    trained = [entry.resources[resource] for entry in row.entries if entry.results]
+    if not isinstance(tested, Sample):
+        return
+    amount = Sample(tuple(value / scale for value in trained))
+    axes.errorbar(
+        amount.mean,
+        100 * tested.mean,
+        xerr=amount.std,
+        yerr=None if tested.std is None else 100 * tested.std,
+        fmt=mark,
+        color=colour,
+        markersize=7,
+        capsize=3,
+    )
+
+
+def _legend(colours: Mapping[str, str], marks: Mapping[str, str]) -> list[Line2D]:
+    grey = COLOURS[-1]
+    front = Line2D([], [], color=grey, marker="o", markersize=4, fillstyle="none", linewidth=1)
+    front.set_label("held-out pictures, shared weights")
+    trained = [
+        Line2D([], [], color=grey, marker=mark, linestyle="none", label=f"test set, {name}")
+        for name, mark in marks.items()
+    ]
+    strategies = [
+        Line2D([], [], color=colour, linewidth=3, label=name)
+        for name, colour in colours.items()
+    ]
+    return [*strategies, front, *trained]

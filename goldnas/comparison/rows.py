@@ -1,0 +1,170 @@
+"""The rows of a comparison: one for each kind of search, network picked, and training."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from goldnas.comparison.quantities import Cell, Quantity, quantities
+from goldnas.comparison.runs import ComparedRun, Entry, Training
+from goldnas.errors import ConfigError
+from goldnas.retraining.result import TrainResult
+from goldnas.search.config import SearchConfig
+from goldnas.search.front import FrontNetwork
+
+# Beyond the dearest network, or that one would add nothing to the hypervolume.
+_REFERENCE_FACTOR = 1.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """Searches that differ by their seeds alone, and one network of each."""
+
+    strategy: str
+    settings: str
+    """Those in which searches of one strategy differ."""
+    budgets: str
+    network: str
+    """``best``, or the fingerprint of another network that was trained."""
+    training: Training | None
+    entries: tuple[Entry, ...]
+    cells: dict[str, Cell]
+    """By the name of the quantity."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the searches."""
+        return tuple(entry.run.config.seed for entry in self.entries)
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings its test accuracy is of."""
+        return sum(len(entry.results) for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several searches on the same data, side by side."""
+
+    runs: tuple[ComparedRun, ...]
+    rows: tuple[Row, ...]
+    resource: str
+    """That fronts are drawn, and hypervolumes taken, against."""
+    reference: tuple[float, float]
+    """Of all hypervolumes: an amount of the resource, and a share of wrong answers."""
+    quantities: tuple[Quantity, ...]
+    """What the cells of a row are of."""
+
+
+def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Comparison:
+    """Put searches side by side.
+
+    Args:
+        runs: On the same data.
+        resource: For hypervolumes and pictures; None for the first budgeted one that all share.
+
+    Raises:
+        ConfigError: If not every search knows the resource.
+    """
+    resource = _common_resource(runs, resource)
+    dearest = max((n.resources[resource] for run in runs for n in run.networks), default=1.0)
+    reference = (_REFERENCE_FACTOR * dearest, 1.0)
+    tables = dict.fromkeys(
+        name
+        for run in runs
+        for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
+    )
+    columns = tuple(quantities(tuple(tables), resource, reference))
+    kinds: dict[SearchConfig, list[ComparedRun]] = {}
+    for run in runs:
+        kinds.setdefault(run.kind, []).append(run)
+    settings = {run.kind: msgspec.to_builtins(run.kind) for run in runs}
+    varying = _varying(list(settings.values()))
+    rows = [
+        Row(
+            strategy=members[0].config.strategy,
+            settings=", ".join(f"{name}={shown(settings[kind][name])}" for name in varying),
+            budgets=", ".join(members[0].config.budgets),
+            network=network,
+            training=training,
+            entries=entries,
+            cells={quantity.name: quantity.cell(entries) for quantity in columns},
+        )
+        for kind, members in kinds.items()
+        for network, training, entries in _groups(members)
+    ]
+    return Comparison(tuple(runs), tuple(rows), resource, reference, columns)
+
+
+def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:
+    known = [r for r in runs[0].resources if all(r in run.resources for run in runs)]
+    if wanted is None:
+        budgeted = [r for r in runs[0].budgets if all(r in run.budgets for run in runs)]
+        return [*budgeted, *(r for r in runs[0].budgets if r in known), "FLOPs"][0]
+    if wanted not in known:
+        raise ConfigError(
+            f"--budget {wanted!r} is no resource of every search here; choose from "
+            f"{', '.join(known)}"
+        )
+    return wanted
+
+
+def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The settings in which searches of one strategy differ, budgets apart."""
+    first = {kind["strategy"]: kind for kind in reversed(settings)}
+    return [
+        name
+        for name in settings[0]
+        if name not in ("budgets", "tables")
+        and any(kind[name] != first[kind["strategy"]][name] for kind in settings)
+    ]
+
+
+def shown(value: object) -> str:
+    """A setting as people read it."""
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _groups(
+    members: Sequence[ComparedRun],
+) -> Iterator[tuple[str, Training | None, tuple[Entry, ...]]]:
+    """The best network of each search, by training; then each other one that was trained."""
+    best = [(run, run.best) for run in members]
+    yield from _by_training("best", best)
+    others = dict.fromkeys(
+        result.fingerprint
+        for run in members
+        for result in (trained.result for trained in run.trained)
+        if run.best is None or result.fingerprint != run.best.fingerprint
+    )
+    for fingerprint in others:
+        having = [
+            (run, next((n for n in run.networks if n.fingerprint == fingerprint), None))
+            for run in members
+            if run.results(fingerprint)
+            and (run.best is None or run.best.fingerprint != fingerprint)
+        ]
+        yield from _by_training(fingerprint, having)
+
+
+def _by_training(
+    name: str, picked: Sequence[tuple[ComparedRun, FrontNetwork | None]]
+) -> Iterator[tuple[str, Training | None, tuple[Entry, ...]]]:
+    """One group for each way in which any of the networks was trained, or one without."""
+
+    def results(run: ComparedRun, network: FrontNetwork | None) -> list[TrainResult]:
+        return run.results(name if network is None else network.fingerprint)
+
+    found = [result for pair in picked for result in results(*pair)]
+    trainings: list[Training | None] = [*dict.fromkeys(map(Training.of, found))]
+    for training in trainings or [None]:
+        entries = (
+            Entry(
+                run,
+                network,
+                tuple(r for r in results(run, network) if Training.of(r) == training),
+            )
+            for run, network in picked
+        )
+        yield name, training, tuple(entries)

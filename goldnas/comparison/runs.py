@@ -1,0 +1,201 @@
+"""Reading the searches that are compared, and refusing those that cannot be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from goldnas.comparison.history import Event
+from goldnas.errors import ConfigError
+from goldnas.retraining.folder import TrainingFolder
+from goldnas.retraining.result import TrainResult
+from goldnas.search.config import SearchConfig
+from goldnas.search.front import FrontNetwork
+from goldnas.search.measured import MeasuredNetwork, Measurement
+from goldnas.search.run import SearchRun
+
+_WHERE = ("data_dir", "workers", "threads", "train_device")
+_ASIDE = (*_WHERE, "data", "seed", "split_seed", "recipe", "epochs", "warm", "schema_version")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """All that a comparison reads of one search."""
+
+    path: Path
+    config: SearchConfig
+    environment: dict[str, object]
+    """Versions, device, threads."""
+    networks: tuple[FrontNetwork, ...]
+    """Those recorded so far."""
+    best: FrontNetwork | None
+    """The most accurate within all budgets; None if there is none."""
+    budgets: dict[str, float]
+    """Limits in FLOPs, parameters and microseconds, in the order in which they were given."""
+    events: list[Event]
+    trained: tuple["Trained", ...]
+    """The trainings that are done, of any of its networks."""
+    undone: tuple[str, ...]
+    """Names of the folders of trainings that are not."""
+    measured: dict[str, MeasuredNetwork]
+    """By fingerprint."""
+    tables: dict[str, bytes]
+    """The latency tables, as their files are, by name."""
+
+    @classmethod
+    def read(cls, path: Path) -> "ComparedRun":
+        """Read a folder.
+
+        Raises:
+            RunError: If it is not of a search, or damaged.
+        """
+        run = SearchRun.open(path)
+        front = run.front() if run.has_front else None
+        networks = front.networks if front else ()
+        _ = run.tables  # refuses a damaged one
+        folders = sorted(p.parent for p in path.glob("trained/[!.]*/config.json"))
+        read = {p.name: Trained.read(TrainingFolder.open(p)) for p in folders}
+        trained = tuple(one for one in read.values() if one is not None)
+        names = {n.fingerprint for n in networks} | {t.result.fingerprint for t in trained}
+        within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
+        return cls(
+            path=path,
+            config=run.config,
+            environment=run.conditions,
+            networks=networks,
+            best=front.pick("best") if front and within else None,
+            budgets={budget.resource: budget.limit for budget in run.budgets},
+            events=run.events(),
+            trained=trained,
+            undone=tuple(name for name, one in read.items() if one is None),
+            measured={name: MeasuredNetwork.load(path, name) for name in names},
+            tables={
+                name: (path / "tables" / f"{name}.json").read_bytes()
+                for name in run.config.tables
+            },
+        )
+
+    def results(self, fingerprint: str) -> list[TrainResult]:
+        """Of the trainings of one network."""
+        found = (trained.result for trained in self.trained)
+        return [result for result in found if result.fingerprint == fingerprint]
+
+    @property
+    def data(self) -> str:
+        """What tells data sets apart: the name, and the size that pictures are brought to.
+
+        Of a folder or a file it is the last part of the path, which may differ from machine to
+        machine.
+        """
+        size = self.config.image_size
+        return Path(self.config.data).name + (f" at {size} pixels" if size else "")
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """That its networks have amounts of."""
+        return ("FLOPs", "params", *(f"latency@{table}" for table in self.tables))
+
+    @property
+    def kind(self) -> SearchConfig:
+        """The settings without the seed, and without what says only where the search ran."""
+        return msgspec.structs.replace(
+            self.config,
+            data=self.data,
+            data_dir=None,
+            seed=0,
+            workers=None,
+            threads=None,
+            train_device="auto",
+            storage=None,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training that is done."""
+
+    result: TrainResult
+    settings: dict[str, object]
+    """But for those that say which network, which seed, and where it ran."""
+
+    @classmethod
+    def read(cls, folder: TrainingFolder) -> "Trained | None":
+        """What a training came to; None if it is not done.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        result, settings = folder.result(), msgspec.to_builtins(folder.config)
+        if result is None:
+            return None
+        kept = {name: value for name, value in settings.items() if name not in _ASIDE}
+        return cls(result, kept | {"pictures": result.pictures})
+
+
+@dataclass(frozen=True)
+class Training:
+    """A way to train: results of one are comparable."""
+
+    recipe: str
+    epochs: int
+    warm: bool
+
+    @classmethod
+    def of(cls, result: TrainResult) -> "Training":
+        """How a network was trained."""
+        return cls(result.recipe, result.epochs, result.warm)
+
+    def __str__(self) -> str:
+        return f"{self.recipe}, {self.epochs} epochs{', warm' if self.warm else ''}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one search puts into a row."""
+
+    run: ComparedRun
+    network: FrontNetwork | None
+    """None if the search has none within its budgets, or did not record this one."""
+    results: tuple[TrainResult, ...]
+    """Of its trainings, of the kind of the row."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the network; empty if there is none."""
+        if self.network is not None:
+            return self.network.fingerprint
+        return self.results[0].fingerprint if self.results else ""
+
+    def measured(self, table: str) -> list[Measurement]:
+        """What goldnas export measured for a latency table, if it did."""
+        network = self.run.measured.get(self.fingerprint)
+        return [network.tables[table]] if network and table in network.tables else []
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Of the network, in FLOPs, parameters and microseconds."""
+        if self.network is not None:
+            return self.network.resources
+        return self.results[0].resources if self.results else {}
+
+
+def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Read the folders of searches that are to be compared.
+
+    Raises:
+        ConfigError: If one is given twice, or they are of different data.
+        RunError: If one is not the folder of a search, or damaged.
+    """
+    places = [path.resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"{path} is given twice; give each search once")
+    runs = [ComparedRun.read(path) for path in paths]
+    for run in runs:
+        if run.data != runs[0].data:
+            raise ConfigError(
+                f"{runs[0].path} is a search on {runs[0].data} and {run.path} on {run.data}: "
+                "accuracies on different data are not comparable. Compare them apart"
+            )
+    return runs
