@@ -1,13 +1,19 @@
-"""``goldnas export``: a network of a search as files, and whether it keeps its budgets."""
+"""``goldnas export``: a found or trained network as files, and whether it keeps its budgets."""
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.cli.export_source import (
+    CALIBRATION_IMAGES,
+    Pictures,
+    pictures_of,
+    source_of,
+    tables_for,
+)
 from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMachineError
 
@@ -18,12 +24,7 @@ if TYPE_CHECKING:
     from goldnas.network import CellNetwork
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
-    from goldnas.search.run import SearchRun
-    from goldnas.training.data import ImageData, Normalisation
     from goldnas.verify import Promise
-
-CALIBRATION_IMAGES = 256
-"""Training pictures that the ranges of an int8 network are taken from."""
 
 TRIED_IMAGES = 16
 """Random images that an engine's outputs are compared on."""
@@ -36,7 +37,9 @@ MUCH = 0.01
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a search: the --out of it.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a search, the --out of it, or of a training.")
+    ],
     onnx_out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")
     ],
@@ -44,8 +47,8 @@ def export(
         str,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which network: the most accurate within all budgets; the N-th of the front, "
-            "counted from 1, the cheapest; or the one with this fingerprint.",
+            help="Which network of a search: the most accurate within all budgets; the N-th of "
+            "the front, counted from 1, the cheapest; or the one with this fingerprint.",
         ),
     ] = "best",
     python_out: Annotated[
@@ -92,11 +95,12 @@ def export(
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
 ) -> None:
-    """Export a network of a search, measure it, and check every budget.
+    """Export a network of a search or a training, measure it, and check every budget.
 
-    A latency is verified if the table is of this machine, its GPU or the --device, and of the
-    same --precision. What was measured is kept in the search's folder, for goldnas compare. The
-    exit status is 3 if a budget is exceeded.
+    Budgets and tables are those of the search, also for a training in its folder. A latency is
+    verified if the table is of this machine, its GPU or the --device, and of the same
+    --precision. What was measured is kept in the search's folder, for goldnas compare. The exit
+    status is 3 if a budget is exceeded.
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
@@ -125,16 +129,13 @@ def export(
         from goldnas.profiling.host import host_of
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
-        from goldnas.search.run import SearchRun
         from goldnas.spaces import space_of
         from goldnas.verify import failed, verify, verify_line
 
         host = host_of(device, python, perf_test)
-        search = SearchRun.open(run)
-        chosen = search.front().pick(pick)
-        architecture = search.architecture(chosen)
-        network = search.network(chosen)
-        tables = _tables(search, latency_lut or [])
+        source = source_of(run, pick)
+        search, architecture, network = source.search, source.architecture, source.network
+        tables = tables_for(search, latency_lut or [])
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
         # Before the network is exported: whether there is a GPU at all.
@@ -142,7 +143,7 @@ def export(
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
-        pictures = _pictures(search) if precision == "int8" else None
+        pictures = pictures_of(source.config) if precision == "int8" else None
 
         told = {ARCHITECTURE: architecture.to_json().decode()}
         exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
@@ -181,78 +182,33 @@ def export(
             network,
             tuple(plan.parts()),
             space.input_shape,
-            budgets=search.budgets,
+            budgets=search.budgets if search is not None else (),
             latencies=[Latency(t, space) for t in tables],
             measured_us=measured_us,
             unverified=unverified,
         )
         files: dict[Path, bytes | str] = {onnx_out: model}
         if python_out is not None:
-            files[python_out] = python_source(plan, name=chosen.fingerprint, gated=True)
+            files[python_out] = python_source(plan, name=source.fingerprint, gated=source.gated)
             files[python_out.with_suffix(".pt")] = weights_of(network)
         if engine is not None:
             files[engine] = deployed
         for path, content in files.items():
             write_atomic(path, content)
 
-        right = "untrained, with the weights it began with"
-        if chosen.accuracy is not None:
-            right = f"{100 * chosen.accuracy:.2f} % of the held-out pictures right"
         say(
-            f"network {chosen.fingerprint}: {right}\nwrote {', '.join(map(str, files))}; "
-            + "\n".join(notes)
+            f"network {source.fingerprint}: {source.accuracy}\n"
+            f"wrote {', '.join(map(str, files))}; " + "\n".join(notes)
         )
         _print(promises)
-        _keep(search, chosen.fingerprint, promises, tables, precision)
+        if source.search is not None:
+            _keep(source.search, source.fingerprint, promises, tables, precision)
         say(verify_line(promises))
         if failed(promises):
             raise typer.Exit(3)
 
 
-def _tables(search: "SearchRun", paths: "Sequence[Path]") -> "list[LatencyTable]":
-    """The tables of a search, and more.
-
-    Raises:
-        ConfigError: If two have the same name.
-    """
-    from goldnas.search.run import read_tables
-
-    more = read_tables(list(paths))
-    for table in more:
-        if table.name in search.config.tables:
-            raise ConfigError(
-                f"the search has a latency table named {table.name!r} already; give "
-                f"{table.path} another name"
-            )
-    return [*search.tables, *more]
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """Of the data that a search was made with."""
-
-    calibration: Any
-    """Some of the training pictures, normalised: float32 ``(N, C, H, W)``."""
-    held_out: "ImageData"
-    normalisation: "Normalisation"
-
-
-def _pictures(search: "SearchRun") -> _Pictures:
-    import torch
-
-    from goldnas.search.setup import dataset_of
-    from goldnas.training.data import Normalisation, split_validation
-
-    config = search.config
-    dataset = dataset_of(config)
-    train, held_out = split_validation(dataset.train, config.validation_fraction, config.seed)
-    normalisation = Normalisation.of(train)
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
-    drawn = train.images[shuffled[:CALIBRATION_IMAGES]]
-    return _Pictures(normalisation.apply(drawn).numpy(), held_out, normalisation)
-
-
-def _compared(exact: bytes, model: bytes, pictures: _Pictures) -> str:
+def _compared(exact: bytes, model: bytes, pictures: Pictures) -> str:
     """What int8 changes in predictions; by outputs, a right network may be far off."""
     from goldnas.training.evaluate import onnx_predictions
 
@@ -355,7 +311,7 @@ def _deployed(
     network: "CellNetwork",
     input_shape: tuple[int, int, int],
     precision: str,
-    pictures: _Pictures | None,
+    pictures: Pictures | None,
 ) -> tuple[bytes, str]:
     """The engine of a network, and how its outputs compare with PyTorch's.
 

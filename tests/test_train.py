@@ -24,7 +24,7 @@ from goldnas.search.run import SearchRun
 from goldnas.spaces import space_of
 from goldnas.training.data import Normalisation, split_validation
 from goldnas.training.datasets import load_dataset
-from goldnas.training.evaluate import accuracy
+from goldnas.training.evaluate import accuracy, onnx_predictions
 from trainings import assert_same_training, prepared, result_of
 from workplace import Case, assert_refused, changed, goldnas, halved, invoke, on_disk, written
 
@@ -78,11 +78,6 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
     assert events == ["start", "epoch", "epoch", "end"]
 
 
-def test_it_learns(workplace: Path) -> None:
-    result = prepared("run", "new", epochs=8, batch_size=64).train()
-    assert result.test_accuracy > 0.5  # of ten classes
-
-
 def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> None:
     assert goldnas(TRAIN)[0] == 0
     before = on_disk()
@@ -94,19 +89,20 @@ def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> 
     assert on_disk() == before
 
 
-@pytest.mark.parametrize("recipe", ["short", "darts-cifar", "modern"])
-@pytest.mark.parametrize(("step", "saved"), [(7, False), (7, True)])
+@pytest.mark.parametrize(("recipe", "saved"), [("darts-cifar", True), ("modern", False)])
 def test_a_resumed_training_ends_in_the_same_bits(
-    workplace: Path, recipe: str, step: int, saved: bool
+    workplace: Path, recipe: str, saved: bool
 ) -> None:
     prepared("run", "whole", recipe).train()
     interrupted = prepared("run", "halves", recipe)
     if saved:  # in the middle of an epoch, as every ten minutes
-        interrupted.stop_signal = lambda: signal.SIGTERM * (interrupted.step == step)
+        interrupted.stop_signal = lambda: signal.SIGINT * (interrupted.step == 7)
     else:
-        stop_at(interrupted, step)
-    with pytest.raises(StoppedError if saved else StoppedOnPurposeError):
+        stop_at(interrupted, 7)
+    with pytest.raises(StoppedError if saved else StoppedOnPurposeError) as stopped:
         interrupted.train()
+    if saved:
+        assert stopped.value.status == 130  # type: ignore[union-attr]
     torch.manual_seed(123)  # whatever happened to the global state in between
     resumed = prepared("run", "halves", recipe, workers=1)
     resumed.train()
@@ -203,7 +199,7 @@ def test_the_test_set_is_read_after_the_last_epoch_alone(workplace: Path) -> Non
 
 
 def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: Path) -> None:
-    training = prepared("run", "new", epochs=4, batch_size=64)
+    training = prepared("run", "new", batch_size=64)
 
     def spoil(event: str, fields: dict[str, Any]) -> None:
         if event == "step" and fields["step"] == training.total_steps:
@@ -213,7 +209,8 @@ def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: P
     training.observer = spoil
     result = training.train()
     logged = [e["validation_accuracy"] for e in training.folder.events() if "loss" in e]
-    assert result.validation_accuracy == logged[-1] < max(logged)
+    assert max(logged) > 0.5  # of ten classes
+    assert result.validation_accuracy == logged[-1] < 0.2
     assert result.test_accuracy < 0.2
 
 
@@ -391,7 +388,7 @@ def test_recipes_are_listed_without_anything_to_train() -> None:
     assert "0.025" in stdout
 
 
-# -- processes ---------------------------------------------------------------------------------
+# -- processes -------------------------------------------------------------------------------
 
 
 def start(*words: object, new_session: bool = False) -> "subprocess.Popen[str]":
@@ -435,13 +432,12 @@ def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> No
     assert [event["step"] > 0 for event in starts] == [False, True]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_the_step_under_way(workplace: Path, number: int, status: int) -> None:
+def test_a_signal_saves_the_step_under_way(workplace: Path) -> None:
     process = start(*LONG, "--epochs", "500", "--out", "new", new_session=True)
     wait_for_epoch(Path("new/events.jsonl"), process, 1)
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == status, stderr
+    assert process.returncode == 143, stderr
     assert stderr.strip().endswith("and saved in new; the same command goes on")
     assert "Traceback" not in stderr
     state = TrainingFolder.open(Path("new")).checkpoint()
@@ -459,7 +455,7 @@ def test_settings_say_what_differs() -> None:
     assert one.differences(other) == ["flip (False, not True)"]
 
 
-# -- several networks --------------------------------------------------------------------------
+# -- several networks ------------------------------------------------------------------------
 
 
 def front_of(count: int) -> list[str]:
@@ -505,7 +501,7 @@ def test_several_networks_are_picked(workplace: Path) -> None:
     assert "2 of 2" in stdout
 
 
-# -- warm --------------------------------------------------------------------------------------
+# -- warm ------------------------------------------------------------------------------------
 
 
 def test_a_warm_training_begins_with_what_the_search_left(workplace: Path) -> None:
@@ -552,4 +548,51 @@ def test_warm_without_weights_is_refused(workplace: Path) -> None:
             f"cannot read run/weights/{best}.pt: No such file or directory; restore it",
             lambda: Path(f"run/weights/{best}.pt").unlink(),
         )
+    )
+
+
+# -- afterwards --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) -> None:
+    code, stderr = goldnas(f"{TRAIN} {'--warm' if warm else ''}")
+    assert code == 0, stderr
+    (folder,) = Path("run/trained").iterdir()
+    code, stdout, stderr = invoke(
+        *("export", folder, "--out", "net.onnx", "--python-out", "n.py")
+    )
+    assert code == 0, stderr
+    result = result_of(folder)
+    assert f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the" in stdout
+    # Of the search: its budget, and its table, which is of a machine that does not exist.
+    assert "100 kFLOPs" in stdout
+    assert "latency@cpu not verified: the table is of made up" in stdout
+    dataset = load_dataset("digits")
+    train, _ = split_validation(dataset.train, 0.1, 0)
+    model = Path("net.onnx").read_bytes()
+    found = onnx_predictions(model, dataset.test, Normalisation.of(train))
+    right = float((found == dataset.test.labels).double().mean())
+    assert right == pytest.approx(result.test_accuracy)
+    assert set(torch.load("n.pt", weights_only=True)) == set(
+        torch.load(folder / "weights.pt", weights_only=True)
+    )
+    code, stdout, stderr = invoke("evaluate", folder)
+    assert code == 0, stderr
+    assert stdout.count(f"{100 * result.test_accuracy:.2f} %") == 2
+
+
+def test_an_unfinished_training_is_not_exported(workplace: Path) -> None:
+    training = prepared("run", "new", epochs=2)
+    stop_at(training, 6)
+    with pytest.raises(StoppedOnPurposeError):
+        training.train()
+    message = "the training in new is not done: go on with it by the same goldnas train"
+    assert_refused(Case("export new --out net.onnx", message))
+    assert_refused(Case("evaluate new", message))
+    assert_refused(
+        Case("export new --out net.onnx --pick 2", "new holds one network: leave out")
+    )
+    assert_refused(
+        Case("train new", "new is the folder of a training; give that of its search")
     )
