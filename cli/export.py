@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from goldnas.network import CellNetwork
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
+    from goldnas.search.run import SearchRun
     from goldnas.verify import Promise
 
 TRIED_IMAGES = 16
