@@ -265,7 +265,11 @@ def search(
     ] = None,
     xi_max: Annotated[
         float,
-        typer.Option(help="Share of its node that is weak (paper).", rich_help_panel=_PACE),
+        typer.Option(
+            help="Share of its node under which an operator is weak: in the plan, one that "
+            "spends nothing of what is budgeted.",
+            rich_help_panel=_PACE,
+        ),
     ] = 0.05,
     xi_min: Annotated[
         float,

@@ -85,6 +85,22 @@ def test_nothing_is_pruned_where_the_budget_holds_from_the_start() -> None:
     assert active.all()
 
 
+def test_a_weak_operator_that_costs_nothing_goes_and_others_do_not() -> None:
+    """Identities have no FLOPs, so that no plan for FLOPs would ever remove one."""
+    flops = COSTS[0].gates
+    (first, second, third, *_), spending = np.flatnonzero(flops == 0), np.flatnonzero(flops)
+    feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.5)])
+    pace = PlannedPace(config(), feasibility, 1000, GATES)
+    shares = np.full(GATES, 0.2)
+    shares[[first, second]] = 0.01, 0.04
+    shares[third] = 0.05
+    shares[spending[-1]] = 0.03
+    chosen = pace.choose(pace.first, GateWeights(shares, 8 * shares), EVERYTHING)
+    assert set(chosen) == {first, second}
+    one = PlannedPace(config(n0=1), feasibility, 1000, GATES)
+    assert one.choose(one.first, GateWeights(shares, 8 * shares), EVERYTHING) == [first]
+
+
 def test_the_plan_falls_evenly_from_the_full_network_to_the_budget() -> None:
     """In the middle half of the steps: 40 % train before it, 10 % after it."""
     feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2), budget(COSTS[1], 2.0)])
@@ -105,12 +121,12 @@ def test_the_plan_falls_evenly_from_the_full_network_to_the_budget() -> None:
 
 
 def test_the_weakest_go_first_and_only_what_is_over_its_plan_decides() -> None:
-    """An operator that costs nothing of what is over stays, however weak."""
+    """An operator that costs nothing of what is over stays, if its share is not weak."""
     cost = Costs("FLOPs", np.where(np.arange(GATES) % 2 == 0, 0.0, 10.0), fixed=100.0)
     feasibility = Feasibility(
         SPACE, [cost], [Budget("FLOPs", cost.total(EVERYTHING) - 50, "b")]
     )
-    relative = np.random.default_rng(0).permutation(GATES) / GATES + 0.1
+    relative = np.random.default_rng(0).permutation(GATES) / GATES + 0.5
     pace = PlannedPace(config(), feasibility, 1, GATES)
     chosen = pace.choose(0, GateWeights(relative / 8, relative), EVERYTHING)
     dear = np.flatnonzero(cost.gates > 0)

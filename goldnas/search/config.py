@@ -98,7 +98,8 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Operators pruned at a time; None for one in a hundred (4 of the paper's 392)."""
 
     xi_max: float = 0.05
-    """Share of its node under which an operator may be pruned (``paper``)."""
+    """Share of its node under which an operator is weak: it may be pruned (``paper``), or goes
+    if it spends nothing of what is budgeted (``planned``, and where a strategy cuts)."""
 
     xi_min: float = 0.01
     """Share of its node under which an operator is pruned at once (``paper``)."""

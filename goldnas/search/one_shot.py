@@ -10,7 +10,7 @@ from typing import Any
 from goldnas.search.engine import SupernetSearch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.inheritance import inherited, recalibrate
-from goldnas.search.pacing import PlannedPace
+from goldnas.search.pacing import PlannedPace, weak_and_free
 
 
 class OneShotSearch(SupernetSearch):
@@ -42,9 +42,18 @@ class OneShotSearch(SupernetSearch):
             chosen = self._weakest_over(share)
             if chosen is None:
                 return
+            if share == 1:
+                chosen += self._weak_and_free(without=chosen)
             if chosen or share == 1:  # else it is the network before
                 self._cut(step, chosen)
                 self._record(step, ["end" if share == 1 else "beyond"])
+
+    def _weak_and_free(self, without: list[int]) -> list[int]:
+        """What GOLD-NAS would have pruned besides, since no budget asks for it."""
+        left = self.active
+        left[without] = False
+        weights = self._gate_weights().normalised
+        return weak_and_free(self.feasibility, weights, left, self.config.xi_max)
 
     def _cut(self, step: int, chosen: list[int]) -> None:
         if chosen:

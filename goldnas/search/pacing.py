@@ -130,7 +130,8 @@ class PlannedPace:
     that tenth, each resource falls in a straight line from its full value to its budget, in
     as many prunings as there are handfuls of n0 operators. The last tenth of the steps
     trains what is left. At each pruning the weakest operators go, relative to the mean of
-    their node, until the plan holds.
+    their node, until the plan holds. An operator that spends nothing of what is budgeted, as
+    an identity of FLOPs, is in no plan: it goes as in Algorithm 1, once it is weak.
 
     lambda starts so that the pressure alone would move a gate of mean cost by about one unit
     between the first pruning and the last, however many steps that is. Where the operators
@@ -155,7 +156,8 @@ class PlannedPace:
         self.last = max(0, round((1 - self.REST) * total_steps) - 1)
         self.first = min(self.last, round(self.TRAIN * total_steps))
         steps = max(1, self.last - self.first)
-        prunings = min(steps, -(-gates // operators_at_a_time(config, gates)))
+        self.n0 = operators_at_a_time(config, gates)
+        prunings = min(steps, -(-gates // self.n0))
         self.interval = steps // prunings
         self.lambda0 = config.lambda0 or 1 / steps
         self.pressure = self.lambda0
@@ -192,14 +194,19 @@ class PlannedPace:
         }
 
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
-        """The weakest operators whose removal brings the network back under the plan."""
+        """The weakest that bring the network back under the plan, and the weak for free."""
         chosen = weakest_over(self.feasibility, self.allowed(step), weights.relative, active)
         if chosen:
             strongest = max(weights.relative[index] for index in chosen)
             factor = self.growth if strongest > self.WEAK else 1 / self.growth
             lowest, highest = self.lambda0 / self.RANGE, self.lambda0 * self.RANGE
             self.pressure = min(max(self.pressure * factor, lowest), highest)
-        return chosen
+        if all(self.full[b.resource] <= b.limit for b in self.feasibility.budgets):
+            return []  # the whole network was asked for
+        left = active.copy()
+        left[chosen] = False
+        free = weak_and_free(self.feasibility, weights.normalised, left, self.config.xi_max)
+        return chosen + free[: self.n0]
 
     def state(self) -> dict[str, float]:
         """Lambda."""
@@ -238,6 +245,32 @@ def weakest_over(
             left[index] = False
         else:
             chosen.remove(index)
+    return chosen
+
+
+def weak_and_free(
+    feasibility: Feasibility, weights: Weights, active: Mask, threshold: float
+) -> list[int]:
+    """The weak operators that spend nothing of what is budgeted, the weakest first.
+
+    No budget asks for them to go, and a gate hides them while it is nearly shut. But a network
+    that is trained anew has no gates: there they count as much as any other operator.
+
+    Args:
+        feasibility: Guards what may go.
+        weights: ``(G,)``, w~ of GOLD-NAS.
+        active: ``(G,)``, the gates that are left.
+        threshold: xi_max, the share of its node under which an operator is weak.
+    """
+    costs = [feasibility.costs[budget.resource].gates for budget in feasibility.budgets]
+    left, chosen = active.copy(), []
+    for index in _weakest_first(weights, active):
+        if weights[index] >= threshold:
+            break
+        spends = any(cost[index] > 0 for cost in costs)
+        if not spends and feasibility.may_prune(left, index):
+            left[index] = False
+            chosen.append(index)
     return chosen
 
 
