@@ -62,13 +62,13 @@ SCALES = {
         pictures=10_000,
         side=16,
         levels=("1.75MFLOPs", "2.3MFLOPs"),  # a fifth and a third of what can be pruned
-        epochs=15,
+        epochs=12,
         search=["--batch-size", "64", "--threads", "1", "--workers", "0"],
         recipe="short",
         train=["--threads", "1", "--workers", "0"],
-        train_epochs=15,
+        train_epochs=12,
         seeds=3,
-        train_seeds=2,
+        train_seeds=1,
     ),
     "gpu": Scale(
         space=["--cells", "14", "--channels", "36"],
