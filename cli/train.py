@@ -352,7 +352,7 @@ def _train(
 
     prepared = prepare(subject, config, folder, ranks)
     if isinstance(prepared, TrainResult):
-        say(f"trained already, with these settings, in {folder}")
+        say("trained already, with these settings")
         print_result(prepared, folder)
         return prepared
     settings, loader = prepared.config, prepared.data.loader

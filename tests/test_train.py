@@ -84,7 +84,7 @@ def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> 
     code, stdout, stderr = invoke(*TRAIN.split())
     assert code == 0
     assert stderr == ""
-    assert stdout.startswith("trained already, with these settings, in run/trained/")
+    assert stdout.startswith("trained already, with these settings\n")
     assert "% of the test set right" in stdout
     assert on_disk() == before
 
