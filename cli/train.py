@@ -1,24 +1,19 @@
 """``goldnas train``: chosen networks, from scratch or from what a search left."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
-from goldnas.cli.console import err, errors_shown, say
+from goldnas.cli.console import errors_shown
 from goldnas.cli.processes import joined
-from goldnas.cli.signals import signals_noted
-from goldnas.cli.train_progress import training_shown
-from goldnas.cli.train_results import print_recipes, print_result, print_summary
-from goldnas.errors import ConfigError, GoldnasError, RankError, StoppedError, WriteError
+from goldnas.cli.train_networks import Sources, Wishes, train_each, train_one
+from goldnas.cli.train_ray import train_on_ray
+from goldnas.cli.train_results import print_recipes, print_summary
+from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from goldnas.retraining.config import TrainConfig
-    from goldnas.retraining.result import TrainResult
-    from goldnas.retraining.start import Subject
     from goldnas.search.front import FrontNetwork
     from goldnas.search.ranks import Ranks
     from goldnas.search.run import SearchRun
@@ -62,6 +57,15 @@ def train(
             rich_help_panel=_NETWORK,
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|ADDRESS",
+            help="Train several networks side by side, as tasks of Ray: on this machine, or on "
+            "a cluster whose machines share the folder of the search.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
     recipe: Annotated[str, typer.Option(help="How to train: see --list-recipes.")] = "short",
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", help="Show the recipes and exit.")
@@ -208,28 +212,34 @@ def train(
         errors_shown(if_interrupted=lambda: "interrupted; the same command goes on"),
         joined() as ranks,
     ):
-        from goldnas.retraining.start import config_for
-
-        of_search = {"--pick": pick, "--all": every, "--warm": warm}
+        of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
         ranks.together(lambda: _check_options(target, of_search, of_file))
         assert target is not None
-        subjects = _subjects(target, pick or ["best"], every, warm, of_file, ranks)
-
-        def train_one(subject_of: "Callable[[], Subject]") -> "TrainResult":
-            subject = ranks.told(subject_of)
-            config = ranks.together(lambda: config_for(subject, recipe, seed=seed, **given))
-            return _train(subject, config, out_ or subject.folder(config), ranks)
-
-        if len(subjects) == 1:
-            train_one(*subjects.values())
-        elif out_ is not None:
-            raise ranks.common(
-                ConfigError(f"--out {out_} is for one network, and these are {len(subjects)}")
-            )
+        wishes = Wishes(recipe, seed, given, out_)
+        # A task of Ray may be in another folder.
+        where = target if ray is None else str(Path(target).resolve())
+        sources = _sources(where, pick or ["best"], every, warm, of_file, ranks)
+        if len(sources) == 1 and ray is None:
+            (source,) = sources.values()
+            train_one(source, wishes, ranks)
         else:
-            status = _train_each(subjects, train_one, ranks)
+            ranks.together(lambda: _check_several(len(sources), out_, ray, ranks))
+            outcomes = (
+                train_each(sources, wishes, ranks)
+                if ray is None
+                else train_on_ray(sources, wishes, ray)
+            )
+            print_summary(outcomes)
+            status = int(any(isinstance(outcome, str) for outcome in outcomes.values()))
     if status:
         raise typer.Exit(status)
+
+
+def _check_several(networks: int, out_: Path | None, ray: str | None, ranks: "Ranks") -> None:
+    if out_ is not None:
+        raise ConfigError(f"--out {out_} is for one network alone; leave it out, or --ray")
+    if ray is not None and ranks.by_torchrun:
+        raise ConfigError("--ray starts processes itself: leave out torchrun, or --ray")
 
 
 def _check_options(
@@ -270,14 +280,14 @@ def _check_options(
         raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
 
 
-def _subjects(
+def _sources(
     target: str,
     picks: list[str],
     every: bool,
     warm: bool,
     of_file: dict[str, Any],
     ranks: "Ranks",
-) -> "dict[str, Callable[[], Subject]]":
+) -> Sources:
     """What the command line says to train, by name; each is read when its turn comes.
 
     Raises:
@@ -315,58 +325,3 @@ def _chosen(
     if every:
         return run, [network for network in front.networks if not network.dominated]
     return run, [front.pick(which) for which in picks]
-
-
-def _train_each(
-    subjects: "dict[str, Callable[[], Subject]]",
-    train_one: "Callable[[Callable[[], Subject]], TrainResult]",
-    ranks: "Ranks",
-) -> int:
-    """Train one network after another; the exit status."""
-    outcomes: dict[str, TrainResult | str] = {}
-    for name, subject_of in subjects.items():
-        say(f"network {name}, {len(outcomes) + 1} of {len(subjects)}")
-        try:
-            outcomes[name] = train_one(subject_of)
-        except StoppedError:
-            raise
-        except (GoldnasError, SystemExit) as error:
-            # A rank that is not the first ends by SystemExit: with 2 where the first failed,
-            # with more where a signal ended all.
-            ended = isinstance(error, SystemExit) and error.code != GoldnasError.status
-            if ended or not ranks.forgive():
-                raise
-            outcomes[name] = reason = " ".join(str(error).splitlines())
-            if ranks.first:
-                err.print(Text.assemble(("error: ", "bold red"), reason), soft_wrap=True)
-    print_summary(outcomes)
-    return int(any(isinstance(outcome, str) for outcome in outcomes.values()))
-
-
-def _train(
-    subject: "Subject", config: "TrainConfig", folder: Path, ranks: "Ranks"
-) -> "TrainResult":
-    """Train one network, or go on, or find it done; and say what it came to."""
-    from goldnas.retraining.result import TrainResult
-    from goldnas.retraining.start import prepare
-
-    prepared = prepare(subject, config, folder, ranks)
-    if isinstance(prepared, TrainResult):
-        say(f"trained already, with these settings, in {folder}")
-        print_result(prepared, folder)
-        return prepared
-    settings, loader = prepared.config, prepared.data.loader
-    held_out = prepared.data.validation
-    say(
-        f"network {subject.architecture.fingerprint}: {settings.epochs} epochs of "
-        f"{settings.recipe} on {loader.num_images} pictures of {settings.data}, "
-        f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
-    )
-    try:
-        with training_shown(prepared), signals_noted(torchrun=ranks.by_torchrun) as signal:
-            prepared.stop_signal = signal
-            result = prepared.train()
-    except (RankError, WriteError) as error:
-        raise type(error)(f"{error}; then the same command goes on") from None
-    print_result(result, folder)
-    return result

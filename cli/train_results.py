@@ -31,7 +31,7 @@ def print_result(result: "TrainResult", folder: Path) -> None:
         f"right after the last epoch{held_out}\n"
         f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
         f"{result.pictures} pictures took {hours}:{minutes:02}:{seconds:02}\n"
-        f"wrote {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+        f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )
 
 

@@ -130,6 +130,23 @@ def test_a_search_whose_disk_fills_goes_on_once_there_is_room(workplace: Path) -
             assert there.read_bytes() == Path("run/weights", name).read_bytes()
 
 
+def test_a_training_whose_disk_fills_goes_on_once_there_is_room(workplace: Path) -> None:
+    command = "train run --epochs 2 --batch-size 256 --train-device cpu --out disk/new"
+    with small_disk(300_000) as make_room:
+        code, stderr = goldnas(command)
+        assert code == 2, stderr
+        error = stderr.splitlines()[-1]
+        assert re.match(rf"error: cannot write disk/new/\S+\.pt: {FULL}", error), error
+        assert error.endswith("; then the same command goes on")
+        assert_whole(Path("disk"))
+        assert not Path("disk/new/result.json").exists()
+        make_room()
+        code, stderr = goldnas(command)
+        assert code == 0, stderr
+        assert_whole(Path("disk"))
+        assert Path("disk/new/result.json").exists()
+
+
 def test_an_export_that_does_not_fit_leaves_nothing(workplace: Path) -> None:
     with small_disk(2 * PAGE) as make_room:
         before = on_disk()

@@ -1,5 +1,6 @@
 """Training as a user meets it: honest scores, resumable, repeatable, clear about mistakes."""
 
+import importlib.util
 import json
 import math
 import os
@@ -84,7 +85,7 @@ def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> 
     code, stdout, stderr = invoke(*TRAIN.split())
     assert code == 0
     assert stderr == ""
-    assert stdout.startswith("trained already, with these settings, in run/trained/")
+    assert stdout.startswith("trained already, with these settings\n")
     assert "% of the test set right" in stdout
     assert on_disk() == before
 
@@ -273,6 +274,18 @@ CASES = {
     ),
     "size of a file's network": Case(
         f"train a.json {ON_DIGITS} --channels 4", "--channels is of a genotype; a.json says"
+    ),
+    "ray of a file": Case(
+        f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
+    ),
+    "out of several": Case(
+        f"{TRAIN} --all --out new", "--out new is for one network alone; leav"
+    ),
+    "pick and all": Case(
+        f"{TRAIN} --all --pick 1", "--pick and --all contradict; leave one of"
+    ),
+    "warm of a file": Case(
+        f"train a.json {ON_DIGITS} --warm", "--warm cannot be given with a.js"
     ),
     "unknown recipe": Case(f"{TRAIN} --recipe best", "unknown recipe 'best'; known: darts-cif"),
     "unknown pick": Case(f"{TRAIN} --pick 99", "no network '99' in this run: say best, a numb"),
@@ -499,6 +512,35 @@ def test_several_networks_are_picked(workplace: Path) -> None:
     assert code == 0, stderr
     assert len(list(Path("run/trained").iterdir())) == 2
     assert "2 of 2" in stdout
+
+
+def test_ray_that_is_not_installed_is_named(workplace: Path) -> None:
+    if importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed")
+    assert_refused(
+        Case(f"{TRAIN} --all --ray local", r"--ray needs Ray, .* pip install 'goldnas\[ray\]'")
+    )
+
+
+def test_ray_trains_a_front_side_by_side(workplace: Path) -> None:
+    """In a process of its own: Ray's warnings are not ours."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    names = front_of(3)
+    Path(f"run/weights/{names[0]}.pt").unlink()
+    process = subprocess.run(
+        [sys.executable, "-m", "goldnas", *TRAIN.split(), "--all", "--warm", "--ray", "local"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert f"{names[0]} failed: cannot read " in process.stdout
+    done = {folder.name.split("-")[0] for folder in Path("run/trained").iterdir()}
+    assert done == {*names[1:]}
+    for folder in Path("run/trained").iterdir():
+        assert f"{100 * result_of(folder).test_accuracy:.2f}" in process.stdout
 
 
 # -- warm ------------------------------------------------------------------------------------

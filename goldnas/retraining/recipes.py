@@ -94,7 +94,7 @@ RECIPES = {
 PURPOSES = {
     "darts-cifar": "what papers of this field report on CIFAR",
     "darts-imagenet": "what they report on ImageNet",
-    "modern": "much of that accuracy in a tenth of the time",
+    "modern": "a tenth of those epochs",
     "short": "to compare networks on a laptop",
 }
 

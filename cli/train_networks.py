@@ -1,0 +1,103 @@
+"""Networks that are trained one after another, and what is said of each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from goldnas.cli.console import err, say
+from goldnas.cli.signals import signals_noted
+from goldnas.cli.train_progress import training_shown
+from goldnas.cli.train_results import print_result
+from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError
+
+if TYPE_CHECKING:
+    from goldnas.retraining.result import TrainResult
+    from goldnas.retraining.start import Subject
+    from goldnas.search.ranks import Ranks
+
+Sources = Mapping[str, "Callable[[], Subject]"]
+"""What reads each network, by its name."""
+
+Outcomes = dict[str, "TrainResult | str"]
+"""By the name of the network: what came of it, or why nothing did."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the command line says to train, whichever network."""
+
+    recipe: str
+    seed: int
+    given: dict[str, Any]
+    """Settings, by their field, in place of those of the recipe; None for none."""
+    out: Path | None = None
+    """The folder, where it is not the usual one."""
+
+
+def train_each(sources: Sources, wishes: Wishes, ranks: "Ranks") -> Outcomes:
+    """Train one network after another; one that fails does not stop the others.
+
+    Raises:
+        StoppedError: If a signal ended it all.
+        RankError: If the ranks lost each other.
+    """
+    outcomes: Outcomes = {}
+    for name, source in sources.items():
+        say(f"network {name}, {len(outcomes) + 1} of {len(sources)}")
+        try:
+            outcomes[name] = train_one(source, wishes, ranks)
+        except StoppedError:
+            raise
+        except (GoldnasError, SystemExit) as error:
+            # A rank that is not the first ends by SystemExit: with 2 where the first failed,
+            # with more where a signal ended all.
+            ended = isinstance(error, SystemExit) and error.code != GoldnasError.status
+            if ended or not ranks.forgive():
+                raise
+            outcomes[name] = reason = one_line(error)
+            if ranks.first:
+                err.print(Text.assemble(("error: ", "bold red"), reason), soft_wrap=True)
+    return outcomes
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return " ".join(str(error).splitlines())
+
+
+def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -> "TrainResult":
+    """Train one network, or go on, or find it done; and say what it came to.
+
+    Raises:
+        GoldnasError: If that is not possible, or a signal stopped it.
+    """
+    from goldnas.retraining.result import TrainResult
+    from goldnas.retraining.start import config_for, prepare
+
+    subject = ranks.told(source)
+    config = ranks.together(
+        lambda: config_for(subject, wishes.recipe, seed=wishes.seed, **wishes.given)
+    )
+    folder = wishes.out or subject.folder(config)
+    prepared = prepare(subject, config, folder, ranks)
+    if isinstance(prepared, TrainResult):
+        say("trained already, with these settings")
+        print_result(prepared, folder)
+        return prepared
+    config, held_out = prepared.config, prepared.data.validation
+    say(
+        f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
+        f"{config.recipe} on {prepared.data.loader.num_images} pictures of {config.data}, "
+        f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
+    )
+    try:
+        with training_shown(prepared), signals_noted(torchrun=ranks.by_torchrun) as signal:
+            prepared.stop_signal = signal
+            result = prepared.train()
+    except (RankError, WriteError) as error:
+        raise type(error)(f"{error}; then the same command goes on") from None
+    print_result(result, folder)
+    return result
