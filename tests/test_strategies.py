@@ -168,11 +168,12 @@ def test_every_network_of_the_window_is_drawn_about_as_often(tmp_path: Path) -> 
         and walk.floor <= walk.use(mask) <= 1
     }
     assert 20 < len(inside) < 2000
-    drawn = [walk.draw().tobytes() for _ in range(20 * len(inside))]
-    assert set(drawn) == inside
+    drawn = [walk.draw().tobytes() for _ in range(8 * len(inside))]
+    assert set(drawn) <= inside
+    assert len(set(drawn)) > 0.99 * len(inside)
     counts = np.unique(drawn, return_counts=True)[1]
-    # Of independent draws the deviation is the root of 20.
-    assert 3.5 < counts.std() < 6
+    # Of independent draws the deviation is the root of 8, which is 2.8.
+    assert 2.5 < counts.std() < 3.3
 
 
 def test_a_single_random_network_is_neither_trained_nor_scored(tmp_path: Path) -> None:
@@ -240,16 +241,16 @@ def test_a_step_trains_the_weights_of_one_network_alone(tmp_path: Path) -> None:
 def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
     tmp_path: Path, name: str
 ) -> None:
-    search = started(tmp_path / "a", name, samples=100, score="synflow")
+    search = started(tmp_path / "a", name, samples=60, score="synflow")
     front = search.search()
     scores = scores_of(search.run)
-    assert len(scores) == 100
+    assert len(scores) == 60
     over = [event for event in scores if not event["meets_budgets"]]
     assert over
     assert all(event["score"] is None for event in over)
     assert all(event["resources"]["FLOPs"] > 100_000 for event in over)
     assert all(network.meets_budgets for network in front.networks)
-    random = max(event["score"] for event in scores[:10])
+    random = max(event["score"] for event in scores[:6])
     best = front.pick("best").score
     assert best is not None
     assert best > random
@@ -257,7 +258,13 @@ def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
 
 def test_two_searches_work_on_one_study(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    settings: dict[str, Any] = {"budgets": ("60kFLOPs",), "score": "synflow", "samples": 6, "cells": 1, "storage": storage}
+    settings: dict[str, Any] = {
+        "budgets": ("60kFLOPs",),
+        "score": "synflow",
+        "samples": 6,
+        "cells": 1,
+        "storage": storage,
+    }
     first = started(tmp_path / "a", "evolution", **settings)
 
     def stop(event: str, fields: dict[str, Any]) -> None:

@@ -57,20 +57,13 @@ def synflow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
         Tanaka et al., Pruning neural networks without any data (arXiv:2006.05467), as a score
         of networks in Abdelfattah et al., Zero-Cost Proxies (arXiv:2101.08134).
     """
-    network.eval()
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.abs_()
-    flow = _flow(network, input_shape)
-    if not math.isfinite(flow):  # a product over all layers: that of a deep network is large
-        flow = _flow(network.cpu().double(), input_shape)
-    return math.log(flow)
-
-
-def _flow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
+    network.cpu().double().eval()  # a product over all layers leaves the range of fp32
     weights = list(network.parameters())
-    ones = torch.ones(1, *input_shape, dtype=weights[0].dtype, device=weights[0].device)
-    gradients = torch.autograd.grad(network(ones).sum(), weights)
+    with torch.no_grad():
+        for weight in weights:
+            weight.abs_()
+    flow = network(torch.ones(1, *input_shape, dtype=torch.float64)).sum()
+    gradients = torch.autograd.grad(flow, weights)
     with torch.no_grad():
         flows = [(w * g).sum() for w, g in zip(weights, gradients, strict=True)]
-        return float(torch.stack(flows).sum())
+    return math.log(float(torch.stack(flows).sum()))
