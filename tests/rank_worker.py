@@ -105,6 +105,13 @@ def main(folder: Path) -> None:
         front = search.search()
         write("front", {"networks": [network.fingerprint for network in front.networks]})
 
+        settings = {"strategy": "evolution", "epochs": 1, "samples": 6, "score": "supernet"}
+        config = SearchConfig(**SMALL | settings)
+        sampled = PreparedSearch(config, [], ranks=ranks).start(folder / "sampled")
+        sampled.observer = lambda event, fields: write(f"sampled {event}", fields)
+        sampled.search()
+        write("sampled weights", {"sha256": fingerprint(sampled.supernet)})
+
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -93,6 +93,8 @@ def test_every_rank_decides_and_learns_the_same_through_a_whole_search(
     assert first["prune"]
     assert first["beyond"]
     assert [epoch["epoch"] for epoch in first["epoch"]] == [0, 1]
+    assert len(first["sampled score"]) == 6
+    assert first["sampled network"]
 
 
 def test_ranks_add_up_to_the_gradient_of_distributed_data_parallel(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from goldnas.architecture import Architecture
 from goldnas.errors import RunError, StoppedError
 from goldnas.resources import Budget
+from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.gradients import BatchGradients
@@ -117,6 +118,14 @@ class SupernetSearch:
         self.gate_costs = self._gate_costs()
 
     # -- what a strategy says ----------------------------------------------------------------
+
+    @staticmethod
+    def check(config: SearchConfig) -> None:
+        """Refuse a search that lacks something here, before anything is written.
+
+        Raises:
+            ConfigError: Saying what.
+        """
 
     def planned_learning_rate(self, step: int) -> float:
         """Of the weights at this step."""

@@ -57,9 +57,7 @@ def synflow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
         Tanaka et al., Pruning neural networks without any data (arXiv:2006.05467), as a score
         of networks in Abdelfattah et al., Zero-Cost Proxies (arXiv:2101.08134).
     """
-    network = (
-        network.cpu().double().eval()
-    )  # products over many layers, which not all GPUs hold
+    network.cpu().double().eval()  # a product over all layers leaves the range of fp32
     weights = list(network.parameters())
     with torch.no_grad():
         for weight in weights:
@@ -67,6 +65,5 @@ def synflow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
     flow = network(torch.ones(1, *input_shape, dtype=torch.float64)).sum()
     gradients = torch.autograd.grad(flow, weights)
     with torch.no_grad():
-        return math.log(
-            sum(float((w * g).sum()) for w, g in zip(weights, gradients, strict=True))
-        )
+        flows = [(w * g).sum() for w, g in zip(weights, gradients, strict=True)]
+    return math.log(float(torch.stack(flows).sum()))

@@ -33,6 +33,7 @@ from goldnas.search.setup import (
     space_for,
     supernet_for,
 )
+from goldnas.search.study import StudySearch
 from goldnas.training.data import ImageData
 from goldnas.training.datasets import DATASET_NAMES
 
@@ -42,6 +43,8 @@ SEARCHES: dict[str, type[SupernetSearch]] = {
     "darts1": DartsSearch,
     "darts2": DartsSearch,
     "random": SampledSearch,
+    "evolution": StudySearch,
+    "tpe": StudySearch,
 }
 """By the names of :data:`goldnas.search.strategies.STRATEGIES`."""
 
@@ -139,6 +142,7 @@ class PreparedSearch:
         config, ranks = self.config, self.ranks
         pictures = self.data.loader.images_per_batch
         ranks.together(lambda: check_batch(pictures, ranks.count, config.accumulate))
+        ranks.told(lambda: SEARCHES[config.strategy].check(config))
         conditions = conditions_of(self.device, ranks.count)
         run = ranks.told(
             lambda: SearchRun.create(folder, config, conditions, self.tables).read()
@@ -167,6 +171,7 @@ class PreparedSearch:
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         pictures = prepared.data.loader.images_per_batch
         ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
+        ranks.told(lambda: SEARCHES[run.config.strategy].check(run.config))
         search = prepared._search(run)
         if (state := ranks.told(run.checkpoint)) is not None:
             ranks.together(lambda: _restore(search, state))

@@ -53,6 +53,16 @@ STRATEGIES = {
         levels=(1,),
         samples=100,
     ),
+    "evolution": Strategy(
+        "NSGA-II, by Optuna", relaxation="none", levels=(1,), samples=200, study=True
+    ),
+    "tpe": Strategy(
+        "the tree-structured Parzen estimator, by Optuna",
+        relaxation="none",
+        levels=(1,),
+        samples=200,
+        study=True,
+    ),
 }
 
 SCORES = ("supernet", "naswot", "synflow")
