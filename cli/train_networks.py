@@ -74,6 +74,7 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     Raises:
         GoldnasError: If that is not possible, or a signal stopped it.
     """
+    from goldnas.retraining.recipes import recipe_named
     from goldnas.retraining.result import TrainResult
     from goldnas.retraining.start import config_for, prepare
 
@@ -93,6 +94,10 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
         f"{config.recipe} on {prepared.data.loader.num_images} pictures of {config.data}, "
         f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
     )
+    for field, why in (("cutout", "small pictures"), ("learning_rate", "a warm start")):
+        value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)
+        if wishes.given.get(field) is None and value != of_recipe:
+            say(f"{field.replace('_', ' ')} {value:g} for {why}, in place of {of_recipe:g}")
     try:
         with training_shown(prepared), signals_noted(torchrun=ranks.by_torchrun) as signal:
             prepared.stop_signal = signal

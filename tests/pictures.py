@@ -11,7 +11,15 @@ from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.loader import TrainingLoader
 
-EVERYTHING = Augmentation(crop_padding=2, flip=True, autoaugment=True, cutout=4)
+EVERYTHING = Augmentation(
+    crop_padding=2,
+    flip=True,
+    resized_crop=True,
+    autoaugment=True,
+    randaugment=True,
+    colour_jitter=True,
+    cutout=4,
+)
 RAW = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 

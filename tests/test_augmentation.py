@@ -82,8 +82,12 @@ def test_default_crop_is_smaller_on_small_images(side: int, padding: int) -> Non
     assert Augmentation.default_for((3, side, side)).flip
 
 
-def test_autoaugment_changes_images_and_keeps_their_shape_grey_or_colour() -> None:
-    augmentation = Augmentation(crop_padding=0, autoaugment=True)
+BY_PICTURE = ("autoaugment", "randaugment", "resized_crop", "colour_jitter")
+
+
+@pytest.mark.parametrize("name", BY_PICTURE)
+def test_a_policy_changes_images_and_keeps_their_shape_grey_or_colour(name: str) -> None:
+    augmentation = Augmentation(crop_padding=0, **{name: True})  # type: ignore[arg-type]
     for channels in (1, 3):
         images = torch.from_numpy(noise(32, channels, 12, 12))
         data = ImageData(images, torch.arange(32), 32)
@@ -91,7 +95,11 @@ def test_autoaugment_changes_images_and_keeps_their_shape_grey_or_colour() -> No
         loading = TrainingLoader(data, augmentation, flat, batch_size=32, seed=0, workers=0)
         ((augmented, labels),) = loading.epoch(0)
         assert augmented.shape == images.shape
-        assert not torch.equal(augmented, images[labels] / 255)
+        plain = images[labels] / 255
+        assert not torch.equal(augmented, plain)
+        # Each picture on its own: a few may stay as they are, and not all change alike.
+        changed = (augmented - plain).flatten(1).abs().sum(1)
+        assert len(changed.unique()) > 16
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,8 @@ def test_autoaugment_changes_images_and_keeps_their_shape_grey_or_colour() -> No
         (lambda: loader(colour_data(), Augmentation(cutout=16)), "cutout of 16 .* 12x12"),
         (lambda: loader(colour_data(), batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda: loader(colour_data(), workers=-1), "workers must be at least 0, got -1"),
-        (lambda: Augmentation(autoaugment=True).check((2, 8, 8)), "2 channels"),
+        (lambda: Augmentation(autoaugment=True).check((2, 8, 8)), "autoaugment .* 2 channels"),
+        (lambda: Augmentation(randaugment=True).check((4, 8, 8)), "randaugment .* 4 channels"),
     ],
 )
 def test_impossible_settings_are_refused(build: Callable[[], object], message: str) -> None:

@@ -129,11 +129,14 @@ def test_every_recipe_trains_pictures_of_any_size(workplace: Path, recipe: str) 
     images, labels = random.integers(0, 256, (40, 20, 14, 3), np.uint8), np.arange(40) % 4
     np.savez("d.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
     Path("mine.txt").write_text(GENOTYPE)
-    code, stderr = goldnas(
+    command = (
         f"train mine.txt --data d.npz --channels 4 --recipe {recipe} --epochs 1 "
         "--batch-size 16 --train-device cpu --out new"
     )
+    code, stdout, stderr = invoke(*command.split())
     assert code == 0, stderr
+    reduced = "cutout 7 for small pictures, in place of 16" in stdout
+    assert reduced == (recipe == "darts-cifar")
     config = TrainingFolder.open(Path("new")).config
     assert config.recipe == recipe
     assert config.cutout == (7 if recipe == "darts-cifar" else 0)
@@ -598,8 +601,10 @@ def test_warm_without_weights_is_refused(workplace: Path) -> None:
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) -> None:
-    code, stderr = goldnas(f"{TRAIN} {'--warm' if warm else ''}")
+    code, stdout, stderr = invoke(*TRAIN.split(), *["--warm"] * warm)
     assert code == 0, stderr
+    lower = "learning rate 0.005 for a warm start, in place of 0.05" in stdout
+    assert lower == warm
     (folder,) = Path("run/trained").iterdir()
     code, stdout, stderr = invoke(
         *("export", folder, "--out", "net.onnx", "--python-out", "n.py")
