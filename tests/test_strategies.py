@@ -90,8 +90,11 @@ def test_a_search_that_was_stopped_ends_in_the_same_bits(
     finished: SearchRun, tmp_path: Path, event: str
 ) -> None:
     name = finished.config.strategy
-    if name == "gold" or (event == "score" and not STRATEGIES[name].samples):
+    strategy = STRATEGIES[name]
+    if name == "gold" or (event == "score" and not strategy.samples):
         pytest.skip("of gold in test_search.py; what is not sampled is not scored")
+    if event == "step" and strategy.study:
+        pytest.skip("a study's steps are those of random")
     search = started(tmp_path / "b", name)
     seen: list[str] = []
 
@@ -241,19 +244,17 @@ def test_a_step_trains_the_weights_of_one_network_alone(tmp_path: Path) -> None:
 def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
     tmp_path: Path, name: str
 ) -> None:
-    search = started(tmp_path / "a", name, samples=60, score="synflow")
+    search = started(tmp_path / "a", name, samples=80, score="synflow")
     front = search.search()
     scores = scores_of(search.run)
-    assert len(scores) == 60
+    assert len(scores) == 80
     over = [event for event in scores if not event["meets_budgets"]]
     assert over
     assert all(event["score"] is None for event in over)
     assert all(event["resources"]["FLOPs"] > 100_000 for event in over)
     assert all(network.meets_budgets for network in front.networks)
-    random = max(event["score"] for event in scores[:6])
-    best = front.pick("best").score
-    assert best is not None
-    assert best > random
+    known = [event["score"] for event in scores if event["meets_budgets"]]
+    assert sum(known[-20:]) / 20 > sum(known[:8]) / 8  # the first eight are random
 
 
 def test_two_searches_work_on_one_study(tmp_path: Path) -> None:
