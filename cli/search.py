@@ -475,7 +475,7 @@ def _run(search: "SupernetSearch") -> None:
         )
     next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     if not search.trains:
-        next_step = "Nothing was trained: their weights are those they began with."
+        next_step = f"Nothing was trained yet. Next: goldnas train {shlex.quote(str(folder))}"
     out.print(
         f"{folder}: {len(front.networks)} networks. {next_step}",
         soft_wrap=True,

@@ -69,8 +69,13 @@ def subject_of(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> 
         warm: Whether to begin with the weights and gates that the search recorded.
 
     Raises:
-        GoldnasError: If a file of it is missing or damaged.
+        GoldnasError: If a file of it is missing or damaged, or nothing was trained to go on from.
     """
+    if warm and network.accuracy is None:
+        raise ConfigError(
+            f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
+            "it began with; leave --warm out"
+        )
     config, architecture = run.config, run.architecture(network)
     suits = Augmentation.default_for(space_of(architecture).input_shape)
     given = (config.crop_padding, config.flip)
