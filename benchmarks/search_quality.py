@@ -208,10 +208,16 @@ def search_seconds(folder: Path) -> float:
 
 
 def drops(folder: Path) -> dict[str, float]:
-    """What accuracy the removal of operators cost, at most at once and on average."""
-    kinds = {"prune", "cut"}
-    found = {e["step"]: e for e in events(folder) if e["event"] in kinds}
-    each = [e["accuracy_before"] - e["accuracy_after"] for e in found.values()]
+    """What accuracy the removal of operators cost, at most at once and on average.
+
+    Of a search that cuts, the first cut is the one to the budgets. After a resumption the log
+    holds some prunings twice.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for event in events(folder):
+        if event["event"] == "prune" or (event["event"] == "cut" and not found):
+            found[event["step"]] = event
+    each = [event["accuracy_before"] - event["accuracy_after"] for event in found.values()]
     return {"largest": max(each), "mean": statistics.fmean(each)} if each else {}
 
 

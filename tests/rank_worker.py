@@ -53,7 +53,7 @@ def largest_difference_from_ddp(search: GradualSearch) -> float:
     images, labels = next(search.data.loader.epoch(0))
 
     def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        return search._loss(some, theirs, search.strength(7))
+        return search._pressed_loss(some, theirs, search.strength(7))
 
     supernet = search.supernet
     search.gradients.compute(supernet, images, labels, loss_of)
@@ -73,10 +73,10 @@ def largest_difference_from_ddp(search: GradualSearch) -> float:
 def limit_memory(search: GradualSearch, room: int) -> None:
     loss_of = search._loss
 
-    def limited(images: Tensor, labels: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    def limited(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if len(images) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return loss_of(images, labels, strength)
+        return loss_of(images, labels)
 
     search._loss = limited  # type: ignore[method-assign]
 

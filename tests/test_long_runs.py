@@ -198,14 +198,14 @@ def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
     steps: list[list[int]] = []
     loss_of = search._loss
 
-    def limited(images: Tensor, labels: Tensor, strength: float) -> Any:
+    def limited(images: Tensor, labels: Tensor) -> Any:
         step = search.step
         if len(images) > room:
             steps[step:] = []
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         steps.extend([] for _ in range(step + 1 - len(steps)))
         steps[step].append(len(images))
-        return loss_of(images, labels, strength)
+        return loss_of(images, labels)
 
     search._loss = limited  # type: ignore[method-assign]
     return steps

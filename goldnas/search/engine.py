@@ -9,12 +9,9 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from itertools import chain, count, repeat
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,14 +24,12 @@ from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.gradients import BatchGradients
 from goldnas.search.memory import step_memory, take_peak_bytes
-from goldnas.search.pacing import GateWeights, weakest_over
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
 from goldnas.search.sanity import DivergedError, check_sane, fingerprint
 from goldnas.search.scoring import Scorer
 from goldnas.search.setup import SearchData, autocast_for, supernet_for
 from goldnas.training.data import ImageData
-from goldnas.training.loader import Batch, TrainingLoader
 
 Observer = Callable[[str, dict[str, Any]], None]
 """Told the name of an event and its fields: those of the log, and ``step`` after each step."""
@@ -114,8 +109,6 @@ class SupernetSearch:
             # One pass over all weights, where there are hundreds of small ones.
             fused=device.type in ("cpu", "cuda"),
         )
-        self.gates_optimizer = self._gates_optimizer()
-        self.gate_costs = self._gate_costs()
 
     # -- what a strategy says ----------------------------------------------------------------
 
@@ -130,17 +123,6 @@ class SupernetSearch:
     def planned_learning_rate(self, step: int) -> float:
         """Of the weights at this step."""
         return self.config.learning_rate
-
-    def strength(self, step: int) -> float:
-        """Lambda at this step: the weight of the pressure in the loss."""
-        return 0.0
-
-    def _gates_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            [self.supernet.alpha],
-            lr=self.config.gate_learning_rate,
-            momentum=self.config.momentum,
-        )
 
     def _after_step(self, step: int) -> None:
         """Act between two steps."""
@@ -169,6 +151,10 @@ class SupernetSearch:
     def _finished(self) -> bool:
         """Whether the last epoch is over."""
         return self.epoch >= self.config.epochs
+
+    def strength(self, step: int) -> float:
+        """Lambda at this step: the weight of the pressure in the loss."""
+        return 0.0
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -219,26 +205,14 @@ class SupernetSearch:
     def _train_epoch(self) -> None:
         """One pass over the training data, or what is left of it."""
         done = self.step - self.epoch * self.steps_per_epoch
-        for batch, for_gates in self._epoch_batches(self.epoch, start=done):
-            self.losses.append(self._train_step(self.step, *batch, for_gates))
+        for batch in self._epoch_batches(self.epoch, start=done):
+            self.losses.append(self._train_step(self.step, *batch))
             self._after_step(self.step)
             self._end_step()
 
-    def _epoch_batches(
-        self, epoch: int, start: int = 0
-    ) -> Iterator[tuple[Batch, Batch | None]]:
-        """Batches for the weights, each with one for the gates where those have their own."""
-        data = self.data
-        for_gates: Iterator[Batch | None] = repeat(None)
-        if data.gate_loader is not None:
-            for_gates = _from_step(data.gate_loader, epoch * self.steps_per_epoch + start)
-        return zip(data.loader.epoch(epoch, start=start), for_gates, strict=False)
-
-    def _batches(self) -> Iterator[tuple[Batch, Batch | None]]:
-        """The batches from this step on, through as many epochs as it takes."""
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        later = chain.from_iterable(map(self._epoch_batches, count(epoch + 1)))
-        return chain(self._epoch_batches(epoch, start=done), later)
+    def _epoch_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
+        """What each step of an epoch learns from, from one of them on."""
+        return self.data.loader.epoch(epoch, start=start)
 
     def _end_step(self) -> None:
         self.step += 1
@@ -260,45 +234,26 @@ class SupernetSearch:
                 )
             )
 
-    def _train_step(
-        self, step: int, images: Tensor, labels: Tensor, for_gates: Batch | None = None
-    ) -> Tensor:
-        """One descent; return the classification loss.
+    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        """One descent; return the classification loss."""
+        self._set_learning_rate(step)
+        loss = self.gradients.compute(self.supernet, images, labels, self._loss)
+        self._descend()
+        return loss
 
-        Weights and gates descend together, on the same pictures. Where the gates have pictures
-        of their own, they descend on those first: a search on two levels, as DARTS is.
-        """
+    def _set_learning_rate(self, step: int) -> None:
         self.supernet.train()
         for group in self.weights_optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        strength = self.strength(step)
-        if for_gates is not None:
-            self._train_gates(step, for_gates, (images, labels))
-            strength = 0.0
-        loss = self._gradient(images, labels, strength)
+
+    def _descend(self) -> None:
+        """One step of the weights, along the gradient that is in them."""
         nn.utils.clip_grad_norm_(
             self.weights_optimizer.param_groups[0]["params"], self.config.gradient_clip
         )
         self.weights_optimizer.step()
-        if for_gates is None:
-            self.gates_optimizer.step()
-        return loss
 
-    def _train_gates(self, step: int, for_gates: Batch, for_weights: Batch) -> None:
-        """One descent of the gates, as if the weights were at their best already."""
-        self._gradient(*for_gates, self.strength(step))
-        self.gates_optimizer.step()
-
-    def _gradient(self, images: Tensor, labels: Tensor, strength: float) -> Tensor:
-        """Leave the gradient of a batch in the parameters; return its classification loss."""
-        return self.gradients.compute(
-            self.supernet,
-            images,
-            labels,
-            lambda some, theirs: self._loss(some, theirs, strength),
-        )
-
-    def _loss(self, images: Tensor, labels: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of some pictures, and the part of it that is of their classification."""
         config = self.config
         images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
@@ -308,27 +263,11 @@ class SupernetSearch:
             loss = classification = F.cross_entropy(logits, labels)
             if auxiliary is not None:
                 loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
-        if strength > 0:
-            loss = loss + strength * self.supernet.pressure(self.gate_costs)
         return loss, classification
 
     def learning_rate(self, step: int) -> float:
         """Of the weights at this step: the plan's, halved by each setback."""
         return self.planned_learning_rate(step) * 0.5**self.setbacks
-
-    def _gate_costs(self) -> Tensor:
-        """What the pressure charges each gate: 1, and its share of what is over budget.
-
-        Each resource is scaled to a mean of 1 per gate; one within its budget is left out.
-        """
-        costs = np.ones(len(self.data.space.gates))
-        for budget in self.feasibility.budgets:
-            resource = self.feasibility.costs[budget.resource]
-            if resource.total(self.active) > budget.limit:
-                costs += self.config.mu * resource.gates / max(resource.gates.mean(), 1e-12)
-        return torch.as_tensor(costs, dtype=torch.float32, device=self.device)
-
-    # -- pruning -----------------------------------------------------------------------------
 
     @property
     def active(self) -> Mask:
@@ -336,57 +275,13 @@ class SupernetSearch:
         mask: Mask = self.supernet.active.cpu().numpy()
         return mask
 
-    def _weakest_over(self, share: float) -> list[int] | None:
-        """The weakest operators over a share of the budgets; None if no network is below it."""
-        budgets = [replace(b, limit=share * b.limit) for b in self.feasibility.budgets]
-        costs = list(self.feasibility.costs.values())
-        tighter = Feasibility(self.data.space, costs, budgets)
-        if tighter.find(self.active) is None:
-            return None
-        limits = {budget.resource: budget.limit for budget in budgets}
-        chosen = weakest_over(tighter, limits, self._gate_weights().relative, self.active)
-        self.ranks.verify(
-            f"at {share:.0%} of the budgets", lambda: {"the operators to prune": str(chosen)}
-        )
-        return chosen
-
-    def _gate_weights(self) -> GateWeights:
-        with torch.no_grad():
-            return GateWeights(
-                normalised=self.supernet.normalised_weights().cpu().double().numpy(),
-                relative=self.supernet.relative_weights().cpu().double().numpy(),
-            )
-
-    def _remove(self, event: str, step: int, chosen: list[int]) -> None:
-        """Prune operators, and log the accuracy before and after."""
-        weights = self._gate_weights()
-        before = self._accuracy(self.data.check)
-        removed = {id(parameter) for parameter in self.supernet.prune(chosen)}
-        self._forget(removed)
-        self.gate_costs = self._gate_costs()
-        gates = self.data.space.gates
-        self._event(
-            event,
-            epoch=step // self.steps_per_epoch,
-            step=step + 1,
-            operators=[gates[index].name for index in chosen],
-            relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
-            accuracy_before=before,
-            accuracy_after=self._accuracy(self.data.check),
-            pressure=self.strength(step),
-            live_operators=int(self.active.sum()),
-            resources=self._resources(),
-        )
-
-    def _forget(self, removed: set[int]) -> None:
+    def _forget(self, removed: list[nn.Parameter]) -> None:
         """Drop pruned parameters, and their momentum, from the optimiser."""
+        gone = {id(parameter) for parameter in removed}
         for group in self.weights_optimizer.param_groups:
-            for parameter in [p for p in group["params"] if id(p) in removed]:
+            for parameter in [p for p in group["params"] if id(p) in gone]:
                 self.weights_optimizer.state.pop(parameter, None)
-            group["params"] = [p for p in group["params"] if id(p) not in removed]
-        for moment in self.gates_optimizer.state[self.supernet.alpha].values():
-            if moment.shape == self.supernet.active.shape:
-                moment.mul_(self.supernet.active)
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
 
     # -- recording ---------------------------------------------------------------------------
 
@@ -412,20 +307,6 @@ class SupernetSearch:
         self.losses = []
         self._after_epoch(step)
         self._save()
-
-    def _record(self, step: int, reasons: list[str]) -> None:
-        """Save the network that is left, with its weights, exact resources and accuracy."""
-        architecture = self._architecture()
-        network = FrontNetwork(
-            fingerprint=architecture.fingerprint,
-            accuracy=self._accuracy(self.data.validation),
-            resources=self._resources(),
-            epoch=step // self.steps_per_epoch,
-            step=step + 1,
-            reasons=tuple(reasons),
-            meets_budgets=self.feasibility.within(self.active),
-        )
-        self._keep(network, architecture, self.supernet.network_state())
 
     def _keep(
         self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
@@ -524,7 +405,6 @@ class SupernetSearch:
             "at_once": self.gradients.at_once,
             "supernet": self.supernet.state_dict(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
-            "gates_optimizer": self.gates_optimizer.state_dict(),
             "random": torch.get_rng_state(),
             "front": msgspec.to_builtins(self.front),
             "met": sorted(self.met),
@@ -543,11 +423,9 @@ class SupernetSearch:
         """Go on from a state: prune what was pruned, then load what was learnt."""
         self._build()
         pruned = torch.nonzero(~state["supernet"]["active"]).flatten().tolist()
-        self._forget({id(parameter) for parameter in self.supernet.prune(pruned)})
+        self._forget(self.supernet.prune(pruned))
         self.supernet.load_state_dict(state["supernet"])
-        self.gate_costs = self._gate_costs()
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
-        self.gates_optimizer.load_state_dict(state["gates_optimizer"])
         torch.set_rng_state(state["random"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
@@ -557,10 +435,3 @@ class SupernetSearch:
         self.met = set(state["met"])
         self.recorded = state["recorded"]
         self._restore_own(state["strategy"])
-
-
-def _from_step(loader: TrainingLoader, step: int) -> Iterator[Batch]:
-    """The batches from a step on, counted over all epochs, without an end."""
-    epoch, done = divmod(step, len(loader))
-    later = chain.from_iterable(map(loader.epoch, count(epoch + 1)))
-    return chain(loader.epoch(epoch, start=done), later)

@@ -5,12 +5,12 @@ from itertools import islice
 from typing import Any
 
 from goldnas.errors import RunError
-from goldnas.search.engine import SupernetSearch
+from goldnas.search.gated import GatedSearch
 from goldnas.search.pacing import Pace, PaperPace, PlannedPace
 from goldnas.search.sanity import check_sane
 
 
-class GradualSearch(SupernetSearch):
+class GradualSearch(GatedSearch):
     """A super-network that becomes a network, a few operators at a time."""
 
     BEYOND = (0.97, 0.94, 0.91, 0.88, 0.85)
@@ -123,9 +123,9 @@ class GradualSearch(SupernetSearch):
                 gap = max(1, segment // (2 * len(chosen)))
                 self.doomed = [(start + i * gap, index) for i, index in enumerate(chosen)]
                 self.step = start
-            for batch, for_gates in islice(self._batches(), end - self.step):
+            for batch in islice(self._batches(), end - self.step):
                 self._remove_doomed(by=self.step)
-                self.losses.append(self._train_step(self.step, *batch, for_gates))
+                self.losses.append(self._train_step(self.step, *batch))
                 self._end_step()
             check_sane(self.supernet, self.losses)
             self._remove_doomed()

@@ -7,13 +7,13 @@ the discretisation gap.
 from itertools import islice
 from typing import Any
 
-from goldnas.search.engine import SupernetSearch
+from goldnas.search.gated import GatedSearch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.inheritance import inherited, recalibrate
 from goldnas.search.pacing import PlannedPace, weak_and_free
 
 
-class OneShotSearch(SupernetSearch):
+class OneShotSearch(GatedSearch):
     """A super-network that is trained as GOLD-NAS's is, under its pressure, and cut once."""
 
     RECALIBRATED = 4096

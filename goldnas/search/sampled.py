@@ -23,7 +23,7 @@ from goldnas.search.inheritance import inherited, recalibrate
 from goldnas.search.proxies import naswot, synflow
 from goldnas.search.walk import RandomWalk
 from goldnas.training.data import ImageData
-from goldnas.training.loader import Batch, evaluation_batches
+from goldnas.training.loader import evaluation_batches
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -89,14 +89,12 @@ class SampledSearch(SupernetSearch):
         progress = min(1.0, step / max(1, self.total_steps))
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def _train_step(
-        self, step: int, images: Tensor, labels: Tensor, for_gates: Batch | None = None
-    ) -> Tensor:
+    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         self.mask = self.walk.draw()
         # Weights without a gradient are left as they are, momentum and all.
         self.supernet.zero_grad(set_to_none=True)
         with self.supernet.restricted(torch.from_numpy(self.mask)):
-            return super()._train_step(step, images, labels, for_gates)
+            return super()._train_step(step, images, labels)
 
     # -- the network at hand -----------------------------------------------------------------
 
