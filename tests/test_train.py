@@ -597,8 +597,8 @@ def test_warm_without_weights_is_refused(workplace: Path) -> None:
 
 
 def test_warm_is_refused_where_nothing_was_trained(workplace: Path) -> None:
-    drawn = "--strategy random --samples 1 --cells 2 --channels 4 --budget 100kFLOPs".split()
-    code, _, stderr = invoke("search", *drawn, "--out", "drawn")
+    drawn = "search --strategy random --samples 1 --cells 2 --channels 4 --out drawn"
+    code, stderr = goldnas(f"{drawn} --budget 100kFLOPs")
     assert code == 0, stderr
     assert_refused(Case("train drawn --warm", "nothing was trained in drawn: network "))
     code, _, stderr = invoke("train", "drawn", "--epochs", "1", "--batch-size", "256")

@@ -69,7 +69,8 @@ def subject_of(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> 
         warm: Whether to begin with the weights and gates that the search recorded.
 
     Raises:
-        GoldnasError: If a file of it is missing or damaged, or nothing was trained to go on from.
+        GoldnasError: If a file of it is missing or damaged, or there are no trained weights to
+            begin with.
     """
     if warm and network.accuracy is None:
         raise ConfigError(
