@@ -64,11 +64,10 @@ class SearchDisplay:
         elif self._scored or not search.trains:
             stage, of = "scored", f"{self._scored} of {self._config.samples}"
         table.add_row(stage, of, f"step {step}", self._speed(planned))
-        pressure = search.strength(step)
         table.add_row(
             "operators",
             f"{self._live} of {self._all}",
-            f"lambda {pressure:.1e}" if pressure > 0 else "",
+            f"lambda {search.strength(step):.1e}" if search.presses else "",
             f"learning rate {search.learning_rate(step):.2g}",
         )
         limits = {b.resource: b for b in search.feasibility.budgets}

@@ -53,7 +53,7 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
             format_amount(name, amount) for name, amount in fields["resources"].items()
         )
         # Some strategies press on nothing.
-        pressure = f", lambda {fields['pressure']:.1e}" if fields["pressure"] > 0 else ""
+        pressure = f", lambda {fields['pressure']:.1e}" if search.presses else ""
         of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "

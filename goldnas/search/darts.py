@@ -18,6 +18,8 @@ from goldnas.training.loader import Batch
 class DartsSearch(OneShotSearch):
     """Gates learn from pictures of their own, by Adam; first or second order."""
 
+    presses = False  # DARTS knows no cost
+
     def planned_learning_rate(self, step: int) -> float:
         """Of the weights at this step: a cosine to a twenty-fifth, as 0.025 to 0.001."""
         progress = min(1.0, step / self.total_steps)
@@ -25,7 +27,7 @@ class DartsSearch(OneShotSearch):
         return self.config.learning_rate * share
 
     def strength(self, step: int) -> float:
-        """No pressure: DARTS knows no cost."""
+        """None."""
         return 0.0
 
     def _gates_optimizer(self) -> torch.optim.Optimizer:

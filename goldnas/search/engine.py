@@ -53,6 +53,9 @@ class SupernetSearch:
         ranks: The processes that search together.
     """
 
+    presses = False
+    """Whether a pressure on the gates is part of the loss."""
+
     SETBACKS = 3
     """Returns to the last checkpoint, each at half the learning rate, before giving up."""
 

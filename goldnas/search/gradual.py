@@ -13,6 +13,8 @@ from goldnas.search.sanity import check_sane
 class GradualSearch(GatedSearch):
     """A super-network that becomes a network, a few operators at a time."""
 
+    presses = True
+
     BEYOND = (0.97, 0.94, 0.91, 0.88, 0.85)
     """Shares of the budgets at which the front goes on below them."""
 

@@ -16,6 +16,8 @@ from goldnas.search.pacing import PlannedPace, weak_and_free
 class OneShotSearch(GatedSearch):
     """A super-network that is trained as GOLD-NAS's is, under its pressure, and cut once."""
 
+    presses = True
+
     RECALIBRATED = 4096
     """Pictures, at most, that the statistics of a cut network are taken from."""
 
