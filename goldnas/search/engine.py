@@ -274,8 +274,9 @@ class SupernetSearch:
 
     @property
     def active(self) -> Mask:
-        """The gates that are left, ``(G,)``."""
-        mask: Mask = self.supernet.active.cpu().numpy()
+        """The gates that are left, ``(G,)``; its own copy."""
+        # On the CPU, numpy would share the memory of the super-network's.
+        mask: Mask = self.supernet.active.cpu().numpy().copy()
         return mask
 
     def _forget(self, removed: list[nn.Parameter]) -> None:
