@@ -6,8 +6,7 @@
 # 1. strategies at equal FLOPs (36 channels, 14 cells, all of CIFAR-10), each network trained
 #    from scratch with one recipe: benchmarks/search_quality.py --scale gpu;
 # 2. DARTS_V2, and the genotype in GENOTYPE if there is one (a file, such as the published one of
-#    GOLD-NAS), trained with the same recipe by as many SEEDS;
-# 3. one table of all: goldnas compare.
+#    GOLD-NAS), trained with the same recipe by as many SEEDS.
 #
 # Everything is written below RESULTS. It works in pieces of PIECE_S seconds, each of which goes
 # on where the last one stopped, and is at its end after PIECES of them: then, or after an
