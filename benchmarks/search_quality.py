@@ -7,8 +7,9 @@ budgets, with several seeds; every network found is then trained from scratch wi
 by several seeds, and judged by the test accuracy of its last epoch. ``random`` draws one
 network that costs what the others cost, and trains nothing to find it.
 
-``--part ablations`` varies GOLD-NAS itself, ``--part latency`` its budget, and ``--part warm``
-compares training from scratch with training on from the weights of the search. A job whose
+``--part ablations`` varies GOLD-NAS itself and ``--part latency`` its budget, both at the
+smallest level alone; ``--part warm`` compares training from scratch with training on from the
+weights of the search. A job whose
 result is there is not run again, and an interrupted one goes on, so the command may be repeated
 until it is through. Prints the tables and writes every result to --report.
 """
@@ -259,9 +260,10 @@ def test_accuracies(benchmark: Benchmark, folder: Path) -> list[float]:
     return [json.loads((path / "result.json").read_text())["test_accuracy"] for path in trained]
 
 
-def compared(benchmark: Benchmark, variants: dict[str, Words]) -> list[dict[str, Any]]:
+def compared(
+    benchmark: Benchmark, variants: dict[str, Words], levels: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Search and train every variant at every level with every seed."""
-    scale = benchmark.scale
 
     def do(job: Job) -> dict[str, Any]:
         folder = benchmark.search(job)
@@ -280,8 +282,8 @@ def compared(benchmark: Benchmark, variants: dict[str, Words]) -> list[dict[str,
 
     jobs = [
         Job(name, options, (level,), seed)
-        for seed in range(scale.seeds)
-        for level in scale.levels
+        for seed in range(benchmark.scale.seeds)
+        for level in levels
         for name, options in variants.items()
     ]
     return benchmark.run(do, jobs)
@@ -359,7 +361,7 @@ def latency_terms(benchmark: Benchmark, table: Path) -> list[dict[str, Any]]:
     jobs = [
         Job("flops", lut, (level,), seed)
         for seed in range(scale.seeds)
-        for level in scale.levels
+        for level in scale.levels[:1]
     ]
     return [row for rows in benchmark.run(pair, jobs) for row in rows]
 
@@ -447,8 +449,10 @@ def main() -> None:
     began = time.monotonic()
     report: dict[str, Any]
     if arguments.part in ("strategies", "ablations"):
-        kinds = STRATEGIES if arguments.part == "strategies" else ABLATIONS
-        results = compared(benchmark, kinds)
+        if arguments.part == "strategies":
+            results = compared(benchmark, STRATEGIES, scale.levels)
+        else:
+            results = compared(benchmark, ABLATIONS, scale.levels[:1])
         print_compared(results)
         against_gold = list(differences(results, "gold"))
         for row in against_gold:
