@@ -7,11 +7,13 @@ budgets, with several seeds; every network found is then trained from scratch wi
 by several seeds, and judged by the test accuracy of its last epoch. ``random`` draws one
 network that costs what the others cost, and trains nothing to find it.
 
-``--part ablations`` varies GOLD-NAS itself and ``--part latency`` its budget, both at the
-smallest level alone; ``--part warm`` compares training from scratch with training on from the
-weights of the search. A job whose
-result is there is not run again, and an interrupted one goes on, so the command may be repeated
-until it is through. Prints the tables and writes every result to --report.
+``--part ablations`` varies GOLD-NAS itself, ``--part pace`` gives it as many epochs as the
+paper's pace takes, and ``--part latency`` varies its budget, all at the smallest level alone;
+``--part warm`` compares training from scratch with training on from the weights of the search.
+
+A job whose result is there is not run again, and an interrupted one goes on, so the command may
+be repeated until it is through, and with more seeds. Prints the tables and writes every result
+to --report.
 """
 
 import argparse
@@ -53,8 +55,6 @@ class Scale:
     recipe: str
     train: Words
     train_epochs: int
-    seeds: int
-    train_seeds: int
 
 
 SCALES = {
@@ -68,8 +68,6 @@ SCALES = {
         recipe="short",
         train=["--threads", "1", "--workers", "0"],
         train_epochs=12,
-        seeds=3,
-        train_seeds=1,
     ),
     "gpu": Scale(
         space=["--cells", "14", "--channels", "36"],
@@ -81,8 +79,6 @@ SCALES = {
         recipe="modern",
         train=[],
         train_epochs=100,
-        seeds=3,
-        train_seeds=1,
     ),
     "tiny": Scale(  # to try the script
         space=["--cells", "2", "--channels", "4"],
@@ -94,23 +90,20 @@ SCALES = {
         recipe="short",
         train=["--threads", "1"],
         train_epochs=2,
-        seeds=2,
-        train_seeds=1,
     ),
 }
 
-STRATEGIES = {
-    "gold": [],
-    "one-shot": ["--strategy", "one-shot"],
-    "darts1": ["--strategy", "darts1"],
-    "random": ["--strategy", "random", "--samples", "1"],
+VARIANTS: dict[str, dict[str, Words]] = {
+    "strategies": {
+        "gold": [],
+        "one-shot": ["--strategy", "one-shot"],
+        "darts1": ["--strategy", "darts1"],
+        "random": ["--strategy", "random", "--samples", "1"],
+    },
+    "ablations": {"gold": [], "mu = 0": ["--mu", "0"], "two levels": ["--levels", "2"]},
+    "pace": {"gold": [], "paper pace": ["--pace", "paper"]},
 }
-ABLATIONS = {
-    "gold": [],
-    "mu = 0": ["--mu", "0"],
-    "two levels": ["--levels", "2"],
-    "paper pace": ["--pace", "paper"],
-}
+"""By part of the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +125,21 @@ class Job:
 class Benchmark:
     """Runs jobs in a folder, and reads what they left."""
 
-    def __init__(self, scale: Scale, data: Path, out: Path, jobs: int) -> None:
+    def __init__(
+        self,
+        scale: Scale,
+        data: Path,
+        out: Path,
+        *,
+        seeds: int,
+        train_seeds: int,
+        jobs: int,
+    ) -> None:
         self.scale = scale
         self.data = data
         self.out = out
+        self.seeds = seeds
+        self.train_seeds = train_seeds
         self.jobs = jobs
 
     def run(self, do: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
@@ -256,7 +260,7 @@ def prepared(data: Path, out: Path, scale: Scale) -> Path:
 
 def test_accuracies(benchmark: Benchmark, folder: Path) -> list[float]:
     """Of the network that a search ended with, trained by every seed."""
-    trained = [benchmark.train(folder, seed) for seed in range(benchmark.scale.train_seeds)]
+    trained = [benchmark.train(folder, seed) for seed in range(benchmark.train_seeds)]
     return [json.loads((path / "result.json").read_text())["test_accuracy"] for path in trained]
 
 
@@ -282,7 +286,7 @@ def compared(
 
     jobs = [
         Job(name, options, (level,), seed)
-        for seed in range(benchmark.scale.seeds)
+        for seed in range(benchmark.seeds)
         for level in levels
         for name, options in variants.items()
     ]
@@ -360,7 +364,7 @@ def latency_terms(benchmark: Benchmark, table: Path) -> list[dict[str, Any]]:
 
     jobs = [
         Job("flops", lut, (level,), seed)
-        for seed in range(scale.seeds)
+        for seed in range(benchmark.seeds)
         for level in scale.levels[:1]
     ]
     return [row for rows in benchmark.run(pair, jobs) for row in rows]
@@ -408,7 +412,9 @@ def warm_starts(benchmark: Benchmark) -> list[dict[str, Any]]:
         return rows
 
     jobs = [
-        Job("gold", [], (level,), seed) for seed in range(scale.seeds) for level in scale.levels
+        Job("gold", [], (level,), seed)
+        for seed in range(benchmark.seeds)
+        for level in scale.levels
     ]
     return [row for rows in benchmark.run(do, jobs) for row in rows]
 
@@ -436,23 +442,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="CIFAR-10 as an .npz")
     parser.add_argument("--out", type=Path, required=True, help="folder of all searches")
     parser.add_argument("--scale", choices=SCALES, default="laptop")
-    parser.add_argument(
-        "--part", choices=("strategies", "ablations", "latency", "warm"), default="strategies"
-    )
+    parser.add_argument("--part", choices=(*VARIANTS, "latency", "warm"), default="strategies")
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each kind")
+    parser.add_argument("--train-seeds", type=int, default=1, help="trainings of each network")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time")
     parser.add_argument("--lut", type=Path, help="latency table, for --part latency")
     parser.add_argument("--report", type=Path, help="folder for the results as JSON")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
     data = prepared(arguments.data, arguments.out, scale)
-    benchmark = Benchmark(scale, data, arguments.out, arguments.jobs)
+    benchmark = Benchmark(
+        scale,
+        data,
+        arguments.out,
+        seeds=arguments.seeds,
+        train_seeds=arguments.train_seeds,
+        jobs=arguments.jobs,
+    )
     began = time.monotonic()
     report: dict[str, Any]
-    if arguments.part in ("strategies", "ablations"):
-        if arguments.part == "strategies":
-            results = compared(benchmark, STRATEGIES, scale.levels)
-        else:
-            results = compared(benchmark, ABLATIONS, scale.levels[:1])
+    if arguments.part in VARIANTS:
+        levels = scale.levels if arguments.part == "strategies" else scale.levels[:1]
+        results = compared(benchmark, VARIANTS[arguments.part], levels)
         print_compared(results)
         against_gold = list(differences(results, "gold"))
         for row in against_gold:
