@@ -95,7 +95,9 @@ def search(
     ] = None,
     crop_padding: Annotated[
         int | None,
-        typer.Option(min=0, help="Pixels of the random crop.", rich_help_panel=_DATA),
+        typer.Option(
+            min=0, help="Pixels of the random crop: an eighth of a side.", rich_help_panel=_DATA
+        ),
     ] = None,
     cutout: Annotated[
         int, typer.Option(min=0, help="Side of Cutout's square.", rich_help_panel=_DATA)

@@ -76,8 +76,8 @@ def test_a_batch_is_cropped_and_mirrored_as_its_pictures_would_be_one_by_one() -
         assert torch.equal(moved[index], expected)
 
 
-@pytest.mark.parametrize(("side", "padding"), [(8, 1), (15, 1), (16, 4), (32, 4)])
-def test_default_crop_is_smaller_on_small_images(side: int, padding: int) -> None:
+@pytest.mark.parametrize(("side", "padding"), [(3, 0), (8, 1), (16, 2), (32, 4), (64, 8)])
+def test_default_crop_is_an_eighth_of_a_side(side: int, padding: int) -> None:
     assert Augmentation.default_for((3, side, side)).crop_padding == padding
     assert Augmentation.default_for((3, side, side)).flip
 
