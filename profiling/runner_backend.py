@@ -31,7 +31,7 @@ class RunnerBackend(ABC):
         protocol: How often and how long.
         silence_s: After so long without a word a process is killed.
         patience_s: How long to try to reach a host again whose connection broke.
-        on_warning: Told of lost connections.
+        on_warning: Told of lost connections, and of what a table will not say.
     """
 
     def __init__(
