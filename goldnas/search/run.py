@@ -37,7 +37,6 @@ class SearchRun(RunFolder):
     """One search on disk."""
 
     kind = "search"
-    again = "start again"
     restore = "restore it from a copy, or search again with another --out"
 
     @classmethod
