@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
 from goldnas.network import CellNetwork
@@ -52,7 +52,6 @@ class Training(TrainingLoop):
     run: TrainingFolder
     config: TrainConfig
     data: TrainingData
-    learner: Learner
 
     def __init__(
         self,
@@ -90,6 +89,10 @@ class Training(TrainingLoop):
         # After the average was copied, which is to drop nothing.
         self.drop_path = DropPath(network, device, config.seed)
         self.weights_optimizer = self._sgd(self.learner.parameters())
+
+    @property
+    def _module(self) -> nn.Module:
+        return self.learner
 
     @property
     def network(self) -> CellNetwork:

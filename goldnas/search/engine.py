@@ -64,10 +64,13 @@ class SupernetSearch(TrainingLoop):
         """Make the whole super-network, as it is before the first step."""
         torch.manual_seed(self.config.seed)
         self.supernet = supernet_for(self.config, self.data.space, self.device)
-        self.learner = self.supernet
         self.weights_optimizer = self._sgd(
             p for p in self.supernet.parameters() if p is not self.supernet.alpha
         )
+
+    @property
+    def _module(self) -> nn.Module:
+        return self.supernet
 
     # -- what a strategy says ----------------------------------------------------------------
 

@@ -64,8 +64,6 @@ class TrainingLoop:
     SETBACKS = 3
     """Returns to the last checkpoint, each at half the learning rate, before giving up."""
 
-    learner: nn.Module
-    """What learns."""
     weights_optimizer: torch.optim.SGD
     label_smoothing = 0.0
 
@@ -112,6 +110,11 @@ class TrainingLoop:
         """Make what learns, and its optimiser, as they are before the first step."""
         raise NotImplementedError
 
+    @property
+    def _module(self) -> nn.Module:
+        """What learns."""
+        raise NotImplementedError
+
     def _of_epoch(self) -> dict[str, Any]:
         """What the log says of the epoch that is just over."""
         raise NotImplementedError
@@ -141,7 +144,7 @@ class TrainingLoop:
 
     def _fingerprints(self) -> dict[str, str]:
         """What must be equal on all ranks after an epoch."""
-        return {"the weights": fingerprint(self.learner)}
+        return {"the weights": fingerprint(self._module)}
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -179,12 +182,12 @@ class TrainingLoop:
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
         """One descent; return the classification loss."""
         self._set_learning_rate(step)
-        loss = self.gradients.compute(self.learner, images, labels, self._loss)
+        loss = self.gradients.compute(self._module, images, labels, self._loss)
         self._descend()
         return loss
 
     def _set_learning_rate(self, step: int) -> None:
-        self.learner.train()
+        self._module.train()
         for group in self.weights_optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
 
@@ -198,7 +201,7 @@ class TrainingLoop:
         labels = labels.to(self.device, non_blocking=True)
         smoothing = self.label_smoothing
         with self._autocast():
-            logits, auxiliary = self.learner(images)
+            logits, auxiliary = self._module(images)
             loss = classification = F.cross_entropy(logits, labels, label_smoothing=smoothing)
             if auxiliary is not None:
                 beside = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
@@ -241,7 +244,7 @@ class TrainingLoop:
         self._save()
 
     def _check_sane(self) -> None:
-        check_sane(self.learner, self.losses, self.data.loader.num_classes)
+        check_sane(self._module, self.losses, self.data.loader.num_classes)
 
     # -- the log -----------------------------------------------------------------------------
 
