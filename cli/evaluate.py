@@ -8,6 +8,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, say
 from goldnas.cli.front import front_table
+from goldnas.cli.pictures import pictures_of
 
 
 def evaluate(
@@ -25,21 +26,20 @@ def evaluate(
             _evaluate_training(run, as_json)
             return
         from goldnas.search.run import SearchRun
-        from goldnas.search.setup import dataset_of, device_named
-        from goldnas.training.data import Normalisation, split_validation
+        from goldnas.search.setup import device_named
         from goldnas.training.evaluate import accuracy
 
         opened = SearchRun.open(run)
-        front, config = opened.front(), opened.config
-        dataset = dataset_of(config)
-        train, _ = split_validation(dataset.train, config.validation_fraction, config.seed)
-        normalisation = Normalisation.of(train)
+        front, pictures = opened.front(), pictures_of(opened.config)
         device = device_named("auto")
         test = {
             network.fingerprint: None
             if network.accuracy is None  # it was not trained
             else accuracy(
-                opened.network(network).to(device), dataset.test, normalisation, device
+                opened.network(network).to(device),
+                pictures.test,
+                pictures.normalisation,
+                device,
             )
             for network in front.networks
         }
@@ -59,22 +59,12 @@ def _evaluate_training(path: Path, as_json: bool) -> None:
 
     from goldnas.retraining.folder import TrainingFolder
     from goldnas.search.setup import device_named
-    from goldnas.training.data import Normalisation, split_validation
-    from goldnas.training.datasets import load_dataset
     from goldnas.training.evaluate import accuracy
 
     folder = TrainingFolder.open(path)
-    network, result, config = folder.network(), folder.result(), folder.config
-    dataset = load_dataset(
-        config.data,
-        data_dir=Path(config.data_dir) if config.data_dir else None,
-        image_size=config.image_size,
-    )
-    train = dataset.train
-    if config.validation_fraction > 0:
-        train, _ = split_validation(train, config.validation_fraction, config.split_seed)
-    device = device_named("auto")
-    test = accuracy(network.to(device), dataset.test, Normalisation.of(train), device)
+    network, result = folder.network(), folder.result()
+    pictures, device = pictures_of(folder.config), device_named("auto")
+    test = accuracy(network.to(device), pictures.test, pictures.normalisation, device)
     assert result is not None  # or there would be no network
     if as_json:
         typer.echo(json.dumps(msgspec.to_builtins(result) | {"test_accuracy": test}, indent=2))

@@ -1,40 +1,26 @@
 """``goldnas export``: a found or trained network as files, and whether it keeps its budgets."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
+from goldnas.cli.export_latency import gpu_for, keep, measure, of_other_engines
+from goldnas.cli.export_outputs import compared, deployed, differs
 from goldnas.cli.export_source import (
     CALIBRATION_IMAGES,
-    Pictures,
-    pictures_of,
+    int8_pictures_of,
     source_of,
     tables_for,
 )
-from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
-from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMachineError
+from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goldnas.lut import Conditions, LatencyTable
-    from goldnas.network import CellNetwork
-    from goldnas.profiling.gpu_backend import GpuBackend
-    from goldnas.profiling.host import Host
-    from goldnas.search.run import SearchRun
     from goldnas.verify import Promise
-
-TRIED_IMAGES = 16
-"""Random images that an engine's outputs are compared on."""
-
-AGREEING_REFUSES, AGREEING_WARNS = 0.5, 0.9
-"""Share of pictures that an int8 engine is to classify as PyTorch does."""
-
-MUCH = 0.01
-"""Share of the held-out pictures that a network may lose in int8 without a warning."""
 
 
 def export(
@@ -140,11 +126,11 @@ def export(
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
         # Before the network is exported: whether there is a GPU at all.
-        gpu = _gpu(backend, precision, tables) if engine is not None else None
+        gpu = gpu_for(backend, precision, tables) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
-        pictures = pictures_of(source.config) if precision == "int8" else None
+        pictures = int8_pictures_of(source.config) if precision == "int8" else None
 
         told = {ARCHITECTURE: architecture.to_json().decode()}
         exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
@@ -157,18 +143,16 @@ def export(
         if precision != "fp32":
             notes[0] += " in fp32"
             notes.append(
-                _compared(exact, model, pictures)
+                compared(exact, model, pictures)
                 if pictures
-                else _differs(model, network, tried, precision)
+                else differs(model, network, tried, precision)
             )
-        deployed = b""
+        built = b""
         if gpu is not None:
-            deployed, note = _deployed(
-                gpu, model, network, space.input_shape, precision, pictures
-            )
+            built, note = deployed(gpu, model, network, space.input_shape, precision, pictures)
             notes.append(note)
-            notes += _of_other_engines(backend, precision, tables)
-        measured_us, unverified = _measure(
+            notes += of_other_engines(backend, precision, tables)
+        measured_us, unverified = measure(
             network,
             space.input_shape,
             precision,
@@ -193,7 +177,7 @@ def export(
             files[python_out] = python_source(plan, name=source.fingerprint, gated=source.gated)
             files[python_out.with_suffix(".pt")] = weights_of(network)
         if engine is not None:
-            files[engine] = deployed
+            files[engine] = built
         for path, content in files.items():
             write_atomic(path, content)
 
@@ -203,281 +187,10 @@ def export(
         )
         _print(promises)
         if source.search is not None:
-            _keep(source.search, source.fingerprint, promises, tables, precision)
+            keep(source.search, source.fingerprint, promises, tables, precision)
         say(verify_line(promises))
         if failed(promises):
             raise typer.Exit(3)
-
-
-def _compared(exact: bytes, model: bytes, pictures: Pictures) -> str:
-    """What int8 changes in predictions; by outputs, a right network may be far off."""
-    from goldnas.training.evaluate import onnx_predictions
-
-    labels = pictures.held_out.labels
-    before, after = (
-        onnx_predictions(network, pictures.held_out, pictures.normalisation)
-        for network in (exact, model)
-    )
-    agreeing = float((before == after).double().mean())
-    was, now = (float((found == labels).double().mean()) for found in (before, after))
-    if was - now > MUCH:
-        warn(
-            f"int8 costs {100 * (was - now):.2f} points of accuracy. --precision fp16 costs "
-            "next to none, where the device has it"
-        )
-    return (
-        f"int8: {100 * now:.2f} % of the held-out pictures right, {100 * (now - was):+.2f} "
-        f"points from {100 * was:.2f} % in fp32; {100 * agreeing:.2f} % classified as in fp32"
-    )
-
-
-def _differs(
-    model: bytes, network: "CellNetwork", shape: tuple[int, ...], precision: str
-) -> str:
-    """How far the outputs in half precision are from PyTorch's in single precision.
-
-    Raises:
-        ExportError: If it is more than rounding.
-    """
-    from goldnas.export import NoKernelError, check_onnx
-
-    try:
-        difference = check_onnx(model, network, shape, precision=precision)
-    except NoKernelError as error:
-        warn(f"the network was not tried in {precision} on this machine: {error}")
-        return f"{precision}: not tried"
-    return f"{precision}: they differ by {difference:.1e} at most"
-
-
-def _gpu(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "GpuBackend":
-    """What builds engines and runs them: as the first table of the backend was measured.
-
-    So the engine that is stored is the one that is held against that table.
-
-    Raises:
-        MeasurementError: If there is no GPU, or the backend is not installed.
-    """
-    from goldnas.profiling.backends import engines_of
-    from goldnas.profiling.gpu_backend import GpuBackend
-
-    fitting = _fitting(backend, precision, tables)
-    if fitting:
-        # A search's copy of a table has no engines beside it, and none are left in its folder.
-        beside = engines_of(fitting[0].path)
-        gpu = GpuBackend.like(
-            fitting[0].conditions,
-            folder=beside if beside.is_dir() else None,
-            on_warning=warn,
-        )
-    else:
-        gpu = GpuBackend(backend, precision=precision, on_warning=warn)
-    gpu.conditions(batch=1)
-    return gpu
-
-
-def _fitting(
-    backend: str, precision: str, tables: "Sequence[LatencyTable]"
-) -> "list[LatencyTable]":
-    """The tables that an engine can be held against."""
-    return [
-        table
-        for table in tables
-        if table.conditions.backend.split(" ")[0] == backend
-        and table.conditions.gpu is not None
-        and table.conditions.precision == precision
-    ]
-
-
-def _of_other_engines(
-    backend: str, precision: str, tables: "Sequence[LatencyTable]"
-) -> list[str]:
-    """What the latencies below do not say of the engine that is stored."""
-    fitting = _fitting(backend, precision, tables)
-    if not fitting:
-        return [
-            f"the engine's latency is not compared: no table is of {backend} in {precision}. "
-            f"goldnas profile --backend {backend} makes one, --latency-lut names it"
-        ]
-    of_batches = [t for t in fitting if t.conditions.batch != 1]
-    return [
-        f"the engine is of a batch of 1, and the table {table.name} of "
-        f"{table.conditions.batch}: another engine is measured for it"
-        for table in of_batches
-    ]
-
-
-def _deployed(
-    gpu: "GpuBackend",
-    model: bytes,
-    network: "CellNetwork",
-    input_shape: tuple[int, int, int],
-    precision: str,
-    pictures: Pictures | None,
-) -> tuple[bytes, str]:
-    """The engine of a network, and how its outputs compare with PyTorch's.
-
-    Of int8 they are compared by the class that they say: by value, a right network may be far
-    off.
-
-    Raises:
-        ExportError: If they differ by more than rounding, or in int8 say another class of most
-            pictures.
-        MeasurementError: If the engine cannot be built or does not run.
-    """
-    import copy
-
-    import torch
-
-    from goldnas.errors import ExportError
-    from goldnas.export import check_outputs
-
-    if pictures is None:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
-    else:
-        first = torch.arange(min(CALIBRATION_IMAGES, len(pictures.held_out)))
-        images = pictures.normalisation.apply(pictures.held_out.images[first])
-    with closing(gpu):
-        found = gpu.run(model, images.numpy())
-    actual = torch.from_numpy(found.outputs)
-    with torch.no_grad():
-        expected = copy.deepcopy(network).eval().cpu()(images)
-    if pictures is not None:
-        if not bool(actual.isfinite().all()):
-            raise ExportError("the int8 engine puts out what is no number; do not deploy it")
-        agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
-        told = (
-            f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "
-            "pictures as PyTorch does in fp32"
-        )
-        if agreeing < AGREEING_REFUSES:
-            raise ExportError(f"{told}; do not deploy it. --precision fp16 is closer")
-        if agreeing < AGREEING_WARNS:
-            warn(f"{told}. --precision fp16 is closer")
-        return found.engine, (
-            f"engine: {100 * agreeing:.1f} % of {len(images)} held-out pictures are classified "
-            "as by PyTorch in fp32"
-        )
-    difference = check_outputs(actual, expected, precision=precision)
-    return found.engine, f"engine: it and PyTorch differ by {difference:.1e} at most"
-
-
-def _measure(
-    network: "CellNetwork",
-    input_shape: tuple[int, int, int],
-    precision: str,
-    tables: "Sequence[LatencyTable]",
-    models: dict[int, bytes],
-    host: "Host",
-    gpu: "GpuBackend | None" = None,
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Microseconds on a machine by table; and why not, for tables of other machines.
-
-    ``models`` holds what is exported already, by batch, and is added to. ``gpu`` measures for
-    the tables whose conditions it has.
-    """
-    from msgspec.structs import replace
-
-    from goldnas.export import to_onnx
-    from goldnas.profiling.backends import backend_like, engines_of, forget_engines
-    from goldnas.profiling.measuring import Estimate
-    from goldnas.profiling.session import Session
-
-    measured_us: dict[str, float] = {}
-    unverified: dict[str, str] = {}
-    for table in tables:
-        theirs = table.conditions
-        if theirs.precision not in (precision, "unknown"):
-            unverified[table.name] = (
-                f"the table is of {theirs.precision}, the network is {precision}"
-            )
-            continue
-        same = replace(theirs, precision=precision)
-        if theirs.gpu is not None and host.is_remote:
-            unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
-            continue
-        beside = engines_of(table.path)
-        folder = beside if beside.is_dir() else None
-        try:
-            backend = backend_like(same, host=host, folder=folder, on_warning=warn)
-            if (
-                gpu is not None
-                and theirs.gpu is not None
-                and not theirs.differences(gpu.conditions(batch=theirs.batch))
-            ):
-                backend = gpu
-        except ConfigError as error:  # such as an imported table's, of a device of its own kind
-            unverified[table.name] = str(error)
-            continue
-        with closing(backend):
-            try:
-                here = backend.conditions(batch=theirs.batch)
-            except MeasurementError as error:
-                unverified[table.name] = str(error)
-                continue
-            if reason := _unlike(theirs, here, host.name):
-                unverified[table.name] = reason
-                continue
-            if theirs.batch not in models:
-                models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
-            estimate = Estimate({"network": 1.0})
-            try:
-                session = Session(backend, batch=theirs.batch, on_warning=warn)
-                found = session.measure({"network": models[theirs.batch]}, [estimate])
-                measured_us[table.name] = estimate.latency_us(found)
-                if backend is not gpu:
-                    forget_engines(backend)
-            except NoisyMachineError as error:
-                unverified[table.name] = str(error)
-            except MeasurementError as error:
-                raise MeasurementError(
-                    f"the network cannot be measured on {host.name}: {error}; "
-                    "no file was written"
-                ) from None
-    return measured_us, unverified
-
-
-def _unlike(theirs: "Conditions", here: "Conditions", name: str) -> str:
-    """Why what is measured here says nothing of a table; empty if it does."""
-    if "unknown" in (theirs.machine, here.machine):
-        return "the system does not tell which processor this is"
-    if theirs.machine != here.machine:
-        return f"the table is of {theirs.machine}, {name} is {here.machine}"
-    if differences := theirs.differences(here):
-        return f"the table and {name} differ in {'; '.join(differences)}"
-    return ""
-
-
-def _keep(
-    search: "SearchRun",
-    fingerprint: str,
-    promises: "Sequence[Promise]",
-    tables: "Sequence[LatencyTable]",
-    precision: str,
-) -> None:
-    """Keep what was measured in the search's folder, for goldnas compare."""
-    import datetime
-
-    from goldnas.search.measured import Measurement, keep_measured
-
-    machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    kept = {
-        promise.resource.removeprefix("latency@"): Measurement(
-            predicted_us=promise.predicted,
-            measured_us=promise.measured,
-            precision=precision,
-            machine=machines[promise.resource],
-            measured_at=now,
-        )
-        for promise in promises
-        if promise.resource in machines and promise.measured is not None
-    }
-    try:
-        if kept:
-            keep_measured(search.path, fingerprint, kept)
-    except GoldnasError as error:  # the export is there, whatever became of this
-        warn(f"what was measured is not kept: {error}")
 
 
 def _print(promises: "Sequence[Promise]") -> None:

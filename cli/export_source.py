@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldnas.cli.pictures import pictures_of, split_seed_of
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def tables_for(search: "SearchRun | None", paths: "Sequence[Path]") -> "list[Lat
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Of the data that a network learnt from."""
+class Int8Pictures:
+    """What an int8 network takes its ranges from, and is compared on."""
 
     calibration: Any
     """Some of the training pictures, normalised: float32 ``(N, C, H, W)``."""
@@ -123,31 +124,24 @@ class Pictures:
     normalisation: "Normalisation"
 
 
-def pictures_of(config: "SearchConfig | TrainConfig") -> Pictures:
-    """The pictures that an int8 network takes its ranges from and is compared on.
+def int8_pictures_of(config: "SearchConfig | TrainConfig") -> Int8Pictures:
+    """Draw them from the data that a network learnt from.
 
     Raises:
         GoldnasError: If the data is gone, or nothing was held out.
     """
     import torch
 
-    from goldnas.retraining.config import TrainConfig
-    from goldnas.training.data import Normalisation, split_validation
-    from goldnas.training.datasets import load_dataset
-
     if config.validation_fraction == 0:
         raise ConfigError(
             "what int8 costs is found on held-out pictures, and this training held out none: "
             "train with a --validation-fraction, or export with --precision fp16"
         )
-    dataset = load_dataset(
-        config.data,
-        data_dir=Path(config.data_dir) if config.data_dir else None,
-        image_size=config.image_size,
+    pictures = pictures_of(config)
+    assert pictures.held_out is not None
+    generator = torch.Generator().manual_seed(split_seed_of(config))
+    shuffled = torch.randperm(len(pictures.train), generator=generator)
+    drawn = pictures.train.images[shuffled[:CALIBRATION_IMAGES]]
+    return Int8Pictures(
+        pictures.normalisation.apply(drawn).numpy(), pictures.held_out, pictures.normalisation
     )
-    seed = config.split_seed if isinstance(config, TrainConfig) else config.seed
-    train, held_out = split_validation(dataset.train, config.validation_fraction, seed)
-    normalisation = Normalisation.of(train)
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    drawn = train.images[shuffled[:CALIBRATION_IMAGES]]
-    return Pictures(normalisation.apply(drawn).numpy(), held_out, normalisation)

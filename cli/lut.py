@@ -9,6 +9,7 @@ from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
+from goldnas.cli.options import NamedTableArgument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,10 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and 
 
 @app.command()
 def show(
-    file: Annotated[
-        str,
-        typer.Argument(help="Latency table: a path, or the name of one that goldnas ships."),
-    ],
+    file: NamedTableArgument,
     json: Annotated[
         bool, typer.Option("--json", help="Print the file's JSON, sorted.")
     ] = False,

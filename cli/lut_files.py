@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.options import JsonOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
 def diff(
     a: Annotated[str, typer.Argument(help="Latency table: a path, or a shipped name.")],
     b: Annotated[str, typer.Argument(help="The one to compare it with.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say how two latency tables differ: conditions, rows, ratios b over a."""
     from goldnas.lut import LatencyTable

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, say, warn
+from goldnas.cli.options import JsonOption
 from goldnas.errors import ConfigError
 
 
@@ -36,7 +37,7 @@ def fit(
     device: Annotated[
         str, typer.Option(help="What the latencies are of, for the table.")
     ] = "unknown",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fit what operators cost to latencies of whole networks, where no operator can be timed.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
-from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
+from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
+from goldnas.cli.options import JsonOption, NamedTableArgument
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import TableError
 
@@ -22,14 +23,10 @@ TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency tab
 NetworksOption = Annotated[
     int, typer.Option("--networks", min=2, metavar="N", help="How many networks to measure.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def predict(
-    file: Annotated[
-        str,
-        typer.Argument(help="Latency table: a path, or the name of one that goldnas ships."),
-    ],
+    file: NamedTableArgument,
     architecture: Annotated[
         Path, typer.Argument(metavar="ARCH", help="Architecture, a JSON file.")
     ],

@@ -6,16 +6,14 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, say
+from goldnas.cli.options import NamedTableArgument
 from goldnas.errors import ConfigError
 
 _KINDS = (".svg", ".png", ".pdf")
 
 
 def plot(
-    file: Annotated[
-        str,
-        typer.Argument(help="Latency table: a path, or the name of one that goldnas ships."),
-    ],
+    file: NamedTableArgument,
     picture: Annotated[
         Path,
         typer.Option(

@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown
-from goldnas.cli.options import (
+from goldnas.cli.device_options import (
     BackendOption,
-    CellsOption,
-    ChannelsOption,
-    ClassesOption,
     CoresOption,
     DeviceOption,
-    InputOption,
-    OperatorsOption,
     PerfTestOption,
     PrecisionOption,
     ProviderOption,
     ProviderOptionsOption,
     PythonOption,
-    SpaceOption,
     ThreadsOption,
     backend_from,
     gpu_backend_from,
     gpu_backend_name,
+)
+from goldnas.cli.options import (
+    CellsOption,
+    ChannelsOption,
+    ClassesOption,
+    InputOption,
+    OperatorsOption,
+    SpaceOption,
     space_from,
 )
 from goldnas.errors import ConfigError

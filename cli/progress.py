@@ -1,75 +1,58 @@
-"""Searches and measurements while they run: lines, and on a terminal a live display."""
+"""Searches, trainings and measurements while they run: lines, and on a terminal more."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from goldnas.cli.console import err
 
 if TYPE_CHECKING:
-    from goldnas.search.engine import Observer, SupernetSearch
+    from rich.progress import Progress
+
+    from goldnas.search.loop import Observer, TrainingLoop
 
 
 @contextmanager
-def shown(search: "SupernetSearch") -> Iterator[None]:
-    """Show a search while it runs: a line per epoch, and on a terminal a live display."""
-    if not search.ranks.first:
+def shown(
+    loop: "TrainingLoop",
+    line: Callable[[str, dict[str, Any]], str | None],
+    display: "Callable[[], AbstractContextManager[Observer]]",
+) -> Iterator[None]:
+    """Show a search or a training while it runs.
+
+    Args:
+        loop: The search or training; its first rank alone is shown.
+        line: What to print of an event, if anything; setbacks need not be among them.
+        display: What a terminal shows besides, and who is to be told of its events.
+    """
+    if not loop.ranks.first:
         yield
         return
-    show = _event_printer(search)
-    if not err.is_terminal:
-        search.observer = show
-        yield
-        return
-    from rich.live import Live
 
-    from goldnas.cli.live import SearchDisplay
-
-    display = SearchDisplay(search)
-
-    def observe(event: str, fields: dict[str, Any]) -> None:
-        display.observe(event, fields)
-        show(event, fields)
-
-    search.observer = observe
-    with Live(get_renderable=display.table, console=err, refresh_per_second=2, transient=True):
-        yield
-
-
-def _event_printer(search: "SupernetSearch") -> "Observer":
     def show(event: str, fields: dict[str, Any]) -> None:
-        if (line := _line(search, event, fields)) is not None:
-            err.print(line, soft_wrap=True, highlight=False)
+        if (text := line(event, fields) or _setback_line(loop, event, fields)) is not None:
+            err.print(text, soft_wrap=True, highlight=False)
 
-    return show
+    if not err.is_terminal:
+        loop.observer = show
+        yield
+        return
+    with display() as tell:
+
+        def observe(event: str, fields: dict[str, Any]) -> None:
+            tell(event, fields)
+            show(event, fields)
+
+        loop.observer = observe
+        yield
 
 
-def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str | None:
-    """What a search says of an event, if anything."""
-    from goldnas.resources import format_amount
-
-    if event == "epoch":
-        resources = ", ".join(
-            format_amount(name, amount) for name, amount in fields["resources"].items()
-        )
-        # Some strategies press on nothing.
-        pressure = f", lambda {fields['pressure']:.1e}" if search.presses else ""
-        of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
-        return (
-            f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
-            f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
-            f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
-        )
-    if event == "score" and fields["best"]:
-        of = f"{fields['number']} of {search.config.samples}"
-        return f"network {of}: score {fields['score']:.5g}, the best so far"
-    if event == "network":
-        return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
+def _setback_line(loop: "TrainingLoop", event: str, fields: dict[str, Any]) -> str | None:
     if event == "out_of_memory":
         return (
             f"  out of memory in step {fields['step']}: from now on "
             f"{fields['pictures_at_once']} pictures at once, {fields['parts']} parts a step; "
-            f"a step still learns from {search.data.loader.images_per_batch}"
+            f"a step still learns from {loop.data.loader.images_per_batch}"
         )
     if event == "setback":
         return (
@@ -80,12 +63,15 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
     return None
 
 
-@contextmanager
-def visits_shown() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on a terminal, a line per step elsewhere; both on stderr."""
-    if not err.is_terminal:
-        yield lambda done, total: err.print(f"measured: {done} of {total} visits")
-        return
+def bar(what: str, unit: str, *, over_s: float, spinner: bool = False) -> "Progress":
+    """A bar on stderr with the time left; with a spinner it stays there at its end.
+
+    Args:
+        what: Goes on.
+        unit: Is counted.
+        over_s: Seconds over which its speed is averaged.
+        spinner: Whether something moves while nothing is counted.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -95,18 +81,28 @@ def visits_shown() -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn,
     )
 
-    # Redrawn rarely, and averaged over minutes: visits come in rounds, and drawing on the
-    # machine that is being measured disturbs it.
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("measuring"),
+    return Progress(
+        *([SpinnerColumn()] if spinner else []),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("visits, time left"),
+        TextColumn(f"{unit}, time left"),
         TimeRemainingColumn(),
         console=err,
         refresh_per_second=2,
-        speed_estimate_period=600,
-    ) as progress:
+        speed_estimate_period=over_s,
+        transient=not spinner,
+    )
+
+
+@contextmanager
+def visits_shown() -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal, a line per step elsewhere; both on stderr."""
+    if not err.is_terminal:
+        yield lambda done, total: err.print(f"measured: {done} of {total} visits")
+        return
+    # Redrawn rarely, and averaged over minutes: visits come in rounds, and drawing on the
+    # machine that is being measured disturbs it.
+    with bar("measuring", "visits", over_s=600, spinner=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -3,32 +3,29 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from goldnas.cli.console import errors_shown, out, warn
-from goldnas.cli.front import front_table
+from goldnas.cli.console import errors_shown
 from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
     OperatorsOption,
     SpaceOption,
+    amp_option,
+    auxiliary_weight_option,
+    data_dir_option,
+    image_size_option,
     operator_names,
+    threads_option,
+    train_device_option,
+    workers_option,
 )
 from goldnas.cli.processes import joined
-from goldnas.cli.progress import shown
-from goldnas.cli.signals import signals_noted
-from goldnas.errors import ConfigError, RankError, WriteError
+from goldnas.cli.search_run import go_on, start
+from goldnas.errors import ConfigError
 from goldnas.search.strategies import STRATEGIES, strategy_named
-
-if TYPE_CHECKING:
-    from goldnas.lut import LatencyTable
-    from goldnas.search.config import SearchConfig
-    from goldnas.search.engine import SupernetSearch
-    from goldnas.search.feasibility import Feasibility, Mask
-    from goldnas.search.ranks import Ranks
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _STRATEGY = "Strategy"
@@ -71,20 +68,8 @@ def search(
             rich_help_panel=_DATA,
         ),
     ] = "digits",
-    data_dir: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where named datasets are, or are downloaded to.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Side to resize a folder's pictures to.", rich_help_panel=_DATA
-        ),
-    ] = None,
+    data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
+    image_size: Annotated[int | None, image_size_option(_DATA)] = None,
     flip: Annotated[
         bool | None,
         typer.Option(
@@ -115,10 +100,7 @@ def search(
             rich_help_panel=_DATA,
         ),
     ] = 0.1,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=_DATA),
-    ] = None,
+    workers: Annotated[int | None, workers_option(_DATA)] = None,
     strategy: Annotated[
         str,
         typer.Option(
@@ -216,26 +198,10 @@ def search(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
-    auxiliary_weight: Annotated[
-        float,
-        typer.Option(help="Of the auxiliary head; 0 for none.", rich_help_panel=_TRAINING),
-    ] = 0.4,
+    auxiliary_weight: Annotated[float, auxiliary_weight_option(_TRAINING)] = 0.4,
     seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=_TRAINING)] = 0,
-    train_device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cuda, mps or cpu; the device of a table is another matter.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = "auto",
-    amp: Annotated[
-        str,
-        typer.Option(
-            help="Number format of the training: bf16, off (fp32), or auto, which is bf16 on "
-            "GPUs that compute in it.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = "auto",
+    train_device: Annotated[str, train_device_option(_TRAINING)] = "auto",
+    amp: Annotated[str, amp_option(_TRAINING)] = "auto",
     checkpointing: Annotated[
         bool,
         typer.Option(
@@ -245,10 +211,7 @@ def search(
             rich_help_panel=_TRAINING,
         ),
     ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of the training.", rich_help_panel=_TRAINING),
-    ] = None,
+    threads: Annotated[int | None, threads_option(_TRAINING)] = None,
     pace: Annotated[
         Literal["planned", "paper"],
         typer.Option(
@@ -307,7 +270,7 @@ def search(
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.together(lambda: _refuse_settings(ctx))
-            _resume(resume, workers, ranks)
+            go_on(resume, workers, ranks)
             return
         if out_ is None:
             raise ranks.common(
@@ -378,7 +341,7 @@ def search(
             checkpointing=checkpointing,
             threads=threads,
         )
-        _start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
+        start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
 
 
 def _whole(text: str) -> int:
@@ -407,122 +370,3 @@ def _refuse_settings(ctx: typer.Context) -> None:
             f"{', '.join(given)} cannot change a search that goes on; leave it out, or start "
             "a new search with --out"
         )
-
-
-def _start(
-    config: "SearchConfig",
-    tables: "list[LatencyTable]",
-    folder: Path,
-    ranks: "Ranks",
-    *,
-    amp: str,
-    fit_batch: bool,
-) -> None:
-    from goldnas.search.run import SearchRun
-    from goldnas.search.start import PreparedSearch
-
-    ranks.told(lambda: SearchRun.check_free(folder))
-    prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch, ranks=ranks)
-    space = prepared.data.space
-    out.print(
-        f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
-        f"{len(prepared.data.validation)} held out; space of 10^{space.log10_size():.2f} "
-        f"networks; training on {prepared.device}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    out.print(_limits_table(prepared.feasibility))
-    prepared.check_feasible()
-    search = prepared.start(folder)
-    _print_memory(search, "try --batch-size auto, or --checkpointing")
-    _run(search)
-
-
-def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> None:
-    from goldnas.search.start import PreparedSearch, opened
-
-    search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
-    out.print(_limits_table(search.feasibility, search.active))
-    _print_memory(search, "go on where there is more")
-    _run(search)
-
-
-def _run(search: "SupernetSearch") -> None:
-    folder = search.run.path
-    try:
-        with shown(search), signals_noted(torchrun=search.ranks.by_torchrun) as stop_signal:
-            search.stop_signal = stop_signal
-            front = search.search()
-    except (RankError, WriteError) as error:
-        raise type(error)(
-            f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
-        ) from None
-    if not search.ranks.first:
-        return
-    out.print(front_table(front))
-    # By step: after a resumption the log holds some prunings twice.
-    events = search.run.events()
-    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
-    drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
-    if drops:
-        out.print(
-            f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
-            highlight=False,
-        )
-    if cut := next((e for e in events if e["event"] == "cut"), None):
-        out.print(
-            f"the cut to the budgets took the accuracy from "
-            f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
-            highlight=False,
-        )
-    next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
-    if not search.trains:
-        next_step = f"Nothing was trained yet. Next: goldnas train {shlex.quote(str(folder))}"
-    out.print(
-        f"{folder}: {len(front.networks)} networks. {next_step}",
-        soft_wrap=True,
-        highlight=False,
-    )
-
-
-def _print_memory(search: "SupernetSearch", advice: str) -> None:
-    """Say what a step needs, before the first, and what to do if that is too much."""
-    from goldnas.search.memory import free_bytes, memory_text
-
-    if not search.ranks.first or not search.trains:
-        return
-    config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
-    line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"
-    try:
-        free = free_bytes(search.device)
-    except ConfigError:  # not known everywhere
-        free = needed
-    else:
-        line += f" of {memory_text(free)} free"
-    out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
-    if needed > free:
-        warn(f"that may not fit: {advice}")
-
-
-def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:
-    from goldnas.resources import format_amount
-    from goldnas.search.setup import limits
-
-    table = Table()
-    for heading in ("resource", "smallest", "current", "full", "budget", ""):
-        table.add_column(heading, justify="left" if heading == "resource" else "right")
-    for limit in limits(feasibility, active):
-        amounts = (limit.smallest, limit.current, limit.full)
-        budget = limit.budget
-        verdict = ""
-        if budget is not None and limit.smallest > budget.limit:
-            verdict = "too small"
-        elif budget is not None:
-            verdict = "met" if limit.current <= budget.limit else "within reach"
-        table.add_row(
-            limit.resource,
-            *(format_amount(limit.resource, amount) for amount in amounts),
-            "none" if budget is None else format_amount(limit.resource, budget.limit),
-            verdict,
-        )
-    return table

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown
+from goldnas.cli.options import (
+    amp_option,
+    auxiliary_weight_option,
+    data_dir_option,
+    image_size_option,
+    threads_option,
+    train_device_option,
+    workers_option,
+)
 from goldnas.cli.processes import joined
 from goldnas.cli.train_networks import Sources, Wishes, train_each, train_one
 from goldnas.cli.train_ray import train_on_ray
@@ -90,20 +99,8 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = None,
-    data_dir: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where named datasets are, or are downloaded to.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Side to resize a folder's pictures to.", rich_help_panel=_DATA
-        ),
-    ] = None,
+    data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
+    image_size: Annotated[int | None, image_size_option(_DATA)] = None,
     channels: Annotated[
         int | None,
         typer.Option(
@@ -141,10 +138,7 @@ def train(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
-    auxiliary_weight: Annotated[
-        float | None,
-        typer.Option(help="Of the auxiliary head; 0 for none.", rich_help_panel=_TRAINING),
-    ] = None,
+    auxiliary_weight: Annotated[float | None, auxiliary_weight_option(_TRAINING)] = None,
     label_smoothing: Annotated[
         float | None,
         typer.Option(help="Share of a label given to all classes.", rich_help_panel=_TRAINING),
@@ -156,25 +150,10 @@ def train(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=_TRAINING),
-    ] = None,
-    train_device: Annotated[
-        str, typer.Option(help="auto, cuda, mps or cpu.", rich_help_panel=_TRAINING)
-    ] = "auto",
-    amp: Annotated[
-        str | None,
-        typer.Option(
-            help="Number format: bf16, off (fp32), or auto, which is bf16 on GPUs that compute "
-            "in it.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads of the training.", rich_help_panel=_TRAINING),
-    ] = None,
+    workers: Annotated[int | None, workers_option(_TRAINING)] = None,
+    train_device: Annotated[str, train_device_option(_TRAINING)] = "auto",
+    amp: Annotated[str | None, amp_option(_TRAINING)] = None,
+    threads: Annotated[int | None, threads_option(_TRAINING)] = None,
 ) -> None:
     """Train networks and score them on the test set, once, after the last epoch.
 

@@ -9,25 +9,33 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
 from goldnas.errors import RunError, WriteError
 from goldnas.files import write_atomic
 
+if TYPE_CHECKING:
+    from torch import nn
+
 _Form = TypeVar("_Form")
+_Module = TypeVar("_Module", bound="nn.Module")
 
 
 class RunFolder:
     """What the folders of searches and of trainings have in common."""
 
+    kind = "run"
+    """What is recorded."""
+
+    again = "start again"
+    """What to do about one that cannot go on."""
+
     restore = "restore it from a copy"
     """What to do about a damaged file."""
-
-    without_checkpoint = "delete it, and the work starts again from its beginning"
-    """What to do about a damaged checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,6 +66,36 @@ class RunFolder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return cls(path)
+
+    @property
+    def saved(self) -> str:
+        """That it is, and how to go on."""
+        return f"saved in {self.path}"
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What it ran on: versions, device, threads.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self._read_json("conditions.json", dict[str, Any])
+
+    def threads_for(self, ranks: int) -> int | None:
+        """Threads to go on with: as many as before; None to choose anew, for other ranks.
+
+        Raises:
+            RunError: If the conditions do not say how many there were.
+        """
+        if self.conditions.get("ranks", 1) != ranks:
+            return None
+        threads = self.conditions.get("threads")
+        if type(threads) is not int or threads < 1:
+            raise RunError(
+                f"{self.path}/conditions.json does not say on how many threads the {self.kind} "
+                f"ran; {self.restore}"
+            )
+        return threads
 
     # -- the log -----------------------------------------------------------------------------
 
@@ -118,7 +156,10 @@ class RunFolder:
         """
         if not (self.path / "checkpoint.pt").exists():
             return None
-        return self._read_tensors("checkpoint.pt", self.without_checkpoint)
+        return self._read_tensors(
+            "checkpoint.pt",
+            f"delete it, and the {self.kind} starts again from its first epoch",
+        )
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process left half-written."""
@@ -150,6 +191,16 @@ class RunFolder:
             reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
             raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
         return state
+
+    def _with_weights(self, module: _Module, name: str) -> _Module:
+        """A module of the run with its weights, in evaluation mode."""
+        try:
+            module.load_state_dict(self._read_tensors(name, self.restore))
+        except RuntimeError as error:
+            raise RunError(
+                f"{self.path / name} does not fit its architecture: {error}; {self.restore}"
+            ) from None
+        return module.eval()
 
     def _write_tensors(self, name: str, state: dict[str, Any]) -> None:
         import torch

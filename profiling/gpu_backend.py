@@ -48,15 +48,14 @@ class Deployed:
 class GpuBackend(RunnerBackend):
     """Times models in fresh processes of ``gpu_runner.py``, by the GPU's own events.
 
+    Other arguments are those of :class:`RunnerBackend`; ``min_calls`` of the protocol are
+    samples here.
+
     Args:
         name: One of ``runtimes.BACKENDS``; no other takes its place.
         device: ``cuda``. With ``torch`` also ``cpu``, which is timed by the clock of the host.
         options: Of the backend, those that are not as by default.
-        precision: Of the models that it will be given.
-        protocol: How often and how long; ``min_calls`` are samples here.
         folder: Where engines and caches are kept; a temporary one if not given.
-        silence_s: After so long without a word a process is killed.
-        on_warning: Told what a table will not say.
 
     Raises:
         ConfigError: If a name is unknown, or the backend has no such option or number format.

@@ -45,17 +45,13 @@ _HOT_C = 80.0
 class OnnxruntimeBackend(RunnerBackend):
     """Times models in fresh processes of ``runner.py``, visiting all of them in turn.
 
+    Other arguments are those of :class:`RunnerBackend`.
+
     Args:
         threads: Of one operator; operators run one after the other.
-        host: Where.
         provider: Execution provider that runs the models; no other takes its place.
         provider_options: Of the provider, in its own names.
-        precision: Of the models that it will be given.
         cores: To run on; all if empty.
-        protocol: How often and how long.
-        silence_s: After so long without a word a process is killed.
-        patience_s: How long to try to reach a host again whose connection broke.
-        on_warning: Told of lost connections.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from goldnas.lut import Conditions, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, ProcessDiedError, Visit
@@ -15,6 +15,8 @@ from goldnas.profiling.host import (
     UnreachableError,
 )
 from goldnas.profiling.perf_test import PerfTest
+
+_Told = TypeVar("_Told")
 
 
 class RunnerBackend(ABC):
@@ -29,7 +31,7 @@ class RunnerBackend(ABC):
         protocol: How often and how long.
         silence_s: After so long without a word a process is killed.
         patience_s: How long to try to reach a host again whose connection broke.
-        on_warning: Told of lost connections.
+        on_warning: Told of lost connections, and of what a table will not say.
     """
 
     def __init__(
@@ -77,17 +79,7 @@ class RunnerBackend(ABC):
             MeasurementError: If it says nothing for too long; or the host cannot be reached
                 again, or has no room for the models.
         """
-        found: dict[str, tuple[Visit, ...] | Failure] = dict.fromkeys(models, ())
-        for line in self._answers(models, seed=seed):
-            if "round" in line:
-                self.health = self.health.and_then(line)
-            elif name := line.pop("model", None):
-                before = found[name]
-                if "error" in line:
-                    found[name] = Failure(f"{self._runtime}: {line['error']}")
-                elif not isinstance(before, Failure):
-                    found[name] = (*before, Visit(process=seed, **line))
-        return found
+        return self._told_of(models, lambda told: Visit(process=seed, **told), seed=seed)
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """See :meth:`MeasurementBackend.nodes`.
@@ -95,14 +87,25 @@ class RunnerBackend(ABC):
         Raises:
             MeasurementError: As for :meth:`visit`.
         """
-        found: dict[str, tuple[NodeTime, ...] | Failure] = dict.fromkeys(models, ())
-        for line in self._answers(models, nodes=True, seed=0):
-            if name := line.pop("model", None):
+        return self._told_of(models, lambda told: NodeTime(**told), nodes=True, seed=0)
+
+    def _told_of(
+        self,
+        models: Mapping[str, bytes],
+        read: Callable[[dict[str, Any]], _Told],
+        **job: object,
+    ) -> dict[str, tuple[_Told, ...] | Failure]:
+        """What the runner says of each model, in order; notes how the device bore it."""
+        found: dict[str, tuple[_Told, ...] | Failure] = dict.fromkeys(models, ())
+        for line in self._answers(models, **job):
+            if "round" in line:
+                self.health = self.health.and_then(line)
+            elif name := line.pop("model", None):
                 before = found[name]
                 if "error" in line:
                     found[name] = Failure(f"{self._runtime}: {line['error']}")
                 elif not isinstance(before, Failure):
-                    found[name] = (*before, NodeTime(**line))
+                    found[name] = (*before, read(line))
         return found
 
     def close(self) -> None:

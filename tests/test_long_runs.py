@@ -13,9 +13,9 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goldnas.cli.live import SearchDisplay
+from goldnas.cli.search_progress import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
-from goldnas.search import engine
+from goldnas.search import loop
 from goldnas.search.gradients import BatchGradients, check_batch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.ranks import Ranks
@@ -66,7 +66,7 @@ def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
 def test_a_crash_costs_minutes_however_long_an_epoch_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
     search = started(tmp_path / "a", **QUICK)
 
     def crash() -> int:

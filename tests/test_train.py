@@ -212,7 +212,7 @@ def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: P
 
     training.observer = spoil
     result = training.train()
-    logged = [e["validation_accuracy"] for e in training.folder.events() if "loss" in e]
+    logged = [e["validation_accuracy"] for e in training.run.events() if "loss" in e]
     assert max(logged) > 0.5  # of ten classes
     assert result.validation_accuracy == logged[-1] < 0.2
     assert result.test_accuracy < 0.2
@@ -230,7 +230,7 @@ def test_a_nan_costs_a_return_to_the_last_checkpoint_at_half_the_rate(workplace:
 
     training.observer = spoil
     result = training.train()
-    (setback,) = (e for e in training.folder.events() if e["event"] == "setback")
+    (setback,) = (e for e in training.run.events() if e["event"] == "setback")
     assert setback["back_to_step"] == training.steps_per_epoch < 7
     assert training.setbacks == 1
     assert result.test_accuracy > 0

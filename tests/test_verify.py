@@ -363,7 +363,7 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
 def test_int8_that_costs_accuracy_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldnas.cli.export.MUCH", -1.0)
+    monkeypatch.setattr("goldnas.cli.export_outputs.MUCH", -1.0)
     result = finished(tmp_path, ("1GFLOPs",)).export("--precision", "int8")
     assert result.exit_code == 0, result.output
     assert re.search(r"^warning: int8 costs \S+ points of accuracy", result.stderr)

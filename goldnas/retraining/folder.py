@@ -30,8 +30,9 @@ from goldnas.spaces import space_of
 class TrainingFolder(RunFolder):
     """One training on disk."""
 
+    kind = "training"
+    again = "train again into another --out"
     restore = "restore it from a copy, or train again with another --out"
-    without_checkpoint = "delete it, and the training starts again from its first epoch"
 
     @classmethod
     def create(
@@ -109,14 +110,10 @@ class TrainingFolder(RunFolder):
         """
         return Architecture.load(self.path / "architecture.json")
 
-    @cached_property
-    def conditions(self) -> dict[str, Any]:
-        """What the training ran on: versions, device, threads.
-
-        Raises:
-            RunError: If the file is damaged.
-        """
-        return self._read_json("conditions.json", dict[str, Any])
+    @property
+    def saved(self) -> str:
+        """That it is, and how to go on."""
+        return f"saved in {self.path}; the same command goes on"
 
     def result(self) -> TrainResult | None:
         """What the training came to; None if it is not done.
@@ -145,11 +142,4 @@ class TrainingFolder(RunFolder):
             )
         architecture = self.architecture
         module = space_of(architecture).build(architecture, gated=self.config.warm)
-        try:
-            module.load_state_dict(self._read_tensors("weights.pt", self.restore))
-        except RuntimeError as error:
-            raise RunError(
-                f"{self.path / 'weights.pt'} does not fit its architecture: {error}; "
-                f"{self.restore}"
-            ) from None
-        return module.eval()
+        return self._with_weights(module, "weights.pt")

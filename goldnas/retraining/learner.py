@@ -22,7 +22,6 @@ class Learner(nn.Module):
     def __init__(self, network: CellNetwork, space: GoldSpace, *, auxiliary: bool) -> None:
         super().__init__()
         self.network = network
-        self.space = space
         places = [int(key) for key in network.cells]
         self._last = str(max(places))
         self._inner = str(max(place for place in places if place <= 2 * space.cells // 3))

@@ -10,7 +10,7 @@ from msgspec.structs import asdict, replace
 from torch import Tensor
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError
+from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency
@@ -123,7 +123,7 @@ def subject_from(
         architecture = Architecture.load(Path(target))
     else:
         text = _genotype_text(target)
-        dataset = _load(data, data_dir, image_size)
+        dataset = load_dataset(data, data_dir=data_dir, image_size=image_size)
         architecture = read_genotype(
             text,
             channels=channels,
@@ -210,16 +210,18 @@ def prepare(
     config = replace(config, train_device=str(named), amp=amp)
     architecture = subject.architecture
     found = ranks.told(lambda: TrainingFolder.find(path, architecture, config))
+    threads = None
     if found is not None:
         if (result := ranks.told(found.result)) is not None:
             return result
-        threads = ranks.told(lambda: _threads_of(found, ranks.count))
-    else:
-        threads = config.threads
-    if threads:
-        torch.set_num_threads(threads)
+        ranks.told(found.clear_leftovers)
+        threads = ranks.told(lambda: found.threads_for(ranks.count))
+    if threads or config.threads:
+        torch.set_num_threads(threads or config.threads or 1)
     dataset = ranks.first_of_machine(
-        lambda: _load(config.data, config.data_dir, config.image_size)
+        lambda: load_dataset(
+            config.data, data_dir=config.data_dir, image_size=config.image_size
+        )
     )
     data = ranks.together(lambda: _training_data(architecture, config, dataset, device, ranks))
     pictures = data.loader.images_per_batch
@@ -235,14 +237,8 @@ def prepare(
         weights=subject.weights,
         predicted=predicted,
     )
-    if (state := ranks.told(folder.checkpoint)) is not None:
-        ranks.together(lambda: _restore(training, state))
+    training.resume()
     return training
-
-
-def _load(data: str, data_dir: str | None, image_size: int | None) -> ImageDataset:
-    where = Path(data_dir) if data_dir else None
-    return load_dataset(data, data_dir=where, image_size=image_size)
 
 
 def _training_data(
@@ -297,28 +293,3 @@ def _predicted(subject: Subject) -> dict[str, float]:
     parts = tuple(space.plan(subject.architecture).parts())
     latencies = [Latency(table, space) for table in subject.tables]
     return {latency.name: total_cost(latency, parts) for latency in latencies}
-
-
-def _threads_of(folder: TrainingFolder, ranks: int) -> int | None:
-    """The threads that a training goes on with: as many as before, with as many ranks."""
-    folder.clear_leftovers()
-    if folder.conditions.get("ranks", 1) != ranks:
-        return folder.config.threads
-    threads = folder.conditions.get("threads")
-    if type(threads) is not int or threads < 1:
-        raise RunError(
-            f"{folder.path}/conditions.json does not say on how many threads the training "
-            f"ran; {folder.restore}"
-        )
-    return threads
-
-
-def _restore(training: Training, state: dict[str, Any]) -> None:
-    try:
-        training.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{training.folder.path}/checkpoint.pt does not belong to this training "
-            f"({reason}); {training.folder.restore}"
-        ) from None

@@ -1,12 +1,44 @@
 """Settings of a search: everything that decides its result."""
 
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.search.strategies import check_strategy
+
+
+class StepSettings(Protocol):
+    """What the settings of a search and of a training both say of a step."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training data."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the weights, the highest."""
+
+    @property
+    def momentum(self) -> float:
+        """Of the weights."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the weights."""
+
+    @property
+    def gradient_clip(self) -> float:
+        """Largest norm of the gradient."""
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """Of the auxiliary head's loss."""
+
+    @property
+    def amp(self) -> str:
+        """``off`` or ``bf16``: number format of the forward and backward pass."""
 
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

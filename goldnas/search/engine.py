@@ -1,52 +1,34 @@
-"""What every search by a super-network does: train it, record networks, survive, go on.
+"""What every search by a super-network does: train it, and record networks on a front.
 
 A strategy is a subclass of :class:`SupernetSearch`. It says how hard to press, what happens
 between two steps, and what is left to do after the last epoch.
 """
 
 import json
-import shlex
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from goldnas.architecture import Architecture
-from goldnas.errors import RunError, StoppedError
 from goldnas.resources import Budget
 from goldnas.search.config import SearchConfig
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.gradients import BatchGradients
+from goldnas.search.loop import TrainingLoop
 from goldnas.search.memory import step_memory, take_peak_bytes
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
-from goldnas.search.sanity import DivergedError, check_sane, fingerprint
-from goldnas.search.scoring import Scorer
-from goldnas.search.setup import SearchData, autocast_for, supernet_for
+from goldnas.search.setup import SearchData, supernet_for
 from goldnas.training.data import ImageData
 
-Observer = Callable[[str, dict[str, Any]], None]
-"""Told the name of an event and its fields: those of the log, and ``step`` after each step."""
 
-SAVE_EVERY_S = 600.0
-"""Seconds of training, at most, that a crash costs."""
-
-
-class SupernetSearch:
-    """One search by a super-network, recorded in a run's folder.
-
-    Everything that decides what comes next is in :meth:`state`, which is saved after each
-    epoch, every ten minutes, and when a signal asks the search to stop: on the CPU a
-    continued search ends in the same bits as one that was not stopped.
+class SupernetSearch(TrainingLoop):
+    """One search by a super-network.
 
     Args:
-        run: The folder.
+        run: The folder; the first rank alone writes it.
         data: The space and the pictures, of which this rank loads its share.
         feasibility: The costs and the budgets.
         device: Of this rank.
@@ -56,8 +38,9 @@ class SupernetSearch:
     presses = False
     """Whether a pressure on the gates is part of the loss."""
 
-    SETBACKS = 3
-    """Returns to the last checkpoint, each at half the learning rate, before giving up."""
+    run: SearchRun
+    config: SearchConfig
+    data: SearchData
 
     def __init__(
         self,
@@ -67,51 +50,27 @@ class SupernetSearch:
         device: torch.device,
         ranks: Ranks | None = None,
     ) -> None:
-        self.run = run
-        self.config = config = run.config
-        self.data = data
         self.feasibility = feasibility
-        self.device = device
-        self.ranks = ranks or Ranks()
-        self.observer: Observer = lambda event, fields: None
-        self.stop_signal: Callable[[], int] = lambda: 0
-        """Asked after each step: the number of the signal that wants the search to stop."""
-
-        self._build()
-        self.gradients = BatchGradients(
-            self.ranks,
-            pictures=data.loader.images_per_batch,
-            accumulate=config.accumulate,
-            halved=self._tell_of_memory,
+        config = run.config
+        super().__init__(
+            run, config, data, device, ranks or Ranks(), accumulate=config.accumulate
         )
-        self.scorer = Scorer(data.normalisation, device, self.ranks)
-        self.steps_per_epoch = len(data.loader)
-        self.epoch = 0
-        """Epochs that are over."""
-        self.step = 0
-        """Steps that are done, over the whole search."""
-        self.losses: list[Tensor] = []
-        """Of the steps of the epoch under way."""
-        self.setbacks = 0
         self.front = Front(budgets={b.resource: b.limit for b in feasibility.budgets})
         self.met: set[str] = {b.text for b in self._met_budgets()}
         self.recorded: str = ""
         """Fingerprint of the network recorded last."""
-        self._saved_at = time.monotonic()
 
     def _build(self) -> None:
         """Make the whole super-network, as it is before the first step."""
-        config, space, device = self.config, self.data.space, self.device
-        torch.manual_seed(config.seed)
-        self.supernet = supernet_for(config, space, device)
-        self.weights_optimizer = torch.optim.SGD(
-            (p for p in self.supernet.parameters() if p is not self.supernet.alpha),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            # One pass over all weights, where there are hundreds of small ones.
-            fused=device.type in ("cpu", "cuda"),
+        torch.manual_seed(self.config.seed)
+        self.supernet = supernet_for(self.config, self.data.space, self.device)
+        self.weights_optimizer = self._sgd(
+            p for p in self.supernet.parameters() if p is not self.supernet.alpha
         )
+
+    @property
+    def _module(self) -> nn.Module:
+        return self.supernet
 
     # -- what a strategy says ----------------------------------------------------------------
 
@@ -122,16 +81,6 @@ class SupernetSearch:
         Raises:
             ConfigError: Saying what.
         """
-
-    def planned_learning_rate(self, step: int) -> float:
-        """Of the weights at this step."""
-        return self.config.learning_rate
-
-    def _after_step(self, step: int) -> None:
-        """Act between two steps."""
-
-    def _after_epoch(self, step: int) -> None:
-        """Record what an epoch left."""
 
     def _after_training(self) -> None:
         """Act after the last epoch."""
@@ -145,15 +94,6 @@ class SupernetSearch:
     def trains(self) -> bool:
         """Whether there are steps at all."""
         return True
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole search; where their number is not planned, at most."""
-        return self.config.epochs * self.steps_per_epoch
-
-    def _finished(self) -> bool:
-        """Whether the last epoch is over."""
-        return self.epoch >= self.config.epochs
 
     def strength(self, step: int) -> float:
         """Lambda at this step: the weight of the pressure in the loss."""
@@ -181,96 +121,18 @@ class SupernetSearch:
             resources=self._resources(),
             memory_bytes=self.step_bytes(),
         )
-        if self.step == 0:
-            self._save()
-        while True:
-            try:
-                return self._search()
-            except DivergedError as diverged:
-                reason = str(diverged)
-            self._step_back(reason)
+        return self._learn(self._finish)
 
     def _front_at_end(self) -> Front | None:
         ended = [event["event"] for event in self.run.events()[-1:]] == ["end"]
         # Without its front, what is left to do comes out the same again.
         return self.run.front() if ended and self.run.has_front else None
 
-    def _search(self) -> Front:
-        while not self._finished():
-            began = time.monotonic()
-            self._train_epoch()
-            self._end_epoch(seconds=time.monotonic() - began)
+    def _finish(self) -> Front:
         self._after_training()
-        self.run.save_front(self.front)
+        self._save_front()
         self._event("end", epoch=self.epoch, networks=len(self.front.networks))
         return self.front
-
-    def _train_epoch(self) -> None:
-        """One pass over the training data, or what is left of it."""
-        done = self.step - self.epoch * self.steps_per_epoch
-        for batch in self._epoch_batches(self.epoch, start=done):
-            self.losses.append(self._train_step(self.step, *batch))
-            self._after_step(self.step)
-            self._end_step()
-
-    def _epoch_batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
-        """What each step of an epoch learns from, from one of them on."""
-        return self.data.loader.epoch(epoch, start=start)
-
-    def _end_step(self) -> None:
-        self.step += 1
-        self.observer("step", {"epoch": self.epoch, "step": self.step})
-        self._save_if_due()
-
-    def _save_if_due(self) -> None:
-        """Save after ten minutes, or where a signal asks for it and ends the search."""
-        late = time.monotonic() - self._saved_at > SAVE_EVERY_S
-        signal, save = self.ranks.highest(self.stop_signal(), int(late))
-        if signal or save:
-            self._save()
-        if signal:
-            raise self.ranks.common(
-                StoppedError(
-                    f"interrupted after step {self.step}, and saved; go on with: "
-                    f"goldnas search --resume {shlex.quote(str(self.run.path))}",
-                    signal,
-                )
-            )
-
-    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """One descent; return the classification loss."""
-        self._set_learning_rate(step)
-        loss = self.gradients.compute(self.supernet, images, labels, self._loss)
-        self._descend()
-        return loss
-
-    def _set_learning_rate(self, step: int) -> None:
-        self.supernet.train()
-        for group in self.weights_optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-
-    def _descend(self) -> None:
-        """One step of the weights, along the gradient that is in them."""
-        nn.utils.clip_grad_norm_(
-            self.weights_optimizer.param_groups[0]["params"], self.config.gradient_clip
-        )
-        self.weights_optimizer.step()
-
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of some pictures, and the part of it that is of their classification."""
-        config = self.config
-        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
-        with autocast_for(config, self.device):
-            logits, auxiliary = self.supernet(images)
-            loss = classification = F.cross_entropy(logits, labels)
-            if auxiliary is not None:
-                loss = loss + config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
-        return loss, classification
-
-    def learning_rate(self, step: int) -> float:
-        """Of the weights at this step: the plan's, halved by each setback."""
-        return self.planned_learning_rate(step) * 0.5**self.setbacks
 
     @property
     def active(self) -> Mask:
@@ -289,38 +151,34 @@ class SupernetSearch:
 
     # -- recording ---------------------------------------------------------------------------
 
-    def _end_epoch(self, *, seconds: float) -> None:
-        check_sane(self.supernet, self.losses)
-        self.ranks.verify(f"after epoch {self.epoch + 1}", self._fingerprints)
-        step = (self.epoch + 1) * self.steps_per_epoch - 1
-        self._event(
-            "epoch",
-            epoch=self.epoch,
-            step=step + 1,
-            loss=float(torch.stack(self.losses).mean()),
-            validation_accuracy=self._accuracy(self.data.validation),
-            learning_rate=self.learning_rate(step),
-            pressure=self.strength(step),
-            live_operators=int(self.active.sum()),
-            resources=self._resources(),
-            memory_bytes=self.step_bytes(),
-            peak_memory_bytes=take_peak_bytes(self.device),
-            seconds=round(seconds, 2),
-        )
-        self.epoch += 1
-        self.losses = []
-        self._after_epoch(step)
-        self._save()
+    def _of_epoch(self) -> dict[str, Any]:
+        last = self.step - 1
+        return {
+            "step": self.step,
+            "loss": float(torch.stack(self.losses).mean()),
+            "validation_accuracy": self._accuracy(self.data.validation),
+            "learning_rate": self.learning_rate(last),
+            "pressure": self.strength(last),
+            "live_operators": int(self.active.sum()),
+            "resources": self._resources(),
+            "memory_bytes": self.step_bytes(),
+            "peak_memory_bytes": take_peak_bytes(self.device),
+        }
 
     def _keep(
         self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
     ) -> None:
         """Write a network down: its files, the front, the log."""
-        self.run.save_network(architecture, weights)
+        if self.ranks.first:
+            self.run.save_network(architecture, weights)
         self.front = self.front.with_network(network)
-        self.run.save_front(self.front)
+        self._save_front()
         self.recorded = network.fingerprint
         self._event("network", **msgspec.to_builtins(network))
+
+    def _save_front(self) -> None:
+        if self.ranks.first:
+            self.run.save_front(self.front)
 
     def _architecture(self) -> Architecture:
         return self.data.space.architecture(self.supernet.active_gates())
@@ -331,11 +189,7 @@ class SupernetSearch:
 
     def step_bytes(self) -> int:
         """Memory that a training step needs with the operators that are left, estimated."""
-
-        def autocast() -> AbstractContextManager[object]:
-            return autocast_for(self.config, self.device)
-
-        memory = step_memory(self.supernet, self.device, autocast)
+        memory = step_memory(self.supernet, self.device, self._autocast)
         return memory.step_bytes(self.gradients.at_once)
 
     def _met_budgets(self) -> list[Budget]:
@@ -346,67 +200,18 @@ class SupernetSearch:
         return self.scorer.accuracy(self.supernet, images)
 
     def _fingerprints(self) -> dict[str, str]:
-        """What must be equal on all ranks."""
+        """What must be equal on all ranks after an epoch."""
         return {
             "the live operators": self._architecture().fingerprint,
             "lambda": json.dumps(self._own_state()),
-            "the weights": fingerprint(self.supernet),
+            **super()._fingerprints(),
         }
-
-    def _tell_of_memory(self, at_once: int, parts: int) -> None:
-        self._event("out_of_memory", step=self.step + 1, pictures_at_once=at_once, parts=parts)
-
-    def _event(self, name: str, **fields: Any) -> None:
-        self.run.log(name, **fields)
-        self.observer(name, fields)
-
-    # -- setbacks ----------------------------------------------------------------------------
-
-    def _step_back(self, reason: str) -> None:
-        """Return to the last checkpoint, at half the learning rate.
-
-        Raises:
-            RunError: If that was done often enough.
-        """
-        step, setbacks = self.step, self.setbacks + 1
-        state = self.ranks.told(self.run.checkpoint)
-        if setbacks > self.SETBACKS or state is None:
-            raise self.ranks.common(
-                RunError(
-                    f"training diverged at step {step} ({reason}), {setbacks} times by now, at "
-                    f"{self.learning_rate(step):.2g} the last time. The state before it is "
-                    f"kept in {self.run.path}; start again with a lower --learning-rate than "
-                    f"{self.config.learning_rate}"
-                )
-            )
-        at_once = self.gradients.at_once
-        self.restore(state)
-        self.gradients.at_once = min(at_once, self.gradients.at_once)
-        self.setbacks = setbacks
-        self._save()
-        self._event(
-            "setback",
-            reason=reason,
-            step=step,
-            back_to_step=self.step,
-            learning_rate=self.learning_rate(self.step),
-        )
 
     # -- state -------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        check_sane(self.supernet, self.losses)
-        self.run.save_checkpoint(self.state())
-        self._saved_at = time.monotonic()
-
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next, for :meth:`restore`."""
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "losses": [float(loss) for loss in self.losses],
-            "setbacks": self.setbacks,
-            "at_once": self.gradients.at_once,
+        return super().state() | {
             "supernet": self.supernet.state_dict(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -425,16 +230,12 @@ class SupernetSearch:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state: prune what was pruned, then load what was learnt."""
-        self._build()
+        super().restore(state)
         pruned = torch.nonzero(~state["supernet"]["active"]).flatten().tolist()
         self._forget(self.supernet.prune(pruned))
         self.supernet.load_state_dict(state["supernet"])
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
         torch.set_rng_state(state["random"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
-        self.setbacks = state["setbacks"]
-        self.gradients.at_once = state["at_once"]
         self.front = msgspec.convert(state["front"], Front)
         self.met = set(state["met"])
         self.recorded = state["recorded"]

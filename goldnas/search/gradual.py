@@ -7,7 +7,6 @@ from typing import Any
 from goldnas.errors import RunError
 from goldnas.search.gated import GatedSearch
 from goldnas.search.pacing import Pace, PaperPace, PlannedPace
-from goldnas.search.sanity import check_sane
 
 
 class GradualSearch(GatedSearch):
@@ -62,7 +61,7 @@ class GradualSearch(GatedSearch):
             self._prune(step)
 
     def _prune(self, step: int) -> None:
-        check_sane(self.supernet, self.losses)
+        self._check_sane()
         chosen = self.pace.choose(step, self._gate_weights(), self.active)
         self.ranks.verify(
             f"after step {step + 1}", lambda: {"the operators to prune": str(chosen)}
@@ -129,7 +128,7 @@ class GradualSearch(GatedSearch):
                 self._remove_doomed(by=self.step)
                 self.losses.append(self._train_step(self.step, *batch))
                 self._end_step()
-            check_sane(self.supernet, self.losses)
+            self._check_sane()
             self._remove_doomed()
             self._record(end - 1, ["beyond"])
             self.doomed, self.losses = None, []

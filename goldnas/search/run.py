@@ -36,8 +36,8 @@ from goldnas.spaces import space_of
 class SearchRun(RunFolder):
     """One search on disk."""
 
+    kind = "search"
     restore = "restore it from a copy, or search again with another --out"
-    without_checkpoint = "delete it, and the search starts again from its first epoch"
 
     @classmethod
     def create(
@@ -107,15 +107,6 @@ class SearchRun(RunFolder):
         return self._read_json("config.json", SearchConfig)
 
     @cached_property
-    def conditions(self) -> dict[str, Any]:
-        """What the search ran on: versions, device, threads.
-
-        Raises:
-            RunError: If the file is damaged.
-        """
-        return self._read_json("conditions.json", dict[str, Any])
-
-    @cached_property
     def tables(self) -> list[LatencyTable]:
         """The latency tables of the search.
 
@@ -149,6 +140,12 @@ class SearchRun(RunFolder):
     def budgets(self) -> list[Budget]:
         """The budgets of the search."""
         return [parse_budget(text, self.config.tables) for text in self.config.budgets]
+
+    @property
+    def saved(self) -> str:
+        """That it is, and how to go on."""
+        path = shlex.quote(str(self.path))
+        return f"saved; go on with: goldnas search --resume {path}"
 
     # -- networks ----------------------------------------------------------------------------
 
@@ -192,38 +189,7 @@ class SearchRun(RunFolder):
         """
         architecture = self.architecture(network)
         module = space_of(architecture).build(architecture, gated=True)
-        name = f"weights/{network.fingerprint}.pt"
-        try:
-            module.load_state_dict(self._read_tensors(name, self.restore))
-        except RuntimeError as error:
-            raise RunError(
-                f"{self.path / name} does not fit its architecture: {error}; {self.restore}"
-            ) from None
-        return module.eval()
-
-
-class Spectator(SearchRun):
-    """The folder for the ranks that do not write it: what was read of it, and no more.
-
-    Args:
-        run: As the first rank read it.
-    """
-
-    def __init__(self, run: SearchRun) -> None:
-        super().__init__(run.path)
-        vars(self).update(vars(run))
-
-    def log(self, event: str, **fields: Any) -> None:
-        """Leave it to the first rank."""
-
-    def save_front(self, front: Front) -> None:
-        """Leave it to the first rank."""
-
-    def save_network(self, architecture: Architecture, weights: dict[str, Tensor]) -> None:
-        """Leave it to the first rank."""
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Leave it to the first rank."""
+        return self._with_weights(module, f"weights/{network.fingerprint}.pt")
 
 
 def read_tables(paths: list[Path]) -> list[LatencyTable]:

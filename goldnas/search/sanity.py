@@ -2,13 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-from goldnas.spaces import GoldSpace
 
 DIVERGED = 10.0
 """How many times the loss of guessing is a loss that does not learn any more."""
@@ -20,23 +16,13 @@ class DivergedError(Exception):
     """Training diverged: tells who trains, not the user, to go back."""
 
 
-class Learner(Protocol):
-    """A module that learns to tell the classes of a space apart."""
-
-    @property
-    def space(self) -> GoldSpace:
-        """Of the module."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What it learns."""
-
-
-def check_sane(learner: Learner, losses: list[Tensor]) -> None:
+def check_sane(learner: nn.Module, losses: list[Tensor], classes: int) -> None:
     """Refuse to build on a loss, or on weights, that are no numbers or have exploded.
 
     Args:
         learner: That was trained.
         losses: Of its last steps.
+        classes: That it learns to tell apart.
 
     Raises:
         DivergedError: Saying what is wrong.
@@ -44,7 +30,7 @@ def check_sane(learner: Learner, losses: list[Tensor]) -> None:
     if not losses:
         return
     recent = torch.stack(losses[-RECENT:]).mean().item()
-    if not recent <= DIVERGED * math.log(learner.space.classes):
+    if not recent <= DIVERGED * math.log(classes):
         raise DivergedError(f"the loss is {recent:.3g}")
     if not torch.stack(losses).isfinite().all():
         raise DivergedError("the loss was not finite")

@@ -4,7 +4,6 @@ import contextlib
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from goldnas.resources import (
     format_amount,
     parse_budget,
 )
-from goldnas.search.config import SearchConfig
+from goldnas.search.config import SearchConfig, StepSettings
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.search.ranks import Ranks
 from goldnas.search.strategies import STRATEGIES
@@ -68,11 +67,7 @@ def dataset_of(config: SearchConfig) -> ImageDataset:
     Raises:
         DataError: If it is missing or corrupt.
     """
-    return load_dataset(
-        config.data,
-        data_dir=Path(config.data_dir) if config.data_dir else None,
-        image_size=config.image_size,
-    )
+    return load_dataset(config.data, data_dir=config.data_dir, image_size=config.image_size)
 
 
 def search_data(
@@ -162,8 +157,8 @@ def supernet_for(config: SearchConfig, space: GoldSpace, device: torch.device) -
     return supernet.to(device).to(memory_format=torch.channels_last)
 
 
-def autocast_for(config: SearchConfig, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward pass in the number format of the search."""
+def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextManager[object]:
+    """The context of a forward pass in the number format of the settings."""
     if config.amp == "off":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

@@ -2,12 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
 
-from goldnas.errors import RunError
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.darts import DartsSearch
@@ -18,7 +16,7 @@ from goldnas.search.gradual import GradualSearch
 from goldnas.search.memory import LARGEST_BATCH, free_bytes, step_memory
 from goldnas.search.one_shot import OneShotSearch
 from goldnas.search.ranks import Ranks
-from goldnas.search.run import SearchRun, Spectator
+from goldnas.search.run import SearchRun
 from goldnas.search.sampled import SampledSearch
 from goldnas.search.setup import (
     SearchData,
@@ -165,21 +163,17 @@ class PreparedSearch:
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
         ranks = ranks or Ranks()
-        threads = ranks.told(lambda: _threads_of(run))
-        if run.conditions.get("ranks", 1) != ranks.count:
-            threads = None
+        ranks.told(run.clear_leftovers)
+        threads = ranks.told(lambda: run.threads_for(ranks.count))
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         pictures = prepared.data.loader.images_per_batch
         ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
         ranks.told(lambda: SEARCHES[run.config.strategy].check(run.config))
         search = prepared._search(run)
-        if (state := ranks.told(run.checkpoint)) is not None:
-            ranks.together(lambda: _restore(search, state))
+        search.resume()
         return search
 
     def _search(self, run: SearchRun) -> SupernetSearch:
-        if not self.ranks.first:
-            run = Spectator(run)
         search = SEARCHES[self.config.strategy]
         return search(run, self.data, self.feasibility, self.device, self.ranks)
 
@@ -191,25 +185,3 @@ def opened(folder: Path, ranks: Ranks) -> SearchRun:
         RunError: If it is not the folder of a search, or is damaged.
     """
     return ranks.told(lambda: SearchRun.open(folder).read())
-
-
-def _threads_of(run: SearchRun) -> int | None:
-    run.clear_leftovers()
-    threads = run.conditions.get("threads")
-    if type(threads) is not int or threads < 1:
-        raise RunError(
-            f"{run.path}/conditions.json does not say on how many threads the search ran; "
-            "restore it from a copy, or search again with another --out"
-        )
-    return threads
-
-
-def _restore(search: SupernetSearch, state: dict[str, Any]) -> None:
-    try:
-        search.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{search.run.path}/checkpoint.pt does not belong to this search ({reason}); "
-            "restore it from a copy, or search again with another --out"
-        ) from None

@@ -63,7 +63,7 @@ DATASET_NAMES = (*_DOWNLOADS, "digits")
 def load_dataset(
     name: str,
     *,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     download: bool = True,
     image_size: int | None = None,
 ) -> ImageDataset:
@@ -93,7 +93,7 @@ def load_dataset(
     if name == "digits":
         return _digits()
     if name in _DOWNLOADS:
-        return _downloaded(name, data_dir or DEFAULT_DATA_DIR, download)
+        return _downloaded(name, Path(data_dir or DEFAULT_DATA_DIR), download)
     if path.suffix == ".npz":
         return _npz(path)
     if is_folder:

@@ -94,6 +94,7 @@ class TrainingLoader:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         augmentation.check(data.input_shape)
         self.num_images = len(data)
+        self.num_classes = data.num_classes
         self.images_per_batch = min(batch_size, len(data))
         """In a whole batch, all its shards together."""
         self._orders = _EpochOrders(len(data), batch_size, seed, shard)

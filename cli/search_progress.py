@@ -1,16 +1,61 @@
-"""The live display of a search on a terminal."""
+"""Searches while they run: a line per epoch, and on a terminal a live display."""
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from goldnas.cli.console import err
+from goldnas.cli.progress import shown
+
 if TYPE_CHECKING:
     from goldnas.search.engine import SupernetSearch
+    from goldnas.search.loop import Observer
 
 _RATE_OVER_S = 60.0
 """Seconds over which the rate of steps is taken."""
+
+
+def search_shown(search: "SupernetSearch") -> AbstractContextManager[None]:
+    """Show a search while it runs."""
+    return shown(search, partial(_line, search), partial(_live, search))
+
+
+def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str | None:
+    """What a search says of an event, if anything."""
+    from goldnas.resources import format_amount
+
+    if event == "epoch":
+        resources = ", ".join(
+            format_amount(name, amount) for name, amount in fields["resources"].items()
+        )
+        # Some strategies press on nothing.
+        pressure = f", lambda {fields['pressure']:.1e}" if search.presses else ""
+        of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
+        return (
+            f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
+            f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
+            f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
+        )
+    if event == "score" and fields["best"]:
+        of = f"{fields['number']} of {search.config.samples}"
+        return f"network {of}: score {fields['score']:.5g}, the best so far"
+    if event == "network":
+        return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
+    return None
+
+
+@contextmanager
+def _live(search: "SupernetSearch") -> "Iterator[Observer]":
+    from rich.live import Live
+
+    display = SearchDisplay(search)
+    with Live(get_renderable=display.table, console=err, refresh_per_second=2, transient=True):
+        yield display.observe
 
 
 class SearchDisplay:

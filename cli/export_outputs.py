@@ -1,0 +1,115 @@
+"""How the outputs of what is exported compare with those of the network in PyTorch."""
+
+import copy
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from goldnas.cli.console import warn
+from goldnas.cli.export_source import CALIBRATION_IMAGES, Int8Pictures
+
+if TYPE_CHECKING:
+    from goldnas.network import CellNetwork
+    from goldnas.profiling.gpu_backend import GpuBackend
+
+TRIED_IMAGES = 16
+"""Random images that an engine's outputs are compared on."""
+
+AGREEING_REFUSES, AGREEING_WARNS = 0.5, 0.9
+"""Share of pictures that an int8 engine is to classify as PyTorch does."""
+
+MUCH = 0.01
+"""Share of the held-out pictures that a network may lose in int8 without a warning."""
+
+
+def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
+    """What int8 changes in predictions; by outputs, a right network may be far off."""
+    from goldnas.training.evaluate import onnx_predictions
+
+    labels = pictures.held_out.labels
+    before, after = (
+        onnx_predictions(network, pictures.held_out, pictures.normalisation)
+        for network in (exact, model)
+    )
+    agreeing = float((before == after).double().mean())
+    was, now = (float((found == labels).double().mean()) for found in (before, after))
+    if was - now > MUCH:
+        warn(
+            f"int8 costs {100 * (was - now):.2f} points of accuracy. --precision fp16 costs "
+            "next to none, where the device has it"
+        )
+    return (
+        f"int8: {100 * now:.2f} % of the held-out pictures right, {100 * (now - was):+.2f} "
+        f"points from {100 * was:.2f} % in fp32; {100 * agreeing:.2f} % classified as in fp32"
+    )
+
+
+def differs(
+    model: bytes, network: "CellNetwork", shape: tuple[int, ...], precision: str
+) -> str:
+    """How far the outputs in half precision are from PyTorch's in single precision.
+
+    Raises:
+        ExportError: If it is more than rounding.
+    """
+    from goldnas.export import NoKernelError, check_onnx
+
+    try:
+        difference = check_onnx(model, network, shape, precision=precision)
+    except NoKernelError as error:
+        warn(f"the network was not tried in {precision} on this machine: {error}")
+        return f"{precision}: not tried"
+    return f"{precision}: they differ by {difference:.1e} at most"
+
+
+def deployed(
+    gpu: "GpuBackend",
+    model: bytes,
+    network: "CellNetwork",
+    input_shape: tuple[int, int, int],
+    precision: str,
+    pictures: Int8Pictures | None,
+) -> tuple[bytes, str]:
+    """The engine of a network, and how its outputs compare with PyTorch's.
+
+    Of int8 they are compared by the class that they say: by value, a right network may be far
+    off.
+
+    Raises:
+        ExportError: If they differ by more than rounding, or in int8 say another class of most
+            pictures.
+        MeasurementError: If the engine cannot be built or does not run.
+    """
+    import torch
+
+    from goldnas.errors import ExportError
+    from goldnas.export import check_outputs
+
+    if pictures is None:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
+    else:
+        first = torch.arange(min(CALIBRATION_IMAGES, len(pictures.held_out)))
+        images = pictures.normalisation.apply(pictures.held_out.images[first])
+    with closing(gpu):
+        found = gpu.run(model, images.numpy())
+    actual = torch.from_numpy(found.outputs)
+    with torch.no_grad():
+        expected = copy.deepcopy(network).eval().cpu()(images)
+    if pictures is not None:
+        if not bool(actual.isfinite().all()):
+            raise ExportError("the int8 engine puts out what is no number; do not deploy it")
+        agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
+        told = (
+            f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "
+            "pictures as PyTorch does in fp32"
+        )
+        if agreeing < AGREEING_REFUSES:
+            raise ExportError(f"{told}; do not deploy it. --precision fp16 is closer")
+        if agreeing < AGREEING_WARNS:
+            warn(f"{told}. --precision fp16 is closer")
+        return found.engine, (
+            f"engine: {100 * agreeing:.1f} % of {len(images)} held-out pictures are classified "
+            "as by PyTorch in fp32"
+        )
+    difference = check_outputs(actual, expected, precision=precision)
+    return found.engine, f"engine: it and PyTorch differ by {difference:.1e} at most"

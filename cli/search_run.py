@@ -1,0 +1,152 @@
+"""A search of the command line: started or gone on with, and what is said of it."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from goldnas.cli.console import out, warn
+from goldnas.cli.front import front_table
+from goldnas.cli.search_progress import search_shown
+from goldnas.cli.signals import signals_noted
+from goldnas.errors import ConfigError, RankError, WriteError
+
+if TYPE_CHECKING:
+    from goldnas.lut import LatencyTable
+    from goldnas.search.config import SearchConfig
+    from goldnas.search.engine import SupernetSearch
+    from goldnas.search.feasibility import Feasibility, Mask
+    from goldnas.search.ranks import Ranks
+
+
+def start(
+    config: "SearchConfig",
+    tables: "list[LatencyTable]",
+    folder: Path,
+    ranks: "Ranks",
+    *,
+    amp: str,
+    fit_batch: bool,
+) -> None:
+    """Start a search in a new folder, once it is known to be possible.
+
+    Raises:
+        GoldnasError: If it is not, or the search ends before its time.
+    """
+    from goldnas.search.run import SearchRun
+    from goldnas.search.start import PreparedSearch
+
+    ranks.told(lambda: SearchRun.check_free(folder))
+    prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch, ranks=ranks)
+    space = prepared.data.space
+    out.print(
+        f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
+        f"{len(prepared.data.validation)} held out; space of 10^{space.log10_size():.2f} "
+        f"networks; training on {prepared.device}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    out.print(_limits_table(prepared.feasibility))
+    prepared.check_feasible()
+    search = prepared.start(folder)
+    _print_memory(search, "try --batch-size auto, or --checkpointing")
+    _run(search)
+
+
+def go_on(folder: Path, workers: int | None, ranks: "Ranks") -> None:
+    """Go on with the search in a folder.
+
+    Raises:
+        GoldnasError: If that is not possible, or the search ends before its time.
+    """
+    from goldnas.search.start import PreparedSearch, opened
+
+    search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
+    out.print(_limits_table(search.feasibility, search.active))
+    _print_memory(search, "go on where there is more")
+    _run(search)
+
+
+def _run(search: "SupernetSearch") -> None:
+    folder = search.run.path
+    try:
+        with (
+            search_shown(search),
+            signals_noted(torchrun=search.ranks.by_torchrun) as stop_signal,
+        ):
+            search.stop_signal = stop_signal
+            front = search.search()
+    except (RankError, WriteError) as error:
+        raise type(error)(
+            f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
+        ) from None
+    if not search.ranks.first:
+        return
+    out.print(front_table(front))
+    # By step: after a resumption the log holds some prunings twice.
+    events = search.run.events()
+    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
+    drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
+    if drops:
+        out.print(
+            f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
+            highlight=False,
+        )
+    if cut := next((e for e in events if e["event"] == "cut"), None):
+        out.print(
+            f"the cut to the budgets took the accuracy from "
+            f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
+            highlight=False,
+        )
+    next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+    if not search.trains:
+        next_step = f"Nothing was trained yet. Next: goldnas train {shlex.quote(str(folder))}"
+    out.print(
+        f"{folder}: {len(front.networks)} networks. {next_step}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _print_memory(search: "SupernetSearch", advice: str) -> None:
+    """Say what a step needs, before the first, and what to do if that is too much."""
+    from goldnas.search.memory import free_bytes, memory_text
+
+    if not search.ranks.first or not search.trains:
+        return
+    config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
+    line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"
+    try:
+        free = free_bytes(search.device)
+    except ConfigError:  # not known everywhere
+        free = needed
+    else:
+        line += f" of {memory_text(free)} free"
+    out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
+    if needed > free:
+        warn(f"that may not fit: {advice}")
+
+
+def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:
+    from goldnas.resources import format_amount
+    from goldnas.search.setup import limits
+
+    table = Table()
+    for heading in ("resource", "smallest", "current", "full", "budget", ""):
+        table.add_column(heading, justify="left" if heading == "resource" else "right")
+    for limit in limits(feasibility, active):
+        amounts = (limit.smallest, limit.current, limit.full)
+        budget = limit.budget
+        verdict = ""
+        if budget is not None and limit.smallest > budget.limit:
+            verdict = "too small"
+        elif budget is not None:
+            verdict = "met" if limit.current <= budget.limit else "within reach"
+        table.add_row(
+            limit.resource,
+            *(format_amount(limit.resource, amount) for amount in amounts),
+            "none" if budget is None else format_amount(limit.resource, budget.limit),
+            verdict,
+        )
+    return table
