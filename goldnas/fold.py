@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from goldnas.network import Cell
+from goldnas.operators.mobile import Residual
 from goldnas.operators.skip import FactorizedReduce
 
 
@@ -52,6 +53,10 @@ def folded(module: nn.Module) -> nn.Module:
 
 def _gated(operator: nn.Module, gate: torch.Tensor) -> nn.Module:
     """Scale an operator's output, by its last normalisation if it ends in one."""
+    if isinstance(operator, Residual):
+        operator.shortcut = _gated(operator.shortcut, gate)
+        operator.body = _gated(operator.body, gate)
+        return operator
     last = operator
     while isinstance(last, nn.Sequential) and len(last):
         last = last[-1]

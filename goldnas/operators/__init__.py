@@ -1,8 +1,9 @@
 """Operators by name: the candidates of search spaces and the fixed parts around them."""
 
-from goldnas.operators import convolution, pooling, skip
+from goldnas.operators import convolution, mobile, pooling, skip
 from goldnas.operators.registry import (
     CANDIDATES,
+    FAMILIES,
     OPERATORS,
     OperatorBuilder,
     Part,
@@ -14,12 +15,14 @@ from goldnas.operators.registry import (
 
 __all__ = [
     "CANDIDATES",
+    "FAMILIES",
     "OPERATORS",
     "OperatorBuilder",
     "Part",
     "build_operator",
     "check_candidate",
     "convolution",
+    "mobile",
     "part_of",
     "pooling",
     "register_operator",

@@ -14,6 +14,11 @@ OperatorBuilder = Callable[[Site], nn.Module]
 
 OPERATORS: dict[str, OperatorBuilder] = {}
 
+Family = Callable[[str], OperatorBuilder | None]
+"""From an operator's name to its builder; None if the name is none of the family."""
+
+FAMILIES: dict[tuple[str, ...], Family] = {}
+"""Operators without number whose names say how they are built, by examples of the names."""
 
 CANDIDATES: set[str] = set()
 """Operators that a search may put on an edge; the others are fixed parts of networks."""
@@ -48,15 +53,47 @@ def register_operator(
     return register
 
 
+def register_family(*examples: str) -> Callable[[Family], Family]:
+    """Make a family of operators available, which are fixed parts or choices of a space.
+
+    Args:
+        examples: Names of the family that between them need every part of its builder: they
+            are what errors show and tests build. As with single operators, what a name says
+            never changes.
+    """
+
+    def register(family: Family) -> Family:
+        FAMILIES[examples] = family
+        return family
+
+    return register
+
+
+def builder_of(name: str) -> OperatorBuilder:
+    """What builds the operator ``name``.
+
+    Raises:
+        ConfigError: If no operator has that name.
+    """
+    if name in OPERATORS:
+        return OPERATORS[name]
+    for family in FAMILIES.values():
+        if (builder := family(name)) is not None:
+            return builder
+    like = ", ".join(example for examples in FAMILIES for example in examples)
+    raise ConfigError(
+        f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}, "
+        f"and others like {like}"
+    )
+
+
 def build_operator(name: str, site: Site) -> nn.Module:
     """Build the operator ``name`` for ``site``.
 
     Raises:
         ConfigError: If no operator has that name.
     """
-    if name not in OPERATORS:
-        raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}")
-    module = OPERATORS[name](site)
+    module = builder_of(name)(site)
     module.__dict__["part"] = (name, site)  # not among its parameters, buffers and modules
     return module
 

@@ -175,8 +175,10 @@ def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Fin
         rest = site.stride, site.affine
         groups[row.operator, channels, rest, "a larger picture"].append((size, row))
         groups[row.operator, size, rest, "more channels"].append((channels, row))
-        if kernel := re.fullmatch(r"(.*_)(\d+)x\2", row.operator):
-            groups[kernel[1], site, "a larger kernel"].append(((int(kernel[2]),), row))
+        if kernel := re.fullmatch(r"(.*_)(\d+)x\2(_.*)?", row.operator):
+            groups[kernel[1], kernel[3], site, "a larger kernel"].append(
+                ((int(kernel[2]),), row)
+            )
     for (*_, respect), members in groups.items():
         members.sort(key=lambda member: member[0])
         for (less, small), (more, large) in pairwise(members):

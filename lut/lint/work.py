@@ -2,6 +2,12 @@
 
 from collections.abc import Callable
 
+from goldnas.mobile_block import (
+    MobileBlock,
+    parse_block,
+    parse_classifier,
+    parse_convolution,
+)
 from goldnas.site import Site
 
 
@@ -30,6 +36,18 @@ def _conv(kernel: int) -> Callable[[Site], int]:
     return macs
 
 
+def _mbconv(block: MobileBlock) -> Callable[[Site], int]:
+    def macs(site: Site) -> int:
+        inner = block.inner_channels(site.in_channels)
+        pixels = site.out_height * site.out_width
+        widening = site.height * site.width * site.in_channels * inner
+        squeezing = 2 * inner * block.squeezed_channels(site.in_channels)
+        convolving = pixels * inner * (block.kernel**2 + site.out_channels)
+        return (widening if block.expansion != 1 else 0) + squeezing + convolving
+
+    return macs
+
+
 MACS: dict[str, Callable[[Site], int]] = {
     "sep_conv_3x3": _sep_conv(3),
     "sep_conv_5x5": _sep_conv(5),
@@ -43,12 +61,27 @@ MACS: dict[str, Callable[[Site], int]] = {
     "avg_pool_3x3": lambda site: 0,
     "classifier": lambda site: site.in_channels * site.out_channels,
 }
-"""Multiply-adds for one picture, by operator; others are compared among themselves only."""
+"""Multiply-adds for one picture, by operator; see ``work_of`` for families."""
+
+
+def work_of(operator: str) -> Callable[[Site], int] | None:
+    """Multiply-adds for one picture as a function of the site; None if they are not known."""
+    if operator in MACS:
+        return MACS[operator]
+    if (block := parse_block(operator)) is not None:
+        return _mbconv(block)
+    if (convolution := parse_convolution(operator)) is not None:
+        return _conv(convolution[0])
+    if (classifier := parse_classifier(operator)) is not None:
+        inner = classifier[0]
+        return lambda site: inner * (site.in_channels + site.out_channels)
+    return None
 
 
 def macs_of(operator: str, site: Site) -> int:
-    """Multiply-adds for one picture; 0 for an operator that is not in ``MACS``."""
-    return MACS[operator](site) if operator in MACS else 0
+    """Multiply-adds for one picture; 0 for an operator whose work is not known."""
+    work = work_of(operator)
+    return work(site) if work else 0
 
 
 def elements(site: Site) -> int:
