@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from goldnas.errors import ConfigError
 
 _TEXT = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+)/s(\d+)(/affine)?")
+_SHAPES = re.compile(r"(\d+(?:x\d+)*)->(\d+(?:x\d+)*)")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -65,3 +66,37 @@ class Site:
             raise ConfigError(f"{text!r} is not a site; a site reads like 16x32x32->16/s1")
         channels, height, width, out_channels, stride = map(int, match.groups()[:5])
         return cls(channels, out_channels, height, width, stride, match[6] is not None)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Shapes:
+    """The place of a part of which no more is known than what goes in and what comes out.
+
+    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables.
+
+    Args:
+        input_shape: Without the batch, of any number of dimensions.
+        output_shape: The same of the output.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "->".join("x".join(map(str, s)) for s in (self.input_shape, self.output_shape))
+
+
+AnySite = Site | Shapes
+
+
+def parse_site(text: str) -> AnySite:
+    """Read what ``str(site)`` wrote, of either kind.
+
+    Raises:
+        ConfigError: If ``text`` is no site.
+    """
+    match = _SHAPES.fullmatch(text)
+    if match is None:
+        return Site.parse(text)
+    before, after = (tuple(map(int, sizes.split("x"))) for sizes in match.groups())
+    return Shapes(before, after)

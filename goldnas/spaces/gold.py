@@ -34,6 +34,49 @@ _PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
+class CellGate:
+    """One candidate operator on one edge."""
+
+    cell: int
+    source: int
+    """State the edge comes from: 0 and 1 are the cell's inputs, 2 on are its nodes."""
+    node: int
+    """Node the edge enters."""
+    operator: str
+    site: Site
+
+    @property
+    def place(self) -> str:
+        """Name of the edge in an architecture: ``cell0.0-2``."""
+        return f"cell{self.cell}.{self.source}-{self.node}"
+
+    @property
+    def name(self) -> str:
+        """Name in logs: ``cell0.0-2.skip_connect``."""
+        return f"{self.place}.{self.operator}"
+
+    @property
+    def block(self) -> str:
+        """The cell, within the network."""
+        return f"cells.{self.cell}"
+
+    @property
+    def key(self) -> str:
+        """Name of its module within the cell."""
+        return f"{self.source}_{self.node}_{self.operator}"
+
+    @property
+    def node_id(self) -> tuple[int, int]:
+        """The operators that enter one node are summed."""
+        return self.cell, self.node
+
+    @property
+    def edge_id(self) -> tuple[int, int, int]:
+        """Those of one edge compete in DARTS."""
+        return self.cell, self.node, self.source
+
+
+@dataclass(frozen=True, slots=True)
 class CellPlan:
     """The parts of one cell of one network."""
 
@@ -168,10 +211,10 @@ class GoldSpace:
     # -- gates -------------------------------------------------------------------------------
 
     @cached_property
-    def gates(self) -> tuple[Gate, ...]:
+    def gates(self) -> tuple[CellGate, ...]:
         """Every gate, ordered by cell, node, source and operator."""
         return tuple(
-            Gate(cell=cell, source=source, node=node, operator=operator, site=site_of(source))
+            CellGate(cell=cell, source=source, node=node, operator=operator, site=site_of(source))
             for cell, (_, _, site_of) in enumerate(self._geometry[1])
             for node in range(2, 2 + self.nodes)
             for source in range(node)
@@ -278,6 +321,8 @@ class GoldSpace:
             read |= {index - 2} if 0 in live else set()
             read |= {index - 1} if 1 in live else set()
         return NetworkPlan(stem, dict(reversed(plans.items())), classifier)
+
+    build_part = staticmethod(build_operator)
 
     def build(self, architecture: Architecture, *, gated: bool = False) -> CellNetwork:
         """Build an architecture with fresh weights.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from goldnas.site import Site
+from goldnas.site import AnySite, Site
 
 
 def _separable(site: Site, kernel: int, in_channels: int, out_channels: int) -> int:
@@ -46,9 +46,9 @@ MACS: dict[str, Callable[[Site], int]] = {
 """Multiply-adds for one picture, by operator; others are compared among themselves only."""
 
 
-def macs_of(operator: str, site: Site) -> int:
-    """Multiply-adds for one picture; 0 for an operator that is not in ``MACS``."""
-    return MACS[operator](site) if operator in MACS else 0
+def macs_of(operator: str, site: AnySite) -> int:
+    """Multiply-adds for one picture; 0 for an operator or a site that says nothing of them."""
+    return MACS[operator](site) if operator in MACS and isinstance(site, Site) else 0
 
 
 def elements(site: Site) -> int:
