@@ -4,10 +4,13 @@ from typing import Any
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.spaces.gold import DARTS_OPERATORS, GoldSpace
+from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.space import Gate, SearchSpace
+from goldnas.spaces.variants import DARTS_OPERATORS, GoldExtendedSpace, GoldImageNetSpace
 
-SPACES: dict[str, type[GoldSpace]] = {GoldSpace.name: GoldSpace}
+SPACES: dict[str, type[GoldSpace]] = {
+    space.name: space for space in (GoldSpace, GoldImageNetSpace, GoldExtendedSpace)
+}
 
 __all__ = [
     "DARTS_OPERATORS",
