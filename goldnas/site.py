@@ -20,7 +20,7 @@ class Site:
         out_channels: Channels of the output; for a classifier, classes.
         height: Of the input.
         width: Of the input.
-        stride: 1, or 2 where a cell halves the resolution.
+        stride: 1, or 2 where the resolution is halved; 4 where it is halved twice.
         affine: Whether normalisation is built as DARTS builds it for evaluation: with a
             learnt scale, and none after pooling and identity. In a search space it is
             False, and every operator ends in a normalisation without parameters.
@@ -47,6 +47,11 @@ class Site:
     def input_shape(self) -> tuple[int, int, int]:
         """``(C, H, W)`` of the input."""
         return self.in_channels, self.height, self.width
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of the output."""
+        return self.out_channels, self.out_height, self.out_width
 
     def __str__(self) -> str:
         text = (

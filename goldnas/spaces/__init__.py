@@ -5,11 +5,15 @@ from typing import Any
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.spaces.choices import ChoiceSpace, choice_space
-from goldnas.spaces.gold import DARTS_OPERATORS, CellGate, GoldSpace
+from goldnas.spaces.gold import GoldSpace
+from goldnas.spaces.plan import CellGate
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
 from goldnas.spaces.space import Gate, Plan, SearchSpace
+from goldnas.spaces.variants import DARTS_OPERATORS, GoldExtendedSpace, GoldImageNetSpace
 
-SPACES: dict[str, type[GoldSpace]] = {GoldSpace.name: GoldSpace}
+SPACES: dict[str, type[GoldSpace]] = {
+    space.name: space for space in (GoldSpace, GoldImageNetSpace, GoldExtendedSpace)
+}
 
 __all__ = [
     "DARTS_OPERATORS",

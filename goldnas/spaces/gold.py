@@ -6,101 +6,21 @@ of edges may enter a node, as long as each node keeps one operator.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
-
-from torch import nn
+from typing import Any, ClassVar, Literal
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.network import Cell, CellNetwork
+from goldnas.network import CellNetwork
 from goldnas.operators import Part, build_operator, check_candidate
 from goldnas.site import Site
+from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
 from goldnas.spaces.space import Gate
 
-DARTS_OPERATORS = (
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
 _PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class CellGate:
-    """One candidate operator on one edge."""
-
-    cell: int
-    source: int
-    """State the edge comes from: 0 and 1 are the cell's inputs, 2 on are its nodes."""
-    node: int
-    """Node the edge enters."""
-    operator: str
-    site: Site
-
-    @property
-    def place(self) -> str:
-        """Name of the edge in an architecture: ``cell0.0-2``."""
-        return f"cell{self.cell}.{self.source}-{self.node}"
-
-    @property
-    def name(self) -> str:
-        """Name in logs: ``cell0.0-2.skip_connect``."""
-        return f"{self.place}.{self.operator}"
-
-    @property
-    def block(self) -> str:
-        """The cell, within the network."""
-        return f"cells.{self.cell}"
-
-    @property
-    def key(self) -> str:
-        """Name of its module within the cell."""
-        return f"{self.source}_{self.node}_{self.operator}"
-
-    @property
-    def node_id(self) -> tuple[int, int]:
-        """The operators that enter one node are summed."""
-        return self.cell, self.node
-
-    @property
-    def edge_id(self) -> tuple[int, int, int]:
-        """Those of one edge compete in DARTS."""
-        return self.cell, self.node, self.source
-
-
-@dataclass(frozen=True, slots=True)
-class CellPlan:
-    """The parts of one cell of one network."""
-
-    preprocess: tuple[Part | None, Part | None]
-    operators: tuple[tuple[str, Part], ...]
-    """By key: ``0_2_skip_connect`` goes from state 0 to node 2."""
-    concat: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkPlan:
-    """The parts of one network; cells whose output nobody reads are left out."""
-
-    stem: Part
-    cells: dict[str, CellPlan]
-    classifier: Part
-
-    def parts(self) -> Iterator[Part]:
-        """Every part, repeats included."""
-        yield self.stem
-        for cell in self.cells.values():
-            yield from (part for part in cell.preprocess if part is not None)
-            yield from (part for _, part in cell.operators)
-        yield self.classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +54,9 @@ class GoldSpace:
     """Learnt normalisation, and none after pooling and identity, as DARTS evaluates."""
 
     name = "gold"
+
+    stem: ClassVar[Literal["cifar", "imagenet"]] = "cifar"
+    """What comes before the cells: one convolution, or three that divide both sides by 8."""
 
     def __post_init__(self) -> None:
         for field in ("cells", "channels", "classes", "nodes"):
@@ -182,17 +105,16 @@ class GoldSpace:
     @cached_property
     def _geometry(
         self,
-    ) -> tuple[Part, tuple[tuple[Part, Part, Callable[[int], Site]], ...], Part]:
-        """The stem; per cell its two preprocessings and the site of an edge; the classifier."""
-        channels, (in_channels, height, width) = self.channels, self.input_shape
-        stem = ("stem_cifar", Site(in_channels, 3 * channels, height, width, 1, self.affine))
+    ) -> tuple[tuple[Part, ...], tuple[tuple[Part, Part, Callable[[int], Site]], ...], Part]:
+        """Stems; per cell its two preprocessings and the site of an edge; the classifier."""
+        channels, stems = self.channels, self._stems
         # Channels, height and width of the two states that enter the next cell.
-        before = now = (3 * channels, height, width)
+        before, now = stems[0][1].output_shape, stems[-1][1].output_shape
         cells = []
         for index in range(self.cells):
             reduction = self.is_reduction(index)
             channels *= 2 if reduction else 1
-            halved = self.is_reduction(index - 1)
+            halved = self.is_reduction(index - 1) if index else len(stems) == 2
             pre0 = (
                 "factorized_reduce" if halved else "relu_conv_bn",
                 Site(before[0], channels, *before[1:], 2 if halved else 1, self.affine),
@@ -206,7 +128,20 @@ class GoldSpace:
                 (channels * len(self.concat(index)), inner.out_height, inner.out_width),
             )
         classifier = ("classifier", Site(now[0], self.classes, now[1], now[2]))
-        return stem, tuple(cells), classifier
+        return stems, tuple(cells), classifier
+
+    @property
+    def _stems(self) -> tuple[Part, ...]:
+        """What the first cell reads: one part twice; or a part and another that halves it."""
+        in_channels, height, width = self.input_shape
+        if self.stem == "cifar":
+            site = Site(in_channels, 3 * self.channels, height, width, 1, self.affine)
+            return (("stem_cifar", site),)
+        first = Site(in_channels, self.channels, height, width, 4, self.affine)
+        second = Site(
+            *(self.channels, self.channels, first.out_height, first.out_width, 2, self.affine)
+        )
+        return ("stem0_imagenet", first), ("stem1_imagenet", second)
 
     # -- gates -------------------------------------------------------------------------------
 
@@ -237,9 +172,9 @@ class GoldSpace:
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
-        """Stem, preprocessing and classifier: in every network of a search."""
-        stem, cells, classifier = self._geometry
-        return (stem, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
+        """Stems, preprocessing and classifier: in every network of a search."""
+        stems, cells, classifier = self._geometry
+        return (*stems, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
 
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts of the space: what a latency table must hold."""
@@ -290,7 +225,7 @@ class GoldSpace:
         Raises:
             ConfigError: If the architecture is not of this space.
         """
-        stem, cells, classifier = self._geometry
+        stems, cells, classifier = self._geometry
         edges = self._edges(architecture)
         plans: dict[str, CellPlan] = {}
         read = {self.cells - 1}
@@ -320,7 +255,9 @@ class GoldSpace:
             )
             read |= {index - 2} if 0 in live else set()
             read |= {index - 1} if 1 in live else set()
-        return NetworkPlan(stem, dict(reversed(plans.items())), classifier)
+        # Of two stems the second is read as the output of a cell -1 would be.
+        stems = stems if -1 in read else stems[:1]
+        return NetworkPlan(stems, dict(reversed(plans.items())), classifier)
 
     build_part = staticmethod(build_operator)
 
@@ -352,28 +289,6 @@ class GoldSpace:
                 check_candidate(operator)
                 edges[cell].append((source, node, operator))
         return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
-
-
-def build_plan(plan: NetworkPlan, *, gated: bool = False) -> CellNetwork:
-    """Build the modules of a plan."""
-
-    def optional(part: Part | None) -> nn.Module | None:
-        return None if part is None else build_operator(*part)
-
-    return CellNetwork(
-        build_operator(*plan.stem),
-        {
-            key: Cell(
-                optional(cell.preprocess[0]),
-                optional(cell.preprocess[1]),
-                {name: build_operator(*part) for name, part in cell.operators},
-                cell.concat,
-                gated,
-            )
-            for key, cell in plan.cells.items()
-        },
-        build_operator(*plan.classifier),
-    )
 
 
 def _edge_site(inner: Site, after: Site) -> Callable[[int], Site]:

@@ -30,6 +30,13 @@ def _conv(kernel: int) -> Callable[[Site], int]:
     return macs
 
 
+def _stem0_imagenet(site: Site) -> int:
+    half = site.out_channels // 2
+    first = Site(site.in_channels, half, site.height, site.width, 2)
+    second = Site(half, site.out_channels, first.out_height, first.out_width, 2)
+    return _conv(3)(first) + _conv(3)(second)
+
+
 MACS: dict[str, Callable[[Site], int]] = {
     "sep_conv_3x3": _sep_conv(3),
     "sep_conv_5x5": _sep_conv(5),
@@ -37,6 +44,8 @@ MACS: dict[str, Callable[[Site], int]] = {
     "dil_conv_5x5": _dil_conv(5),
     "relu_conv_bn": _conv(1),
     "stem_cifar": _conv(3),
+    "stem0_imagenet": _stem0_imagenet,
+    "stem1_imagenet": _conv(3),
     "factorized_reduce": _conv(1),
     "skip_connect": lambda site: _conv(1)(site) if site.stride == 2 else 0,
     "max_pool_3x3": lambda site: 0,
