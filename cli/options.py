@@ -99,39 +99,66 @@ PrecisionOption = Annotated[
     ),
 ]
 
+# What spaces say stands here once more, since --help loads no torch; a test compares.
+SPACES_HELP = (
+    "gold (14 cells, 36 channels, 3x32x32, 10 classes, skip_connect,sep_conv_3x3); "
+    "gold-imagenet (as gold, behind a stem for large pictures; 48 channels, 3x224x224, "
+    "1000 classes); gold-extended (as gold; max_pool_3x3,avg_pool_3x3,skip_connect,"
+    "sep_conv_3x3,sep_conv_5x5,dil_conv_3x3,dil_conv_5x5)."
+)
+
 SpaceOption = Annotated[
-    str, typer.Option("--space", help="Name of the search space.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        "--space",
+        metavar="NAME",
+        help=f"The search space, which decides what is not given: {SPACES_HELP}",
+        rich_help_panel=_PANEL,
+    ),
 ]
 ChannelsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--channels",
         min=1,
-        help="Channels of a node in the first stage.",
+        help="Channels of a node in the first stage; of the --space unless given.",
         rich_help_panel=_PANEL,
     ),
 ]
 CellsOption = Annotated[
-    int, typer.Option("--cells", min=1, help="Cells of the network.", rich_help_panel=_PANEL)
+    int | None,
+    typer.Option(
+        "--cells",
+        min=1,
+        help="Cells of the network; of the --space unless given.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 InputOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--input",
         metavar="CxHxW",
-        help="Channels, height and width of an image.",
+        help="Channels, height and width of an image; of the --space unless given.",
         rich_help_panel=_PANEL,
     ),
 ]
 ClassesOption = Annotated[
-    int, typer.Option("--classes", min=1, help="Classes to tell apart.", rich_help_panel=_PANEL)
+    int | None,
+    typer.Option(
+        "--classes",
+        min=1,
+        help="Classes to tell apart; of the --space unless given.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 OperatorsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--operators",
         metavar="NAME,...",
-        help="Candidate operators of an edge, separated by commas.",
+        help="Candidate operators of an edge, separated by commas; of the --space unless "
+        "given.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -153,29 +180,34 @@ def parse_input(text: str) -> tuple[int, int, int]:
 
 
 def space_from(
-    space: str, *, channels: int, cells: int, input_: str, classes: int, operators: str
+    space: str,
+    *,
+    channels: int | None,
+    cells: int | None,
+    input_: str | None,
+    classes: int | None,
+    operators: str | None,
 ) -> "GoldSpace":
-    """The search space that the options above describe.
+    """The search space that the options above describe; None for what the space says.
 
     Raises:
         ConfigError: If a name is unknown, or a value does not fit.
     """
-    input_shape = parse_input(input_)
+    given = {
+        "channels": channels,
+        "cells": cells,
+        "input_shape": None if input_ is None else parse_input(input_),
+        "classes": classes,
+        "operators": operator_names(operators),
+    }
     from goldnas.spaces import space_named
 
-    return space_named(
-        space,
-        channels=channels,
-        cells=cells,
-        input_shape=input_shape,
-        classes=classes,
-        operators=operator_names(operators),
-    )
+    return space_named(space, **{name: v for name, v in given.items() if v is not None})
 
 
-def operator_names(text: str) -> tuple[str, ...]:
-    """Split the names of ``--operators``."""
-    return tuple(name.strip() for name in text.split(","))
+def operator_names(text: str | None) -> tuple[str, ...] | None:
+    """Split the names of ``--operators``; None if it was not given."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def gpu_backend_name(device: str | None, backend: str | None) -> str | None:

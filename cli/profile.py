@@ -192,11 +192,11 @@ def profile(
         ),
     ] = False,
     space: SpaceOption = "gold",
-    channels: ChannelsOption = 36,
-    cells: CellsOption = 14,
-    input_: InputOption = "3x32x32",
-    classes: ClassesOption = 10,
-    operators: OperatorsOption = "skip_connect,sep_conv_3x3",
+    channels: ChannelsOption = None,
+    cells: CellsOption = None,
+    input_: InputOption = None,
+    classes: ClassesOption = None,
+    operators: OperatorsOption = None,
 ) -> None:
     """Measure every operator of a search space on a device, into a latency table.
 
@@ -301,7 +301,8 @@ def profile(
                 **{"--input": input_, "--classes": classes, "--operators": operators},
                 **{"--calibrate": calibrate, "--target": target},
             }
-            profile_fleet(devices, table, [str(part) for o in common.items() for part in o])
+            given = [o for o in common.items() if o[1] is not None]
+            profile_fleet(devices, table, [str(part) for option in given for part in option])
         else:
             of_a_table = ("table", "batch", "target", *_WHERE, *_HOW, *_OF_A_SPACE)
             if transfer is not None:

@@ -171,9 +171,9 @@ def search(
         ),
     ] = None,
     space: SpaceOption = "gold",
-    channels: ChannelsOption = 36,
-    cells: CellsOption = 14,
-    operators: OperatorsOption = "skip_connect,sep_conv_3x3",
+    channels: ChannelsOption = None,
+    cells: CellsOption = None,
+    operators: OperatorsOption = None,
     epochs: Annotated[
         int | None,
         typer.Option(

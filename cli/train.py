@@ -104,18 +104,29 @@ def train(
             min=1, help="Side to resize a folder's pictures to.", rich_help_panel=_DATA
         ),
     ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a genotype: gold unless given, gold-imagenet for large pictures.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     channels: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Of a genotype, of a node in the first stage; 36 unless given.",
+            help="Of a genotype, of a node in the first stage; 36 unless given, 48 of "
+            "gold-imagenet.",
             rich_help_panel=_DATA,
         ),
     ] = None,
     cells: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of a DARTS genotype; 20 unless given.", rich_help_panel=_DATA
+            min=1,
+            help="Of a DARTS genotype; 20 unless given, 14 of gold-imagenet.",
+            rich_help_panel=_DATA,
         ),
     ] = None,
     batch_size: Annotated[
@@ -190,6 +201,7 @@ def train(
         "--data": data,
         "--data-dir": data_dir,
         "--image-size": image_size,
+        "--space": space,
         "--channels": channels,
         "--cells": cells,
     }
@@ -275,7 +287,7 @@ def _check_options(
         )
     if of_file["--data"] is None:
         raise ConfigError(f"a network from a file, {target}, is trained on some --data")
-    sizes = [option for option in in_file if option in ("--channels", "--cells")]
+    sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
     if sizes and Path(target).suffix == ".json":
         raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
 
@@ -304,8 +316,9 @@ def _sources(
         data=of_file["--data"],
         data_dir=of_file["--data-dir"],
         image_size=of_file["--image-size"],
-        channels=of_file["--channels"] or 36,
-        cells=of_file["--cells"] or 20,
+        space=of_file["--space"] or "gold",
+        channels=of_file["--channels"],
+        cells=of_file["--cells"],
     )
     return {target: read}
 

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.site import Site
+from goldnas.site import AnySite, Site
 
-Part = tuple[str, Site]
+Part = tuple[str, AnySite]
 """An operator's name and its site: a row of a latency table."""
 
 OperatorBuilder = Callable[[Site], nn.Module]
+
+PartBuilder = Callable[[str, AnySite], nn.Module]
+"""Builds a part: :func:`build_operator`, or a space that has parts of its own."""
 
 OPERATORS: dict[str, OperatorBuilder] = {}
 
@@ -69,37 +72,42 @@ def register_family(*examples: str) -> Callable[[Family], Family]:
     return register
 
 
-def builder_of(name: str) -> OperatorBuilder:
-    """What builds the operator ``name``.
-
-    Raises:
-        ConfigError: If no operator has that name.
-    """
+def builder_of(name: str) -> OperatorBuilder | None:
+    """What builds the operator ``name``; None if no operator has that name."""
     if name in OPERATORS:
         return OPERATORS[name]
-    for family in FAMILIES.values():
-        if (builder := family(name)) is not None:
-            return builder
-    like = ", ".join(example for examples in FAMILIES for example in examples)
-    raise ConfigError(
-        f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}, "
-        f"and others like {like}"
-    )
+    builders = (family(name) for family in FAMILIES.values())
+    return next((builder for builder in builders if builder is not None), None)
 
 
-def build_operator(name: str, site: Site) -> nn.Module:
+def build_operator(name: str, site: AnySite) -> nn.Module:
     """Build the operator ``name`` for ``site``.
 
     Raises:
-        ConfigError: If no operator has that name.
+        ConfigError: If no operator has that name, or the site does not say enough for it.
     """
-    module = builder_of(name)(site)
-    module.__dict__["part"] = (name, site)  # not among its parameters, buffers and modules
+    builder = builder_of(name)
+    if builder is None:
+        like = ", ".join(example for examples in FAMILIES for example in examples)
+        raise ConfigError(
+            f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}, "
+            f"and others like {like}"
+        )
+    if not isinstance(site, Site):
+        raise ConfigError(
+            f"operator {name!r} is built for a site like 16x32x32->16/s1, got {site}"
+        )
+    return labelled(builder(site), (name, site))
+
+
+def labelled(module: nn.Module, part: Part) -> nn.Module:
+    """Let a module say which part it is."""
+    module.__dict__["part"] = part  # not among its parameters, buffers and modules
     return module
 
 
 def part_of(module: nn.Module) -> Part | None:
-    """Name and site of a module that :func:`build_operator` built; None for any other."""
+    """Name and site of a module that was built as a part; None for any other."""
     return module.__dict__.get("part")
 
 

@@ -103,8 +103,9 @@ def subject_from(
     data: str,
     data_dir: str | None = None,
     image_size: int | None = None,
-    channels: int = 36,
-    cells: int = 20,
+    space: str = "gold",
+    channels: int | None = None,
+    cells: int | None = None,
 ) -> Subject:
     """A network from a file, on data of its own.
 
@@ -113,8 +114,9 @@ def subject_from(
         data: Name of a dataset, or path of a folder or an ``.npz``.
         data_dir: Where named datasets are.
         image_size: Side to resize a folder's pictures to.
-        channels: Of a genotype, of a node in the first stage.
-        cells: Of a DARTS genotype.
+        space: Of a genotype: ``gold-imagenet`` for large pictures.
+        channels: Of a genotype, of a node in the first stage; None for the space's.
+        cells: Of a DARTS genotype; None for as many as DARTS evaluates with.
 
     Raises:
         GoldnasError: If there is no such network, or no such data.
@@ -126,6 +128,7 @@ def subject_from(
         dataset = _load(data, data_dir, image_size)
         architecture = read_genotype(
             text,
+            space=space,
             channels=channels,
             cells=cells,
             input_shape=dataset.train.input_shape,

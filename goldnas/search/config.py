@@ -49,11 +49,12 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     storage: str | None = None
     """URL of an Optuna storage that several searches share; None to keep the study here."""
 
-    cells: int = 14
+    cells: int | None = None
+    """None for as many as the space says, as for the next two; the run's folder says which."""
 
-    channels: int = 36
+    channels: int | None = None
 
-    operators: tuple[str, ...] = ("skip_connect", "sep_conv_3x3")
+    operators: tuple[str, ...] | None = None
 
     budgets: tuple[str, ...]
     """As typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``."""

@@ -140,13 +140,12 @@ def space_for(config: SearchConfig, images: ImageData) -> GoldSpace:
     Raises:
         ConfigError: If a setting does not suit the data.
     """
+    given = {name: getattr(config, name) for name in ("cells", "channels", "operators")}
     return space_named(
         config.space,
-        cells=config.cells,
-        channels=config.channels,
-        operators=config.operators,
         input_shape=images.input_shape,
         classes=images.num_classes,
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 

@@ -114,10 +114,13 @@ class PreparedSearch:
             parts = 1 if self.device.type == "cpu" else ranks.count
             batch_size = min(most * parts, LARGEST_BATCH)
             config = msgspec.structs.replace(config, batch_size=batch_size)
-        self.config = config
         self.tables = tables
         self.data: SearchData = ranks.together(
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
+        )
+        space = self.data.space
+        self.config = msgspec.structs.replace(
+            config, cells=space.cells, channels=space.channels, operators=space.operators
         )
         self.feasibility: Feasibility = ranks.together(
             lambda: feasibility_of(config, self.data.space, tables)

@@ -8,7 +8,7 @@ from goldnas.mobile_block import (
     parse_classifier,
     parse_convolution,
 )
-from goldnas.site import Site
+from goldnas.site import AnySite, Site
 
 
 def _separable(site: Site, kernel: int, in_channels: int, out_channels: int) -> int:
@@ -36,6 +36,13 @@ def _conv(kernel: int) -> Callable[[Site], int]:
     return macs
 
 
+def _stem0_imagenet(site: Site) -> int:
+    half = site.out_channels // 2
+    first = Site(site.in_channels, half, site.height, site.width, 2)
+    second = Site(half, site.out_channels, first.out_height, first.out_width, 2)
+    return _conv(3)(first) + _conv(3)(second)
+
+
 def _mbconv(block: MobileBlock) -> Callable[[Site], int]:
     def macs(site: Site) -> int:
         inner = block.inner_channels(site.in_channels)
@@ -55,6 +62,8 @@ MACS: dict[str, Callable[[Site], int]] = {
     "dil_conv_5x5": _dil_conv(5),
     "relu_conv_bn": _conv(1),
     "stem_cifar": _conv(3),
+    "stem0_imagenet": _stem0_imagenet,
+    "stem1_imagenet": _conv(3),
     "factorized_reduce": _conv(1),
     "skip_connect": lambda site: _conv(1)(site) if site.stride == 2 else 0,
     "max_pool_3x3": lambda site: 0,
@@ -78,10 +87,10 @@ def work_of(operator: str) -> Callable[[Site], int] | None:
     return None
 
 
-def macs_of(operator: str, site: Site) -> int:
-    """Multiply-adds for one picture; 0 for an operator whose work is not known."""
+def macs_of(operator: str, site: AnySite) -> int:
+    """Multiply-adds for one picture; 0 for an operator or a site that says nothing of them."""
     work = work_of(operator)
-    return work(site) if work else 0
+    return work(site) if work and isinstance(site, Site) else 0
 
 
 def elements(site: Site) -> int:
