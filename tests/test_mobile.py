@@ -1,7 +1,10 @@
 """The mobile space: its blocks, its chain, and the networks that others published in it."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -14,12 +17,15 @@ from goldnas.errors import ConfigError
 from goldnas.export import check_onnx, to_onnx
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible, parse_block
 from goldnas.operators import part_of
-from goldnas.resources import count_flops, count_parameters
+from goldnas.operators.mobile import Residual, SqueezeExcitation
+from goldnas.resources import Flops, Parameters, count_flops, count_parameters
+from goldnas.resources.costs import total_cost
+from goldnas.spaces import space_named, space_of
 from goldnas.spaces.mobile import mobile
 from goldnas.spaces.mobile_networks import NETWORKS, published
 
 IMAGENET = (3, 224, 224)
-SMALL = {
+SMALL: dict[str, Any] = {
     "width": 0.25,
     "input_shape": (3, 33, 37),
     "classes": 5,
@@ -38,19 +44,7 @@ PUBLISHED = {
 }
 
 
-def network_of(architecture: Architecture) -> nn.Sequential:
-    """Return the network with only what is chosen."""
-    network = mobile(**architecture.settings)
-    for place, chosen in architecture.choices.items():
-        choice = network.get_submodule(place)
-        assert isinstance(choice, Choice)
-        assert set(chosen) <= set(choice.operators)
-        for name in set(choice.operators) - set(chosen):
-            del choice.operators[name]
-    return network
-
-
-def without_values(make: type | object) -> nn.Module:
+def without_values(make: Callable[[], nn.Module]) -> nn.Module:
     """Build a network whose weights nobody reads, in a moment."""
     with torch.device("meta"):
         module = make()
@@ -59,7 +53,9 @@ def without_values(make: type | object) -> nn.Module:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_counts_of_published_networks_are_those_that_were_published(name: str) -> None:
-    network = without_values(lambda: network_of(published(name)))
+    architecture = published(name)
+    space = space_of(architecture)
+    network = space.build(architecture)
     parameters, flops = count_parameters(network), count_flops(network, IMAGENET)
     assert parameters == pytest.approx(PUBLISHED[name][0], rel=0.01)
     assert flops == pytest.approx(PUBLISHED[name][1], rel=0.01)
@@ -67,6 +63,10 @@ def test_counts_of_published_networks_are_those_that_were_published(name: str) -
         reference = without_values(getattr(models, name))
         assert parameters == count_parameters(reference)
         assert flops == count_flops(reference, IMAGENET)
+    parts = space.plan(architecture).parts()
+    assert total_cost(Parameters(space.build_part), parts) == parameters
+    if name == "mobilenet_v3_large":  # it has a part of every kind
+        assert total_cost(Flops(space.build_part), parts) == flops
 
 
 def choices_of(network: nn.Module) -> dict[str, Choice]:
@@ -161,17 +161,43 @@ def test_a_name_says_all_of_a_block() -> None:
     assert MobileBlock(3, 2.5, "se", "hswish").name == "mbconv_3x3_e2p5_se_hswish"
 
 
-def test_a_small_network_computes_the_same_in_onnxruntime() -> None:
+def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime() -> None:
+    """Also with squeeze-excitation, several blocks at one place, and skip connections."""
     torch.manual_seed(0)
-    settings = SMALL | {"squeezes": ["none", "se", "se_in"], "activations": "hswish"}
-    network = mobile(**settings, classifier=16)
-    network(torch.randn(8, 3, 33, 37))
-    shape = (1, 3, 33, 37)
+    settings = {"squeezes": ["none", "se", "se_in"], "activations": "hswish", "classifier": 16}
+    space = space_named("mobile", **SMALL | settings)
+    kept = [
+        gate for index, gate in enumerate(space.gates) if index % 5 == 0 or "skip" in gate.key
+    ]
+    network = space.build(space.architecture(kept), gated=True)
     for choice in choices_of(network).values():
-        kept = list(choice.operators)[:: max(1, len(choice.operators) // 3)]
-        for name in set(choice.operators) - set(kept):
-            del choice.operators[name]
-    assert check_onnx(to_onnx(network, shape), network, shape) < 1e-4
+        nn.init.uniform_(choice.gates, 0.1, 0.9)
+    network(torch.randn(8, 3, 33, 37))
+    exported = to_onnx(network, (1, 3, 33, 37))
+    assert check_onnx(exported, network, (1, 3, 33, 37)) < 1e-4
+    kinds = [node.op_type for node in onnx.load_from_string(exported).graph.node]
+    shortcuts = [m for m in network.modules() if isinstance(m, Residual)]
+    skips = [gate for gate in kept if gate.key == "skip_connect"]
+    # Gates are in the weights: what multiplies is squeeze-excitation, and what is still
+    # normalised apart stands behind no convolution.
+    assert kinds.count("Mul") == sum(
+        isinstance(m, SqueezeExcitation) for m in network.modules()
+    )
+    assert kinds.count("BatchNormalization") == len(shortcuts) + len(skips)
+
+
+def test_an_architecture_round_trips_and_says_every_setting() -> None:
+    architecture = published("mobilenet_v3_large", input_shape=(3, 64, 64), classes=50)
+    again = Architecture.from_json(architecture.to_json())
+    assert again == architecture
+    space = space_of(again)
+    assert (space.input_shape, space.classes) == ((3, 64, 64), 50)
+    kept = [g for g in space.gates if g.key in architecture.choices[g.place]]
+    complete = space.architecture(kept)
+    assert complete.choices == architecture.choices
+    assert complete.settings.items() >= again.settings.items()
+    assert complete.settings["kernels"] == [3, 5]
+    assert complete.settings["stem_stride"] == 2
 
 
 @pytest.mark.parametrize(
@@ -182,8 +208,11 @@ def test_a_small_network_computes_the_same_in_onnxruntime() -> None:
         ({"stem_stride": 3}, "stem_stride must be a whole number from 1 to 2, got 3"),
         ({"classifier": -1}, "classifier must be a whole number from 1, got -1"),
         ({"input_shape": (224, 224)}, "input_shape must be channels, height, width"),
-        ({"input_shape": (3, 0, 9)}, "each size of input_shape must be a whole number from 1"),
-        ({"stages": []}, "stages must be lists of channels, blocks and stride, got []"),
+        (
+            {"input_shape": (3, 0, 9)},
+            "input_shape of space mobile must be whole numbers from 1",
+        ),
+        ({"stages": []}, "stages must be lists of channels, blocks and stride, got ()"),
         ({"stages": [[24, 2]]}, "stages must be lists of channels, blocks and stride"),
         ({"stages": 4}, "stages must be lists of channels, blocks and stride, got 4"),
         ({"stages": [[24, 0, 2]]}, "blocks of a stage must be a whole number from 1, got 0"),
@@ -194,8 +223,8 @@ def test_a_small_network_computes_the_same_in_onnxruntime() -> None:
         ({"width": 0}, "width must lie in 0.05 to 20, got 0"),
         ({"width": "1"}, "width must lie in 0.05 to 20, got '1'"),
         ({"kernels": [4]}, "kernels must be 3, 5, 7 or 9, got [4]"),
-        ({"kernels": []}, "kernels must be one or more different ones, got []"),
-        ({"kernels": [3, 3]}, "kernels must be one or more different ones, got [3, 3]"),
+        ({"kernels": []}, "kernels must be one or more different ones, got ()"),
+        ({"kernels": [3, 3]}, "kernels must be one or more different ones, got (3, 3)"),
         ({"kernels": 3}, "kernels must be one or more different ones, got 3"),
         ({"expansions": [0.5]}, "expansions must be numbers from 1"),
         ({"expansions": ["6"]}, "expansions must be numbers from 1"),
@@ -209,7 +238,7 @@ def test_a_setting_that_is_out_of_range_is_one_line(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
-        mobile(**settings)
+        space_named("mobile", **settings)
     assert "\n" not in str(error.value)
 
 

@@ -317,6 +317,9 @@ def test_a_composed_network_runs_the_same_integer_nodes_as_the_exported_one(
     [
         *((name, 1) for name in sorted(OPERATORS.keys() - {"factorized_reduce"})),
         *((name, 2) for name in sorted({*CANDIDATES, "factorized_reduce"})),
+        ("mbconv_3x3_e1", 1),
+        ("mbconv_5x5_e3_relu", 2),
+        ("conv_3x3_bn_relu6", 2),
     ],
 )
 def test_every_operator_runs_in_integers_within_a_network(
