@@ -18,7 +18,7 @@ from goldnas.network import Cell
 from goldnas.operators import OPERATORS, part_of
 from goldnas.operators.skip import FactorizedReduce
 
-_NORMS = {
+_NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
@@ -108,6 +108,7 @@ def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
     """
     for index, (conv, norm) in reversed(list(enumerate(pairwise(sequence)))):
         if _NORMS.get(type(conv)) is type(norm) and norm.running_var is not None:
+            assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
             sequence[index] = fuse_conv_bn_eval(conv, norm)
             if shorten:
                 del sequence[index + 1]

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "lut": {"errors", "files", "site"},
     "operators": {"errors", "site"},
     "network": set(),
-    "spaces": {"architecture", "errors", "network", "operators", "site"},
+    "choice": {"errors"},
+    "spaces": {"architecture", "choice", "errors", "network", "operators", "site"},
     "resources": {"errors", "lut", "operators", "site", "spaces"},
     "profiling": {
         "architecture",
@@ -54,18 +55,19 @@ MAY_IMPORT = {
         "resources",
         "run_folder",
         "search",
+        "site",
         "spaces",
         "supernet",
         "training",
     },
-    "fold": {"network", "operators"},
+    "fold": {"choice", "network", "operators"},
     "export": {"errors", "fold"},
     "precision": {"errors"},
     "verify": {"operators", "resources"},
     "python_source": {"errors", "network", "operators", "spaces"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators"},
-    "supernet": {"gated_cell", "network", "spaces"},
+    "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
 }
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~/-])/(root|home|Users|tmp|work|mnt|opt)/\w")
