@@ -73,7 +73,7 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
     assert again.settings == RESIDUAL.settings
     assert space_of(FULL) is again  # made once: it calls the function
     assert again.profile_options == (
-        "--space own_spaces:residual --set width=4 --classes 10 --input 1x8x8 "
+        "--space own_spaces:residual --input 1x8x8 --set width=4 --classes 10 "
         "--set rectify=false"
     )
 
@@ -111,7 +111,7 @@ def test_sites_of_any_rank_are_text(text: str) -> None:
     assert isinstance(parse_site(text), Site if "/s" in text else Shapes)
 
 
-# -- gates ---------------------------------------------------------------------------------------
+# -- gates -------------------------------------------------------------------------------------
 
 
 class Doubled(nn.Sequential):
@@ -161,7 +161,7 @@ def test_layers_keep_their_numbers_where_others_may_count_them() -> None:
     assert [type(layer) for layer in folded(layers)] == [nn.Conv2d, nn.Identity, nn.ReLU]
 
 
-# -- latency ---------------------------------------------------------------------------------------
+# -- latency -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [[5], [1, 8, 8]], ids=["rank 2", "rank 4"])
@@ -204,7 +204,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
     ]
     assert counts[0] == counts[1] == [8, 1, 1, 1]
     rectified = ChoiceSpace.of(own_spaces.residual, rectify=True)
-    with pytest.raises(CompositionError, match="it calls .*relu"):
+    with pytest.raises(CompositionError, match=r"it calls .*relu"):
         compose_network(
             rectified.build(rectified.architecture(rectified.gates)), exported, (1, 1, 8, 8)
         )
@@ -227,7 +227,7 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
     assert lint(table.path) == [] or rectify
 
 
-# -- searching, training, exporting ----------------------------------------------------------------
+# -- searching, training, exporting ------------------------------------------------------------
 
 OPTIONS = (
     "--data digits --space own_spaces:residual --set width=6 --epochs 2 --batch-size 512 "
