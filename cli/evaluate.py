@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
+from goldnas.cli.options import OfFileOption
 
 
 def evaluate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of a search, or of a training.")
     ],
+    space_: OfFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score networks on the test set, with the weights they were saved with.
@@ -22,7 +25,7 @@ def evaluate(
     """
     with errors_shown():
         if (run / "architecture.json").exists():
-            _evaluate_training(run, as_json)
+            _evaluate_training(run, space_ or "", as_json)
             return
         from goldnas.search.run import SearchRun
         from goldnas.search.setup import dataset_of, device_named
@@ -53,7 +56,7 @@ def evaluate(
             out.print(front_table(front, test))
 
 
-def _evaluate_training(path: Path, as_json: bool) -> None:
+def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     """Score the network of a training again, and say so beside what it scored at its end."""
     import msgspec
 
@@ -64,6 +67,7 @@ def _evaluate_training(path: Path, as_json: bool) -> None:
     from goldnas.training.evaluate import accuracy
 
     folder = TrainingFolder.open(path)
+    search_around(path, space)
     network, result, config = folder.network(), folder.result(), folder.config
     dataset = load_dataset(
         config.data,

@@ -14,14 +14,15 @@ from goldnas.cli.export_source import (
     source_of,
     tables_for,
 )
-from goldnas.cli.options import DeviceOption, PerfTestOption, PythonOption
+from goldnas.cli.options import DeviceOption, OfFileOption, PerfTestOption, PythonOption
 from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from goldnas.lut import Conditions, LatencyTable
-    from goldnas.network import CellNetwork
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
     from goldnas.search.run import SearchRun
@@ -95,6 +96,7 @@ def export(
     device: DeviceOption = "cpu",
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
+    space_: OfFileOption = None,
 ) -> None:
     """Export a network of a search or a training, measure it, and check every budget.
 
@@ -131,10 +133,11 @@ def export(
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
         from goldnas.spaces import space_of
+        from goldnas.spaces.plan import NetworkPlan
         from goldnas.verify import failed, verify, verify_line
 
         host = host_of(device, python, perf_test)
-        source = source_of(run, pick)
+        source = source_of(run, pick, space_ or "")
         search, architecture, network = source.search, source.architecture, source.network
         tables = tables_for(search, latency_lut or [])
         for path in filter(None, (onnx_out, python_out, engine)):
@@ -143,6 +146,11 @@ def export(
         gpu = _gpu(backend, precision, tables) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
+        if python_out is not None and not isinstance(plan, NetworkPlan):
+            raise ConfigError(
+                f"--python-out writes networks of cells, and {space.name} is a function that "
+                "has its own source; leave it out"
+            )
         shape = (1, *space.input_shape)
         pictures = pictures_of(source.config) if precision == "int8" else None
 
@@ -183,6 +191,7 @@ def export(
             network,
             tuple(plan.parts()),
             space.input_shape,
+            build=space.build_part,
             budgets=search.budgets if search is not None else (),
             latencies=[Latency(t, space) for t in tables],
             measured_us=measured_us,
@@ -190,6 +199,7 @@ def export(
         )
         files: dict[Path, bytes | str] = {onnx_out: model}
         if python_out is not None:
+            assert isinstance(plan, NetworkPlan)  # refused above
             files[python_out] = python_source(plan, name=source.fingerprint, gated=source.gated)
             files[python_out.with_suffix(".pt")] = weights_of(network)
         if engine is not None:
@@ -231,9 +241,7 @@ def _compared(exact: bytes, model: bytes, pictures: Pictures) -> str:
     )
 
 
-def _differs(
-    model: bytes, network: "CellNetwork", shape: tuple[int, ...], precision: str
-) -> str:
+def _differs(model: bytes, network: "nn.Module", shape: tuple[int, ...], precision: str) -> str:
     """How far the outputs in half precision are from PyTorch's in single precision.
 
     Raises:
@@ -309,7 +317,7 @@ def _of_other_engines(
 def _deployed(
     gpu: "GpuBackend",
     model: bytes,
-    network: "CellNetwork",
+    network: "nn.Module",
     input_shape: tuple[int, int, int],
     precision: str,
     pictures: Pictures | None,
@@ -363,7 +371,7 @@ def _deployed(
 
 
 def _measure(
-    network: "CellNetwork",
+    network: "nn.Module",
     input_shape: tuple[int, int, int],
     precision: str,
     tables: "Sequence[LatencyTable]",

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
-    from goldnas.spaces import GoldSpace
+    from goldnas.spaces import SearchSpace
 
 _PANEL = "Search space"
 _DEVICE_PANEL = "Device"
@@ -112,8 +113,27 @@ SpaceOption = Annotated[
     typer.Option(
         "--space",
         metavar="NAME",
-        help=f"The search space, which decides what is not given: {SPACES_HELP}",
+        help=f"The search space, which decides what is not given: {SPACES_HELP} Or a function "
+        "of your own, my_package.spaces:small.",
         rich_help_panel=_PANEL,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Another setting of the space, such as an argument of your function: a number, a "
+        "text or JSON. Repeat.",
+        rich_help_panel=_PANEL,
+    ),
+]
+OfFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="MODULE:FUNCTION",
+        help="The space, where the file names a function: it is run only if you name it, too.",
     ),
 ]
 ChannelsOption = Annotated[
@@ -187,22 +207,43 @@ def space_from(
     input_: str | None,
     classes: int | None,
     operators: str | None,
-) -> "GoldSpace":
+    settings: "Sequence[str]" = (),
+) -> "SearchSpace":
     """The search space that the options above describe; None for what the space says.
 
     Raises:
         ConfigError: If a name is unknown, or a value does not fit.
     """
-    given = {
+    given: dict[str, Any] = {
+        **settings_from(settings),
         "channels": channels,
         "cells": cells,
         "input_shape": None if input_ is None else parse_input(input_),
         "classes": classes,
         "operators": operator_names(operators),
     }
-    from goldnas.spaces import space_named
+    from goldnas.spaces import import_space, space_named
 
+    import_space(space)
     return space_named(space, **{name: v for name, v in given.items() if v is not None})
+
+
+def settings_from(texts: "Sequence[str]") -> dict[str, Any]:
+    """What ``--set`` says: values are JSON, and texts where they are none.
+
+    Raises:
+        ConfigError: If one is not NAME=VALUE.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ConfigError(f"--set {text!r}: give NAME=VALUE, as in --set width=16")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
 
 
 def operator_names(text: str | None) -> tuple[str, ...] | None:

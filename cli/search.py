@@ -14,8 +14,10 @@ from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
     OperatorsOption,
+    SetOption,
     SpaceOption,
     operator_names,
+    settings_from,
 )
 from goldnas.cli.processes import joined
 from goldnas.cli.progress import shown
@@ -47,6 +49,14 @@ def search(
             rich_help_panel=_BUDGET,
         ),
     ] = None,
+    single: Annotated[
+        bool,
+        typer.Option(
+            "--single",
+            help="Leave exactly one operator at each node, or choice; alone or with budgets.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = False,
     latency_lut: Annotated[
         list[Path] | None,
         typer.Option(
@@ -174,6 +184,7 @@ def search(
     channels: ChannelsOption = None,
     cells: CellsOption = None,
     operators: OperatorsOption = None,
+    set_: SetOption = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -316,6 +327,7 @@ def search(
         from goldnas.search.config import SearchConfig
         from goldnas.search.run import read_tables
 
+        ranks.together(lambda: _check_auxiliary(ctx, space, auxiliary_weight))
         tables = ranks.told(lambda: read_tables(latency_lut or []))
         fit_batch = batch_size == "auto"
         pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
@@ -349,6 +361,8 @@ def search(
             cells=cells,
             channels=channels,
             operators=operator_names(operators),
+            settings=settings_from(set_ or ()),
+            single=single,
             budgets=tuple(budget or ()),
             tables=tuple(table.name for table in tables),
             pace=pace,
@@ -377,6 +391,18 @@ def search(
             threads=threads,
         )
         _start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
+
+
+def _check_auxiliary(ctx: typer.Context, space: str, weight: float) -> None:
+    from goldnas.spaces import FUNCTIONS, is_reference
+
+    source = ctx.get_parameter_source("auxiliary_weight")
+    asked = weight > 0 and source is not None and source.name == "COMMANDLINE"
+    if asked and (is_reference(space) or space in FUNCTIONS):
+        raise ConfigError(
+            f"--auxiliary-weight {weight:g}: networks of {space} have no auxiliary head, which "
+            "is of cells; leave it out"
+        )
 
 
 def _whole(text: str) -> int:

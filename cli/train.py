@@ -108,7 +108,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of a genotype: gold unless given, gold-imagenet for large pictures.",
+            help="Of a genotype: gold unless given, gold-imagenet for large pictures. Of an "
+            "architecture as .json: the function that it names, module:function.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -288,6 +289,8 @@ def _check_options(
     if of_file["--data"] is None:
         raise ConfigError(f"a network from a file, {target}, is trained on some --data")
     sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
+    if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
+        sizes.remove("--space")
     if sizes and Path(target).suffix == ".json":
         raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
 

@@ -28,7 +28,9 @@ class Choice(nn.Module):
             fails.
     """
 
-    def __init__(self, candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]]) -> None:
+    def __init__(
+        self, candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]]
+    ) -> None:
         super().__init__()
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
         self.operators = nn.ModuleDict()
@@ -86,7 +88,8 @@ def _built(name: str, builder: Builder) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
-            f"candidate {name!r} is built as {type(module).__name__}, and has to be an nn.Module"
+            f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
+            "nn.Module"
         )
     if any(isinstance(inner, Choice) for inner in module.modules()):
         raise ConfigError(

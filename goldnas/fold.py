@@ -19,7 +19,7 @@ from goldnas.operators import builder_of, part_of
 from goldnas.operators.mobile import Residual
 from goldnas.operators.skip import FactorizedReduce
 
-_NORMS = {
+_NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
@@ -113,6 +113,7 @@ def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
     """
     for index, (conv, norm) in reversed(list(enumerate(pairwise(sequence)))):
         if _NORMS.get(type(conv)) is type(norm) and norm.running_var is not None:
+            assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
             sequence[index] = fuse_conv_bn_eval(conv, norm)
             if shorten:
                 del sequence[index + 1]

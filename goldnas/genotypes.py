@@ -8,7 +8,7 @@ from typing import Any
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces import GoldSpace, cell_space_named
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
 NAMED = {
@@ -73,8 +73,8 @@ def read_genotype(
     geometry = {name: value for name, value in given.items() if value is not None}
     if set(fields) == {"normal", "normal_concat", "reduce", "reduce_concat"}:
         if cells is None:
-            cells = DARTS_CELLS[space_named(space).stem]
-        built = space_named(
+            cells = DARTS_CELLS[cell_space_named(space).stem]
+        built = cell_space_named(
             space,
             cells=cells,
             nodes=len(_listed(fields["normal"])) // 2,
@@ -90,7 +90,7 @@ def read_genotype(
     elif set(fields) <= {"gene", "concat"} and "gene" in fields:
         edges = [_edges(cell) for cell in _listed(fields["gene"])]
         concat = _concat(fields["concat"]) if "concat" in fields else None
-        built = space_named(
+        built = cell_space_named(
             space,
             cells=len(edges),
             nodes=max((node for cell in edges for _, _, node in cell), default=2) - 1,

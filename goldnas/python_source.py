@@ -10,7 +10,8 @@ from torch import nn
 
 from goldnas.errors import ExportError
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import Part, build_operator
+from goldnas.operators import RegisteredPart as Part
+from goldnas.operators import build_operator
 from goldnas.operators.convolution import (
     classifier,
     depthwise_separable,

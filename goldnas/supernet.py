@@ -107,7 +107,8 @@ class SuperNet(nn.Module):
             self._prepare_cells(space, auxiliary, checkpointing)
         elif auxiliary or checkpointing:
             raise ConfigError(
-                f"space {space.name} has no cells, and so no auxiliary head and no checkpointing"
+                f"space {space.name} has no cells, and so no auxiliary head and no "
+                "checkpointing"
             )
 
     def _prepare_cells(self, space: GoldSpace, auxiliary: bool, checkpointing: bool) -> None:

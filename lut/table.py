@@ -107,9 +107,7 @@ class LatencyTable:
             f"--batch {conditions.batch} {how} --out {shlex.quote(str(self.path))}"
         )
 
-    def missing(
-        self, rows: Iterable[tuple[str, AnySite]]
-    ) -> tuple[tuple[str, AnySite], ...]:
+    def missing(self, rows: Iterable[tuple[str, AnySite]]) -> tuple[tuple[str, AnySite], ...]:
         """Those of ``rows`` without a latency: not in the table, or failed."""
         return tuple(
             (operator, site)

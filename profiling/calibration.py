@@ -80,9 +80,7 @@ def fill(
     if table.missing(rows):
         with suppress(ExportError):  # of a row, which fails, and then no network is wanted
             models = _models(session, space, _lacking(table, space, networks))
-    table = profile(
-        session, table, rows, build=space.build_part, strict=strict, also=models
-    )
+    table = profile(session, table, rows, build=space.build_part, strict=strict, also=models)
     if table.missing(rows):
         return table
     return calibrate(session, table, space, networks=networks)

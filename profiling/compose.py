@@ -21,7 +21,6 @@ from goldnas.errors import ExportError
 from goldnas.export import OPSET
 from goldnas.operators import Part, part_of
 
-
 Weights = np.ndarray[Any, np.dtype[np.float32]]
 
 _SUMS = (python_operator.add, python_operator.iadd, torch.add)
@@ -196,7 +195,7 @@ def _joined(
     return str(value) if target is functional.dropout else None
 
 
-def _nodes_of(network: nn.Module) -> Iterable[fx.Node]:
+def _nodes_of(network: nn.Module) -> Iterable[Any]:
     try:
         return _PartTracer().trace(network).nodes
     except Exception as error:  # of any kind: it is somebody's forward that is followed

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "lut": {"errors", "files", "mobile_block", "site"},
     "operators": {"errors", "mobile_block", "site"},
     "network": set(),
-    "choice": set(),
+    "choice": {"errors"},
     "spaces": {
         "architecture",
         "choice",
@@ -64,18 +64,19 @@ MAY_IMPORT = {
         "resources",
         "run_folder",
         "search",
+        "site",
         "spaces",
         "supernet",
         "training",
     },
-    "fold": {"network", "operators"},
+    "fold": {"choice", "network", "operators"},
     "export": {"errors", "fold"},
     "precision": {"errors"},
     "verify": {"operators", "resources"},
     "python_source": {"errors", "network", "operators", "spaces"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators"},
-    "supernet": {"gated_cell", "network", "spaces"},
+    "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
 }
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.~/-])/(root|home|Users|tmp|work|mnt|opt)/\w")

@@ -10,6 +10,9 @@ from goldnas.site import AnySite, Site
 Part = tuple[str, AnySite]
 """An operator's name and its site: a row of a latency table."""
 
+RegisteredPart = tuple[str, Site]
+"""A part that :func:`build_operator` builds."""
+
 OperatorBuilder = Callable[[Site], nn.Module]
 
 PartBuilder = Callable[[str, AnySite], nn.Module]

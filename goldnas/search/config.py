@@ -1,7 +1,7 @@
 """Settings of a search: everything that decides its result."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +28,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Side that the pictures of a folder are resized to."""
 
     space: str = "gold"
+    """Name of a registered one, or ``package.module:function``."""
+
+    settings: dict[str, Any] = {}
+    """Arguments of the function, besides what it is told of the data."""
 
     strategy: str = "gold"
     """How the space is searched: one of goldnas.search.strategies."""
@@ -56,7 +60,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     operators: tuple[str, ...] | None = None
 
-    budgets: tuple[str, ...]
+    single: bool = False
+    """Whether each node, or choice, keeps exactly one operator: a budget of its own kind."""
+
+    budgets: tuple[str, ...] = ()
     """As typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``."""
 
     tables: tuple[str, ...] = ()
@@ -89,7 +96,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gate_learning_rate: float = 1.0
 
     auxiliary_weight: float = 0.4
-    """Of the auxiliary head's loss; 0 builds none."""
+    """Of the auxiliary head's loss, in a space of cells; 0 builds none."""
 
     mu: float = 1.0
     """Weight of each resource that is over its budget beside the uniform term of the
@@ -152,7 +159,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """CPU threads of the training; None for torch's own choice."""
 
     def __post_init__(self) -> None:
-        if not self.budgets:
+        if not (self.budgets or self.single):
             raise ConfigError(
                 "a search needs at least one budget, for example --budget 600MFLOPs"
             )

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import SearchSpace
 
 DIVERGED = 10.0
 """How many times the loss of guessing is a loss that does not learn any more."""
@@ -24,7 +24,7 @@ class Learner(Protocol):
     """A module that learns to tell the classes of a space apart."""
 
     @property
-    def space(self) -> GoldSpace:
+    def space(self) -> SearchSpace:
         """Of the module."""
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -34,6 +34,7 @@ from goldnas.search.setup import (
     supernet_for,
 )
 from goldnas.search.study import StudySearch
+from goldnas.spaces import GoldSpace
 from goldnas.training.data import ImageData
 from goldnas.training.datasets import DATASET_NAMES
 
@@ -119,9 +120,11 @@ class PreparedSearch:
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
         space = self.data.space
-        self.config = msgspec.structs.replace(
-            config, cells=space.cells, channels=space.channels, operators=space.operators
-        )
+        if isinstance(space, GoldSpace):
+            config = msgspec.structs.replace(
+                config, cells=space.cells, channels=space.channels, operators=space.operators
+            )
+        self.config = config
         self.feasibility: Feasibility = ranks.together(
             lambda: feasibility_of(config, self.data.space, tables)
         )

@@ -28,6 +28,7 @@ __all__ = [
     "GoldSpace",
     "Plan",
     "SearchSpace",
+    "cell_space_named",
     "import_space",
     "is_reference",
     "space_named",
@@ -47,8 +48,18 @@ def space_named(name: str, **settings: Any) -> GoldSpace | ChoiceSpace:
     """
     if name in FUNCTIONS or is_reference(name):
         return choice_space(name, settings)
+    return cell_space_named(name, **settings)
+
+
+def cell_space_named(name: str, **settings: Any) -> GoldSpace:
+    """Make a space of cells.
+
+    Raises:
+        ConfigError: If no such space has that name, or a setting is unknown or out of range.
+    """
     if name not in SPACES:
-        raise ConfigError(f"unknown search space {name!r}; known: {', '.join(sorted(SPACES))}")
+        known = ", ".join(sorted([*SPACES, *FUNCTIONS]))
+        raise ConfigError(f"unknown search space {name!r}; known: {known}")
     fitted: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in settings.items()

@@ -91,9 +91,7 @@ class ChoiceSpace:
     operators: tuple[str, ...] = ()
     """None besides those that the function has in its choices."""
 
-    def __init__(
-        self, name: str, function: SpaceFunction, settings: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, name: str, function: SpaceFunction, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._function = function
         self._parameters = _parameters(name, function)
@@ -121,9 +119,11 @@ class ChoiceSpace:
             self._noted(network.get_submodule(path), path, path, site)
             for path, site in found.fixed
         )
-        self._fixed_paths = {
-            path: part for (path, _), part in zip(found.fixed, self.fixed_parts, strict=True)
-        }
+        called: dict[str, set[Part]] = {}
+        for (path, _), part in zip(found.fixed, self.fixed_parts, strict=True):
+            called.setdefault(path, set()).add(part)
+        self._labels = {path: parts.pop() for path, parts in called.items() if len(parts) == 1}
+        """Of the modules that are one part, however often they are called."""
         gates = []
         for place, site in found.choices.items():
             choice = network.get_submodule(place)
@@ -223,8 +223,8 @@ class ChoiceSpace:
         own = part_of(module)
         if own is not None and own[1].input_shape != site.input_shape:
             raise ConfigError(
-                f"{path} in space {self.name} is {own[0]} at {own[1]}, and its input is {site}; "
-                "build it for the site that it is at"
+                f"{path} in space {self.name} is {own[0]} at {own[1]}, and maps {site}; build "
+                "it for the site that it is at"
             )
         part = own or (f"{self.name}/{name}", site)
         known = self._parts.setdefault(part, module)
@@ -306,7 +306,7 @@ class ChoiceSpace:
         """
         kept = {(gate.place, gate.key): gate for gate in self._kept(architecture)}
         network = self._network()
-        for path, part in self._fixed_paths.items():
+        for path, part in self._labels.items():
             labelled(network.get_submodule(path), part)
         for place in dict.fromkeys(place for place, _ in kept):
             choice = network.get_submodule(place)

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.network import CellNetwork
-from goldnas.operators import Part, build_operator, check_candidate
+from goldnas.operators import RegisteredPart as Part
+from goldnas.operators import build_operator, check_candidate
 from goldnas.site import Site
 from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
 from goldnas.spaces.space import Gate
@@ -105,7 +106,11 @@ class GoldSpace:
     @cached_property
     def _geometry(
         self,
-    ) -> tuple[tuple[Part, ...], tuple[tuple[Part, Part, Callable[[int], Site]], ...], Part]:
+    ) -> tuple[
+        tuple[Part, ...],
+        tuple[tuple[Part, Part, Callable[[int], Site]], ...],
+        Part,
+    ]:
         """Stems; per cell its two preprocessings and the site of an edge; the classifier."""
         channels, stems = self.channels, self._stems
         # Channels, height and width of the two states that enter the next cell.
@@ -149,7 +154,9 @@ class GoldSpace:
     def gates(self) -> tuple[CellGate, ...]:
         """Every gate, ordered by cell, node, source and operator."""
         return tuple(
-            CellGate(cell=cell, source=source, node=node, operator=operator, site=site_of(source))
+            CellGate(
+                cell=cell, source=source, node=node, operator=operator, site=site_of(source)
+            )
             for cell, (_, _, site_of) in enumerate(self._geometry[1])
             for node in range(2, 2 + self.nodes)
             for source in range(node)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import Part, build_operator
+from goldnas.operators import RegisteredPart as Part
+from goldnas.operators import build_operator
 from goldnas.site import Site
 
 

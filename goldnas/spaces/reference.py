@@ -42,7 +42,8 @@ def import_space(name: str) -> None:
         return
     if not _REFERENCE.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no space: write package.module:function, as in my_package.spaces:small"
+            f"{name!r} is no space: write package.module:function, as in "
+            "my_package.spaces:small"
         )
     module_name, _, path = name.partition(":")
     function: object = _imported(module_name)
@@ -53,7 +54,8 @@ def import_space(name: str) -> None:
         function = getattr(function, attribute)
     if not callable(function) or isinstance(function, ModuleType):
         raise ConfigError(
-            f"{name} is a {type(function).__name__}; a space is a function that returns a module"
+            f"{name} is a {type(function).__name__}; a space is a function that returns a "
+            "module"
         )
     FUNCTIONS[name] = function
 

@@ -53,7 +53,7 @@ def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
     if "" in places:
         raise ConfigError("its network is a Choice itself; return a module that has it within")
     tracer = _Tracer(network, places)
-    with torch.no_grad(), tracer:
+    with torch.no_grad(), tracer, _Computed(tracer.computed):  # type: ignore[no-untyped-call]
         output = network.eval()(torch.zeros(_BATCH, *input_shape))
     network.train()
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
@@ -66,11 +66,25 @@ def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
     return tracer.result
 
 
-class _Tracer(TorchDispatchMode):
-    """Notes the parts of a network while it computes, and sees what is computed outside them."""
+class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Tells of every function of torch that is computed."""
+
+    def __init__(self, told: Callable[[Any], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._told = told
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Compute it."""
+        self._told(func)
+        return func(*args, **(kwargs or {}))
+
+
+class _Tracer:
+    """Notes the parts of a network while it computes, and what is computed between them."""
 
     def __init__(self, network: nn.Module, places: list[str]) -> None:
-        super().__init__()
         self.result = Traced()
         self.calls: Counter[str] = Counter()
         """Of each choice, and of each fixed part."""
@@ -94,11 +108,9 @@ class _Tracer(TorchDispatchMode):
                 self._hook(module, partial(self._enter, path), self._leave)
             elif not any(path.startswith(f"{place}.") for place in self._places):
                 self._hook(module, partial(self._begin, path), partial(self._end, path))
-        super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
         for undo in self._undo:
             undo()
         self.result.choices = {p: self.seen[p] for p in self._places if p in self.seen}
@@ -117,9 +129,7 @@ class _Tracer(TorchDispatchMode):
     def _leave(self, *_: object) -> None:
         self._containers.pop()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def computed(self, func: Any) -> None:
         """Refuse multiply-adds between modules: they would be in no part."""
         if self._part is None and func._overloadpacket in flop_registry:
             inside = "".join(self._containers[-1:])
@@ -128,7 +138,6 @@ class _Tracer(TorchDispatchMode):
                 f"{func._overloadpacket} between modules, which would be in no latency and no "
                 "count; put it into a module of its own"
             )
-        return func(*args, **(kwargs or {}))
 
     # -- fixed parts --------------------------------------------------------------------------
 
@@ -144,8 +153,8 @@ class _Tracer(TorchDispatchMode):
         self._part = None
         if not _is_batch(output):
             raise ConfigError(
-                f"module {path!r} puts out {_described(output)}; a part of a network has to map "
-                "one tensor to one: put more of the network into one module"
+                f"module {path!r} puts out {_described(output)}; a part of a network has to "
+                "map one tensor to one: put more of the network into one module"
             )
         shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
         self.calls[path] += 1
@@ -181,7 +190,7 @@ class _Tracer(TorchDispatchMode):
                     f"{_described(output)}; it has to be one tensor"
                 )
             outputs[key] = output
-        (usual, _), *others = Counter(map(_text, outputs.values())).most_common()
+        ((usual, _),) = Counter(map(_text, outputs.values())).most_common(1)
         for key, output in outputs.items():
             if _text(output) != usual:
                 raise ConfigError(
@@ -209,8 +218,8 @@ def _check_calls(network: nn.Module, result: Traced, calls: Counter[str]) -> Non
         weights = list(module.parameters())
         if weights and calls[path] > 1:
             raise ConfigError(
-                f"module {path!r} has weights and is called {calls[path]} times; goldnas counts "
-                "each part once: make a module for each call"
+                f"module {path!r} has weights and is called {calls[path]} times; goldnas "
+                "counts each part once: make a module for each call"
             )
         candidates = module.operators.items() if isinstance(module, Choice) else [("", module)]
         for key, part in candidates:
@@ -225,9 +234,9 @@ def _check_calls(network: nn.Module, result: Traced, calls: Counter[str]) -> Non
     for name, weight in network.named_parameters():
         if id(weight) not in owners:
             raise ConfigError(
-                f"weight {name!r} is in no module that the forward calls with one tensor, so it "
-                "would be in no count; leave it out, or put it and what it is used for into a "
-                "module of its own"
+                f"weight {name!r} is in no module that the forward calls with one tensor, so "
+                "it would be in no count; leave it out, or put it and what it is used for into "
+                "a module of its own"
             )
 
 

@@ -167,9 +167,7 @@ def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator
 def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Finding]:
     """Pairs of rows of which one has more to do in every respect, and is clearly faster."""
     # Of two shapes nothing says which way an operator would have more to do.
-    located = [
-        (row, site) for row in rows if isinstance(site := parse_site(row.site), Site)
-    ]
+    located = [(row, site) for row in rows if isinstance(site := parse_site(row.site), Site)]
     groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Measured | Interpolated]]]
     groups = defaultdict(list)
     for row, site in located:
