@@ -23,6 +23,7 @@ from goldnas.resources.costs import total_cost
 from goldnas.spaces import space_named, space_of
 from goldnas.spaces.mobile import mobile
 from goldnas.spaces.mobile_networks import NETWORKS, published
+from goldnas.supernet import SuperNet
 
 IMAGENET = (3, 224, 224)
 SMALL: dict[str, Any] = {
@@ -185,6 +186,25 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
         isinstance(m, SqueezeExcitation) for m in network.modules()
     )
     assert kinds.count("BatchNormalization") == len(shortcuts) + len(skips)
+
+
+def test_a_super_network_prunes_to_the_network_that_is_built() -> None:
+    """To several blocks at a place, and on to one each, with the weights and gates it has."""
+    torch.manual_seed(0)
+    space = space_named("mobile", **SMALL | {"squeezes": ["none", "se"], "kernels": [3]})
+    supernet = SuperNet(space)
+    nn.init.uniform_(supernet.alpha, -2.0, 2.0)
+    images = torch.randn(4, 3, 33, 37)
+    supernet(images)  # for statistics
+    for most in (2, 1):
+        left = {index for group in space.groups for index in group[-most:]}
+        supernet.prune(set(supernet.active.nonzero().flatten().tolist()) - left)
+        architecture = space.architecture(supernet.active_gates())
+        assert all(len(chosen) <= most for chosen in architecture.choices.values())
+        network = space.build(architecture, gated=True)
+        network.load_state_dict(supernet.network_state())
+        logits, _ = supernet.eval()(images)
+        torch.testing.assert_close(network.eval()(images), logits)
 
 
 def test_an_architecture_round_trips_and_says_every_setting() -> None:
