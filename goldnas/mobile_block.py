@@ -81,10 +81,10 @@ def parse_block(name: str) -> MobileBlock | None:
 def parse_convolution(name: str) -> tuple[int, str] | None:
     """Kernel and activation of ``conv_3x3_bn_relu6``; None of another name."""
     match = _CONVOLUTION.fullmatch(name)
-    return match and (int(match[1]), match[2])
+    return None if match is None else (int(match[1]), match[2])
 
 
 def parse_classifier(name: str) -> tuple[int, str] | None:
     """Inner width and activation of ``classifier_1280_hswish``; None of another name."""
     match = _CLASSIFIER.fullmatch(name)
-    return match and (int(match[1]), match[2])
+    return None if match is None else (int(match[1]), match[2])

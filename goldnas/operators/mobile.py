@@ -5,6 +5,8 @@ See :mod:`goldnas.mobile_block` for the names. Only the last normalisation of a 
 have a scale and a shift.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from goldnas.mobile_block import (
@@ -105,7 +107,7 @@ def mbconv(block: MobileBlock, site: Site) -> nn.Module:
 def _mbconv(name: str) -> OperatorBuilder | None:
     """Inverted residual blocks."""
     block = parse_block(name)
-    return None if block is None else lambda site: mbconv(block, site)
+    return None if block is None else partial(mbconv, block)
 
 
 @register_family("conv_3x3_bn_relu6", "conv_1x1_bn_hswish")

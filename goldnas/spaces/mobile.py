@@ -66,22 +66,10 @@ def mobile(
     Raises:
         ConfigError: If a setting is out of range.
     """
+    _check_shapes(input_shape, stages)
     for name, value in [("stem", stem), ("first", first), ("head", head), ("classes", classes)]:
         _check_whole(name, value)
     _check_whole("stem_stride", stem_stride, most=2)
-    if not _is_list(input_shape) or len(input_shape) != 3:
-        raise ConfigError(f"input_shape must be channels, height, width, got {input_shape!r}")
-    for size in input_shape:
-        _check_whole("each size of input_shape", size)
-    threes = _is_list(stages) and all(_is_list(stage) and len(stage) == 3 for stage in stages)
-    if not threes or not stages:
-        raise ConfigError(
-            f"stages must be lists of channels, blocks and stride, got {stages!r}"
-        )
-    for channels, blocks, stride in stages:
-        _check_whole("channels of a stage", channels)
-        _check_whole("blocks of a stage", blocks)
-        _check_whole("stride of a stage", stride, most=2)
     if not isinstance(width, int | float) or not 0.05 <= width <= 20:
         raise ConfigError(f"width must lie in 0.05 to 20, got {width!r}")
     kinds = _candidates(kernels, expansions, squeezes)
@@ -111,29 +99,35 @@ def mobile(
         MobileBlock(3, 1, activation=first_kind).name,
         advance(divisible(width * first), affine=True),
     )
-    parts["stages"] = nn.Sequential(
-        *(
-            nn.Sequential(
-                *(
-                    choice(
-                        advance(divisible(width * channels), 1 if block else stride, affine),
-                        activation,
-                    )
-                    for block in range(blocks)
-                )
-            )
-            for (channels, blocks, stride), activation in zip(stages, stage_kinds, strict=True)
-        )
-    )
-    parts["head"] = build_operator(
-        f"conv_1x1_bn_{head_kind}", advance(divisible(max(1.0, width) * head))
-    )
+    chain = parts["stages"] = nn.Sequential()
+    for (channels, blocks, stride), kind in zip(stages, stage_kinds, strict=True):
+        out_channels = divisible(width * channels)
+        sites = [advance(out_channels, 1 if i else stride, affine) for i in range(blocks)]
+        chain.append(nn.Sequential(*(choice(site, kind) for site in sites)))
+    wider = max(1.0, width)
+    parts["head"] = build_operator(f"conv_1x1_bn_{head_kind}", advance(divisible(wider * head)))
     last = "classifier"
     if classifier is not None:
         _check_whole("classifier", classifier)
-        last += f"_{divisible(max(1.0, width) * classifier)}_{head_kind}"
+        last = f"classifier_{divisible(wider * classifier)}_{head_kind}"
     parts["classifier"] = build_operator(last, advance(classes))
     return nn.Sequential(parts)
+
+
+def _check_shapes(input_shape: Sequence[int], stages: Sequence[Sequence[int]]) -> None:
+    if not _is_list(input_shape) or len(input_shape) != 3:
+        raise ConfigError(f"input_shape must be channels, height, width, got {input_shape!r}")
+    for size in input_shape:
+        _check_whole("each size of input_shape", size)
+    threes = _is_list(stages) and all(_is_list(stage) and len(stage) == 3 for stage in stages)
+    if not threes or not stages:
+        raise ConfigError(
+            f"stages must be lists of channels, blocks and stride, got {stages!r}"
+        )
+    for channels, blocks, stride in stages:
+        _check_whole("channels of a stage", channels)
+        _check_whole("blocks of a stage", blocks)
+        _check_whole("stride of a stage", stride, most=2)
 
 
 def _candidates(
