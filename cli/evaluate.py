@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
+from goldnas.cli.options import OfFileOption
 from goldnas.cli.pictures import pictures_of
 
 
@@ -15,6 +17,7 @@ def evaluate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of a search, or of a training.")
     ],
+    space_: OfFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score networks on the test set, with the weights they were saved with.
@@ -23,7 +26,7 @@ def evaluate(
     """
     with errors_shown():
         if (run / "architecture.json").exists():
-            _evaluate_training(run, as_json)
+            _evaluate_training(run, space_ or "", as_json)
             return
         from goldnas.search.run import SearchRun
         from goldnas.search.setup import device_named
@@ -53,7 +56,7 @@ def evaluate(
             out.print(front_table(front, test))
 
 
-def _evaluate_training(path: Path, as_json: bool) -> None:
+def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     """Score the network of a training again, and say so beside what it scored at its end."""
     import msgspec
 
@@ -62,6 +65,7 @@ def _evaluate_training(path: Path, as_json: bool) -> None:
     from goldnas.training.evaluate import accuracy
 
     folder = TrainingFolder.open(path)
+    search_around(path, space)
     network, result = folder.network(), folder.result()
     pictures, device = pictures_of(folder.config), device_named("auto")
     test = accuracy(network.to(device), pictures.test, pictures.normalisation, device)

@@ -15,6 +15,7 @@ from goldnas.cli.export_source import (
     source_of,
     tables_for,
 )
+from goldnas.cli.options import OfFileOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def export(
     device: DeviceOption = "cpu",
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
+    space_: OfFileOption = None,
 ) -> None:
     """Export a network of a search or a training, measure it, and check every budget.
 
@@ -117,10 +119,11 @@ def export(
         from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
         from goldnas.spaces import space_of
+        from goldnas.spaces.plan import NetworkPlan
         from goldnas.verify import failed, verify, verify_line
 
         host = host_of(device, python, perf_test)
-        source = source_of(run, pick)
+        source = source_of(run, pick, space_ or "")
         search, architecture, network = source.search, source.architecture, source.network
         tables = tables_for(search, latency_lut or [])
         for path in filter(None, (onnx_out, python_out, engine)):
@@ -129,6 +132,11 @@ def export(
         gpu = gpu_for(backend, precision, tables) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
+        if python_out is not None and not isinstance(plan, NetworkPlan):
+            raise ConfigError(
+                f"--python-out writes networks of cells, and {space.name} is a function that "
+                "has its own source; leave it out"
+            )
         shape = (1, *space.input_shape)
         pictures = int8_pictures_of(source.config) if precision == "int8" else None
 
@@ -167,6 +175,7 @@ def export(
             network,
             tuple(plan.parts()),
             space.input_shape,
+            build=space.build_part,
             budgets=search.budgets if search is not None else (),
             latencies=[Latency(t, space) for t in tables],
             measured_us=measured_us,
@@ -174,6 +183,7 @@ def export(
         )
         files: dict[Path, bytes | str] = {onnx_out: model}
         if python_out is not None:
+            assert isinstance(plan, NetworkPlan)  # refused above
             files[python_out] = python_source(plan, name=source.fingerprint, gated=source.gated)
             files[python_out.with_suffix(".pt")] = weights_of(network)
         if engine is not None:

@@ -9,8 +9,9 @@ from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMac
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from goldnas.lut import Conditions, LatencyTable
-    from goldnas.network import CellNetwork
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
     from goldnas.search.run import SearchRun
@@ -75,7 +76,7 @@ def of_other_engines(
 
 
 def measure(
-    network: "CellNetwork",
+    network: "nn.Module",
     input_shape: tuple[int, int, int],
     precision: str,
     tables: "Sequence[LatencyTable]",

@@ -8,7 +8,8 @@ from goldnas.cli.console import warn
 from goldnas.cli.export_source import CALIBRATION_IMAGES, Int8Pictures
 
 if TYPE_CHECKING:
-    from goldnas.network import CellNetwork
+    from torch import nn
+
     from goldnas.profiling.gpu_backend import GpuBackend
 
 TRIED_IMAGES = 16
@@ -43,9 +44,7 @@ def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
     )
 
 
-def differs(
-    model: bytes, network: "CellNetwork", shape: tuple[int, ...], precision: str
-) -> str:
+def differs(model: bytes, network: "nn.Module", shape: tuple[int, ...], precision: str) -> str:
     """How far the outputs in half precision are from PyTorch's in single precision.
 
     Raises:
@@ -64,7 +63,7 @@ def differs(
 def deployed(
     gpu: "GpuBackend",
     model: bytes,
-    network: "CellNetwork",
+    network: "nn.Module",
     input_shape: tuple[int, int, int],
     precision: str,
     pictures: Int8Pictures | None,

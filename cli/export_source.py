@@ -10,9 +10,10 @@ from goldnas.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from goldnas.architecture import Architecture
     from goldnas.lut import LatencyTable
-    from goldnas.network import CellNetwork
     from goldnas.retraining.config import TrainConfig
     from goldnas.search.config import SearchConfig
     from goldnas.search.run import SearchRun
@@ -27,7 +28,7 @@ class Source:
     """A network with its weights."""
 
     architecture: "Architecture"
-    network: "CellNetwork"
+    network: "nn.Module"
     gated: bool
     """Whether its operators are scaled by gates."""
     accuracy: str
@@ -43,13 +44,14 @@ class Source:
         return self.architecture.fingerprint
 
 
-def source_of(folder: Path, pick: str) -> Source:
+def source_of(folder: Path, pick: str, space: str = "") -> Source:
     """The network that the folder of a search, or of a training, stands for.
 
     Args:
         folder: Of a search, or of a training; of a training in ``trained/`` of a search, the
             search is known too.
         pick: Which network of a search.
+        space: The function that a training without a search names.
 
     Raises:
         GoldnasError: If there is none such, or a file of it is missing or damaged.
@@ -57,7 +59,7 @@ def source_of(folder: Path, pick: str) -> Source:
     from goldnas.search.run import SearchRun
 
     if (folder / "architecture.json").exists():
-        return _trained(folder, pick)
+        return _trained(folder, pick, space)
     search = SearchRun.open(folder)
     chosen = search.front().pick(pick)
     right = "untrained, with the weights it began with"
@@ -73,24 +75,38 @@ def source_of(folder: Path, pick: str) -> Source:
     )
 
 
-def _trained(folder: Path, pick: str) -> Source:
-    from goldnas.retraining.folder import TrainingFolder
+def search_around(folder: Path, space: str) -> "SearchRun | None":
+    """The search whose network a training is of, if it is in its folder.
+
+    The function that its space is, or else the one that is named here, gets imported.
+    """
     from goldnas.search.run import SearchRun
+    from goldnas.spaces import import_space
+
+    around = folder.resolve().parent
+    if around.name != "trained" or not (around.parent / "config.json").exists():
+        import_space(space)
+        return None
+    search = SearchRun.open(around.parent)
+    import_space(search.config.space)
+    return search
+
+
+def _trained(folder: Path, pick: str, space: str) -> Source:
+    from goldnas.retraining.folder import TrainingFolder
 
     if pick != "best":
         raise ConfigError(f"{folder} holds one network: leave out --pick {pick}")
-    training = TrainingFolder.open(folder)
+    training, search = TrainingFolder.open(folder), search_around(folder, space)
     network, result = training.network(), training.result()
     assert result is not None  # or there would be no network
-    around = folder.resolve().parent
-    in_search = around.name == "trained" and (around.parent / "config.json").exists()
     return Source(
         architecture=training.architecture,
         network=network,
         gated=training.config.warm,
         accuracy=f"{100 * result.test_accuracy:.2f} % of the test set right",
         config=training.config,
-        search=SearchRun.open(around.parent) if in_search else None,
+        search=search,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
-from goldnas.cli.options import JsonOption
+from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def import_(
         Path | None,
         typer.Option(metavar="FILE.zip", help="The bundle that results.zip has to be of."),
     ] = None,
+    space_: OfFileOption = None,
 ) -> None:
     """Read what a bundle has measured, or the latency table of another project.
 
@@ -202,7 +203,7 @@ def import_(
                     raise ConfigError(f"{file} says itself what it is of: leave out {option}")
             from goldnas.cli.profile_bundle import import_bundle
 
-            import_bundle(file, target, bundle=bundle)
+            import_bundle(file, target, bundle=bundle, space=space_ or "")
             return
         if bundle is not None:
             raise ConfigError(f"--bundle goes with results.zip, and {file} is no zip file")

@@ -11,7 +11,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, say, warn
 from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
-from goldnas.cli.options import JsonOption, NamedTableArgument
+from goldnas.cli.options import JsonOption, NamedTableArgument, OfFileOption
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import TableError
 
@@ -30,6 +30,7 @@ def predict(
     architecture: Annotated[
         Path, typer.Argument(metavar="ARCH", help="Architecture, a JSON file.")
     ],
+    space_: OfFileOption = None,
     json: JsonOption = False,
 ) -> None:
     """Predict the latency of a network, and say where it goes."""
@@ -46,8 +47,9 @@ def predict(
         from goldnas.architecture import Architecture
         from goldnas.resources import Latency
         from goldnas.resources.costs import total_cost
-        from goldnas.spaces import space_of
+        from goldnas.spaces import import_space, space_of
 
+        import_space(space_ or "")
         network = Architecture.load(architecture)
         space = space_of(network)
         parts = list(space.plan(network).parts())
@@ -107,6 +109,7 @@ def calibrate(
     device: DeviceOption = "cpu",
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
+    space_: OfFileOption = None,
 ) -> None:
     """Measure more random networks, and fit the rows of a table anew."""
     journal = Path(f"{file}.visits")
@@ -115,7 +118,9 @@ def calibrate(
         from goldnas.profiling.backends import forget_engines
         from goldnas.profiling.calibration import calibrate as fit_to_networks
         from goldnas.profiling.calibration import space_of_calibration
+        from goldnas.spaces import import_space
 
+        import_space(space_ or "")
         table, session = _on_its_device(
             file, journal, on_progress, device=device, python=python, perf_test=perf_test
         )
@@ -144,6 +149,7 @@ def check(
         int | None,
         typer.Option(min=0, help="Of the networks; other ones each time if not given."),
     ] = None,
+    space_: OfFileOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure fresh random networks now, and compare with what the table predicts."""
@@ -151,7 +157,9 @@ def check(
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.profiling.backends import forget_engines
         from goldnas.profiling.calibration import check_networks, space_of_calibration
+        from goldnas.spaces import import_space
 
+        import_space(space_ or "")
         table, session = _on_its_device(
             file, None, on_progress, device=device, python=python, perf_test=perf_test
         )

@@ -1,5 +1,6 @@
 """Options that several commands share; those of devices are in ``device_options.py``."""
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,7 +8,9 @@ import typer
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from goldnas.spaces import GoldSpace
+    from collections.abc import Sequence
+
+    from goldnas.spaces import SearchSpace
 
 _PANEL = "Search space"
 
@@ -16,39 +19,86 @@ NamedTableArgument = Annotated[
     str, typer.Argument(help="Latency table: a path, or the name of one that goldnas ships.")
 ]
 
+# What spaces say stands here once more, since --help loads no torch; a test compares.
+SPACES_HELP = (
+    "gold (14 cells, 36 channels, 3x32x32, 10 classes, skip_connect,sep_conv_3x3); "
+    "gold-imagenet (as gold, behind a stem for large pictures; 48 channels, 3x224x224, "
+    "1000 classes); gold-extended (as gold; max_pool_3x3,avg_pool_3x3,skip_connect,"
+    "sep_conv_3x3,sep_conv_5x5,dil_conv_3x3,dil_conv_5x5)."
+)
+
 SpaceOption = Annotated[
-    str, typer.Option("--space", help="Name of the search space.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        "--space",
+        metavar="NAME",
+        help=f"The search space, which decides what is not given: {SPACES_HELP} Or mobile "
+        "(a chain of inverted residual blocks, 3x224x224, 1000 classes; more with --set), or a "
+        "function of your own, my_package.spaces:small.",
+        rich_help_panel=_PANEL,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Another setting of the space, such as an argument of your function: a number, a "
+        "text or JSON. Repeat.",
+        rich_help_panel=_PANEL,
+    ),
+]
+OfFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="MODULE:FUNCTION",
+        help="The space, where the file names a function: it is run only if you name it, too.",
+    ),
 ]
 ChannelsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--channels",
         min=1,
-        help="Channels of a node in the first stage.",
+        help="Channels of a node in the first stage; of the --space unless given.",
         rich_help_panel=_PANEL,
     ),
 ]
 CellsOption = Annotated[
-    int, typer.Option("--cells", min=1, help="Cells of the network.", rich_help_panel=_PANEL)
+    int | None,
+    typer.Option(
+        "--cells",
+        min=1,
+        help="Cells of the network; of the --space unless given.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 InputOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--input",
         metavar="CxHxW",
-        help="Channels, height and width of an image.",
+        help="Channels, height and width of an image; of the --space unless given.",
         rich_help_panel=_PANEL,
     ),
 ]
 ClassesOption = Annotated[
-    int, typer.Option("--classes", min=1, help="Classes to tell apart.", rich_help_panel=_PANEL)
+    int | None,
+    typer.Option(
+        "--classes",
+        min=1,
+        help="Classes to tell apart; of the --space unless given.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 OperatorsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--operators",
         metavar="NAME,...",
-        help="Candidate operators of an edge, separated by commas.",
+        help="Candidate operators of an edge, separated by commas; of the --space unless "
+        "given.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -70,29 +120,55 @@ def parse_input(text: str) -> tuple[int, int, int]:
 
 
 def space_from(
-    space: str, *, channels: int, cells: int, input_: str, classes: int, operators: str
-) -> "GoldSpace":
-    """The search space that the options above describe.
+    space: str,
+    *,
+    channels: int | None,
+    cells: int | None,
+    input_: str | None,
+    classes: int | None,
+    operators: str | None,
+    settings: "Sequence[str]" = (),
+) -> "SearchSpace":
+    """The search space that the options above describe; None for what the space says.
 
     Raises:
         ConfigError: If a name is unknown, or a value does not fit.
     """
-    input_shape = parse_input(input_)
-    from goldnas.spaces import space_named
+    given: dict[str, Any] = {
+        **settings_from(settings),
+        "channels": channels,
+        "cells": cells,
+        "input_shape": None if input_ is None else parse_input(input_),
+        "classes": classes,
+        "operators": operator_names(operators),
+    }
+    from goldnas.spaces import import_space, space_named
 
-    return space_named(
-        space,
-        channels=channels,
-        cells=cells,
-        input_shape=input_shape,
-        classes=classes,
-        operators=operator_names(operators),
-    )
+    import_space(space)
+    return space_named(space, **{name: v for name, v in given.items() if v is not None})
 
 
-def operator_names(text: str) -> tuple[str, ...]:
-    """Split the names of ``--operators``."""
-    return tuple(name.strip() for name in text.split(","))
+def settings_from(texts: "Sequence[str]") -> dict[str, Any]:
+    """What ``--set`` says: values are JSON, and texts where they are none.
+
+    Raises:
+        ConfigError: If one is not NAME=VALUE.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ConfigError(f"--set {text!r}: give NAME=VALUE, as in --set width=16")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+def operator_names(text: str | None) -> tuple[str, ...] | None:
+    """Split the names of ``--operators``; None if it was not given."""
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 # Of goldnas search and goldnas train, which show them in other panels and with other defaults.

@@ -27,6 +27,7 @@ from goldnas.cli.options import (
     ClassesOption,
     InputOption,
     OperatorsOption,
+    SetOption,
     SpaceOption,
     space_from,
 )
@@ -35,7 +36,7 @@ from goldnas.errors import ConfigError
 if TYPE_CHECKING:
     from goldnas.profiling.backend import MeasurementBackend
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
-    from goldnas.spaces import GoldSpace
+    from goldnas.spaces import SearchSpace
 
 _PANEL = "Measuring"
 _MODEL_PANEL = "A whole model"
@@ -45,8 +46,8 @@ _MODEL_PANEL = "A whole model"
 _HOW = ("threads", "cores", "provider", "provider_option", "precision")
 _WHERE = ("device", "backend", "python", "perf_test")
 _OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
-_OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators")
-_OF_A_MODEL = ("model", "shape", "latency_lut", "json")
+_OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators", "set_")
+_OF_A_MODEL = ("model", "shape", "latency_lut", "json", "space")
 
 
 def batches_of(text: str) -> tuple[int, ...]:
@@ -194,11 +195,12 @@ def profile(
         ),
     ] = False,
     space: SpaceOption = "gold",
-    channels: ChannelsOption = 36,
-    cells: CellsOption = 14,
-    input_: InputOption = "3x32x32",
-    classes: ClassesOption = 10,
-    operators: OperatorsOption = "skip_connect,sep_conv_3x3",
+    channels: ChannelsOption = None,
+    cells: CellsOption = None,
+    input_: InputOption = None,
+    classes: ClassesOption = None,
+    operators: OperatorsOption = None,
+    set_: SetOption = None,
 ) -> None:
     """Measure every operator of a search space on a device, into a latency table.
 
@@ -233,7 +235,7 @@ def profile(
             target_percent=target,
         )
 
-    def chosen() -> "GoldSpace":
+    def chosen() -> "SearchSpace":
         return space_from(
             space,
             channels=channels,
@@ -241,6 +243,7 @@ def profile(
             input_=input_,
             classes=classes,
             operators=operators,
+            settings=set_ or (),
         )
 
     interrupted = "interrupted; run the command again to go on"
@@ -270,6 +273,7 @@ def profile(
                 batch=None if batches == (1,) else batches[0],
                 shapes=shape or (),
                 tables=latency_lut or (),
+                space=space,
                 json=json,
             )
         elif bundle is not None:
@@ -303,7 +307,9 @@ def profile(
                 **{"--input": input_, "--classes": classes, "--operators": operators},
                 **{"--calibrate": calibrate, "--target": target},
             }
-            profile_fleet(devices, table, [str(part) for o in common.items() for part in o])
+            given = [o for o in common.items() if o[1] is not None]
+            given += [("--set", text) for text in set_ or ()]
+            profile_fleet(devices, table, [str(part) for option in given for part in option])
         else:
             of_a_table = ("table", "batch", "target", *_WHERE, *_HOW, *_OF_A_SPACE)
             if transfer is not None:

@@ -8,13 +8,13 @@ from goldnas.cli.console import say, warn
 
 if TYPE_CHECKING:
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
-    from goldnas.spaces import GoldSpace
+    from goldnas.spaces import SearchSpace
 
 
 def profile_bundle(
     out: Path,
     backend: "OnnxruntimeBackend",
-    space: "GoldSpace",
+    space: "SearchSpace",
     *,
     batch: int,
     networks: int,
@@ -43,10 +43,11 @@ def profile_bundle(
     )
 
 
-def import_bundle(file: Path, out: Path, *, bundle: Path | None) -> None:
-    """Make a latency table of what a bundle has found."""
+def import_bundle(file: Path, out: Path, *, bundle: Path | None, space: str = "") -> None:
+    """Make a latency table of what a bundle has found; a function it names is run if given."""
     from goldnas.cli.profile_table import show_filled
     from goldnas.profiling.bundle import import_results
+    from goldnas.spaces import import_space
 
-    table, space = import_results(file, out, bundle=bundle, on_warning=warn)
-    show_filled(table, space)
+    import_space(space)
+    show_filled(*import_results(file, out, bundle=bundle, on_warning=warn))

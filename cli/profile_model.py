@@ -28,6 +28,7 @@ def profile_model(
     batch: int | None,
     shapes: Sequence[str],
     tables: Sequence[str],
+    space: str,
     json: bool,
 ) -> None:
     """Measure an ONNX file, and print what it takes, by node and against predictions."""
@@ -36,7 +37,9 @@ def profile_model(
     from goldnas.lut import LatencyTable
     from goldnas.profiling.session import Session
     from goldnas.profiling.whole_model import measure_model, read_onnx
+    from goldnas.spaces import import_space
 
+    import_space(space)
     luts = [LatencyTable.load(table) for table in tables]
     file = read_onnx(path, batch=batch, shapes=dict(map(_shape, shapes)))
     # What is not fp32 says so, and stays as it is.

@@ -10,13 +10,13 @@ from goldnas.errors import MeasurementError
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
     from goldnas.profiling.backend import MeasurementBackend
-    from goldnas.spaces import GoldSpace
+    from goldnas.spaces import SearchSpace
 
 
 def profile_table(
     out: Path,
     backend: "MeasurementBackend",
-    space: "GoldSpace",
+    space: "SearchSpace",
     *,
     batch: int,
     networks: int,
@@ -61,7 +61,7 @@ def profile_table(
     show_filled(table, space)
 
 
-def show_filled(table: "LatencyTable", space: "GoldSpace") -> None:
+def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
     """Say what a table has of a space, and how far off it is.
 
     Raises:

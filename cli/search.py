@@ -12,12 +12,14 @@ from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
     OperatorsOption,
+    SetOption,
     SpaceOption,
     amp_option,
     auxiliary_weight_option,
     data_dir_option,
     image_size_option,
     operator_names,
+    settings_from,
     threads_option,
     train_device_option,
     workers_option,
@@ -44,6 +46,14 @@ def search(
             rich_help_panel=_BUDGET,
         ),
     ] = None,
+    single: Annotated[
+        bool,
+        typer.Option(
+            "--single",
+            help="Leave exactly one operator at each node, or choice; alone or with budgets.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = False,
     latency_lut: Annotated[
         list[Path] | None,
         typer.Option(
@@ -155,9 +165,10 @@ def search(
         ),
     ] = None,
     space: SpaceOption = "gold",
-    channels: ChannelsOption = 36,
-    cells: CellsOption = 14,
-    operators: OperatorsOption = "skip_connect,sep_conv_3x3",
+    channels: ChannelsOption = None,
+    cells: CellsOption = None,
+    operators: OperatorsOption = None,
+    set_: SetOption = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -281,6 +292,7 @@ def search(
         from goldnas.search.config import SearchConfig
         from goldnas.search.run import read_tables
 
+        ranks.together(lambda: _check_auxiliary(ctx, space, auxiliary_weight))
         tables = ranks.told(lambda: read_tables(latency_lut or []))
         fit_batch = batch_size == "auto"
         pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
@@ -314,6 +326,8 @@ def search(
             cells=cells,
             channels=channels,
             operators=operator_names(operators),
+            settings=settings_from(set_ or ()),
+            single=single,
             budgets=tuple(budget or ()),
             tables=tuple(table.name for table in tables),
             pace=pace,
@@ -342,6 +356,18 @@ def search(
             threads=threads,
         )
         start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
+
+
+def _check_auxiliary(ctx: typer.Context, space: str, weight: float) -> None:
+    from goldnas.spaces import FUNCTIONS, is_reference
+
+    source = ctx.get_parameter_source("auxiliary_weight")
+    asked = weight > 0 and source is not None and source.name == "COMMANDLINE"
+    if asked and (is_reference(space) or space in FUNCTIONS):
+        raise ConfigError(
+            f"--auxiliary-weight {weight:g}: networks of {space} have no auxiliary head, which "
+            "is of cells; leave it out"
+        )
 
 
 def _whole(text: str) -> int:

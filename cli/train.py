@@ -101,18 +101,30 @@ def train(
     ] = None,
     data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
     image_size: Annotated[int | None, image_size_option(_DATA)] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a genotype: gold unless given, gold-imagenet for large pictures. Of an "
+            "architecture as .json: the function that it names, module:function.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     channels: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Of a genotype, of a node in the first stage; 36 unless given.",
+            help="Of a genotype, of a node in the first stage; 36 unless given, 48 of "
+            "gold-imagenet.",
             rich_help_panel=_DATA,
         ),
     ] = None,
     cells: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of a DARTS genotype; 20 unless given.", rich_help_panel=_DATA
+            min=1,
+            help="Of a DARTS genotype; 20 unless given, 14 of gold-imagenet.",
+            rich_help_panel=_DATA,
         ),
     ] = None,
     batch_size: Annotated[
@@ -169,6 +181,7 @@ def train(
         "--data": data,
         "--data-dir": data_dir,
         "--image-size": image_size,
+        "--space": space,
         "--channels": channels,
         "--cells": cells,
     }
@@ -254,7 +267,9 @@ def _check_options(
         )
     if of_file["--data"] is None:
         raise ConfigError(f"a network from a file, {target}, is trained on some --data")
-    sizes = [option for option in in_file if option in ("--channels", "--cells")]
+    sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
+    if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
+        sizes.remove("--space")
     if sizes and Path(target).suffix == ".json":
         raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
 
@@ -283,8 +298,9 @@ def _sources(
         data=of_file["--data"],
         data_dir=of_file["--data-dir"],
         image_size=of_file["--image-size"],
-        channels=of_file["--channels"] or 36,
-        cells=of_file["--cells"] or 20,
+        space=of_file["--space"] or "gold",
+        channels=of_file["--channels"],
+        cells=of_file["--cells"],
     )
     return {target: read}
 

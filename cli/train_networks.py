@@ -76,7 +76,7 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     """
     from goldnas.retraining.recipes import recipe_named
     from goldnas.retraining.result import TrainResult
-    from goldnas.retraining.start import config_for, prepare
+    from goldnas.retraining.start import OF_CELLS, config_for, prepare
 
     subject = ranks.told(source)
     config = ranks.together(
@@ -94,7 +94,11 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
         f"{config.recipe} on {prepared.data.loader.num_images} pictures of {config.data}, "
         f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
     )
-    for field, why in (("cutout", "small pictures"), ("learning_rate", "a warm start")):
+    for field, why in (
+        ("cutout", "small pictures"),
+        ("learning_rate", "a warm start"),
+        *((name, "a network without cells") for name in OF_CELLS),
+    ):
         value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)
         if wishes.given.get(field) is None and value != of_recipe:
             say(f"{field.replace('_', ' ')} {value:g} for {why}, in place of {of_recipe:g}")

@@ -7,13 +7,25 @@ them in one form.
 
 import copy
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
+from goldnas.choice import Choice
 from goldnas.network import Cell
+from goldnas.operators import builder_of, part_of
+from goldnas.operators.mobile import Residual
 from goldnas.operators.skip import FactorizedReduce
+
+_NORMS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
+"""What can be folded into what. Of exactly these classes: one that is derived, or has its
+weight computed, does more."""
 
 
 class Scaled(nn.Module):
@@ -37,27 +49,52 @@ def folded(module: nn.Module) -> nn.Module:
     Outputs are those of ``module.eval()`` up to rounding, about 1e-6 of the largest.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
-    for cell in module.modules():
-        if isinstance(cell, Cell) and cell.gates is not None:
-            for gate, (key, operator) in zip(cell.gates, cell.operators.items(), strict=True):
-                cell.operators[key] = _gated(operator, gate)
-            cell.gates = None
+    for block in module.modules():
+        if isinstance(block, Cell | Choice) and block.gates is not None:
+            gated = zip(block.gates, block.operators.items(), strict=True)
+            for gate, (key, operator) in gated:
+                block.operators[key] = _gated(operator, gate)
+            block.gates = None
+    ours = {m for p in module.modules() if _is_registered(p) for m in p.modules()}
     for part in module.modules():
-        if isinstance(part, nn.Sequential):
-            _fold_neighbours(part)
+        if _is_sequence(part):
+            _fold_neighbours(part, shorten=part in ours)
         elif isinstance(part, FactorizedReduce):
             _fold_halves(part)
     return module
 
 
+def _is_registered(module: nn.Module) -> bool:
+    part = part_of(module)
+    return part is not None and builder_of(part[0]) is not None
+
+
+def _is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether a module computes its layers one after the other, and nothing else."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
 def _gated(operator: nn.Module, gate: torch.Tensor) -> nn.Module:
-    """Scale an operator's output, by its last normalisation if it ends in one."""
+    """Scale an operator's output, by its last layer if that is linear."""
+    if isinstance(operator, Residual):
+        operator.shortcut = _gated(operator.shortcut, gate)
+        operator.body = _gated(operator.body, gate)
+        return operator
     last = operator
-    while isinstance(last, nn.Sequential) and len(last):
+    while _is_sequence(last) and len(last):
         last = last[-1]
     if isinstance(last, FactorizedReduce):
         last = last.norm
-    if not isinstance(last, nn.BatchNorm2d) or last.running_var is None:
+    modules = [module for _, module in operator.named_modules(remove_duplicate=False)]
+    if modules.count(last) == 1 and type(last) in (*_NORMS, nn.Linear):
+        for parameter in last.parameters():
+            parameter.mul_(gate)
+        return operator
+    if (
+        modules.count(last) > 1
+        or not isinstance(last, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        or last.running_var is None
+    ):
         return Scaled(operator, gate.clone())
     ones, zeros = torch.ones_like(last.running_var), torch.zeros_like(last.running_var)
     last.weight = nn.Parameter(gate * (last.weight if last.affine else ones), False)
@@ -66,12 +103,23 @@ def _gated(operator: nn.Module, gate: torch.Tensor) -> nn.Module:
     return operator
 
 
-def _fold_neighbours(sequence: nn.Sequential) -> None:
-    """Fold each normalisation right after a convolution into it."""
+def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
+    """Fold each normalisation right after a convolution into it.
+
+    Args:
+        sequence: Of layers.
+        shorten: Whether the normalisation goes. Where others may count the layers, an identity
+            takes its place.
+    """
     for index, (conv, norm) in reversed(list(enumerate(pairwise(sequence)))):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if _NORMS.get(type(conv)) is type(norm) and norm.running_var is not None:
+            assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
             sequence[index] = fuse_conv_bn_eval(conv, norm)
-            del sequence[index + 1]
+            if shorten:
+                del sequence[index + 1]
+            else:
+                sequence[index + 1] = nn.Identity()
 
 
 def _fold_halves(reduce: FactorizedReduce) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces import GoldSpace, cell_space_named
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
 NAMED = {
@@ -30,6 +30,9 @@ NAMED = {
     ),
 }
 
+DARTS_CELLS = {"cifar": 20, "imagenet": 14}
+"""How deep DARTS evaluates, by the stem: the defaults of its public code."""
+
 Edge = tuple[str, int, int]
 """Operator, source, node."""
 
@@ -37,10 +40,11 @@ Edge = tuple[str, int, int]
 def read_genotype(
     text: str,
     *,
-    channels: int = 36,
-    cells: int = 20,
-    input_shape: tuple[int, int, int] = (3, 32, 32),
-    classes: int = 10,
+    space: str = "gold",
+    channels: int | None = None,
+    cells: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
 ) -> Architecture:
     """Read a network from one of the two notations.
 
@@ -50,23 +54,28 @@ def read_genotype(
             with two edges per node; or a GOLD-NAS gene, one list per cell of
             ``('skip_connect', 0, 2)`` (operator, source, node), bare or as
             ``Genotype(gene=[...], concat=range(2, 6))``.
-        channels: Of a node in the first stage.
-        cells: Of a DARTS network; a GOLD-NAS gene has as many as it lists.
-        input_shape: ``(C, H, W)``.
-        classes: To tell apart.
+        space: That has the stem: ``gold``, or ``gold-imagenet`` for large pictures.
+        channels: Of a node in the first stage; None for the space's.
+        cells: Of a DARTS network; None for as many as DARTS evaluates with, 20, or 14 behind
+            the ImageNet stem. A GOLD-NAS gene has as many as it lists.
+        input_shape: ``(C, H, W)``; None for the space's.
+        classes: To tell apart; None for the space's.
 
     Returns:
         A DARTS network with learnt normalisation, and without any after pooling and identity,
         as DARTS evaluates; a GOLD-NAS network as GOLD-NAS does.
 
     Raises:
-        ConfigError: If the text is in neither notation, or names an unknown operator.
+        ConfigError: If the text is in neither notation, or names an unknown operator or space.
     """
     fields = _fields(NAMED.get(text.strip(), text))
-    geometry = {"channels": channels, "input_shape": input_shape, "classes": classes}
+    given = {"channels": channels, "input_shape": input_shape, "classes": classes}
+    geometry = {name: value for name, value in given.items() if value is not None}
     if set(fields) == {"normal", "normal_concat", "reduce", "reduce_concat"}:
-        space = space_named(
-            "gold",
+        if cells is None:
+            cells = DARTS_CELLS[cell_space_named(space).stem]
+        built = cell_space_named(
+            space,
             cells=cells,
             nodes=len(_listed(fields["normal"])) // 2,
             normal_concat=_concat(fields["normal_concat"]),
@@ -76,13 +85,13 @@ def read_genotype(
         )
         kinds = {kind: _paired(_listed(fields[kind])) for kind in ("normal", "reduce")}
         edges = [
-            kinds["reduce" if space.is_reduction(cell) else "normal"] for cell in range(cells)
+            kinds["reduce" if built.is_reduction(cell) else "normal"] for cell in range(cells)
         ]
     elif set(fields) <= {"gene", "concat"} and "gene" in fields:
         edges = [_edges(cell) for cell in _listed(fields["gene"])]
         concat = _concat(fields["concat"]) if "concat" in fields else None
-        space = space_named(
-            "gold",
+        built = cell_space_named(
+            space,
             cells=len(edges),
             nodes=max((node for cell in edges for _, _, node in cell), default=2) - 1,
             normal_concat=concat,
@@ -94,7 +103,7 @@ def read_genotype(
             f"a genotype has normal, normal_concat, reduce, reduce_concat, or gene, concat; "
             f"this one has {', '.join(fields) or 'nothing'}"
         )
-    return _architecture(space, edges)
+    return _architecture(built, edges)
 
 
 def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:

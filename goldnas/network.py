@@ -58,13 +58,21 @@ class Cell(nn.Module):
 class CellNetwork(nn.Module):
     """Stem, cells in a row, classifier.
 
+    The first cell reads the stem twice; or the stem, and a second one that goes on from it.
     Cells are keyed by their place in the row; a place without a cell is one whose output
     nobody reads.
     """
 
-    def __init__(self, stem: nn.Module, cells: dict[str, Cell], classifier: nn.Module) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        cells: dict[str, Cell],
+        classifier: nn.Module,
+        stem1: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.stem = stem
+        self.stem1 = stem1
         self.cells = nn.ModuleDict(cells)
         self.classifier = classifier
 
@@ -76,6 +84,8 @@ class CellNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         """Map ``(B, C, H, W)`` images to the outputs of cells: those to keep, or all."""
         s0 = s1 = self.stem(x)
+        if self.stem1 is not None:
+            s1 = self.stem1(s0)
         outputs: dict[str, Tensor] = {}
         for place in range(1 + max(map(int, self.cells))):
             key, output = str(place), s1

@@ -214,12 +214,14 @@ def _to_integers(model: onnx.ModelProto, images: Floats | None) -> None:
     What they cannot stays float32, between a dequantisation and a quantisation.
     """
     graph = model.graph
+    exact = onnx.ModelProto()
+    exact.CopyFrom(model)
     _with_integer_forms(model)
     _without_repetitions(graph)
     quantised, sources = _tensors(model)
     asked = list(dict.fromkeys(sources.values()))
     positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
-    ranges = _made_up(asked, positive) if images is None else _spanned(model, asked, images)
+    ranges = _made_up(asked, positive) if images is None else _spanned(exact, asked, images)
     scales: dict[str, tuple[str, str, float]] = {}
     for name in asked:
         low, high = min(ranges[name][0], 0.0), max(ranges[name][1], 0.0)
@@ -273,7 +275,8 @@ def _with_integer_forms(model: onnx.ModelProto) -> None:
     """Write as something equal what no runtime computes in integers.
 
     A normalisation becomes a 1x1 convolution of each channel by itself, and the mean over
-    height and width a pooling.
+    height and width a pooling. ReLU6 becomes ReLU: integers end at the largest value of the
+    tensor that they stand for, which is never above 6.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -312,7 +315,17 @@ def _with_integer_forms(model: onnx.ModelProto) -> None:
                 continue
             if {a % rank for a in numpy_helper.to_array(axes).tolist()} == set(range(2, rank)):
                 _become(node, "GlobalAveragePool", [node.input[0]])
+        elif node.op_type == "Clip" and _is_rectifier(node, constants):
+            _become(node, "Relu", [node.input[0]])
     _without_unused(graph)
+
+
+def _is_rectifier(clip: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Whether a clip is from 0 on, to any constant above it or to none."""
+    bounds = [numpy_helper.to_array(constants[n]) for n in clip.input[1:] if n in constants]
+    if not bounds or not clip.input[1] or len(bounds) < sum(map(bool, clip.input[1:])):
+        return False
+    return bool(bounds[0] == 0) and all(bool(bound > 0) for bound in bounds[1:])
 
 
 def _without_repetitions(graph: onnx.GraphProto) -> None:

@@ -10,16 +10,19 @@ from torch import nn
 
 from goldnas.errors import ExportError
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import Part
+from goldnas.operators import RegisteredPart as Part
+from goldnas.operators import build_operator
 from goldnas.operators.convolution import (
     classifier,
     depthwise_separable,
     relu_conv_bn,
     sep_conv,
+    stem0_imagenet,
+    stem1_imagenet,
     stem_cifar,
 )
 from goldnas.operators.skip import FactorizedReduce
-from goldnas.spaces.gold import CellPlan, NetworkPlan
+from goldnas.spaces.plan import CellPlan, NetworkPlan
 
 # Copied as far as a network uses them; what one of them calls stands before it.
 _COPIED = (
@@ -30,12 +33,17 @@ _COPIED = (
     sep_conv,
     relu_conv_bn,
     stem_cifar,
+    stem0_imagenet,
+    stem1_imagenet,
     classifier,
 )
 
-# The operators in terms of the above. A test compares each with what the registry builds.
+# The operators in terms of the above; others are written layer by layer. A test compares each
+# with what the registry builds.
 _CALLS = {
     "stem_cifar": "stem_cifar({i}, {o})",
+    "stem0_imagenet": "stem0_imagenet({i}, {o})",
+    "stem1_imagenet": "stem1_imagenet({i}, {o})",
     "relu_conv_bn": "relu_conv_bn({i}, {o}{affine})",
     "factorized_reduce": "FactorizedReduce({i}, {o}{affine})",
     "classifier": "classifier({i}, {o})",
@@ -43,8 +51,6 @@ _CALLS = {
     "sep_conv_5x5": "sep_conv({i}, {o}, 5{stride}{affine})",
     "dil_conv_3x3": "depthwise_separable({i}, {o}, 3{stride}, dilation=2{affine})",
     "dil_conv_5x5": "depthwise_separable({i}, {o}, 5{stride}, dilation=2{affine})",
-    "max_pool_3x3": "nn.MaxPool2d(3{stride_or_1}, padding=1)",
-    "avg_pool_3x3": "nn.AvgPool2d(3{stride_or_1}, padding=1, count_include_pad=False)",
 }
 
 _FILE = '''\
@@ -65,7 +71,9 @@ def network() -> CellNetwork:
     cells = {{
 {cells}
     }}
-    return CellNetwork({stem}, cells, {classifier})
+    return CellNetwork(
+{arguments}
+    )
 
 
 if __name__ == "__main__":
@@ -87,14 +95,18 @@ def python_source(plan: NetworkPlan, *, name: str, gated: bool) -> str:
         gated: Whether the state dict holds gates.
 
     Raises:
-        ExportError: If it holds an operator whose source is not known here.
+        ExportError: If an operator has a layer that torch does not have.
     """
-    site = plan.stem[1]
+    site = plan.stems[0][1]
     cells = "\n".join(_cell(key, cell, gated=gated) for key, cell in plan.cells.items())
-    calls = {"stem": _call(plan.stem), "classifier": _call(plan.classifier)}
+    stem, *second = map(_call, plan.stems)
+    arguments = "".join(
+        f"        {argument},\n"
+        for argument in (stem, "cells", _call(plan.classifier), *second)
+    )
     definitions: list[str] = []
     for copied in reversed(_COPIED):
-        if f"{copied.__name__}(" in "\n".join([*definitions, cells, *calls.values(), _FILE]):
+        if f"{copied.__name__}(" in "\n".join([*definitions, cells, arguments, _FILE]):
             definitions.insert(0, inspect.getsource(copied).strip())
     text = "\n\n\n".join(definitions)
     return _FILE.format(
@@ -106,7 +118,7 @@ def python_source(plan: NetworkPlan, *, name: str, gated: bool) -> str:
         else "",
         definitions=text,
         cells=indent(cells, " " * 8),
-        **calls,
+        arguments=arguments.rstrip(),
     )
 
 
@@ -142,23 +154,47 @@ def _call(part: Part | None) -> str:
     if part is None:
         return "None"
     operator, site = part
-    normalisation = f"nn.BatchNorm2d({site.out_channels}, affine=False)"
-    if operator == "skip_connect":
-        if site.stride == 2:
-            return _call(("factorized_reduce", site))
-        return "nn.Identity()" if site.affine else normalisation
+    if operator == "skip_connect" and site.stride == 2:
+        operator = "factorized_reduce"
     if operator not in _CALLS:
-        raise ExportError(
-            f"cannot write {operator!r} as plain PyTorch, only {', '.join(sorted(_CALLS))}; "
-            "export without --python-out"
-        )
-    call = _CALLS[operator].format(
+        return _layers(operator, build_operator(operator, site))
+    return _CALLS[operator].format(
         i=site.in_channels,
         o=site.out_channels,
         stride=f", stride={site.stride}" if site.stride > 1 else "",
-        stride_or_1=f", stride={site.stride}",
         affine=", affine=True" if site.affine else "",
     )
-    if call.startswith("nn.") and not site.affine:  # pooling, as a search has it
-        return f"nn.Sequential(\n    {call},\n    {normalisation},\n)"
-    return call
+
+
+def _layers(operator: str, module: nn.Module) -> str:
+    """The expression that builds a layer of torch.nn, or a sequence of them."""
+    kind = type(module)
+    if kind is nn.Sequential:
+        assert isinstance(module, nn.Sequential)
+        inner = "\n".join(f"{_layers(operator, layer)}," for layer in module)
+        return f"nn.Sequential(\n{indent(inner, ' ' * 4)}\n)"
+    signature = inspect.signature(kind).parameters
+    named = {
+        n: p for n, p in signature.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    written = [name for name in named if name not in ("device", "dtype")]
+    if getattr(nn, kind.__name__, None) is not kind or not all(
+        hasattr(module, n) for n in written
+    ):
+        raise ExportError(
+            f"cannot write {operator!r} as plain PyTorch: it has {kind.__name__}, which is no "
+            "plain layer of torch.nn; export without --python-out"
+        )
+    arguments = []
+    for name in written:
+        parameter = named[name]
+        value = getattr(module, name)
+        if name == "bias":  # the tensor, where the argument says whether there is one
+            value = value is not None
+        if isinstance(value, tuple) and len(set(value)) == 1:
+            value = value[0]
+        if parameter.default is parameter.empty:
+            arguments.append(repr(value))
+        elif value != parameter.default:
+            arguments.append(f"{name}={value!r}")
+    return f"nn.{kind.__name__}({', '.join(arguments)})"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from goldnas.errors import ConfigError
 
 _TEXT = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+)/s(\d+)(/affine)?")
+_SHAPES = re.compile(r"(\d+(?:x\d+)*)->(\d+(?:x\d+)*)")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -19,7 +20,7 @@ class Site:
         out_channels: Channels of the output; for a classifier, classes.
         height: Of the input.
         width: Of the input.
-        stride: 1, or 2 where a cell halves the resolution.
+        stride: 1, or 2 where the resolution is halved; 4 where it is halved twice.
         affine: Whether normalisation is built as DARTS builds it for evaluation: with a
             learnt scale, and none after pooling and identity. In a search space it is
             False, and every operator ends in a normalisation without parameters.
@@ -47,6 +48,11 @@ class Site:
         """``(C, H, W)`` of the input."""
         return self.in_channels, self.height, self.width
 
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)`` of the output."""
+        return self.out_channels, self.out_height, self.out_width
+
     def __str__(self) -> str:
         text = (
             f"{self.in_channels}x{self.height}x{self.width}->{self.out_channels}/s{self.stride}"
@@ -65,3 +71,37 @@ class Site:
             raise ConfigError(f"{text!r} is not a site; a site reads like 16x32x32->16/s1")
         channels, height, width, out_channels, stride = map(int, match.groups()[:5])
         return cls(channels, out_channels, height, width, stride, match[6] is not None)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Shapes:
+    """The place of a part of which no more is known than what goes in and what comes out.
+
+    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables.
+
+    Args:
+        input_shape: Without the batch, of any number of dimensions.
+        output_shape: The same of the output.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "->".join("x".join(map(str, s)) for s in (self.input_shape, self.output_shape))
+
+
+AnySite = Site | Shapes
+
+
+def parse_site(text: str) -> AnySite:
+    """Read what ``str(site)`` wrote, of either kind.
+
+    Raises:
+        ConfigError: If ``text`` is no site.
+    """
+    match = _SHAPES.fullmatch(text)
+    if match is None:
+        return Site.parse(text)
+    before, after = (tuple(map(int, sizes.split("x"))) for sizes in match.groups())
+    return Shapes(before, after)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from goldnas.choice import Choice
+from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
-from goldnas.network import Cell
-from goldnas.spaces import Gate, GoldSpace
+from goldnas.network import Cell, CellNetwork
+from goldnas.spaces import Gate, GoldSpace, SearchSpace
 
 
 class Quarters(nn.Module):
@@ -64,10 +66,12 @@ class SuperNet(nn.Module):
 
     One set, ``active``, says which gates are left; the forward pass, the normaliser, the
     cost, the pruning and the counts all read it. A pruned operator's module is removed.
+    Operators are in *blocks*: cells, or choices.
 
     Args:
         space: The search space.
-        auxiliary: Whether to train an auxiliary head beside the classifier.
+        auxiliary: Whether to train an auxiliary head beside the classifier, in a space of
+            cells.
         checkpointing: Whether the backward pass computes the inside of cells again instead of
             keeping it: about a third more time for a fraction of the memory.
         relaxation: ``sigmoid`` for gates that do not compete (GOLD-NAS), ``softmax`` for those
@@ -80,7 +84,7 @@ class SuperNet(nn.Module):
 
     def __init__(
         self,
-        space: GoldSpace,
+        space: SearchSpace,
         *,
         auxiliary: bool = False,
         checkpointing: bool = False,
@@ -90,20 +94,32 @@ class SuperNet(nn.Module):
         self.space = space
         self.relaxation = relaxation
         self.network = space.build(space.architecture(space.gates))
-        for key, cell in self.network.cells.items():
+        self.alpha = nn.Parameter(torch.zeros(len(space.gates)))
+        self.register_buffer("active", torch.ones(len(space.gates), dtype=torch.bool))
+        self._index = {(gate.block, gate.key): i for i, gate in enumerate(space.gates)}
+        self._blocks = tuple(dict.fromkeys(gate.block for gate in space.gates))
+        nodes = [gate.node_id for gate in space.gates]
+        edges = [gate.edge_id for gate in space.gates]
+        self.register_buffer("node_sums", _membership(nodes), persistent=False)
+        self.register_buffer("edge_sums", _membership(edges), persistent=False)
+        self.auxiliary: AuxiliaryHead | None = None
+        if isinstance(space, GoldSpace):
+            self._prepare_cells(space, auxiliary, checkpointing)
+        elif auxiliary or checkpointing:
+            raise ConfigError(
+                f"space {space.name} has no cells, and so no auxiliary head and no "
+                "checkpointing"
+            )
+
+    def _prepare_cells(self, space: GoldSpace, auxiliary: bool, checkpointing: bool) -> None:
+        """Give cells their faster training pass, and one of them its head."""
+        for block in self._blocks:
+            cell = self.network.get_submodule(block)
             assert isinstance(cell, Cell)
             gated = GatedCell.of(cell)
             gated.checkpointing = checkpointing
-            self.network.cells[key] = gated
-        self.alpha = nn.Parameter(torch.zeros(len(space.gates)))
-        self.register_buffer("active", torch.ones(len(space.gates), dtype=torch.bool))
-        self._index = {(str(g.cell), g.key): i for i, g in enumerate(space.gates)}
-        nodes = [(gate.cell, gate.node) for gate in space.gates]
-        edges = [(gate.cell, gate.node, gate.source) for gate in space.gates]
-        self.register_buffer("node_sums", _membership(nodes), persistent=False)
-        self.register_buffer("edge_sums", _membership(edges), persistent=False)
-        self.auxiliary_cell = str(2 * space.cells // 3)
-        self.auxiliary: AuxiliaryHead | None = None
+            self.network.set_submodule(block, gated)
+        self.last_cell, self.auxiliary_cell = str(space.cells - 1), str(2 * space.cells // 3)
         if auxiliary:
             channels = space.channels_out(int(self.auxiliary_cell))
             self.auxiliary = AuxiliaryHead(channels, space.classes)
@@ -113,12 +129,29 @@ class SuperNet(nn.Module):
 
         In evaluation mode there are no auxiliary logits.
         """
-        last = str(self.space.cells - 1)
+        gates = self._block_gates()
+        if isinstance(self.network, CellNetwork):
+            return self._of_cells(self.network, images, gates)
+        choices = {block: self._block(block) for block in gates}
+        for block, choice in choices.items():
+            choice.live_gates = gates[block]
+        try:
+            logits: Tensor = self.network(images)
+        finally:
+            for choice in choices.values():
+                choice.live_gates = None
+        return logits, None
+
+    def _of_cells(
+        self, network: CellNetwork, images: Tensor, gates: dict[str, list[Tensor]]
+    ) -> tuple[Tensor, Tensor | None]:
         # All others go as soon as they were read: they would be a tenth of a step's memory.
-        features = self.network.features(
-            images, self._cell_gates(), keep=(self.auxiliary_cell, last)
+        features = network.features(
+            images,
+            {block.removeprefix("cells."): values for block, values in gates.items()},
+            keep=(self.auxiliary_cell, self.last_cell),
         )
-        logits: Tensor = self.network.classifier(features[last])
+        logits: Tensor = network.classifier(features[self.last_cell])
         if self.auxiliary is None or not self.training:
             return logits, None
         return logits, self.auxiliary(features[self.auxiliary_cell])
@@ -163,7 +196,7 @@ class SuperNet(nn.Module):
         removed: list[nn.Parameter] = []
         for index in indices:
             gate = self.space.gates[index]
-            operators = self._operators(str(gate.cell))
+            operators = self._operators(gate.block)
             removed += operators[gate.key].parameters()
             del operators[gate.key]
             self.active[index] = False
@@ -177,20 +210,20 @@ class SuperNet(nn.Module):
             mask: Boolean ``(G,)``, the gates that stay; each node keeps one.
         """
         active = self.active
-        whole = {cell: self._operators(cell) for cell in self.network.cells}
+        whole = {block: self._operators(block) for block in self._blocks}
         self.active = mask.to(active.device) & active
-        kept = {(str(gate.cell), gate.key) for gate in self.active_gates()}
-        for cell, operators in whole.items():
+        kept = {(gate.block, gate.key) for gate in self.active_gates()}
+        for block, operators in whole.items():
             # The order is that of the whole, which the gates follow.
-            self.network.cells[cell].operators = nn.ModuleDict(
-                {key: module for key, module in operators.items() if (cell, key) in kept}
+            self._block(block).operators = nn.ModuleDict(
+                {key: module for key, module in operators.items() if (block, key) in kept}
             )
         try:
             yield
         finally:
             self.active = active
-            for cell, operators in whole.items():
-                self.network.cells[cell].operators = operators
+            for block, operators in whole.items():
+                self._block(block).operators = operators
 
     def active_gates(self) -> list[Gate]:
         """The gates that are left, in the space's order."""
@@ -207,27 +240,30 @@ class SuperNet(nn.Module):
         """
         state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
         with torch.no_grad():
-            for cell, gates in self._cell_gates().items():
-                state[f"cells.{cell}.gates"] = torch.stack(gates).cpu()
+            for block, gates in self._block_gates().items():
+                state[f"{block}.gates"] = torch.stack(gates).cpu()
         return state
 
-    def _cell_gates(self) -> dict[str, list[Tensor]]:
-        """The active gates of each cell, in the order of its operators."""
+    def _block_gates(self) -> dict[str, list[Tensor]]:
+        """The active gates of each block, in the order of its operators."""
         values = self.gates().unbind()
         return {
-            cell: [values[self._index[cell, key]] for key in self._operators(cell)]
-            for cell in self.network.cells
+            block: [values[self._index[block, key]] for key in self._operators(block)]
+            for block in self._blocks
         }
 
     def _active_per_node(self) -> Tensor:
         """K of every node, ``(N,)``."""
         return self.node_sums @ self.active.to(self.node_sums.dtype)
 
-    def _operators(self, cell: str) -> nn.ModuleDict:
-        """The operators that are left in a cell, by key."""
-        operators = self.network.cells[cell].operators
-        assert isinstance(operators, nn.ModuleDict)
-        return operators
+    def _block(self, block: str) -> Cell | Choice:
+        module = self.network.get_submodule(block)
+        assert isinstance(module, Cell | Choice)
+        return module
+
+    def _operators(self, block: str) -> nn.ModuleDict:
+        """The operators that are left in a block, by key."""
+        return self._block(block).operators
 
 
 def _membership(groups: Sequence[Hashable]) -> Tensor:

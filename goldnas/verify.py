@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from goldnas.operators import Part
+from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.resources import (
     Budget,
     Flops,
@@ -68,8 +68,9 @@ class Promise:
 def verify(
     network: nn.Module,
     parts: Sequence[Part],
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     *,
+    build: PartBuilder = build_operator,
     budgets: Sequence[Budget] = (),
     latencies: Sequence[Latency] = (),
     measured_us: Mapping[str, float],
@@ -81,6 +82,7 @@ def verify(
         network: The finished network; its FLOPs and parameters are counted.
         parts: What it was built from; predictions are sums over them.
         input_shape: ``(C, H, W)``.
+        build: Builds the parts.
         budgets: What was asked for; a resource may have several.
         latencies: Of the devices that there are tables of.
         measured_us: Microseconds of the network on the device of each table, by name.
@@ -97,8 +99,8 @@ def verify(
     for latency in latencies:
         name = latency.table.name
         costs.append((latency, measured_us.get(name), unverified.get(name, "")))
-    costs.append((Flops(), count_flops(network, input_shape), ""))
-    costs.append((Parameters(), count_parameters(network), ""))
+    costs.append((Flops(build), count_flops(network, input_shape), ""))
+    costs.append((Parameters(build), count_parameters(network), ""))
     promises = []
     for resource, measured, reason in costs:
         promise = Promise(resource.name, total_cost(resource, parts), measured, None, reason)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from goldnas.site import Site
+from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
 
@@ -22,8 +22,8 @@ Microseconds = Annotated[float, msgspec.Meta(gt=0)]
 Checksum = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
-# For other readers of the JSON Schema; here Site.parse says what is wrong.
-_SITE = r"\d+x\d+x\d+->\d+/s\d+(/affine)?"
+# For other readers of the JSON Schema; here parse_site says what is wrong.
+_SITE = r"(\d+x\d+x\d+->\d+/s\d+(/affine)?|\d+(x\d+)*->\d+(x\d+)*)"
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +162,7 @@ class Located(Strict, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Site.parse(self.site)
+        parse_site(self.site)
 
 
 class ModelTiming(Strict, frozen=True):
@@ -220,7 +220,7 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.site:
-            Site.parse(self.site)
+            parse_site(self.site)
 
 
 class Failed(Located, frozen=True, tag_field="status", tag="failed"):

@@ -31,7 +31,7 @@ from goldnas.lut.schema import (
     TableFile,
     checksum_of,
 )
-from goldnas.site import Site
+from goldnas.site import AnySite, Site, parse_site
 
 # The published JSON Schema lies beside the tables.
 _SCHEMA = "schema.json"
@@ -62,7 +62,7 @@ class LatencyTable:
         return {(row.operator, row.site): row for row in self.rows}
 
     def latency_us(
-        self, operator: str, site: Site, *, space_options: str = _SPACE_OPTIONS
+        self, operator: str, site: AnySite, *, space_options: str = _SPACE_OPTIONS
     ) -> float:
         """Look up one operator at one site, in microseconds.
 
@@ -107,7 +107,7 @@ class LatencyTable:
             f"--batch {conditions.batch} {how} --out {shlex.quote(str(self.path))}"
         )
 
-    def missing(self, rows: Iterable[tuple[str, Site]]) -> tuple[tuple[str, Site], ...]:
+    def missing(self, rows: Iterable[tuple[str, AnySite]]) -> tuple[tuple[str, AnySite], ...]:
         """Those of ``rows`` without a latency: not in the table, or failed."""
         return tuple(
             (operator, site)
@@ -123,8 +123,9 @@ class LatencyTable:
     def sorted_rows(self) -> list[Row]:
         """The rows by operator and site, sites in the order of their numbers."""
 
-        def place(row: Row) -> tuple[str, tuple[Site, ...]]:
-            return row.operator, (Site.parse(row.site),) if row.site else ()
+        def place(row: Row) -> tuple[str, bool, tuple[AnySite, ...]]:
+            site = parse_site(row.site) if row.site else None
+            return row.operator, isinstance(site, Site), () if site is None else (site,)
 
         return sorted(self.rows, key=place)
 

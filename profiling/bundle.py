@@ -44,7 +44,7 @@ from goldnas.profiling.host import RUNNER as RUNNER_FILE
 from goldnas.profiling.measuring import SENTINELS
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session
-from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces import SearchSpace, space_named
 
 # Nobody is there to see what is not known well enough yet. So many processes are what most rows
 # and networks of the usual protocol end with.
@@ -264,7 +264,7 @@ class _Replay(_Elsewhere):
 def make_bundle(
     out: Path,
     backend: OnnxruntimeBackend,
-    space: GoldSpace,
+    space: SearchSpace,
     *,
     batch: int,
     networks: int,
@@ -371,7 +371,7 @@ def import_results(
     *,
     bundle: Path | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
-) -> tuple[LatencyTable, GoldSpace]:
+) -> tuple[LatencyTable, SearchSpace]:
     """Make the table that ``goldnas profile`` would have written on the device.
 
     Args:
@@ -398,7 +398,8 @@ def import_results(
             "together"
         )
     check_writable(out)
-    space = space_named(manifest.space, **manifest.settings, operators=manifest.operators)
+    chosen = {"operators": manifest.operators} if manifest.operators else {}
+    space = space_named(manifest.space, **manifest.settings, **chosen)
     with tempfile.TemporaryDirectory() as folder:
         backend = _Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)

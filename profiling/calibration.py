@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, ExportError, MeasurementError
+from goldnas.export import to_onnx
 from goldnas.lut import (
     Accuracy,
     Calibration,
@@ -24,12 +27,12 @@ from goldnas.lut.fit import fit_additive
 from goldnas.operators import CANDIDATES, Part
 from goldnas.profiling.backend import Failure, Timing
 from goldnas.profiling.campaign import profile
-from goldnas.profiling.compose import compose_network
+from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.measuring import Estimate, Results, timing_of
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
 from goldnas.resources.costs import total_cost
-from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces import GoldSpace, SearchSpace, space_named
 from goldnas.spaces.sampling import random_architectures
 
 Counts = npt.NDArray[np.float64]
@@ -47,7 +50,7 @@ class NetworkLatencies:
 def fill(
     session: Session,
     table: LatencyTable,
-    space: GoldSpace,
+    space: SearchSpace,
     *,
     networks: int,
     strict: bool = False,
@@ -68,7 +71,7 @@ def fill(
         The table; without a calibration where a row failed.
 
     Raises:
-        ExportError: If a network is not made of operators, sums and concatenations.
+        ExportError: If a network cannot be exported.
         MeasurementError: If the runtime cannot start, or the machine is too noisy.
         WriteError: If the disk refuses; what was measured is in the session's journal.
     """
@@ -77,19 +80,19 @@ def fill(
     if table.missing(rows):
         with suppress(ExportError):  # of a row, which fails, and then no network is wanted
             models = _models(session, space, _lacking(table, space, networks))
-    table = profile(session, table, rows, strict=strict, also=models)
+    table = profile(session, table, rows, build=space.build_part, strict=strict, also=models)
     if table.missing(rows):
         return table
     return calibrate(session, table, space, networks=networks)
 
 
 def measure_networks(
-    session: Session, space: GoldSpace, architectures: Iterable[Architecture]
+    session: Session, space: SearchSpace, architectures: Iterable[Architecture]
 ) -> NetworkLatencies:
     """Measure whole networks, put together from their operators with random weights.
 
     Raises:
-        ExportError: If a network is not made of operators, sums and concatenations.
+        ExportError: If a network cannot be exported.
         MeasurementError: If one cannot be measured.
         WriteError: If the journal cannot be written.
     """
@@ -119,7 +122,7 @@ def measure_networks(
 
 
 def calibrate(
-    session: Session, table: LatencyTable, space: GoldSpace, *, networks: int
+    session: Session, table: LatencyTable, space: SearchSpace, *, networks: int
 ) -> LatencyTable:
     """Measure random networks of a space until the table has as many, fit them, and write it.
 
@@ -132,7 +135,7 @@ def calibrate(
         networks: How many the calibration is to rest on.
 
     Raises:
-        ExportError: If a network is not made of operators, sums and concatenations.
+        ExportError: If a network cannot be exported.
         MeasurementError: If networks cannot be measured.
         TableError: If the table lacks a row.
         WriteError: If the disk refuses; what was measured is in the session's journal.
@@ -173,7 +176,7 @@ def calibrate(
 def transfer(
     session: Session,
     table: LatencyTable,
-    space: GoldSpace,
+    space: SearchSpace,
     other: LatencyTable,
     *,
     networks: int,
@@ -189,7 +192,7 @@ def transfer(
 
     Raises:
         ConfigError: If the table is not empty.
-        ExportError: If a network is not made of operators, sums and concatenations.
+        ExportError: If a network cannot be exported.
         MeasurementError: If networks cannot be measured.
         TableError: If the other table lacks a row.
         WriteError: If the disk refuses; what was measured is in the session's journal.
@@ -217,7 +220,7 @@ def transfer(
     return table
 
 
-def _lacking(table: LatencyTable, space: GoldSpace, networks: int) -> list[Architecture]:
+def _lacking(table: LatencyTable, space: SearchSpace, networks: int) -> list[Architecture]:
     """Networks to measure until the table's calibration for the space has as many."""
     before = table.calibration_for(space.name, space.settings)
     known = before.networks if before else ()
@@ -231,18 +234,28 @@ def _lacking(table: LatencyTable, space: GoldSpace, networks: int) -> list[Archi
 
 
 def _models(
-    session: Session, space: GoldSpace, architectures: Iterable[Architecture]
+    session: Session, space: SearchSpace, architectures: Iterable[Architecture]
 ) -> dict[str, bytes]:
     """Networks put together from the session's operators, by fingerprint."""
+    return {a.fingerprint: _model(session, space, a) for a in architectures}
+
+
+def _model(session: Session, space: SearchSpace, architecture: Architecture) -> bytes:
+    """A network as ONNX: as a whole, which takes longer, if its parts are not just joined."""
     shape = (session.batch, *space.input_shape)
-    return {
-        a.fingerprint: compose_network(space.build(a), session.operator, shape)
-        for a in architectures
-    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same model again after an interruption
+        network = space.build(architecture)
+    try:
+        return compose_network(
+            network, partial(session.operator, build=space.build_part), shape
+        )
+    except CompositionError:
+        return to_onnx(network, shape)
 
 
 def _fit(
-    space: GoldSpace,
+    space: SearchSpace,
     networks: Sequence[NetworkLatency],
     noise_floor_percent: float,
     prior_us: Mapping[str, float],
@@ -276,12 +289,12 @@ class Check:
 
 
 def check_networks(
-    session: Session, table: LatencyTable, space: GoldSpace, *, networks: int, seed: int
+    session: Session, table: LatencyTable, space: SearchSpace, *, networks: int, seed: int
 ) -> Check:
     """Measure random networks of a space, and compare with what a table predicts.
 
     Raises:
-        ExportError: If a network is not made of operators, sums and concatenations.
+        ExportError: If a network cannot be exported.
         MeasurementError: If networks cannot be measured.
         TableError: If the table lacks a row.
     """
@@ -295,11 +308,13 @@ def check_networks(
     return Check(accuracy(predictions, measured_us), predicted_us, found)
 
 
-def space_of_calibration(calibration: Calibration) -> GoldSpace:
+def space_of_calibration(calibration: Calibration) -> SearchSpace:
     """The space that a table was calibrated for, with the candidates it has costs of."""
+    space = space_named(calibration.space, **calibration.settings)
+    if not isinstance(space, GoldSpace):
+        return space
     names = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
-    candidates = tuple(name for name in names if name in CANDIDATES)
-    return space_named(calibration.space, **calibration.settings, operators=candidates)
+    return replace(space, operators=tuple(name for name in names if name in CANDIDATES))
 
 
 def counts_of(networks: Sequence[NetworkLatency], keys: Sequence[str]) -> Counts:

@@ -13,7 +13,7 @@ from scipy.stats import truncnorm
 from goldnas.errors import ExportError, MeasurementError, TableError
 from goldnas.files import check_writable
 from goldnas.lut import Conditions, Failed, LatencyTable, Measured, ModelTiming, Row
-from goldnas.operators import Part
+from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, row_models
 from goldnas.profiling.measuring import Estimate, Results, timing_of
@@ -51,6 +51,7 @@ def profile(
     table: LatencyTable,
     rows: Iterable[Part],
     *,
+    build: PartBuilder = build_operator,
     strict: bool = False,
     also: Mapping[str, bytes] | None = None,
 ) -> LatencyTable:
@@ -63,6 +64,7 @@ def profile(
         session: Measures.
         table: From :func:`open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
+        build: Builds them.
         strict: Whether a row fails if the provider leaves one of its nodes to another.
         also: Models by name that are wanted next. They are measured in the same processes, and
             the session has their times when it is asked for them.
@@ -80,7 +82,8 @@ def profile(
     failed: dict[Part, str] = {}
     for part in todo:
         try:
-            plans[part] = row_models(session.operator(part), part[1], batch=session.batch)
+            operator = session.operator(part, build)
+            plans[part] = row_models(operator, part[1], batch=session.batch)
         except ExportError as error:
             failed[part] = str(error)
     models = {

@@ -7,7 +7,7 @@ joined. Every copy has weights of its own: runtimes compute equal operators only
 
 import math
 import operator as python_operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
+from torch.nn import functional
 
 from goldnas.errors import ExportError
 from goldnas.export import OPSET
@@ -22,12 +23,19 @@ from goldnas.operators import Part, part_of
 
 Weights = np.ndarray[Any, np.dtype[np.float32]]
 
+_SUMS = (python_operator.add, python_operator.iadd, torch.add)
+
+
+class CompositionError(ExportError):
+    """A network that does more than join parts: it can only be exported as a whole."""
+
 
 class Composition:
     """A model under construction; values are named by the text that methods return.
 
     Args:
-        input_shape: ``(B, C, H, W)`` of the model's input, whose value is ``"input"``.
+        input_shape: ``(B, C, H, W)`` of the model's input, whose value is ``"input"``; or of
+            any number of dimensions, the batch and the channels first.
         seed: Of the weights.
     """
 
@@ -66,10 +74,13 @@ class Composition:
         return names["output"]
 
     def convolve(self, value: str, in_channels: int, out_channels: int) -> str:
-        """Add a 1x1 convolution with bias."""
-        weight = self._initializer(self._weights((out_channels, in_channels, 1, 1)))
+        """Add a 1x1 convolution with bias; without a width, it is a matrix multiplication."""
+        window = [1] * (len(self._input_shape) - 2)
+        weight = self._initializer(self._weights((out_channels, in_channels, *window)))
         bias = self._initializer(self._offsets((out_channels,)))
-        return self._node("Conv", [value, weight, bias], kernel_shape=[1, 1])
+        if not window:
+            return self._node("Gemm", [value, weight, bias], transB=1)
+        return self._node("Conv", [value, weight, bias], kernel_shape=window)
 
     def add(self, one: str, other: str) -> str:
         """Add two values of one shape."""
@@ -78,6 +89,10 @@ class Composition:
     def concat(self, values: Sequence[str]) -> str:
         """Join values along their channels."""
         return self._node("Concat", list(values), axis=1)
+
+    def flatten(self, value: str) -> str:
+        """Put all numbers of an image in a row."""
+        return self._node("Flatten", [value], axis=1)
 
     def to_onnx(self, output: str) -> bytes:
         """The model that puts a value out."""
@@ -140,17 +155,13 @@ def compose_network(
         seed: Of the weights.
 
     Raises:
-        ExportError: If the network does something else besides.
+        CompositionError: If the network does something else besides.
+        ExportError: If a part cannot be exported.
     """
     composition = Composition(input_shape, seed=seed)
-    joins: dict[Any, Callable[..., str]] = {
-        python_operator.add: composition.add,
-        torch.add: composition.add,
-        torch.cat: lambda tensors, dim: composition.concat(tensors),
-    }
     values: dict[fx.Node, str] = {}
     modules = dict(network.named_modules())
-    for node in _PartTracer().trace(network).nodes:
+    for node in _nodes_of(network):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "placeholder":
             values[node] = "input"
@@ -160,14 +171,38 @@ def compose_network(
             values[node] = composition.apply(operators(part), *args)
         elif node.op == "output":
             return composition.to_onnx(*args)
-        elif node.op == "call_function" and node.target in joins:
-            values[node] = joins[node.target](*args, **kwargs)
+        elif (joined := _joined(composition, node.target, args, kwargs)) is not None:
+            values[node] = joined
         else:
-            raise ExportError(
+            raise CompositionError(
                 f"cannot put {type(network).__name__} together from its operators: it calls "
                 f"{node.target} besides. Use sums and torch.cat between operators"
             )
-    raise ExportError(f"{type(network).__name__} puts nothing out")
+    raise CompositionError(f"{type(network).__name__} puts nothing out")
+
+
+def _joined(
+    composition: Composition, target: object, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str | None:
+    """The value that joins others; None if what is called does more."""
+    value, *rest = (*args, *kwargs.values())
+    if target in _SUMS and len(rest) == 1 and isinstance(rest[0], str):
+        return composition.add(value, rest[0])
+    if target is torch.cat and rest == [1]:
+        return composition.concat(value)
+    if target in ("flatten", torch.flatten) and rest in ([1], [1, -1]):
+        return composition.flatten(value)
+    return str(value) if target is functional.dropout else None
+
+
+def _nodes_of(network: nn.Module) -> Iterable[Any]:
+    try:
+        return _PartTracer().trace(network).nodes
+    except Exception as error:  # of any kind: it is somebody's forward that is followed
+        raise CompositionError(
+            f"cannot follow what {type(network).__name__} computes: "
+            f"{' '.join(str(error).split())}"
+        ) from error
 
 
 class _PartTracer(fx.Tracer):

@@ -21,7 +21,7 @@ from typing import Literal
 import onnx
 
 from goldnas.profiling.compose import Composition
-from goldnas.site import Site
+from goldnas.site import AnySite
 
 Make = Callable[[int], bytes]
 """From a number of operators to a model."""
@@ -38,7 +38,7 @@ class RowModels:
     """The row's latency: the sum of these factors times the models' latencies."""
 
 
-def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModels:
+def row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> RowModels:
     """Make the models for one operator at one site.
 
     Args:
@@ -47,6 +47,7 @@ def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModel
         batch: Images per call.
     """
     shape = (batch, *site.input_shape)
+    channels = site.input_shape[0]
     isolated = Composition(shape)
     models = {"isolated": isolated.to_onnx(isolated.apply(operator, "input"))}
     terms = {"isolated": 0.0}  # stands beside, and needs no interval of its own
@@ -58,7 +59,7 @@ def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModel
 
     def chain(count: int) -> bytes:
         composition = Composition(shape)
-        value = composition.convolve("input", site.in_channels, site.in_channels)
+        value = composition.convolve("input", channels, channels)
         for _ in range(count):
             value = composition.add(composition.apply(operator, value), value)
         return composition.to_onnx(value)
@@ -69,7 +70,7 @@ def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModel
         for _ in range(count):
             value = "input"
             if fed:
-                value = composition.convolve(value, site.in_channels, site.in_channels)
+                value = composition.convolve(value, channels, channels)
             value = composition.apply(operator, value)
             total = composition.add(total, value) if total else value
         return composition.to_onnx(total)
@@ -78,7 +79,7 @@ def row_models(operator: onnx.ModelProto, site: Site, *, batch: int) -> RowModel
         composition = Composition(shape)
         value = "input"
         for _ in range(count):
-            value = composition.convolve(value, site.in_channels, site.in_channels)
+            value = composition.convolve(value, channels, channels)
         return composition.to_onnx(value)
 
     fed = _begins_without_weights(operator.graph)

@@ -15,7 +15,7 @@ import torch
 from goldnas.errors import ExportError
 from goldnas.export import to_onnx
 from goldnas.lut import Campaign, LatencyTable
-from goldnas.operators import OPERATORS, Part, build_operator
+from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
 from goldnas.precision import at_precision
 from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
 from goldnas.profiling.context import row_models
@@ -27,7 +27,7 @@ from goldnas.profiling.measuring import (
     check_quiet,
     measure,
 )
-from goldnas.site import Site
+from goldnas.site import AnySite, Site
 
 SENTINEL: Part = ("sep_conv_3x3", Site(32, 32, 16, 16))
 """The operator whose chain is measured again and again."""
@@ -63,14 +63,18 @@ class Session:
         self._began = time.monotonic()
         self._aa_percent = self._drift_percent = 0.0
 
-    def operator(self, part: Part) -> onnx.ModelProto:
+    def operator(self, part: Part, build: PartBuilder = build_operator) -> onnx.ModelProto:
         """An operator as ONNX, for this session's batch.
+
+        Args:
+            part: Its name and its site.
+            build: Builds it.
 
         Raises:
             ExportError: If ONNX cannot express it.
         """
         name, site = part
-        return _exported(name, site, self.batch, OPERATORS.get(name))
+        return _exported(name, site, self.batch, build, OPERATORS.get(name))
 
     def measure(self, models: Mapping[str, bytes], estimates: Iterable[Estimate]) -> Results:
         """Measure models until the estimates are within the protocol's target.
@@ -86,7 +90,7 @@ class Session:
         """
         if not self._sentinel:
             name, site = SENTINEL
-            operator = _exported(name, site, 1, OPERATORS[name])
+            operator = _exported(name, site, 1, build_operator, OPERATORS[name])
             chains = row_models(operator, site, batch=1)
             self._sentinel = chains.models["chain of 6"]
             check_quiet(self.backend, self._sentinel, on_warning=self._on_warning)
@@ -180,11 +184,13 @@ def _networks(table: LatencyTable) -> set[str]:
 
 
 @lru_cache(maxsize=512)
-def _exported(name: str, site: Site, batch: int, builder: object) -> onnx.ModelProto:
+def _exported(
+    name: str, site: AnySite, batch: int, build: PartBuilder, builder: object
+) -> onnx.ModelProto:
     """Export an operator, once in a program; another builder makes another operator."""
     with _interrupts_held_back(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same model again after an interruption
-        module = build_operator(name, site)
+        module = build(name, site)
         return onnx.load_model_from_string(to_onnx(module, (batch, *site.input_shape)))
 
 

@@ -201,6 +201,27 @@ def _normalisation(call: _Call) -> Iterator[Any]:
     yield call.attribute("epsilon", 1e-5)
 
 
+def _clipped(call: _Call) -> Iterator[Any]:
+    yield call.inputs[0]
+    for index in (1, 2):
+        if index >= len(call.inputs) or not call.node.input[index]:
+            yield None
+            continue
+        bound = call.constants[index]
+        if bound is None:
+            raise MeasurementError(f"{_place(call.node)}: its bounds are not constant")
+        yield float(bound)  # here, since a tensor on a GPU would be waited for in every call
+
+
+def _hard_sigmoid(call: _Call) -> Iterator[Any]:
+    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
+    if abs(alpha - 1 / 6) > 1e-6 or beta != 0.5:
+        raise MeasurementError(
+            f"{_place(call.node)}: alpha {alpha:g}, beta {beta:g} are not PyTorch's 1/6 and 0.5"
+        )
+    yield call.inputs[0]
+
+
 def _max_pooling(call: _Call) -> Iterator[Any]:
     kernel = list(call.attributes["kernel_shape"])
     yield call.inputs[0]
@@ -312,11 +333,14 @@ _KNOWN: dict[str, tuple[Callable[..., Any], _Arguments]] = {
     "AveragePool": (F.avg_pool2d, _average_pooling),
     "BatchNormalization": (F.batch_norm, _normalisation),
     "Cast": (_to, _cast),
+    "Clip": (torch.clamp, _clipped),
     "Concat": (torch.cat, _joined),
     "Conv": (torch.conv2d, _convolution),
     "Flatten": (_flatten, _flattened),
     "Gemm": (_gemm, _linear),
     "GlobalAveragePool": (_spatial_mean, _inputs),
+    "HardSigmoid": (F.hardsigmoid, _hard_sigmoid),
+    "HardSwish": (F.hardswish, _inputs),
     "Identity": (_same, _inputs),
     "MatMul": (torch.matmul, _inputs),
     "MaxPool": (torch.max_pool2d, _max_pooling),

@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.resources import Flops
 from goldnas.site import Site
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import SearchSpace
 from workplace import fill
 
 MakeRow = Callable[[str, Site, float], Measured]
@@ -82,16 +82,15 @@ def make_table(conditions: Conditions, make_row: MakeRow) -> MakeTable:
 
     def make(
         path: Path,
-        space: GoldSpace,
+        space: SearchSpace,
         *,
         scale: float = 1.0,
         row_us: float | None = None,
         conditions: Conditions = made_up,
     ) -> LatencyTable:
+        flops = Flops(space.build_part)
         rows = (
-            make_row(
-                operator, site, row_us or scale * (1 + Flops().cost(operator, site) / 1000)
-            )
+            make_row(operator, site, row_us or scale * (1 + flops.cost(operator, site) / 1000))
             for operator, site in space.rows()
         )
         table = LatencyTable(conditions, tuple(rows), path)

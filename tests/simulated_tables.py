@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,8 @@ PROTOCOL = MeasuringProtocol(
 
 
 def _family(operator: str) -> str:
-    return operator.rpartition("_")[0]
+    """What may suit a machine; kernels of an operator suit it alike."""
+    return re.sub(r"_\d+x\d+(?=_)", "", operator).rpartition("_")[0]
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from goldnas.errors import ExportError
 from goldnas.export import OPSET, NoKernelError, check_onnx, to_onnx
 from goldnas.network import CellNetwork
-from goldnas.operators import OPERATORS, build_operator
+from goldnas.operators import FAMILIES, OPERATORS, build_operator
 from goldnas.precision import at_precision
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 
 SHAPE = (1, 1, 8, 8)
+STRIDED = ("factorized_reduce", "max_pool_3x3", "sep_conv_5x5", "conv_3x3_bn_relu6")
 
 
 def small_network(seed: int = 0) -> CellNetwork:
@@ -42,9 +43,11 @@ def exported(network: CellNetwork) -> bytes:
     return to_onnx(network, SHAPE)
 
 
-@pytest.mark.parametrize("name", sorted(OPERATORS))
+@pytest.mark.parametrize(
+    "name", sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
+)
 def test_every_operator_computes_the_same_in_onnxruntime(name: str) -> None:
-    stride = 2 if name in ("factorized_reduce", "max_pool_3x3", "sep_conv_5x5") else 1
+    stride = 2 if name in STRIDED else 1
     operator = build_operator(name, Site(4, 4, 7, 7, stride))
     assert check_onnx(to_onnx(operator, (2, 4, 7, 7)), operator, (2, 4, 7, 7)) < 1e-5
 

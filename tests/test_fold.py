@@ -8,15 +8,23 @@ from torch import Tensor, nn
 
 from goldnas.fold import folded
 from goldnas.network import Cell
-from goldnas.operators import OPERATORS, build_operator
+from goldnas.operators import FAMILIES, OPERATORS, build_operator
 from goldnas.operators.skip import FactorizedReduce
 from goldnas.site import Site
 from goldnas.spaces import DARTS_OPERATORS, GoldSpace
 
-FIXED_STRIDE = {"stem_cifar": 1, "relu_conv_bn": 1, "factorized_reduce": 2, "classifier": 1}
+FIXED_STRIDE = {
+    "stem_cifar": 1,
+    "relu_conv_bn": 1,
+    "factorized_reduce": 2,
+    "classifier": 1,
+    "classifier_16_hswish": 1,
+    "conv_3x3_bn_relu6": 2,
+    "conv_1x1_bn_hswish": 1,
+}
 CASES = [
     pytest.param(name, Site(8, 8, 7, 9, stride, affine), id=f"{name}-{stride}-{affine}")
-    for name in sorted(OPERATORS)
+    for name in sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
     for stride in ([FIXED_STRIDE[name]] if name in FIXED_STRIDE else [1, 2])
     for affine in (False, True)
 ]

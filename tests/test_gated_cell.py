@@ -15,8 +15,7 @@ from goldnas.network import Cell
 from goldnas.search.config import SearchConfig
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
-from goldnas.spaces import GoldSpace
-from goldnas.spaces.gold import DARTS_OPERATORS
+from goldnas.spaces import DARTS_OPERATORS, GoldSpace
 from goldnas.supernet import SuperNet
 from scripts import benchmark
 

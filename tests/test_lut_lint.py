@@ -5,9 +5,11 @@ The tables are of simulated machines; see simulated_tables.py.
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ import pytest
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable, checksum_of
 from goldnas.lut.lint import RULES, lint
-from goldnas.lut.lint.work import MACS
-from goldnas.operators import OPERATORS
+from goldnas.lut.lint.work import MACS, macs_of
+from goldnas.operators import FAMILIES, OPERATORS, Part
 from goldnas.resources import Flops
+from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 from simulated_tables import Machine
 
@@ -377,6 +380,41 @@ def test_the_work_of_every_operator_is_known() -> None:
     assert set(MACS) == set(OPERATORS)
     for operator, site in {*SMALL.rows(), *FEW.rows(), *ODD.rows()}:
         assert MACS[operator](site) == Flops().cost(operator, site), (operator, site)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Inverted residual blocks with every kernel, on their way through a network."""
+
+    def rows(self) -> tuple[Part, ...]:
+        return tuple(
+            (
+                f"mbconv_{kernel}x{kernel}_e{expansion}_hswish",
+                Site(channels, channels, size, size),
+            )
+            for channels, size in [(16, 56), (32, 28), (64, 14), (96, 14), (160, 7)]
+            for kernel in (3, 5, 7)
+            for expansion in (3, 6)
+        )
+
+
+def test_blocks_are_held_against_each_other_as_other_operators_are(tmp_path: Path) -> None:
+    table = CPU.table(Blocks(), tmp_path / "blocks.json", networks=0)
+    assert lint(table.path) == []
+    content = json.loads(table.path.read_text())
+    swapped = {"_3x3_": "_7x7_", "_7x7_": "_3x3_"}
+    for r in content["rows"]:
+        r["operator"] = re.sub("_3x3_|_7x7_", lambda m: swapped[m[0]], r["operator"])
+    content["checksum"] = checksum_of(content)
+    table.path.write_text(json.dumps(content))
+    assert {"neighbours"} == {finding.rule for finding in lint(table.path)}
+
+
+@pytest.mark.parametrize("name", [name for examples in FAMILIES for name in examples])
+def test_the_work_of_every_family_is_known(name: str) -> None:
+    for site in (Site(8, 8, 9, 7), Site(24, 40, 9, 7, 2, affine=True)):
+        strided = Site(24, 40, 9, 7) if name.startswith("classifier") else site
+        assert macs_of(name, strided) == Flops().cost(name, strided) > 0, (name, strided)
 
 
 def test_lint_needs_no_torch(good: dict[str, Any], tmp_path: Path) -> None:

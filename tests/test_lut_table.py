@@ -269,7 +269,7 @@ BAD = {
     "null for a number": (row(latency_us=None), r"latency_us: Expected `float`, got `null`"),
     "NaN interval": (row(interval_us=float("nan")), r"rows\[2\].interval_us: .*>= 0"),
     "no such method": (row(method="guess"), r"rows\[2\].method: Invalid enum value 'guess'"),
-    "bad site": (row(site="16x32->16"), r"rows\[2\]: '16x32->16' is not a site"),
+    "bad site": (row(site="16x32-16"), r"rows\[2\]: '16x32-16' is not a site"),
     "unknown status": (row(status="ok"), r"rows\[2\].status: Invalid value 'ok'"),
     "measured without latency": (
         edited(lambda raw: raw["rows"][2].pop("latency_us")),

@@ -317,6 +317,9 @@ def test_a_composed_network_runs_the_same_integer_nodes_as_the_exported_one(
     [
         *((name, 1) for name in sorted(OPERATORS.keys() - {"factorized_reduce"})),
         *((name, 2) for name in sorted({*CANDIDATES, "factorized_reduce"})),
+        ("mbconv_3x3_e1", 1),
+        ("mbconv_5x5_e3_relu", 2),
+        ("conv_3x3_bn_relu6", 2),
     ],
 )
 def test_every_operator_runs_in_integers_within_a_network(
@@ -330,6 +333,17 @@ def test_every_operator_runs_in_integers_within_a_network(
     graph = optimised(at_precision(model, "int8"), tmp_path)
     assert float_islands(graph) == []
     assert not kinds(graph).keys() & {"Conv", "FusedConv", "Add", "Relu", "Gemm", "ReduceMean"}
+
+
+def test_relu6_is_the_end_of_a_range(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 4, 3))
+    layers[0].weight.data *= 30  # most of what it puts out is below 0 or above 6
+    exact = to_onnx(layers, SHAPE)
+    assert float_islands(optimised(at_precision(exact, "int8"), tmp_path)) == []
+    model = at_precision(exact, "int8", images=IMAGES)
+    assert float_islands(optimised(model, tmp_path)) == []
+    assert error_of(model, exact) < 0.05
 
 
 def test_what_has_no_integer_form_stays_real_between_integers(tmp_path: Path) -> None:

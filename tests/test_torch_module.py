@@ -13,6 +13,7 @@ from goldnas.export import TOLERANCES
 from goldnas.operators import OPERATORS, Part
 from goldnas.precision import at_precision
 from goldnas.profiling.torch_module import ONNX_NODE, torch_module
+from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 
 NAMES = [f"{name} {site}" for name, site in parts()]
@@ -36,6 +37,18 @@ def relative_difference(model: bytes, reference: bytes, shape: tuple[int, ...]) 
 def test_every_operator_computes_the_same(part: Part) -> None:
     model = operator(part).SerializeToString()
     assert relative_difference(model, model, (1, *part[1].input_shape)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "name", ["mbconv_3x3_e1", "mbconv_5x5_e6_se_hswish", "mbconv_7x7_e2p5_se_in_relu"]
+)
+def test_every_kind_of_mobile_block_computes_the_same(name: str) -> None:
+    part = (name, Site(8, 8, 9, 9))
+    model = operator(part).SerializeToString()
+    assert relative_difference(model, model, (1, 8, 9, 9)) < 1e-5
+    for precision in ("fp16", "bf16"):
+        difference = relative_difference(at_precision(model, precision), model, (1, 8, 9, 9))
+        assert difference < TOLERANCES[precision]
 
 
 def test_every_operator_is_among_them() -> None:
@@ -87,6 +100,14 @@ REJECTED = {
     "automatic": (
         helper.make_node("Conv", ["input", "w"], ["output"], auto_pad="SAME_UPPER"),
         "node Conv 'output': auto_pad b'SAME_UPPER' is not known",
+    ),
+    "another hard sigmoid": (
+        helper.make_node("HardSigmoid", ["input"], ["output"]),
+        "node HardSigmoid 'output': alpha 0.2, beta 0.5 are not PyTorch's",
+    ),
+    "computed bounds": (
+        helper.make_node("Clip", ["input", "input"], ["output"]),
+        "node Clip 'output': its bounds are not constant",
     ),
     "computed": (
         helper.make_node("Reshape", ["input", "input"], ["output"]),

@@ -64,6 +64,27 @@ def stem_cifar(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+def stem0_imagenet(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions that each halve the resolution, with learnt normalisation."""
+    half = out_channels // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(half),
+        nn.ReLU(),
+        nn.Conv2d(half, out_channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def stem1_imagenet(in_channels: int, out_channels: int) -> nn.Sequential:
+    """ReLU, a 3x3 convolution that halves the resolution, and learnt normalisation."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
 def classifier(in_channels: int, classes: int) -> nn.Sequential:
     """Global average pooling and a linear layer."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, classes))
@@ -107,6 +128,18 @@ def _relu_conv_bn(site: Site) -> nn.Module:
 def _stem_cifar(site: Site) -> nn.Module:
     """Build the first layer for small pictures."""
     return stem_cifar(site.in_channels, site.out_channels)
+
+
+@register_operator("stem0_imagenet", candidate=False)
+def _stem0_imagenet(site: Site) -> nn.Module:
+    """Build the first layers for large pictures; the site's stride is 4."""
+    return stem0_imagenet(site.in_channels, site.out_channels)
+
+
+@register_operator("stem1_imagenet", candidate=False)
+def _stem1_imagenet(site: Site) -> nn.Module:
+    """Build the layers between the first two inputs of cells; the site's stride is 2."""
+    return stem1_imagenet(site.in_channels, site.out_channels)
 
 
 @register_operator("classifier", candidate=False)

@@ -5,15 +5,26 @@ from collections.abc import Callable
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.site import Site
+from goldnas.site import AnySite, Site
 
-Part = tuple[str, Site]
+Part = tuple[str, AnySite]
 """An operator's name and its site: a row of a latency table."""
+
+RegisteredPart = tuple[str, Site]
+"""A part that :func:`build_operator` builds."""
 
 OperatorBuilder = Callable[[Site], nn.Module]
 
+PartBuilder = Callable[[str, AnySite], nn.Module]
+"""Builds a part: :func:`build_operator`, or a space that has parts of its own."""
+
 OPERATORS: dict[str, OperatorBuilder] = {}
 
+Family = Callable[[str], OperatorBuilder | None]
+"""From an operator's name to its builder; None if the name is none of the family."""
+
+FAMILIES: dict[tuple[str, ...], Family] = {}
+"""Operators without number whose names say how they are built, by examples of the names."""
 
 CANDIDATES: set[str] = set()
 """Operators that a search may put on an edge; the others are fixed parts of networks."""
@@ -48,21 +59,58 @@ def register_operator(
     return register
 
 
-def build_operator(name: str, site: Site) -> nn.Module:
+def register_family(*examples: str) -> Callable[[Family], Family]:
+    """Make a family of operators available, which are fixed parts or choices of a space.
+
+    Args:
+        examples: Names of the family that between them need every part of its builder: they
+            are what errors show and tests build. As with single operators, what a name says
+            never changes.
+    """
+
+    def register(family: Family) -> Family:
+        FAMILIES[examples] = family
+        return family
+
+    return register
+
+
+def builder_of(name: str) -> OperatorBuilder | None:
+    """What builds the operator ``name``; None if no operator has that name."""
+    if name in OPERATORS:
+        return OPERATORS[name]
+    builders = (family(name) for family in FAMILIES.values())
+    return next((builder for builder in builders if builder is not None), None)
+
+
+def build_operator(name: str, site: AnySite) -> nn.Module:
     """Build the operator ``name`` for ``site``.
 
     Raises:
-        ConfigError: If no operator has that name.
+        ConfigError: If no operator has that name, or the site does not say enough for it.
     """
-    if name not in OPERATORS:
-        raise ConfigError(f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}")
-    module = OPERATORS[name](site)
-    module.__dict__["part"] = (name, site)  # not among its parameters, buffers and modules
+    builder = builder_of(name)
+    if builder is None:
+        like = ", ".join(example for examples in FAMILIES for example in examples)
+        raise ConfigError(
+            f"unknown operator {name!r}; known: {', '.join(sorted(OPERATORS))}, "
+            f"and others like {like}"
+        )
+    if not isinstance(site, Site):
+        raise ConfigError(
+            f"operator {name!r} is built for a site like 16x32x32->16/s1, got {site}"
+        )
+    return labelled(builder(site), (name, site))
+
+
+def labelled(module: nn.Module, part: Part) -> nn.Module:
+    """Let a module say which part it is."""
+    module.__dict__["part"] = part  # not among its parameters, buffers and modules
     return module
 
 
 def part_of(module: nn.Module) -> Part | None:
-    """Name and site of a module that :func:`build_operator` built; None for any other."""
+    """Name and site of a module that was built as a part; None for any other."""
     return module.__dict__.get("part")
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from goldnas.errors import ConfigError
 
+OPERATORS = "operators"
+"""The resource of which every gate costs 1; its budget is ``--single``."""
+
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 UNITS: dict[str, tuple[str, float]] = {
     **{f"{prefix}FLOPs": ("FLOPs", scale) for prefix, scale in _PREFIXES.items()},
@@ -15,7 +18,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "ms": ("latency", 1e3),
     "s": ("latency", 1e6),
 }
-"""Unit to kind of resource and to its base unit: FLOPs, parameters, microseconds."""
+"""Unit to kind of resource and to its base unit, such as microseconds."""
 
 _TEXT = re.compile(r"([^\sA-Za-z@]*)\s*([A-Za-z]*)(?:@(.+))?")
 
@@ -25,9 +28,9 @@ class Budget:
     """A resource and the value not to exceed."""
 
     resource: str
-    """``FLOPs``, ``params``, or ``latency@`` and the name of a table."""
+    """``FLOPs``, ``params``, ``operators``, or ``latency@`` and the name of a table."""
     limit: float
-    """In FLOPs, parameters or microseconds."""
+    """In FLOPs, parameters, operators or microseconds."""
     text: str
     """As it was typed."""
 
@@ -85,7 +88,9 @@ Unit = tuple[float, str]
 
 
 def units_of(resource: str) -> tuple[Unit, ...]:
-    """The units of ``FLOPs``, ``params`` or a latency."""
+    """The units of ``FLOPs``, ``params``, ``operators`` or a latency."""
+    if resource == OPERATORS:
+        return ((1.0, OPERATORS),)
     kind = resource.split("@")[0]
     return tuple((scale, unit) for unit, (name, scale) in UNITS.items() if name == kind)
 

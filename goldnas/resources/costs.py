@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.operators import Part
-from goldnas.site import Site
+from goldnas.site import AnySite
 from goldnas.spaces import SearchSpace
 
 
@@ -24,7 +24,7 @@ class Resource(Protocol):
     def overhead(self) -> float:
         """What every network costs besides its parts."""
 
-    def cost(self, operator: str, site: Site) -> float:
+    def cost(self, operator: str, site: AnySite) -> float:
         """Cost of one part, in FLOPs, parameters or microseconds."""
 
 

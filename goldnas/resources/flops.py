@@ -7,19 +7,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from goldnas.operators import build_operator
-from goldnas.site import Site
+from goldnas.operators import PartBuilder, build_operator
+from goldnas.site import AnySite
+
+_NOTHING = (
+    "adaptive_avg_pool2d",
+    "batch_norm",
+    "grid_sampler",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
+)
+"""What fvcore counts and the convention does not."""
 
 
-def count_flops(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Count the FLOPs of one picture through a module.
 
     Multiply-adds of convolutions and linear layers, one multiply-add as one FLOP: the
     convention of DARTS and of the mobile papers. Normalisation and pooling count nothing.
 
     Args:
-        module: Maps ``(B, C, H, W)``; it is counted in evaluation mode.
-        input_shape: ``(C, H, W)``.
+        module: Maps a batch; it is counted in evaluation mode.
+        input_shape: Without the batch: ``(C, H, W)``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore imports and traces with torch.jit
@@ -27,12 +39,10 @@ def count_flops(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
         training = module.training
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        counter = FlopCountAnalysis(
-            module.eval(), torch.zeros(1, *input_shape, device=device)
-        ).unsupported_ops_warnings(False)
-        counter.set_op_handle(
-            **{"aten::batch_norm": _nothing, "aten::adaptive_avg_pool2d": _nothing}
-        )
+        counter = FlopCountAnalysis(module.eval(), torch.zeros(1, *input_shape, device=device))
+        # What does nothing, as an identity, looks to fvcore like a part that is never called.
+        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        counter.set_op_handle(**{f"aten::{name}": _nothing for name in _NOTHING})
         total = int(counter.total())
         module.train(training)
     return total
@@ -43,16 +53,23 @@ def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 @cache
-def _part_flops(operator: str, site: Site) -> int:
-    return count_flops(build_operator(operator, site), site.input_shape)
+def _part_flops(build: PartBuilder, operator: str, site: AnySite) -> int:
+    return count_flops(build(operator, site), site.input_shape)
 
 
 class Flops:
-    """Multiply-adds for one picture."""
+    """Multiply-adds for one picture.
+
+    Args:
+        build: Builds the parts that are counted.
+    """
 
     name = "FLOPs"
     overhead = 0.0
 
-    def cost(self, operator: str, site: Site) -> float:
+    def __init__(self, build: PartBuilder = build_operator) -> None:
+        self._build = build
+
+    def cost(self, operator: str, site: AnySite) -> float:
         """FLOPs of one operator at one site."""
-        return _part_flops(operator, site)
+        return _part_flops(self._build, operator, site)

@@ -2,8 +2,8 @@
 
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable
-from goldnas.site import Site
-from goldnas.spaces import GoldSpace
+from goldnas.site import AnySite
+from goldnas.spaces import SearchSpace
 
 
 class Latency:
@@ -17,7 +17,7 @@ class Latency:
         space: Of the networks.
     """
 
-    def __init__(self, table: LatencyTable, space: GoldSpace) -> None:
+    def __init__(self, table: LatencyTable, space: SearchSpace) -> None:
         self.table = table
         self.space = space
         self.name = f"latency@{table.name}"
@@ -28,7 +28,7 @@ class Latency:
         """Microseconds of every network besides its parts."""
         return self.calibration.intercept_us if self.calibration else 0.0
 
-    def cost(self, operator: str, site: Site) -> float:
+    def cost(self, operator: str, site: AnySite) -> float:
         """Microseconds of one operator at one site.
 
         Raises:

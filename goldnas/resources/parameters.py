@@ -4,8 +4,8 @@ from functools import cache
 
 from torch import nn
 
-from goldnas.operators import build_operator
-from goldnas.site import Site
+from goldnas.operators import PartBuilder, build_operator
+from goldnas.site import AnySite
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -14,16 +14,23 @@ def count_parameters(module: nn.Module) -> int:
 
 
 @cache
-def _part_parameters(operator: str, site: Site) -> int:
-    return count_parameters(build_operator(operator, site))
+def _part_parameters(build: PartBuilder, operator: str, site: AnySite) -> int:
+    return count_parameters(build(operator, site))
 
 
 class Parameters:
-    """Trainable parameters."""
+    """Trainable parameters.
+
+    Args:
+        build: Builds the parts that are counted.
+    """
 
     name = "params"
     overhead = 0.0
 
-    def cost(self, operator: str, site: Site) -> float:
+    def __init__(self, build: PartBuilder = build_operator) -> None:
+        self._build = build
+
+    def cost(self, operator: str, site: AnySite) -> float:
         """Parameters of one operator at one site."""
-        return _part_parameters(operator, site)
+        return _part_parameters(self._build, operator, site)

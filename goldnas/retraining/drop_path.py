@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from goldnas.network import Cell, CellNetwork
 from goldnas.operators import part_of
+from goldnas.site import Site
 
 
 class DropPath:
@@ -18,7 +19,7 @@ class DropPath:
     saved knows nothing of this.
 
     Args:
-        network: On its device.
+        network: On its device; one without cells has nothing to drop.
         device: Its device.
         seed: Of the masks, which depend on it and the step alone.
 
@@ -26,11 +27,12 @@ class DropPath:
         DARTS (arXiv:1806.09055), its code; after FractalNet (arXiv:1605.07648).
     """
 
-    def __init__(self, network: CellNetwork, device: torch.device, seed: int) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, seed: int) -> None:
         self._probability = 0.0
         self._seed = seed
         self._generator = torch.Generator(device)
-        for cell in network.cells.values():
+        cells = network.cells.values() if isinstance(network, CellNetwork) else ()
+        for cell in cells:
             assert isinstance(cell, Cell)
             for operator in cell.operators.values():
                 if not _is_identity(operator):
@@ -53,5 +55,5 @@ class DropPath:
 
 
 def _is_identity(operator: nn.Module) -> bool:
-    part = part_of(operator)
-    return part is not None and part[0] == "skip_connect" and part[1].stride == 1
+    name, site = part_of(operator) or ("", None)
+    return name == "skip_connect" and isinstance(site, Site) and site.stride == 1

@@ -16,11 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
 from goldnas.errors import RunError
-from goldnas.network import CellNetwork
 from goldnas.retraining.config import TrainConfig
 from goldnas.retraining.result import TrainResult
 from goldnas.run_folder import RunFolder
@@ -129,7 +128,7 @@ class TrainingFolder(RunFolder):
         self._write_tensors("weights.pt", weights)
         result.save(self.path / "result.json")
 
-    def network(self) -> CellNetwork:
+    def network(self) -> nn.Module:
         """The network with its weights after the last epoch, in evaluation mode.
 
         Raises:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from goldnas.network import CellNetwork
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import GoldSpace, SearchSpace
 from goldnas.supernet import AuxiliaryHead
 
 
@@ -16,30 +16,38 @@ class Learner(nn.Module):
         network: To train.
         space: That built it.
         auxiliary: Whether to train an auxiliary head, on the cell at two thirds of the depth,
-            or on the one before it where nobody reads that one.
+            or on the one before it where nobody reads that one. Networks of cells have one.
     """
 
-    def __init__(self, network: CellNetwork, space: GoldSpace, *, auxiliary: bool) -> None:
+    def __init__(self, network: nn.Module, space: SearchSpace, *, auxiliary: bool) -> None:
         super().__init__()
         self.network = network
+        self.auxiliary: AuxiliaryHead | None = None
+        if isinstance(network, CellNetwork) and isinstance(space, GoldSpace):
+            self._prepare_cells(network, space, auxiliary)
+
+    def _prepare_cells(self, network: CellNetwork, space: GoldSpace, auxiliary: bool) -> None:
         places = [int(key) for key in network.cells]
         self._last = str(max(places))
         self._inner = str(max(place for place in places if place <= 2 * space.cells // 3))
-        self.auxiliary: AuxiliaryHead | None = None
         if auxiliary:
             channels = space.channels_out(int(self._inner))
             self.auxiliary = AuxiliaryHead(channels, space.classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map ``(B, C, H, W)`` to ``(B, classes)`` logits, and to auxiliary ones or None."""
+        logits: Tensor
+        if not isinstance(self.network, CellNetwork):
+            logits = self.network(images)
+            return logits, None
         features = self.network.features(images, keep=(self._inner, self._last))
-        logits: Tensor = self.network.classifier(features[self._last])
+        logits = self.network.classifier(features[self._last])
         if self.auxiliary is None:
             return logits, None
         return logits, self.auxiliary(features[self._inner])
 
 
-def moving_average(network: CellNetwork, decay: float) -> AveragedModel:
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of a network whose weights and statistics follow those of the network.
 
     The decay rises to its value, so that the average forgets the first steps: after ``n``

@@ -25,7 +25,7 @@ from goldnas.search.gradients import check_batch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import amp_named, conditions_of, device_named
-from goldnas.spaces import space_of
+from goldnas.spaces import GoldSpace, import_space, space_of
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Normalisation, split_validation
 from goldnas.training.datasets import DATASET_NAMES, ImageDataset, load_dataset
@@ -33,6 +33,9 @@ from goldnas.training.loader import TrainingLoader, default_workers
 
 CUTOUT_PICTURES = 32
 """Side, in pixels, of the pictures that the Cutout of recipes is made for."""
+
+OF_CELLS = ("auxiliary_weight", "drop_path")
+"""Settings of recipes that only networks of cells have a use for."""
 
 WARM_SHARE = 0.1
 """Of a recipe's learning rate, for weights that have learnt already."""
@@ -103,8 +106,9 @@ def subject_from(
     data: str,
     data_dir: str | None = None,
     image_size: int | None = None,
-    channels: int = 36,
-    cells: int = 20,
+    space: str = "gold",
+    channels: int | None = None,
+    cells: int | None = None,
 ) -> Subject:
     """A network from a file, on data of its own.
 
@@ -113,19 +117,22 @@ def subject_from(
         data: Name of a dataset, or path of a folder or an ``.npz``.
         data_dir: Where named datasets are.
         image_size: Side to resize a folder's pictures to.
-        channels: Of a genotype, of a node in the first stage.
-        cells: Of a DARTS genotype.
+        space: Of a genotype: ``gold-imagenet`` for large pictures.
+        channels: Of a genotype, of a node in the first stage; None for the space's.
+        cells: Of a DARTS genotype; None for as many as DARTS evaluates with.
 
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
     if Path(target).suffix == ".json":
+        import_space(space)
         architecture = Architecture.load(Path(target))
     else:
         text = _genotype_text(target)
         dataset = load_dataset(data, data_dir=data_dir, image_size=image_size)
         architecture = read_genotype(
             text,
+            space=space,
             channels=channels,
             cells=cells,
             input_shape=dataset.train.input_shape,
@@ -164,7 +171,8 @@ def config_for(
     """The settings of a training: of the recipe, the network's data, and what was given.
 
     Cutout of a recipe is made for pictures of 32 pixels: of smaller ones it takes half the
-    side. Weights that have learnt already go on at a tenth of a recipe's learning rate.
+    side. Weights that have learnt already go on at a tenth of a recipe's learning rate. A
+    network without cells has no auxiliary head, and drops no paths.
 
     Args:
         subject: The network.
@@ -177,11 +185,20 @@ def config_for(
     """
     recipe = recipe_named(recipe_name)
     warm = subject.weights is not None
-    side = min(space_of(subject.architecture).input_shape[1:])
+    space = space_of(subject.architecture)
+    side = min(space.input_shape[1:])
     suited = {
         "cutout": min(recipe.cutout, side // 2) if side < CUTOUT_PICTURES else recipe.cutout,
         "learning_rate": recipe.learning_rate * (WARM_SHARE if warm else 1),
     }
+    if not isinstance(space, GoldSpace):
+        for name in OF_CELLS:
+            if given.get(name):
+                raise ConfigError(
+                    f"{name} is for networks of cells, and those of {space.name} have none; "
+                    "leave it out"
+                )
+        suited |= dict.fromkeys(OF_CELLS, 0.0)
     settings = asdict(recipe) | suited | subject.data
     settings |= {name: value for name, value in given.items() if value is not None}
     return TrainConfig(recipe=recipe_name, seed=seed, warm=warm, **settings)

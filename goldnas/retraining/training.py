@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
-from goldnas.network import CellNetwork
 from goldnas.resources import count_flops, count_parameters
 from goldnas.retraining.config import TrainConfig
 from goldnas.retraining.drop_path import DropPath
@@ -95,10 +94,10 @@ class Training(TrainingLoop):
         return self.learner
 
     @property
-    def network(self) -> CellNetwork:
+    def network(self) -> nn.Module:
         """The network that is scored and kept: the average of the weights, if there is one."""
         trained = self.learner.network if self.average is None else self.average.module
-        assert isinstance(trained, CellNetwork)
+        assert isinstance(trained, nn.Module)
         return trained
 
     # -- the loop ----------------------------------------------------------------------------

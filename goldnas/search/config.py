@@ -1,7 +1,7 @@
 """Settings of a search: everything that decides its result."""
 
 import math
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -60,6 +60,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Side that the pictures of a folder are resized to."""
 
     space: str = "gold"
+    """Name of a registered one, or ``package.module:function``."""
+
+    settings: dict[str, Any] = {}
+    """Arguments of the function, besides what it is told of the data."""
 
     strategy: str = "gold"
     """How the space is searched: one of goldnas.search.strategies."""
@@ -81,13 +85,17 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     storage: str | None = None
     """URL of an Optuna storage that several searches share; None to keep the study here."""
 
-    cells: int = 14
+    cells: int | None = None
+    """None for as many as the space says, as for the next two; the run's folder says which."""
 
-    channels: int = 36
+    channels: int | None = None
 
-    operators: tuple[str, ...] = ("skip_connect", "sep_conv_3x3")
+    operators: tuple[str, ...] | None = None
 
-    budgets: tuple[str, ...]
+    single: bool = False
+    """Whether each node, or choice, keeps exactly one operator: a budget of its own kind."""
+
+    budgets: tuple[str, ...] = ()
     """As typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``."""
 
     tables: tuple[str, ...] = ()
@@ -120,7 +128,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gate_learning_rate: float = 1.0
 
     auxiliary_weight: float = 0.4
-    """Of the auxiliary head's loss; 0 builds none."""
+    """Of the auxiliary head's loss, in a space of cells; 0 builds none."""
 
     mu: float = 1.0
     """Weight of each resource that is over its budget beside the uniform term of the
@@ -183,7 +191,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """CPU threads of the training; None for torch's own choice."""
 
     def __post_init__(self) -> None:
-        if not self.budgets:
+        if not (self.budgets or self.single):
             raise ConfigError(
                 "a search needs at least one budget, for example --budget 600MFLOPs"
             )

@@ -3,16 +3,15 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from goldnas.network import CellNetwork
 from goldnas.search.gradients import running_statistics
 from goldnas.search.ranks import Ranks
 from goldnas.supernet import SuperNet
 
 
-def inherited(supernet: SuperNet, device: torch.device) -> CellNetwork:
+def inherited(supernet: SuperNet, device: torch.device) -> nn.Module:
     """The network that is left, as a plain module; nothing is shared with the whole."""
     space = supernet.space
     with torch.device("meta"):  # the weights are about to be replaced
@@ -22,7 +21,7 @@ def inherited(supernet: SuperNet, device: torch.device) -> CellNetwork:
 
 
 def recalibrate(
-    network: CellNetwork, pictures: Iterable[Tensor], device: torch.device, ranks: Ranks
+    network: nn.Module, pictures: Iterable[Tensor], device: torch.device, ranks: Ranks
 ) -> None:
     """Take the running statistics of the normalisations anew.
 

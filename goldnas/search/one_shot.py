@@ -11,6 +11,7 @@ from goldnas.search.gated import GatedSearch
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.inheritance import inherited, recalibrate
 from goldnas.search.pacing import PlannedPace, weak_and_free
+from goldnas.spaces import GoldSpace
 
 
 class OneShotSearch(GatedSearch):
@@ -68,7 +69,9 @@ class OneShotSearch(GatedSearch):
 
         The budgets have the last word: what they need to be met stays.
         """
-        gates, weights = self.data.space.gates, self._gate_weights().relative
+        space, weights = self.data.space, self._gate_weights().relative
+        assert isinstance(space, GoldSpace)  # the only ones with edges
+        gates = space.gates
         by_weight = sorted(range(len(gates)), key=lambda index: -weights[index])
         kept: dict[tuple[int, int], dict[int, int]] = {}
         for index in by_weight:

@@ -20,17 +20,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
-from goldnas.network import CellNetwork
 from goldnas.resources import Budget, parse_budget
 from goldnas.run_folder import RunFolder
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
-from goldnas.spaces import space_of
+from goldnas.spaces import import_space, space_of
 
 
 class SearchRun(RunFolder):
@@ -178,10 +177,11 @@ class SearchRun(RunFolder):
         architecture.save(self.path / "architectures" / f"{name}.json")
 
     def architecture(self, network: FrontNetwork) -> Architecture:
-        """The architecture of a recorded network."""
+        """The architecture of a recorded network; its space was named when the run was made."""
+        import_space(self.config.space)
         return Architecture.load(self.path / "architectures" / f"{network.fingerprint}.json")
 
-    def network(self, network: FrontNetwork) -> CellNetwork:
+    def network(self, network: FrontNetwork) -> nn.Module:
         """A recorded network with its weights and gates, in evaluation mode.
 
         Raises:

@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
-from goldnas.network import CellNetwork
 from goldnas.search.engine import SupernetSearch
 from goldnas.search.feasibility import Mask
 from goldnas.search.front import FrontNetwork, dominates
@@ -107,7 +106,7 @@ class SampledSearch(SupernetSearch):
         space = self.data.space
         return space.architecture(space.gates[i] for i in np.flatnonzero(self.mask))
 
-    def _network(self) -> CellNetwork:
+    def _network(self) -> nn.Module:
         """It, with the weights that it inherits and, if those are trained, its statistics."""
         with self.supernet.restricted(torch.from_numpy(self.mask)):
             network = inherited(self.supernet, self.device)
@@ -156,7 +155,7 @@ class SampledSearch(SupernetSearch):
             return self.scorer.accuracy(network, self.data.check)
         return self.ranks.told(lambda: self._proxy(network))
 
-    def _proxy(self, network: CellNetwork) -> float:
+    def _proxy(self, network: nn.Module) -> float:
         if self.config.score == "synflow":
             return synflow(network, self.data.space.input_shape)
         pictures, _ = next(

@@ -13,6 +13,7 @@ import goldnas
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.resources import (
+    OPERATORS,
     Budget,
     Costs,
     Flops,
@@ -27,7 +28,7 @@ from goldnas.search.config import SearchConfig, StepSettings
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.search.ranks import Ranks
 from goldnas.search.strategies import STRATEGIES
-from goldnas.spaces import GoldSpace, space_named
+from goldnas.spaces import GoldSpace, SearchSpace, import_space, space_named
 from goldnas.supernet import SuperNet
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation, split_validation
@@ -39,7 +40,7 @@ from goldnas.training.loader import TrainingLoader, default_workers
 class SearchData:
     """The space and the pictures of a search; the test set is not among them."""
 
-    space: GoldSpace
+    space: SearchSpace
     loader: TrainingLoader
     validation: ImageData
     """Scores networks; taken from the training data."""
@@ -129,27 +130,40 @@ def search_data(
     )
 
 
-def space_for(config: SearchConfig, images: ImageData) -> GoldSpace:
+def space_for(config: SearchConfig, images: ImageData) -> SearchSpace:
     """The space of a search, of networks that fit its pictures.
 
     Raises:
-        ConfigError: If a setting does not suit the data.
+        ConfigError: If a setting does not suit the data, or the space.
     """
-    return space_named(
-        config.space,
-        cells=config.cells,
-        channels=config.channels,
-        operators=config.operators,
-        input_shape=images.input_shape,
-        classes=images.num_classes,
-    )
+    import_space(config.space)
+    given = {name: getattr(config, name) for name in ("cells", "channels", "operators")}
+    of_data = {"input_shape": images.input_shape, "classes": images.num_classes}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    space = space_named(config.space, **(config.settings | chosen | of_data))
+    if space.classes != images.num_classes:
+        raise ConfigError(
+            f"networks of space {space.name} put out {space.classes} numbers, and "
+            f"{config.data} has {images.num_classes} classes; let the function take classes=, "
+            "and use it"
+        )
+    if not isinstance(space, GoldSpace):
+        for option, asked in {
+            "--edge-rule": config.edge_rule,
+            "--checkpointing": config.checkpointing,
+        }.items():
+            if asked:
+                raise ConfigError(
+                    f"{option} is for spaces of cells, and {space.name} is none; leave it out"
+                )
+    return space
 
 
-def supernet_for(config: SearchConfig, space: GoldSpace, device: torch.device) -> SuperNet:
+def supernet_for(config: SearchConfig, space: SearchSpace, device: torch.device) -> SuperNet:
     """The super-network of a search, with fresh weights, on its device."""
     supernet = SuperNet(
         space,
-        auxiliary=config.auxiliary_weight > 0,
+        auxiliary=config.auxiliary_weight > 0 and isinstance(space, GoldSpace),
         checkpointing=config.checkpointing,
         relaxation=STRATEGIES[config.strategy].relaxation,
     )
@@ -165,7 +179,7 @@ def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextM
 
 
 def feasibility_of(
-    config: SearchConfig, space: GoldSpace, tables: list[LatencyTable]
+    config: SearchConfig, space: SearchSpace, tables: list[LatencyTable]
 ) -> Feasibility:
     """The costs of a space in every resource, and the budgets.
 
@@ -181,11 +195,16 @@ def feasibility_of(
                 f"budgets {' and '.join(same)} are of one resource; keep the one you need"
             )
     resources: list[Resource] = [
-        Flops(),
-        Parameters(),
+        Flops(space.build_part),
+        Parameters(space.build_part),
         *(Latency(table, space) for table in tables),
     ]
-    return Feasibility(space, [costs_of(space, resource) for resource in resources], budgets)
+    costs = [costs_of(space, resource) for resource in resources]
+    if config.single:
+        nodes = len({gate.node_id for gate in space.gates})
+        budgets.append(Budget(OPERATORS, nodes, "--single"))
+        costs.append(Costs(OPERATORS, np.ones(len(space.gates)), fixed=0.0))
+    return Feasibility(space, costs, budgets)
 
 
 def limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:

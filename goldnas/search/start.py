@@ -32,6 +32,7 @@ from goldnas.search.setup import (
     supernet_for,
 )
 from goldnas.search.study import StudySearch
+from goldnas.spaces import GoldSpace
 from goldnas.training.data import ImageData
 from goldnas.training.datasets import DATASET_NAMES
 
@@ -112,11 +113,16 @@ class PreparedSearch:
             parts = 1 if self.device.type == "cpu" else ranks.count
             batch_size = min(most * parts, LARGEST_BATCH)
             config = msgspec.structs.replace(config, batch_size=batch_size)
-        self.config = config
         self.tables = tables
         self.data: SearchData = ranks.together(
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
+        space = self.data.space
+        if isinstance(space, GoldSpace):
+            config = msgspec.structs.replace(
+                config, cells=space.cells, channels=space.channels, operators=space.operators
+            )
+        self.config = config
         self.feasibility: Feasibility = ranks.together(
             lambda: feasibility_of(config, self.data.space, tables)
         )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from goldnas.errors import ConfigError
+from goldnas.resources import OPERATORS
 from goldnas.search.feasibility import Feasibility, Mask
 
 
@@ -68,7 +69,14 @@ class RandomWalk:
 
     def use(self, mask: Mask) -> float:
         """The share of the budget that binds which a network uses."""
-        return max(self._shares(mask))
+        return self._most(self._shares(mask))
+
+    def _most(self, shares: list[float]) -> float:
+        """The largest share; of the number of operators, which is always all, if alone."""
+        binding = [
+            s for s, cost in zip(shares, self._costs, strict=True) if cost.name != OPERATORS
+        ]
+        return max(binding or shares)
 
     def _shares(self, mask: Mask) -> list[float]:
         """The share of each budget that a network uses."""
@@ -105,7 +113,7 @@ class RandomWalk:
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
             ]
-            if not self.floor <= max(after) <= 1:
+            if not self.floor <= self._most(after) or max(after) > 1:
                 continue
             touched = [(g, -1 if on[gate] else 1) for gate in switched for g in groups[gate]]
             for group, change in touched:

@@ -6,58 +6,22 @@ of edges may enter a node, as long as each node keeps one operator.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
-
-from torch import nn
+from typing import Any, ClassVar, Literal
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.network import Cell, CellNetwork
-from goldnas.operators import Part, build_operator, check_candidate
+from goldnas.network import CellNetwork
+from goldnas.operators import RegisteredPart as Part
+from goldnas.operators import build_operator, check_candidate
 from goldnas.site import Site
+from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
 from goldnas.spaces.space import Gate
 
-DARTS_OPERATORS = (
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
 _PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class CellPlan:
-    """The parts of one cell of one network."""
-
-    preprocess: tuple[Part | None, Part | None]
-    operators: tuple[tuple[str, Part], ...]
-    """By key: ``0_2_skip_connect`` goes from state 0 to node 2."""
-    concat: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkPlan:
-    """The parts of one network; cells whose output nobody reads are left out."""
-
-    stem: Part
-    cells: dict[str, CellPlan]
-    classifier: Part
-
-    def parts(self) -> Iterator[Part]:
-        """Every part, repeats included."""
-        yield self.stem
-        for cell in self.cells.values():
-            yield from (part for part in cell.preprocess if part is not None)
-            yield from (part for _, part in cell.operators)
-        yield self.classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +55,9 @@ class GoldSpace:
     """Learnt normalisation, and none after pooling and identity, as DARTS evaluates."""
 
     name = "gold"
+
+    stem: ClassVar[Literal["cifar", "imagenet"]] = "cifar"
+    """What comes before the cells: one convolution, or three that divide both sides by 8."""
 
     def __post_init__(self) -> None:
         for field in ("cells", "channels", "classes", "nodes"):
@@ -139,17 +106,20 @@ class GoldSpace:
     @cached_property
     def _geometry(
         self,
-    ) -> tuple[Part, tuple[tuple[Part, Part, Callable[[int], Site]], ...], Part]:
-        """The stem; per cell its two preprocessings and the site of an edge; the classifier."""
-        channels, (in_channels, height, width) = self.channels, self.input_shape
-        stem = ("stem_cifar", Site(in_channels, 3 * channels, height, width, 1, self.affine))
+    ) -> tuple[
+        tuple[Part, ...],
+        tuple[tuple[Part, Part, Callable[[int], Site]], ...],
+        Part,
+    ]:
+        """Stems; per cell its two preprocessings and the site of an edge; the classifier."""
+        channels, stems = self.channels, self._stems
         # Channels, height and width of the two states that enter the next cell.
-        before = now = (3 * channels, height, width)
+        before, now = stems[0][1].output_shape, stems[-1][1].output_shape
         cells = []
         for index in range(self.cells):
             reduction = self.is_reduction(index)
             channels *= 2 if reduction else 1
-            halved = self.is_reduction(index - 1)
+            halved = self.is_reduction(index - 1) if index else len(stems) == 2
             pre0 = (
                 "factorized_reduce" if halved else "relu_conv_bn",
                 Site(before[0], channels, *before[1:], 2 if halved else 1, self.affine),
@@ -163,15 +133,30 @@ class GoldSpace:
                 (channels * len(self.concat(index)), inner.out_height, inner.out_width),
             )
         classifier = ("classifier", Site(now[0], self.classes, now[1], now[2]))
-        return stem, tuple(cells), classifier
+        return stems, tuple(cells), classifier
+
+    @property
+    def _stems(self) -> tuple[Part, ...]:
+        """What the first cell reads: one part twice; or a part and another that halves it."""
+        in_channels, height, width = self.input_shape
+        if self.stem == "cifar":
+            site = Site(in_channels, 3 * self.channels, height, width, 1, self.affine)
+            return (("stem_cifar", site),)
+        first = Site(in_channels, self.channels, height, width, 4, self.affine)
+        second = Site(
+            *(self.channels, self.channels, first.out_height, first.out_width, 2, self.affine)
+        )
+        return ("stem0_imagenet", first), ("stem1_imagenet", second)
 
     # -- gates -------------------------------------------------------------------------------
 
     @cached_property
-    def gates(self) -> tuple[Gate, ...]:
+    def gates(self) -> tuple[CellGate, ...]:
         """Every gate, ordered by cell, node, source and operator."""
         return tuple(
-            Gate(cell=cell, source=source, node=node, operator=operator, site=site_of(source))
+            CellGate(
+                cell=cell, source=source, node=node, operator=operator, site=site_of(source)
+            )
             for cell, (_, _, site_of) in enumerate(self._geometry[1])
             for node in range(2, 2 + self.nodes)
             for source in range(node)
@@ -194,9 +179,9 @@ class GoldSpace:
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
-        """Stem, preprocessing and classifier: in every network of a search."""
-        stem, cells, classifier = self._geometry
-        return (stem, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
+        """Stems, preprocessing and classifier: in every network of a search."""
+        stems, cells, classifier = self._geometry
+        return (*stems, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
 
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts of the space: what a latency table must hold."""
@@ -247,7 +232,7 @@ class GoldSpace:
         Raises:
             ConfigError: If the architecture is not of this space.
         """
-        stem, cells, classifier = self._geometry
+        stems, cells, classifier = self._geometry
         edges = self._edges(architecture)
         plans: dict[str, CellPlan] = {}
         read = {self.cells - 1}
@@ -277,7 +262,11 @@ class GoldSpace:
             )
             read |= {index - 2} if 0 in live else set()
             read |= {index - 1} if 1 in live else set()
-        return NetworkPlan(stem, dict(reversed(plans.items())), classifier)
+        # Of two stems the second is read as the output of a cell -1 would be.
+        stems = stems if -1 in read else stems[:1]
+        return NetworkPlan(stems, dict(reversed(plans.items())), classifier)
+
+    build_part = staticmethod(build_operator)
 
     def build(self, architecture: Architecture, *, gated: bool = False) -> CellNetwork:
         """Build an architecture with fresh weights.
@@ -307,28 +296,6 @@ class GoldSpace:
                 check_candidate(operator)
                 edges[cell].append((source, node, operator))
         return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
-
-
-def build_plan(plan: NetworkPlan, *, gated: bool = False) -> CellNetwork:
-    """Build the modules of a plan."""
-
-    def optional(part: Part | None) -> nn.Module | None:
-        return None if part is None else build_operator(*part)
-
-    return CellNetwork(
-        build_operator(*plan.stem),
-        {
-            key: Cell(
-                optional(cell.preprocess[0]),
-                optional(cell.preprocess[1]),
-                {name: build_operator(*part) for name, part in cell.operators},
-                cell.concat,
-                gated,
-            )
-            for key, cell in plan.cells.items()
-        },
-        build_operator(*plan.classifier),
-    )
 
 
 def _edge_site(inner: Site, after: Site) -> Callable[[int], Site]:

@@ -1,42 +1,56 @@
 """What a search space is to the rest of goldnas."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Hashable, Iterable
+from typing import Any, Protocol
 
 from torch import nn
 
 from goldnas.architecture import Architecture
 from goldnas.operators import Part
-from goldnas.site import Site
+from goldnas.site import AnySite
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One candidate operator on one edge."""
-
-    cell: int
-    source: int
-    """State the edge comes from: 0 and 1 are the cell's inputs, 2 on are its nodes."""
-    node: int
-    """Node the edge enters."""
-    operator: str
-    site: Site
+class Gate(Protocol):
+    """One candidate operator at one place."""
 
     @property
-    def place(self) -> str:
-        """Name of the edge in an architecture: ``cell0.0-2``."""
-        return f"cell{self.cell}.{self.source}-{self.node}"
-
-    @property
-    def name(self) -> str:
-        """Name in logs: ``cell0.0-2.skip_connect``."""
-        return f"{self.place}.{self.operator}"
+    def block(self) -> str:
+        """Path within the network of the module whose ``operators`` has it."""
 
     @property
     def key(self) -> str:
-        """Name of its module within the cell."""
-        return f"{self.source}_{self.node}_{self.operator}"
+        """Name of its module there."""
+
+    @property
+    def operator(self) -> str:
+        """Name of its row in latency tables."""
+
+    @property
+    def site(self) -> AnySite:
+        """Where it sits."""
+
+    @property
+    def place(self) -> str:
+        """Name of the place in an architecture."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs: the place, and what it holds there."""
+
+    @property
+    def node_id(self) -> Hashable:
+        """Equal for the gates whose operators are summed: they have one normaliser."""
+
+    @property
+    def edge_id(self) -> Hashable:
+        """Equal for the gates of one place, which compete where gates are a softmax."""
+
+
+class Plan(Protocol):
+    """One network, as the parts it is built from."""
+
+    def parts(self) -> Iterable[Part]:
+        """Every part that reaches the output, repeats included."""
 
 
 class SearchSpace(Protocol):
@@ -47,8 +61,20 @@ class SearchSpace(Protocol):
         """Name on the command line and in files."""
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What a network of the space says of it, in plain JSON values."""
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The candidates, where they are chosen beside the settings; else empty."""
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """``(C, H, W)`` of the images."""
+
+    @property
+    def classes(self) -> int:
+        """Classes that its networks tell apart."""
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -62,6 +88,10 @@ class SearchSpace(Protocol):
     def fixed_parts(self) -> tuple[Part, ...]:
         """Parts that every network of a search has, repeats included."""
 
+    @property
+    def profile_options(self) -> str:
+        """The space as options of ``goldnas profile``."""
+
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts: what a latency table must hold."""
 
@@ -71,5 +101,24 @@ class SearchSpace(Protocol):
     def architecture(self, kept: Iterable[Gate]) -> Architecture:
         """The architecture that keeps these gates' operators."""
 
+    def plan(self, architecture: Architecture) -> Plan:
+        """The parts of a network that reach its output.
+
+        Raises:
+            ConfigError: If the architecture is not of this space.
+        """
+
+    def build_part(self, operator: str, site: AnySite) -> nn.Module:
+        """Build one of the parts with fresh weights."""
+
     def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
-        """Build an architecture with fresh weights."""
+        """Build an architecture with fresh weights.
+
+        Args:
+            architecture: Of this space.
+            gated: Whether operators are scaled by gates kept as buffers, as the weights of
+                a search need.
+
+        Raises:
+            ConfigError: If the architecture is not of this space.
+        """

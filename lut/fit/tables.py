@@ -25,7 +25,7 @@ from goldnas.lut.schema import (
     unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
-from goldnas.site import Site
+from goldnas.site import parse_site
 
 Array = NDArray[np.float64]
 
@@ -220,7 +220,7 @@ def _split(key: str) -> tuple[str, str]:
     """Operator and site, or all as operator where it does not end in a site."""
     operator, _, site = key.rpartition(" ")
     try:
-        Site.parse(site)
+        parse_site(site)
     except ConfigError:
         return key, ""
     return (operator, site) if operator else (key, "")

@@ -20,7 +20,7 @@ from goldnas.lut.schema import (
     Row,
     row_key,
 )
-from goldnas.site import Site
+from goldnas.site import Site, parse_site
 
 # Rows and times are rounded when they are written: that much they may be apart.
 _ROUNDING, _ROUNDING_US = 0.005, 0.005
@@ -152,7 +152,7 @@ def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator
     most = conditions.threads * _MOST_PER_CORE if is_cpu else _MOST_PER_ACCELERATOR
     rates = {}
     for row in rows:
-        if macs := macs_of(row.operator, Site.parse(row.site)):
+        if macs := macs_of(row.operator, parse_site(row.site)):
             rates[row_key(row.operator, row.site)] = conditions.batch * macs / row.latency_us
     for key, rate in rates.items():
         if rate > most:
@@ -166,7 +166,8 @@ def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator
 
 def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Finding]:
     """Pairs of rows of which one has more to do in every respect, and is clearly faster."""
-    located = [(row, Site.parse(row.site)) for row in rows]
+    # Of two shapes nothing says which way an operator would have more to do.
+    located = [(row, site) for row in rows if isinstance(site := parse_site(row.site), Site)]
     groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Measured | Interpolated]]]
     groups = defaultdict(list)
     for row, site in located:
@@ -175,8 +176,10 @@ def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Fin
         rest = site.stride, site.affine
         groups[row.operator, channels, rest, "a larger picture"].append((size, row))
         groups[row.operator, size, rest, "more channels"].append((channels, row))
-        if kernel := re.fullmatch(r"(.*_)(\d+)x\2", row.operator):
-            groups[kernel[1], site, "a larger kernel"].append(((int(kernel[2]),), row))
+        if kernel := re.fullmatch(r"(.*_)(\d+)x\2(_.*)?", row.operator):
+            groups[kernel[1], kernel[3], site, "a larger kernel"].append(
+                ((int(kernel[2]),), row)
+            )
     for (*_, respect), members in groups.items():
         members.sort(key=lambda member: member[0])
         for (less, small), (more, large) in pairwise(members):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.lint.work import MACS, elements, macs_of
+from goldnas.lut.lint.work import elements, macs_of, work_of
 from goldnas.lut.schema import Measured, row_key
-from goldnas.site import Site
+from goldnas.site import Site, parse_site
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,10 @@ def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
 
     Latency is taken as an overhead, a cost per multiply-add and a cost per element moved,
     times a factor for each operator and one for each site: medians, so that one wrong row
-    changes nothing.
+    changes nothing. Rows of which only the shapes are known, operators of people's own, are
+    left out: how much they have to do is not known here.
     """
+    rows = [row for row in rows if isinstance(parse_site(row.site), Site)]
     if len(rows) < _FEWEST_ROWS:
         return
     import numpy as np
@@ -62,7 +64,7 @@ def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
         if abs(row.latency_us - usual_us) <= 3 * row.interval_us:
             continue
         found = f"{row.latency_us:.4g} us; its siblings say about {usual_us:.3g} us"
-        known = row.operator in MACS or by_operator[operator] >= _FEWEST_LIKE
+        known = work_of(row.operator) is not None or by_operator[operator] >= _FEWEST_LIKE
         if known and abs(log_factor) > _WRONG_UNIT:
             yield Finding("unit", key, found)
         elif is_crossed and abs(log_factor) > limit:

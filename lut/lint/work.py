@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from goldnas.site import Site
+from goldnas.mobile_block import (
+    MobileBlock,
+    parse_block,
+    parse_classifier,
+    parse_convolution,
+)
+from goldnas.site import AnySite, Site
 
 
 def _separable(site: Site, kernel: int, in_channels: int, out_channels: int) -> int:
@@ -30,6 +36,25 @@ def _conv(kernel: int) -> Callable[[Site], int]:
     return macs
 
 
+def _stem0_imagenet(site: Site) -> int:
+    half = site.out_channels // 2
+    first = Site(site.in_channels, half, site.height, site.width, 2)
+    second = Site(half, site.out_channels, first.out_height, first.out_width, 2)
+    return _conv(3)(first) + _conv(3)(second)
+
+
+def _mbconv(block: MobileBlock) -> Callable[[Site], int]:
+    def macs(site: Site) -> int:
+        inner = block.inner_channels(site.in_channels)
+        pixels = site.out_height * site.out_width
+        widening = site.height * site.width * site.in_channels * inner
+        squeezing = 2 * inner * block.squeezed_channels(site.in_channels)
+        convolving = pixels * inner * (block.kernel**2 + site.out_channels)
+        return (widening if block.expansion != 1 else 0) + squeezing + convolving
+
+    return macs
+
+
 MACS: dict[str, Callable[[Site], int]] = {
     "sep_conv_3x3": _sep_conv(3),
     "sep_conv_5x5": _sep_conv(5),
@@ -37,18 +62,35 @@ MACS: dict[str, Callable[[Site], int]] = {
     "dil_conv_5x5": _dil_conv(5),
     "relu_conv_bn": _conv(1),
     "stem_cifar": _conv(3),
+    "stem0_imagenet": _stem0_imagenet,
+    "stem1_imagenet": _conv(3),
     "factorized_reduce": _conv(1),
     "skip_connect": lambda site: _conv(1)(site) if site.stride == 2 else 0,
     "max_pool_3x3": lambda site: 0,
     "avg_pool_3x3": lambda site: 0,
     "classifier": lambda site: site.in_channels * site.out_channels,
 }
-"""Multiply-adds for one picture, by operator; others are compared among themselves only."""
+"""Multiply-adds for one picture, by operator; see ``work_of`` for families."""
 
 
-def macs_of(operator: str, site: Site) -> int:
-    """Multiply-adds for one picture; 0 for an operator that is not in ``MACS``."""
-    return MACS[operator](site) if operator in MACS else 0
+def work_of(operator: str) -> Callable[[Site], int] | None:
+    """Multiply-adds for one picture as a function of the site; None if they are not known."""
+    if operator in MACS:
+        return MACS[operator]
+    if (block := parse_block(operator)) is not None:
+        return _mbconv(block)
+    if (convolution := parse_convolution(operator)) is not None:
+        return _conv(convolution[0])
+    if (classifier := parse_classifier(operator)) is not None:
+        inner = classifier[0]
+        return lambda site: inner * (site.in_channels + site.out_channels)
+    return None
+
+
+def macs_of(operator: str, site: AnySite) -> int:
+    """Multiply-adds for one picture; 0 for an operator or a site that says nothing of them."""
+    work = work_of(operator)
+    return work(site) if work and isinstance(site, Site) else 0
 
 
 def elements(site: Site) -> int:

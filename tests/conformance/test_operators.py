@@ -5,12 +5,23 @@ import torch
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.operators import OPERATORS, build_operator, register_operator
+from goldnas.operators import FAMILIES, OPERATORS, build_operator, register_operator
+from goldnas.operators.mobile import Residual
 from goldnas.site import Site
 
 # Candidates of a space work at both strides and keep the channels. Fixed parts change the
 # channels, each at one stride.
-FIXED_STRIDE = {"stem_cifar": 1, "relu_conv_bn": 1, "factorized_reduce": 2, "classifier": 1}
+FIXED_STRIDE = {
+    "stem_cifar": 1,
+    "relu_conv_bn": 1,
+    "factorized_reduce": 2,
+    "classifier": 1,
+    "classifier_16_hswish": 1,
+    "conv_3x3_bn_relu6": 2,
+    "conv_1x1_bn_hswish": 1,
+}
+NAMES = sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
+BLOCKS = [name for name in NAMES if name.startswith("mbconv")]
 UNNORMALISED_IN_EVALUATION = {"max_pool_3x3", "avg_pool_3x3"}
 
 
@@ -26,10 +37,14 @@ def sites_of(name: str) -> list[Site]:
 
 
 CASES = [
-    pytest.param(name, site, id=f"{name}-{site}")
-    for name in sorted(OPERATORS)
-    for site in sites_of(name)
+    pytest.param(name, site, id=f"{name}-{site}") for name in NAMES for site in sites_of(name)
 ]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A ReLU on a few random numbers may pass none of them."""
+    torch.manual_seed(0)
 
 
 def images_for(site: Site) -> torch.Tensor:
@@ -43,7 +58,7 @@ def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 @pytest.mark.parametrize(("name", "site"), CASES)
 def test_operator_keeps_the_promise_of_its_site(name: str, site: Site) -> None:
     expected: tuple[int, ...] = (2, site.out_channels, site.out_height, site.out_width)
-    if name == "classifier":
+    if name.startswith("classifier"):
         expected = (2, site.out_channels)
     output = build_operator(name, site)(images_for(site))
     assert output.shape == expected
@@ -75,7 +90,9 @@ def test_input_is_not_modified(name: str, site: Site) -> None:
     assert torch.equal(images, images_for(site))
 
 
-@pytest.mark.parametrize(("name", "site"), CASES)
+@pytest.mark.parametrize(
+    ("name", "site"), [case for case in CASES if case.values[0] in OPERATORS]
+)
 def test_scale_of_normalisation_is_learnt_only_where_the_site_says_so(
     name: str, site: Site
 ) -> None:
@@ -84,11 +101,41 @@ def test_scale_of_normalisation_is_learnt_only_where_the_site_says_so(
     assert learnt == [site.affine or name == "stem_cifar"] * len(learnt)
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATORS) - set(FIXED_STRIDE)))
+@pytest.mark.parametrize(("name", "site"), [case for case in CASES if case.values[0] in BLOCKS])
+def test_only_the_last_scale_of_a_block_is_learnt_where_the_site_says_so(
+    name: str, site: Site
+) -> None:
+    """Those inside stand before activations, and no gate is near."""
+    block = build_operator(name, site)
+    shortcut = norms(block.shortcut) if isinstance(block, Residual) else []
+    *inner, last = norms(block.body if isinstance(block, Residual) else block)
+    assert inner
+    assert all(norm.affine for norm in inner)
+    assert last.affine is site.affine
+    assert not any(norm.affine for norm in shortcut)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_block_that_keeps_the_shape_adds_a_skip_connection(name: str, affine: bool) -> None:
+    site = Site(8, 8, 7, 9, affine=affine)
+    images = images_for(site)
+    block = build_operator(name, site)
+    added = block(images) - block.body(images)
+    skip = build_operator("skip_connect", site)
+    torch.testing.assert_close(added, skip(images), atol=1e-5, rtol=0)
+    assert not isinstance(build_operator(name, Site(8, 16, 7, 9, affine=affine)), Residual)
+    assert not isinstance(build_operator(name, Site(8, 8, 7, 9, 2, affine)), Residual)
+
+
+@pytest.mark.parametrize("name", sorted({*OPERATORS, *BLOCKS} - set(FIXED_STRIDE)))
 @pytest.mark.parametrize("stride", [1, 2])
 def test_candidate_ends_in_a_normalisation_during_search(name: str, stride: int) -> None:
     """Gates of one node are comparable only between outputs of one scale."""
-    output = build_operator(name, Site(8, 8, 8, 8, stride))(3 * images_for(Site(8, 8, 8, 8)))
+    operator = build_operator(name, Site(8, 8, 8, 8, stride))
+    if isinstance(operator, Residual):  # a skip connection, which is in this test too, and
+        operator = operator.body
+    output = operator(3 * images_for(Site(8, 8, 8, 8)))
     torch.testing.assert_close(output.mean((0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
     torch.testing.assert_close(
         output.var((0, 2, 3), correction=0), torch.ones(8), atol=2e-2, rtol=0
@@ -119,4 +166,27 @@ def test_a_name_cannot_be_taken_twice() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="unknown operator 'conv_7x7'; known: ") as caught:
         build_operator("conv_7x7", Site(8, 8, 8, 8))
-    assert all(name in str(caught.value) for name in OPERATORS)
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mbconv_3x5_e6",
+        "mbconv_4x4_e6",
+        "mbconv_3x3",
+        "mbconv_3x3_e06",
+        "mbconv_3x3_e2p50",
+        "mbconv_3x3_e2.5",
+        "mbconv_3x3_e6_relu6",
+        "mbconv_3x3_e6_relu_se",
+        "conv_3x3_bn_gelu",
+        "conv_3x3_bn",
+        "classifier_0_relu",
+        "classifier_1280",
+    ],
+)
+def test_what_only_looks_like_a_name_of_a_family_is_unknown(name: str) -> None:
+    """One spelling per operator: a second one would be a second row of each table."""
+    with pytest.raises(ConfigError, match=f"unknown operator '{name}'"):
+        build_operator(name, Site(8, 8, 8, 8))

@@ -1,0 +1,99 @@
+"""A place in a network where a search chooses: the one mark that makes a module a space."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from goldnas.errors import ConfigError
+
+Builder = Callable[[], nn.Module]
+
+_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
+
+
+class Choice(nn.Module):
+    """Several candidates for one place; its output is the sum of those that are left.
+
+    In a search each of them is scaled by its gate, as is one with the weights of a search. A
+    network that is trained anew has no gates.
+
+    Args:
+        candidates: What builds each, by name. All read the same tensor, and put out tensors of
+            one shape. A name is of lower-case letters, digits and ``_``; it stands in latency
+            tables and architectures, so it is never reused for something else.
+
+    Raises:
+        ConfigError: If there is no candidate, a name is taken twice or is none, or a builder
+            fails.
+    """
+
+    def __init__(
+        self, candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]]
+    ) -> None:
+        super().__init__()
+        pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
+        self.operators = nn.ModuleDict()
+        for name, builder in pairs:
+            self._check_name(name)
+            self.operators[name] = _built(name, builder)
+        if not self.operators:
+            raise ConfigError("a Choice has no candidates; give one or more, each by a name")
+        self.gates: Tensor | None
+        self.register_buffer("gates", None)
+        self.live_gates: Sequence[Tensor] | None = None
+        """Those that a search learns, while it computes; they come before ``gates``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map what every candidate maps."""
+        gates = self.gates if self.live_gates is None else self.live_gates
+        total: Tensor | None = None
+        for index, operator in enumerate(self.operators.values()):
+            output = operator(x)
+            if gates is not None:
+                output = gates[index] * output
+            total = output if total is None else total + output
+        assert total is not None  # a search leaves one, and checks that a network has one
+        return total
+
+    def _check_name(self, name: object) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} is no name of a candidate: it has lower-case letters, digits and _"
+            )
+        if name in self.operators:
+            raise ConfigError(
+                f"a Choice has two candidates named {name!r}; give one of them another name"
+            )
+        if hasattr(nn.ModuleDict, name):
+            raise ConfigError(
+                f"a candidate cannot be named {name!r}, which torch has a method of; choose "
+                "another name"
+            )
+
+
+def _built(name: str, builder: Builder) -> nn.Module:
+    if isinstance(builder, nn.Module) or not callable(builder):
+        raise ConfigError(
+            f"candidate {name!r} is {builder!r:.80}, and has to be what builds a module: "
+            "write lambda: in front of it"
+        )
+    try:
+        module = builder()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"candidate {name!r} cannot be built: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
+            "nn.Module"
+        )
+    if any(isinstance(inner, Choice) for inner in module.modules()):
+        raise ConfigError(
+            f"candidate {name!r} has a Choice within; choices stand beside each other, none in "
+            "another"
+        )
+    return module

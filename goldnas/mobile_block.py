@@ -1,0 +1,90 @@
+"""The operators of mobile networks by their names, which say how they are built.
+
+``mbconv_5x5_e6_se_hswish`` is an inverted residual block (MobileNetV2, arXiv:1801.04381) with
+a depthwise convolution of 5x5, six times as many channels inside as it reads,
+squeeze-excitation and h-swish; an expansion of 2.5 reads ``e2p5``, as no module's name may have
+a point. Tables are checked by these names where torch is not installed.
+"""
+
+import re
+from dataclasses import dataclass
+
+ACTIVATIONS = ("relu6", "relu", "hswish")
+"""The first is that of a block whose name has none, as in MobileNetV2."""
+
+SQUEEZES = ("none", "se", "se_in")
+"""Squeeze-excitation: none; to a quarter of the block's inner channels, with a hard sigmoid
+(MobileNetV3, arXiv:1905.02244); to a quarter of its input's, with a sigmoid (MnasNet,
+arXiv:1807.11626, its public code)."""
+
+_BLOCK = re.compile(
+    r"mbconv_([3579])x\1_e([1-9]\d*(?:p\d*[1-9])?)(?:_(se|se_in))?(?:_(relu|hswish))?",
+    re.ASCII,
+)
+_CONVOLUTION = re.compile(rf"conv_([13579])x\1_bn_({'|'.join(ACTIVATIONS)})", re.ASCII)
+_CLASSIFIER = re.compile(rf"classifier_([1-9]\d*)_({'|'.join(ACTIVATIONS)})", re.ASCII)
+
+
+def divisible(channels: float) -> int:
+    """The multiple of 8 that mobile networks round a number of channels to.
+
+    The nearest, but never less than 90 % of it. Source: the public code of MobileNetV2.
+    """
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8
+
+
+@dataclass(frozen=True, slots=True)
+class MobileBlock:
+    """An inverted residual block, wherever it sits."""
+
+    kernel: int
+    """Of the depthwise convolution."""
+    expansion: float
+    """Channels inside, per channel of the input; with 1 there is no first convolution."""
+    squeeze: str = "none"
+    """One of ``SQUEEZES``."""
+    activation: str = "relu6"
+    """One of ``ACTIVATIONS``."""
+
+    @property
+    def name(self) -> str:
+        """Name of the operator, as in tables and architectures."""
+        expansion = f"{self.expansion:g}".replace(".", "p")
+        text = f"mbconv_{self.kernel}x{self.kernel}_e{expansion}"
+        text += "" if self.squeeze == "none" else f"_{self.squeeze}"
+        return text if self.activation == "relu6" else f"{text}_{self.activation}"
+
+    def inner_channels(self, in_channels: int) -> int:
+        """Channels of the depthwise convolution."""
+        return in_channels if self.expansion == 1 else divisible(self.expansion * in_channels)
+
+    def squeezed_channels(self, in_channels: int) -> int:
+        """Channels between the two convolutions of the squeeze-excitation; 0 without one."""
+        if self.squeeze == "none":
+            return 0
+        if self.squeeze == "se_in":
+            return max(1, in_channels // 4)
+        return divisible(self.inner_channels(in_channels) // 4)
+
+
+def parse_block(name: str) -> MobileBlock | None:
+    """The block that a name says; None if it is the name of something else."""
+    match = _BLOCK.fullmatch(name)
+    if match is None:
+        return None
+    kernel, expansion, squeeze, activation = match.groups()
+    times = float(expansion.replace("p", "."))
+    return MobileBlock(int(kernel), times, squeeze or "none", activation or "relu6")
+
+
+def parse_convolution(name: str) -> tuple[int, str] | None:
+    """Kernel and activation of ``conv_3x3_bn_relu6``; None of another name."""
+    match = _CONVOLUTION.fullmatch(name)
+    return None if match is None else (int(match[1]), match[2])
+
+
+def parse_classifier(name: str) -> tuple[int, str] | None:
+    """Inner width and activation of ``classifier_1280_hswish``; None of another name."""
+    match = _CLASSIFIER.fullmatch(name)
+    return None if match is None else (int(match[1]), match[2])

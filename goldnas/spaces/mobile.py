@@ -1,0 +1,173 @@
+"""The chain space of MobileNet, MnasNet, ProxylessNAS and FBNet.
+
+A first convolution, a separable block, stages of inverted residual blocks, a last convolution
+and a classifier. Which kernel, expansion and squeeze-excitation each block of a stage has is a
+choice; where a block keeps the shape, a skip connection is one more candidate, which leaves
+the block out.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+
+from torch import nn
+
+from goldnas.choice import Choice
+from goldnas.errors import ConfigError
+from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible
+from goldnas.operators import build_operator
+from goldnas.site import Site
+
+STAGES = ((32, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
+"""Channels, blocks and stride of the stages of ProxylessNAS (arXiv:1812.00332)."""
+
+
+def mobile(
+    *,
+    input_shape: Sequence[int] = (3, 224, 224),
+    classes: int = 1000,
+    width: float = 1.0,
+    stages: Sequence[Sequence[int]] = STAGES,
+    kernels: Sequence[int] = (3, 5, 7),
+    expansions: Sequence[float] = (3, 6),
+    squeezes: Sequence[str] = ("none",),
+    skip: bool = True,
+    activations: str | Sequence[str] = "relu6",
+    stem: int = 32,
+    stem_stride: int = 2,
+    first: int = 16,
+    head: int = 1280,
+    classifier: int | None = None,
+    affine: bool = False,
+) -> nn.Module:
+    """Build the chain with all its choices.
+
+    Args:
+        input_shape: ``(C, H, W)``; any size.
+        classes: To tell apart.
+        width: Multiplies all channels, which are rounded to multiples of 8; below 1, those
+            after the last stage stay.
+        stages: ``(channels, blocks, stride)`` of each; its first block has the stride.
+        kernels: Of depthwise convolutions, to choose from.
+        expansions: Channels inside a block per channel of its input, to choose from.
+        squeezes: Kinds of squeeze-excitation to choose from: ``none``, ``se``, ``se_in``.
+        skip: Whether a block that keeps the shape may be left out.
+        activations: One for all, or one each for the stem, the first block, every stage, and
+            what follows the stages: ``relu6``, ``relu``, ``hswish``.
+        stem: Channels of the first convolution.
+        stem_stride: Of the first convolution; 1 suits small pictures.
+        first: Channels of the separable block after it.
+        head: Channels of the last convolution.
+        classifier: Width of a layer within the classifier; None for no such layer.
+        affine: Learnt normalisation in the blocks, and skip connections without any, as
+            published networks have it. Gated blocks need it to be False.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+    _check_shapes(input_shape, stages)
+    for name, value in [("stem", stem), ("first", first), ("head", head), ("classes", classes)]:
+        _check_whole(name, value)
+    _check_whole("stem_stride", stem_stride, most=2)
+    if not isinstance(width, int | float) or not 0.05 <= width <= 20:
+        raise ConfigError(f"width must lie in 0.05 to 20, got {width!r}")
+    kinds = _candidates(kernels, expansions, squeezes)
+    stem_kind, first_kind, *stage_kinds, head_kind = _activations(activations, len(stages))
+
+    here = tuple(input_shape)
+
+    def advance(out_channels: int, stride: int = 1, affine: bool = False) -> Site:
+        """The site of the next part; after it, the chain goes on with its output."""
+        nonlocal here
+        site = Site(here[0], out_channels, here[1], here[2], stride, affine)
+        here = (out_channels, site.out_height, site.out_width)
+        return site
+
+    def choice(site: Site, activation: str) -> Choice:
+        names = [MobileBlock(*kind, activation).name for kind in kinds]
+        if skip and site.stride == 1 and site.in_channels == site.out_channels:
+            names.append("skip_connect")
+        return Choice({name: partial(build_operator, name, site) for name in names})
+
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    parts["stem"] = build_operator(
+        f"conv_3x3_bn_{stem_kind}", advance(divisible(width * stem), stem_stride)
+    )
+    # No gate scales this block, so its normalisation always learns a scale.
+    parts["first"] = build_operator(
+        MobileBlock(3, 1, activation=first_kind).name,
+        advance(divisible(width * first), affine=True),
+    )
+    chain = parts["stages"] = nn.Sequential()
+    for (channels, blocks, stride), kind in zip(stages, stage_kinds, strict=True):
+        out_channels = divisible(width * channels)
+        sites = [advance(out_channels, 1 if i else stride, affine) for i in range(blocks)]
+        chain.append(nn.Sequential(*(choice(site, kind) for site in sites)))
+    wider = max(1.0, width)
+    parts["head"] = build_operator(f"conv_1x1_bn_{head_kind}", advance(divisible(wider * head)))
+    last = "classifier"
+    if classifier is not None:
+        _check_whole("classifier", classifier)
+        last = f"classifier_{divisible(wider * classifier)}_{head_kind}"
+    parts["classifier"] = build_operator(last, advance(classes))
+    return nn.Sequential(parts)
+
+
+def _check_shapes(input_shape: Sequence[int], stages: Sequence[Sequence[int]]) -> None:
+    if not _is_list(input_shape) or len(input_shape) != 3:
+        raise ConfigError(f"input_shape must be channels, height, width, got {input_shape!r}")
+    for size in input_shape:
+        _check_whole("each size of input_shape", size)
+    threes = _is_list(stages) and all(_is_list(stage) and len(stage) == 3 for stage in stages)
+    if not threes or not stages:
+        raise ConfigError(
+            f"stages must be lists of channels, blocks and stride, got {stages!r}"
+        )
+    for channels, blocks, stride in stages:
+        _check_whole("channels of a stage", channels)
+        _check_whole("blocks of a stage", blocks)
+        _check_whole("stride of a stage", stride, most=2)
+
+
+def _candidates(
+    kernels: Sequence[int], expansions: Sequence[float], squeezes: Sequence[str]
+) -> list[tuple[int, float, str]]:
+    """Every kernel with every expansion and kind of squeeze-excitation."""
+    for name, values in [
+        ("kernels", kernels),
+        ("expansions", expansions),
+        ("squeezes", squeezes),
+    ]:
+        if not _is_list(values) or not values or len(set(values)) < len(values):
+            raise ConfigError(f"{name} must be one or more different ones, got {values!r}")
+    if not set(kernels) <= {3, 5, 7, 9}:
+        raise ConfigError(f"kernels must be 3, 5, 7 or 9, got {list(kernels)}")
+    if not all(isinstance(e, int | float) and 1 <= e < 100 for e in expansions):
+        raise ConfigError(f"expansions must be numbers from 1, got {list(expansions)}")
+    if not set(squeezes) <= set(SQUEEZES):
+        raise ConfigError(f"squeezes must be of {', '.join(SQUEEZES)}, got {list(squeezes)}")
+    return list(product(kernels, expansions, squeezes))
+
+
+def _activations(activations: str | Sequence[str], stages: int) -> list[str]:
+    """The activation of the stem, the first block, each stage, and what follows."""
+    listed = [activations] * (stages + 3) if isinstance(activations, str) else list(activations)
+    if len(listed) != stages + 3:
+        raise ConfigError(
+            f"activations must be one, or one each for the stem, the first block, {stages} "
+            f"stages and the head, {stages + 3} in all; got {len(listed)}"
+        )
+    if not set(listed) <= set(ACTIVATIONS):
+        raise ConfigError(f"activations must be of {', '.join(ACTIVATIONS)}, got {listed}")
+    return listed
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _check_whole(name: str, value: object, most: float = float("inf")) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        limits = "from 1" if most == float("inf") else f"from 1 to {most}"
+        raise ConfigError(f"{name} must be a whole number {limits}, got {value!r}")

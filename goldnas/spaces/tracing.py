@@ -1,0 +1,254 @@
+"""What a network with choices is made of, found by computing it once.
+
+A *part* is what goldnas counts and measures: a candidate of a choice, or a fixed part, which is
+a largest module without a choice in it that maps one tensor to one. Sums, concatenations and
+other functions between modules cost no multiply-adds; one that does is refused.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from goldnas.choice import Choice
+from goldnas.errors import ConfigError
+from goldnas.site import Shapes
+
+_BATCH = 2
+"""Two, so that what is not computed picture by picture shows."""
+
+_FREE = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+"""Fixed parts that compute nothing where a network is deployed."""
+
+
+@dataclass
+class Traced:
+    """The parts of a network, by the paths of their modules."""
+
+    fixed: list[tuple[str, Shapes]] = field(default_factory=list)
+    """In the order in which they are called, repeats included."""
+    choices: dict[str, Shapes] = field(default_factory=dict)
+    """In the order in which they are registered."""
+    output_shape: tuple[int, ...] = ()
+    """Of the network, without the batch."""
+
+
+def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
+    """Compute a network once, on zeros, in evaluation mode, and note its parts.
+
+    Raises:
+        ConfigError: If it is not made as goldnas needs it: which module, and what it does.
+    """
+    places = [name for name, m in network.named_modules() if isinstance(m, Choice)]
+    if not places:
+        raise ConfigError(
+            "its network has no Choice: put goldnas.Choice({...}) where a search is to choose"
+        )
+    if "" in places:
+        raise ConfigError("its network is a Choice itself; return a module that has it within")
+    tracer = _Tracer(network, places)
+    with torch.no_grad(), tracer, _Computed(tracer.computed):
+        output = network.eval()(torch.zeros(_BATCH, *input_shape))
+    network.train()
+    if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
+        raise ConfigError(
+            f"its network puts out {_described(output)}; it has to be one tensor, of a row for "
+            "each picture"
+        )
+    tracer.result.output_shape = tuple(output.shape[1:])
+    _check_calls(network, tracer.result, tracer.calls)
+    return tracer.result
+
+
+class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Tells of every function of torch that is computed."""
+
+    def __init__(self, told: Callable[[Any], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._told = told
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Compute it."""
+        self._told(func)
+        return func(*args, **(kwargs or {}))
+
+
+class _Tracer:
+    """Notes the parts of a network while it computes, and what is computed between them."""
+
+    def __init__(self, network: nn.Module, places: list[str]) -> None:
+        self.result = Traced()
+        self.calls: Counter[str] = Counter()
+        """Of each choice, and of each fixed part."""
+        self.seen: dict[str, Shapes] = {}
+        self._containers: list[str] = []
+        """The modules around, from the outermost; each has a choice within."""
+        self._part: str | None = None
+        """The fixed part, or the choice, that is computing."""
+        self._network, self._places = network, places
+        self._undo: list[Callable[[], object]] = []
+
+    def __enter__(self) -> "_Tracer":
+        containers = {"", *(p[:i] for p in self._places for i, c in enumerate(p) if c == ".")}
+        for path, module in self._network.named_modules():
+            if path in self._places:
+                assert isinstance(module, Choice)
+                # Of one object only: a Choice elsewhere computes as ever.
+                module.forward = partial(self._chosen, path, module)  # type: ignore[method-assign]
+                self._undo.append(partial(module.__dict__.pop, "forward"))
+            elif path in containers:
+                self._hook(module, partial(self._enter, path), self._leave)
+            elif not any(path.startswith(f"{place}.") for place in self._places):
+                self._hook(module, partial(self._begin, path), partial(self._end, path))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for undo in self._undo:
+            undo()
+        self.result.choices = {p: self.seen[p] for p in self._places if p in self.seen}
+
+    def _hook(self, module: nn.Module, before: Any, after: Any) -> None:
+        self._undo += [
+            module.register_forward_pre_hook(before, with_kwargs=True).remove,
+            module.register_forward_hook(after).remove,
+        ]
+
+    # -- containers ---------------------------------------------------------------------------
+
+    def _enter(self, path: str, *_: object) -> None:
+        self._containers.append(path)
+
+    def _leave(self, *_: object) -> None:
+        self._containers.pop()
+
+    def computed(self, func: Any) -> None:
+        """Refuse multiply-adds between modules: they would be in no part."""
+        if self._part is None and func._overloadpacket in flop_registry:
+            inside = "".join(self._containers[-1:])
+            raise ConfigError(
+                f"the forward of {repr(inside) if inside else 'its network'} computes "
+                f"{func._overloadpacket} between modules, which would be in no latency and no "
+                "count; put it into a module of its own"
+            )
+
+    # -- fixed parts --------------------------------------------------------------------------
+
+    def _begin(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        # One that takes several inputs is gone into.
+        if self._part is None and not kwargs and len(args) == 1 and _is_batch(args[0]):
+            self._part = path
+            self._input_shape = tuple(args[0].shape[1:])
+
+    def _end(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
+        if self._part != path:
+            return
+        self._part = None
+        if not _is_batch(output):
+            raise ConfigError(
+                f"module {path!r} puts out {_described(output)}; a part of a network has to "
+                "map one tensor to one: put more of the network into one module"
+            )
+        shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
+        self.calls[path] += 1
+        if not isinstance(module, _FREE):
+            self.result.fixed.append((path, shapes))
+
+    # -- choices ------------------------------------------------------------------------------
+
+    def _chosen(self, path: str, choice: Choice, x: Tensor) -> Tensor:
+        """Compute every candidate, and hold what they put out against each other."""
+        self._part = path
+        self.calls[path] += 1
+        outputs: dict[str, Tensor] = {}
+        version = x._version
+        for key, operator in choice.operators.items():
+            try:
+                output = operator(x)
+            except ConfigError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f"candidate {key!r} of the choice at {path} fails on an input of "
+                    f"{_text(x)}: {type(error).__name__}: {' '.join(str(error).split())}"
+                ) from error
+            if x._version != version:
+                raise ConfigError(
+                    f"candidate {key!r} of the choice at {path} changes its input in place, "
+                    "which the others read too: begin it without inplace=True"
+                )
+            if not _is_batch(output):
+                raise ConfigError(
+                    f"candidate {key!r} of the choice at {path} puts out "
+                    f"{_described(output)}; it has to be one tensor"
+                )
+            outputs[key] = output
+        ((usual, _),) = Counter(map(_text, outputs.values())).most_common(1)
+        for key, output in outputs.items():
+            if _text(output) != usual:
+                raise ConfigError(
+                    f"candidate {key!r} of the choice at {path} maps {_text(x)} to "
+                    f"{_text(output)}, and {usual} is expected, as from the others: candidates "
+                    "of one choice put out one shape"
+                )
+        self._part = None
+        output = sum(outputs.values(), torch.zeros(()))
+        self.seen[path] = Shapes(tuple(x.shape[1:]), tuple(output.shape[1:]))
+        return output
+
+
+def _check_calls(network: nn.Module, result: Traced, calls: Counter[str]) -> None:
+    """Refuse what would make the sum over parts another than the network."""
+    owners: dict[int, str] = {}
+    parts = {path: network.get_submodule(path) for path in calls}
+    for path, module in network.named_modules():
+        if isinstance(module, Choice) and calls[path] != 1:
+            problem = f"calls {calls[path]} times" if calls[path] else "never calls"
+            raise ConfigError(
+                f"its forward {problem} the choice at {path}; each choice is called once"
+            )
+    for path, module in parts.items():
+        weights = list(module.parameters())
+        if weights and calls[path] > 1:
+            raise ConfigError(
+                f"module {path!r} has weights and is called {calls[path]} times; goldnas "
+                "counts each part once: make a module for each call"
+            )
+        candidates = module.operators.items() if isinstance(module, Choice) else [("", module)]
+        for key, part in candidates:
+            name = f"{path}.{key}" if key else path
+            for weight in part.parameters():
+                other = owners.setdefault(id(weight), name)
+                if other != name:
+                    raise ConfigError(
+                        f"{other} and {name} share weights, which would be counted twice; "
+                        "build them apart"
+                    )
+    for name, weight in network.named_parameters():
+        if id(weight) not in owners:
+            raise ConfigError(
+                f"weight {name!r} is in no module that the forward calls with one tensor, so "
+                "it would be in no count; leave it out, or put it and what it is used for into "
+                "a module of its own"
+            )
+
+
+def _is_batch(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 1 and len(value) == _BATCH
+
+
+def _text(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape[1:]))
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {tuple(value.shape)} for {_BATCH} inputs"
+    return f"a {type(value).__name__}"

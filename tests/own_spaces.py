@@ -1,0 +1,261 @@
+"""Spaces as people write them: good ones, and ones with a mistake each."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import goldnas
+from goldnas.operators import build_operator
+from goldnas.site import Site
+
+
+def conv(in_channels: int, channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels, affine=False),
+    )
+
+
+def head(channels: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+class Residual(nn.Module):
+    """Two choices, the first added to what it reads, the second joined with it."""
+
+    def __init__(self, in_channels: int, width: int, classes: int, rectify: bool) -> None:
+        super().__init__()
+        self.stem = conv(in_channels, width)
+        self.blocks = nn.ModuleList(
+            goldnas.Choice(
+                {
+                    "conv_3x3": lambda: conv(width, width),
+                    "conv_5x5": lambda: conv(width, width, 5),
+                    "skip": nn.Identity,
+                }
+            )
+            for _ in range(2)
+        )
+        self.down = goldnas.Choice(
+            {"conv": lambda: conv(2 * width, width, stride=2), "pool": lambda: pool(width)}
+        )
+        self.dropout = nn.Dropout(0.1)
+        self.head = head(width, classes)
+        self.rectify = rectify
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.blocks[0](x)
+        x = self.down(torch.cat([x, self.blocks[1](x)], dim=1))
+        return self.head(self.dropout(F.relu(x) if self.rectify else x))
+
+
+def pool(width: int) -> nn.Sequential:
+    """End in a convolution, without a normalisation that could take a gate in."""
+    return nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(2 * width, width, 1))
+
+
+def residual(
+    width: int = 4,
+    classes: int = 10,
+    input_shape: tuple[int, int, int] = (1, 8, 8),
+    rectify: bool = False,
+) -> nn.Module:
+    return Residual(input_shape[0], width, classes, rectify)
+
+
+def flat(sizes: tuple[int, ...] = (6, 6)) -> nn.Module:
+    """Of vectors, with a choice whose size depends on a list."""
+    first, second = sizes
+    return nn.Sequential(
+        nn.Linear(5, first),
+        goldnas.Choice(
+            {
+                "wide": lambda: nn.Sequential(nn.Linear(first, 9), nn.Linear(9, second)),
+                "narrow": lambda: nn.Linear(first, second),
+            }
+        ),
+        nn.Linear(second, 3),
+    )
+
+
+def registered(classes: int = 10) -> nn.Module:
+    """Of operators that goldnas has by name."""
+    site = Site(4, 4, 8, 8)
+    return nn.Sequential(
+        conv(1, 4),
+        goldnas.Choice(
+            {
+                "conv": lambda: build_operator("sep_conv_3x3", site),
+                "pool": lambda: build_operator("max_pool_3x3", site),
+            }
+        ),
+        head(4, classes),
+    )
+
+
+# -- one mistake each --------------------------------------------------------------------------
+
+Candidates = dict[str, Callable[[], nn.Module]]
+
+
+def with_choice(candidates: Candidates) -> nn.Module:
+    return nn.Sequential(conv(1, 4), goldnas.Choice(candidates), head(4, 10))
+
+
+def no_candidates() -> nn.Module:
+    return with_choice({})
+
+
+def odd_name() -> nn.Module:
+    return with_choice({"3x3 conv": nn.Identity})
+
+
+def torch_name() -> nn.Module:
+    return with_choice({"half": nn.Identity})
+
+
+def two_names() -> nn.Module:
+    return nn.Sequential(goldnas.Choice([("skip", nn.Identity), ("skip", nn.Identity)]))
+
+
+def not_a_builder() -> nn.Module:
+    return with_choice({"skip": nn.Identity()})  # type: ignore[dict-item]
+
+
+def builder_raises() -> nn.Module:
+    return with_choice({"conv": lambda: nn.Conv2d(4, 4)})  # type: ignore[call-arg]
+
+
+def builder_returns_text() -> nn.Module:
+    return with_choice({"conv": lambda: "conv"})  # type: ignore[dict-item, return-value]
+
+
+def nested() -> nn.Module:
+    return with_choice({"inner": lambda: goldnas.Choice({"skip": nn.Identity})})
+
+
+def other_shape() -> nn.Module:
+    return with_choice(
+        {"skip": nn.Identity, "conv": lambda: conv(4, 4), "wide": lambda: conv(4, 8)}
+    )
+
+
+def wrong_input() -> nn.Module:
+    return with_choice({"skip": nn.Identity, "conv": lambda: conv(3, 4)})
+
+
+def in_place() -> nn.Module:
+    return with_choice({"skip": nn.Identity, "relu": lambda: nn.ReLU(inplace=True)})
+
+
+def raises() -> nn.Module:
+    raise ValueError("no width\nwas given")
+
+
+def returns_nothing() -> None:
+    return None
+
+
+def no_choice() -> nn.Module:
+    return nn.Sequential(conv(1, 4), head(4, 10))
+
+
+def is_a_choice() -> nn.Module:
+    return goldnas.Choice({"skip": nn.Identity})
+
+
+def needs_width(width: int) -> nn.Module:
+    return with_choice({"skip": nn.Identity})
+
+
+def shared() -> nn.Module:
+    one = conv(4, 4)
+    return with_choice({"one": lambda: one, "two": lambda: nn.Sequential(one)})
+
+
+def same_name() -> nn.Module:
+    return nn.Sequential(
+        conv(1, 4),
+        goldnas.Choice({"conv": lambda: conv(4, 4)}),
+        goldnas.Choice({"conv": lambda: conv(4, 4, 5)}),
+        head(4, 10),
+    )
+
+
+class _Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv(1, 4)
+        self.choice = goldnas.Choice({"skip": nn.Identity, "conv": lambda: conv(4, 4)})
+        self.head = head(4, 10)
+
+
+class _Never(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x))
+
+
+class _Twice(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.choice(self.choice(self.stem(x))))
+
+
+class _Weight(_Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.scale * self.choice(self.stem(x)))
+
+
+class _Between(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.choice(self.stem(x))
+        return self.head(F.conv2d(x, torch.ones(4, 4, 1, 1)))
+
+
+class _Broken(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.choice(self.stem(x)).flatten(1))
+
+
+class _Pair(_Net):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.choice(self.stem(x))
+        return x, x
+
+
+def never_called() -> nn.Module:
+    return _Never()
+
+
+def called_twice() -> nn.Module:
+    return _Twice()
+
+
+def loose_weight() -> nn.Module:
+    return _Weight()
+
+
+def between_modules() -> nn.Module:
+    return _Between()
+
+
+def forward_raises() -> nn.Module:
+    return _Broken()
+
+
+def two_outputs() -> nn.Module:
+    return _Pair()
+
+
+def other_classes() -> nn.Module:
+    return nn.Sequential(conv(1, 4), goldnas.Choice({"skip": nn.Identity}), head(4, 7))
+
+
+not_a_function = "text"

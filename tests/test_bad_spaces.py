@@ -1,0 +1,177 @@
+"""A mistake in a space of one's own: one line that says where it is, and nothing written."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import own_spaces
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.spaces import ChoiceSpace, space_of
+from workplace import Case, assert_refused
+
+HERE = r"\(.*own_spaces.py, line \d+\)"
+
+MISTAKES = {
+    "no_candidates": rf"a Choice has no candidates; .* {HERE}",
+    "odd_name": "'3x3 conv' is no name of a candidate",
+    "torch_name": "cannot be named 'half'",
+    "two_names": "two candidates named 'skip'",
+    "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
+    "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
+    "builder_returns_text": "candidate 'conv' is built as str, .* nn.Module",
+    "nested": "candidate 'inner' has a Choice within",
+    "other_shape": (
+        "candidate 'wide' of the choice at 1 maps 4x8x8 to 8x8x8, and 4x8x8 is expected"
+    ),
+    "wrong_input": "candidate 'conv' of the choice at 1 fails on an input of 4x8x8: Runtime",
+    "in_place": "candidate 'relu' of the choice at 1 changes its input in place",
+    "raises": f"cannot be made: ValueError: no width was given {HERE}",
+    "returns_nothing": "returns a NoneType",
+    "no_choice": "has no Choice",
+    "is_a_choice": "is a Choice itself",
+    "needs_width": "needs a setting 'width': give it as --set width=VALUE",
+    "shared": "1.one and 1.two share weights",
+    "same_name": r"1.conv and 2.conv .* both own_spaces:same_name/conv at 4x8x8->4x8x8",
+    "never_called": "never calls the choice at choice",
+    "called_twice": "calls 2 times the choice at choice",
+    "loose_weight": "weight 'scale' is in no module",
+    "between_modules": "its network computes aten.convolution between modules",
+    "forward_raises": rf"fails on an input of 1x8x8: .* {HERE}",
+    "two_outputs": "puts out a tuple",
+}
+
+
+def space(name: str) -> ChoiceSpace:
+    function: Callable[..., own_spaces.nn.Module] = getattr(own_spaces, name)
+    return ChoiceSpace.of(function, input_shape=[1, 8, 8])
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_a_space_is_told_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match=MISTAKES[name]) as error:
+        space(name)
+    assert f"own_spaces:{name}" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depth": 3}, "takes no setting 'depth'; it takes: width, classes, input_shape"),
+        ({"width": float("nan")}, "width=nan .* cannot be written down"),
+        ({"input_shape": [1, 0, 8]}, r"whole numbers from 1, got \[1, 0, 8\]"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_wrong_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ChoiceSpace.of(own_spaces.residual, **settings)
+
+
+# -- files that name a space -------------------------------------------------------------------
+
+
+def test_no_file_gets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An architecture that names a module does not get it imported."""
+    (tmp_path / "sly.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    architecture = Architecture(space="sly:small", settings={}, choices={"1": ("skip",)})
+    with pytest.raises(ConfigError, match="no file gets run: name it yourself, with --space"):
+        space_of(architecture)
+    assert "sly" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"choices": {"blocks.7": ("skip",)}},
+            "no choice at 'blocks.7'; it has them at blocks.0",
+        ),
+        (
+            {"choices": {"down": ("skip",)}},
+            "at down has no candidate 'skip'; it has conv, pool",
+        ),
+        ({"choices": {"down": ("conv",)}}, "says nothing of the choice at blocks.0"),
+        ({"space": "gold"}, "is of space gold, not of own_spaces:residual"),
+    ],
+    ids=str,
+)
+def test_an_architecture_of_another_space_is_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    own = ChoiceSpace.of(own_spaces.residual)
+    said = {"space": own.name, "settings": own.settings, "choices": {}}
+    with pytest.raises(ConfigError, match=message):
+        own.plan(Architecture(**(said | changes)))  # type: ignore[arg-type]
+
+
+# -- on the command line -----------------------------------------------------------------------
+
+SEARCH = "search --data digits --epochs 1 --batch-size 512 --train-device cpu --out new"
+
+CASES = {
+    "no module": Case(
+        f"{SEARCH} --single --space nowhere:f", "no module 'nowhere' in .* folder"
+    ),
+    "no function": Case(
+        f"{SEARCH} --single --space own_spaces:small", "own_spaces.py has no function 'small'"
+    ),
+    "no callable": Case(
+        f"{SEARCH} --single --space own_spaces:not_a_function",
+        "not_a_function is a str; .*module",
+    ),
+    "no name": Case(f"{SEARCH} --single --space own_spaces:", "write package.module:function"),
+    "broken module": Case(
+        f"{SEARCH} --single --space broken:f",
+        "broken cannot be imported: NameError: .*broken.py, line 1",
+        lambda: Path("broken.py").write_text("nonsense"),
+    ),
+    "of a search": Case(
+        f"{SEARCH} --single --space own_spaces:other_shape", "candidate 'wide' .* is expected"
+    ),
+    "classes": Case(
+        f"{SEARCH} --single --space own_spaces:other_classes",
+        "put out 7 numbers, .* 10 classes",
+    ),
+    "cells": Case(
+        f"{SEARCH} --single --space own_spaces:residual --cells 3", "takes no setting 'cells'"
+    ),
+    "set": Case(f"{SEARCH} --single --space own_spaces:residual --set width", "NAME=VALUE"),
+    "set of cells": Case(f"{SEARCH} --single --set width=3", "settings of space 'gold' do not"),
+    "edge rule": Case(
+        f"{SEARCH} --single --space own_spaces:residual --strategy one-shot --edge-rule",
+        "--edge-rule is for spaces of cells",
+    ),
+    "checkpointing": Case(
+        f"{SEARCH} --single --space own_spaces:residual --checkpointing",
+        "--checkpointing is for spaces of cells",
+    ),
+    "auxiliary": Case(
+        f"{SEARCH} --single --space own_spaces:residual --auxiliary-weight 0.4",
+        "no auxiliary head",
+    ),
+    "no budget": Case(f"{SEARCH} --space own_spaces:residual", "at least one budget"),
+    "no input": Case(
+        "profile --space own_spaces:flat --out new.json", "what its input is: give --input"
+    ),
+    "train": Case(
+        "train sly.json --data digits",
+        "space sly:small is a function, which no file gets run: .* --space sly:small",
+        lambda: Architecture(space="sly:small", settings={}, choices={}).save(Path("sly.json")),
+    ),
+    "predict": Case(
+        "lut predict cpu.json sly.json",
+        "name it yourself, with --space sly:small",
+        lambda: Architecture(space="sly:small", settings={}, choices={}).save(Path("sly.json")),
+    ),
+}
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_with_a_space_is_refused(name: str) -> None:
+    assert_refused(CASES[name])

@@ -1,0 +1,349 @@
+"""A function that returns a module with choices is a space, everywhere that one is used."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+import goldnas
+import own_spaces
+from goldnas.errors import StoppedError
+from goldnas.export import to_onnx
+from goldnas.fold import Scaled, folded
+from goldnas.lut import LatencyTable
+from goldnas.lut.lint.tables import lint
+from goldnas.operators import labelled, part_of
+from goldnas.profiling.calibration import check_networks, fill, space_of_calibration
+from goldnas.profiling.compose import CompositionError, compose_network
+from goldnas.profiling.context import row_models
+from goldnas.profiling.session import Session
+from goldnas.resources import count_flops, count_parameters
+from goldnas.search.config import SearchConfig
+from goldnas.search.run import SearchRun
+from goldnas.search.start import PreparedSearch
+from goldnas.site import Shapes, Site, parse_site
+from goldnas.spaces import ChoiceSpace, space_named, space_of
+from searches import assert_same_results, started
+from simulated_device import SimulatedDevice
+from workplace import invoke
+
+RESIDUAL = ChoiceSpace.of(own_spaces.residual)
+FULL = RESIDUAL.architecture(RESIDUAL.gates)
+
+
+# -- what a space is made of -------------------------------------------------------------------
+
+
+def test_places_and_parts_are_found() -> None:
+    places = {gate.place: gate.site for gate in RESIDUAL.gates}
+    assert {place: str(site) for place, site in places.items()} == {
+        "blocks.0": "4x8x8->4x8x8",
+        "blocks.1": "4x8x8->4x8x8",
+        "down": "8x8x8->4x4x4",
+    }
+    assert {f"{operator} {site}" for operator, site in RESIDUAL.rows()} == {
+        "own_spaces:residual/stem 1x8x8->4x8x8",
+        "own_spaces:residual/head 4x4x4->10",
+        "own_spaces:residual/conv_3x3 4x8x8->4x8x8",
+        "own_spaces:residual/conv_5x5 4x8x8->4x8x8",
+        "own_spaces:residual/skip 4x8x8->4x8x8",
+        "own_spaces:residual/conv 8x8x8->4x4x4",
+        "own_spaces:residual/pool 8x8x8->4x4x4",
+    }
+    assert RESIDUAL.groups == ((0, 1, 2), (3, 4, 5), (6, 7))
+    assert RESIDUAL.classes == 10
+
+
+def test_settings_are_the_arguments_with_their_defaults() -> None:
+    assert RESIDUAL.settings == {
+        "width": 4,
+        "classes": 10,
+        "input_shape": [1, 8, 8],
+        "rectify": False,
+    }
+    again = space_of(FULL)
+    assert again.settings == RESIDUAL.settings
+    assert space_of(FULL) is again  # made once: it calls the function
+    assert again.profile_options == (
+        "--space own_spaces:residual --input 1x8x8 --set width=4 --classes 10 "
+        "--set rectify=false"
+    )
+
+
+def test_lists_reach_the_function_as_tuples_and_any_shape_is_one() -> None:
+    space = ChoiceSpace.of(own_spaces.flat, sizes=[4, 8], input_shape=[5])
+    assert {str(gate.site) for gate in space.gates} == {"4->8"}
+    assert space.classes == 3
+
+
+def test_registered_operators_share_rows_with_other_spaces() -> None:
+    space = ChoiceSpace.of(own_spaces.registered, input_shape=[1, 8, 8])
+    assert [(g.key, g.operator, str(g.site)) for g in space.gates] == [
+        ("conv", "sep_conv_3x3", "4x8x8->4/s1"),
+        ("pool", "max_pool_3x3", "4x8x8->4/s1"),
+    ]
+
+
+def test_a_built_network_is_new_each_time_and_knows_its_parts() -> None:
+    one, other = (RESIDUAL.build(FULL) for _ in range(2))
+    assert not torch.equal(one.stem[1].weight, other.stem[1].weight)
+    parts = [part for m in one.modules() if (part := part_of(m)) is not None]
+    assert sorted(map(str, parts)) == sorted(map(str, RESIDUAL.plan(FULL).parts()))
+
+
+def test_choice_is_found_without_torch_being_imported_for_it() -> None:
+    code = "import sys, goldnas; assert 'torch' not in sys.modules; goldnas.Choice"
+    command = [sys.executable, "-P", "-c", f"{code}; assert 'torch' in sys.modules"]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["16x32x32->16/s1", "3x32x32->16x16x16", "2x128->64", "5->7"])
+def test_sites_of_any_rank_are_text(text: str) -> None:
+    assert str(parse_site(text)) == text
+    assert isinstance(parse_site(text), Site if "/s" in text else Shapes)
+
+
+# -- gates -------------------------------------------------------------------------------------
+
+
+class Doubled(nn.Sequential):
+    """A sequence that is more than its layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def twice(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "shape", "scaled"),
+    [
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), (4, 6, 6), False),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False)), (4, 6, 6), False),
+        (nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.BatchNorm1d(4)), (4, 9), False),
+        (nn.Conv2d(4, 4, 3, padding=1), (4, 6, 6), False),
+        (nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(5, 5))), (5,), False),
+        (nn.Identity(), (4, 6, 6), True),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), (4, 6, 6), True),
+        (Doubled(nn.Conv2d(4, 4, 1)), (4, 6, 6), True),
+        (twice(nn.Conv2d(4, 4, 1)), (4, 6, 6), True),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)), (4, 6, 6), True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_a_gate_is_folded_into_what_takes_it_in(
+    candidate: nn.Module, shape: tuple[int, ...], scaled: bool
+) -> None:
+    choice = goldnas.Choice({"one": lambda: candidate, "skip": nn.Identity})
+    for module in choice.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.normal_(module.running_mean)
+    choice.gates = torch.tensor([0.3, 0.7])
+    x = torch.randn(2, *shape)
+    result = folded(choice)
+    torch.testing.assert_close(result(x), choice.eval()(x))
+    assert isinstance(result.operators["one"], Scaled) == scaled
+
+
+def test_layers_keep_their_numbers_where_others_may_count_them() -> None:
+    layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    assert [type(layer) for layer in folded(layers)] == [nn.Conv2d, nn.Identity, nn.ReLU]
+
+
+# -- latency -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [[5], [1, 8, 8]], ids=["rank 2", "rank 4"])
+def test_the_models_of_every_row_run(shape: list[int]) -> None:
+    function = own_spaces.residual if len(shape) == 3 else own_spaces.flat
+    space = ChoiceSpace.of(function, input_shape=shape)
+    for operator, site in space.rows():
+        exported = onnx.load_model_from_string(
+            to_onnx(space.build_part(operator, site), (2, *site.input_shape))
+        )
+        found = row_models(exported, site, batch=2)
+        assert found.method == (
+            "chain" if site.input_shape == site.output_shape else "branches"
+        )
+        for model in found.models.values():
+            session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            session.run(None, {"input": torch.zeros(2, *site.input_shape).numpy()})
+
+
+def test_a_row_of_a_sequence_is_fed_by_a_convolution_of_its_rank() -> None:
+    pool = labelled(nn.MaxPool1d(2), ("pool", Shapes((3, 8), (3, 4))))
+    found = row_models(
+        onnx.load_model_from_string(to_onnx(pool, (1, 3, 8))), Shapes((3, 8), (3, 4)), batch=1
+    )
+    for model in found.models.values():
+        onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+def test_networks_that_only_join_parts_are_put_together() -> None:
+    def exported(part: tuple[str, Shapes]) -> onnx.ModelProto:
+        model = to_onnx(RESIDUAL.build_part(*part), (1, *part[1].input_shape))
+        return onnx.load_model_from_string(model)
+
+    network = RESIDUAL.build(FULL)
+    whole = onnx.load_model_from_string(to_onnx(network, (1, 1, 8, 8)))
+    joined = onnx.load_model_from_string(compose_network(network, exported, (1, 1, 8, 8)))
+    kinds = ("Conv", "Concat", "MaxPool", "Gemm")
+    counts = [
+        [sum(n.op_type == k for n in m.graph.node) for k in kinds] for m in (whole, joined)
+    ]
+    assert counts[0] == counts[1] == [8, 1, 1, 1]
+    rectified = ChoiceSpace.of(own_spaces.residual, rectify=True)
+    with pytest.raises(CompositionError, match=r"it calls .*relu"):
+        compose_network(
+            rectified.build(rectified.architecture(rectified.gates)), exported, (1, 1, 8, 8)
+        )
+
+
+@pytest.mark.parametrize("rectify", [False, True], ids=["joined", "exported whole"])
+def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None:
+    space = ChoiceSpace.of(own_spaces.residual, rectify=rectify)
+    session = Session(SimulatedDevice())
+    empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
+    table = fill(session, empty, space, networks=5 if rectify else 12)
+    assert not table.missing(space.rows())
+    again = LatencyTable.load(table.path)
+    assert again.rows == tuple(table.sorted_rows())
+    if not rectify:
+        found = check_networks(
+            session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
+        )
+        assert found.accuracy.mape_percent < 2
+    assert lint(table.path) == [] or rectify
+
+
+# -- searching, training, exporting ------------------------------------------------------------
+
+OPTIONS = (
+    "--data digits --space own_spaces:residual --set width=6 --epochs 2 --batch-size 512 "
+    "--train-device cpu"
+)
+
+
+@pytest.fixture(scope="module")
+def found(
+    tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., LatencyTable]
+) -> Path:
+    """A search within two budgets of a space of one's own, with one operator per choice."""
+    folder = tmp_path_factory.mktemp("own")
+    make_table(folder / "cpu.json", space_named("own_spaces:residual", width=6))
+    run = folder / "run"
+    status, said, errors = invoke(
+        *f"search {OPTIONS} --single --budget 60kFLOPs --budget 60us".split(),
+        *("--latency-lut", folder / "cpu.json", "--out", run),
+    )
+    assert status == 0, errors
+    assert "operators" in said
+    return run
+
+
+def test_a_search_leaves_one_operator_at_each_choice(found: Path) -> None:
+    run = SearchRun.open(found)
+    best = run.front().pick("best")
+    architecture = run.architecture(best)
+    assert [len(kept) for kept in architecture.choices.values()] == [1, 1, 1]
+    assert best.resources["operators"] == 3
+    network = run.network(best)
+    assert best.resources["FLOPs"] == count_flops(network, (1, 8, 8)) <= 60e3
+    assert best.resources["params"] == count_parameters(network)
+    assert best.resources["latency@cpu"] <= 60
+
+
+def test_its_network_is_exported_and_verified(found: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.onnx"
+    status, said, errors = invoke("export", found, "--out", out)
+    assert status == 0, errors
+    assert "differ by" in said
+    assert re.search(r"verify: \w+ .*FLOPs", said)
+    message = "--python-out writes networks of cells"
+    status, _, errors = invoke("export", found, "--out", out, "--python-out", tmp_path / "a.py")
+    assert (status, message in errors) == (2, True)
+
+
+@pytest.mark.parametrize("warm", [[], ["--warm"]], ids=["anew", "warm"])
+def test_its_network_is_trained(found: Path, tmp_path: Path, warm: list[str]) -> None:
+    out = tmp_path / "trained"
+    short = ("--epochs", "1", "--batch-size", "512", "--train-device", "cpu")
+    status, said, errors = invoke("train", found, "--out", out, *short, *warm)
+    assert status == 0, errors
+    assert "auxiliary weight 0 for a network without cells" in said
+    # The folder alone names a function, and gets none run.
+    command = [sys.executable, "-P", "-m", "goldnas", "evaluate", str(out)]
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    refused = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--space own_spaces:residual" in refused.stderr
+    status, said, errors = invoke("evaluate", out, "--space", "own_spaces:residual")
+    assert status == 0, errors
+    assert "% of the test set right" in said
+    asked = ("train", found, "--out", tmp_path / "b", "--drop-path", "0.2", *short)
+    status, _, errors = invoke(*asked)
+    assert (status, "drop_path is for networks of cells" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("strategy", ["one-shot", "darts1", "random", "evolution"])
+def test_every_strategy_searches_it(strategy: str, tmp_path: Path) -> None:
+    config = SearchConfig(
+        space="own_spaces:residual",
+        strategy=strategy,
+        levels=2 if strategy == "darts1" else 1,
+        samples=3 if strategy in ("random", "evolution") else None,
+        score="supernet" if strategy in ("random", "evolution") else None,
+        single=strategy == "random",
+        budgets=("30kFLOPs",),
+        epochs=1,
+        batch_size=512,
+        train_device="cpu",
+    )
+    search = PreparedSearch(config, []).start(tmp_path / "run")
+    front = search.search()
+    best = front.pick("best")
+    assert best.resources["FLOPs"] <= 30e3
+    run = SearchRun.open(tmp_path / "run")
+    kept = run.architecture(best).choices
+    assert all(len(keys) == 1 for keys in kept.values()) or strategy != "random"
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """Though its network drops out at random, which a network of cells does not."""
+    settings = {
+        "space": "own_spaces:residual",
+        "budgets": ("30kFLOPs",),
+        "epochs": 3,
+        "batch_size": 512,
+        "train_device": "cpu",
+    }
+    whole = PreparedSearch(SearchConfig(**settings), []).start(tmp_path / "whole")
+    whole.search()
+    halted = PreparedSearch(SearchConfig(**settings), []).start(tmp_path / "halted")
+    halted.stop_signal = lambda: 15 if halted.step >= 5 else 0
+    with pytest.raises(StoppedError):
+        halted.search()
+    PreparedSearch.resume(SearchRun.open(tmp_path / "halted").read()).search()
+    runs = (SearchRun.open(tmp_path / name) for name in ("whole", "halted"))
+    assert_same_results(*runs)
+
+
+def test_gold_leaves_one_operator_per_node(tmp_path: Path) -> None:
+    search = started(tmp_path / "run", single=True, budgets=(), epochs=2)
+    front = search.search()
+    run = SearchRun.open(tmp_path / "run")
+    architecture = run.architecture(front.pick("best"))
+    nodes = [place.rpartition("-")[2] for place in architecture.choices]
+    assert sorted(nodes) == sorted([*"2345"] * 2)
+    assert all(len(kept) == 1 for kept in architecture.choices.values())

@@ -1,0 +1,270 @@
+"""The mobile space: its blocks, its chain, and the networks that others published in it."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models._utils import _make_divisible
+
+from goldnas.architecture import Architecture
+from goldnas.choice import Choice
+from goldnas.errors import ConfigError
+from goldnas.export import check_onnx, to_onnx
+from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible, parse_block
+from goldnas.operators import part_of
+from goldnas.operators.mobile import Residual, SqueezeExcitation
+from goldnas.resources import Flops, Parameters, count_flops, count_parameters
+from goldnas.resources.costs import total_cost
+from goldnas.spaces import space_named, space_of
+from goldnas.spaces.mobile import mobile
+from goldnas.spaces.mobile_networks import NETWORKS, published
+from goldnas.supernet import SuperNet
+
+IMAGENET = (3, 224, 224)
+SMALL: dict[str, Any] = {
+    "width": 0.25,
+    "input_shape": (3, 33, 37),
+    "classes": 5,
+    "stages": [[32, 3, 2], [32, 1, 1], [96, 2, 2]],
+    "head": 64,
+}
+
+# Parameters and multiply-adds as published: of MobileNetV2 and MnasNet in their papers; of
+# MobileNetV3 in torchvision's documentation (its paper says 5.4 M and 219 M); of ProxylessNAS
+# in its repository (320 M) and as later papers quote it (4.1 M).
+PUBLISHED = {
+    "mobilenet_v2": (3.50e6, 300e6),
+    "mobilenet_v3_large": (5.48e6, 217e6),
+    "proxylessnas_mobile": (4.1e6, 320e6),
+    "mnasnet_a1": (3.9e6, 312e6),
+}
+
+
+def without_values(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network whose weights nobody reads, in a moment."""
+    with torch.device("meta"):
+        module = make()
+    return module.to_empty(device="cpu")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_counts_of_published_networks_are_those_that_were_published(name: str) -> None:
+    # The space is for smaller pictures, which takes a tenth of the time; the network for any.
+    architecture = published(name, input_shape=(3, 64, 64))
+    space = space_of(architecture)
+    network = space.build(architecture)
+    parameters, flops = count_parameters(network), count_flops(network, IMAGENET)
+    assert parameters == pytest.approx(PUBLISHED[name][0], rel=0.01)
+    assert flops == pytest.approx(PUBLISHED[name][1], rel=0.01)
+    if name.startswith("mobilenet"):  # torchvision has no other
+        reference = without_values(getattr(models, name))
+        assert parameters == count_parameters(reference)
+        assert flops == count_flops(reference, IMAGENET)
+    parts = space.plan(architecture).parts()
+    assert total_cost(Parameters(space.build_part), parts) == parameters
+    if name == "mobilenet_v3_large":  # it has a part of every kind
+        assert total_cost(Flops(space.build_part), parts) == count_flops(network, (3, 64, 64))
+
+
+def choices_of(network: nn.Module) -> dict[str, Choice]:
+    return {name: m for name, m in network.named_modules() if isinstance(m, Choice)}
+
+
+def test_every_block_is_a_choice_of_kernel_and_expansion() -> None:
+    choices = choices_of(without_values(lambda: mobile(**SMALL)))
+    assert list(choices) == [
+        f"stages.{place}" for place in ["0.0", "0.1", "0.2", "1.0", "2.0", "2.1"]
+    ]
+    blocks = [f"mbconv_{k}x{k}_e{e}" for k in (3, 5, 7) for e in (3, 6)]
+    for place, choice in choices.items():
+        # A skip connection leaves a block out, which the first of a stage with a stride or
+        # another width cannot be.
+        skip = [] if place in ("stages.0.0", "stages.2.0") else ["skip_connect"]
+        assert list(choice.operators) == [*blocks, *skip]
+
+
+def test_what_can_be_chosen_is_a_setting() -> None:
+    settings = {
+        "kernels": [5],
+        "expansions": [1, 2.5],
+        "squeezes": ["none", "se"],
+        "activations": ["hswish", "relu", "relu", "relu", "hswish", "hswish"],
+        "skip": False,
+    }
+    network = without_values(lambda: mobile(**SMALL | settings))
+    choices = choices_of(network)
+    names = [f"mbconv_5x5_e{e}{se}_relu" for e in ("1", "2p5") for se in ("", "_se")]
+    assert list(choices["stages.0.1"].operators) == names
+    names = [name.replace("relu", "hswish") for name in names]
+    assert list(choices["stages.2.1"].operators) == names
+    assert part_of(network.stem)[0] == "conv_3x3_bn_hswish"
+    assert part_of(network.first)[0] == "mbconv_3x3_e1_relu"
+    assert part_of(network.head)[0] == "conv_1x1_bn_hswish"
+
+
+def test_every_part_says_which_it_is_and_gets_the_shape_that_it_is_for() -> None:
+    """Odd sizes, all candidates alive: the sites are those that the tensors have."""
+    network = mobile(**SMALL, classifier=48).eval()
+    met: list[tuple[int, ...]] = []
+    for module in network.modules():
+        if (part := part_of(module)) is not None:
+            site = part[1]
+
+            def check(
+                _: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor, site=site
+            ):
+                assert inputs[0].shape[1:] == site.input_shape
+                if output.dim() == 4:
+                    shape = (site.out_channels, site.out_height, site.out_width)
+                    assert output.shape[1:] == shape
+                met.append(site)
+
+            module.register_forward_hook(check)
+    with torch.no_grad():
+        assert network(torch.randn(2, 3, 33, 37)).shape == (2, 5)
+    assert len(met) == 4 + 6 * 6 + 4
+
+
+def test_a_width_multiplies_the_channels_and_below_1_leaves_the_head() -> None:
+    wide, narrow = (
+        without_values(lambda w=width: mobile(width=w, input_shape=(3, 64, 64)))
+        for width in (1.4, 0.5)
+    )
+    channels = [
+        [part_of(choice.operators["mbconv_3x3_e3"])[1].out_channels for choice in choices]
+        for choices in (choices_of(wide).values(), choices_of(narrow).values())
+    ]
+    assert channels[0][::4] == [48, 56, 112, 136, 272, 448]
+    assert channels[1][::4] == [16, 24, 40, 48, 96, 160]
+    heads = [
+        (part_of(n.stem)[1].out_channels, part_of(n.head)[1].out_channels)
+        for n in (wide, narrow)
+    ]
+    assert heads == [(48, 1792), (16, 1280)]
+
+
+def test_channels_are_rounded_as_published_networks_round_them() -> None:
+    for channels in [*range(1, 500), 10.5, 44.79, 183.99999]:
+        assert divisible(channels) == _make_divisible(channels, 8)
+
+
+def test_a_name_says_all_of_a_block() -> None:
+    for kernel in (3, 5, 7):
+        for expansion in (1, 2.3, 6, 10):
+            for squeeze in SQUEEZES:
+                for activation in ACTIVATIONS:
+                    block = MobileBlock(kernel, expansion, squeeze, activation)
+                    assert parse_block(block.name) == block
+    assert MobileBlock(3, 2.5, "se", "hswish").name == "mbconv_3x3_e2p5_se_hswish"
+
+
+def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime() -> None:
+    """Also with squeeze-excitation, several blocks at one place, and skip connections."""
+    torch.manual_seed(0)
+    settings = {"squeezes": ["none", "se", "se_in"], "activations": "hswish", "classifier": 16}
+    space = space_named("mobile", **SMALL | settings)
+    kept = [
+        gate for index, gate in enumerate(space.gates) if index % 5 == 0 or "skip" in gate.key
+    ]
+    network = space.build(space.architecture(kept), gated=True)
+    for choice in choices_of(network).values():
+        nn.init.uniform_(choice.gates, 0.1, 0.9)
+    network(torch.randn(8, 3, 33, 37))
+    exported = to_onnx(network, (1, 3, 33, 37))
+    assert check_onnx(exported, network, (1, 3, 33, 37)) < 1e-4
+    kinds = [node.op_type for node in onnx.load_from_string(exported).graph.node]
+    shortcuts = [m for m in network.modules() if isinstance(m, Residual)]
+    skips = [gate for gate in kept if gate.key == "skip_connect"]
+    # Gates are in the weights: what multiplies is squeeze-excitation, and what is still
+    # normalised apart stands behind no convolution.
+    assert kinds.count("Mul") == sum(
+        isinstance(m, SqueezeExcitation) for m in network.modules()
+    )
+    assert kinds.count("BatchNormalization") == len(shortcuts) + len(skips)
+
+
+def test_a_super_network_prunes_to_the_network_that_is_built() -> None:
+    """To several blocks at a place, and on to one each, with the weights and gates it has."""
+    torch.manual_seed(0)
+    space = space_named("mobile", **SMALL | {"squeezes": ["none", "se"], "kernels": [3]})
+    supernet = SuperNet(space)
+    nn.init.uniform_(supernet.alpha, -2.0, 2.0)
+    images = torch.randn(4, 3, 33, 37)
+    supernet(images)  # for statistics
+    for most in (2, 1):
+        left = {index for group in space.groups for index in group[-most:]}
+        supernet.prune(set(supernet.active.nonzero().flatten().tolist()) - left)
+        architecture = space.architecture(supernet.active_gates())
+        assert all(len(chosen) <= most for chosen in architecture.choices.values())
+        network = space.build(architecture, gated=True)
+        network.load_state_dict(supernet.network_state())
+        logits, _ = supernet.eval()(images)
+        torch.testing.assert_close(network.eval()(images), logits)
+
+
+def test_an_architecture_round_trips_and_says_every_setting() -> None:
+    architecture = published("mobilenet_v3_large", input_shape=(3, 64, 64), classes=50)
+    again = Architecture.from_json(architecture.to_json())
+    assert again == architecture
+    space = space_of(again)
+    assert (space.input_shape, space.classes) == ((3, 64, 64), 50)
+    kept = [g for g in space.gates if g.key in architecture.choices[g.place]]
+    complete = space.architecture(kept)
+    assert complete.choices == architecture.choices
+    assert complete.settings.items() >= again.settings.items()
+    assert complete.settings["kernels"] == [3, 5]
+    assert complete.settings["stem_stride"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": 0}, "classes must be a whole number from 1, got 0"),
+        ({"stem": 2.5}, "stem must be a whole number from 1, got 2.5"),
+        ({"stem_stride": 3}, "stem_stride must be a whole number from 1 to 2, got 3"),
+        ({"classifier": -1}, "classifier must be a whole number from 1, got -1"),
+        ({"input_shape": (224, 224)}, "input_shape must be channels, height, width"),
+        (
+            {"input_shape": (3, 0, 9)},
+            "input_shape of space mobile must be whole numbers from 1",
+        ),
+        ({"stages": []}, "stages must be lists of channels, blocks and stride, got ()"),
+        ({"stages": [[24, 2]]}, "stages must be lists of channels, blocks and stride"),
+        ({"stages": 4}, "stages must be lists of channels, blocks and stride, got 4"),
+        ({"stages": [[24, 0, 2]]}, "blocks of a stage must be a whole number from 1, got 0"),
+        (
+            {"stages": [[24, 2, 4]]},
+            "stride of a stage must be a whole number from 1 to 2, got 4",
+        ),
+        ({"width": 0}, "width must lie in 0.05 to 20, got 0"),
+        ({"width": "1"}, "width must lie in 0.05 to 20, got '1'"),
+        ({"kernels": [4]}, "kernels must be 3, 5, 7 or 9, got [4]"),
+        ({"kernels": []}, "kernels must be one or more different ones, got ()"),
+        ({"kernels": [3, 3]}, "kernels must be one or more different ones, got (3, 3)"),
+        ({"kernels": 3}, "kernels must be one or more different ones, got 3"),
+        ({"expansions": [0.5]}, "expansions must be numbers from 1"),
+        ({"expansions": ["6"]}, "expansions must be numbers from 1"),
+        ({"squeezes": ["sse"]}, "squeezes must be of none, se, se_in, got ['sse']"),
+        ({"squeezes": "se"}, "squeezes must be one or more different ones, got 'se'"),
+        ({"activations": "gelu"}, "activations must be of relu6, relu, hswish"),
+        ({"activations": ["relu"]}, "and the head, 9 in all; got 1"),
+    ],
+)
+def test_a_setting_that_is_out_of_range_is_one_line(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        space_named("mobile", **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_published_network_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match="unknown network 'mobilenet_v4'; known: mobilenet_v2,"
+    ):
+        published("mobilenet_v4")
