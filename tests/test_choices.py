@@ -201,7 +201,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
     counts = [
         [sum(n.op_type == k for n in m.graph.node) for k in kinds] for m in (whole, joined)
     ]
-    assert counts[0] == counts[1] == [8, 1, 1, 1]
+    assert counts[0] == counts[1] == [7, 1, 1, 1]
     rectified = ChoiceSpace.of(own_spaces.residual, rectify=True)
     with pytest.raises(CompositionError, match=r"it calls .*relu"):
         compose_network(
@@ -223,7 +223,7 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
             session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2
-    assert lint(table.path) == [] or rectify
+    assert all(finding.rule == "unit" for finding in lint(table.path))  # visits of no time
 
 
 # -- searching, training, exporting ------------------------------------------------------------
@@ -279,7 +279,16 @@ def test_its_network_is_trained(
     found: Path, tmp_path: Path, warm: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "trained"
-    short = "--recipe darts-cifar --epochs 1 --batch-size 512 --train-device cpu".split()
+    short = [
+        "--recipe",
+        "darts-cifar",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "512",
+        "--train-device",
+        "cpu",
+    ]
     status, said, errors = invoke("train", found, "--out", out, *short, *warm)
     assert status == 0, errors
     assert "auxiliary weight 0 for a network without cells" in said
@@ -297,6 +306,8 @@ def test_its_network_is_trained(
 
 @pytest.mark.parametrize("strategy", ["one-shot", "darts1", "random", "evolution"])
 def test_every_strategy_searches_it(strategy: str, tmp_path: Path) -> None:
+    if strategy == "evolution":
+        pytest.importorskip("optuna")
     config = SearchConfig(
         space="own_spaces:residual",
         strategy=strategy,
