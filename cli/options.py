@@ -112,7 +112,8 @@ SpaceOption = Annotated[
     typer.Option(
         "--space",
         metavar="NAME",
-        help=f"The search space, which decides what is not given: {SPACES_HELP}",
+        help=f"The search space, which decides what is not given: {SPACES_HELP} "
+        "A search takes pictures and classes from its data.",
         rich_help_panel=_PANEL,
     ),
 ]
