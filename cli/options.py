@@ -113,8 +113,9 @@ SpaceOption = Annotated[
     typer.Option(
         "--space",
         metavar="NAME",
-        help=f"The search space, which decides what is not given: {SPACES_HELP} Or a function "
-        "of your own, my_package.spaces:small.",
+        help=f"The search space, which decides what is not given: {SPACES_HELP} "
+        "A search takes pictures and classes from its data. Or a function of your own, "
+        "my_package.spaces:small.",
         rich_help_panel=_PANEL,
     ),
 ]

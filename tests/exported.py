@@ -18,9 +18,9 @@ _SETTINGS: dict[str, Any] = {"channels": 4, "input_shape": (3, 15, 15)}
 OF_OPERATORS = [
     kind(cells=1, operators=tuple(sorted(CANDIDATES)), **_SETTINGS) for kind in SPACES.values()
 ]
-OF_NETWORKS = [
+OF_NETWORKS = [  # of spaces that differ in their operators alone, one
     kind(cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"), **_SETTINGS)
-    for kind in SPACES.values()
+    for kind in {kind.stem: kind for kind in reversed(SPACES.values())}.values()
 ]
 NETWORKS = 5
 
@@ -29,6 +29,10 @@ def parts() -> list[Part]:
     """Every operator of every space, at each stride that it has there."""
     rows = [part for space in (*OF_OPERATORS, *OF_NETWORKS) for part in space.rows()]
     return list({(name, site.stride): (name, site) for name, site in rows}.values())
+
+
+FIXED_STRIDE = {name: site.stride for name, site in parts() if name not in CANDIDATES}
+"""Fixed parts change the channels, each at one stride; candidates keep them, at both."""
 
 
 @cache

@@ -4,13 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from exported import FIXED_STRIDE
 from goldnas.errors import ConfigError
 from goldnas.operators import OPERATORS, build_operator, register_operator
 from goldnas.site import Site
 
-# Candidates of a space work at both strides and keep the channels. Fixed parts change the
-# channels, each at one stride.
-FIXED_STRIDE = {"stem_cifar": 1, "relu_conv_bn": 1, "factorized_reduce": 2, "classifier": 1}
 UNNORMALISED_IN_EVALUATION = {"max_pool_3x3", "avg_pool_3x3"}
 
 
@@ -79,9 +77,9 @@ def test_input_is_not_modified(name: str, site: Site) -> None:
 def test_scale_of_normalisation_is_learnt_only_where_the_site_says_so(
     name: str, site: Site
 ) -> None:
-    """A learnt scale would undo a gate; the stem has no gate and keeps its scale."""
+    """A learnt scale would undo a gate; stems have no gate and keep their scale."""
     learnt = [norm.affine for norm in norms(build_operator(name, site))]
-    assert learnt == [site.affine or name == "stem_cifar"] * len(learnt)
+    assert learnt == [site.affine or name.startswith("stem")] * len(learnt)
 
 
 @pytest.mark.parametrize("name", sorted(set(OPERATORS) - set(FIXED_STRIDE)))
