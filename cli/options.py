@@ -32,9 +32,10 @@ SpaceOption = Annotated[
     typer.Option(
         "--space",
         metavar="NAME",
-        help=f"The search space, which decides what is not given: {SPACES_HELP} Or mobile "
-        "(a chain of inverted residual blocks, 3x224x224, 1000 classes; more with --set), or a "
-        "function of your own, my_package.spaces:small.",
+        help=f"The search space, which decides what is not given: {SPACES_HELP} "
+        "A search takes pictures and classes from its data. Or mobile (a chain of inverted "
+        "residual blocks, 3x224x224, 1000 classes; more with --set), or a function of your "
+        "own, my_package.spaces:small.",
         rich_help_panel=_PANEL,
     ),
 ]

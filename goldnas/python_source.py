@@ -173,14 +173,12 @@ def _layers(operator: str, module: nn.Module) -> str:
         assert isinstance(module, nn.Sequential)
         inner = "\n".join(f"{_layers(operator, layer)}," for layer in module)
         return f"nn.Sequential(\n{indent(inner, ' ' * 4)}\n)"
-    signature = inspect.signature(kind).parameters
-    named = {
-        n: p for n, p in signature.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
+    named = {} if kind is nn.Identity else inspect.signature(kind).parameters
     written = [name for name in named if name not in ("device", "dtype")]
-    if getattr(nn, kind.__name__, None) is not kind or not all(
+    plain = getattr(nn, kind.__name__, None) is kind and all(
         hasattr(module, n) for n in written
-    ):
+    )
+    if not plain:
         raise ExportError(
             f"cannot write {operator!r} as plain PyTorch: it has {kind.__name__}, which is no "
             "plain layer of torch.nn; export without --python-out"

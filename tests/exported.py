@@ -7,7 +7,7 @@ import onnx
 import torch
 
 from goldnas.export import to_onnx
-from goldnas.operators import CANDIDATES, Part, build_operator
+from goldnas.operators import CANDIDATES, FAMILIES, Part, build_operator
 from goldnas.profiling.compose import compose_network
 from goldnas.spaces import SPACES, GoldSpace
 from goldnas.spaces.sampling import random_architectures
@@ -18,9 +18,9 @@ _SETTINGS: dict[str, Any] = {"channels": 4, "input_shape": (3, 15, 15)}
 OF_OPERATORS = [
     kind(cells=1, operators=tuple(sorted(CANDIDATES)), **_SETTINGS) for kind in SPACES.values()
 ]
-OF_NETWORKS = [
+OF_NETWORKS = [  # of spaces that differ in their operators alone, one
     kind(cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"), **_SETTINGS)
-    for kind in SPACES.values()
+    for kind in {kind.stem: kind for kind in reversed(SPACES.values())}.values()
 ]
 NETWORKS = 5
 
@@ -29,6 +29,19 @@ def parts() -> list[Part]:
     """Every operator of every space, at each stride that it has there."""
     rows = [part for space in (*OF_OPERATORS, *OF_NETWORKS) for part in space.rows()]
     return list({(name, site.stride): (name, site) for name, site in rows}.values())
+
+
+FIXED_STRIDE = {
+    **{name: site.stride for name, site in parts() if name not in CANDIDATES},
+    "conv_3x3_bn_relu6": 2,
+    "conv_1x1_bn_hswish": 1,
+    "classifier_16_hswish": 1,
+}
+"""Fixed parts change the channels, each at one stride; candidates keep them, at both."""
+
+
+EXAMPLES = [name for examples in FAMILIES for name in examples]
+"""Of the families of operators."""
 
 
 @cache

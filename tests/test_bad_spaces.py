@@ -127,8 +127,8 @@ CASES = {
     "no name": Case(f"{SEARCH} --single --space own_spaces:", "write package.module:function"),
     "broken module": Case(
         f"{SEARCH} --single --space broken:f",
-        "broken cannot be imported: NameError: .*broken.py, line 1",
-        lambda: Path("broken.py").write_text("nonsense"),
+        "broken cannot be imported: SyntaxError: .*broken.py, line 1",
+        lambda: Path("broken.py").write_text("def"),
     ),
     "of a search": Case(
         f"{SEARCH} --single --space own_spaces:other_shape", "candidate 'wide' .* is expected"

@@ -1,6 +1,5 @@
 """A function that returns a module with choices is a space, everywhere that one is used."""
 
-import os
 import re
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from goldnas.search.config import SearchConfig
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
-from goldnas.spaces import ChoiceSpace, space_named, space_of
+from goldnas.spaces import FUNCTIONS, ChoiceSpace, space_named, space_of
 from searches import assert_same_results, started
 from simulated_device import SimulatedDevice
 from workplace import invoke
@@ -202,7 +201,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
     counts = [
         [sum(n.op_type == k for n in m.graph.node) for k in kinds] for m in (whole, joined)
     ]
-    assert counts[0] == counts[1] == [8, 1, 1, 1]
+    assert counts[0] == counts[1] == [7, 1, 1, 1]
     rectified = ChoiceSpace.of(own_spaces.residual, rectify=True)
     with pytest.raises(CompositionError, match=r"it calls .*relu"):
         compose_network(
@@ -224,7 +223,7 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
             session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2
-    assert lint(table.path) == [] or rectify
+    assert all(finding.rule == "unit" for finding in lint(table.path))  # visits of no time
 
 
 # -- searching, training, exporting ------------------------------------------------------------
@@ -276,18 +275,27 @@ def test_its_network_is_exported_and_verified(found: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("warm", [[], ["--warm"]], ids=["anew", "warm"])
-def test_its_network_is_trained(found: Path, tmp_path: Path, warm: list[str]) -> None:
+def test_its_network_is_trained(
+    found: Path, tmp_path: Path, warm: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "trained"
-    short = ("--epochs", "1", "--batch-size", "512", "--train-device", "cpu")
+    short = [
+        "--recipe",
+        "darts-cifar",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "512",
+        "--train-device",
+        "cpu",
+    ]
     status, said, errors = invoke("train", found, "--out", out, *short, *warm)
     assert status == 0, errors
     assert "auxiliary weight 0 for a network without cells" in said
     # The folder alone names a function, and gets none run.
-    command = [sys.executable, "-P", "-m", "goldnas", "evaluate", str(out)]
-    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    refused = subprocess.run(command, env=where, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "--space own_spaces:residual" in refused.stderr
+    monkeypatch.delitem(FUNCTIONS, "own_spaces:residual")
+    status, _, errors = invoke("evaluate", out)
+    assert (status, "with --space own_spaces:residual" in errors) == (2, True)
     status, said, errors = invoke("evaluate", out, "--space", "own_spaces:residual")
     assert status == 0, errors
     assert "% of the test set right" in said
@@ -298,6 +306,8 @@ def test_its_network_is_trained(found: Path, tmp_path: Path, warm: list[str]) ->
 
 @pytest.mark.parametrize("strategy", ["one-shot", "darts1", "random", "evolution"])
 def test_every_strategy_searches_it(strategy: str, tmp_path: Path) -> None:
+    if strategy == "evolution":
+        pytest.importorskip("optuna")
     config = SearchConfig(
         space="own_spaces:residual",
         strategy=strategy,

@@ -7,15 +7,16 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from goldnas import __version__
-from goldnas.cli.options import parse_input
+from goldnas.cli.options import parse_input, space_from
 from goldnas.errors import ConfigError
 from goldnas.lut import Failed, Interpolated, LatencyTable
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import SPACES, GoldSpace
 from workplace import invoke
 
 SMALL = [
@@ -129,6 +130,31 @@ def test_a_bad_setting_is_one_line_and_writes_nothing(
     with pytest.raises(ConfigError, match=message):
         raise ConfigError(stderr)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_not_given_is_as_the_space_says(name: str) -> None:
+    unset: dict[str, Any] = dict.fromkeys(
+        ("channels", "cells", "input_", "classes", "operators")
+    )
+    assert space_from(name, **unset) == SPACES[name]()
+    given = unset | {"channels": 6, "input_": "1x9x9", "operators": "skip_connect"}
+    assert space_from(name, **given) == SPACES[name](
+        channels=6, input_shape=(1, 9, 9), operators=("skip_connect",)
+    )
+
+
+def test_several_devices_are_told_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        "goldnas.cli.profile_fleet.profile_fleet", lambda devices, out, o: told.extend(o)
+    )
+    given = ["--space", "gold-imagenet", "--cells", "3"]
+    assert invoke("profile", "--devices", "all.toml", "--out", "lut", *given)[0] == 0
+    assert told == [
+        *("--space", "gold-imagenet", "--cells", "3"),
+        *("--calibrate", "20", "--target", "1.0"),
+    ]
 
 
 @pytest.mark.parametrize(

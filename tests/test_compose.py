@@ -18,7 +18,7 @@ from goldnas.operators import build_operator, part_of
 from goldnas.profiling.compose import Composition, compose_network
 from goldnas.profiling.context import row_models
 from goldnas.site import Site
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.spaces.sampling import random_architectures
 
 SPACE = GoldSpace(
@@ -28,6 +28,7 @@ SPACE = GoldSpace(
     operators=("skip_connect", "sep_conv_3x3", "max_pool_3x3"),
     nodes=2,
 )
+LARGE = GoldImageNetSpace(cells=2, channels=8, input_shape=(3, 33, 48), nodes=1, classes=10)
 SHAPE = (1, *SPACE.input_shape)
 
 
@@ -47,25 +48,28 @@ def optimised(model: bytes, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in graph.node)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("space", "seed"), [(SPACE, 0), (SPACE, 1), (LARGE, 0)])
 def test_a_composed_network_runs_the_same_nodes_as_the_exported_one(
-    seed: int, tmp_path: Path
+    space: GoldSpace, seed: int, tmp_path: Path
 ) -> None:
-    (architecture,) = random_architectures(SPACE, 1, seed=seed)
-    network = SPACE.build(architecture).eval()
+    (architecture,) = random_architectures(space, 1, seed=seed)
+    network = space.build(architecture).eval()
+    shape = (1, *space.input_shape)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # as training would: no two are equal
             nn.init.normal_(module.running_mean)
-    composed = compose_network(network, lambda part: exported(*part), SHAPE)
-    whole = to_onnx(network, SHAPE)
+    composed = compose_network(network, lambda part: exported(*part), shape)
+    whole = to_onnx(network, shape)
     assert optimised(composed, tmp_path) == optimised(whole, tmp_path)
 
 
-def test_a_composed_network_computes_what_the_network_does(tmp_path: Path) -> None:
-    (architecture,) = random_architectures(SPACE, 1, seed=2)
-    network = SPACE.build(architecture).eval()
+@pytest.mark.parametrize("space", [SPACE, LARGE], ids=lambda space: space.name)
+def test_a_composed_network_computes_what_the_network_does(space: GoldSpace) -> None:
+    (architecture,) = random_architectures(space, 1, seed=2)
+    network = space.build(architecture).eval()
+    shape = (1, *space.input_shape)
     composed = onnx.load_model_from_string(
-        compose_network(network, lambda part: exported(*part), SHAPE)
+        compose_network(network, lambda part: exported(*part), shape)
     )
     # Weights with one value each: their order between the two does not matter.
     for tensor in composed.graph.initializer:
@@ -84,7 +88,7 @@ def test_a_composed_network_computes_what_the_network_does(tmp_path: Path) -> No
                 module.bias.zero_()
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 0.0
-    images = torch.rand(SHAPE)
+    images = torch.rand(shape)
     session = ort.InferenceSession(
         composed.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -154,6 +158,8 @@ def test_a_part_knows_its_row() -> None:
         ("factorized_reduce", Site(16, 32, 8, 8, 2), "branches", True),
         ("relu_conv_bn", Site(32, 16, 8, 8), "branches", False),
         ("stem_cifar", Site(3, 48, 8, 8), "branches", False),
+        ("stem0_imagenet", Site(3, 16, 17, 24, 4), "branches", False),
+        ("stem1_imagenet", Site(16, 16, 9, 12, 2), "branches", False),
         ("classifier", Site(16, 10, 8, 8), "branches", True),
     ],
 )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exported import EXAMPLES
 from goldnas.errors import ExportError
 from goldnas.export import OPSET, NoKernelError, check_onnx, to_onnx
 from goldnas.network import CellNetwork
-from goldnas.operators import FAMILIES, OPERATORS, build_operator
+from goldnas.operators import OPERATORS, build_operator
 from goldnas.precision import at_precision
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
@@ -43,9 +44,7 @@ def exported(network: CellNetwork) -> bytes:
     return to_onnx(network, SHAPE)
 
 
-@pytest.mark.parametrize(
-    "name", sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
-)
+@pytest.mark.parametrize("name", sorted([*OPERATORS, *EXAMPLES]))
 def test_every_operator_computes_the_same_in_onnxruntime(name: str) -> None:
     stride = 2 if name in STRIDED else 1
     operator = build_operator(name, Site(4, 4, 7, 7, stride))

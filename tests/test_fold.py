@@ -6,25 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from exported import EXAMPLES, FIXED_STRIDE
 from goldnas.fold import folded
 from goldnas.network import Cell
-from goldnas.operators import FAMILIES, OPERATORS, build_operator
+from goldnas.operators import OPERATORS, build_operator
 from goldnas.operators.skip import FactorizedReduce
 from goldnas.site import Site
-from goldnas.spaces import DARTS_OPERATORS, GoldSpace
+from goldnas.spaces import DARTS_OPERATORS, GoldImageNetSpace, GoldSpace
 
-FIXED_STRIDE = {
-    "stem_cifar": 1,
-    "relu_conv_bn": 1,
-    "factorized_reduce": 2,
-    "classifier": 1,
-    "classifier_16_hswish": 1,
-    "conv_3x3_bn_relu6": 2,
-    "conv_1x1_bn_hswish": 1,
-}
 CASES = [
     pytest.param(name, Site(8, 8, 7, 9, stride, affine), id=f"{name}-{stride}-{affine}")
-    for name in sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
+    for name in sorted([*OPERATORS, *EXAMPLES])
     for stride in ([FIXED_STRIDE[name]] if name in FIXED_STRIDE else [1, 2])
     for affine in (False, True)
 ]
@@ -84,11 +76,21 @@ def test_a_gate_moves_into_its_operator(name: str, site: Site) -> None:
     assert_folded(result)
 
 
-@pytest.mark.parametrize("affine", [False, True])
-@pytest.mark.parametrize("gated", [False, True])
-def test_a_folded_network_computes_the_same(affine: bool, gated: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "affine", "gated"),
+    [
+        (GoldSpace, False, False),
+        (GoldSpace, False, True),
+        (GoldSpace, True, False),
+        (GoldSpace, True, True),
+        (GoldImageNetSpace, False, True),
+    ],
+)
+def test_a_folded_network_computes_the_same(
+    kind: type[GoldSpace], affine: bool, gated: bool
+) -> None:
     settings = {"cells": 3, "channels": 4, "input_shape": (1, 9, 9), "nodes": 2}
-    space = GoldSpace(operators=DARTS_OPERATORS, affine=affine, **settings)
+    space = kind(operators=DARTS_OPERATORS, affine=affine, **settings)
     network = space.build(space.architecture(space.gates), gated=gated)
     as_if_trained(network)
     images = torch.randn(2, 1, 9, 9)

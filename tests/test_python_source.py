@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from exported import FIXED_STRIDE
 from goldnas.errors import ExportError
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.python_source import _call, python_source, weights_of
 from goldnas.site import Site
-from goldnas.spaces import DARTS_OPERATORS, GoldSpace
+from goldnas.spaces import DARTS_OPERATORS, SPACES, GoldSpace
 
-FIXED_STRIDE = {"stem_cifar": 1, "relu_conv_bn": 1, "factorized_reduce": 2, "classifier": 1}
 IMAGES = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 
 # Runs a file as a script would be run, on a machine without goldnas.
@@ -35,9 +35,9 @@ torch.save(names["model"](torch.load(sys.argv[2])), sys.argv[3])
 """
 
 
-def space_of_all(**settings: Any) -> GoldSpace:
+def space_of_all(name: str = "gold", **settings: Any) -> GoldSpace:
     settings = {"operators": DARTS_OPERATORS, "nodes": 2} | settings
-    return GoldSpace(cells=3, channels=4, input_shape=(1, 9, 9), **settings)
+    return SPACES[name](cells=3, channels=4, input_shape=(1, 9, 9), **settings)
 
 
 def source_of(space: GoldSpace, *, gated: bool = True) -> str:
@@ -51,9 +51,13 @@ def run(source: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.parametrize(("affine", "gated"), [(False, True), (True, False)])
-def test_file_alone_gives_the_same_outputs(tmp_path: Path, affine: bool, gated: bool) -> None:
-    space = space_of_all(affine=affine, nodes=1)
+@pytest.mark.parametrize(
+    ("name", "affine", "gated"), [("gold", False, True), ("gold-imagenet", True, False)]
+)
+def test_file_alone_gives_the_same_outputs(
+    tmp_path: Path, name: str, affine: bool, gated: bool
+) -> None:
+    space = space_of_all(name, affine=affine, nodes=1, classes=10)
     network = space.build(space.architecture(space.gates), gated=gated)
     for cell in network.cells.values():
         if gated:
@@ -77,8 +81,9 @@ def test_file_alone_gives_the_same_outputs(tmp_path: Path, affine: bool, gated: 
     assert torch.equal(torch.load(tmp_path / "outputs.pt"), network.eval()(IMAGES))
 
 
-def test_state_dict_has_the_same_keys() -> None:
-    space = space_of_all()
+@pytest.mark.parametrize("name", SPACES)
+def test_state_dict_has_the_same_keys(name: str) -> None:
+    space = space_of_all(name)
     network = space.build(space.architecture(space.gates), gated=True)
     assert list(run(source_of(space))["network"]().state_dict()) == list(network.state_dict())
 
@@ -115,9 +120,9 @@ def test_parts_that_nobody_reads_are_left_out() -> None:
     assert str(network) == str(space.build(architecture))
 
 
-@pytest.mark.parametrize("width", [4, 256])
-def test_file_is_formatted(tmp_path: Path, width: int) -> None:
-    space = GoldSpace(cells=3, channels=width, operators=DARTS_OPERATORS)
+@pytest.mark.parametrize(("name", "width"), [("gold", 4), ("gold-imagenet", 256)])
+def test_file_is_formatted(tmp_path: Path, name: str, width: int) -> None:
+    space = SPACES[name](cells=3, channels=width, operators=DARTS_OPERATORS)
     file = tmp_path / "net.py"
     file.write_text(source_of(space))
     command = [sys.executable, "-m", "ruff"]
@@ -142,16 +147,28 @@ def test_each_cell_says_what_it_is() -> None:
 @pytest.mark.parametrize("name", sorted(OPERATORS))
 def test_every_operator_is_written_as_it_is_built(name: str, affine: bool) -> None:
     """The file's calls stand beside the registry's builders: this holds them together."""
-    names = run(source_of(space_of_all()))
+    names = run(source_of(space_of_all())) | run(source_of(space_of_all("gold-imagenet")))
     for stride in [FIXED_STRIDE[name]] if name in FIXED_STRIDE else [1, 2]:
         site = Site(8, 8, 9, 9, stride, affine)
         written = eval(_call((name, site)), names)
         assert str(written) == str(build_operator(name, site))
 
 
-def test_an_operator_without_known_source_is_an_error() -> None:
+class Own(nn.Module):
+    """What only its author has."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"), [(Own(), "Own"), (nn.Sequential(nn.LSTM(2, 2)), "LSTM")]
+)
+def test_a_layer_that_cannot_be_written_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, layer: nn.Module, named: str
+) -> None:
+    monkeypatch.setitem(OPERATORS, "own", lambda site: layer)
     space = space_of_all()
     plan = space.plan(space.architecture(space.gates))
-    plan = replace(plan, stem=("stem_7x7", plan.stem[1]))
-    with pytest.raises(ExportError, match="cannot write 'stem_7x7' as plain PyTorch"):
+    plan = replace(plan, stems=(("own", plan.stems[0][1]),))
+    with pytest.raises(
+        ExportError, match=f"cannot write 'own' as plain PyTorch: it has {named}"
+    ):
         python_source(plan, name="0123abcd", gated=True)

@@ -173,6 +173,11 @@ def test_costs_of_a_space_are_those_of_its_parts(resource: Resource) -> None:
         ("skip_connect", Site(72, 72, 32, 32, 2), 72**2, 72**2 * 16**2),
         ("max_pool_3x3", Site(36, 36, 32, 32), 0, 0),
         ("stem_cifar", Site(3, 108, 32, 32), 27 * 108 + 216, 27 * 108 * 32**2),
+        (
+            *("stem0_imagenet", Site(3, 48, 224, 224, 4)),
+            *(27 * 24 + 48 + 216 * 48 + 96, 27 * 24 * 112**2 + 216 * 48 * 56**2),
+        ),
+        ("stem1_imagenet", Site(48, 48, 56, 56, 2), 432 * 48 + 96, 432 * 48 * 28**2),
         ("classifier", Site(576, 10, 8, 8), 5770, 5760),
     ],
 )

@@ -16,9 +16,10 @@ from goldnas.search.gradual import GradualSearch
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import conditions_of, dataset_of, feasibility_of, search_data
 from goldnas.search.start import PreparedSearch
-from goldnas.spaces import GoldSpace
+from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import accuracy
 from searches import SMALL, assert_same_results, started
+from workplace import invoke
 
 CPU = torch.device("cpu")
 
@@ -144,6 +145,35 @@ def test_a_search_at_its_end_has_nothing_left_to_do(finished: SearchRun) -> None
     again = PreparedSearch.resume(SearchRun.open(finished.path))
     assert again.search() == finished.front()
     assert before == {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
+
+
+def test_a_space_decides_what_is_not_given_and_the_folder_says_it(tmp_path: Path) -> None:
+    space = GoldImageNetSpace()
+    run = started(
+        tmp_path / "a", space=space.name, cells=1, channels=None, budgets=("1GFLOPs",)
+    ).run
+    config = SearchRun.open(run.path).read().config
+    assert (config.space, config.cells) == ("gold-imagenet", 1)
+    assert (config.channels, config.operators) == (space.channels, space.operators)
+
+
+def test_a_search_behind_the_imagenet_stem_ends_in_a_network_that_is_exported(
+    tmp_path: Path, make_table: Any
+) -> None:
+    space = GoldImageNetSpace(cells=2, channels=4, input_shape=(1, 8, 8), classes=10)
+    table = make_table(tmp_path / "pi5.json", space).path
+    settings = (
+        "--space gold-imagenet --cells 2 --channels 4 --epochs 1 --batch-size 512 "
+        "--auxiliary-weight 0 --train-device cpu --budget 1GFLOPs --budget 1s"
+    )
+    run, net = tmp_path / "run", tmp_path / "net.onnx"
+    code, _, stderr = invoke("search", *settings.split(), "--latency-lut", table, "--out", run)
+    assert code == 0, stderr
+    code, _, stderr = invoke(
+        "export", run, "--out", net, "--python-out", net.with_suffix(".py")
+    )
+    assert code == 0, stderr
+    assert "CellNetwork(\n        stem0_imagenet(1, 4)," in net.with_suffix(".py").read_text()
 
 
 def test_the_test_set_is_never_looked_at(tmp_path: Path) -> None:

@@ -276,7 +276,12 @@ CASES = {
         "--data, --cells cannot be given with the folder of a search.*architectures/",
     ),
     "size of a file's network": Case(
-        f"train a.json {ON_DIGITS} --channels 4", "--channels is of a genotype; a.json says"
+        f"train a.json {ON_DIGITS} --space gold --channels 4",
+        "--space, --channels is of a genotype; a.json says",
+    ),
+    "unknown space": Case(
+        f"train DARTS_V2 {ON_DIGITS} --space silver",
+        "unknown search space 'silver'; known: gold, gold-extended, gold-imagenet",
     ),
     "ray of a file": Case(
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
@@ -365,6 +370,7 @@ def test_a_folder_of_another_training_is_refused_by_what_differs(workplace: Path
     ("target", "options"),
     [
         ("DARTS_V2", "--cells 3 --channels 4"),
+        ("DARTS_V2", "--space gold-imagenet --cells 3 --channels 4"),
         ("genotype.txt", "--channels 4"),
         ("network.json", ""),
     ],
@@ -384,6 +390,7 @@ def test_a_network_from_a_file_is_trained_on_any_data(
     assert str(folder) in stdout
     space = space_of(TrainingFolder.open(folder).architecture)
     assert space.input_shape == (1, 8, 8)
+    assert space.name == ("gold-imagenet" if "imagenet" in options else "gold")
 
 
 def test_a_network_for_other_pictures_is_refused(workplace: Path) -> None:

@@ -116,8 +116,7 @@ class ChoiceSpace:
         self._first: dict[Part, str] = {}
         """Where it is in the network."""
         self.fixed_parts = tuple(
-            self._noted(network.get_submodule(path), path, path, site)
-            for path, site in found.fixed
+            self._fixed(network.get_submodule(path), path, site) for path, site in found.fixed
         )
         called: dict[str, set[Part]] = {}
         for (path, _), part in zip(found.fixed, self.fixed_parts, strict=True):
@@ -213,6 +212,17 @@ class ChoiceSpace:
         return where(error, code and code.co_filename)
 
     # -- parts -------------------------------------------------------------------------------
+
+    def _fixed(self, module: nn.Module, path: str, site: Shapes) -> Part:
+        """Name a fixed part by its path; layers of torch that are alike have one row."""
+        ours = part_of(module) is not None
+        if not ours and all(
+            type(m).__module__.startswith("torch.nn.") for m in module.modules()
+        ):
+            for part, known in self._parts.items():
+                if part[1] == site and _structure(known) == _structure(module):
+                    return part
+        return self._noted(module, path, path, site)
 
     def _noted(self, module: nn.Module, name: str, path: str, site: Shapes) -> Part:
         """Name a part of the network, and keep it to be built again.

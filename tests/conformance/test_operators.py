@@ -4,23 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from exported import EXAMPLES, FIXED_STRIDE
 from goldnas.errors import ConfigError
-from goldnas.operators import FAMILIES, OPERATORS, build_operator, register_operator
+from goldnas.operators import OPERATORS, build_operator, register_operator
 from goldnas.operators.mobile import Residual
 from goldnas.site import Site
 
-# Candidates of a space work at both strides and keep the channels. Fixed parts change the
-# channels, each at one stride.
-FIXED_STRIDE = {
-    "stem_cifar": 1,
-    "relu_conv_bn": 1,
-    "factorized_reduce": 2,
-    "classifier": 1,
-    "classifier_16_hswish": 1,
-    "conv_3x3_bn_relu6": 2,
-    "conv_1x1_bn_hswish": 1,
-}
-NAMES = sorted([*OPERATORS, *(name for examples in FAMILIES for name in examples)])
+NAMES = sorted([*OPERATORS, *EXAMPLES])
 BLOCKS = [name for name in NAMES if name.startswith("mbconv")]
 UNNORMALISED_IN_EVALUATION = {"max_pool_3x3", "avg_pool_3x3"}
 
@@ -96,9 +86,9 @@ def test_input_is_not_modified(name: str, site: Site) -> None:
 def test_scale_of_normalisation_is_learnt_only_where_the_site_says_so(
     name: str, site: Site
 ) -> None:
-    """A learnt scale would undo a gate; the stem has no gate and keeps its scale."""
+    """A learnt scale would undo a gate; stems have no gate and keep their scale."""
     learnt = [norm.affine for norm in norms(build_operator(name, site))]
-    assert learnt == [site.affine or name == "stem_cifar"] * len(learnt)
+    assert learnt == [site.affine or name.startswith("stem")] * len(learnt)
 
 
 @pytest.mark.parametrize(("name", "site"), [case for case in CASES if case.values[0] in BLOCKS])
