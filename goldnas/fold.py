@@ -109,6 +109,7 @@ def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
     for index, (conv, norm) in reversed(list(enumerate(pairwise(sequence)))):
         if _NORMS.get(type(conv)) is type(norm) and norm.running_var is not None:
             assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
             sequence[index] = fuse_conv_bn_eval(conv, norm)
             if shorten:
                 del sequence[index + 1]
