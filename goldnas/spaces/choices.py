@@ -96,7 +96,8 @@ class ChoiceSpace:
         self._function = function
         self._parameters = _parameters(name, function)
         self.settings = self._complete(settings)
-        self.input_shape: tuple[int, int, int] = tuple(self.settings["input_shape"])
+        shape: Any = tuple(self.settings["input_shape"])
+        self.input_shape: tuple[int, int, int] = shape  # or of other rank, for other data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # its parts are measured: the same in every process
             network = self._network()
