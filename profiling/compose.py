@@ -119,8 +119,8 @@ class Composition:
         return name
 
     def _fresh(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
-        """Draw weights anew; shapes, paddings and other whole numbers stay."""
-        if tensor.data_type != TensorProto.FLOAT:
+        """Draw weights anew; shapes, paddings, bounds and other single numbers stay."""
+        if tensor.data_type != TensorProto.FLOAT or not tensor.dims:
             return tensor
         if len(tensor.dims) >= 2:
             return numpy_helper.from_array(self._weights(tuple(tensor.dims)))

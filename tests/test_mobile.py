@@ -171,7 +171,12 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
     exported = to_onnx(network, (1, 3, 33, 37))
     assert check_onnx(exported, network, (1, 3, 33, 37)) < 1e-4
     kinds = [node.op_type for node in onnx.load_from_string(exported).graph.node]
-    shortcuts = [m for m in network.modules() if isinstance(m, Residual)]
+    shortcuts = [
+        m.shortcut
+        for choice in choices_of(network).values()
+        for m in choice.operators.values()
+        if isinstance(m, Residual)
+    ]
     skips = [gate for gate in kept if gate.key == "skip_connect"]
     # Gates are in the weights: what multiplies is squeeze-excitation, and what is still
     # normalised apart stands behind no convolution.
