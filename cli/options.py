@@ -21,10 +21,10 @@ NamedTableArgument = Annotated[
 
 # What spaces say stands here once more, since --help loads no torch; a test compares.
 SPACES_HELP = (
-    "gold (14 cells, 36 channels, 3x32x32, 10 classes, skip_connect,sep_conv_3x3); "
+    "gold (14 cells, 36 channels, 3x32x32, 10 classes, skip_connect, sep_conv_3x3); "
     "gold-imagenet (as gold, behind a stem for large pictures; 48 channels, 3x224x224, "
-    "1000 classes); gold-extended (as gold; max_pool_3x3,avg_pool_3x3,skip_connect,"
-    "sep_conv_3x3,sep_conv_5x5,dil_conv_3x3,dil_conv_5x5)."
+    "1000 classes); gold-extended (as gold; max_pool_3x3, avg_pool_3x3, skip_connect, "
+    "sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, dil_conv_5x5)."
 )
 
 SpaceOption = Annotated[

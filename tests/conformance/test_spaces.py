@@ -247,7 +247,7 @@ def test_help_tells_what_a_space_decides(name: str) -> None:
             f"{space.channels} channels",
             "x".join(map(str, space.input_shape)),
             f"{space.classes} classes",
-            ",".join(space.operators),
+            ", ".join(space.operators),
         ]
 
     told = SPACES_HELP.partition(f"{name} (")[2].partition(")")[0]
