@@ -223,7 +223,8 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
             session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2
-    assert all(finding.rule == "unit" for finding in lint(table.path))  # visits of no time
+    # Visits to a simulated device take no time; else there is nothing to find.
+    assert {finding.rule for finding in lint(table.path)} <= {"unit"}
 
 
 # -- searching, training, exporting ------------------------------------------------------------

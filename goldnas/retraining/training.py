@@ -345,6 +345,7 @@ class Training:
             "learner": self.learner.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -354,6 +355,7 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
         self.setbacks, self.seconds = state["setbacks"], state["seconds"]
