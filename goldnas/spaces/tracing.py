@@ -53,7 +53,7 @@ def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
     if "" in places:
         raise ConfigError("its network is a Choice itself; return a module that has it within")
     tracer = _Tracer(network, places)
-    with torch.no_grad(), tracer, _Computed(tracer.computed):  # type: ignore[no-untyped-call]
+    with torch.no_grad(), tracer, _Computed(tracer.computed):
         output = network.eval()(torch.zeros(_BATCH, *input_shape))
     network.train()
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
