@@ -168,10 +168,10 @@ def _call(part: Part | None) -> str:
 
 def _layers(operator: str, module: nn.Module) -> str:
     """The expression that builds a layer of torch.nn, or a sequence of them."""
-    kind = type(module)
-    if kind is nn.Sequential:
+    if type(module) is nn.Sequential:
         inner = "\n".join(f"{_layers(operator, layer)}," for layer in module)
         return f"nn.Sequential(\n{indent(inner, ' ' * 4)}\n)"
+    kind = type(module)
     named = {} if kind is nn.Identity else inspect.signature(kind).parameters
     written = [name for name in named if name not in ("device", "dtype")]
     plain = getattr(nn, kind.__name__, None) is kind and all(
