@@ -125,7 +125,7 @@ def _normalised(norm: nn.Module, scale: Tensor, x: Tensor) -> Tensor:
 @contextmanager
 def statistics_frozen(module: nn.Module) -> Iterator[None]:
     """Let a pass in training mode leave the running statistics of normalisations alone."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     held = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -190,10 +191,7 @@ def test_a_row_of_a_sequence_is_fed_by_a_convolution_of_its_rank() -> None:
 
 
 def test_networks_that_only_join_parts_are_put_together() -> None:
-    def exported(part: tuple[str, Shapes]) -> onnx.ModelProto:
-        model = to_onnx(RESIDUAL.build_part(*part), (1, *part[1].input_shape))
-        return onnx.load_model_from_string(model)
-
+    exported = partial(Session(SimulatedDevice()).operator, build=RESIDUAL.build_part)
     network = RESIDUAL.build(FULL)
     whole = onnx.load_model_from_string(to_onnx(network, (1, 1, 8, 8)))
     joined = onnx.load_model_from_string(compose_network(network, exported, (1, 1, 8, 8)))
@@ -211,10 +209,10 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
 
 @pytest.mark.parametrize("rectify", [False, True], ids=["joined", "exported whole"])
 def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None:
-    space = ChoiceSpace.of(own_spaces.residual, rectify=rectify)
+    space = ChoiceSpace.of(own_spaces.residual, rectify=True) if rectify else RESIDUAL
     session = Session(SimulatedDevice())
     empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
-    table = fill(session, empty, space, networks=5 if rectify else 12)
+    table = fill(session, empty, space, networks=2 if rectify else 12)
     assert not table.missing(space.rows())
     again = LatencyTable.load(table.path)
     assert again.rows == tuple(table.sorted_rows())
@@ -223,7 +221,8 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
             session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2
-    assert all(finding.rule == "unit" for finding in lint(table.path))  # visits of no time
+    # Visits to a simulated device take no time, and of its system nothing is known.
+    assert {finding.rule for finding in lint(table.path)} <= {"unit", "missing-condition"}
 
 
 # -- searching, training, exporting ------------------------------------------------------------

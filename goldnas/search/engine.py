@@ -214,7 +214,6 @@ class SupernetSearch(TrainingLoop):
         return super().state() | {
             "supernet": self.supernet.state_dict(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
-            "random": torch.get_rng_state(),
             "front": msgspec.to_builtins(self.front),
             "met": sorted(self.met),
             "recorded": self.recorded,
@@ -235,7 +234,6 @@ class SupernetSearch(TrainingLoop):
         self._forget(self.supernet.prune(pruned))
         self.supernet.load_state_dict(state["supernet"])
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
-        torch.set_rng_state(state["random"])
         self.front = msgspec.convert(state["front"], Front)
         self.met = set(state["met"])
         self.recorded = state["recorded"]

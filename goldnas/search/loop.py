@@ -317,6 +317,7 @@ class TrainingLoop:
             "losses": [float(loss) for loss in self.losses],
             "setbacks": self.setbacks,
             "at_once": self.gradients.at_once,
+            "random": torch.get_rng_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -326,6 +327,7 @@ class TrainingLoop:
         self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
         self.setbacks = state["setbacks"]
         self.gradients.at_once = state["at_once"]
+        torch.set_rng_state(state["random"])
 
     def resume(self) -> None:
         """Go on from the checkpoint in the folder, if there is one.

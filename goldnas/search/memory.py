@@ -74,7 +74,7 @@ Autocast = Callable[[], AbstractContextManager[object]]
 def step_memory(supernet: SuperNet, device: torch.device, autocast: Autocast) -> StepMemory:
     """Count the memory of a step of the super-network as it is now.
 
-    Its weights, statistics and mode are left as they are.
+    Its weights, statistics and mode, and what is random, are left as they are.
 
     Args:
         supernet: On ``device``.
@@ -131,6 +131,8 @@ def _kept_bytes(
     images = torch.zeros(batch, *supernet.space.input_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
     with ExitStack() as stack:
+        drawing = [device] if device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=drawing))
         stack.callback(supernet.train, training)
         stack.enter_context(statistics_frozen(supernet))
         for name, cell in cells.items():
