@@ -21,17 +21,27 @@ def evaluate(
     Of a search every network of its front, of a training the one.
     """
     with errors_shown():
-        if (run / "architecture.json").exists():
+        from goldnas.run_folder import is_training
+
+        if is_training(run):
             _evaluate_training(run, as_json)
             return
         from goldnas.search.run import SearchRun
-        from goldnas.search.setup import dataset_of, device_named
+        from goldnas.search.setup import check_pictures, dataset_of, device_named
+        from goldnas.spaces import space_of
         from goldnas.training.data import Normalisation, split_validation
         from goldnas.training.evaluate import accuracy
 
         opened = SearchRun.open(run)
         front, config = opened.front(), opened.config
         dataset = dataset_of(config)
+        for network in front.networks:
+            check_pictures(
+                space_of(opened.architecture(network)),
+                dataset.test,
+                network=network.fingerprint,
+                data=config.data,
+            )
         train, _ = split_validation(dataset.train, config.validation_fraction, config.seed)
         normalisation = Normalisation.of(train)
         device = device_named("auto")
@@ -58,7 +68,8 @@ def _evaluate_training(path: Path, as_json: bool) -> None:
     import msgspec
 
     from goldnas.retraining.folder import TrainingFolder
-    from goldnas.search.setup import device_named
+    from goldnas.search.setup import check_pictures, device_named
+    from goldnas.spaces import space_of
     from goldnas.training.data import Normalisation, split_validation
     from goldnas.training.datasets import load_dataset
     from goldnas.training.evaluate import accuracy
@@ -69,6 +80,13 @@ def _evaluate_training(path: Path, as_json: bool) -> None:
         config.data,
         data_dir=Path(config.data_dir) if config.data_dir else None,
         image_size=config.image_size,
+    )
+    architecture = folder.architecture
+    check_pictures(
+        space_of(architecture),
+        dataset.test,
+        network=architecture.fingerprint,
+        data=config.data,
     )
     train = dataset.train
     if config.validation_fraction > 0:

@@ -10,6 +10,7 @@ from goldnas.cli.console import errors_shown, out, say, warn
 from goldnas.cli.export_source import (
     CALIBRATION_IMAGES,
     Pictures,
+    engines_for,
     pictures_of,
     source_of,
     tables_for,
@@ -140,11 +141,11 @@ def export(
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
         # Before the network is exported: whether there is a GPU at all.
-        gpu = _gpu(backend, precision, tables) if engine is not None else None
+        gpu = _gpu(backend, precision, tables, search) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
         shape = (1, *space.input_shape)
-        pictures = pictures_of(source.config) if precision == "int8" else None
+        pictures = pictures_of(source) if precision == "int8" else None
 
         told = {ARCHITECTURE: architecture.to_json().decode()}
         exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
@@ -175,6 +176,7 @@ def export(
             tables,
             {} if dynamic_batch else {1: model},
             host,
+            search,
             gpu,
         )
         if gpu is not None:
@@ -249,7 +251,12 @@ def _differs(
     return f"{precision}: they differ by {difference:.1e} at most"
 
 
-def _gpu(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "GpuBackend":
+def _gpu(
+    backend: str,
+    precision: str,
+    tables: "Sequence[LatencyTable]",
+    search: "SearchRun | None",
+) -> "GpuBackend":
     """What builds engines and runs them: as the first table of the backend was measured.
 
     So the engine that is stored is the one that is held against that table.
@@ -257,22 +264,26 @@ def _gpu(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "Gpu
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
-    from goldnas.profiling.backends import engines_of
     from goldnas.profiling.gpu_backend import GpuBackend
 
     fitting = _fitting(backend, precision, tables)
     if fitting:
-        # A search's copy of a table has no engines beside it, and none are left in its folder.
-        beside = engines_of(fitting[0].path)
-        gpu = GpuBackend.like(
-            fitting[0].conditions,
-            folder=beside if beside.is_dir() else None,
-            on_warning=warn,
-        )
+        folder = engines_for(search, fitting[0])
+        if folder is None:
+            _warn_of_no_caches(fitting[0])
+        gpu = GpuBackend.like(fitting[0].conditions, folder=folder, on_warning=warn)
     else:
         gpu = GpuBackend(backend, precision=precision, on_warning=warn)
     gpu.conditions(batch=1)
     return gpu
+
+
+def _warn_of_no_caches(table: "LatencyTable") -> None:
+    warn(
+        f"the file that {table.path} was copied from is gone, and the folder engines beside it: "
+        "engines are built anew and not kept, perhaps of other tactics than those the table was "
+        f"measured with. Copy that folder to {table.path.with_name('engines')} to use it"
+    )
 
 
 def _fitting(
@@ -369,17 +380,18 @@ def _measure(
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],
     host: "Host",
+    search: "SearchRun | None" = None,
     gpu: "GpuBackend | None" = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds on a machine by table; and why not, for tables of other machines.
 
-    ``models`` holds what is exported already, by batch, and is added to. ``gpu`` measures for
-    the tables whose conditions it has.
+    ``models`` holds what is exported already, by batch, and is added to. ``search`` has some of
+    the tables. ``gpu`` measures for those whose conditions it has.
     """
     from msgspec.structs import replace
 
     from goldnas.export import to_onnx
-    from goldnas.profiling.backends import backend_like, engines_of, forget_engines
+    from goldnas.profiling.backends import backend_like, forget_engines
     from goldnas.profiling.measuring import Estimate
     from goldnas.profiling.session import Session
 
@@ -396,8 +408,7 @@ def _measure(
         if theirs.gpu is not None and host.is_remote:
             unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
             continue
-        beside = engines_of(table.path)
-        folder = beside if beside.is_dir() else None
+        folder = engines_for(search, table)
         try:
             backend = backend_like(same, host=host, folder=folder, on_warning=warn)
             if (
@@ -418,6 +429,8 @@ def _measure(
             if reason := _unlike(theirs, here, host.name):
                 unverified[table.name] = reason
                 continue
+            if theirs.gpu is not None and folder is None and backend is not gpu:
+                _warn_of_no_caches(table)
             if theirs.batch not in models:
                 models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             estimate = Estimate({"network": 1.0})

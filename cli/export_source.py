@@ -1,5 +1,6 @@
 """What is exported: a network of a search or of a training, and what was asked of it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,9 +54,10 @@ def source_of(folder: Path, pick: str) -> Source:
     Raises:
         GoldnasError: If there is none such, or a file of it is missing or damaged.
     """
+    from goldnas.run_folder import is_training
     from goldnas.search.run import SearchRun
 
-    if (folder / "architecture.json").exists():
+    if is_training(folder):
         return _trained(folder, pick)
     search = SearchRun.open(folder)
     chosen = search.front().pick(pick)
@@ -81,8 +83,8 @@ def _trained(folder: Path, pick: str) -> Source:
     training = TrainingFolder.open(folder)
     network, result = training.network(), training.result()
     assert result is not None  # or there would be no network
-    around = folder.resolve().parent
-    in_search = around.name == "trained" and (around.parent / "config.json").exists()
+    around = Path(os.path.realpath(folder)).parent
+    in_search = around.name == "trained" and os.path.isfile(around.parent / "config.json")
     return Source(
         architecture=training.architecture,
         network=network,
@@ -113,6 +115,21 @@ def tables_for(search: "SearchRun | None", paths: "Sequence[Path]") -> "list[Lat
     return [*search.tables, *more]
 
 
+def engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | None:
+    """Where engines and caches for a table are kept: beside the user's own file of it.
+
+    A search has a copy of the table, and its folder gets no engines by itself: those beside the
+    file that was copied are used, and added to. None if that is gone.
+    """
+    from goldnas.profiling.backends import engines_of
+
+    beside = engines_of(table.path)
+    if search is None or all(table is not own for own in search.tables) or beside.is_dir():
+        return beside
+    file = search.table_file(table.name)
+    return engines_of(file) if file is not None and os.path.isfile(file) else None
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Of the data that a network learnt from."""
@@ -123,18 +140,21 @@ class Pictures:
     normalisation: "Normalisation"
 
 
-def pictures_of(config: "SearchConfig | TrainConfig") -> Pictures:
+def pictures_of(source: Source) -> Pictures:
     """The pictures that an int8 network takes its ranges from and is compared on.
 
     Raises:
-        GoldnasError: If the data is gone, or nothing was held out.
+        GoldnasError: If the data is gone or is of another kind now, or nothing was held out.
     """
     import torch
 
     from goldnas.retraining.config import TrainConfig
+    from goldnas.search.setup import check_pictures
+    from goldnas.spaces import space_of
     from goldnas.training.data import Normalisation, split_validation
     from goldnas.training.datasets import load_dataset
 
+    config = source.config
     if config.validation_fraction == 0:
         raise ConfigError(
             "what int8 costs is found on held-out pictures, and this training held out none: "
@@ -144,6 +164,12 @@ def pictures_of(config: "SearchConfig | TrainConfig") -> Pictures:
         config.data,
         data_dir=Path(config.data_dir) if config.data_dir else None,
         image_size=config.image_size,
+    )
+    check_pictures(
+        space_of(source.architecture),
+        dataset.train,
+        network=source.fingerprint,
+        data=config.data,
     )
     seed = config.split_seed if isinstance(config, TrainConfig) else config.seed
     train, held_out = split_validation(dataset.train, config.validation_fraction, seed)

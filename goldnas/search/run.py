@@ -3,7 +3,7 @@
 ::
 
     config.json                     settings, as they were given
-    conditions.json                 versions, device, threads
+    conditions.json                 versions, device, threads, where the tables came from
     tables/<name>.json              the latency tables
     events.jsonl                    append-only log
     checkpoint.pt                   the state of the search to go on from
@@ -27,7 +27,7 @@ from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.network import CellNetwork
 from goldnas.resources import Budget, parse_budget
-from goldnas.run_folder import RunFolder
+from goldnas.run_folder import RunFolder, is_training
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.spaces import space_of
@@ -57,7 +57,9 @@ class SearchRun(RunFolder):
 
         def fill(run: "SearchRun") -> None:
             run._write_json("config.json", config)
-            run._write_json("conditions.json", conditions)
+            # Engines and caches of a GPU's table stay beside the user's own file, not here.
+            files = {table.name: os.path.realpath(table.path) for table in tables}
+            run._write_json("conditions.json", conditions | {"table_files": files})
             for table in tables:
                 table.save(run.path / "tables" / f"{table.name}.json")
 
@@ -90,6 +92,11 @@ class SearchRun(RunFolder):
             RunError: If ``path`` is not the folder of a search.
         """
         run = cls(path)
+        if is_training(path):
+            raise RunError(
+                f"{path} is the folder of a training; give that of its search, which may be two "
+                "folders up"
+            )
         if not os.path.isfile(path / "config.json"):
             raise RunError(
                 f"{path} is not the folder of a search: it has no config.json. "
@@ -125,6 +132,12 @@ class SearchRun(RunFolder):
         return [
             self._table(self.path / "tables" / f"{name}.json") for name in self.config.tables
         ]
+
+    def table_file(self, name: str) -> Path | None:
+        """The file that a table of the search was copied from; None where it is not known."""
+        files = self.conditions.get("table_files")
+        file = files.get(name) if isinstance(files, dict) else None
+        return Path(file) if isinstance(file, str) else None
 
     def _table(self, path: Path) -> LatencyTable:
         try:
@@ -181,8 +194,12 @@ class SearchRun(RunFolder):
         architecture.save(self.path / "architectures" / f"{name}.json")
 
     def architecture(self, network: FrontNetwork) -> Architecture:
-        """The architecture of a recorded network."""
-        return Architecture.load(self.path / "architectures" / f"{network.fingerprint}.json")
+        """The architecture of a recorded network.
+
+        Raises:
+            RunError: If its file is missing or damaged.
+        """
+        return self._architecture(f"architectures/{network.fingerprint}.json")
 
     def network(self, network: FrontNetwork) -> CellNetwork:
         """A recorded network with its weights and gates, in evaluation mode.
@@ -192,13 +209,7 @@ class SearchRun(RunFolder):
         """
         architecture = self.architecture(network)
         module = space_of(architecture).build(architecture, gated=True)
-        name = f"weights/{network.fingerprint}.pt"
-        try:
-            module.load_state_dict(self._read_tensors(name, self.restore))
-        except RuntimeError as error:
-            raise RunError(
-                f"{self.path / name} does not fit its architecture: {error}; {self.restore}"
-            ) from None
+        self._read_weights(f"weights/{network.fingerprint}.pt", module)
         return module.eval()
 
 
