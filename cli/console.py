@@ -42,8 +42,8 @@ def errors_shown(
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         _print_error(
-            f"the system refuses: {place}{error.strerror or error}. See that the path is right, "
-            "that you may use it, and that there is room"
+            f"the system refuses: {place}{error.strerror or error}. See that the path is "
+            "right, that you may use it, and that there is room"
         )
         raise typer.Exit(GoldnasError.status) from None
     except (MemoryError, RuntimeError) as error:

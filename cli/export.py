@@ -280,9 +280,9 @@ def _gpu(
 
 def _warn_of_no_caches(table: "LatencyTable") -> None:
     warn(
-        f"the file that {table.path} was copied from is gone, and the folder engines beside it: "
-        "engines are built anew and not kept, perhaps of other tactics than those the table was "
-        f"measured with. Copy that folder to {table.path.with_name('engines')} to use it"
+        f"the file that {table.path} was copied from is gone, and the folder engines beside "
+        "it: engines are built anew and not kept, perhaps of other tactics than those of the "
+        f"table. Copy that folder to {table.path.with_name('engines')} to use it"
     )
 
 

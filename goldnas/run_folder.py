@@ -45,8 +45,8 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         version = content.get("schema_version") if isinstance(content, dict) else None
         if type(version) is int and version > 1:
             raise RunError(
-                f"{path} has schema version {version}, and this goldnas reads version 1. Upgrade "
-                "goldnas"
+                f"{path} has schema version {version}, and this goldnas reads version 1. "
+                "Upgrade goldnas"
             )
         return msgspec.convert(content, form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -180,11 +180,12 @@ class RunFolder:
         return read_json(self.path / name, form, self.restore)
 
     def _architecture(self, name: str) -> Architecture:
+        path = self.path / name
         try:
-            return Architecture.from_json((self.path / name).read_bytes())
+            return Architecture.from_json(path.read_bytes())
         except (OSError, ConfigError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise RunError(f"cannot read {self.path / name}: {reason}; {self.restore}") from None
+            raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:
         compact = msgspec.json.encode(content)

@@ -94,8 +94,8 @@ class GpuBackend(RunnerBackend):
             if folder is not None:
                 _copy_caches(folder, scratch)
                 self._not_kept = (
-                    f"{folder} cannot be written: what {name} has cached there is used, and what "
-                    "this adds is not kept. Where it can be, building is faster the next time"
+                    f"{folder} cannot be written: what {name} has cached there is used, and "
+                    "what this adds is not kept. Make it writable, and the next time is faster"
                 )
             folder = scratch
         self._folder = folder
@@ -221,9 +221,9 @@ class GpuBackend(RunnerBackend):
 
 def _can_be_kept(folder: Path) -> bool:
     """Whether engines and caches can be written to a folder, which need not be there yet."""
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    own = folder.glob("*/")  # one of each GPU, version and driver
-    return all(place.is_dir() and os.access(place, os.W_OK | os.X_OK) for place in (there, *own))
+    nearest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    places = (nearest, *folder.glob("*/"))  # one of each GPU, version and driver
+    return all(os.path.isdir(p) and os.access(p, os.W_OK | os.X_OK) for p in places)
 
 
 def _copy_caches(folder: Path, scratch: Path) -> None:

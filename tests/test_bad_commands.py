@@ -33,7 +33,6 @@ from workplace import (
     written,
 )
 
-
 LOG = "run/events.jsonl"
 
 
@@ -198,7 +197,11 @@ CASES = {
         for name, line, problem in [
             ("a list", b"[1]", "line 1 is not of this log .*got `array`"),
             ("no event", b'{"time": 1}', "line 1 is not of this log .*missing .*`event`"),
-            ("a text for a time", b'{"time": "1", "event": "end"}', "line 1 .*Expected `float`"),
+            (
+                "a text for a time",
+                b'{"time": "1", "event": "end"}',
+                "line 1 .*Expected `float`",
+            ),
             ("bytes", b'{"event": "\xff"}', "line 1 is not of this log"),
             ("half a cut", b'{"time": 1, "event": "cut"}', "a line is not of this log .*accu"),
         ]

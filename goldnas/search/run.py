@@ -94,8 +94,8 @@ class SearchRun(RunFolder):
         run = cls(path)
         if is_training(path):
             raise RunError(
-                f"{path} is the folder of a training; give that of its search, which may be two "
-                "folders up"
+                f"{path} is the folder of a training; give that of its search, which may be "
+                "two folders up"
             )
         if not os.path.isfile(path / "config.json"):
             raise RunError(

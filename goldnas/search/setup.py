@@ -150,9 +150,7 @@ def space_for(config: SearchConfig, images: ImageData) -> GoldSpace:
     )
 
 
-def check_pictures(
-    space: GoldSpace, images: ImageData, *, network: str, data: str
-) -> None:
+def check_pictures(space: GoldSpace, images: ImageData, *, network: str, data: str) -> None:
     """Refuse pictures that a network is not for: what it says of them would mean nothing.
 
     Args:
@@ -173,8 +171,8 @@ def check_pictures(
     )
     if of_network != of_data:
         raise ConfigError(
-            f"network {network} is for pictures of {of_network}, those of {data} are {of_data}; "
-            "use data that it is for"
+            f"network {network} is for pictures of {of_network}, those of {data} are "
+            f"{of_data}; use data that it is for"
         )
 
 

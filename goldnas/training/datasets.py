@@ -234,7 +234,8 @@ def _check_classes(place: str, classes: int) -> None:
     """
     if classes < 2:
         raise DataError(
-            f"{place} has pictures of {classes} class; needed: two classes or more, to tell apart"
+            f"{place} has pictures of {classes} class; needed: two classes or more, to tell "
+            "apart"
         )
 
 
