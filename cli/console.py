@@ -1,5 +1,7 @@
 """The two consoles, and how errors reach the user."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,8 @@ def errors_shown(
 ) -> Iterator[None]:
     """Print a GoldnasError as one line and exit with status 2; with 130 after Ctrl-C.
 
-    What a signal stopped in good order exits with 128 and the number of the signal.
+    What a signal stopped in good order exits with 128 and the number of the signal. Where the
+    system refuses a file, or has no memory left, that is said in one line too.
 
     Args:
         if_interrupted: Said after Ctrl-C: what is left, and how to go on.
@@ -32,12 +35,41 @@ def errors_shown(
         err.print(Text(str(stopped)), soft_wrap=True)
         raise typer.Exit(stopped.status) from None
     except GoldnasError as error:
-        line = " ".join(str(error).splitlines())  # what a library said may have several
-        err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+        _print_error(str(error))
         raise typer.Exit(error.status) from None
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads the output any more
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        _print_error(
+            f"the system refuses: {place}{error.strerror or error}. See that the path is "
+            "right, that you may use it, and that there is room"
+        )
+        raise typer.Exit(GoldnasError.status) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        _print_error(
+            f"the memory is not enough ({str(error) or 'no more is said'}). Take fewer "
+            "--channels, a smaller --batch-size or --image-size, or a machine with more"
+        )
+        raise typer.Exit(GoldnasError.status) from None
     except KeyboardInterrupt:
         err.print(Text(if_interrupted()), soft_wrap=True)
         raise typer.Exit(130) from None
+
+
+def _print_error(text: str) -> None:
+    line = " ".join(text.splitlines())  # what a library said may have several
+    err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch has no class of its own for that of a processor."""
+    told = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in told for words in ("can't allocate memory", "out of memory")
+    )
 
 
 def say(text: str) -> None:

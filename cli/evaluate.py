@@ -25,7 +25,9 @@ def evaluate(
     Of a search every network of its front, of a training the one.
     """
     with errors_shown():
-        if (run / "architecture.json").exists():
+        from goldnas.run_folder import is_training
+
+        if is_training(run):
             _evaluate_training(run, space_ or "", as_json)
             return
         from goldnas.search.run import SearchRun
@@ -33,7 +35,8 @@ def evaluate(
         from goldnas.training.evaluate import accuracy
 
         opened = SearchRun.open(run)
-        front, pictures = opened.front(), pictures_of(opened.config)
+        front = opened.front()
+        pictures = pictures_of(opened.config, map(opened.architecture, front.networks))
         device = device_named("auto")
         test = {
             network.fingerprint: None
@@ -67,7 +70,8 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     folder = TrainingFolder.open(path)
     search_around(path, space)
     network, result = folder.network(), folder.result()
-    pictures, device = pictures_of(folder.config), device_named("auto")
+    pictures = pictures_of(folder.config, [folder.architecture])
+    device = device_named("auto")
     test = accuracy(network.to(device), pictures.test, pictures.normalisation, device)
     assert result is not None  # or there would be no network
     if as_json:

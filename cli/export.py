@@ -129,7 +129,7 @@ def export(
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
         # Before the network is exported: whether there is a GPU at all.
-        gpu = gpu_for(backend, precision, tables) if engine is not None else None
+        gpu = gpu_for(backend, precision, tables, search) if engine is not None else None
         space = space_of(architecture)
         plan = space.plan(architecture)
         if python_out is not None and not isinstance(plan, NetworkPlan):
@@ -138,7 +138,7 @@ def export(
                 "has its own source; leave it out"
             )
         shape = (1, *space.input_shape)
-        pictures = int8_pictures_of(source.config) if precision == "int8" else None
+        pictures = int8_pictures_of(source) if precision == "int8" else None
 
         told = {ARCHITECTURE: architecture.to_json().decode()}
         exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
@@ -167,6 +167,7 @@ def export(
             tables,
             {} if dynamic_batch else {1: model},
             host,
+            search,
             gpu,
         )
         if gpu is not None:

@@ -1,6 +1,8 @@
 """The latencies of what is exported: measured on the devices of the tables, and kept."""
 
+import os
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import warn
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
     from goldnas.verify import Promise
 
 
-def gpu_for(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "GpuBackend":
+def gpu_for(
+    backend: str,
+    precision: str,
+    tables: "Sequence[LatencyTable]",
+    search: "SearchRun | None",
+) -> "GpuBackend":
     """What builds engines and runs them: as the first table of the backend was measured.
 
     So the engine that is stored is the one that is held against that table.
@@ -26,22 +33,41 @@ def gpu_for(backend: str, precision: str, tables: "Sequence[LatencyTable]") -> "
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
-    from goldnas.profiling.backends import engines_of
     from goldnas.profiling.gpu_backend import GpuBackend
 
     fitting = _fitting(backend, precision, tables)
     if fitting:
-        # A search's copy of a table has no engines beside it, and none are left in its folder.
-        beside = engines_of(fitting[0].path)
-        gpu = GpuBackend.like(
-            fitting[0].conditions,
-            folder=beside if beside.is_dir() else None,
-            on_warning=warn,
-        )
+        folder = _engines_for(search, fitting[0])
+        if folder is None:
+            _warn_of_no_caches(fitting[0])
+        gpu = GpuBackend.like(fitting[0].conditions, folder=folder, on_warning=warn)
     else:
         gpu = GpuBackend(backend, precision=precision, on_warning=warn)
     gpu.conditions(batch=1)
     return gpu
+
+
+def _engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | None:
+    """Where engines and caches for a table are kept: beside the user's own file of it.
+
+    A search has a copy of the table, and its folder gets no engines by itself: those beside the
+    file that was copied are used, and added to. None if that is gone.
+    """
+    from goldnas.profiling.backends import engines_of
+
+    beside = engines_of(table.path)
+    if search is None or all(table is not own for own in search.tables) or beside.is_dir():
+        return beside
+    file = search.table_file(table.name)
+    return engines_of(file) if file is not None and os.path.isfile(file) else None
+
+
+def _warn_of_no_caches(table: "LatencyTable") -> None:
+    warn(
+        f"the file that {table.path} was copied from is gone, and the folder engines beside "
+        "it: engines are built anew and not kept, perhaps of other tactics than those of the "
+        f"table. Copy that folder to {table.path.with_name('engines')} to use it"
+    )
 
 
 def _fitting(
@@ -82,17 +108,18 @@ def measure(
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],
     host: "Host",
+    search: "SearchRun | None" = None,
     gpu: "GpuBackend | None" = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds on a machine by table; and why not, for tables of other machines.
 
-    ``models`` holds what is exported already, by batch, and is added to. ``gpu`` measures for
-    the tables whose conditions it has.
+    ``models`` holds what is exported already, by batch, and is added to. ``search`` has some of
+    the tables. ``gpu`` measures for those whose conditions it has.
     """
     from msgspec.structs import replace
 
     from goldnas.export import to_onnx
-    from goldnas.profiling.backends import backend_like, engines_of, forget_engines
+    from goldnas.profiling.backends import backend_like, forget_engines
     from goldnas.profiling.measuring import Estimate
     from goldnas.profiling.session import Session
 
@@ -109,8 +136,7 @@ def measure(
         if theirs.gpu is not None and host.is_remote:
             unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
             continue
-        beside = engines_of(table.path)
-        folder = beside if beside.is_dir() else None
+        folder = _engines_for(search, table)
         try:
             backend = backend_like(same, host=host, folder=folder, on_warning=warn)
             if (
@@ -131,6 +157,8 @@ def measure(
             if reason := _unlike(theirs, here, host.name):
                 unverified[table.name] = reason
                 continue
+            if theirs.gpu is not None and folder is None and backend is not gpu:
+                _warn_of_no_caches(table)
             if theirs.batch not in models:
                 models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             estimate = Estimate({"network": 1.0})

@@ -1,5 +1,6 @@
 """What is exported: a network of a search or of a training, and what was asked of it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,9 +57,10 @@ def source_of(folder: Path, pick: str, space: str = "") -> Source:
     Raises:
         GoldnasError: If there is none such, or a file of it is missing or damaged.
     """
+    from goldnas.run_folder import is_training
     from goldnas.search.run import SearchRun
 
-    if (folder / "architecture.json").exists():
+    if is_training(folder):
         return _trained(folder, pick, space)
     search = SearchRun.open(folder)
     chosen = search.front().pick(pick)
@@ -83,8 +85,8 @@ def search_around(folder: Path, space: str) -> "SearchRun | None":
     from goldnas.search.run import SearchRun
     from goldnas.spaces import import_space
 
-    around = folder.resolve().parent
-    if around.name != "trained" or not (around.parent / "config.json").exists():
+    around = Path(os.path.realpath(folder)).parent
+    if around.name != "trained" or not os.path.isfile(around.parent / "config.json"):
         import_space(space)
         return None
     search = SearchRun.open(around.parent)
@@ -140,20 +142,21 @@ class Int8Pictures:
     normalisation: "Normalisation"
 
 
-def int8_pictures_of(config: "SearchConfig | TrainConfig") -> Int8Pictures:
+def int8_pictures_of(source: Source) -> Int8Pictures:
     """Draw them from the data that a network learnt from.
 
     Raises:
-        GoldnasError: If the data is gone, or nothing was held out.
+        GoldnasError: If the data is gone or is of another kind now, or nothing was held out.
     """
     import torch
 
+    config = source.config
     if config.validation_fraction == 0:
         raise ConfigError(
             "what int8 costs is found on held-out pictures, and this training held out none: "
             "train with a --validation-fraction, or export with --precision fp16"
         )
-    pictures = pictures_of(config)
+    pictures = pictures_of(config, [source.architecture])
     assert pictures.held_out is not None
     generator = torch.Generator().manual_seed(split_seed_of(config))
     shuffled = torch.randperm(len(pictures.train), generator=generator)

@@ -1,6 +1,7 @@
 """``goldnas lut lint | diff | merge | import``: checking, comparing and converting tables."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -208,7 +209,7 @@ def import_(
         if bundle is not None:
             raise ConfigError(f"--bundle goes with results.zip, and {file} is no zip file")
         if form is None or device is None:
-            what = "no results.zip of a bundle" if file.exists() else "not there"
+            what = "no results.zip of a bundle" if os.path.lexists(file) else "not there"
             raise ConfigError(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"

@@ -1,6 +1,7 @@
 """``goldnas lut fit``: a latency table from whole networks alone."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,7 @@ def fit(
         from goldnas.lut.fit.tables import FittedNetworks, Prior
 
         for given in (networks, test, prior):
-            if given is not None and given.resolve() == out.resolve():
+            if given is not None and os.path.realpath(given) == os.path.realpath(out):
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
         check_writable(out)
         train = Networks.read(networks)

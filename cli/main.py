@@ -1,5 +1,6 @@
 """The ``goldnas`` command. Each sub-command is one file, and one line here."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -7,11 +8,13 @@ import typer
 from goldnas import __version__
 from goldnas.cli import lut
 from goldnas.cli.compare import compare
+from goldnas.cli.console import errors_shown
 from goldnas.cli.evaluate import evaluate
 from goldnas.cli.export import export
 from goldnas.cli.profile import profile
 from goldnas.cli.search import search
 from goldnas.cli.train import train
+from goldnas.errors import ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +43,13 @@ def main(
     ] = False,
 ) -> None:
     """Take the options that come before a command."""
+    with errors_shown():
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise ConfigError(
+                "the folder that this command was started in is gone; change to another one"
+            ) from None
 
 
 app.command()(profile)

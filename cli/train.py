@@ -1,5 +1,6 @@
 """``goldnas train``: chosen networks, from scratch or from what a search left."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -209,7 +210,7 @@ def train(
         assert target is not None
         wishes = Wishes(recipe, seed, given, out_)
         # A task of Ray may be in another folder.
-        where = target if ray is None else str(Path(target).resolve())
+        where = target if ray is None else os.path.realpath(target)
         sources = _sources(where, pick or ["best"], every, warm, of_file, ranks)
         if len(sources) == 1 and ray is None:
             (source,) = sources.values()
@@ -247,11 +248,13 @@ def _check_options(
             "say what to train: the folder of a search, an architecture as .json, a file with "
             "a genotype, or DARTS_V2; or --list-recipes"
         )
+    from goldnas.genotypes import NAMED
+
     in_search, in_file = (
         [option for option, value in options.items() if value not in (None, False)]
         for options in (of_search, of_file)
     )
-    if Path(target).is_dir():
+    if os.path.isdir(target):
         if in_file:
             raise ConfigError(
                 f"{', '.join(in_file)} cannot be given with the folder of a search, which says "
@@ -265,8 +268,16 @@ def _check_options(
             f"{', '.join(in_search)} cannot be given with {target}, which is not the folder of "
             "a search"
         )
+    if target not in NAMED and not os.path.lexists(target):
+        raise ConfigError(
+            f"there is no {target}. Give the folder of a search, an architecture as .json, a "
+            f"file with a genotype, or {' or '.join(NAMED)}"
+        )
     if of_file["--data"] is None:
-        raise ConfigError(f"a network from a file, {target}, is trained on some --data")
+        raise ConfigError(
+            f"a network from a file, {target}, is trained on some --data, for example --data "
+            "cifar10"
+        )
     sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
     if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
         sizes.remove("--space")
@@ -289,7 +300,7 @@ def _sources(
     """
     from goldnas.retraining.start import subject_from, subject_of
 
-    if Path(target).is_dir():
+    if os.path.isdir(target):
         run, networks = ranks.told(lambda: _chosen(Path(target), picks, every))
         return {n.fingerprint: partial(subject_of, run, n, warm=warm) for n in networks}
     read = partial(
@@ -310,11 +321,6 @@ def _chosen(
 ) -> "tuple[SearchRun, list[FrontNetwork]]":
     from goldnas.search.run import SearchRun
 
-    if (folder / "architecture.json").exists():
-        raise ConfigError(
-            f"{folder} is the folder of a training; give that of its search, or its "
-            "architecture.json"
-        )
     run = SearchRun.open(folder).read()
     front = run.front()
     if every:

@@ -82,4 +82,6 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 "those in the folder architectures/ of a search"
             ) from None
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
+            raise ConfigError(
+                f"{path}: {error}. Those in the folder architectures/ of a search are some"
+            ) from None

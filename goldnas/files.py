@@ -27,13 +27,21 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def check_writable(path: Path) -> None:
     """Refuse a place that cannot be written, before work is lost on it.
 
+    Folders on the way to it are not left behind.
+
     Raises:
         WriteError: If the disk refuses; it may still fill up later.
     """
-    with _temporary_beside(path) as temporary:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary.write_bytes(b"1")
+    new = [folder for folder in path.parents if not os.path.lexists(folder)]
+    try:
+        with _temporary_beside(path) as temporary:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            temporary.write_bytes(b"1")
+    finally:
+        with contextlib.suppress(OSError):
+            for folder in new:  # the innermost first
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from goldnas.errors import RunError, WriteError
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, RunError, WriteError
 from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
@@ -23,6 +24,44 @@ if TYPE_CHECKING:
 
 _Form = TypeVar("_Form")
 _Module = TypeVar("_Module", bound="nn.Module")
+
+
+def is_training(path: Path) -> bool:
+    """Whether a folder is of a training; that of a search has no one architecture."""
+    return os.path.lexists(path / "architecture.json")
+
+
+def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
+    """Read a file that goldnas wrote.
+
+    Args:
+        path: Of the file.
+        form: Its form, of schema version 1.
+        next_step: What to do about a damaged file.
+
+    Raises:
+        RunError: If it is missing or damaged, or a later goldnas wrote it.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if type(version) is int and version > 1:
+            raise RunError(
+                f"{path} has schema version {version}, and this goldnas reads version 1. "
+                "Upgrade goldnas"
+            )
+        return msgspec.convert(content, form)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+
+
+class _Event(msgspec.Struct):
+    """What every line of a log has."""
+
+    time: float
+    event: str
+    step: int = 0
 
 
 class RunFolder:
@@ -126,19 +165,25 @@ class RunFolder:
         """Every whole line of the log; after a resumption some epochs appear twice.
 
         Raises:
-            RunError: If one is damaged.
+            RunError: If one is damaged, or the file cannot be read.
         """
         path = self.path / "events.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        try:
+            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror}; {self.restore}") from None
         events = []
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break
             try:
-                events.append(json.loads(line))
-            except ValueError:
+                event = msgspec.json.decode(line)
+                msgspec.convert(event, _Event)
+                events.append(event)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise RunError(
-                    f"{path}: line {number} is not JSON; delete it, nothing goes on from it"
+                    f"{path}: line {number} is not of this log ({error}); delete it, nothing "
+                    "goes on from it"
                 ) from None
         return events
 
@@ -170,11 +215,15 @@ class RunFolder:
     # -- files -------------------------------------------------------------------------------
 
     def _read_json(self, name: str, form: type[_Form]) -> _Form:
+        return read_json(self.path / name, form, self.restore)
+
+    def _architecture(self, name: str) -> Architecture:
         path = self.path / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=form)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(f"cannot read {path}: {error}; {self.restore}") from None
+            return Architecture.from_json(path.read_bytes())
+        except (OSError, ConfigError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:
         compact = msgspec.json.encode(content)
@@ -196,9 +245,10 @@ class RunFolder:
         """A module of the run with its weights, in evaluation mode."""
         try:
             module.load_state_dict(self._read_tensors(name, self.restore))
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
+            reason = str(error).splitlines()[0]
             raise RunError(
-                f"{self.path / name} does not fit its architecture: {error}; {self.restore}"
+                f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
             ) from None
         return module.eval()
 

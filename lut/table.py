@@ -236,8 +236,9 @@ class MalformedTableError(TableError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
-            f"{path} is not a latency table: {problem}. Restore the file, or delete it and "
-            f"measure again with: goldnas profile --device cpu --out {shlex.quote(str(path))}"
+            f"{path} is not a latency table: {problem}. Give the path of one; if this was one, "
+            "restore it, or delete it and measure again with: "
+            f"goldnas profile --device cpu --out {shlex.quote(str(path))}"
         )
         self.problem = problem
 

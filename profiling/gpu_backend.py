@@ -1,6 +1,8 @@
 """Measuring on the GPU of this machine: TensorRT, onnxruntime's CUDA provider, PyTorch."""
 
+import contextlib
 import datetime
+import os
 import shutil
 import tempfile
 import weakref
@@ -55,7 +57,8 @@ class GpuBackend(RunnerBackend):
         name: One of ``runtimes.BACKENDS``; no other takes its place.
         device: ``cuda``. With ``torch`` also ``cpu``, which is timed by the clock of the host.
         options: Of the backend, those that are not as by default.
-        folder: Where engines and caches are kept; a temporary one if not given.
+        folder: Where engines and caches are kept; a temporary one if not given. Where it cannot
+            be written, a temporary one begins with the caches that it has.
 
     Raises:
         ConfigError: If a name is unknown, or the backend has no such option or number format.
@@ -83,9 +86,17 @@ class GpuBackend(RunnerBackend):
         self._name = name
         self._device = device
         self._options = options_of(name, options or {})
-        if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="goldnas-"))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._not_kept = ""
+        if folder is None or not _can_be_kept(folder):
+            scratch = Path(tempfile.mkdtemp(prefix="goldnas-"))
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+            if folder is not None:
+                _copy_caches(folder, scratch)
+                self._not_kept = (
+                    f"{folder} cannot be written: what {name} has cached there is used, and "
+                    "what this adds is not kept. Make it writable, and the next time is faster"
+                )
+            folder = scratch
         self._folder = folder
         super().__init__(
             name,
@@ -164,6 +175,8 @@ class GpuBackend(RunnerBackend):
             if "unusable" in line:
                 raise MeasurementError(f"--backend {self._name}: {line['unusable']}")
         found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
+        if self._not_kept:
+            self._on_warning(self._not_kept)
         if found["gpu"] and not found["clocks"]:
             self._on_warning(
                 "nvidia-ml-py is not installed, or the driver does not answer it: clocks, "
@@ -203,3 +216,18 @@ class GpuBackend(RunnerBackend):
         for folder in self._folder.glob("*/"):
             if not any(folder.iterdir()):
                 shutil.rmtree(folder)
+
+
+def _can_be_kept(folder: Path) -> bool:
+    """Whether engines and caches can be written to a folder, which need not be there yet."""
+    nearest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    places = (nearest, *folder.glob("*/"))  # one of each GPU, version and driver
+    return all(os.path.isdir(p) and os.access(p, os.W_OK | os.X_OK) for p in places)
+
+
+def _copy_caches(folder: Path, scratch: Path) -> None:
+    """Begin with what makes building faster, and chooses the tactics that the table is of."""
+    with contextlib.suppress(OSError):  # what cannot be read is as if it were not there
+        shutil.copytree(
+            folder, scratch, ignore=shutil.ignore_patterns("*.engine"), dirs_exist_ok=True
+        )

@@ -129,6 +129,11 @@ class OnnxruntimeBackend(RunnerBackend):
                 f"{self._host.name} has no core {max(self._cores)}, only 0 to "
                 f"{(facts['cores'] or 1) - 1}. Choose of these: --cores"
             )
+        if 0 < (facts.get("cores") or 0) < self._job["threads"]:
+            raise MeasurementError(
+                f"{self._host.name} has {facts['cores']} cores, fewer than --threads "
+                f"{self._job['threads']}. Give as many, or fewer"
+            )
         if self._job["threads"] > 1 and not facts.get("shares_threads", True):
             raise MeasurementError(
                 f"onnxruntime {facts['onnxruntime']} of {self._host.name} cannot share threads "

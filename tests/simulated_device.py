@@ -3,14 +3,20 @@
 import datetime
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import onnx
 
+from goldnas.files import write_atomic
 from goldnas.lut import Conditions, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, Visit
+from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
+from goldnas.profiling.runtimes import own_folder
 
 Noise = Callable[[np.random.Generator, str], float]
 
@@ -97,3 +103,31 @@ def noisy(percent: float) -> Noise:
 
 
 WITHOUT_TARGET = msgspec.structs.replace(IN_CONTEXT, target_percent=None)
+
+
+class SimulatedGpu(GpuBackend):
+    """A GPU that computes times instead of measuring them, and keeps caches as a real one."""
+
+    prepared: ClassVar[list[tuple[Path, bytes]]] = []
+    """Of each job: the folder of its caches, and what was cached before."""
+
+    def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
+        if job.get("facts"):
+            told = dict.fromkeys(("cpu_model", "architecture", "os"), "simulated")
+            settings = {"version": "1.0", "cuda": "13.0", "cudnn": "", "clocks": True}
+            return [{"facts": told | settings | {"busy_with_others": False, "gpu": _GPU}}]
+        device = SimpleNamespace(gpu=SimpleNamespace(**_GPU))
+        folder = own_folder(Path(self._job["folder"]), device, "tensorrt", "1.0")
+        assert folder is not None
+        cache = folder / "timing.cache"
+        self.prepared.append((folder, cache.read_bytes() if cache.exists() else b""))
+        write_atomic(cache, b"tactics")
+        return [
+            {"model": name, "calls": 10, **dict.fromkeys(_QUANTILES, true_us(model))}
+            for name, model in models.items()
+            for _ in range(self.protocol.rounds)
+        ]
+
+
+_GPU = {"name": "simulated", "compute_capability": "9.0", "driver": "1", "memory_mib": 1}
+_QUANTILES = ("min_us", "p10_us", "p25_us", "median_us")

@@ -1,11 +1,16 @@
 """A mistake with any other command than search: one clear line, and nothing half-written."""
 
+import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from workplace import (
     EXPORT,
@@ -18,13 +23,17 @@ from workplace import (
     WITHIN,
     Case,
     Spoil,
+    assert_one_line,
     assert_refused,
+    changed,
     goldnas,
     halved,
     on_disk,
     removed,
     written,
 )
+
+LOG = "run/events.jsonl"
 
 
 def every_weight(content: bytes) -> Spoil:
@@ -33,6 +42,28 @@ def every_weight(content: bytes) -> Spoil:
             path.write_bytes(content)
 
     return spoil
+
+
+def saved(paths: str, state: object) -> Spoil:
+    """Save something else where tensors are expected."""
+    return lambda: [torch.save(state, path) for path in Path().glob(paths)]
+
+
+def no_figures() -> None:
+    """Leave the networks of a front without what they cost."""
+    front = json.loads(Path("run/front.json").read_bytes())
+    networks = [network | {"resources": {}} for network in front["networks"]]
+    changed("run/front.json", networks=networks)()
+
+
+def is_training(folder: str) -> Spoil:
+    """Make a folder look like that of a training."""
+    return written(f"{folder}/architecture.json", b"{}")
+
+
+def other_pictures() -> None:
+    """Search on pictures of other classes than the networks were found for."""
+    changed("run/config.json", data="data.npz")()
 
 
 CASES = {
@@ -98,6 +129,95 @@ CASES = {
     "evaluate damaged config": Case(
         "evaluate run", "cannot read run/config.json", halved("run/config.json")
     ),
+    "profile more threads than cores": Case(
+        f"{PROFILE} --threads 100000", "has \\d+ cores, fewer than --threads 100000. Give as"
+    ),
+    "evaluate a long name": Case(f"evaluate {LONG}", "mmm is not the folder of a search"),
+    "export a long name": Case(f"export {LONG} --out net.onnx", "mmm is not the folder of a s"),
+    "evaluate a list": Case(
+        "evaluate run",
+        r"run/weights/\w+.pt does not fit its architecture: Expected state_dict .*; restore it",
+        saved("run/weights/*.pt", [1, 2]),
+    ),
+    "evaluate numbers": Case(
+        "evaluate run",
+        r"run/weights/\w+.pt does not fit its architecture: .*; restore it",
+        saved("run/weights/*.pt", {1: 2}),
+    ),
+    "evaluate no architecture": Case(
+        "evaluate run",
+        r"cannot read run/architectures/\w+.json: No such file or directory; restore it",
+        lambda: shutil.rmtree("run/architectures"),
+    ),
+    "evaluate other data": Case(
+        "evaluate run",
+        r"network \w+ is for pictures of 1x8x8 of 10 classes, those of data.npz are .* of 4",
+        other_pictures,
+    ),
+    "export other data": Case(
+        f"{EXPORT} --precision int8", "is for pictures of 1x8x8 of 10 cl", other_pictures
+    ),
+    "export leaves no folder": Case(
+        "export run --out fresh/folder/net.onnx --python-out a_file/net.py",
+        "cannot write a_file/net.py: a folder of this path is a file",
+    ),
+    "evaluate a later config": Case(
+        "evaluate run",
+        "run/config.json has schema version 2, and this goldnas reads version 1. Upgrade gold",
+        changed("run/config.json", schema_version=2),
+    ),
+    "compare a later front": Case(
+        "compare run",
+        "run/front.json has schema version 7, .*. Upgrade goldnas",
+        changed("run/front.json", schema_version=7),
+    ),
+    "compare a front without resources": Case(
+        "compare run", r"run/front.json: network \w+ has no FLOPs, params; restore", no_figures
+    ),
+    "compare a training": Case(
+        "compare run", "run is the folder of a training; give that of its", is_training("run")
+    ),
+    "compare a loop": Case(
+        "compare loop",
+        "loop is not the folder of a search",
+        lambda: Path("loop").symlink_to("loop"),
+    ),
+    "compare trainings that are no folder": Case(
+        "compare run", "cannot read run/trained: Not a directory; ", written("run/trained")
+    ),
+    "compare a log that is a folder": Case(
+        "compare run",
+        "cannot read run/events.jsonl: Is a directory; ",
+        lambda: (Path("run/events.jsonl").unlink(), Path("run/events.jsonl").mkdir()),
+    ),
+    **{
+        f"compare a log with {name}": Case(
+            "compare run", f"run/events.jsonl: {problem}.*; delete ", written(LOG, line + b"\n")
+        )
+        for name, line, problem in [
+            ("a list", b"[1]", "line 1 is not of this log .*got `array`"),
+            ("no event", b'{"time": 1}', "line 1 is not of this log .*missing .*`event`"),
+            (
+                "a text for a time",
+                b'{"time": "1", "event": "end"}',
+                "line 1 .*Expected `float`",
+            ),
+            ("bytes", b'{"event": "\xff"}', "line 1 is not of this log"),
+            ("half a cut", b'{"time": 1, "event": "cut"}', "a line is not of this log .*accu"),
+        ]
+    },
+    "fit a loop": Case(
+        "lut fit --networks loop --out new.json",
+        "cannot read loop: Too many levels of symbolic links",
+        lambda: Path("loop").symlink_to("loop"),
+    ),
+    "import a long name": Case(f"lut import {LONG} --out new.json", "mmm is not there; give "),
+    "predict a table": Case(
+        "lut predict cpu.json pi5.json", "not an architecture: .*architectures/ of a search"
+    ),
+    "show what is no table": Case(
+        "lut show run/config.json", "run/config.json is not a latency table: .* path of one; if"
+    ),
     "show missing": Case("lut show no.json", "no latency table no.json. Measure one with: "),
     "show damaged": Case("lut show cpu.json", f"{NOT_A_TABLE}.*{RESTORE}", halved("cpu.json")),
     "show a folder": Case("lut show run", "cannot read the latency table run: Is a directory"),
@@ -152,3 +272,37 @@ def test_a_command_line_that_cannot_be_read_is_a_usage_error(
     assert "Usage: " in stderr
     assert named in stderr.partition("Error")[2]
     assert on_disk() == before
+
+
+def test_a_folder_that_is_gone_is_named(workplace: Path) -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    try:
+        code, stderr = goldnas("compare ../run")
+    finally:
+        os.chdir(workplace)
+    assert_one_line(code, stderr, "the folder that this command was started in is gone; change")
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_is_named(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    assert_refused(
+        Case(
+            "profile --bundle new.zip --cells 1 --channels 4 --input 1x8x8 --calibrate 0",
+            "the system refuses: /no/such/folder/.*: No such file or directory. See that the",
+        )
+    )
+
+
+def test_an_error_that_is_no_fault_of_the_user_keeps_its_traceback(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a mistake in goldnas")
+
+    monkeypatch.setattr("goldnas.comparison.runs.read_runs", broken)
+    with pytest.raises(RuntimeError, match="a mistake in goldnas"):
+        goldnas("compare run")

@@ -51,6 +51,21 @@ CASES = {
         r"y_test is int64 of shape \(5,\); needed: one integer for each of the 8 images",
         arrays(y_test=np.zeros(5, np.int64)),
     ),
+    "one class": Case(
+        f"{IMAGES} --data data.npz",
+        "data.npz has pictures of 1 class; needed: two classes or more",
+        arrays(y_train=np.zeros(40, np.int64), y_test=np.zeros(8, np.int64)),
+    ),
+    "a class without pictures": Case(
+        f"{IMAGES} --data data.npz",
+        "data.npz: y_train has labels up to 255, but none of class 4; needed: .*from 0",
+        arrays(y_train=np.append(np.arange(39) % 4, 255)),
+    ),
+    "a huge label": Case(
+        f"{IMAGES} --data data.npz",
+        r"y_train has labels up to 92233720368547758\d+, but none of class 4",
+        arrays(y_train=np.append(np.arange(39) % 4, 2**63 + 5).astype(np.uint64)),
+    ),
     "pickled npz": Case(
         f"{IMAGES} --data data.npz",
         "cannot read data.npz: Object arrays .*; write it again",
@@ -70,6 +85,15 @@ CASES = {
         f"{IMAGES} --data pictures",
         "pictures/train/dog/1.png is 9x7, .* is 8x8; choose one size .* --image-size",
         lambda: Image.new("RGB", (7, 9)).save("pictures/train/dog/1.png"),
+    ),
+    "one folder": Case(
+        f"{IMAGES} --data pictures",
+        "pictures: train/ has pictures of 1 class; needed: two classes or more",
+        lambda: [shutil.rmtree(f"pictures/{part}/dog") for part in ("train", "test")],
+    ),
+    "a huge size": Case(
+        f"{IMAGES} --data pictures --image-size 100000000",
+        "the memory is not enough .*image-size",
     ),
     "no train/": Case(
         f"{IMAGES} --data pictures",

@@ -41,6 +41,11 @@ CASES = {
     "resume no run": Case("search --resume pictures", "pictures is not the folder of a search"),
     "resume a file": Case("search --resume a_file", "a_file is not the folder of a search"),
     "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
+    "resume a training": Case(
+        RESUME,
+        "run is the folder of a training; give that of its search",
+        written("run/architecture.json", b"{}"),
+    ),
     "resume otherwise": Case(
         f"{RESUME} --epochs 3", "--epochs cannot change a search that goes on; leave it out"
     ),
@@ -69,6 +74,11 @@ CASES = {
             "unknown setting",
             "cannot read run/config.json: .*unknown field `speed`; restore it",
             changed("run/config.json", speed=9),
+        ),
+        (
+            "later config",
+            "run/config.json has schema version 2, and this goldnas reads version 1. Upgrade",
+            changed("run/config.json", schema_version=2),
         ),
         (
             "damaged conditions",

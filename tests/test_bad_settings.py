@@ -103,6 +103,12 @@ SETTINGS = {
     "batch of words": Case(
         f"{WITHIN} --batch-size all", "--batch-size is a number of pictures, or auto; got 'all'"
     ),
+    "huge channels": Case(
+        f"{WITHIN} --channels {10**9}", "the memory is not enough .*Take fewer --channels"
+    ),
+    "crop": Case(
+        f"{WITHIN} --crop-padding 9", "crop_padding of 9 pixels is more than images of 8x8 have"
+    ),
     "unknown amp": Case(f"{WITHIN} --amp fp8", "unknown --amp 'fp8'; known: auto, bf16, off"),
     "negative seed": Case(f"{WITHIN} --seed -1", "seed must be 0 or more.* got -1"),
     "huge seed": Case(f"{WITHIN} --seed {10**20}", r"seed must be under 2\*\*63, got 10+"),

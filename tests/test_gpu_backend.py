@@ -1,9 +1,13 @@
 """Backends of GPUs, as far as they can be tested without one."""
 
+import contextlib
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,8 +36,8 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.runtimes import BACKENDS, FullError, options_of
 from goldnas.profiling.session import Session
 from goldnas.site import Site
-from simulated_device import WITHOUT_TARGET, SimulatedDevice
-from workplace import PROFILE, goldnas
+from simulated_device import WITHOUT_TARGET, SimulatedDevice, SimulatedGpu
+from workplace import PROFILE, goldnas, invoke, on_disk
 
 WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", driver="580.1", memory_mib=143771)
@@ -330,6 +334,83 @@ def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Pat
     like = backend_like(on_an_h200(conditions), host=Host(), folder=folder)
     assert isinstance(like, GpuBackend)
     assert like._folder == tmp_path / "engines"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> type[SimulatedGpu]:
+    """What measures this machine's GPU in every command."""
+    for module in ("gpu_backend", "backends"):
+        monkeypatch.setattr(f"goldnas.profiling.{module}.GpuBackend", SimulatedGpu)
+    monkeypatch.setattr(SimulatedGpu, "prepared", [])
+    return SimulatedGpu
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Allow no change in a folder; root may write whatever the permissions are."""
+    if os.geteuid() != 0:
+        places = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+        for place in places:
+            place.chmod(0o500)
+        try:
+            yield
+        finally:
+            for place in places:
+                place.chmod(0o700)
+        return
+    mounting = [["--bind", folder, folder], ["-o", "remount,bind,ro", folder]]
+    if shutil.which("mount") is None or any(
+        subprocess.run(["mount", *how], check=False, capture_output=True).returncode
+        for how in mounting
+    ):
+        pytest.skip("root may write everywhere, and may not mount here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_table_is_checked_where_caches_cannot_be_kept(
+    tmp_path: Path, gpu: type[SimulatedGpu]
+) -> None:
+    table = tmp_path / "lut" / "h200.json"
+    code, _, stderr = invoke(
+        *("profile", "--backend", "tensorrt", "--cells", "1", "--channels", "4"),
+        *("--input", "1x8x8", "--calibrate", "4", "--out", table),
+    )
+    assert code == 0, stderr
+    check = ("lut", "check", table, "--networks", "2", "--seed", "1")
+    gpu.prepared.clear()
+    code, _, stderr = invoke(*check)
+    assert code == 0, stderr
+    assert "warning: " not in stderr
+    (own,) = {folder for folder, _ in gpu.prepared}
+    assert own.parent == table.parent / "engines"
+
+    before = on_disk(str(tmp_path))
+    gpu.prepared.clear()
+    with read_only(table.parent):
+        code, stdout, stderr = invoke(*check)
+    assert code == 0, stderr
+    assert "2 fresh networks" in stdout
+    (warning,) = (line for line in stderr.splitlines() if line.startswith("warning: "))
+    assert warning.startswith(f"warning: {table.parent / 'engines'} cannot be written: ")
+    # The tactics are still those that the table was measured with.
+    assert gpu.prepared[0][0] != own
+    assert gpu.prepared[0][1] == b"tactics"
+    assert on_disk(str(tmp_path)) == before
+    assert not any(folder.exists() for folder, _ in gpu.prepared)
+
+
+def test_a_place_that_can_be_no_folder_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "engines").write_text("a file")
+    told: list[str] = []
+    backend = SimulatedGpu("tensorrt", folder=tmp_path / "engines", on_warning=told.append)
+    assert told == []  # whoever measures nothing need not know
+    backend.conditions(batch=1)
+    (warning,) = told
+    assert warning.startswith(f"{tmp_path / 'engines'} cannot be written: ")
+    assert backend._folder.is_dir()
 
 
 class WithoutLayers(SimulatedDevice):

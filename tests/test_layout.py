@@ -52,7 +52,7 @@ MAY_IMPORT = {
     },
     "training": {"errors"},
     "comparison": {"errors", "lut", "resources", "retraining", "search"},
-    "run_folder": {"errors", "files"},
+    "run_folder": {"architecture", "errors", "files"},
     "retraining": {
         "architecture",
         "errors",

@@ -27,7 +27,17 @@ from goldnas.training.data import Normalisation, split_validation
 from goldnas.training.datasets import load_dataset
 from goldnas.training.evaluate import accuracy, onnx_predictions
 from trainings import assert_same_training, prepared, result_of
-from workplace import Case, assert_refused, changed, goldnas, halved, invoke, on_disk, written
+from workplace import (
+    LONG,
+    Case,
+    assert_refused,
+    changed,
+    goldnas,
+    halved,
+    invoke,
+    on_disk,
+    written,
+)
 
 CPU = torch.device("cpu")
 SETTINGS = "--epochs 2 --batch-size 256 --train-device cpu"
@@ -254,10 +264,18 @@ def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
 CASES = {
     "nothing": Case("train", "say what to train: the folder of a search, .*--list-recipes"),
     "no such file": Case(
-        "train gone --data digits", "cannot train 'gone': No such file.*Give the folder of a"
+        "train gone --data digits", "there is no gone. Give the folder of a search, an arch"
     ),
     "no data": Case(
         "train DARTS_V2", "a network from a file, DARTS_V2, is trained on some --da"
+    ),
+    "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
+    "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),
+    "into a long name": Case(f"{TRAIN} --out {LONG}", "cannot (make|write) mmm.*File name too"),
+    "weights that are none": Case(
+        f"{TRAIN} --warm --out new",
+        r"run/weights/\w+.pt does not fit its architecture: .*; restore it",
+        lambda: [torch.save([1], path) for path in Path("run/weights").iterdir()],
     ),
     "no search": Case("train pictures", "pictures is not the folder of a search"),
     "a damaged architecture": Case(

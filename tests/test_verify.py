@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from goldnas.search.measured import MeasuredNetwork
 from goldnas.search.run import SearchRun
 from goldnas.spaces import GoldSpace
 from goldnas.verify import Promise, failed, verify, verify_line
+from simulated_device import SimulatedGpu
 
 MakeTable = Callable[..., LatencyTable]
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8), nodes=2)
@@ -523,6 +525,43 @@ def test_an_int8_engine_that_says_other_classes_is_not_stored(
     assert result.exit_code == 2
     assert "the int8 engine classifies" in result.stderr
     assert not any(case.out.parent.glob("*"))
+
+
+def test_engines_are_cached_beside_the_users_table_and_not_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
+) -> None:
+    for module in ("gpu_backend", "backends"):
+        monkeypatch.setattr(f"goldnas.profiling.{module}.GpuBackend", SimulatedGpu)
+    monkeypatch.setattr(SimulatedGpu, "prepared", [])
+    here = SimulatedGpu("tensorrt", protocol=ONCE).conditions(batch=1)
+    table = make_table(tmp_path / "lut" / "h200.json", SPACE, row_us=10.0, conditions=here)
+    case = finished(tmp_path, ("1GFLOPs", "1s@h200"), [table])
+    theirs, ours = table.path.with_name("engines"), case.folder / "tables" / "engines"
+
+    def exported() -> tuple[Path, bytes, str]:
+        SimulatedGpu.prepared.clear()
+        result = case.export()
+        assert result.exit_code == 0, result.output
+        assert "latency@h200" in result.stdout.splitlines()[-1]
+        assert "not verified" not in result.stdout
+        folder, cached = SimulatedGpu.prepared[0]
+        return folder.parent, cached, result.stderr
+
+    assert exported()[:2] == (theirs, b"")
+    folder, cached, stderr = exported()
+    assert (folder, cached) == (theirs, b"tactics")
+    assert "warning: " not in stderr
+    assert not ours.exists()
+
+    table.path.rename(tmp_path / "elsewhere.json")
+    folder, cached, stderr = exported()
+    assert (folder.exists(), cached) == (False, b"")
+    assert "warning: the file that " in stderr
+    assert f"Copy that folder to {ours} to use it\n" in stderr
+    assert not ours.exists()
+
+    shutil.copytree(theirs, ours)
+    assert exported()[:2] == (ours, b"tactics")
 
 
 def test_an_imported_table_of_a_gpu_is_not_verified(

@@ -34,7 +34,7 @@ PROFILE = "profile --cells 1 --channels 4 --input 1x8x8 --calibrate 0 --out new.
 LONG = "m" * 300
 
 NOT_A_TABLE = "cpu.json is not a latency table: "
-RESTORE = "Restore the file, or delete it and measure again with: goldnas profile .*cpu.json"
+RESTORE = "Give the path of one; if this was one, restore it, .*: goldnas profile .*cpu.json"
 
 Spoil = Callable[[], object]
 

@@ -1,13 +1,14 @@
 """Reading the searches that are compared, and refusing those that cannot be."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from goldnas.comparison.history import Event
-from goldnas.errors import ConfigError
+from goldnas.comparison.history import Event, drops, search_seconds
+from goldnas.errors import ConfigError, RunError
 from goldnas.retraining.folder import TrainingFolder
 from goldnas.retraining.result import TrainResult
 from goldnas.search.config import SearchConfig
@@ -54,10 +55,12 @@ class ComparedRun:
         front = run.front() if run.has_front else None
         networks = front.networks if front else ()
         _ = run.tables  # refuses a damaged one
-        folders = sorted(p.parent for p in path.glob("trained/[!.]*/config.json"))
+        folders = _trainings(path / "trained")
         read = {p.name: Trained.read(TrainingFolder.open(p)) for p in folders}
         trained = tuple(one for one in read.values() if one is not None)
         names = {n.fingerprint for n in networks} | {t.result.fingerprint for t in trained}
+        events = run.events()
+        _check_figures(run, networks, events)
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         return cls(
             path=path,
@@ -66,7 +69,7 @@ class ComparedRun:
             networks=networks,
             best=front.pick("best") if front and within else None,
             budgets={budget.resource: budget.limit for budget in run.budgets},
-            events=run.events(),
+            events=events,
             trained=trained,
             undone=tuple(name for name, one in read.items() if one is None),
             measured={name: MeasuredNetwork.load(path, name) for name in names},
@@ -109,6 +112,47 @@ class ComparedRun:
             train_device="auto",
             storage=None,
         )
+
+
+def _trainings(folder: Path) -> list[Path]:
+    """The folders of trainings in a folder, which need not be there.
+
+    Raises:
+        RunError: If it cannot be read, so that nobody knows whether there are any.
+    """
+    try:
+        names = sorted(os.listdir(folder)) if os.path.lexists(folder) else []
+    except OSError as error:
+        raise RunError(
+            f"cannot read {folder}: {error.strerror}; make it readable, or remove it"
+        ) from None
+    found = (folder / name for name in names if not name.startswith("."))
+    return [path for path in found if os.path.lexists(path / "config.json")]
+
+
+def _check_figures(
+    run: SearchRun, networks: Sequence[FrontNetwork], events: list[Event]
+) -> None:
+    """Refuse a front or a log that lacks what a comparison reads of it.
+
+    Raises:
+        RunError: Naming the file, and what is missing.
+    """
+    needed = {"FLOPs", "params", *(budget.resource for budget in run.budgets)}
+    for network in networks:
+        if lacking := sorted(needed - network.resources.keys()):
+            raise RunError(
+                f"{run.path / 'front.json'}: network {network.fingerprint} has no "
+                f"{', '.join(lacking)}; {run.restore}"
+            )
+    try:
+        search_seconds(events)
+        drops(events)
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.path / 'events.jsonl'}: a line is not of this log ({error!r}); delete the "
+            "file, nothing goes on from it"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -187,7 +231,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
         ConfigError: If one is given twice, or they are of different data.
         RunError: If one is not the folder of a search, or damaged.
     """
-    places = [path.resolve() for path in paths]
+    places = [os.path.realpath(path) for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise ConfigError(f"{path} is given twice; give each search once")

@@ -11,6 +11,7 @@
     result.json          what it came to; written last
 """
 
+import os
 import shlex
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +62,8 @@ class TrainingFolder(RunFolder):
         Raises:
             RunError: If ``path`` is not the folder of a training.
         """
-        if not all((path / name).is_file() for name in ("architecture.json", "config.json")):
+        names = ("architecture.json", "config.json")
+        if not all(os.path.isfile(path / name) for name in names):
             raise RunError(
                 f"{path} is not the folder of a training: it has no architecture.json and "
                 "config.json. Give the folder that goldnas train printed"
@@ -77,7 +79,7 @@ class TrainingFolder(RunFolder):
         Raises:
             RunError: If something else is there, or another training.
         """
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
             return None
         folder = cls.open(path)
         differences = folder.config.differences(config)
@@ -105,9 +107,9 @@ class TrainingFolder(RunFolder):
         """The network.
 
         Raises:
-            ConfigError: If the file is damaged.
+            RunError: If the file is damaged.
         """
-        return Architecture.load(self.path / "architecture.json")
+        return self._architecture("architecture.json")
 
     @property
     def saved(self) -> str:

@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
-from goldnas.errors import RunError
 from goldnas.files import write_atomic
+from goldnas.run_folder import read_json
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,13 +53,12 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             RunError: If it is missing or damaged.
         """
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(
-                f"cannot read {path}: {error}; restore it from a copy, or delete it and go on "
-                "with that training, which writes it again"
-            ) from None
+        return read_json(
+            path,
+            cls,
+            "restore it from a copy, or delete it and go on with that training, which writes "
+            "it again",
+        )
 
     def save(self, path: Path) -> None:
         """Write the file, in one step.

@@ -24,7 +24,7 @@ from goldnas.search.front import FrontNetwork
 from goldnas.search.gradients import check_batch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import amp_named, conditions_of, device_named
+from goldnas.search.setup import amp_named, check_pictures, conditions_of, device_named
 from goldnas.spaces import GoldSpace, import_space, space_of
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Normalisation, split_validation
@@ -266,18 +266,7 @@ def _training_data(
     ranks: Ranks,
 ) -> TrainingData:
     space, train, validation = space_of(architecture), dataset.train, None
-    if (space.input_shape, space.classes) != (train.input_shape, train.num_classes):
-        of_network, of_data = (
-            f"{'x'.join(map(str, shape))} of {classes} classes"
-            for shape, classes in (
-                (space.input_shape, space.classes),
-                (train.input_shape, train.num_classes),
-            )
-        )
-        raise ConfigError(
-            f"network {architecture.fingerprint} is for pictures of {of_network}, those of "
-            f"{config.data} are {of_data}; give the --data that it is for"
-        )
+    check_pictures(space, train, network=architecture.fingerprint, data=config.data)
     if config.validation_fraction > 0:
         fraction, seed = config.validation_fraction, config.split_seed
         train, validation = split_validation(train, fraction, seed)

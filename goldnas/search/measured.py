@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from goldnas.errors import RunError
 from goldnas.files import write_atomic
+from goldnas.run_folder import read_json
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,12 +41,7 @@ class MeasuredNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         path = _path(run, fingerprint)
         if not path.exists():
             return cls(fingerprint=fingerprint)
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RunError(
-                f"cannot read {path}: {error}; delete it, and goldnas export measures again"
-            ) from None
+        return read_json(path, cls, "delete it, and goldnas export measures again")
 
     def save(self, run: Path) -> None:
         """Write the file, in one step.

@@ -3,7 +3,7 @@
 ::
 
     config.json                     settings, as they were given
-    conditions.json                 versions, device, threads
+    conditions.json                 versions, device, threads, where the tables came from
     tables/<name>.json              the latency tables
     events.jsonl                    append-only log
     checkpoint.pt                   the state of the search to go on from
@@ -26,7 +26,7 @@ from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Budget, parse_budget
-from goldnas.run_folder import RunFolder
+from goldnas.run_folder import RunFolder, is_training
 from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.spaces import import_space, space_of
@@ -56,7 +56,9 @@ class SearchRun(RunFolder):
 
         def fill(run: "SearchRun") -> None:
             run._write_json("config.json", config)
-            run._write_json("conditions.json", conditions)
+            # Engines and caches of a GPU's table stay beside the user's own file, not here.
+            files = {table.name: os.path.realpath(table.path) for table in tables}
+            run._write_json("conditions.json", conditions | {"table_files": files})
             for table in tables:
                 table.save(run.path / "tables" / f"{table.name}.json")
 
@@ -89,6 +91,11 @@ class SearchRun(RunFolder):
             RunError: If ``path`` is not the folder of a search.
         """
         run = cls(path)
+        if is_training(path):
+            raise RunError(
+                f"{path} is the folder of a training; give that of its search, which may be "
+                "two folders up"
+            )
         if not os.path.isfile(path / "config.json"):
             raise RunError(
                 f"{path} is not the folder of a search: it has no config.json. "
@@ -115,6 +122,12 @@ class SearchRun(RunFolder):
         return [
             self._table(self.path / "tables" / f"{name}.json") for name in self.config.tables
         ]
+
+    def table_file(self, name: str) -> Path | None:
+        """The file that a table of the search was copied from; None where it is not known."""
+        files = self.conditions.get("table_files")
+        file = files.get(name) if isinstance(files, dict) else None
+        return Path(file) if isinstance(file, str) else None
 
     def _table(self, path: Path) -> LatencyTable:
         try:
@@ -177,9 +190,13 @@ class SearchRun(RunFolder):
         architecture.save(self.path / "architectures" / f"{name}.json")
 
     def architecture(self, network: FrontNetwork) -> Architecture:
-        """The architecture of a recorded network; its space was named when the run was made."""
+        """The architecture of a recorded network; its space was named when the run was made.
+
+        Raises:
+            RunError: If its file is missing or damaged.
+        """
         import_space(self.config.space)
-        return Architecture.load(self.path / "architectures" / f"{network.fingerprint}.json")
+        return self._architecture(f"architectures/{network.fingerprint}.json")
 
     def network(self, network: FrontNetwork) -> nn.Module:
         """A recorded network with its weights and gates, in evaluation mode.

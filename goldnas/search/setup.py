@@ -159,6 +159,32 @@ def space_for(config: SearchConfig, images: ImageData) -> SearchSpace:
     return space
 
 
+def check_pictures(space: SearchSpace, images: ImageData, *, network: str, data: str) -> None:
+    """Refuse pictures that a network is not for: what it says of them would mean nothing.
+
+    Args:
+        space: Of the network.
+        images: The pictures.
+        network: Its fingerprint.
+        data: Name of the data set.
+
+    Raises:
+        ConfigError: If they differ in size or in their number of classes.
+    """
+    of_network, of_data = (
+        f"{'x'.join(map(str, shape))} of {classes} classes"
+        for shape, classes in (
+            (space.input_shape, space.classes),
+            (images.input_shape, images.num_classes),
+        )
+    )
+    if of_network != of_data:
+        raise ConfigError(
+            f"network {network} is for pictures of {of_network}, those of {data} are "
+            f"{of_data}; use data that it is for"
+        )
+
+
 def supernet_for(config: SearchConfig, space: SearchSpace, device: torch.device) -> SuperNet:
     """The super-network of a search, with fresh weights, on its device."""
     supernet = SuperNet(

@@ -79,14 +79,19 @@ class Augmentation:
         """Refuse what makes no sense for images of ``input_shape``, ``(C, H, W)``.
 
         Raises:
-            ConfigError: If Cutout would hide whole images, or a policy meets images that are
-                neither grey nor RGB.
+            ConfigError: If Cutout would hide whole images, a crop lie wholly beside them, or a
+                policy meets images that are neither grey nor RGB.
         """
         channels, height, width = input_shape
         if self.cutout >= min(height, width):
             raise ConfigError(
                 f"cutout of {self.cutout} pixels hides images of {height}x{width}; "
                 "choose a smaller square, or 0 for none"
+            )
+        if self.crop_padding > min(height, width):
+            raise ConfigError(
+                f"crop_padding of {self.crop_padding} pixels is more than images of "
+                f"{height}x{width} have; choose less, or 0 for none"
             )
         for name in ("autoaugment", "randaugment", "colour_jitter"):
             if getattr(self, name) and channels not in (1, 3):

@@ -210,13 +210,33 @@ def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f"{path}: x_train has images of {arrays['x_train'].shape[1:]}, x_test of "
             f"{arrays['x_test'].shape[1:]}; needed: one size for both"
         )
-    highest = int(arrays["y_train"].max())
+    highest, found = int(arrays["y_train"].max()), np.unique(arrays["y_train"])
     for key in ("y_train", "y_test"):
         if arrays[key].min() < 0 or arrays[key].max() > highest:
             raise DataError(
                 f"{path}: {key} has labels from {arrays[key].min()} to {arrays[key].max()}; "
                 f"needed: 0 to {highest}, the highest in y_train"
             )
+    if len(found) <= highest:
+        first = next(n for n, label in enumerate(found.tolist()) if n != label)
+        raise DataError(
+            f"{path}: y_train has labels up to {highest}, but none of class {first}; needed: "
+            "classes counted from 0, each with pictures to learn from"
+        )
+    _check_classes(str(path), len(found))
+
+
+def _check_classes(place: str, classes: int) -> None:
+    """Refuse data of one class, on which any network is always right.
+
+    Raises:
+        DataError: If there is no second class.
+    """
+    if classes < 2:
+        raise DataError(
+            f"{place} has pictures of {classes} class; needed: two classes or more, to tell "
+            "apart"
+        )
 
 
 def _folder(root: Path, image_size: int | None) -> ImageDataset:
@@ -234,6 +254,7 @@ def _folder(root: Path, image_size: int | None) -> ImageDataset:
             f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(differing)}; "
             "needed: the same class folders in both"
         )
+    _check_classes(f"{root}: train/", len(train.classes))
     paths = [Path(file) for file, _ in train.samples + test.samples]
     size = (image_size, image_size) if image_size else _common_size(paths)
     files = ImageFiles(tuple(paths), size)

@@ -97,7 +97,7 @@ class TrainingLoader:
         self.num_classes = data.num_classes
         self.images_per_batch = min(batch_size, len(data))
         """In a whole batch, all its shards together."""
-        self._orders = _EpochOrders(len(data), batch_size, seed, shard)
+        self._orders = _EpochOrders(len(data), self.images_per_batch, seed, shard)
         on_cuda = device.type == "cuda"
         resident = on_cuda and not augmentation.by_picture and _may_reside(data)
         if resident:
