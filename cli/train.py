@@ -268,6 +268,11 @@ def _check_options(
             f"{', '.join(in_search)} cannot be given with {target}, which is not the folder of "
             "a search"
         )
+    sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
+    if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
+        sizes.remove("--space")
+    if sizes and Path(target).suffix == ".json":
+        raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
     if target not in NAMED and not os.path.lexists(target):
         raise ConfigError(
             f"there is no {target}. Give the folder of a search, an architecture as .json, a "
@@ -278,11 +283,6 @@ def _check_options(
             f"a network from a file, {target}, is trained on some --data, for example --data "
             "cifar10"
         )
-    sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
-    if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
-        sizes.remove("--space")
-    if sizes and Path(target).suffix == ".json":
-        raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
 
 
 def _sources(
