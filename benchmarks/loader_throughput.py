@@ -81,7 +81,7 @@ def prune(search: GradualSearch, share: float) -> None:
     goal = Feasibility(search.data.space, [flops], [Budget("FLOPs", limit, "share")])
     weights = np.random.default_rng(0).random(len(search.active))
     chosen = weakest_over(goal, {"FLOPs": limit}, weights, search.active)
-    search._forget({id(p) for p in search.supernet.prune(chosen)})
+    search._forget(search.supernet.prune(chosen))
 
 
 def measure(search: GradualSearch, share: float, batches: int) -> dict[str, Any]:
