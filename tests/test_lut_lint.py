@@ -229,7 +229,7 @@ BAD: dict[str, tuple[str, Spoil]] = {
     "no rows": ("schema", lambda content: content.pop("rows")),
     "not one row": ("empty", lambda content: content["rows"].clear()),
     "newer version": ("schema", lambda content: content.update(schema_version=9)),
-    "bad site": ("schema", set_row(site="16x32->16")),
+    "bad site": ("schema", set_row(site="16x32->")),
     "a row of another kind": ("schema", lambda content: content["rows"].append([1, 2])),
     "an unknown field": ("schema", lambda content: content.update(unit="ms")),
     "calibrated with a row that is not there": (
