@@ -87,7 +87,9 @@ class Composition:
         return self._node("Add", [one, other])
 
     def concat(self, values: Sequence[str]) -> str:
-        """Join values along their channels."""
+        """Join values along their channels; one alone stays as it is."""
+        if len(values) == 1:
+            return values[0]
         return self._node("Concat", list(values), axis=1)
 
     def flatten(self, value: str) -> str:

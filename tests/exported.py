@@ -14,12 +14,20 @@ from goldnas.spaces.sampling import random_architectures
 
 # Small, since sizes do not matter here; odd, since that is the harder case; and of one cell,
 # which reduces, so that its operators have both strides.
-_SETTINGS: dict[str, Any] = {"channels": 4, "input_shape": (3, 15, 15)}
+_SIDES = {"cifar": 15, "imagenet": 63}
+"""By stem."""
+
+
+def _small(kind: type[GoldSpace], **settings: Any) -> GoldSpace:
+    side = _SIDES[kind.stem]
+    return kind(channels=4, input_shape=(3, side, side), **settings)
+
+
 OF_OPERATORS = [
-    kind(cells=1, operators=tuple(sorted(CANDIDATES)), **_SETTINGS) for kind in SPACES.values()
+    _small(kind, cells=1, operators=tuple(sorted(CANDIDATES))) for kind in SPACES.values()
 ]
 OF_NETWORKS = [  # of spaces that differ in their operators alone, one
-    kind(cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"), **_SETTINGS)
+    _small(kind, cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"))
     for kind in {kind.stem: kind for kind in reversed(SPACES.values())}.values()
 ]
 NETWORKS = 5

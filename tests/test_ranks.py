@@ -173,14 +173,20 @@ def test_two_ranks_train_a_front_and_go_on_past_a_network_that_is_broken(
 ) -> None:
     front = json.loads(Path("run/front.json").read_bytes())
     names = [network["fingerprint"] for network in front["networks"][:3]]
-    Path(f"run/architectures/{names[0]}.json").write_text("{")
+    broken = Path(f"run/architectures/{names[0]}.json")
+    broken.write_text("{")
     picks = [word for name in names for word in ("--pick", name)]
     settings = ("--epochs", "2", "--batch-size", "256", "--train-device", "cpu")
     command = ("train", "run", *picks, *settings, "--recipe", "darts-cifar")
     process = goldnas(2, *command)
     output = output_of(process)
     assert process.returncode == 1, output
-    assert output.count(f"error: run/architectures/{names[0]}.json: not an architecture") == 1
+    assert (
+        output.count(
+            f"error: cannot read run/architectures/{names[0]}.json: not an architecture"
+        )
+        == 1
+    )
     folders = [Path(f"run/trained/{name}-darts-cifar-e2-s0") for name in names[1:]]
     for folder in folders:
         opened = TrainingFolder.open(folder)

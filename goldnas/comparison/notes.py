@@ -64,7 +64,7 @@ def _unlike_searches(runs: Sequence[ComparedRun]) -> Iterator[str]:
     yield from _unlike_strategies(runs)
     seeds: dict[object, str] = {}
     for run in runs:
-        first = seeds.setdefault((run.kind, run.config.seed), str(run.path))
+        first = seeds.setdefault((run.kind_key, run.config.seed), str(run.path))
         if first != str(run.path):
             yield f"{first} and {run.path} are of one seed: they are not independent"
 

@@ -10,7 +10,6 @@ from goldnas.comparison.quantities import Cell, Quantity, quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
 from goldnas.retraining.result import TrainResult
-from goldnas.search.config import SearchConfig
 from goldnas.search.front import FrontNetwork
 
 # Beyond the dearest network, or that one would add nothing to the hypervolume.
@@ -76,10 +75,10 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
     columns = tuple(quantities(tuple(tables), resource, reference))
-    kinds: dict[SearchConfig, list[ComparedRun]] = {}
+    kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
-        kinds.setdefault(run.kind, []).append(run)
-    settings = {run.kind: msgspec.to_builtins(run.kind) for run in runs}
+        kinds.setdefault(run.kind_key, []).append(run)
+    settings = {run.kind_key: msgspec.to_builtins(run.kind) for run in runs}
     varying = _varying(list(settings.values()))
     rows = [
         Row(

@@ -113,6 +113,11 @@ class ComparedRun:
             storage=None,
         )
 
+    @property
+    def kind_key(self) -> bytes:
+        """The same for searches of one kind, whose settings may hold what has no hash."""
+        return msgspec.json.encode(self.kind, order="deterministic")
+
 
 def _trainings(folder: Path) -> list[Path]:
     """The folders of trainings in a folder, which need not be there.
