@@ -233,7 +233,7 @@ class GoldnasStep:
 
     def prune(self, chosen: list[int]) -> None:
         """Remove operators."""
-        self.search._forget({id(p) for p in self.search.supernet.prune(chosen)})
+        self.search._forget(self.search.supernet.prune(chosen))
 
 
 # -- measuring ---------------------------------------------------------------------------------
