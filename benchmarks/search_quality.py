@@ -132,6 +132,7 @@ class Benchmark:
         out: Path,
         *,
         seeds: int,
+        drawn: int,
         train_seeds: int,
         jobs: int,
     ) -> None:
@@ -139,6 +140,7 @@ class Benchmark:
         self.data = data
         self.out = out
         self.seeds = seeds
+        self.drawn = drawn
         self.train_seeds = train_seeds
         self.jobs = jobs
 
@@ -286,9 +288,10 @@ def compared(
 
     jobs = [
         Job(name, options, (level,), seed)
-        for seed in range(benchmark.seeds)
+        for seed in range(max(benchmark.seeds, benchmark.drawn))
         for level in levels
         for name, options in variants.items()
+        if seed < (benchmark.drawn if "random" in options else benchmark.seeds)
     ]
     return benchmark.run(do, jobs)
 
@@ -444,6 +447,11 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="laptop")
     parser.add_argument("--part", choices=(*VARIANTS, "latency", "warm"), default="strategies")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each kind")
+    parser.add_argument(
+        "--drawn",
+        type=int,
+        help="random networks, which take no search; as --seeds unless given",
+    )
     parser.add_argument("--train-seeds", type=int, default=1, help="trainings of each network")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time")
     parser.add_argument("--lut", type=Path, help="latency table, for --part latency")
@@ -456,6 +464,7 @@ def main() -> None:
         data,
         arguments.out,
         seeds=arguments.seeds,
+        drawn=arguments.seeds if arguments.drawn is None else arguments.drawn,
         train_seeds=arguments.train_seeds,
         jobs=arguments.jobs,
     )

@@ -177,6 +177,8 @@ def check(
         "within_10_percent": found.accuracy.within_10_percent,
         "spearman": found.accuracy.spearman,
         "kendall": found.accuracy.kendall,
+        "common_factor": found.common_factor,
+        "rest_percent": found.rest_percent,
         "noise_floor_percent": found.measured.noise_floor_percent,
         "seed": drawn_by,
     }
@@ -193,6 +195,13 @@ def check(
         f"{'undefined' if spearman is None else f'{spearman:.3f}'}; measured twice they "
         f"differ by {found.measured.noise_floor_percent:.2f} % (seed {drawn_by})"
     )
+    if found.rest_percent < found.accuracy.mape_percent / 2:
+        warn(
+            f"all of them take about {found.common_factor:.3f} times what is predicted; but "
+            f"for that they are off by {found.rest_percent:.2f} %. The machine runs at another "
+            "speed than when the table was made (clocks, other work): where this one is the "
+            "usual one, make the table anew"
+        )
 
 
 def _calibration(table: "LatencyTable") -> "Calibration":

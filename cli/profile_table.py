@@ -69,7 +69,7 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
     """
     from goldnas.lut import Failed
     from goldnas.lut.lint import RULES
-    from goldnas.lut.lint.calibrations import calibration_findings
+    from goldnas.lut.lint.calibrations import calibration_findings, campaign_findings
 
     rows = space.rows()
     lacking = table.missing(rows)
@@ -85,6 +85,8 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
         )
         for finding in calibration_findings(fitted, table.rows):
             warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
+    for finding in campaign_findings(table.campaigns[-1:]):
+        warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
     if lacking:
         errors = {(r.operator, r.site): r.error for r in table.rows if isinstance(r, Failed)}
         listed = "; ".join(

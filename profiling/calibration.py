@@ -286,6 +286,11 @@ class Check:
     predicted_us: dict[str, float]
     """By fingerprint."""
     measured: NetworkLatencies
+    common_factor: float
+    """Median of measured over predicted: what a machine that runs at another speed than when
+    the table was made does to all networks alike."""
+    rest_percent: float
+    """Mean absolute error, relative to the measurement, of the predictions times that."""
 
 
 def check_networks(
@@ -305,7 +310,14 @@ def check_networks(
     found = measure_networks(session, space, drawn)
     measured_us = np.array([network.latency_us for network in found.networks])
     predictions = np.array([predicted_us[network.fingerprint] for network in found.networks])
-    return Check(accuracy(predictions, measured_us), predicted_us, found)
+    factor = float(np.median(measured_us / predictions))
+    return Check(
+        accuracy(predictions, measured_us),
+        predicted_us,
+        found,
+        common_factor=factor,
+        rest_percent=accuracy(factor * predictions, measured_us).mape_percent,
+    )
 
 
 def space_of_calibration(calibration: Calibration) -> SearchSpace:
