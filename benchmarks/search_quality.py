@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -453,11 +453,14 @@ def main() -> None:
         help="random networks, which take no search; as --seeds unless given",
     )
     parser.add_argument("--train-seeds", type=int, default=1, help="trainings of each network")
+    parser.add_argument("--train-epochs", type=int, help="of a training, if not as the scale's")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time")
     parser.add_argument("--lut", type=Path, help="latency table, for --part latency")
     parser.add_argument("--report", type=Path, help="folder for the results as JSON")
     arguments = parser.parse_args()
     scale = SCALES[arguments.scale]
+    if arguments.train_epochs:
+        scale = replace(scale, train_epochs=arguments.train_epochs)
     data = prepared(arguments.data, arguments.out, scale)
     benchmark = Benchmark(
         scale,
@@ -499,8 +502,10 @@ def main() -> None:
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "jobs": arguments.jobs,
+            "train_epochs": scale.train_epochs,
         }
-        path = arguments.report / f"quality-{arguments.scale}-{arguments.part}.json"
+        longer = f"-{scale.train_epochs}epochs" if arguments.train_epochs else ""
+        path = arguments.report / f"quality-{arguments.scale}-{arguments.part}{longer}.json"
         path.write_text(json.dumps({"conditions": conditions, **report}, indent=2) + "\n")
 
 
