@@ -17,6 +17,7 @@ from goldnas.errors import TableError
 
 if TYPE_CHECKING:
     from goldnas.lut import Calibration, LatencyTable
+    from goldnas.profiling.calibration import Check
     from goldnas.profiling.session import Session
 
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
@@ -179,6 +180,7 @@ def check(
         "kendall": found.accuracy.kendall,
         "common_factor": found.common_factor,
         "rest_percent": found.rest_percent,
+        "slowdown": found.slowdown,
         "noise_floor_percent": found.measured.noise_floor_percent,
         "seed": drawn_by,
     }
@@ -198,10 +200,22 @@ def check(
     if found.rest_percent < found.accuracy.mape_percent / 2:
         warn(
             f"all of them take about {found.common_factor:.3f} times what is predicted; but "
-            f"for that they are off by {found.rest_percent:.2f} %. The machine runs at another "
-            "speed than when the table was made (clocks, other work): where this one is the "
-            "usual one, make the table anew"
+            f"for that they are off by {found.rest_percent:.2f} %. {_speed(found)}"
         )
+
+
+def _speed(found: "Check") -> str:
+    """What the sentinel says of a factor that all networks have in common."""
+    slowdown = found.slowdown
+    if slowdown is None:
+        return "The table does not say how fast the machine was when it was made: make it anew"
+    told = f"A model that is in every table takes {slowdown:.3f} times what it took then"
+    if abs(slowdown / found.common_factor - 1) < abs(found.common_factor - 1) / 2:
+        return (
+            f"{told}: the machine runs at another speed (clocks, other work). Where this one "
+            "is usual, make the table anew"
+        )
+    return f"{told}, so it is not the machine's speed: calibrate with more networks"
 
 
 def _calibration(table: "LatencyTable") -> "Calibration":

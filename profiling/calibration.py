@@ -287,10 +287,12 @@ class Check:
     """By fingerprint."""
     measured: NetworkLatencies
     common_factor: float
-    """Median of measured over predicted: what a machine that runs at another speed than when
-    the table was made does to all networks alike."""
+    """Median of measured over predicted."""
     rest_percent: float
     """Mean absolute error, relative to the measurement, of the predictions times that."""
+    slowdown: float | None
+    """How much longer than when the table was made the sentinel takes, which is in no network;
+    None where the table does not have its time."""
 
 
 def check_networks(
@@ -317,7 +319,15 @@ def check_networks(
         found,
         common_factor=factor,
         rest_percent=accuracy(factor * predictions, measured_us).mape_percent,
+        slowdown=_slowdown(session, table),
     )
+
+
+def _slowdown(session: Session, table: LatencyTable) -> float | None:
+    then = [c.sentinel_us for c in table.campaigns if c.networks and c.sentinel_us is not None]
+    if not then or session.sentinel_us is None:
+        return None
+    return session.sentinel_us / then[-1]
 
 
 def space_of_calibration(calibration: Calibration) -> SearchSpace:
