@@ -215,7 +215,7 @@ def _speed(found: "Check") -> str:
             f"{told}: the machine runs at another speed (clocks, other work). Where this one "
             "is usual, make the table anew"
         )
-    return f"{told}, so it is not the machine's speed: calibrate with more networks"
+    return f"{told}, which does not explain it: check again, then calibrate with more networks"
 
 
 def _calibration(table: "LatencyTable") -> "Calibration":
