@@ -38,17 +38,13 @@ from torch.nn import functional as F
 import goldnas
 from goldnas.resources import Budget
 from goldnas.search.config import SearchConfig
+from goldnas.search.data import SearchData, space_for
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.pacing import weakest_over
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import (
-    SearchData,
-    conditions_of,
-    feasibility_of,
-    space_for,
-    supernet_for,
-)
+from goldnas.search.setup import conditions_of, feasibility_of, supernet_for
+from goldnas.task import CLASSIFICATION
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.loader import TrainingLoader
@@ -255,7 +251,7 @@ def set_up(
         images, Augmentation(), normalisation, batch_size=batch, seed=0, workers=0
     )
     space = space_for(config, images)
-    data = SearchData(space, loader, images, images, normalisation)
+    data = SearchData(space, CLASSIFICATION, loader, images, images, normalisation)
     contenders: dict[str, Any] = {}
     for name in names:
         if name in ("masked", "zeroed"):

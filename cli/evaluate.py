@@ -1,8 +1,8 @@
-"""``goldnas evaluate``: what networks do on pictures that they did not learn from."""
+"""``goldnas evaluate``: what networks do on data that they did not learn from."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
 from goldnas.cli.options import OfFileOption
 from goldnas.cli.pictures import pictures_of
+
+if TYPE_CHECKING:
+    from goldnas.metric import Metric
 
 
 def evaluate(
@@ -32,7 +35,6 @@ def evaluate(
             return
         from goldnas.search.run import SearchRun
         from goldnas.search.setup import device_named
-        from goldnas.training.evaluate import accuracy
 
         opened = SearchRun.open(run)
         front = opened.front()
@@ -40,20 +42,16 @@ def evaluate(
         device = device_named("auto")
         test = {
             network.fingerprint: None
-            if network.accuracy is None  # it was not trained
-            else accuracy(
-                opened.network(network).to(device),
-                pictures.test,
-                pictures.normalisation,
-                device,
-            )
+            if network.figure is None  # it was not trained
+            else pictures.tested(opened.network(network), device)
             for network in front.networks
         }
         if as_json:
             import msgspec
 
             networks = msgspec.to_builtins(front.networks)
-            rows = [n | {"test_accuracy": test[n["fingerprint"]]} for n in networks]
+            key = pictures.test_key
+            rows = [n | {key: _plain(test[n["fingerprint"]], key)} for n in networks]
             typer.echo(json.dumps(rows, indent=2))
         else:
             out.print(front_table(front, test))
@@ -65,19 +63,30 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
 
     from goldnas.retraining.folder import TrainingFolder
     from goldnas.search.setup import device_named
-    from goldnas.training.evaluate import accuracy
 
     folder = TrainingFolder.open(path)
     search_around(path, space)
     network, result = folder.network(), folder.result()
     pictures = pictures_of(folder.config, [folder.architecture])
     device = device_named("auto")
-    test = accuracy(network.to(device), pictures.test, pictures.normalisation, device)
+    test = pictures.tested(network, device)
     assert result is not None  # or there would be no network
     if as_json:
-        typer.echo(json.dumps(msgspec.to_builtins(result) | {"test_accuracy": test}, indent=2))
+        key = pictures.test_key
+        row = msgspec.to_builtins(result) | {key: _plain(test, key)}
+        typer.echo(json.dumps(row, indent=2))
         return
+    unit = " %" if result.test.label == "%" else ""
     say(
-        f"network {result.fingerprint}: {100 * test:.2f} % of the test set right; "
-        f"{100 * result.test_accuracy:.2f} % at the end of its training"
+        f"network {result.fingerprint}: {test.on('the test set')}; "
+        f"{result.test.digits}{unit} at the end of its training"
     )
+
+
+def _plain(figure: "Metric | None", key: str) -> Any:
+    """A figure as it stands under a key of a file."""
+    import msgspec
+
+    if figure is None:
+        return None
+    return figure.value if key == "test_accuracy" else msgspec.to_builtins(figure)

@@ -56,7 +56,8 @@ def export(
             metavar="fp32|fp16|bf16|int8",
             help="Number format of the ONNX file; its inputs and outputs stay fp32. For int8, "
             f"{CALIBRATION_IMAGES} training pictures of the search, drawn by its seed, say "
-            "which range each tensor has, and the held-out pictures what it costs in accuracy.",
+            "which range each tensor has, and the held-out pictures what it costs in accuracy, "
+            "or in the metric of the task.",
         ),
     ] = "fp32",
     latency_lut: Annotated[
@@ -125,6 +126,11 @@ def export(
         host = host_of(device, python, perf_test)
         source = source_of(run, pick, space_ or "")
         search, architecture, network = source.search, source.architecture, source.network
+        if engine is not None and precision == "int8" and source.config.task is not None:
+            raise ConfigError(
+                "--engine in int8 is compared with PyTorch by the classes that both find, and "
+                f"task {source.config.task} has none; take --precision fp16"
+            )
         tables = tables_for(search, latency_lut or [])
         for path in filter(None, (onnx_out, python_out, engine)):
             check_writable(path)
@@ -193,7 +199,7 @@ def export(
             write_atomic(path, content)
 
         say(
-            f"network {source.fingerprint}: {source.accuracy}\n"
+            f"network {source.fingerprint}: {source.figure}\n"
             f"wrote {', '.join(map(str, files))}; " + "\n".join(notes)
         )
         _print(promises)

@@ -103,7 +103,7 @@ def of_other_engines(
 
 def measure(
     network: "nn.Module",
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     precision: str,
     tables: "Sequence[LatencyTable]",
     models: dict[int, bytes],

@@ -24,8 +24,11 @@ MUCH = 0.01
 
 def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
     """What int8 changes in predictions; by outputs, a right network may be far off."""
+    from goldnas.task import CLASSIFICATION
     from goldnas.training.evaluate import onnx_predictions
 
+    if pictures.task is not CLASSIFICATION:
+        return _compared_by_metric(exact, model, pictures)
     labels = pictures.held_out.labels
     before, after = (
         onnx_predictions(network, pictures.held_out, pictures.normalisation)
@@ -41,6 +44,22 @@ def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
     return (
         f"int8: {100 * now:.2f} % of the held-out pictures right, {100 * (now - was):+.2f} "
         f"points from {100 * was:.2f} % in fp32; {100 * agreeing:.2f} % classified as in fp32"
+    )
+
+
+def _compared_by_metric(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
+    """The same of a task of one's own, of which nobody knows how much is much."""
+    from goldnas.training.evaluate import onnx_score
+
+    was, now = (
+        pictures.task.measured(
+            onnx_score(network, pictures.held_out, pictures.normalisation, pictures.task)
+        )
+        for network in (exact, model)
+    )
+    return (
+        f"int8: {now.on('the held-out items')}, {now.value - was.value:+.4g} from "
+        f"{was.digits} in fp32"
     )
 
 
@@ -64,7 +83,7 @@ def deployed(
     gpu: "GpuBackend",
     model: bytes,
     network: "nn.Module",
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     precision: str,
     pictures: Int8Pictures | None,
 ) -> tuple[bytes, str]:
@@ -88,7 +107,7 @@ def deployed(
         images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
     else:
         first = torch.arange(min(CALIBRATION_IMAGES, len(pictures.held_out)))
-        images = pictures.normalisation.apply(pictures.held_out.images[first])
+        images, _ = pictures.held_out.batch(first, pictures.normalisation)
     with closing(gpu):
         found = gpu.run(model, images.numpy())
     actual = torch.from_numpy(found.outputs)

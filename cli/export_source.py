@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldnas.cli.figures import things
 from goldnas.cli.pictures import pictures_of, split_seed_of
 from goldnas.errors import ConfigError
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from goldnas.retraining.config import TrainConfig
     from goldnas.search.config import SearchConfig
     from goldnas.search.run import SearchRun
-    from goldnas.training.data import ImageData, Normalisation
+    from goldnas.task import Task
+    from goldnas.training.data import Examples, Normalisation
 
 CALIBRATION_IMAGES = 256
 """Training pictures that the ranges of an int8 network are taken from."""
@@ -32,8 +34,8 @@ class Source:
     network: "nn.Module"
     gated: bool
     """Whether its operators are scaled by gates."""
-    accuracy: str
-    """For people: how often it is right."""
+    figure: str
+    """For people: how often it is right, or what the metric of its task is."""
     config: "SearchConfig | TrainConfig"
     """Which pictures it learnt from."""
     search: "SearchRun | None"
@@ -65,13 +67,13 @@ def source_of(folder: Path, pick: str, space: str = "") -> Source:
     search = SearchRun.open(folder)
     chosen = search.front().pick(pick)
     right = "untrained, with the weights it began with"
-    if chosen.accuracy is not None:
-        right = f"{100 * chosen.accuracy:.2f} % of the held-out pictures right"
+    if chosen.figure is not None:
+        right = chosen.figure.on(f"the held-out {things(search.config.data)}")
     return Source(
         architecture=search.architecture(chosen),
         network=search.network(chosen),
         gated=True,
-        accuracy=right,
+        figure=right,
         config=search.config,
         search=search,
     )
@@ -106,7 +108,7 @@ def _trained(folder: Path, pick: str, space: str) -> Source:
         architecture=training.architecture,
         network=network,
         gated=training.config.warm,
-        accuracy=f"{100 * result.test_accuracy:.2f} % of the test set right",
+        figure=result.test.on("the test set"),
         config=training.config,
         search=search,
     )
@@ -138,8 +140,9 @@ class Int8Pictures:
 
     calibration: Any
     """Some of the training pictures, normalised: float32 ``(N, C, H, W)``."""
-    held_out: "ImageData"
+    held_out: "Examples"
     normalisation: "Normalisation"
+    task: "Task"
 
 
 def int8_pictures_of(source: Source) -> Int8Pictures:
@@ -160,7 +163,5 @@ def int8_pictures_of(source: Source) -> Int8Pictures:
     assert pictures.held_out is not None
     generator = torch.Generator().manual_seed(split_seed_of(config))
     shuffled = torch.randperm(len(pictures.train), generator=generator)
-    drawn = pictures.train.images[shuffled[:CALIBRATION_IMAGES]]
-    return Int8Pictures(
-        pictures.normalisation.apply(drawn).numpy(), pictures.held_out, pictures.normalisation
-    )
+    drawn, _ = pictures.train.batch(shuffled[:CALIBRATION_IMAGES], pictures.normalisation)
+    return Int8Pictures(drawn.numpy(), pictures.held_out, pictures.normalisation, pictures.task)

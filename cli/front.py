@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from goldnas.cli.figures import cell, heading
+
 if TYPE_CHECKING:
+    from goldnas.metric import Metric
     from goldnas.search.front import Front
 
 
-def front_table(
-    front: "Front", test_accuracy: Mapping[str, float | None] | None = None
-) -> Table:
+def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = None) -> Table:
     """The recorded networks, the cheapest first.
 
     Args:
         front: Of a search.
-        test_accuracy: By fingerprint, for a further column; None of what was not trained.
+        test: What each is worth on the test set, by fingerprint, for a further column; None of
+            what was not trained.
     """
     from goldnas.resources import format_amount
 
@@ -25,9 +27,10 @@ def front_table(
     )
     table.add_column("#", justify="right")
     table.add_column("network")
-    table.add_column("validation %", justify="right")
-    if test_accuracy is not None:
-        table.add_column("test %", justify="right")
+    figures = [network.figure for network in front.networks]
+    table.add_column(heading("validation", figures), justify="right")
+    if test is not None:
+        table.add_column(heading("test", figures), justify="right")
     scored = any(network.score is not None for network in front.networks)
     if scored:
         table.add_column("score", justify="right")
@@ -39,10 +42,10 @@ def front_table(
         cells = [
             str(number),
             network.fingerprint + ("" if network.dominated else " *"),
-            _percent(network.accuracy),
+            cell(network.figure),
         ]
-        if test_accuracy is not None:
-            cells.append(_percent(test_accuracy[network.fingerprint]))
+        if test is not None:
+            cells.append(cell(test[network.fingerprint]))
         if scored:
             cells.append("" if network.score is None else f"{network.score:.5g}")
         cells += [format_amount(name, network.resources[name]) for name in names]
@@ -50,7 +53,3 @@ def front_table(
         cells.append(when + ", ".join(network.reasons))
         table.add_row(*cells, style="bold" if network.meets_budgets else None)
     return table
-
-
-def _percent(accuracy: float | None) -> str:
-    return "untrained" if accuracy is None else f"{100 * accuracy:.2f}"

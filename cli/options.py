@@ -105,19 +105,29 @@ OperatorsOption = Annotated[
 ]
 
 
-def parse_input(text: str) -> tuple[int, int, int]:
-    """Read an image shape, ``3x32x32``: channels, height, width.
+def parse_input(text: str, *, of_pictures: bool = True) -> tuple[int, ...]:
+    """Read the shape of an input, ``3x32x32``: channels, height, width.
+
+    Args:
+        text: The sizes.
+        of_pictures: Whether there have to be three; functions may take other inputs.
 
     Raises:
         ConfigError: If ``text`` is anything else.
     """
     sizes = text.split("x")
-    if len(sizes) != 3 or not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
+    counted = len(sizes) == 3 or not of_pictures
+    if not counted or not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
+        others = "" if of_pictures else ", or other sizes that the space takes"
         raise ConfigError(
-            f"--input is channels x height x width, like 3x32x32, all positive; got {text!r}"
+            f"--input is channels x height x width, like 3x32x32{others}, all positive; got "
+            f"{text!r}"
         )
-    channels, height, width = map(int, sizes)
-    return channels, height, width
+    return tuple(map(int, sizes))
+
+
+def _shape(space: str, text: str) -> tuple[int, ...]:
+    return parse_input(text, of_pictures=":" not in space)
 
 
 def space_from(
@@ -139,7 +149,7 @@ def space_from(
         **settings_from(settings),
         "channels": channels,
         "cells": cells,
-        "input_shape": None if input_ is None else parse_input(input_),
+        "input_shape": None if input_ is None else _shape(space, input_),
         "classes": classes,
         "operators": operator_names(operators),
     }
@@ -173,6 +183,16 @@ def operator_names(text: str | None) -> tuple[str, ...] | None:
 
 
 # Of goldnas search and goldnas train, which show them in other panels and with other defaults.
+
+
+def task_option(panel: str) -> Any:
+    """Of a ``str | None``."""
+    return typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="What is learnt: a function of your own that returns a goldnas.Task, a loss and a "
+        "metric. Classification unless given.",
+        rich_help_panel=panel,
+    )
 
 
 def data_dir_option(panel: str) -> Any:

@@ -1,4 +1,4 @@
-"""The pictures that a search or a training had, for who looks at its networks afterwards."""
+"""The data that a search or a training had, for who looks at its networks afterwards."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,21 +6,42 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import torch
+    from torch import nn
+
     from goldnas.architecture import Architecture
+    from goldnas.metric import Metric
     from goldnas.retraining.config import TrainConfig
     from goldnas.search.config import SearchConfig
-    from goldnas.training.data import ImageData, Normalisation
+    from goldnas.task import Task
+    from goldnas.training.data import Examples, Normalisation
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A dataset, split as it was."""
+    """A dataset, of pictures or of whatever else, split as it was; and what was learnt."""
 
-    train: "ImageData"
-    held_out: "ImageData | None"
+    train: "Examples"
+    held_out: "Examples | None"
     """None if nothing was."""
-    test: "ImageData"
+    test: "Examples"
     normalisation: "Normalisation"
+    task: "Task"
+
+    def tested(self, network: "nn.Module", device: "torch.device") -> "Metric":
+        """What a network is worth on the test set."""
+        from goldnas.training.evaluate import score
+
+        placed = network.to(device)
+        value = score(placed, self.test, self.normalisation, device, self.task)
+        return self.task.measured(value)
+
+    @property
+    def test_key(self) -> str:
+        """What files call that."""
+        from goldnas.task import CLASSIFICATION
+
+        return "test_accuracy" if self.task is CLASSIFICATION else "test_metric"
 
 
 def split_seed_of(config: "SearchConfig | TrainConfig") -> int:
@@ -42,16 +63,16 @@ def pictures_of(
     Raises:
         GoldnasError: If the data is gone, or is no longer what a network is for.
     """
-    from goldnas.search.setup import check_pictures
+    from goldnas.search.data import check_data, dataset_of
     from goldnas.spaces import space_of
+    from goldnas.task import task_named
     from goldnas.training.data import Normalisation, split_validation
-    from goldnas.training.datasets import load_dataset
 
-    dataset = load_dataset(config.data, data_dir=config.data_dir, image_size=config.image_size)
+    dataset, task = dataset_of(config), task_named(config.task)
     train, held_out = dataset.train, None
     for network in architectures:
-        check_pictures(space_of(network), train, network=network.fingerprint, data=config.data)
+        check_data(space_of(network), train, config, network=network.fingerprint)
     if config.validation_fraction > 0:
         fraction, seed = config.validation_fraction, split_seed_of(config)
         train, held_out = split_validation(train, fraction, seed)
-    return Pictures(train, held_out, dataset.test, Normalisation.of(train))
+    return Pictures(train, held_out, dataset.test, Normalisation.of(train), task)

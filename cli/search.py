@@ -20,6 +20,7 @@ from goldnas.cli.options import (
     image_size_option,
     operator_names,
     settings_from,
+    task_option,
     threads_option,
     train_device_option,
     workers_option,
@@ -74,10 +75,11 @@ def search(
         str,
         typer.Option(
             help="cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of "
-            "train/ and val/ or test/, or an .npz file.",
+            "train/ and val/ or test/, an .npz file, or a function, my_module:data.",
             rich_help_panel=_DATA,
         ),
     ] = "digits",
+    task: Annotated[str | None, task_option(_DATA)] = None,
     data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
     image_size: Annotated[int | None, image_size_option(_DATA)] = None,
     flip: Annotated[
@@ -149,9 +151,9 @@ def search(
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         typer.Option(
-            help="What ranks them. supernet: accuracy on held-out pictures, with weights that "
-            "--epochs have trained for all of them. naswot, synflow: proxies that train "
-            "nothing.",
+            help="What ranks them. supernet: accuracy on held-out pictures, or the metric of the "
+            "--task, with weights that --epochs have trained for all of them. naswot, synflow: "
+            "proxies that train nothing.",
             rich_help_panel=_STRATEGY,
         ),
     ] = None,
@@ -320,6 +322,7 @@ def search(
             score=score,
             storage=storage,
             data=data,
+            task=task,
             data_dir=data_dir,
             image_size=image_size,
             space=space,

@@ -38,7 +38,7 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
         of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
-            f"{100 * fields['validation_accuracy']:.2f} %, {fields['live_operators']} "
+            f"{_held_out(search, fields)}, {fields['live_operators']} "
             f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
         )
     if event == "score" and fields["best"]:
@@ -47,6 +47,12 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
     if event == "network":
         return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
     return None
+
+
+def _held_out(search: "SupernetSearch", fields: dict[str, Any]) -> str:
+    if search.config.task is None:
+        return f"{100 * fields['validation_accuracy']:.2f} %"
+    return f"{search.data.task.name} {fields['validation_metric']:.4g}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from goldnas.cli.console import out, warn
+from goldnas.cli.figures import things
 from goldnas.cli.front import front_table
 from goldnas.cli.search_progress import search_shown
 from goldnas.cli.signals import signals_noted
@@ -41,7 +42,7 @@ def start(
     prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch, ranks=ranks)
     space = prepared.data.space
     out.print(
-        f"{config.data}: {prepared.data.loader.num_images} pictures to train on, "
+        f"{config.data}: {prepared.data.loader.num_images} {things(config.data)} to train on, "
         f"{len(prepared.data.validation)} held out; space of 10^{space.log10_size():.2f} "
         f"networks; training on {prepared.device}",
         soft_wrap=True,
@@ -84,21 +85,7 @@ def _run(search: "SupernetSearch") -> None:
     if not search.ranks.first:
         return
     out.print(front_table(front))
-    # By step: after a resumption the log holds some prunings twice.
-    events = search.run.events()
-    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
-    drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
-    if drops:
-        out.print(
-            f"{len(drops)} prunings; largest drop of accuracy in one: {100 * max(drops):.2f} %",
-            highlight=False,
-        )
-    if cut := next((e for e in events if e["event"] == "cut"), None):
-        out.print(
-            f"the cut to the budgets took the accuracy from "
-            f"{100 * cut['accuracy_before']:.2f} to {100 * cut['accuracy_after']:.2f} %",
-            highlight=False,
-        )
+    _print_drops(search)
     next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     if not search.trains:
         next_step = f"Nothing was trained yet. Next: goldnas train {shlex.quote(str(folder))}"
@@ -109,6 +96,31 @@ def _run(search: "SupernetSearch") -> None:
     )
 
 
+def _print_drops(search: "SupernetSearch") -> None:
+    """Say what pruning, or the cut, cost at once."""
+    # By step: after a resumption the log holds some prunings twice.
+    events = search.run.events()
+    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
+    cut = next((e for e in events if e["event"] == "cut"), None)
+    task = search.data.task
+    if search.config.task is None:
+        drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
+        most = f"drop of accuracy in one: {100 * max(drops, default=0.0):.2f} %"
+        if cut:
+            shares = (100 * cut["accuracy_before"], 100 * cut["accuracy_after"])
+            span = f"accuracy from {shares[0]:.2f} to {shares[1]:.2f} %"
+    else:
+        sign = 1 if task.higher_is_better else -1
+        drops = [sign * (e["metric_before"] - e["metric_after"]) for e in prunings.values()]
+        most = f"loss of {task.name} in one: {max(drops, default=0.0):.4g}"
+        if cut:
+            span = f"{task.name} from {cut['metric_before']:.4g} to {cut['metric_after']:.4g}"
+    if drops:
+        out.print(f"{len(drops)} prunings; largest {most}", highlight=False)
+    if cut:
+        out.print(f"the cut to the budgets took the {span}", highlight=False)
+
+
 def _print_memory(search: "SupernetSearch", advice: str) -> None:
     """Say what a step needs, before the first, and what to do if that is too much."""
     from goldnas.search.memory import free_bytes, memory_text
@@ -116,7 +128,8 @@ def _print_memory(search: "SupernetSearch", advice: str) -> None:
     if not search.ranks.first or not search.trains:
         return
     config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
-    line = f"a step on {at_once} pictures at once needs about {memory_text(needed)}"
+    line = f"a step on {at_once} {things(config.data)}"
+    line += f" at once needs about {memory_text(needed)}"
     try:
         free = free_bytes(search.device)
     except ConfigError:  # not known everywhere

@@ -13,6 +13,7 @@ from goldnas.cli.options import (
     auxiliary_weight_option,
     data_dir_option,
     image_size_option,
+    task_option,
     threads_option,
     train_device_option,
     workers_option,
@@ -96,10 +97,11 @@ def train(
         str | None,
         typer.Option(
             help="Dataset to train a file's network on: as of goldnas search. A search's "
-            "network learns on the data of its search.",
+            "network learns on the data of its search, and for its task.",
             rich_help_panel=_DATA,
         ),
     ] = None,
+    task: Annotated[str | None, task_option(_DATA)] = None,
     data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
     image_size: Annotated[int | None, image_size_option(_DATA)] = None,
     space: Annotated[
@@ -180,6 +182,7 @@ def train(
         return
     of_file = {
         "--data": data,
+        "--task": task,
         "--data-dir": data_dir,
         "--image-size": image_size,
         "--space": space,
@@ -307,6 +310,7 @@ def _sources(
         subject_from,
         target,
         data=of_file["--data"],
+        task=of_file["--task"],
         data_dir=of_file["--data-dir"],
         image_size=of_file["--image-size"],
         space=of_file["--space"] or "gold",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from goldnas.cli.console import err, say
+from goldnas.cli.figures import things
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_progress import training_shown
 from goldnas.cli.train_results import print_result
 from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError
+from goldnas.reference import is_function
 
 if TYPE_CHECKING:
     from goldnas.retraining.result import TrainResult
@@ -86,27 +88,32 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     prepared = prepare(subject, config, folder, ranks)
     if isinstance(prepared, TrainResult):
         say("trained already, with these settings")
-        print_result(prepared, folder)
+        print_result(prepared, folder, config.data)
         return prepared
     config, held_out = prepared.config, prepared.data.validation
     say(
         f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
-        f"{config.recipe} on {prepared.data.loader.num_images} pictures of {config.data}, "
+        f"{config.recipe} on {prepared.data.loader.num_images} {things(config.data)} of "
+        f"{config.data}, "
         f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
     )
+    own = is_function(config.data)
     for field, why in (
-        ("cutout", "small pictures"),
+        ("augmentation", "data of your own"),
+        ("cutout", "data of your own" if own else "small pictures"),
+        ("label_smoothing", "a task of your own"),
         ("learning_rate", "a warm start"),
         *((name, "a network without cells") for name in OF_CELLS),
     ):
         value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)
         if wishes.given.get(field) is None and value != of_recipe:
-            say(f"{field.replace('_', ' ')} {value:g} for {why}, in place of {of_recipe:g}")
+            said, instead = (v if isinstance(v, str) else f"{v:g}" for v in (value, of_recipe))
+            say(f"{field.replace('_', ' ')} {said} for {why}, in place of {instead}")
     try:
         with training_shown(prepared), signals_noted(torchrun=ranks.by_torchrun) as signal:
             prepared.stop_signal = signal
             result = prepared.train()
     except (RankError, WriteError) as error:
         raise type(error)(f"{error}; then the same command goes on") from None
-    print_result(result, folder)
+    print_result(result, folder, config.data)
     return result

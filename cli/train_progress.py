@@ -33,10 +33,17 @@ def _line(training: "Training", event: str, fields: dict[str, Any]) -> str | Non
     """What a training says of an event, if anything."""
     if event != "epoch":
         return None
-    held_out = fields["validation_accuracy"]
-    validation = "" if held_out is None else f"validation {100 * held_out:.2f} %, "
+    validation = _held_out(training, fields)
     return (
         f"epoch {fields['epoch'] + 1}/{training.config.epochs}: loss {fields['loss']:.3f}, "
         f"{validation}learning rate {fields['learning_rate']:.2g}, "
         f"{fields['seconds']:.0f} s"
     )
+
+
+def _held_out(training: "Training", fields: dict[str, Any]) -> str:
+    if (accuracy := fields.get("validation_accuracy")) is not None:
+        return f"validation {100 * accuracy:.2f} %, "
+    if (metric := fields.get("validation_metric")) is not None:
+        return f"validation {training.data.task.name} {metric:.4g}, "
+    return ""

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from goldnas.cli.console import out, say
+from goldnas.cli.figures import cell, heading, things
 
 if TYPE_CHECKING:
+    from goldnas.metric import Metric
     from goldnas.retraining.result import TrainResult
 
 
-def print_result(result: "TrainResult", folder: Path) -> None:
-    """Say what one training came to."""
+def print_result(result: "TrainResult", folder: Path, data: str) -> None:
+    """Say what one training, on some data, came to."""
     from goldnas.resources import format_amount
 
     held_out = ""
-    if result.validation_accuracy is not None:
-        held_out = f", {100 * result.validation_accuracy:.2f} % of the held-out pictures"
+    if result.validation is not None:
+        # Of a share, the words at its end are not said twice.
+        on = result.validation.on(f"the held-out {things(data)}").removesuffix(" right")
+        held_out = f", {on}"
     amounts = [
         f"{name} " * name.startswith("latency") + format_amount(name, amount)
         for name, amount in result.resources.items()
@@ -27,10 +31,10 @@ def print_result(result: "TrainResult", folder: Path) -> None:
     minutes, seconds = divmod(round(result.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     say(
-        f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the test set "
-        f"right after the last epoch{held_out}\n"
+        f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
+        f"epoch{held_out}\n"
         f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
-        f"{result.pictures} pictures took {hours}:{minutes:02}:{seconds:02}\n"
+        f"{result.pictures} {things(data)} took {hours}:{minutes:02}:{seconds:02}\n"
         f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )
 
@@ -40,21 +44,23 @@ def print_summary(outcomes: "Mapping[str, TrainResult | str]") -> None:
     from goldnas.resources import format_amount
 
     names: dict[str, None] = {}
+    figures: list[Metric | None] = []
     for outcome in outcomes.values():
         if not isinstance(outcome, str):
             names |= dict.fromkeys(outcome.resources)
+            figures.append(outcome.test)
     table = Table("network")
-    for heading in ("test %", "validation %", *names):
-        table.add_column(heading, justify="right")
+    for head in (heading("test", figures), heading("validation", figures), *names):
+        table.add_column(head, justify="right")
     for network, outcome in outcomes.items():
         if isinstance(outcome, str):
             table.add_row(network, "failed", *("-" for _ in ("validation", *names)))
             continue
-        held_out = outcome.validation_accuracy
+        held_out = outcome.validation
         table.add_row(
             network,
-            f"{100 * outcome.test_accuracy:.2f}",
-            "-" if held_out is None else f"{100 * held_out:.2f}",
+            cell(outcome.test),
+            "-" if held_out is None else cell(held_out),
             *(format_amount(name, outcome.resources[name]) for name in names),
         )
     out.print(table)

@@ -14,10 +14,11 @@ from goldnas.search.config import SearchConfig
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import conditions_of, dataset_of, feasibility_of, search_data
+from goldnas.search.data import dataset_of, search_data
+from goldnas.search.setup import conditions_of, feasibility_of
 from goldnas.search.start import PreparedSearch
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
-from goldnas.training.evaluate import accuracy
+from goldnas.training.evaluate import score
 from searches import SMALL, assert_same_results, started
 from workplace import invoke
 
@@ -104,7 +105,7 @@ def test_recorded_accuracy_is_that_of_the_saved_weights(finished: SearchRun) -> 
     data = search_data(finished.config, dataset_of(finished.config), CPU)
     for network in finished.front().networks:
         built = finished.network(network)
-        assert accuracy(built, data.validation, data.normalisation, CPU) == network.accuracy
+        assert score(built, data.validation, data.normalisation, CPU) == network.accuracy
 
 
 def test_the_log_holds_the_accuracy_before_and_after_every_pruning(finished: SearchRun) -> None:

@@ -25,7 +25,7 @@ from goldnas.search.run import SearchRun
 from goldnas.spaces import space_of
 from goldnas.training.data import Normalisation, split_validation
 from goldnas.training.datasets import load_dataset
-from goldnas.training.evaluate import accuracy, onnx_predictions
+from goldnas.training.evaluate import onnx_predictions, score
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -81,10 +81,10 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
     network = space_of(architecture).build(architecture)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     normalisation = Normalisation.of(train)
-    assert accuracy(network, dataset.test, normalisation, CPU) == result.test_accuracy
-    assert accuracy(network, held_out, normalisation, CPU) == result.validation_accuracy
+    assert score(network, dataset.test, normalisation, CPU) == result.test_accuracy
+    assert score(network, held_out, normalisation, CPU) == result.validation_accuracy
     kept = TrainingFolder.open(folder)
-    assert accuracy(kept.network(), dataset.test, normalisation, CPU) == result.test_accuracy
+    assert score(kept.network(), dataset.test, normalisation, CPU) == result.test_accuracy
     events = [event["event"] for event in kept.events()]
     assert events == ["start", "epoch", "epoch", "end"]
 
@@ -200,14 +200,14 @@ def test_the_learning_rate_is_the_recipes(workplace: Path) -> None:
 def test_the_test_set_is_read_after_the_last_epoch_alone(workplace: Path) -> None:
     training = prepared("run", "new")
     looked_at: list[int] = []
-    score = training.scorer.accuracy
+    score = training.scorer.score
 
     def watched(network: Any, images: Any) -> float:
         if images is training.data.test:
             looked_at.append(training.epoch)
         return score(network, images)
 
-    training.scorer.accuracy = watched  # type: ignore[method-assign]
+    training.scorer.score = watched  # type: ignore[method-assign]
     training.train()
     assert looked_at == [3]
 

@@ -1,5 +1,6 @@
-"""The spaces of docs/spaces.md work exactly as they are written there."""
+"""The spaces, data and tasks of the documents work exactly as they are written there."""
 
+import json
 import re
 import shlex
 import sys
@@ -10,31 +11,66 @@ import pytest
 from test_readme import commands_of
 from workplace import invoke
 
-PAGE = Path(__file__).parent.parent / "docs" / "spaces.md"
+DOCS = Path(__file__).parent.parent / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a reader, with the file of the page."""
-    space, program = BLOCK.findall(PAGE.read_text())
-    (tmp_path / "my_spaces.py").write_text(space)
-    (tmp_path / "program.py").write_text(program)
+    """The folder of a reader."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_spaces", raising=False)
+    for module in ("my_spaces", "my_signals", "my_shapes"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     return tmp_path
 
 
-def test_the_commands_of_the_page_work(folder: Path) -> None:
-    commands = commands_of(PAGE.read_text())
-    assert len(commands) == 4
-    for command in commands:
-        status, _, errors = invoke(*shlex.split(command)[1:])
-        assert status == 0, f"{command}\n{errors}"
+def followed(page: str, module: str) -> list[str]:
+    """Write the first file of a page, run its commands, and return what they say."""
+    text = (DOCS / page).read_text()
+    Path(f"{module}.py").write_text(BLOCK.findall(text)[0])
+    said = []
+    for command in commands_of(text):
+        status, stdout, stderr = invoke(*shlex.split(command)[1:])
+        assert status == 0, f"{command}\n{stderr}"
+        said.append(stdout)
+    return said
+
+
+def test_the_commands_of_spaces_work(folder: Path) -> None:
+    assert len(followed("spaces.md", "my_spaces")) == 4
     assert (folder / "net.onnx").exists()
 
 
-def test_the_program_of_the_page_works(folder: Path) -> None:
+def test_the_program_of_spaces_works(folder: Path) -> None:
+    space, program = BLOCK.findall((DOCS / "spaces.md").read_text())
+    (folder / "my_spaces.py").write_text(space)
     sys.path.insert(0, str(folder))
-    exec(compile((folder / "program.py").read_text(), "program.py", "exec"), {})
+    exec(compile(program, "program.py", "exec"), {})
+
+
+def test_signals_are_searched_trained_and_exported(folder: Path) -> None:
+    search, train, evaluate, export = followed("data.md", "my_signals")
+    assert "540 items to train on, 60 held out" in search
+    assert "% of the test set right" in train
+    assert "items took" in train
+    assert "pictures" not in search + train + evaluate + export
+    assert "verify: PASS" in export
+    (result,) = folder.glob("runs/signals/trained/*/result.json")
+    assert json.loads(result.read_bytes())["test_accuracy"] > 0.6  # of three kinds
+
+
+def test_shapes_are_segmented_and_judged_by_their_metric_alone(folder: Path) -> None:
+    search, train, evaluate, export, compare = followed("tasks.md", "my_shapes")
+    assert "validation mean IoU" in search
+    assert re.search(r"mean IoU 0\.\d+ on the test set", train)
+    assert "test mean IoU" in evaluate
+    assert "validation mean IoU" in compare
+    assert "verify: PASS" in export
+    said = search + train + evaluate + export + compare
+    assert not re.search(r"accurac|% of the|validation %|pictures|top-1", said)
+    (result,) = folder.glob("runs/shapes/trained/*/result.json")
+    found = json.loads(result.read_bytes())
+    assert found["test_accuracy"] is found["validation_accuracy"] is None
+    assert found["test_metric"]["name"] == "mean IoU"
+    assert found["test_metric"]["value"] > 0.4  # all background is a third of nearly 1

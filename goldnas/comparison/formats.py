@@ -57,7 +57,8 @@ def grid(comparison: Comparison) -> Grid:
             means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
             unit = fitting_unit(quantity.units, max(means))
             told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
-            header = unit[1] if told else f"{quantity.label}, {unit[1]}"
+            words = unit[1:] if told else (quantity.label, *unit[1:])
+            header = ", ".join(filter(None, words))
             figures[header] = [_figure(cell, unit) for cell in cells]
     columns = texts | figures
     return Grid(
@@ -134,16 +135,11 @@ def as_csv(comparison: Comparison) -> str:
 
 def as_json(comparison: Comparison) -> str:
     """Everything, in the units of the files."""
-    amount, wrong = comparison.reference
     content = {
         "schema_version": SCHEMA_VERSION,
         "goldnas": goldnas.__version__,
         "data": comparison.runs[0].data,
-        "reference": {
-            "resource": comparison.resource,
-            "amount": amount,
-            "wrong_share": wrong,
-        },
+        **_compared_by(comparison),
         "rows": [
             _described(row)
             | {
@@ -179,6 +175,22 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 """Besides ``table``, which the command line draws."""
 
 
+def _compared_by(comparison: Comparison) -> dict[str, Any]:
+    """The reference of the hypervolumes; of a task of one's own, its metric."""
+    metric = comparison.metric
+    if comparison.reference is None:
+        told = metric and {"name": metric.name, "higher_is_better": metric.higher_is_better}
+        return {"task": comparison.runs[0].config.task, "metric": told}
+    amount, wrong = comparison.reference
+    return {
+        "reference": {
+            "resource": comparison.resource,
+            "amount": amount,
+            "wrong_share": wrong,
+        }
+    }
+
+
 def _described(row: Row) -> dict[str, Any]:
     training = row.training
     return {
@@ -212,6 +224,8 @@ def _figure(cell: Cell, unit: Unit) -> str:
     if isinstance(cell, str):
         return cell
     mean = cell.mean / unit[0]
+    if not unit[1]:  # of whichever size it is
+        return f"{mean:.4g}" + ("" if cell.std is None else f" ± {cell.std:.2g}")
     shares = unit[1] in ("%", "points")
     digits = 2 if shares or not mean else min(3, max(0, 3 - math.floor(math.log10(abs(mean)))))
     spread = "" if cell.std is None else f" ± {cell.std / unit[0]:.{digits}f}"

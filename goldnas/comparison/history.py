@@ -1,4 +1,4 @@
-"""What a search's log says of its cost, and of what its cuts cost in accuracy."""
+"""What a search's log says of its cost, and of what its cuts cost in accuracy, or its metric."""
 
 import math
 from collections.abc import Sequence
@@ -29,8 +29,10 @@ def search_seconds(events: Sequence[Event]) -> float | None:
     return seconds if sessions else None
 
 
-def drops(events: Sequence[Event]) -> list[float]:
+def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
     """What each cut cost in accuracy at once, as a share of the pictures that were tried.
+
+    Of a search with a task of its own, by how much its metric became worse.
 
     A cut is a pruning of a gradual search on its way to the budgets, or that with which other
     strategies make a network of a super-network. Left out are those below the budgets, and
@@ -42,11 +44,17 @@ def drops(events: Sequence[Event]) -> list[float]:
         for place, event in enumerate(lasting)
         if event["event"] == "network" and "end" in event["reasons"]
     ]
+    sign = 1 if higher_is_better else -1
     return [
-        event["accuracy_before"] - event["accuracy_after"]
+        sign * (_figure(event, "before") - _figure(event, "after"))
         for event in lasting[: ends[-1] if ends else None]
         if event["event"] in ("prune", "cut")
     ]
+
+
+def _figure(event: Event, when: str) -> float:
+    figure = "metric" if f"metric_{when}" in event else "accuracy"
+    return float(event[f"{figure}_{when}"])
 
 
 def has_ended(events: Sequence[Event]) -> bool:

@@ -29,7 +29,11 @@ def _how_to_read(comparison: Comparison) -> Iterator[str]:
             "± is the standard deviation of the sample (n - 1) over the searches of a row, "
             "each with the mean of its trainings; over these, where one search alone has any"
         )
-    if any(run.networks for run in comparison.runs):
+    if comparison.metric is not None:
+        metric = comparison.metric
+        better = "higher" if metric.higher_is_better else "lower"
+        yield f"{metric.name}: {better} is better; drops are by how much it became worse"
+    if comparison.reference is not None and any(run.networks for run in comparison.runs):
         amount, wrong = comparison.reference
         yield (
             "hypervolume: of each front, the share of what lies below "
@@ -54,7 +58,9 @@ def _unlike_searches(runs: Sequence[ComparedRun]) -> Iterator[str]:
     yield from _differing(
         runs,
         lambda run: f"{run.config.validation_fraction:g}",
-        "validation accuracies are on different shares of the training data",
+        "validation figures are on different shares of the training data"
+        if runs[0].config.task
+        else "validation accuracies are on different shares of the training data",
     )
     yield from _differing(
         runs,
@@ -114,8 +120,9 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
         for trained in run.trained:
             by_training.setdefault(Training.of(trained.result), []).append(trained)
     if len(by_training) > 1:
+        figures = "figures" if comparison.runs[0].config.task else "accuracies"
         yield (
-            f"test accuracies are of different trainings ({'; '.join(map(str, by_training))}): "
+            f"test {figures} are of different trainings ({'; '.join(map(str, by_training))}): "
             "compare rows of one training"
         )
     for training, alike in by_training.items():

@@ -19,7 +19,7 @@ _MARKS = "osD^vP*X"
 
 
 def plot(comparison: Comparison) -> Figure:
-    """Draw accuracy against the resource of a comparison.
+    """Draw accuracy, or the metric of a task, against the resource of a comparison.
 
     Hollow marks are the networks of each search, by their accuracy on held-out pictures with
     the weights that the search shared; a line joins those that no other one of the search beats
@@ -46,7 +46,8 @@ def plot(comparison: Comparison) -> Figure:
             mark = marks[str(row.training)]
             _draw_trained(axes, row, resource, scale, colours[row.strategy], mark)
     axes.set_xlabel(unit if resource in unit else f"{resource}, {unit}")
-    axes.set_ylabel("accuracy, %")
+    metric = comparison.metric
+    axes.set_ylabel("accuracy, %" if metric is None else metric.name)
     axes.set_title(f"{comparison.runs[0].data}, {len(comparison.runs)} searches", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(handles=_legend(colours, marks), fontsize=8)
@@ -54,16 +55,27 @@ def plot(comparison: Comparison) -> Figure:
 
 
 def front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
-    """Amount and accuracy of the networks that no other one of the search beats in both."""
+    """Amount and accuracy of the networks that no other one of the search beats in both.
+
+    Of a task of its own, its metric in place of the accuracy.
+    """
+    sign = -1 if run.metric is not None and not run.metric.higher_is_better else 1
     found: list[tuple[float, float]] = []
-    for amount, accuracy in sorted(_points(run, resource), key=lambda p: (p[0], -p[1])):
-        if not found or accuracy > found[-1][1]:
-            found.append((amount, accuracy))
+    for amount, value in sorted(_points(run, resource), key=lambda p: (p[0], -sign * p[1])):
+        if not found or sign * value > sign * found[-1][1]:
+            found.append((amount, value))
     return found
 
 
 def _points(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
-    return [(n.resources[resource], n.accuracy) for n in run.networks if n.accuracy is not None]
+    return [
+        (n.resources[resource], n.figure.value) for n in run.networks if n.figure is not None
+    ]
+
+
+def _scale(run: ComparedRun) -> float:
+    """Of the vertical axis: accuracies are drawn in per cent."""
+    return 100 if run.config.task is None else 1
 
 
 def _draw_front(
@@ -76,7 +88,7 @@ def _draw_front(
     ):
         axes.plot(
             [amount / scale for amount, _ in points],
-            [100 * accuracy for _, accuracy in points],
+            [_scale(run) * value for _, value in points],
             color=colour,
             alpha=0.6,
             **style,
@@ -86,16 +98,17 @@ def _draw_front(
 def _draw_trained(
     axes: "Axes", row: Row, resource: str, scale: float, colour: str, mark: str
 ) -> None:
-    tested = row.cells["test_accuracy"]
+    run = row.entries[0].run
+    tested = row.cells["test_accuracy" if run.config.task is None else "test_metric"]
     trained = [entry.resources[resource] for entry in row.entries if entry.results]
     if not isinstance(tested, Sample):
         return
     amount = Sample(tuple(value / scale for value in trained))
     axes.errorbar(
         amount.mean,
-        100 * tested.mean,
+        _scale(run) * tested.mean,
         xerr=amount.std,
-        yerr=None if tested.std is None else 100 * tested.std,
+        yerr=None if tested.std is None else _scale(run) * tested.std,
         fmt=mark,
         color=colour,
         markersize=7,

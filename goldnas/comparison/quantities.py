@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from goldnas.comparison.history import drops, search_seconds
+from goldnas.comparison.history import search_seconds
 from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.resources.budget import Unit, units_of
@@ -12,6 +12,7 @@ from goldnas.search.front import FrontNetwork
 
 _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
+_PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
 _NO_NETWORK, _NO_ACCURACY = "no network", "no accuracy"
@@ -68,27 +69,33 @@ class Quantity:
 
 
 def quantities(
-    tables: Sequence[str], resource: str, reference: tuple[float, float]
+    tables: Sequence[str],
+    resource: str,
+    reference: tuple[float, float] | None,
+    task: str | None = None,
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
     Args:
         tables: Names of the latency tables.
         resource: That hypervolumes are taken against.
-        reference: Of the hypervolumes: an amount of it, and a share of wrong answers.
+        reference: Of the hypervolumes: an amount of it, and a share of wrong answers. None with
+            a task of one's own, where nobody knows what the worst is.
+        task: Name of its metric, in place of the accuracy.
     """
+    kind, suffix = ("accuracy", "") if task is None else ("metric", f" {task}")
     yield Quantity(
-        "validation_accuracy",
-        "validation",
-        _PERCENT,
-        lambda entry: [entry.network.accuracy if entry.network else None],
-        _NO_ACCURACY,
+        f"validation_{kind}",
+        f"validation{suffix}",
+        _PERCENT if task is None else _PLAIN,
+        _validation,
+        _NO_ACCURACY if task is None else f"no {task}",
     )
     yield Quantity(
-        "test_accuracy",
-        "test",
-        _PERCENT,
-        lambda entry: [result.test_accuracy for result in entry.results],
+        f"test_{kind}",
+        f"test{suffix}",
+        _PERCENT if task is None else _PLAIN,
+        lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
     yield Quantity("flops", "FLOPs", units_of("FLOPs"), _resource("FLOPs"), _NO_NETWORK)
@@ -124,25 +131,26 @@ def quantities(
     )
     yield Quantity(
         "largest_drop",
-        "largest drop",
-        _POINTS,
-        lambda entry: [max(drops(entry.run.events), default=None)],
+        f"largest drop{suffix and f' of{suffix}'}",
+        _POINTS if task is None else _PLAIN,
+        lambda entry: [max(entry.run.drops, default=None)],
         _NOTHING_CUT,
     )
     yield Quantity(
         "summed_drop",
-        "all drops",
-        _POINTS,
-        lambda entry: [sum(drops(entry.run.events)) if drops(entry.run.events) else None],
+        f"all drops{suffix and f' of{suffix}'}",
+        _POINTS if task is None else _PLAIN,
+        lambda entry: [sum(entry.run.drops) if entry.run.drops else None],
         _NOTHING_CUT,
     )
-    yield Quantity(
-        "hypervolume",
-        "hypervolume",
-        _PERCENT,
-        lambda entry: [share_covered(entry.run.networks, resource, reference)],
-        _NO_ACCURACY,
-    )
+    if reference is not None:
+        yield Quantity(
+            "hypervolume",
+            "hypervolume",
+            _PERCENT,
+            lambda entry: [share_covered(entry.run.networks, resource, reference)],
+            _NO_ACCURACY,
+        )
 
 
 def share_covered(
@@ -163,6 +171,11 @@ def share_covered(
     if not points:
         return None
     return hypervolume(points, reference) / (reference[0] * reference[1])
+
+
+def _validation(entry: Entry) -> list[float | None]:
+    figure = entry.network.figure if entry.network else None
+    return [None if figure is None else figure.value]
 
 
 def _resource(name: str) -> Callable[[Entry], list[float | None]]:

@@ -9,6 +9,7 @@ import msgspec
 from goldnas.comparison.quantities import Cell, Quantity, quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
+from goldnas.metric import Metric
 from goldnas.retraining.result import TrainResult
 from goldnas.search.front import FrontNetwork
 
@@ -50,8 +51,11 @@ class Comparison:
     rows: tuple[Row, ...]
     resource: str
     """That fronts are drawn, and hypervolumes taken, against."""
-    reference: tuple[float, float]
-    """Of all hypervolumes: an amount of the resource, and a share of wrong answers."""
+    reference: tuple[float, float] | None
+    """Of all hypervolumes: an amount of the resource, and a share of wrong answers; None where
+    there are none, with a task of one's own."""
+    metric: Metric | None
+    """Any value of that task's metric."""
     quantities: tuple[Quantity, ...]
     """What the cells of a row are of."""
 
@@ -68,13 +72,16 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
     """
     resource = _common_resource(runs, resource)
     dearest = max((n.resources[resource] for run in runs for n in run.networks), default=1.0)
-    reference = (_REFERENCE_FACTOR * dearest, 1.0)
+    of_task = runs[0].config.task is not None
+    reference = None if of_task else (_REFERENCE_FACTOR * dearest, 1.0)
+    metric = next((run.metric for run in runs if run.metric is not None), None)
+    name = None if not of_task else "metric" if metric is None else metric.name
     tables = dict.fromkeys(
         name
         for run in runs
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
-    columns = tuple(quantities(tuple(tables), resource, reference))
+    columns = tuple(quantities(tuple(tables), resource, reference, name))
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)
@@ -93,7 +100,7 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
         for kind, members in kinds.items()
         for network, training, entries in _groups(members)
     ]
-    return Comparison(tuple(runs), tuple(rows), resource, reference, columns)
+    return Comparison(tuple(runs), tuple(rows), resource, reference, metric, columns)
 
 
 def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from goldnas.comparison.history import Event, drops, search_seconds
 from goldnas.errors import ConfigError, RunError
+from goldnas.metric import ACCURACY, Metric
 from goldnas.retraining.folder import TrainingFolder
 from goldnas.retraining.result import TrainResult
 from goldnas.search.config import SearchConfig
@@ -78,6 +79,22 @@ class ComparedRun:
                 for name in run.config.tables
             },
         )
+
+    @property
+    def metric(self) -> Metric | None:
+        """Any value of the metric that its networks are compared by.
+
+        None in a search for classification, and where nothing is known yet.
+        """
+        figures = [*(n.figure for n in self.networks), *(t.result.test for t in self.trained)]
+        known = (f for f in figures if f is not None and f.name != ACCURACY)
+        return next(known, None)
+
+    @property
+    def drops(self) -> list[float]:
+        """What each cut cost."""
+        metric = self.metric
+        return drops(self.events, higher_is_better=metric is None or metric.higher_is_better)
 
     def results(self, fingerprint: str) -> list[TrainResult]:
         """Of the trainings of one network."""
@@ -233,7 +250,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
     """Read the folders of searches that are to be compared.
 
     Raises:
-        ConfigError: If one is given twice, or they are of different data.
+        ConfigError: If one is given twice, or they are of different data or tasks.
         RunError: If one is not the folder of a search, or damaged.
     """
     places = [os.path.realpath(path) for path in paths]
@@ -242,6 +259,19 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
             raise ConfigError(f"{path} is given twice; give each search once")
     runs = [ComparedRun.read(path) for path in paths]
     for run in runs:
+        tasks = [one.config.task or "classification" for one in (runs[0], run)]
+        if tasks[0] != tasks[1]:
+            raise ConfigError(
+                f"{runs[0].path} is a search for {tasks[0]} and {run.path} for {tasks[1]}: "
+                "different tasks are not comparable. Compare them apart"
+            )
+        names = {one.metric.name: one.path for one in (runs[0], run) if one.metric is not None}
+        if len(names) > 1:
+            told = " and ".join(f"{name} in {path}" for name, path in names.items())
+            raise ConfigError(
+                f"the metric of task {tasks[0]} is {told}: they are not comparable. Compare "
+                "them apart"
+            )
         if run.data != runs[0].data:
             raise ConfigError(
                 f"{runs[0].path} is a search on {runs[0].data} and {run.path} on {run.data}: "

@@ -22,7 +22,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Name of the recipe that the other settings are from, unless they were given."""
 
     data: str
-    """Name of a dataset, or path of a folder or an ``.npz``."""
+    """Name of a dataset, path of a folder or an ``.npz``, or ``package.module:function``."""
+
+    task: str | None = None
+    """``package.module:function`` of what is learnt; None for classification."""
 
     data_dir: str | None = None
     """Where named datasets are kept, or downloaded to."""

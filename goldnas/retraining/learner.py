@@ -35,7 +35,7 @@ class Learner(nn.Module):
             self.auxiliary = AuxiliaryHead(channels, space.classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map ``(B, C, H, W)`` to ``(B, classes)`` logits, and to auxiliary ones or None."""
+        """Map inputs to outputs, as ``(B, classes)`` logits, and to auxiliary ones or None."""
         logits: Tensor
         if not isinstance(self.network, CellNetwork):
             logits = self.network(images)

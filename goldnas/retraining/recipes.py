@@ -33,9 +33,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gradient_clip: float = 5.0
     """Largest norm of the gradient."""
 
-    augmentation: Literal["crop", "randaugment", "resized-crop"] = "crop"
+    augmentation: Literal["crop", "randaugment", "resized-crop", "none"] = "crop"
     """``crop`` moves and mirrors; ``randaugment`` applies RandAugment besides; ``resized-crop``
-    is that of ImageNet: a random part, resized, mirrored and recoloured."""
+    is that of ImageNet: a random part, resized, mirrored and recoloured. ``none`` is for data
+    of one's own."""
 
     cutout: int = 0
     """Side of the square that Cutout blanks, in pixels of pictures of 32 pixels or more."""

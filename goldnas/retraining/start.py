@@ -1,18 +1,22 @@
 """Starting a training, and going on with one."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from msgspec.structs import asdict, replace
 from torch import Tensor
+from torch.nn import functional as F
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.lut import LatencyTable
+from goldnas.reference import is_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import total_cost
 from goldnas.retraining.config import TrainConfig
@@ -20,15 +24,22 @@ from goldnas.retraining.folder import TrainingFolder
 from goldnas.retraining.recipes import recipe_named
 from goldnas.retraining.result import TrainResult
 from goldnas.retraining.training import Training, TrainingData
+from goldnas.search.data import (
+    check_data,
+    check_no_augmentation,
+    dataset_of,
+    try_task,
+)
 from goldnas.search.front import FrontNetwork
 from goldnas.search.gradients import check_batch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import amp_named, check_pictures, conditions_of, device_named
+from goldnas.search.setup import amp_named, conditions_of, device_named
 from goldnas.spaces import GoldSpace, import_space, space_of
+from goldnas.task import task_named
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Normalisation, split_validation
-from goldnas.training.datasets import DATASET_NAMES, ImageDataset, load_dataset
+from goldnas.training.datasets import Dataset, load_dataset, resolved
 from goldnas.training.loader import TrainingLoader, default_workers
 
 CUTOUT_PICTURES = 32
@@ -75,22 +86,23 @@ def subject_of(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> 
         GoldnasError: If a file of it is missing or damaged, or there are no trained weights to
             begin with.
     """
-    if warm and network.accuracy is None:
+    if warm and network.figure is None:
         raise ConfigError(
             f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
             "it began with; leave --warm out"
         )
     config, architecture = run.config, run.architecture(network)
-    suits = Augmentation.default_for(space_of(architecture).input_shape)
-    given = (config.crop_padding, config.flip)
+    suits = _augmentation(config.data, architecture)
+    given = {"crop_padding": config.crop_padding, "flip": config.flip}
     return Subject(
         architecture=architecture,
         data={
             "data": config.data,
+            "task": config.task,
             "data_dir": config.data_dir,
             "image_size": config.image_size,
-            "crop_padding": suits.crop_padding if given[0] is None else given[0],
-            "flip": suits.flip if given[1] is None else given[1],
+            **suits,
+            **{name: value for name, value in given.items() if value is not None},
             "validation_fraction": config.validation_fraction,
             "split_seed": config.seed,
         },
@@ -104,6 +116,7 @@ def subject_from(
     target: str,
     *,
     data: str,
+    task: str | None = None,
     data_dir: str | None = None,
     image_size: int | None = None,
     space: str = "gold",
@@ -114,7 +127,8 @@ def subject_from(
 
     Args:
         target: An architecture as JSON, a file with a genotype, or the name of a known one.
-        data: Name of a dataset, or path of a folder or an ``.npz``.
+        data: Name of a dataset, path of a folder or an ``.npz``, or a function.
+        task: The function that says what is learnt; None for classification.
         data_dir: Where named datasets are.
         image_size: Side to resize a folder's pictures to.
         space: Of a genotype: ``gold-imagenet`` for large pictures.
@@ -129,27 +143,52 @@ def subject_from(
         architecture = Architecture.load(Path(target))
     else:
         text = _genotype_text(target)
-        dataset = load_dataset(data, data_dir=data_dir, image_size=image_size)
+        dataset = load_dataset(
+            data, data_dir=data_dir, image_size=image_size, labelled=task is None
+        )
         architecture = read_genotype(
             text,
             space=space,
             channels=channels,
             cells=cells,
-            input_shape=dataset.train.input_shape,
+            input_shape=_of_pictures(dataset),
             classes=dataset.train.num_classes,
         )
-    suits = Augmentation.default_for(space_of(architecture).input_shape)
     return Subject(
         architecture=architecture,
         data={
-            "data": data if data in DATASET_NAMES else os.path.realpath(data),
+            "data": resolved(data),
+            "task": task,
             "data_dir": data_dir and os.path.realpath(data_dir),
             "image_size": image_size,
-            "crop_padding": suits.crop_padding,
-            "flip": suits.flip,
+            **_augmentation(resolved(data), architecture),
         },
         trainings=Path("trained"),
     )
+
+
+def _augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
+    """The settings that say what is done to pictures; nothing to data of one's own."""
+    if is_function(data):
+        return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
+    suits = Augmentation.default_for(space_of(architecture).input_shape)
+    return {"crop_padding": suits.crop_padding, "flip": suits.flip}
+
+
+def _of_pictures(dataset: Dataset) -> tuple[int, int, int]:
+    """The shape of the inputs, for a genotype.
+
+    Raises:
+        ConfigError: If they are no pictures.
+    """
+    shape = dataset.train.input_shape
+    if len(shape) != 3:
+        raise ConfigError(
+            f"a genotype is for pictures, and the items of {dataset.name} are "
+            f"{'x'.join(map(str, shape))}; use a --space of your own"
+        )
+    channels, height, width = shape
+    return channels, height, width
 
 
 def _genotype_text(target: str) -> str:
@@ -171,7 +210,8 @@ def config_for(
     """The settings of a training: of the recipe, the network's data, and what was given.
 
     Cutout of a recipe is made for pictures of 32 pixels: of smaller ones it takes half the
-    side. Weights that have learnt already go on at a tenth of a recipe's learning rate. A
+    side. Data of one's own is used as it is, and a task of one's own smooths no labels.
+    Weights that have learnt already go on at a tenth of a recipe's learning rate. A
     network without cells has no auxiliary head, and drops no paths.
 
     Args:
@@ -186,11 +226,19 @@ def config_for(
     recipe = recipe_named(recipe_name)
     warm = subject.weights is not None
     space = space_of(subject.architecture)
-    side = min(space.input_shape[1:])
-    suited = {
-        "cutout": min(recipe.cutout, side // 2) if side < CUTOUT_PICTURES else recipe.cutout,
-        "learning_rate": recipe.learning_rate * (WARM_SHARE if warm else 1),
+    suited: dict[str, Any] = {
+        "learning_rate": recipe.learning_rate * (WARM_SHARE if warm else 1)
     }
+    if is_function(subject.data["data"]):
+        check_no_augmentation(subject.data["data"], ["--cutout"] if given.get("cutout") else [])
+    elif (side := min(space.input_shape[1:])) < CUTOUT_PICTURES:
+        suited["cutout"] = min(recipe.cutout, side // 2)
+    if subject.data["task"] is not None:
+        if given.get("label_smoothing"):
+            raise ConfigError(
+                "label_smoothing is for classification, and not for a --task; leave it out"
+            )
+        suited["label_smoothing"] = 0.0
     if not isinstance(space, GoldSpace):
         for name in OF_CELLS:
             if given.get(name):
@@ -235,11 +283,7 @@ def prepare(
         threads = ranks.told(lambda: found.threads_for(ranks.count))
     if threads or config.threads:
         torch.set_num_threads(threads or config.threads or 1)
-    dataset = ranks.first_of_machine(
-        lambda: load_dataset(
-            config.data, data_dir=config.data_dir, image_size=config.image_size
-        )
-    )
+    dataset = ranks.first_of_machine(lambda: dataset_of(config))
     data = ranks.together(lambda: _training_data(architecture, config, dataset, device, ranks))
     pictures = data.loader.images_per_batch
     ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
@@ -261,12 +305,18 @@ def prepare(
 def _training_data(
     architecture: Architecture,
     config: TrainConfig,
-    dataset: ImageDataset,
+    dataset: Dataset,
     device: torch.device,
     ranks: Ranks,
 ) -> TrainingData:
     space, train, validation = space_of(architecture), dataset.train, None
-    check_pictures(space, train, network=architecture.fingerprint, data=config.data)
+    check_data(space, train, config, network=architecture.fingerprint)
+    task = task_named(config.task)
+    if config.task is not None:
+        try_task(task, space, train)
+    elif config.label_smoothing:
+        smoothed = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+        task = dataclasses.replace(task, loss=smoothed)
     if config.validation_fraction > 0:
         fraction, seed = config.validation_fraction, config.split_seed
         train, validation = split_validation(train, fraction, seed)
@@ -290,7 +340,7 @@ def _training_data(
         device=device,
         shard=(ranks.index, ranks.count),
     )
-    return TrainingData(loader, validation, dataset.test, normalisation)
+    return TrainingData(task, loader, validation, dataset.test, normalisation)
 
 
 def _predicted(subject: Subject) -> dict[str, float]:

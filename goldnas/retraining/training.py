@@ -18,18 +18,20 @@ from goldnas.retraining.result import TrainResult
 from goldnas.search.loop import TrainingLoop
 from goldnas.search.ranks import Ranks
 from goldnas.spaces import space_of
-from goldnas.training.data import ImageData, Normalisation
+from goldnas.task import Task
+from goldnas.training.data import Examples, Normalisation
 from goldnas.training.loader import TrainingLoader
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The pictures of a training."""
+    """The data of a training, and what is learnt from it."""
 
+    task: Task
     loader: TrainingLoader
-    validation: ImageData | None
+    validation: Examples | None
     """Taken from the training data; None if nothing is held out."""
-    test: ImageData
+    test: Examples
     """Looked at once, after the last epoch."""
     normalisation: Normalisation
 
@@ -67,7 +69,6 @@ class Training(TrainingLoop):
         self.architecture = architecture
         self._weights = weights
         self._predicted = predicted or {}
-        self.label_smoothing = config.label_smoothing
         super().__init__(run, config, data, device, ranks)
         self.seconds = 0.0
         """Of training, until the last checkpoint."""
@@ -117,7 +118,7 @@ class Training(TrainingLoop):
         return self._learn(self._finish)
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """One descent; return the classification loss."""
+        """One descent; return the task's loss."""
         share = step / self.total_steps
         self.drop_path.begin(step, self.ranks.index, self.config.drop_path * share)
         loss = super()._train_step(step, images, labels)
@@ -139,7 +140,7 @@ class Training(TrainingLoop):
     def _of_epoch(self) -> dict[str, Any]:
         return {
             "loss": float(torch.stack(self.losses).mean()),
-            "validation_accuracy": self._validation_accuracy(),
+            f"validation_{self._figure}": self._validation_score(),
             "learning_rate": self.learning_rate(self.step - 1),
         }
 
@@ -152,8 +153,10 @@ class Training(TrainingLoop):
             epochs=config.epochs,
             seed=config.seed,
             warm=config.warm,
-            validation_accuracy=self._validation_accuracy(),
-            test_accuracy=self.scorer.accuracy(network, self.data.test),
+            **self._scored(
+                validation=self._validation_score(),
+                test=self.scorer.score(network, self.data.test),
+            ),
             resources={
                 "FLOPs": count_flops(network, space_of(self.architecture).input_shape),
                 "params": count_parameters(network),
@@ -167,15 +170,27 @@ class Training(TrainingLoop):
             self.run.save_result(result, state)
         self._event(
             "end",
-            validation_accuracy=result.validation_accuracy,
-            test_accuracy=result.test_accuracy,
+            **{
+                f"validation_{self._figure}": result.validation and result.validation.value,
+                f"test_{self._figure}": result.test.value,
+            },
             seconds=result.seconds,
         )
         return result
 
-    def _validation_accuracy(self) -> float | None:
+    def _validation_score(self) -> float | None:
         held_out = self.data.validation
-        return None if held_out is None else self.scorer.accuracy(self.network, held_out)
+        return None if held_out is None else self.scorer.score(self.network, held_out)
+
+    def _scored(self, **scores: float | None) -> dict[str, Any]:
+        """The fields of the result that say how good the network is."""
+        accuracies: dict[str, Any] = {f"{part}_accuracy": scores[part] for part in scores}
+        if self.config.task is None:
+            return accuracies
+        return dict.fromkeys(accuracies) | {
+            f"{part}_metric": None if score is None else self.data.task.measured(score)
+            for part, score in scores.items()
+        }
 
     # -- state -------------------------------------------------------------------------------
 

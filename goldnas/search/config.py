@@ -40,6 +40,10 @@ class StepSettings(Protocol):
     def amp(self) -> str:
         """``off`` or ``bf16``: number format of the forward and backward pass."""
 
+    @property
+    def task(self) -> str | None:
+        """The function that says what is learnt; None for classification."""
+
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one search, with the symbols of GOLD-NAS (arXiv:2007.03331, Algorithm 1).
@@ -51,7 +55,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schema_version: Literal[1] = 1
 
     data: str = "digits"
-    """Name of a dataset, or path of a folder or an ``.npz``."""
+    """Name of a dataset, path of a folder or an ``.npz``, or ``package.module:function``."""
+
+    task: str | None = None
+    """``package.module:function`` of what is learnt; None for classification."""
 
     data_dir: str | None = None
     """Where named datasets are kept, or downloaded to."""

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.resources import Budget
 from goldnas.search.config import SearchConfig
+from goldnas.search.data import SearchData, blank_loss
 from goldnas.search.feasibility import Feasibility, Mask
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.loop import TrainingLoop
 from goldnas.search.memory import step_memory, take_peak_bytes
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import SearchData, supernet_for
-from goldnas.training.data import ImageData
+from goldnas.search.setup import supernet_for
+from goldnas.training.data import Examples
 
 
 class SupernetSearch(TrainingLoop):
@@ -156,7 +157,7 @@ class SupernetSearch(TrainingLoop):
         return {
             "step": self.step,
             "loss": float(torch.stack(self.losses).mean()),
-            "validation_accuracy": self._accuracy(self.data.validation),
+            f"validation_{self._figure}": self._score(self.data.validation),
             "learning_rate": self.learning_rate(last),
             "pressure": self.strength(last),
             "live_operators": int(self.active.sum()),
@@ -189,15 +190,25 @@ class SupernetSearch(TrainingLoop):
 
     def step_bytes(self) -> int:
         """Memory that a training step needs with the operators that are left, estimated."""
-        memory = step_memory(self.supernet, self.device, self._autocast)
+        blank = blank_loss(self.data.task, self.data.check)
+        memory = step_memory(self.supernet, self.device, self._autocast, blank)
         return memory.step_bytes(self.gradients.at_once)
 
     def _met_budgets(self) -> list[Budget]:
         spent = self._resources()
         return [b for b in self.feasibility.budgets if spent[b.resource] <= b.limit]
 
-    def _accuracy(self, images: ImageData) -> float:
-        return self.scorer.accuracy(self.supernet, images)
+    def _score(self, data: Examples) -> float:
+        return self.scorer.score(self.supernet, data)
+
+    def _scored(self, score: float | None) -> dict[str, Any]:
+        """The fields of a recorded network that say how good it is."""
+        if self.config.task is None:
+            return {"accuracy": score}
+        return {
+            "accuracy": None,
+            "metric": None if score is None else self.data.task.measured(score),
+        }
 
     def _fingerprints(self) -> dict[str, str]:
         """What must be equal on all ranks after an epoch."""

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from goldnas.errors import RunError
+from goldnas.metric import AnyMetric, Metric, figure_of
 
 
 class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,7 +16,9 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fingerprint: str
     accuracy: float | None
     """Share of the held-out pictures classified right; never of the test set. None where
-    nothing was trained."""
+    nothing was trained, and in a search with a task of its own."""
+    metric: AnyMetric = msgspec.UNSET
+    """The task's, on the held-out items, in a search with one."""
     score: float | None = None
     """What a strategy that samples ranked it by, the more the better; its scale is that of
     ``score`` in the settings."""
@@ -31,14 +34,23 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ``not dominated`` or ``random`` for one that was sampled."""
     meets_budgets: bool
     dominated: bool = False
-    """Whether another network is at least as good in accuracy and in every resource; by their
-    scores where nothing was trained."""
+    """Whether another network is at least as good in accuracy, or the task's metric, and in
+    every resource; by their scores where nothing was trained."""
+
+    @property
+    def figure(self) -> Metric | None:
+        """Its accuracy, or the task's metric; None where nothing was trained."""
+        return figure_of(self.accuracy, self.metric)
 
     @property
     def merit(self) -> float:
-        """What networks of one run compare by: the accuracy, else the score, else nothing."""
-        known = (merit for merit in (self.accuracy, self.score) if merit is not None)
-        return next(known, -math.inf)
+        """What networks of one run compare by, the more the better.
+
+        The accuracy or the task's metric, else the score, else nothing.
+        """
+        if self.figure is not None:
+            return self.figure.merit
+        return -math.inf if self.score is None else self.score
 
 
 class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,8 +82,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Choose a network.
 
         Args:
-            which: ``best`` for the most accurate within all budgets (of the best score, where
-                nothing was trained), but none from beyond them; a number, counted from 1, of
+            which: ``best`` for the most accurate within all budgets (the best by the task's
+                metric; of the best score, where nothing was trained), but none from beyond them; a number, counted from 1, of
                 :attr:`networks`; or a fingerprint or the start of one.
 
         Raises:

@@ -50,7 +50,7 @@ class GatedSearch(SupernetSearch):
     def _train_step(
         self, step: int, images: Tensor, labels: Tensor, for_gates: Batch | None = None
     ) -> Tensor:
-        """One descent; return the classification loss.
+        """One descent; return the task's loss.
 
         Weights and gates descend together, on the same pictures. Where the gates have pictures
         of their own, they descend on those first: a search on two levels, as DARTS is.
@@ -72,7 +72,7 @@ class GatedSearch(SupernetSearch):
         self.gates_optimizer.step()
 
     def _gradient(self, images: Tensor, labels: Tensor, strength: float) -> Tensor:
-        """Leave the gradient of a batch in the parameters; return its classification loss."""
+        """Leave the gradient of a batch in the parameters; return the task's loss."""
         return self.gradients.compute(
             self.supernet,
             images,
@@ -83,11 +83,11 @@ class GatedSearch(SupernetSearch):
     def _pressed_loss(
         self, images: Tensor, labels: Tensor, strength: float
     ) -> tuple[Tensor, Tensor]:
-        """The loss of some pictures with the pressure, and their classification's part."""
-        loss, classification = self._loss(images, labels)
+        """The loss of some pictures with the pressure, and the task's part of it."""
+        loss, of_task = self._loss(images, labels)
         if strength > 0:
             loss = loss + strength * self.supernet.pressure(self.gate_costs)
-        return loss, classification
+        return loss, of_task
 
     def _gate_costs(self) -> Tensor:
         """What the pressure charges each gate: 1, and its share of what is over budget.
@@ -125,9 +125,9 @@ class GatedSearch(SupernetSearch):
             )
 
     def _remove(self, event: str, step: int, chosen: list[int]) -> None:
-        """Prune operators, and log the accuracy before and after."""
+        """Prune operators, and log the score before and after."""
         weights = self._gate_weights()
-        before = self._accuracy(self.data.check)
+        before = self._score(self.data.check)
         self._forget(self.supernet.prune(chosen))
         self.gate_costs = self._gate_costs()
         gates = self.data.space.gates
@@ -137,8 +137,10 @@ class GatedSearch(SupernetSearch):
             step=step + 1,
             operators=[gates[index].name for index in chosen],
             relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
-            accuracy_before=before,
-            accuracy_after=self._accuracy(self.data.check),
+            **{
+                f"{self._figure}_before": before,
+                f"{self._figure}_after": self._score(self.data.check),
+            },
             pressure=self.strength(step),
             live_operators=int(self.active.sum()),
             resources=self._resources(),
@@ -151,11 +153,11 @@ class GatedSearch(SupernetSearch):
                 moment.mul_(self.supernet.active)
 
     def _record(self, step: int, reasons: list[str]) -> None:
-        """Save the network that is left, with its weights, exact resources and accuracy."""
+        """Save the network that is left, with its weights, exact resources and score."""
         architecture = self._architecture()
         network = FrontNetwork(
             fingerprint=architecture.fingerprint,
-            accuracy=self._accuracy(self.data.validation),
+            **self._scored(self._score(self.data.validation)),
             resources=self._resources(),
             epoch=step // self.steps_per_epoch,
             step=step + 1,

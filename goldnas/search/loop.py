@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from goldnas.errors import RunError, StoppedError
 from goldnas.run_folder import RunFolder
@@ -21,7 +20,8 @@ from goldnas.search.ranks import Ranks
 from goldnas.search.sanity import DivergedError, check_sane, fingerprint
 from goldnas.search.scoring import Scorer
 from goldnas.search.setup import autocast_for
-from goldnas.training.data import Normalisation
+from goldnas.task import Task
+from goldnas.training.data import Normalisation, to_device
 from goldnas.training.loader import TrainingLoader
 
 _Result = TypeVar("_Result")
@@ -34,7 +34,11 @@ SAVE_EVERY_S = 600.0
 
 
 class LoopData(Protocol):
-    """What every loop needs of its pictures."""
+    """What every loop needs of its data."""
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
 
     @property
     def loader(self) -> TrainingLoader:
@@ -65,7 +69,6 @@ class TrainingLoop:
     """Returns to the last checkpoint, each at half the learning rate, before giving up."""
 
     weights_optimizer: torch.optim.SGD
-    label_smoothing = 0.0
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class TrainingLoop:
             accumulate=accumulate,
             halved=self._tell_of_memory,
         )
-        self.scorer = Scorer(data.normalisation, device, ranks)
+        self.scorer = Scorer(data.task, data.normalisation, device, ranks)
         self.steps_per_epoch = len(data.loader)
         self.epoch = 0
         """Epochs that are over."""
@@ -180,7 +183,7 @@ class TrainingLoop:
         self._end_epoch(seconds=time.monotonic() - began)
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """One descent; return the classification loss."""
+        """One descent; return the task's loss."""
         self._set_learning_rate(step)
         loss = self.gradients.compute(self._module, images, labels, self._loss)
         self._descend()
@@ -195,18 +198,23 @@ class TrainingLoop:
         """Of the weights at this step: as planned, halved by each setback."""
         return self.planned_learning_rate(step) * 0.5**self.setbacks
 
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of some pictures, and the part of it that is of their classification."""
-        images = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
-        smoothing = self.label_smoothing
+    def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of some inputs, and the part of it that is of the task."""
+        inputs = to_device(inputs, self.device, non_blocking=True)
+        targets = targets.to(self.device, non_blocking=True)
+        task = self.data.task
         with self._autocast():
-            logits, auxiliary = self._module(images)
-            loss = classification = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            outputs, auxiliary = self._module(inputs)
+            loss = of_task = task.loss_of(outputs, targets)
             if auxiliary is not None:
-                beside = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
+                beside = task.loss_of(auxiliary, targets)
                 loss = loss + self.config.auxiliary_weight * beside
-        return loss, classification
+        return loss, of_task
+
+    @property
+    def _figure(self) -> str:
+        """What the log calls the metric."""
+        return "accuracy" if self.config.task is None else "metric"
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast_for(self.config, self.device)
@@ -244,7 +252,8 @@ class TrainingLoop:
         self._save()
 
     def _check_sane(self) -> None:
-        check_sane(self._module, self.losses, self.data.loader.num_classes)
+        classes = self.data.loader.num_classes if self.config.task is None else None
+        check_sane(self._module, self.losses, classes)
 
     # -- the log -----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell, statistics_frozen
 from goldnas.supernet import SuperNet
+from goldnas.training.data import to_device
 
 LARGEST_BATCH = 512
 """Of ``--batch-size auto``: with larger ones a search has too few steps to decide in."""
@@ -70,8 +71,18 @@ class StepMemory:
 Autocast = Callable[[], AbstractContextManager[object]]
 """Makes the context of a forward pass."""
 
+Loss = Callable[[Tensor], Tensor]
+"""Of the outputs of a batch, whatever the targets."""
 
-def step_memory(supernet: SuperNet, device: torch.device, autocast: Autocast) -> StepMemory:
+
+def classified(logits: Tensor) -> Tensor:
+    """The loss of a classifier, as if all were of the first class."""
+    return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+
+
+def step_memory(
+    supernet: SuperNet, device: torch.device, autocast: Autocast, loss: Loss = classified
+) -> StepMemory:
     """Count the memory of a step of the super-network as it is now.
 
     Its weights, statistics and mode, and what is random, are left as they are.
@@ -80,8 +91,9 @@ def step_memory(supernet: SuperNet, device: torch.device, autocast: Autocast) ->
         supernet: On ``device``.
         device: That trains.
         autocast: For the forward pass.
+        loss: That is learnt from.
     """
-    two, four = (_kept_bytes(supernet, batch, device, autocast) for batch in (2, 4))
+    two, four = (_kept_bytes(supernet, batch, device, autocast, loss) for batch in (2, 4))
     image_bytes = (four - two) / 2
     weights = sum(p.nbytes for p in supernet.parameters())
     buffers = sum(b.nbytes for b in supernet.buffers())
@@ -121,7 +133,7 @@ class _Kept:
 
 
 def _kept_bytes(
-    supernet: SuperNet, batch: int, device: torch.device, autocast: Autocast
+    supernet: SuperNet, batch: int, device: torch.device, autocast: Autocast, loss: Loss
 ) -> int:
     """Bytes that a forward pass on blank pictures keeps, weights not counted."""
     kept = _Kept(supernet.parameters())
@@ -129,7 +141,6 @@ def _kept_bytes(
     checkpointing = any(cell.checkpointing for cell in cells.values())
     training = supernet.training
     images = torch.zeros(batch, *supernet.space.input_shape, device=device)
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
     with ExitStack() as stack:
         drawing = [device] if device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=drawing))
@@ -142,10 +153,10 @@ def _kept_bytes(
             cell.checkpointing = False  # it would hide what it keeps
         supernet.train()
         with saved_tensors_hooks(kept.keep, lambda tensor: tensor), autocast():
-            outputs = supernet(images.to(memory_format=torch.channels_last))
-            for logits in outputs:
-                if logits is not None:
-                    F.cross_entropy(logits, labels)
+            outputs = supernet(to_device(images, device))
+            for output in outputs:
+                if output is not None:
+                    loss(output)
     outside = kept.bytes.pop("", 0)
     inside = kept.bytes.values()
     # With checkpointing the backward pass makes the inside of one cell at a time.

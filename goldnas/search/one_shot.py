@@ -62,7 +62,7 @@ class OneShotSearch(GatedSearch):
         if chosen:
             self._remove("cut", step, chosen)
             self._recalibrate()
-            self._event("recalibrated", accuracy=self._accuracy(self.data.check))
+            self._event("recalibrated", **{self._figure: self._score(self.data.check)})
 
     def _against_edge_rule(self) -> list[int]:
         """What DARTS would cut: all but the best operator of the two best edges of a node.

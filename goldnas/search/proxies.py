@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from goldnas.errors import ConfigError
+
 
 @torch.no_grad()
 def naswot(network: nn.Module, images: Tensor) -> float:
@@ -19,7 +21,10 @@ def naswot(network: nn.Module, images: Tensor) -> float:
 
     Args:
         network: With its first weights; its running statistics change.
-        images: ``(B, C, H, W)``, normalised, on its device.
+        images: Such as ``(B, C, H, W)``, normalised, on its device.
+
+    Raises:
+        ConfigError: If it has no rectifiers.
 
     Source:
         Mellor et al., Neural Architecture Search without Training (arXiv:2006.04647), with the
@@ -30,6 +35,12 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     def add(module: nn.Module, inputs: object, output: Tensor) -> None:
         code = (output.flatten(1) > 0).to(agreement.dtype)
         agreement.add_(code @ code.T + (1 - code) @ (1 - code).T)
+
+    if not any(isinstance(module, nn.ReLU) for module in network.modules()):
+        raise ConfigError(
+            "--score naswot looks at the nn.ReLU modules of a network, and this one has none; "
+            "give it some, or take another --score"
+        )
 
     handles = [
         module.register_forward_hook(add)
@@ -43,7 +54,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     return float(torch.linalg.slogdet(agreement.cpu().double()).logabsdet)
 
 
-def synflow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
+def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     """How much of a signal flows through a network, over all its weights, as a logarithm.
 
     With the absolute values of the weights, a picture of ones and no normalisation, it is
@@ -51,7 +62,7 @@ def synflow(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
 
     Args:
         network: With its first weights, which change; its normalisations have seen nothing.
-        input_shape: ``(C, H, W)``.
+        input_shape: Such as ``(C, H, W)``.
 
     Source:
         Tanaka et al., Pruning neural networks without any data (arXiv:2006.05467), as a score

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from goldnas.errors import ConfigError, GoldnasError, RankError
-from goldnas.training.data import ImageData
+from goldnas.training.data import Examples
 
 _Result = TypeVar("_Result")
 
@@ -78,16 +78,12 @@ class Ranks:
         """The largest of each number over all ranks."""
         return numbers
 
-    def total(self, number: int) -> int:
-        """The sum of a number over all ranks."""
-        return number
-
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks."""
 
-    def share(self, images: ImageData) -> ImageData:
-        """The part of some pictures that this rank looks at."""
-        return images
+    def share(self, data: Examples) -> Examples:
+        """The part of some data that this rank looks at."""
+        return data
 
     def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
         """Hold what the ranks have in common against each other.
@@ -171,10 +167,6 @@ class TorchrunRanks(Ranks):
         """The largest of each number over all ranks."""
         return tuple(self._reduced(numbers, dist.ReduceOp.MAX))
 
-    def total(self, number: int) -> int:
-        """The sum of a number over all ranks."""
-        return self._reduced([number], dist.ReduceOp.SUM)[0]
-
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks."""
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -184,9 +176,9 @@ class TorchrunRanks(Ranks):
         for tensor, summed in zip(tensors, parts, strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def share(self, images: ImageData) -> ImageData:
-        """Every n-th picture, where there are n ranks."""
-        return images.subset(torch.arange(self.index, len(images), self.count))
+    def share(self, data: Examples) -> Examples:
+        """Every n-th item, where there are n ranks."""
+        return data.subset(torch.arange(self.index, len(data), self.count))
 
     def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
         """Hold what the ranks have in common against each other."""

@@ -21,7 +21,7 @@ from goldnas.search.front import FrontNetwork, dominates
 from goldnas.search.inheritance import inherited, recalibrate
 from goldnas.search.proxies import naswot, synflow
 from goldnas.search.walk import RandomWalk
-from goldnas.training.data import ImageData
+from goldnas.training.data import Examples, to_device
 from goldnas.training.loader import evaluation_batches
 
 
@@ -123,8 +123,8 @@ class SampledSearch(SupernetSearch):
             self._pictures = [images.to(self.device) for images, _ in some]
         return self._pictures
 
-    def _accuracy(self, images: ImageData) -> float:
-        return self.scorer.accuracy(self._network(), images)
+    def _score(self, data: Examples) -> float:
+        return self.scorer.score(self._network(), data)
 
     # -- sampling ----------------------------------------------------------------------------
 
@@ -142,17 +142,17 @@ class SampledSearch(SupernetSearch):
         for _ in range(self.TRIES):
             gates = np.flatnonzero(self.walk.draw()).tolist()
             if tuple(gates) not in known:
-                return Candidate(gates, self._score(gates))
+                return Candidate(gates, self._merit(gates))
         return None
 
-    def _score(self, gates: list[int]) -> float | None:
-        """What a network is ranked by."""
+    def _merit(self, gates: list[int]) -> float | None:
+        """What a network is ranked by, the more the better."""
         self._look_at(gates)
         if self.config.score is None:
             return None
         network = self._network()
         if self.config.score == "supernet":
-            return self.scorer.accuracy(network, self.data.check)
+            return self.data.task.measured(self.scorer.score(network, self.data.check)).merit
         return self.ranks.told(lambda: self._proxy(network))
 
     def _proxy(self, network: nn.Module) -> float:
@@ -163,7 +163,7 @@ class SampledSearch(SupernetSearch):
                 self.data.check, self.data.normalisation, batch_size=self.NASWOT_PICTURES
             )
         )
-        return naswot(network, pictures.to(self.device, memory_format=torch.channels_last))
+        return naswot(network, to_device(pictures, self.device))
 
     def _look_at(self, gates: list[int]) -> None:
         self.mask = np.zeros(len(self.mask), dtype=bool)
@@ -202,10 +202,10 @@ class SampledSearch(SupernetSearch):
 
     def _record_sampled(self, score: float | None, reason: str) -> None:
         architecture, network = self._architecture(), self._network()
-        accuracy = self.scorer.accuracy(network, self.data.validation) if self.trains else None
+        held_out = self.scorer.score(network, self.data.validation) if self.trains else None
         recorded = FrontNetwork(
             fingerprint=architecture.fingerprint,
-            accuracy=accuracy,
+            **self._scored(held_out),
             score=score,
             resources=self._resources(),
             epoch=max(0, self.epoch - 1),

@@ -16,13 +16,14 @@ class DivergedError(Exception):
     """Training diverged: tells who trains, not the user, to go back."""
 
 
-def check_sane(learner: nn.Module, losses: list[Tensor], classes: int) -> None:
+def check_sane(learner: nn.Module, losses: list[Tensor], classes: int | None) -> None:
     """Refuse to build on a loss, or on weights, that are no numbers or have exploded.
 
     Args:
         learner: That was trained.
         losses: Of its last steps.
-        classes: That it learns to tell apart.
+        classes: That it learns to tell apart; None for another task, of whose loss nobody
+            knows what is much.
 
     Raises:
         DivergedError: Saying what is wrong.
@@ -30,7 +31,7 @@ def check_sane(learner: nn.Module, losses: list[Tensor], classes: int) -> None:
     if not losses:
         return
     recent = torch.stack(losses[-RECENT:]).mean().item()
-    if not recent <= DIVERGED * math.log(classes):
+    if classes is not None and not recent <= DIVERGED * math.log(classes):
         raise DivergedError(f"the loss is {recent:.3g}")
     if not torch.stack(losses).isfinite().all():
         raise DivergedError("the loss was not finite")

@@ -1,36 +1,41 @@
-"""Accuracy while a network learns: divided among the ranks, in batches that fit in memory."""
+"""Scores while a network learns: divided among the ranks, in batches that fit in memory."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from goldnas.errors import RunError
 from goldnas.search.gradients import is_out_of_memory
 from goldnas.search.ranks import Ranks
-from goldnas.training.data import ImageData, Normalisation
-from goldnas.training.evaluate import count_right
+from goldnas.task import Task
+from goldnas.training.data import Examples, Normalisation
+from goldnas.training.evaluate import summed
 
 
 class Scorer:
-    """Scores networks on pictures; remembers how many fit in memory.
+    """Scores networks on data; remembers how much of it fits in memory.
 
     Args:
+        task: Whose metric is the score.
         normalisation: Of the training data.
         device: Of this rank.
-        ranks: That each look at their share of the pictures.
+        ranks: That each look at their share of the data.
     """
 
     def __init__(
-        self, normalisation: Normalisation, device: torch.device, ranks: Ranks
+        self, task: Task, normalisation: Normalisation, device: torch.device, ranks: Ranks
     ) -> None:
+        self._task = task
         self._normalisation = normalisation
         self._device = device
         self._ranks = ranks
         self._at_once = 256
 
-    def accuracy(self, network: nn.Module, images: ImageData) -> float:
-        """Share of pictures that a network classifies right."""
-        mine = self._ranks.share(images)
-        while (right := self._tried(network, mine)) is None:
+    def score(self, network: nn.Module, data: Examples) -> float:
+        """The metric of a network: the share that it classifies right."""
+        mine = self._ranks.share(data)
+        # A rank without a share adds nothing, in the shape of the others' sums.
+        some = mine if len(mine) else data.subset(torch.arange(1))
+        while (sums := self._tried(network, some)) is None:
             # Outside of the except clause, which would keep the failed attempt's tensors alive.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -40,14 +45,15 @@ class Scorer:
                     "--cells, or a machine with more memory"
                 )
             self._at_once //= 2
-        return self._ranks.total(right) / len(images)
+        total = sums if len(mine) else torch.zeros_like(sums)
+        self._ranks.add_up([total])
+        return self._task.value(total / len(data))
 
-    def _tried(self, network: nn.Module, images: ImageData) -> int | None:
-        """How many are classified right; None if memory does not suffice."""
+    def _tried(self, network: nn.Module, data: Examples) -> Tensor | None:
+        """The sum of the task's statistics; None if memory does not suffice."""
+        settings = (self._normalisation, self._device, self._task)
         try:
-            return count_right(
-                network, images, self._normalisation, self._device, batch_size=self._at_once
-            )
+            return summed(network, data, *settings, batch_size=self._at_once)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

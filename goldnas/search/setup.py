@@ -1,4 +1,4 @@
-"""From the settings of a search to its data, its costs and its device."""
+"""From the settings of a search to its super-network, its costs and its device."""
 
 import contextlib
 import platform
@@ -26,29 +26,9 @@ from goldnas.resources import (
 )
 from goldnas.search.config import SearchConfig, StepSettings
 from goldnas.search.feasibility import Feasibility, Mask, cheapest
-from goldnas.search.ranks import Ranks
 from goldnas.search.strategies import STRATEGIES
-from goldnas.spaces import GoldSpace, SearchSpace, import_space, space_named
+from goldnas.spaces import GoldSpace, SearchSpace
 from goldnas.supernet import SuperNet
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData, Normalisation, split_validation
-from goldnas.training.datasets import ImageDataset, load_dataset
-from goldnas.training.loader import TrainingLoader, default_workers
-
-
-@dataclass(frozen=True)
-class SearchData:
-    """The space and the pictures of a search; the test set is not among them."""
-
-    space: SearchSpace
-    loader: TrainingLoader
-    validation: ImageData
-    """Scores networks; taken from the training data."""
-    check: ImageData
-    """A part of it, which scores a network before and after each pruning."""
-    normalisation: Normalisation
-    gate_loader: TrainingLoader | None = None
-    """Of the pictures that the gates learn from, where they have their own."""
 
 
 @dataclass(frozen=True)
@@ -60,129 +40,6 @@ class Limit:
     current: float
     full: float
     budget: Budget | None
-
-
-def dataset_of(config: SearchConfig) -> ImageDataset:
-    """Load the dataset of a search, training and test parts.
-
-    Raises:
-        DataError: If it is missing or corrupt.
-    """
-    return load_dataset(config.data, data_dir=config.data_dir, image_size=config.image_size)
-
-
-def search_data(
-    config: SearchConfig,
-    dataset: ImageDataset,
-    device: torch.device,
-    *,
-    workers: int | None = None,
-    ranks: Ranks | None = None,
-) -> SearchData:
-    """Split, augment and load the training part of a dataset, and fit the space to it.
-
-    Args:
-        config: Settings.
-        dataset: Its test part is not used.
-        device: That the pictures will go to.
-        workers: Loading processes, in place of those of the settings.
-        ranks: Of which each loads its part of every batch.
-
-    Raises:
-        ConfigError: If a setting does not suit the data.
-    """
-    train, validation = split_validation(dataset.train, config.validation_fraction, config.seed)
-    suits = Augmentation.default_for(train.input_shape)
-    augmentation = Augmentation(
-        crop_padding=suits.crop_padding if config.crop_padding is None else config.crop_padding,
-        flip=suits.flip if config.flip is None else config.flip,
-        cutout=config.cutout,
-        autoaugment=config.autoaugment,
-    )
-    normalisation = Normalisation.of(train)
-    ranks = ranks or Ranks()
-    default = -(-default_workers(len(train)) // ranks.local_count)
-    choices = (workers, config.workers, default)
-
-    def loader(images: ImageData) -> TrainingLoader:
-        return TrainingLoader(
-            images,
-            augmentation,
-            normalisation,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            workers=next(w for w in choices if w is not None),
-            device=device,
-            shard=(ranks.index, ranks.count),
-        )
-
-    for_weights, for_gates = train, None
-    if config.levels == 2:
-        for_weights, for_gates = split_validation(train, 0.5, config.seed)
-    spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
-    return SearchData(
-        space=space_for(config, train),
-        loader=loader(for_weights),
-        gate_loader=None if for_gates is None else loader(for_gates),
-        validation=validation,
-        check=validation.subset(torch.as_tensor(spread.round().astype(int))),
-        normalisation=normalisation,
-    )
-
-
-def space_for(config: SearchConfig, images: ImageData) -> SearchSpace:
-    """The space of a search, of networks that fit its pictures.
-
-    Raises:
-        ConfigError: If a setting does not suit the data, or the space.
-    """
-    import_space(config.space)
-    given = {name: getattr(config, name) for name in ("cells", "channels", "operators")}
-    of_data = {"input_shape": images.input_shape, "classes": images.num_classes}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    space = space_named(config.space, **(config.settings | chosen | of_data))
-    if space.classes != images.num_classes:
-        raise ConfigError(
-            f"networks of space {space.name} put out {space.classes} numbers, and "
-            f"{config.data} has {images.num_classes} classes; let the function take classes=, "
-            "and use it"
-        )
-    if not isinstance(space, GoldSpace):
-        for option, asked in {
-            "--edge-rule": config.edge_rule,
-            "--checkpointing": config.checkpointing,
-        }.items():
-            if asked:
-                raise ConfigError(
-                    f"{option} is for spaces of cells, and {space.name} is none; leave it out"
-                )
-    return space
-
-
-def check_pictures(space: SearchSpace, images: ImageData, *, network: str, data: str) -> None:
-    """Refuse pictures that a network is not for: what it says of them would mean nothing.
-
-    Args:
-        space: Of the network.
-        images: The pictures.
-        network: Its fingerprint.
-        data: Name of the data set.
-
-    Raises:
-        ConfigError: If they differ in size or in their number of classes.
-    """
-    of_network, of_data = (
-        f"{'x'.join(map(str, shape))} of {classes} classes"
-        for shape, classes in (
-            (space.input_shape, space.classes),
-            (images.input_shape, images.num_classes),
-        )
-    )
-    if of_network != of_data:
-        raise ConfigError(
-            f"network {network} is for pictures of {of_network}, those of {data} are "
-            f"{of_data}; use data that it is for"
-        )
 
 
 def supernet_for(config: SearchConfig, space: SearchSpace, device: torch.device) -> SuperNet:

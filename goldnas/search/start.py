@@ -9,6 +9,7 @@ import torch
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.darts import DartsSearch
+from goldnas.search.data import SearchData, blank_loss, dataset_of, search_data, space_for
 from goldnas.search.engine import SupernetSearch
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.gradients import check_batch
@@ -19,22 +20,19 @@ from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
 from goldnas.search.sampled import SampledSearch
 from goldnas.search.setup import (
-    SearchData,
     amp_named,
     autocast_for,
     check_feasible,
     conditions_of,
-    dataset_of,
     device_named,
     feasibility_of,
-    search_data,
-    space_for,
     supernet_for,
 )
 from goldnas.search.study import StudySearch
 from goldnas.spaces import GoldSpace
-from goldnas.training.data import ImageData
-from goldnas.training.datasets import DATASET_NAMES
+from goldnas.task import task_named
+from goldnas.training.data import Examples
+from goldnas.training.datasets import resolved
 
 SEARCHES: dict[str, type[SupernetSearch]] = {
     "gold": GradualSearch,
@@ -48,16 +46,17 @@ SEARCHES: dict[str, type[SupernetSearch]] = {
 """By the names of :data:`goldnas.search.strategies.STRATEGIES`."""
 
 
-def largest_batch(config: SearchConfig, images: ImageData, device: torch.device) -> int:
+def largest_batch(config: SearchConfig, data: Examples, device: torch.device) -> int:
     """The largest batch whose step fits the memory that is free on a device.
 
     Raises:
         ConfigError: If none does, or the free memory is not known.
     """
     free = free_bytes(device)
-    supernet = supernet_for(config, space_for(config, images), device)
-    memory = step_memory(supernet, device, lambda: autocast_for(config, device))
-    return memory.largest_batch(free, len(images))
+    supernet = supernet_for(config, space_for(config, data), device)
+    blank = blank_loss(task_named(config.task), data)
+    memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
+    return memory.largest_batch(free, len(data))
 
 
 class PreparedSearch:
@@ -100,7 +99,7 @@ class PreparedSearch:
         config = msgspec.structs.replace(
             config,
             train_device=str(device),
-            data=config.data if config.data in DATASET_NAMES else os.path.realpath(config.data),
+            data=resolved(config.data),
             data_dir=config.data_dir and os.path.realpath(config.data_dir),
         )
         if amp is not None:

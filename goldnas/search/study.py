@@ -78,7 +78,7 @@ class StudySearch(SampledSearch):
         known = {tuple(c.gates): c.score for c in self.candidates}
         score = known.get(tuple(gates))
         if score is None and self.feasibility.within(self.mask):
-            score = self._score(gates)
+            score = self._merit(gates)
         trial = self.ranks.told(lambda: self._told(proposed, gates, score))
         return Candidate(gates, score, trial)
 

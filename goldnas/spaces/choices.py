@@ -17,8 +17,9 @@ from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, labelled, part_of
+from goldnas.reference import described, file_of, where
 from goldnas.site import AnySite, Shapes
-from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, described, where
+from goldnas.spaces.reference import FUNCTIONS, SpaceFunction
 from goldnas.spaces.space import Gate
 from goldnas.spaces.tracing import traced
 
@@ -111,6 +112,7 @@ class ChoiceSpace:
                 f"the network of space {name} fails on an input of {shape}: "
                 f"{described(error)} ({self._where(error)})"
             ) from error
+        self.output_shape = found.output_shape
         self.classes = found.output_shape[0]
         self._parts: dict[Part, nn.Module] = {}
         """One module of each."""
@@ -209,8 +211,7 @@ class ChoiceSpace:
         return network
 
     def _where(self, error: Exception) -> str:
-        code = getattr(inspect.unwrap(self._function), "__code__", None)
-        return where(error, code and code.co_filename)
+        return where(error, file_of(self._function))
 
     # -- parts -------------------------------------------------------------------------------
 

@@ -87,6 +87,11 @@ class GoldSpace:
                 f"operators must be one or more different names, got {list(self.operators)}"
             )
 
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """``(classes,)``."""
+        return (self.classes,)
+
     def is_reduction(self, cell: int) -> bool:
         """Whether the cell halves the resolution."""
         return cell in (self.cells // 3, 2 * self.cells // 3)

@@ -77,6 +77,10 @@ class SearchSpace(Protocol):
         """Classes that its networks tell apart."""
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What its networks put out for one input; ``(classes,)`` where they classify."""
+
+    @property
     def gates(self) -> tuple[Gate, ...]:
         """Every gate, in a fixed order."""
 

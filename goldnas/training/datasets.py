@@ -18,13 +18,16 @@ from PIL import Image
 from torchvision import datasets
 
 from goldnas.errors import ConfigError, DataError
+from goldnas.reference import is_function
 from goldnas.training.data import (
     DECODING_THREADS,
+    Examples,
     ImageData,
     ImageFiles,
     split_validation,
     unreadable_image,
 )
+from goldnas.training.own import own_dataset
 
 # A folder of images is kept decoded in memory up to this size, else read as it is used.
 DECODED_BYTES_LIMIT = 2 * 1024**3
@@ -36,12 +39,12 @@ NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset:
+class Dataset:
     """A data set's official parts. A search sees ``train`` only."""
 
     name: str
-    train: ImageData
-    test: ImageData
+    train: Examples
+    test: Examples
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,26 @@ def load_dataset(
     data_dir: Path | str | None = None,
     download: bool = True,
     image_size: int | None = None,
-) -> ImageDataset:
-    """Load a data set into memory.
+    labelled: bool = True,
+) -> Dataset:
+    """Load a data set.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
             ``x_train``, ``x_test`` ``(N, H, W[, C])`` and integer labels ``y_train``,
             ``y_test`` ``(N,)``; or the path of a folder with ``train/`` and ``test/`` (or
-            ``val/``), each with one folder of images per class.
+            ``val/``), each with one folder of images per class; or ``package.module:function``
+            of a function that returns two datasets, which is imported.
         data_dir: Where downloaded files are or go; ``data/`` unless given.
         download: Whether missing files may be downloaded.
         image_size: Side in pixels that the images of a folder are resized and cropped to;
             not needed where they are all of one size.
+        labelled: Whether a function's targets have to be classes.
 
     Raises:
         DataError: If the name is unknown, or the data is missing or corrupt.
-        ConfigError: If ``image_size`` is given for other than a folder, or not positive.
+        ConfigError: If ``image_size`` is given for other than a folder, or not positive; if a
+            function cannot be imported, or fails.
     """
     path = Path(name)
     is_folder = name not in DATASET_NAMES and os.path.isdir(path)
@@ -98,10 +105,20 @@ def load_dataset(
         return _npz(path)
     if is_folder:
         return _folder(path, image_size)
+    if is_function(name):
+        return Dataset(name, *own_dataset(name, labelled=labelled))
     raise DataError(
         f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
-        "file, and the path of a folder with train/ and test/ or val/"
+        "file, the path of a folder with train/ and test/ or val/, and a function of yours, "
+        "my_package.my_module:data"
     )
+
+
+def resolved(name: str) -> str:
+    """A name of data that means the same in every folder: paths are made absolute."""
+    if name in DATASET_NAMES or (is_function(name) and not os.path.lexists(name)):
+        return name
+    return os.path.realpath(name)
 
 
 def _image_data(images: np.ndarray, labels: np.ndarray, num_classes: int) -> ImageData:
@@ -115,17 +132,17 @@ def _image_data(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Ima
     )
 
 
-def _digits() -> ImageDataset:
+def _digits() -> Dataset:
     from sklearn.datasets import load_digits  # a slow import that only this needs
 
     digits = load_digits()
     images = (digits.images * 255 / 16).round().astype(np.uint8)  # values are 0 to 16
     data = _image_data(images, digits.target, num_classes=10)
     train, test = split_validation(data, DIGITS_TEST_FRACTION, DIGITS_SPLIT_SEED)
-    return ImageDataset("digits", train, test)
+    return Dataset("digits", train, test)
 
 
-def _downloaded(name: str, root: Path, download: bool) -> ImageDataset:
+def _downloaded(name: str, root: Path, download: bool) -> Dataset:
     source = _DOWNLOADS[name]
     try:
         parts = [source.reader(root, train=train, download=download) for train in (True, False)]
@@ -146,14 +163,14 @@ def _downloaded(name: str, root: Path, download: bool) -> ImageDataset:
         _image_data(np.asarray(part.data), np.asarray(part.targets), len(part.classes))
         for part in parts
     )
-    return ImageDataset(name, train, test)
+    return Dataset(name, train, test)
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _npz(path: Path) -> ImageDataset:
+def _npz(path: Path) -> Dataset:
     if not os.path.exists(path):
         raise DataError(f"cannot read {path}: no such file; check the path")
     try:
@@ -180,7 +197,7 @@ def _npz(path: Path) -> ImageDataset:
         )
     _check_npz(path, found)
     num_classes = int(found["y_train"].max()) + 1
-    return ImageDataset(
+    return Dataset(
         path.stem,
         _image_data(found["x_train"], found["y_train"], num_classes),
         _image_data(found["x_test"], found["y_test"], num_classes),
@@ -239,7 +256,7 @@ def _check_classes(place: str, classes: int) -> None:
         )
 
 
-def _folder(root: Path, image_size: int | None) -> ImageDataset:
+def _folder(root: Path, image_size: int | None) -> Dataset:
     test_name = "test" if (root / "test").is_dir() else "val"
     try:
         train, test = (datasets.ImageFolder(root / part) for part in ("train", test_name))
@@ -264,7 +281,7 @@ def _folder(root: Path, image_size: int | None) -> ImageDataset:
     images = files[everything] if in_memory else files
     data = ImageData(images, labels, len(train.classes))
     parts = everything.tensor_split([len(train.samples)])
-    return ImageDataset(root.name, *map(data.subset, parts))
+    return Dataset(root.name, *map(data.subset, parts))
 
 
 def _common_size(paths: list[Path]) -> tuple[int, int]:

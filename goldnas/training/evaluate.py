@@ -1,64 +1,84 @@
-"""How often a network is right."""
+"""How good a network is: how often it is right, or what a task of one's own says."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from goldnas.errors import ExportError, GoldnasError
-from goldnas.training.data import ImageData, Normalisation
+from goldnas.task import CLASSIFICATION, Task
+from goldnas.training.data import Examples, Normalisation, to_device
 from goldnas.training.loader import evaluation_batches
 
 
-def accuracy(
+def score(
     network: nn.Module,
-    images: ImageData,
+    data: Examples,
     normalisation: Normalisation,
     device: torch.device,
+    task: Task = CLASSIFICATION,
     *,
     batch_size: int = 256,
 ) -> float:
-    """Share of pictures that a network classifies right, in evaluation mode.
+    """The metric of a network in evaluation mode: the share that it classifies right.
 
     The network's mode is put back afterwards.
     """
-    right = count_right(network, images, normalisation, device, batch_size=batch_size)
-    return right / len(images)
+    sums = summed(network, data, normalisation, device, task, batch_size=batch_size)
+    return task.value(sums / len(data))
 
 
 @torch.no_grad()
-def count_right(
+def summed(
     network: nn.Module,
-    images: ImageData,
+    data: Examples,
     normalisation: Normalisation,
     device: torch.device,
+    task: Task = CLASSIFICATION,
     *,
     batch_size: int = 256,
-) -> int:
-    """Number of pictures, which may be none, that a network classifies right."""
+) -> Tensor:
+    """The sum of a task's statistics over some items, in float64 on the processor.
+
+    Raises:
+        ConfigError: If the task fails.
+    """
     training = network.training
     network.eval()
-    right = torch.zeros((), dtype=torch.long, device=device)
+    sums: list[Tensor] = []
     try:
-        for pictures, labels in evaluation_batches(
-            images, normalisation, batch_size=batch_size
-        ):
-            if len(labels) == 0:
-                continue
-            output = network(pictures.to(device, memory_format=torch.channels_last))
-            logits = output[0] if isinstance(output, tuple) else output
-            right += (logits.argmax(dim=1) == labels.to(device)).sum()
+        for inputs, targets in evaluation_batches(data, normalisation, batch_size=batch_size):
+            output = network(to_device(inputs, device))
+            outputs = output[0] if isinstance(output, tuple) else output
+            sums.append(task.statistics(outputs, targets.to(device)).sum(0))
     finally:
         network.train(training)
-    return int(right)
+    return torch.stack(sums).cpu().double().sum(0)
 
 
-def onnx_predictions(model: bytes, images: ImageData, normalisation: Normalisation) -> Tensor:
-    """The classes that an exported network finds in pictures, by onnxruntime on this processor.
+def onnx_score(
+    model: bytes, data: Examples, normalisation: Normalisation, task: Task = CLASSIFICATION
+) -> float:
+    """The metric of an exported network, by onnxruntime on this processor.
+
+    Raises:
+        ExportError: If onnxruntime cannot run the model, or it puts out what is not a number.
+        ConfigError: If the task fails.
+    """
+    sums = [
+        task.statistics(outputs, targets).sum(0)
+        for outputs, targets in _onnx_outputs(model, data, normalisation)
+    ]
+    return task.value(torch.stack(sums).double().sum(0) / len(data))
+
+
+def onnx_predictions(model: bytes, data: Examples, normalisation: Normalisation) -> Tensor:
+    """The classes that an exported network finds, by onnxruntime on this processor.
 
     Args:
         model: From ``input`` to ``output``; its batch is 1, or open.
-        images: The pictures.
+        data: To classify.
         normalisation: Of the training data.
 
     Returns:
@@ -67,28 +87,35 @@ def onnx_predictions(model: bytes, images: ImageData, normalisation: Normalisati
     Raises:
         ExportError: If onnxruntime cannot run the model, or it puts out what is not a number.
     """
+    outputs = _onnx_outputs(model, data, normalisation)
+    return torch.cat([logits.argmax(dim=1) for logits, _ in outputs])
+
+
+def _onnx_outputs(
+    model: bytes, data: Examples, normalisation: Normalisation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a model puts out, and the targets, some items at a time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1  # for one picture, several wait more than they compute
-    found: list[Tensor] = []
     try:
         session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
         size: Any = session.get_inputs()[0].shape[0]
-        for pictures, _ in evaluation_batches(images, normalisation, batch_size=256):
-            step = size if isinstance(size, int) else len(pictures)
-            for some in torch.split(pictures, step):
+        for inputs, targets in evaluation_batches(data, normalisation, batch_size=256):
+            step = size if isinstance(size, int) else len(inputs)
+            parts = zip(torch.split(inputs, step), torch.split(targets, step), strict=True)
+            for some, theirs in parts:
                 (output,) = session.run(None, {"input": some.numpy()})
-                logits = torch.from_numpy(output)
-                if not logits.isfinite().all():
+                outputs = torch.from_numpy(output)
+                if not outputs.isfinite().all():
                     raise ExportError("the exported network puts out what is not a number")
-                found.append(logits.argmax(dim=1))
+                yield outputs, theirs
     except GoldnasError:
         raise
     except Exception as error:  # onnxruntime's own classes share no base
         reason = str(error).strip().splitlines()[0]
         raise ExportError(f"onnxruntime cannot run the exported network: {reason}") from error
-    return torch.cat(found)

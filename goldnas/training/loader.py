@@ -1,4 +1,4 @@
-"""Batches of images: augmented for training, plain for evaluation."""
+"""Batches: augmented for training, plain for evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from goldnas.errors import ConfigError, DataError
 from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData, Normalisation
+from goldnas.training.data import Batch, Examples, ImageData, Normalisation
 
 # Below this many images an epoch is over before worker processes would have started.
 FEW_IMAGES = 5_000
@@ -23,7 +23,6 @@ MOST_WORKERS = 4
 RESIDENT_BYTES_LIMIT = 2 * 1024**3
 CPU = torch.device("cpu")
 
-Batch = tuple[Tensor, Tensor]
 # What to load: the indices of a batch, and the seed of its augmentation.
 Order = tuple[Tensor, int]
 
@@ -38,18 +37,19 @@ def default_workers(num_images: int) -> int:
 
 
 def evaluation_batches(
-    data: ImageData, normalisation: Normalisation, *, batch_size: int
+    data: Examples, normalisation: Normalisation, *, batch_size: int
 ) -> Iterator[Batch]:
-    """Yield every image once, in order, normalised and otherwise unchanged.
+    """Yield everything once, in order, normalised and otherwise unchanged.
 
     Yields:
-        float32 ``(B, C, H, W)`` and int64 ``(B,)``; the last batch may be smaller.
+        float32 ``(B, ...)``, as ``(B, C, H, W)``, and targets, as int64 ``(B,)``; the last
+        batch may be smaller.
 
     Raises:
-        DataError: If an image that is read from disk is corrupt.
+        DataError: If something cannot be read.
     """
     for indices in torch.split(torch.arange(len(data)), batch_size):
-        yield normalisation.apply(data.images[indices]), data.labels[indices]
+        yield data.batch(indices, normalisation)
 
 
 class TrainingLoader:
@@ -61,8 +61,8 @@ class TrainingLoader:
     the global random state as it was.
 
     Args:
-        data: The training images.
-        augmentation: Random changes to each image.
+        data: To learn from.
+        augmentation: Random changes to each image; data of one's own is left as it is.
         normalisation: Applied after them, before Cutout.
         batch_size: Images in a batch. The last, smaller batch of an epoch is dropped, unless
             it is the only one.
@@ -79,7 +79,7 @@ class TrainingLoader:
 
     def __init__(
         self,
-        data: ImageData,
+        data: Examples,
         augmentation: Augmentation,
         normalisation: Normalisation,
         *,
@@ -92,7 +92,8 @@ class TrainingLoader:
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
-        augmentation.check(data.input_shape)
+        if isinstance(data, ImageData):
+            augmentation.check(data.input_shape)
         self.num_images = len(data)
         self.num_classes = data.num_classes
         self.images_per_batch = min(batch_size, len(data))
@@ -100,7 +101,7 @@ class TrainingLoader:
         self._orders = _EpochOrders(len(data), self.images_per_batch, seed, shard)
         on_cuda = device.type == "cuda"
         resident = on_cuda and not augmentation.by_picture and _may_reside(data)
-        if resident:
+        if resident and isinstance(data, ImageData):
             data, workers = data.on(device), 0
         self.workers = workers
         with warnings.catch_warnings():
@@ -129,10 +130,10 @@ class TrainingLoader:
             start: The first batch to yield, for an epoch that was interrupted.
 
         Yields:
-            float32 ``(B, C, H, W)`` and int64 ``(B,)``, on the CPU or on the device.
+            float32 ``(B, ...)`` and targets, on the CPU or on the device.
 
         Raises:
-            DataError: If an image that is read from disk is corrupt.
+            DataError: If something cannot be read.
         """
         self._orders.epoch, self._orders.start = epoch, start
         with warnings.catch_warnings():
@@ -148,8 +149,9 @@ class TrainingLoader:
             yield batch
 
 
-def _may_reside(data: ImageData) -> bool:
-    return isinstance(data.images, Tensor) and data.images.nbytes <= RESIDENT_BYTES_LIMIT
+def _may_reside(data: Examples) -> bool:
+    images = data.images if isinstance(data, ImageData) else None
+    return isinstance(images, Tensor) and images.nbytes <= RESIDENT_BYTES_LIMIT
 
 
 class _EpochOrders(Sampler[Order]):
@@ -194,7 +196,7 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
     """Make one batch from its order; whole batches, since calls cost more than pixels."""
 
     def __init__(
-        self, data: ImageData, augmentation: Augmentation, normalisation: Normalisation
+        self, data: Examples, augmentation: Augmentation, normalisation: Normalisation
     ) -> None:
         self._data = data
         self._augmentation = augmentation
@@ -203,13 +205,17 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
     def __getitem__(self, order: Order) -> Batch | DataError:
         """Return the batch, or the error: raised here, a worker would wrap it in its trace."""
         indices, seed = order
-        augment, (_, height, width) = self._augmentation, self._data.input_shape
-        changes = augment.draw(len(indices), (height, width), seed)
-        indices = indices.to(self._data.labels.device, non_blocking=True)
         try:
-            originals = self._data.images[indices]
+            if isinstance(self._data, ImageData):
+                return self._augmented(self._data, indices, seed)
+            return self._data.batch(indices, self._normalisation, seed)
         except DataError as error:
             return error
-        augmented = augment.recoloured(augment.moved(originals, changes), changes)
+
+    def _augmented(self, data: ImageData, indices: Tensor, seed: int) -> Batch:
+        augment, (_, height, width) = self._augmentation, data.input_shape
+        changes = augment.draw(len(indices), (height, width), seed)
+        indices = indices.to(data.labels.device, non_blocking=True)
+        augmented = augment.recoloured(augment.moved(data.images[indices], changes), changes)
         images = augment.cut_out(self._normalisation.apply(augmented), changes)
-        return images, self._data.labels[indices]
+        return images, data.labels[indices]

@@ -1,0 +1,122 @@
+"""Functions of a user's, by name: ``package.module:function``.
+
+A function is code. It is imported where someone names it, on the command line or in the
+settings of a search or a training of theirs; another file that names one never gets it
+imported.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from goldnas.errors import ConfigError
+
+_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def is_function(name: str) -> bool:
+    """Whether a name is one of a function: ``package.module:function``."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
+    """Import a function.
+
+    The folder of the command is looked in first, as ``python -m`` does.
+
+    Args:
+        name: ``package.module:function``.
+        kind: What it is there for, with its article, as in ``a space``.
+        returns: What a function of this kind returns, for errors.
+
+    Raises:
+        ConfigError: If there is no such module or function, or importing it fails.
+    """
+    if not is_function(name):
+        raise ConfigError(
+            f"{name!r} is no {kind.split()[-1]}: write package.module:function, as in "
+            "my_package.my_module:small"
+        )
+    module_name, _, path = name.partition(":")
+    function: object = _imported(module_name)
+    for attribute in path.split("."):
+        if not hasattr(function, attribute):
+            where = getattr(function, "__file__", None) or module_name
+            raise ConfigError(f"{where} has no function {path!r}; look how it is spelt there")
+        function = getattr(function, attribute)
+    if not callable(function) or isinstance(function, ModuleType):
+        raise ConfigError(
+            f"{name} is a {type(function).__name__}; {kind} is a function that returns "
+            f"{returns}"
+        )
+    return function
+
+
+def returned_by(name: str, kind: str, returns: str) -> Any:
+    """What a function that takes nothing returns.
+
+    Args:
+        name: ``package.module:function``.
+        kind: What it is there for, with its article.
+        returns: What a function of this kind returns, for errors.
+
+    Raises:
+        ConfigError: If it cannot be imported, or fails.
+    """
+    function = function_named(name, kind, returns)
+    try:
+        return function()
+    except Exception as error:
+        raise ConfigError(
+            f"{name} fails: {described(error)} ({where(error, file_of(function))})"
+        ) from error
+
+
+def _imported(module_name: str) -> ModuleType:
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{module_name} cannot be imported: {error} ({where(error)})"
+            ) from error
+        raise ConfigError(
+            f"there is no module {error.name!r} in {folder}, nor is one installed; run the "
+            "command in the folder that it is in, or install it"
+        ) from None
+    except Exception as error:
+        raise ConfigError(
+            f"{module_name} cannot be imported: {described(error)} ({where(error)})"
+        ) from error
+
+
+def described(error: Exception) -> str:
+    """What an error of somebody's code says, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ConfigError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def file_of(function: object) -> str | None:
+    """The file that a function is written in, as tracebacks name it; None if not in Python."""
+    code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
+    return code and str(code.co_filename)
+
+
+def where(error: BaseException, file: str | None = None) -> str:
+    """The line that an error comes from: the last one in a file, if it is in the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    within = [frame for frame in frames if frame.filename == file] or frames
+    return f"{within[-1].filename}, line {within[-1].lineno}"

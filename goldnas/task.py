@@ -1,0 +1,152 @@
+"""What a network is trained for: a loss, and a metric that says how good it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from goldnas.errors import ConfigError
+from goldnas.metric import ACCURACY, Metric
+from goldnas.reference import described, file_of, returned_by, where
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def _mean(mean: Tensor) -> Tensor:
+    return mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a network learns, and what it is judged by.
+
+    Args:
+        loss: Of outputs and targets of a batch: a scalar, the mean over the batch.
+        metric: Of the same: a tensor whose first dimension is the batch. Its mean over all
+            items, whichever batches they were in, is the metric.
+        name: Of the metric, in tables and files.
+        higher_is_better: Whether more of it is better.
+        summary: From that mean to the metric, where it is not the mean itself: a root, or a
+            quotient of two means.
+
+    Raises:
+        ConfigError: If the name is none.
+    """
+
+    loss: LossFunction
+    metric: LossFunction
+    name: str
+    higher_is_better: bool = True
+    summary: Callable[[Tensor], Any] = _mean
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
+            raise ConfigError(
+                f"the name of a task's metric is {self.name!r}; give a short text"
+            )
+        if self.name == ACCURACY and self.metric is not _right:
+            raise ConfigError(
+                "a task's metric cannot be named 'accuracy', which is the share of inputs that "
+                "are classified right; give it a name of its own, such as 'pixel accuracy'"
+            )
+
+    def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            ConfigError: If the function fails.
+        """
+        return self._tried("loss", self.loss, outputs, targets)
+
+    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What :meth:`value` takes the mean of, ``(B, ...)``.
+
+        Raises:
+            ConfigError: If the function fails.
+        """
+        return self._tried("metric", self.metric, outputs, targets)
+
+    def value(self, mean: Tensor) -> float:
+        """The metric, from the mean of the statistics over all items.
+
+        Raises:
+            ConfigError: If the function fails.
+        """
+        return float(self._tried("summary", self.summary, mean))
+
+    def measured(self, value: float) -> Metric:
+        """A value of the metric, as files have it."""
+        return Metric(name=self.name, value=value, higher_is_better=self.higher_is_better)
+
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        """Try the task on a batch.
+
+        Args:
+            outputs: As networks put out.
+            targets: Of some items.
+
+        Raises:
+            ConfigError: If a function fails, or returns something else than it should.
+        """
+        loss: Any = self.loss_of(outputs.requires_grad_(), targets)
+        if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
+            raise ConfigError(
+                f"the loss of task {self.name!r} is {_described(loss)}; it has to be a scalar "
+                "tensor that depends on the outputs: the mean over the batch"
+            )
+        with torch.no_grad():
+            found: Any = self.statistics(outputs, targets)
+            if not isinstance(found, Tensor) or not found.dim() or len(found) != len(targets):
+                raise ConfigError(
+                    f"the metric of task {self.name!r} is {_described(found)} for "
+                    f"{len(targets)} items; it has to be a tensor with a row for each item"
+                )
+            self.value(found.double().mean(0))
+
+    def _tried(self, what: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
+        try:
+            result = function(*tensors)
+            return float(result) if what == "summary" else result
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "memory" in str(error):
+                raise  # who trains halves the batch
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+            raise ConfigError(
+                f"the {what} of task {self.name!r} fails on {shapes}: {described(error)} "
+                f"({where(error, file_of(function))})"
+            ) from error
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each is classified right, ``(B,)``."""
+    return logits.argmax(dim=1) == labels
+
+
+CLASSIFICATION = Task(loss=F.cross_entropy, metric=_right, name=ACCURACY)
+"""Unless something else is said."""
+
+
+def task_named(name: str | None) -> Task:
+    """The task that a function returns; classification for None.
+
+    Raises:
+        ConfigError: If there is no such function, it fails, or returns something else.
+    """
+    if name is None:
+        return CLASSIFICATION
+    task = returned_by(name, "a task", "a goldnas.Task")
+    if not isinstance(task, Task):
+        raise ConfigError(
+            f"{name} returns a {type(task).__name__}, and has to return a goldnas.Task"
+        )
+    return task
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        gradient = "" if value.requires_grad else " without a gradient"
+        return f"a tensor of {tuple(value.shape)}{gradient}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,346 @@
+"""Data and tasks of one's own: what is learnt from them, and one line for each mistake."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import own_data
+from goldnas.comparison.rows import compare
+from goldnas.comparison.runs import read_runs
+from goldnas.errors import ConfigError, StoppedError
+from goldnas.retraining.recipes import RECIPES
+from goldnas.retraining.start import config_for, subject_of
+from goldnas.search.config import SearchConfig
+from goldnas.search.gradual import GradualSearch
+from goldnas.search.run import SearchRun
+from goldnas.search.start import PreparedSearch
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.data import Normalisation, split_validation
+from goldnas.training.datasets import load_dataset
+from goldnas.training.evaluate import score
+from goldnas.training.loader import TrainingLoader
+from searches import assert_same_results
+from workplace import Case, assert_refused, goldnas, invoke
+
+NONE = Normalisation((), ())
+CPU = torch.device("cpu")
+RMSE: dict[str, Any] = {
+    "data": "own_data:levels",
+    "task": "own_data:regression",
+    "space": "own_data:level_net",
+    "budgets": ("150params",),
+    "single": True,
+    "epochs": 3,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "train_device": "cpu",
+}
+
+
+def started(folder: Path, **settings: Any) -> Any:
+    return PreparedSearch(SearchConfig(**(RMSE | settings)), []).start(folder)
+
+
+# -- data --------------------------------------------------------------------------------------
+
+
+def test_shape_and_classes_are_those_of_the_items() -> None:
+    data = load_dataset("own_data:bumps")
+    assert data.train.input_shape == (2, 16)
+    assert (data.train.num_classes, len(data.train), len(data.test)) == (4, 40, 10)
+    inputs, labels = data.train.batch(torch.tensor([5, 2]), NONE)
+    assert torch.equal(inputs, own_data.bumps()[0].tensors[0][[5, 2]])  # type: ignore[attr-defined]
+    assert labels.tolist() == [1, 2]
+
+
+def test_a_part_is_held_out_of_every_class() -> None:
+    rest, held_out = split_validation(load_dataset("own_data:bumps").train, 0.25, 0)
+    assert sorted(held_out.labels.tolist()) == [*[0] * 2, *[1] * 2, *[2] * 2, *[3] * 2]
+    assert not set(rest.indices.tolist()) & set(held_out.indices.tolist())
+
+
+def test_targets_of_a_task_are_no_classes() -> None:
+    data = load_dataset("own_data:levels", labelled=False).train
+    assert data.num_classes is None
+    assert data.batch(torch.arange(3), NONE)[1].shape == (3, 1)
+    assert data.blank_targets(2).shape == (2, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_dataset_draws_follows_from_the_seed_alone(workers: int) -> None:
+    data = load_dataset("own_data:changing").train
+
+    def epoch(number: int, workers: int, seed: int = 3) -> torch.Tensor:
+        settings: dict[str, Any] = {"batch_size": 8, "seed": seed, "workers": workers}
+        loader = TrainingLoader(data, Augmentation(), NONE, **settings)
+        return torch.cat([inputs for inputs, _ in loader.epoch(number)])
+
+    first = epoch(0, 0)
+    for draw in (np.random.rand, random.random, lambda: torch.rand(1)):
+        draw()
+    states = torch.get_rng_state(), np.random.get_state()[2], random.getstate()
+    assert torch.equal(epoch(0, workers), first)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[2], random.getstate()) == states[1:]
+    for other in (epoch(1, 0), epoch(0, 0, seed=4)):
+        assert all((other[..., i] != first[..., i]).any() for i in range(3))
+
+
+# -- tasks -------------------------------------------------------------------------------------
+
+
+def test_a_metric_does_not_depend_on_how_items_are_divided() -> None:
+    data = load_dataset("own_data:levels", labelled=False).train
+    network, task = torch.nn.Linear(5, 1), own_data.regression()
+    inputs, targets = data.batch(torch.arange(40), NONE)
+    expected = float((network(inputs) - targets).square().mean().sqrt())
+    for size in (40, 7, 1):
+        found = score(network, data, NONE, CPU, task, batch_size=size)
+        assert found == pytest.approx(expected)
+
+
+def test_a_search_descends_the_loss_and_ranks_by_the_metric(tmp_path: Path) -> None:
+    search = started(tmp_path / "run")
+    search.search()
+    front = search.run.front()
+    figures = [network.metric for network in front.networks]
+    assert all(f.name == "RMSE" and not f.higher_is_better for f in figures)
+    assert {network.accuracy for network in front.networks} == {None}
+    within = [n for n in front.networks if n.meets_budgets and "beyond" not in n.reasons]
+    assert front.pick("best").metric.value == min(n.metric.value for n in within)
+    epochs = [e for e in search.run.events() if e["event"] == "epoch"]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert not any("accuracy" in key for event in search.run.events() for key in event)
+    (prune,) = [e for e in search.run.events() if e["event"] == "prune"]
+    assert search.run.front().networks[0].resources["operators"] == 1
+    assert read_runs([search.run.path])[0].drops == [
+        prune["metric_after"] - prune["metric_before"]
+    ]
+
+
+def test_a_search_with_a_task_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    whole = started(tmp_path / "a")
+    whole.search()
+    stopped = started(tmp_path / "b")
+    stopped.stop_signal = lambda: 15 if stopped.step == 6 else 0
+    with pytest.raises(StoppedError, match="interrupted after step 6"):
+        stopped.search()
+    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
+    resumed.search()
+    assert_same_results(whole.run, resumed.run)
+
+
+def test_sampled_networks_are_ranked_with_the_sign_of_the_metric(tmp_path: Path) -> None:
+    search = started(tmp_path / "run", strategy="random", samples=2, score="supernet", epochs=1)
+    search.search()
+    scores = [e for e in search.run.events() if e["event"] == "score"]
+    assert all(e["score"] < 0 for e in scores)
+    best = search.run.front().pick("best")
+    assert best.score == max(e["score"] for e in scores)
+
+
+def test_a_loss_that_is_large_from_the_start_is_no_divergence(tmp_path: Path) -> None:
+    search: GradualSearch = started(tmp_path / "run", epochs=1)
+    search.losses = [torch.tensor(1e6)]
+    search._check_sane()
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search, and a finished training of its network."""
+    folder = tmp_path_factory.mktemp("regression") / "run"
+    started(folder).search()
+    code, stderr = goldnas(f"train {folder} --epochs 1 --batch-size 8 --train-device cpu")
+    assert code == 0, stderr
+    return folder
+
+
+def test_the_figures_of_a_training_are_those_of_its_evaluation(regression: Path) -> None:
+    (training,) = (regression / "trained").iterdir()
+    result = json.loads((training / "result.json").read_bytes())
+    assert result["test_accuracy"] is None
+    code, stdout, stderr = invoke("evaluate", training, "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["test_metric"] == result["test_metric"]
+    code, stdout, stderr = invoke("evaluate", regression, "--json")
+    assert code == 0, stderr
+    assert {row["test_metric"]["name"] for row in json.loads(stdout)} == {"RMSE"}
+
+
+def test_int8_says_what_it_costs_in_the_metric(regression: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.onnx"
+    code, stdout, stderr = invoke("export", regression, "--out", out, "--precision", "int8")
+    assert code == 0, stderr
+    assert "int8: RMSE 0." in stdout
+    assert "on the held-out items, " in stdout
+
+
+def test_lower_is_better_in_a_comparison(regression: Path) -> None:
+    comparison = compare(read_runs([regression]))
+    (row,) = comparison.rows
+    assert comparison.reference is None
+    assert {"validation_metric", "test_metric"} < row.cells.keys()
+    assert not {"hypervolume", "test_accuracy"} & row.cells.keys()
+    code, stdout, stderr = invoke("compare", regression, "--format", "json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["metric"] == {"name": "RMSE", "higher_is_better": False}
+    code, stdout, stderr = invoke("compare", regression)
+    assert code == 0, stderr
+    assert "RMSE: lower is better" in stdout
+    assert "accurac" not in stdout
+
+
+def test_searches_for_different_tasks_are_not_compared(
+    regression: Path, workplace: Path
+) -> None:
+    code, stderr = goldnas(f"compare run {regression}")
+    assert code == 2
+    assert "for classification and" in stderr
+    assert "different tasks are not comparable" in stderr
+
+
+def test_recipes_leave_out_what_is_for_pictures_and_classes(regression: Path) -> None:
+    run = SearchRun.open(regression)
+    subject = subject_of(run, run.front().pick("best"))
+    assert RECIPES["modern"].label_smoothing > 0
+    config = config_for(subject, "modern")
+    assert (config.augmentation, config.cutout, config.label_smoothing) == ("none", 0, 0)
+    assert (config.crop_padding, config.flip) == (0, False)
+    with pytest.raises(ConfigError, match="label_smoothing is for classification"):
+        config_for(subject, "short", label_smoothing=0.1)
+    with pytest.raises(ConfigError, match="--cutout changes pictures .* own_data:levels"):
+        config_for(subject, "short", cutout=2)
+
+
+def test_a_task_may_make_something_else_of_labels(workplace: Path) -> None:
+    """Data that goldnas reads itself has a task of its own, too, and its augmentation."""
+    command = (
+        "search --data digits --task own_data:top_two --cells 1 --channels 2 --epochs 1 "
+        "--batch-size 512 --auxiliary-weight 0.4 --train-device cpu --budget 1MFLOPs --out new"
+    )
+    code, stderr = goldnas(command)
+    assert code == 0, stderr
+    front = SearchRun.open(Path("new")).front()
+    assert {n.metric.name for n in front.networks} == {"top 2"}
+
+
+# -- mistakes ----------------------------------------------------------------------------------
+
+HERE = r"\(.*own_data.py, line \d+\)"
+BASE = "search --epochs 1 --batch-size 8 --train-device cpu --single --out new"
+ON_BUMPS = f"{BASE} --data own_data:bumps --space own_data:bump_net"
+LEVELS = f"{BASE} --data own_data:levels --space own_data:level_net"
+
+DATA = {
+    "raises": f"own_data:raises fails: ValueError: no such file {HERE}",
+    "returns_one": "own_data:returns_one returns a TensorDataset, .* two datasets, of training",
+    "returns_three": "returns a tuple of 3, and has to return two datasets",
+    "a_stream": "the training data of own_data:a_stream is a _Stream, .* map-style dataset",
+    "empty": "the training data of own_data:empty is empty",
+    "no_pairs": "item 0 of the training data of .* is a Tensor, .* an input and a target",
+    "labelled_by_name": "item 0 .* has a str for its target; a tensor is needed",
+    "whole_numbers": r"has an input in torch.uint8 of shape \(2, 16\); .* floating point",
+    "unlike_shapes": "item 7 of the training data of .* an input of 2x15, and item 0 of 2x16",
+    "unlike_test": "inputs of the test data of .* are 1x8x8, those of the training data 2x16",
+    "negative_label": "the training data of .* has the label -1; classes are counted from 0",
+    "a_class_without_items": "has labels up to 2, but none of class 1; classes are counted",
+    "one_class": "has items of 1 class; two or more",
+    "label_out_of_range": "the test data of .* has the label 4; .* training data are 0 to 3",
+    "levels": r"targets of the training data of .* of shape \(1,\) in floating .* a --task",
+    "nothing": "own_data.py has no function 'nothing'",
+    "LABELS": "own_data:LABELS is a Tensor; data is a function that returns two datasets",
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_mistake_in_data_is_one_line(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"{BASE} --data own_data:{name} --space own_data:bump_net"
+    assert_refused(Case(command, DATA[name]))
+
+
+CASES = {
+    "no module": Case(f"{BASE} --data nowhere:f", "no module 'nowhere' in .* folder"),
+    "no name": Case(f"{BASE} --data own_data:", "unknown data set 'own_data:'; .* a function"),
+    "wrong channels": Case(
+        f"{BASE} --data own_data:changing --space own_data:bump_net",
+        "own_data:bump_net fails on an input of 1x3: .*channels",
+    ),
+    "channels of pictures": Case(
+        f"{BASE} --data own_data:pictures --space own_data:bump_net",
+        "own_data:bump_net fails on an input of 1x8x8: ",
+    ),
+    "other classes": Case(
+        f"{BASE} --data own_data:pictures --space own_spaces:other_classes",
+        "put out 7 numbers, and own_data:pictures has 4 classes; let the function take",
+    ),
+    "a picture for each class": Case(
+        f"{BASE} --data own_data:pictures --space own_data:pixel_net",
+        "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
+    ),
+    "cells": Case(f"{BASE} --data own_data:bumps", "channels, height, width, .* got .2, 16"),
+    "flip": Case(
+        f"{ON_BUMPS} --flip --cutout 2",
+        "--flip, --cutout changes pictures .* own_data:bumps are used as they are; leave it out",
+    ),
+    "image size": Case(f"{ON_BUMPS} --image-size 8", "only folders of images are resized"),
+    "no task": Case(f"{LEVELS} --task regression", "'regression' is no task: write package"),
+    "not a task": Case(f"{LEVELS} --task own_data:no_task", "returns a str, .* a goldnas.Task"),
+    "task raises": Case(
+        f"{LEVELS} --task own_data:task_raises",
+        f"own_data:task_raises fails: KeyError: 'loss' {HERE}",
+    ),
+    "accuracy": Case(
+        f"{LEVELS} --task own_data:named_accuracy", "cannot be named 'accuracy', .*right"
+    ),
+    "loss fails": Case(
+        f"{LEVELS} --task own_data:loss_fails",
+        rf"loss of task 'RMSE' fails on \(2, 1\) and \(2, 1\): RuntimeError: .* {HERE}",
+    ),
+    "loss of each": Case(
+        f"{LEVELS} --task own_data:loss_of_each",
+        r"loss of task 'RMSE' is a tensor of \(2,\); it has to be a scalar",
+    ),
+    "metric of all": Case(
+        f"{LEVELS} --task own_data:metric_of_all",
+        r"metric of task 'RMSE' is a tensor of \(\) .* a row for each item",
+    ),
+    "summary of many": Case(
+        f"{LEVELS} --task own_data:summary_of_many",
+        r"the summary of task 'RMSE' fails on \(3,\): ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_with_data_or_task_is_refused(
+    name: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(CASES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken_item", "item 5 of the training data of .* cannot be read: OSError: no such"),
+        ("other_targets", r"item \d+ of the training data .* has the label \d, and had \d "),
+    ],
+)
+def test_an_item_that_fails_late_is_one_line(
+    name: str, message: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Labels are told, so that items are read when their turn comes."""
+    monkeypatch.chdir(tmp_path)
+    code, stderr = goldnas(
+        f"{BASE} --data own_data:{name} --space own_data:line_net --batch-size 9"
+    )
+    assert code == 2, stderr
+    assert len(stderr.splitlines()) == 1
+    assert re.search(message, stderr), stderr
