@@ -92,7 +92,8 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     say(
         f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
         f"{config.recipe} on {prepared.data.loader.num_images} pictures of {config.data}, "
-        f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
+        f"{0 if held_out is None else len(held_out)} held out, {prepared.data.loader.kept}; "
+        f"training on {prepared.device}"
     )
     for field, why in (
         ("cutout", "small pictures"),

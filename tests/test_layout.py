@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "lut": {"errors", "files", "mobile_block", "site"},
     "operators": {"errors", "mobile_block", "site"},
     "network": set(),
-    "choice": {"errors"},
+    "recompute": set(),
+    "choice": {"errors", "recompute"},
     "spaces": {
         "architecture",
         "choice",
@@ -75,7 +76,7 @@ MAY_IMPORT = {
     "verify": {"operators", "resources"},
     "python_source": {"errors", "network", "operators", "spaces"},
     "genotypes": {"architecture", "errors", "spaces"},
-    "gated_cell": {"network", "operators"},
+    "gated_cell": {"network", "operators", "recompute"},
     "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
 }
 

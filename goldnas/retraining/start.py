@@ -26,6 +26,7 @@ from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import amp_named, check_pictures, conditions_of, device_named
 from goldnas.spaces import GoldSpace, import_space, space_of
+from goldnas.spaces.mobile_networks import NETWORKS, published
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Normalisation, split_validation
 from goldnas.training.datasets import DATASET_NAMES, ImageDataset, load_dataset
@@ -113,8 +114,9 @@ def subject_from(
     """A network from a file, on data of its own.
 
     Args:
-        target: An architecture as JSON, a file with a genotype, or the name of a known one.
-        data: Name of a dataset, or path of a folder or an ``.npz``.
+        target: An architecture as JSON, a file with a genotype, or the name of a known genotype
+            or a published mobile network.
+        data: Name of a dataset, or path of a folder, shards or an ``.npz``.
         data_dir: Where named datasets are.
         image_size: Side to resize a folder's pictures to.
         space: Of a genotype: ``gold-imagenet`` for large pictures.
@@ -128,16 +130,20 @@ def subject_from(
         import_space(space)
         architecture = Architecture.load(Path(target))
     else:
-        text = _genotype_text(target)
-        dataset = load_dataset(data, data_dir=data_dir, image_size=image_size)
-        architecture = read_genotype(
-            text,
-            space=space,
-            channels=channels,
-            cells=cells,
-            input_shape=dataset.train.input_shape,
-            classes=dataset.train.num_classes,
-        )
+        text = target if target in NETWORKS else _genotype_text(target)
+        train = load_dataset(data, data_dir=data_dir, image_size=image_size).train
+        shape, classes = train.input_shape, train.num_classes
+        if target in NETWORKS:
+            architecture = published(target, input_shape=shape, classes=classes)
+        else:
+            architecture = read_genotype(
+                text,
+                space=space,
+                channels=channels,
+                cells=cells,
+                input_shape=shape,
+                classes=classes,
+            )
     suits = Augmentation.default_for(space_of(architecture).input_shape)
     return Subject(
         architecture=architecture,
@@ -161,7 +167,7 @@ def _genotype_text(target: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
-            f"as .json, a file with a genotype, or {' or '.join(NAMED)}"
+            f"as .json, a file with a genotype, or one of {', '.join([*NAMED, *NETWORKS])}"
         ) from None
 
 
@@ -271,7 +277,7 @@ def _training_data(
         fraction, seed = config.validation_fraction, config.split_seed
         train, validation = split_validation(train, fraction, seed)
     normalisation = Normalisation.of(train)
-    default = -(-default_workers(len(train)) // ranks.local_count)
+    default = default_workers(train, ranks.local_count)
     whole = config.augmentation == "resized-crop"
     loader = TrainingLoader(
         train,

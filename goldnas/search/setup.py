@@ -101,7 +101,7 @@ def search_data(
     )
     normalisation = Normalisation.of(train)
     ranks = ranks or Ranks()
-    default = -(-default_workers(len(train)) // ranks.local_count)
+    default = default_workers(train, ranks.local_count)
     choices = (workers, config.workers, default)
 
     def loader(images: ImageData) -> TrainingLoader:
@@ -147,15 +147,10 @@ def space_for(config: SearchConfig, images: ImageData) -> SearchSpace:
             f"{config.data} has {images.num_classes} classes; let the function take classes=, "
             "and use it"
         )
-    if not isinstance(space, GoldSpace):
-        for option, asked in {
-            "--edge-rule": config.edge_rule,
-            "--checkpointing": config.checkpointing,
-        }.items():
-            if asked:
-                raise ConfigError(
-                    f"{option} is for spaces of cells, and {space.name} is none; leave it out"
-                )
+    if config.edge_rule and not isinstance(space, GoldSpace):
+        raise ConfigError(
+            f"--edge-rule is for spaces of cells, and {space.name} is none; leave it out"
+        )
     return space
 
 
