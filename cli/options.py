@@ -19,23 +19,14 @@ NamedTableArgument = Annotated[
     str, typer.Argument(help="Latency table: a path, or the name of one that goldnas ships.")
 ]
 
-# What spaces say stands here once more, since --help loads no torch; a test compares.
-SPACES_HELP = (
-    "gold (14 cells, 36 channels, 3x32x32, 10 classes, skip_connect, sep_conv_3x3); "
-    "gold-imagenet (as gold, behind a stem for large pictures; 48 channels, 3x224x224, "
-    "1000 classes); gold-extended (as gold; max_pool_3x3, avg_pool_3x3, skip_connect, "
-    "sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, dil_conv_5x5)."
-)
-
 SpaceOption = Annotated[
     str,
     typer.Option(
         "--space",
         metavar="NAME",
-        help=f"The search space, which decides what is not given: {SPACES_HELP} "
-        "A search takes pictures and classes from its data. Or mobile (a chain of inverted "
-        "residual blocks, 3x224x224, 1000 classes; more with --set), or a function of your "
-        "own, my_package.spaces:small.",
+        help="The search space, which decides what is not given: gold, mobile and more, as "
+        "goldnas search --list-spaces shows them, or a function of your own, "
+        "my_package.spaces:small. A search takes pictures and classes from its data.",
         rich_help_panel=_PANEL,
     ),
 ]

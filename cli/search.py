@@ -27,6 +27,7 @@ from goldnas.cli.options import (
 )
 from goldnas.cli.processes import joined
 from goldnas.cli.search_run import go_on, start
+from goldnas.cli.spaces import print_spaces
 from goldnas.errors import ConfigError
 from goldnas.search.strategies import STRATEGIES, strategy_named
 
@@ -167,6 +168,14 @@ def search(
         ),
     ] = None,
     space: SpaceOption = "gold",
+    list_spaces: Annotated[
+        bool,
+        typer.Option(
+            "--list-spaces",
+            help="Show the spaces that goldnas has, with what they decide, and exit.",
+            rich_help_panel="Search space",
+        ),
+    ] = False,
     channels: ChannelsOption = None,
     cells: CellsOption = None,
     operators: OperatorsOption = None,
@@ -279,6 +288,9 @@ def search(
     ] = 1.0,
 ) -> None:
     """Search a space for networks within budgets; one run leaves a front of them."""
+    if list_spaces:
+        print_spaces()
+        return
     folder = resume or out_
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:

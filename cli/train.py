@@ -37,7 +37,8 @@ def train(
         str | None,
         typer.Argument(
             help="Folder of a search; or a network: an architecture as .json, a file with a "
-            "genotype, DARTS_V1 or DARTS_V2.",
+            "genotype, or a published one: DARTS_V1, DARTS_V2, mobilenet_v2, "
+            "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1.",
             show_default=False,
         ),
     ] = None,
@@ -249,9 +250,10 @@ def _check_options(
     if target is None:
         raise ConfigError(
             "say what to train: the folder of a search, an architecture as .json, a file with "
-            "a genotype, or DARTS_V2; or --list-recipes"
+            "a genotype, DARTS_V2 or mobilenet_v2; or --list-recipes"
         )
     from goldnas.genotypes import NAMED
+    from goldnas.spaces.mobile_networks import NETWORKS
 
     in_search, in_file = (
         [option for option, value in options.items() if value not in (None, False)]
@@ -274,12 +276,13 @@ def _check_options(
     sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
     if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
         sizes.remove("--space")
-    if sizes and Path(target).suffix == ".json":
+    if sizes and (Path(target).suffix == ".json" or target in NETWORKS):
         raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
-    if target not in NAMED and not os.path.lexists(target):
+    named = [*NAMED, *NETWORKS]
+    if target not in named and not os.path.lexists(target):
         raise ConfigError(
             f"there is no {target}. Give the folder of a search, an architecture as .json, a "
-            f"file with a genotype, or {' or '.join(NAMED)}"
+            f"file with a genotype, or one of {', '.join(named)}"
         )
     if of_file["--data"] is None:
         raise ConfigError(

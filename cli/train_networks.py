@@ -94,8 +94,8 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     say(
         f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
         f"{config.recipe} on {prepared.data.loader.num_images} {things(config.data)} of "
-        f"{config.data}, "
-        f"{0 if held_out is None else len(held_out)} held out; training on {prepared.device}"
+        f"{config.data}, {0 if held_out is None else len(held_out)} held out, "
+        f"{prepared.data.loader.kept}; training on {prepared.device}"
     )
     own = is_function(config.data)
     for field, why in (

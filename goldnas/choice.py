@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from goldnas.errors import ConfigError
+from goldnas.recompute import recomputed
 
 Builder = Callable[[], nn.Module]
 
@@ -43,18 +44,17 @@ class Choice(nn.Module):
         self.register_buffer("gates", None)
         self.live_gates: Sequence[Tensor] | None = None
         """Those that a search learns, while it computes; they come before ``gates``."""
+        self.checkpointing = False
+        """Whether the backward pass computes the candidates again instead of keeping what is
+        inside them."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map what every candidate maps."""
         gates = self.gates if self.live_gates is None else self.live_gates
-        total: Tensor | None = None
-        for index, operator in enumerate(self.operators.values()):
-            output = operator(x)
-            if gates is not None:
-                output = gates[index] * output
-            total = output if total is None else total + output
-        assert total is not None  # a search leaves one, and checks that a network has one
-        return total
+        operators = tuple(self.operators.values())
+        if self.checkpointing and self.training:
+            return recomputed(_sum, self, operators, gates, x, random=True)
+        return _sum(operators, gates, x)
 
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -70,6 +70,20 @@ class Choice(nn.Module):
                 f"a candidate cannot be named {name!r}, which torch has a method of; choose "
                 "another name"
             )
+
+
+def _sum(
+    operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, x: Tensor
+) -> Tensor:
+    """The outputs of operators, each times its gate, added up."""
+    total: Tensor | None = None
+    for index, operator in enumerate(operators):
+        output = operator(x)
+        if gates is not None:
+            output = gates[index] * output
+        total = output if total is None else total + output
+    assert total is not None  # a search leaves one, and checks that a network has one
+    return total
 
 
 def _built(name: str, builder: Builder) -> nn.Module:

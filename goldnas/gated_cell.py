@@ -5,17 +5,16 @@ what is computed in evaluation. Here, what operators have in common is computed 
 gate costs a pass of its own.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from goldnas.network import Cell
 from goldnas.operators.skip import FactorizedReduce
+from goldnas.recompute import recomputed
 
 
 class GatedCell(Cell):
@@ -38,18 +37,7 @@ class GatedCell(Cell):
             return super().forward(s0, s1, gates)
         if not self.checkpointing:
             return self._shared(s0, s1, gates)
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), statistics_frozen(self)
-
-        output: Tensor = checkpoint(
-            self._shared,
-            *(s0, s1, gates),
-            use_reentrant=False,
-            preserve_rng_state=False,
-            context_fn=contexts,
-        )
-        return output
+        return recomputed(self._shared, self, s0, s1, gates, random=False)
 
     def _shared(self, s0: Tensor, s1: Tensor, gates: list[Tensor] | Tensor) -> Tensor:
         states: dict[int, Tensor] = {}
@@ -120,17 +108,3 @@ def _normalised(norm: nn.Module, scale: Tensor, x: Tensor) -> Tensor:
         momentum=norm.momentum,
         eps=norm.eps,
     )
-
-
-@contextmanager
-def statistics_frozen(module: nn.Module) -> Iterator[None]:
-    """Let a pass in training mode leave the running statistics of normalisations alone."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    held = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, batches) in zip(norms, held, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, batches

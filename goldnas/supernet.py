@@ -72,8 +72,8 @@ class SuperNet(nn.Module):
         space: The search space.
         auxiliary: Whether to train an auxiliary head beside the classifier, in a space of
             cells.
-        checkpointing: Whether the backward pass computes the inside of cells again instead of
-            keeping it: about a third more time for a fraction of the memory.
+        checkpointing: Whether the backward pass computes the inside of blocks again instead
+            of keeping it: about a third more time for a fraction of the memory.
         relaxation: ``sigmoid`` for gates that do not compete (GOLD-NAS), ``softmax`` for those
             of an edge that sum to 1 (DARTS), ``none`` for gates that are 1 and learn nothing.
     """
@@ -105,11 +105,13 @@ class SuperNet(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         if isinstance(space, GoldSpace):
             self._prepare_cells(space, auxiliary, checkpointing)
-        elif auxiliary or checkpointing:
-            raise ConfigError(
-                f"space {space.name} has no cells, and so no auxiliary head and no "
-                "checkpointing"
-            )
+            return
+        if auxiliary:
+            raise ConfigError(f"space {space.name} has no cells, and so no auxiliary head")
+        for block in self._blocks:
+            choice = self._block(block)
+            assert isinstance(choice, Choice)
+            choice.checkpointing = checkpointing
 
     def _prepare_cells(self, space: GoldSpace, auxiliary: bool, checkpointing: bool) -> None:
         """Give cells their faster training pass, and one of them its head."""

@@ -18,6 +18,10 @@ from goldnas.search.gradual import GradualSearch
 from goldnas.search.ranks import Ranks, joined
 from goldnas.search.sanity import fingerprint
 from goldnas.search.start import PreparedSearch
+from goldnas.training import datasets
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.datasets import load_dataset
+from pictures import loader
 from searches import SMALL
 
 
@@ -81,6 +85,19 @@ def limit_memory(search: GradualSearch, room: int) -> None:
     search._loss = limited  # type: ignore[method-assign]
 
 
+def batches_of(shards: Path, ranks: Ranks) -> list[dict[str, Any]]:
+    """This rank's part of every batch, from shards that are read as they are used."""
+    datasets.DECODED_BYTES_LIMIT = 0
+    train = load_dataset(str(shards)).train
+    crops = Augmentation(crop_padding=0, resized_crop=True)
+    loading = loader(train, crops, workers=1, shard=(ranks.index, ranks.count))
+    return [
+        {"epoch": epoch, "labels": labels.tolist(), "pixels": images[:, 0, 0, 0].tolist()}
+        for epoch in range(2)
+        for images, labels in loading.epoch(epoch)
+    ]
+
+
 def main(folder: Path) -> None:
     with joined() as ranks, (folder / f"{ranks.index}.jsonl").open("w") as lines:
 
@@ -110,6 +127,9 @@ def main(folder: Path) -> None:
         sampled = PreparedSearch(config, [], ranks=ranks).start(folder / "sampled")
         sampled.observer = lambda event, fields: write(f"sampled {event}", fields)
         sampled.search()
+
+        for fields in batches_of(folder / "shards", ranks):
+            write("shards", fields)
         write("sampled weights", {"sha256": fingerprint(sampled.supernet)})
 
 

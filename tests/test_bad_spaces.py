@@ -146,10 +146,6 @@ CASES = {
         f"{SEARCH} --single --space own_spaces:residual --strategy one-shot --edge-rule",
         "--edge-rule is for spaces of cells",
     ),
-    "checkpointing": Case(
-        f"{SEARCH} --single --space own_spaces:residual --checkpointing",
-        "--checkpointing is for spaces of cells",
-    ),
     "auxiliary": Case(
         f"{SEARCH} --single --space own_spaces:residual --auxiliary-weight 0.4",
         "no auxiliary head",

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,12 @@ from goldnas.profiling.context import row_models
 from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
 from goldnas.search.config import SearchConfig
+from goldnas.search.memory import step_memory
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
 from goldnas.spaces import FUNCTIONS, ChoiceSpace, space_named, space_of
+from goldnas.supernet import SuperNet
 from searches import assert_same_results, started
 from simulated_device import SimulatedDevice
 from workplace import invoke
@@ -112,6 +115,34 @@ def test_sites_of_any_rank_are_text(text: str) -> None:
 
 
 # -- gates -------------------------------------------------------------------------------------
+
+
+def test_checkpointing_changes_neither_gradients_nor_statistics() -> None:
+    """Of candidates that draw random numbers too."""
+    images = torch.randn(4, *RESIDUAL.input_shape, generator=torch.Generator().manual_seed(1))
+    steps = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        supernet = SuperNet(RESIDUAL, checkpointing=checkpointing)
+        for block in supernet.modules():
+            if isinstance(block, goldnas.Choice):
+                first = next(iter(block.operators))
+                block.operators[first] = nn.Sequential(block.operators[first], nn.Dropout(0.5))
+        supernet(images)[0].square().sum().backward()
+        steps.append(supernet)
+    kept, again = (dict(s.named_parameters()) for s in steps)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in kept.values())
+    assert all(torch.equal(p.grad, again[name].grad) for name, p in kept.items())
+    state = steps[1].state_dict()
+    assert all(torch.equal(value, state[n]) for n, value in steps[0].state_dict().items())
+
+
+def test_checkpointing_needs_less_memory_and_the_estimate_says_so() -> None:
+    plain, again = (SuperNet(RESIDUAL, checkpointing=c) for c in (False, True))
+    device = torch.device("cpu")
+    of_plain, of_again = (step_memory(s, device, nullcontext) for s in (plain, again))
+    assert of_again.image_bytes < 0.8 * of_plain.image_bytes
+    assert all(m.checkpointing for m in again.modules() if isinstance(m, goldnas.Choice))
 
 
 class Doubled(nn.Sequential):

@@ -14,8 +14,9 @@ from torch import Tensor
 from goldnas.errors import ConfigError, DataError
 from goldnas.training import datasets
 from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageFiles, Normalisation
+from goldnas.training.data import Normalisation
 from goldnas.training.datasets import load_dataset
+from goldnas.training.files import ImageFiles
 from goldnas.training.loader import evaluation_batches
 from pictures import RAW, loader, noise, same
 
@@ -106,6 +107,10 @@ def test_folder_over_the_memory_limit_is_read_lazily_with_the_same_pixels(
             evaluation_batches(getattr(lazy, part), RAW, batch_size=2),
             evaluation_batches(getattr(decoded, part), RAW, batch_size=2),
         )
+    assert (lazy.train.kept, decoded.train.kept) == (
+        "decoded from files as they are used",
+        "in memory",
+    )
     settings = {"batch_size": 3, "augmentation": Augmentation()}
     assert same(
         loader(lazy.train, **settings, workers=1).epoch(0),

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "lut": {"errors", "files", "mobile_block", "site"},
     "operators": {"errors", "mobile_block", "site"},
     "network": set(),
-    "choice": {"errors"},
+    "recompute": set(),
+    "choice": {"errors", "recompute"},
     "reference": {"errors"},
     "metric": set(),
     "task": {"errors", "metric", "reference"},
@@ -82,7 +83,7 @@ MAY_IMPORT = {
     "verify": {"operators", "resources"},
     "python_source": {"errors", "network", "operators", "spaces"},
     "genotypes": {"architecture", "errors", "spaces"},
-    "gated_cell": {"network", "operators"},
+    "gated_cell": {"network", "operators", "recompute"},
     "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
 }
 

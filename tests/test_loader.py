@@ -115,8 +115,12 @@ def test_last_incomplete_batch_is_dropped_unless_it_is_the_only_one(
 
 
 def test_small_sets_are_loaded_in_process_and_large_ones_in_workers() -> None:
-    assert default_workers(1_438) == 0
-    assert 1 <= default_workers(50_000) <= 4
+    def of(num_images: int) -> ImageData:
+        images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(num_images, 1, 1, 1)
+        return ImageData(images, torch.zeros(num_images, dtype=torch.long), 2)
+
+    assert default_workers(of(1_438)) == 0
+    assert 1 <= default_workers(of(50_000), 8) <= default_workers(of(50_000)) <= 4
 
 
 def test_shards_of_a_batch_are_together_the_batch_of_one_process() -> None:

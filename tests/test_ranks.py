@@ -16,6 +16,7 @@ from goldnas.retraining.folder import TrainingFolder
 from goldnas.search.ranks import Ranks, joined
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
+from pictures import write_shards
 
 HERE = Path(__file__).parent
 SEARCH = (
@@ -70,6 +71,7 @@ def events_of(folder: Path, event: str) -> list[dict[str, Any]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Any]]]:
     """What each of two ranks wrote: the fields of its events, by their name."""
     folder = tmp_path_factory.mktemp("ranks")
+    write_shards(folder / "shards")
     process = torchrun(2, HERE / "rank_worker.py", folder)
     output = output_of(process)
     assert process.returncode == 0, output
@@ -109,6 +111,16 @@ def test_a_rank_that_is_out_of_memory_makes_all_divide_their_part(
 ) -> None:
     for rank in written:  # of 256 pictures each has 128, of which rank 1 has room for 64
         assert rank["out_of_memory"] == [{"step": 1, "pictures_at_once": 64, "parts": 4}]
+
+
+def test_ranks_deal_the_pictures_of_shards_out_evenly(
+    written: list[dict[str, list[Any]]],
+) -> None:
+    first, second = (rank["shards"] for rank in written)
+    # Twelve pictures in three shards, of which an epoch takes a batch of eight.
+    assert [fields["epoch"] for fields in first] == [0, 1]
+    assert all(len(fields["labels"]) == 4 for fields in first + second)
+    assert first != second
 
 
 def test_what_ranks_agree_on(written: list[dict[str, list[Any]]]) -> None:

@@ -301,6 +301,10 @@ CASES = {
         f"train DARTS_V2 {ON_DIGITS} --space silver",
         "unknown search space 'silver'; known: gold, gold-extended, gold-imagenet",
     ),
+    "size of a published network": Case(
+        f"train mobilenet_v2 {ON_DIGITS} --channels 4",
+        "--channels is of a genotype; mobilenet_v2 says",
+    ),
     "ray of a file": Case(
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
     ),
@@ -409,6 +413,16 @@ def test_a_network_from_a_file_is_trained_on_any_data(
     space = space_of(TrainingFolder.open(folder).architecture)
     assert space.input_shape == (1, 8, 8)
     assert space.name == ("gold-imagenet" if "imagenet" in options else "gold")
+
+
+def test_a_published_mobile_network_is_trained_by_its_name(workplace: Path) -> None:
+    code, _, stderr = invoke(*f"train mobilenet_v2 {SETTINGS} --data data.npz".split())
+    assert code == 0, stderr
+    (folder,) = Path("trained").iterdir()
+    space = space_of(TrainingFolder.open(folder).architecture)
+    assert (space.name, space.input_shape, space.classes) == ("mobile", (1, 8, 8), 4)
+    # Its published count, but for the classifier and the channels of the pictures.
+    assert result_of(folder).resources["params"] == 3_504_872 - 996 * 1281 - 2 * 9 * 32
 
 
 def test_a_network_for_other_pictures_is_refused(workplace: Path) -> None:

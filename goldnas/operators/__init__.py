@@ -1,6 +1,11 @@
-"""Operators by name: the candidates of search spaces and the fixed parts around them."""
+"""Operators by name: the candidates of search spaces and the fixed parts around them.
 
-from goldnas.operators import convolution, mobile, pooling, skip
+Every module of this folder is imported, so that what it registers is known.
+"""
+
+import importlib
+import pkgutil
+
 from goldnas.operators.registry import (
     CANDIDATES,
     FAMILIES,
@@ -18,6 +23,9 @@ from goldnas.operators.registry import (
     register_operator,
 )
 
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
 __all__ = [
     "CANDIDATES",
     "FAMILIES",
@@ -29,12 +37,8 @@ __all__ = [
     "build_operator",
     "builder_of",
     "check_candidate",
-    "convolution",
     "labelled",
-    "mobile",
     "part_of",
-    "pooling",
     "register_family",
     "register_operator",
-    "skip",
 ]

@@ -36,6 +36,7 @@ from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
 from goldnas.search.setup import amp_named, conditions_of, device_named
 from goldnas.spaces import GoldSpace, import_space, space_of
+from goldnas.spaces.mobile_networks import NETWORKS, published
 from goldnas.task import task_named
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Normalisation, split_validation
@@ -126,8 +127,9 @@ def subject_from(
     """A network from a file, on data of its own.
 
     Args:
-        target: An architecture as JSON, a file with a genotype, or the name of a known one.
-        data: Name of a dataset, path of a folder or an ``.npz``, or a function.
+        target: An architecture as JSON, a file with a genotype, or the name of a known genotype
+            or a published mobile network.
+        data: Name of a dataset, path of a folder, shards or an ``.npz``, or a function.
         task: The function that says what is learnt; None for classification.
         data_dir: Where named datasets are.
         image_size: Side to resize a folder's pictures to.
@@ -142,18 +144,22 @@ def subject_from(
         import_space(space)
         architecture = Architecture.load(Path(target))
     else:
-        text = _genotype_text(target)
+        text = target if target in NETWORKS else _genotype_text(target)
         dataset = load_dataset(
             data, data_dir=data_dir, image_size=image_size, labelled=task is None
         )
-        architecture = read_genotype(
-            text,
-            space=space,
-            channels=channels,
-            cells=cells,
-            input_shape=_of_pictures(dataset),
-            classes=dataset.train.num_classes,
-        )
+        shape, classes = _of_pictures(dataset), dataset.train.num_classes
+        if target in NETWORKS:
+            architecture = published(target, input_shape=shape, classes=classes)
+        else:
+            architecture = read_genotype(
+                text,
+                space=space,
+                channels=channels,
+                cells=cells,
+                input_shape=shape,
+                classes=classes,
+            )
     return Subject(
         architecture=architecture,
         data={
@@ -200,7 +206,7 @@ def _genotype_text(target: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
-            f"as .json, a file with a genotype, or {' or '.join(NAMED)}"
+            f"as .json, a file with a genotype, or one of {', '.join([*NAMED, *NETWORKS])}"
         ) from None
 
 
@@ -321,7 +327,7 @@ def _training_data(
         fraction, seed = config.validation_fraction, config.split_seed
         train, validation = split_validation(train, fraction, seed)
     normalisation = Normalisation.of(train)
-    default = -(-default_workers(len(train)) // ranks.local_count)
+    default = default_workers(train, ranks.local_count)
     whole = config.augmentation == "resized-crop"
     loader = TrainingLoader(
         train,

@@ -114,7 +114,13 @@ class Training(TrainingLoop):
             WriteError: If the disk refuses.
         """
         self._began = time.monotonic() - self.seconds
-        self._event("start", epoch=self.epoch, step=self.step, ranks=self.ranks.count)
+        self._event(
+            "start",
+            epoch=self.epoch,
+            step=self.step,
+            ranks=self.ranks.count,
+            pictures=self.data.loader.kept,
+        )
         return self._learn(self._finish)
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from goldnas.gated_cell import statistics_frozen
+from goldnas.recompute import statistics_frozen
 from goldnas.search.one_shot import OneShotSearch
 from goldnas.training.loader import Batch
 

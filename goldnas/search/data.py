@@ -94,7 +94,7 @@ def search_data(
     augmentation = _augmentation(config, train)
     normalisation = Normalisation.of(train)
     ranks = ranks or Ranks()
-    default = -(-default_workers(len(train)) // ranks.local_count)
+    default = default_workers(train, ranks.local_count)
     choices = (workers, config.workers, default)
 
     def loader(part: Examples) -> TrainingLoader:

@@ -119,6 +119,7 @@ class SupernetSearch(TrainingLoop):
             epoch=self.epoch,
             step=self.step,
             ranks=self.ranks.count,
+            pictures=self.data.loader.kept,
             resources=self._resources(),
             memory_bytes=self.step_bytes(),
         )

@@ -18,8 +18,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from goldnas.choice import Choice
 from goldnas.errors import ConfigError
-from goldnas.gated_cell import GatedCell, statistics_frozen
+from goldnas.gated_cell import GatedCell
+from goldnas.recompute import statistics_frozen
 from goldnas.supernet import SuperNet
 from goldnas.training.data import to_device
 
@@ -101,11 +103,11 @@ def step_memory(
 
 
 class _Kept:
-    """What a forward pass keeps for the backward pass: bytes by the cell that made it."""
+    """What a forward pass keeps for the backward pass: bytes by the block that made it."""
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         self.bytes: Counter[str] = Counter()
-        self.cell = ""
+        self.block = ""
         # Held, so that no later tensor takes the place of an earlier one in memory.
         self._seen = {w.untyped_storage().data_ptr(): w.detach() for w in weights}
 
@@ -114,22 +116,25 @@ class _Kept:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._seen:
             self._seen[storage.data_ptr()] = tensor
-            self.bytes[self.cell] += storage.nbytes()
+            self.bytes[self.block] += storage.nbytes()
         return tensor
 
-    def watch(self, name: str, cell: GatedCell) -> list[RemovableHandle]:
-        """Attribute what a cell keeps to it; with checkpointing, its output is kept outside."""
-        checkpointing = cell.checkpointing
+    def watch(self, name: str, block: GatedCell | Choice) -> list[RemovableHandle]:
+        """Attribute what a block keeps to it; with checkpointing, its ends are kept outside."""
+        checkpointing = block.checkpointing
 
-        def enter(*_: object) -> None:
-            self.cell = name
+        def enter(module: nn.Module, arguments: tuple[object, ...]) -> None:
+            for argument in arguments:
+                if checkpointing and isinstance(argument, Tensor):
+                    self.keep(argument)
+            self.block = name
 
         def leave(module: nn.Module, arguments: object, output: Tensor) -> None:
-            self.cell = ""
+            self.block = ""
             if checkpointing:
                 self.keep(output)
 
-        return [cell.register_forward_pre_hook(enter), cell.register_forward_hook(leave)]
+        return [block.register_forward_pre_hook(enter), block.register_forward_hook(leave)]
 
 
 def _kept_bytes(
@@ -137,8 +142,9 @@ def _kept_bytes(
 ) -> int:
     """Bytes that a forward pass on blank pictures keeps, weights not counted."""
     kept = _Kept(supernet.parameters())
-    cells = {n: m for n, m in supernet.named_modules() if isinstance(m, GatedCell)}
-    checkpointing = any(cell.checkpointing for cell in cells.values())
+    modules = supernet.named_modules()
+    blocks = {name: m for name, m in modules if isinstance(m, GatedCell | Choice)}
+    checkpointing = any(block.checkpointing for block in blocks.values())
     training = supernet.training
     images = torch.zeros(batch, *supernet.space.input_shape, device=device)
     with ExitStack() as stack:
@@ -146,11 +152,11 @@ def _kept_bytes(
         stack.enter_context(torch.random.fork_rng(devices=drawing))
         stack.callback(supernet.train, training)
         stack.enter_context(statistics_frozen(supernet))
-        for name, cell in cells.items():
-            for handle in kept.watch(name, cell):
+        for name, block in blocks.items():
+            for handle in kept.watch(name, block):
                 stack.callback(handle.remove)
-            stack.callback(setattr, cell, "checkpointing", cell.checkpointing)
-            cell.checkpointing = False  # it would hide what it keeps
+            stack.callback(setattr, block, "checkpointing", block.checkpointing)
+            block.checkpointing = False  # it would hide what it keeps
         supernet.train()
         with saved_tensors_hooks(kept.keep, lambda tensor: tensor), autocast():
             outputs = supernet(to_device(images, device))
@@ -159,7 +165,7 @@ def _kept_bytes(
                     loss(output)
     outside = kept.bytes.pop("", 0)
     inside = kept.bytes.values()
-    # With checkpointing the backward pass makes the inside of one cell at a time.
+    # With checkpointing the backward pass makes the inside of one block at a time.
     return outside + (max(inside) if checkpointing else sum(inside))
 
 

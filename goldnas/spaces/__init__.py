@@ -1,36 +1,43 @@
-"""Search spaces by name."""
+"""Search spaces by name.
 
+Every module of this folder is imported, so that what it registers is known.
+"""
+
+import importlib
+import pkgutil
 from typing import Any
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.spaces.choices import ChoiceSpace, choice_space
 from goldnas.spaces.gold import GoldSpace
-from goldnas.spaces.mobile import mobile
 from goldnas.spaces.plan import CellGate
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
+from goldnas.spaces.registry import SMALL, SPACES, register_cells, register_function
 from goldnas.spaces.space import Gate, Plan, SearchSpace
 from goldnas.spaces.variants import DARTS_OPERATORS, GoldExtendedSpace, GoldImageNetSpace
 
-SPACES: dict[str, type[GoldSpace]] = {
-    space.name: space for space in (GoldSpace, GoldImageNetSpace, GoldExtendedSpace)
-}
-
-FUNCTIONS["mobile"] = mobile  # goldnas' own: files that name it may have it run
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
 
 __all__ = [
     "DARTS_OPERATORS",
     "FUNCTIONS",
+    "SMALL",
     "SPACES",
     "CellGate",
     "ChoiceSpace",
     "Gate",
+    "GoldExtendedSpace",
+    "GoldImageNetSpace",
     "GoldSpace",
     "Plan",
     "SearchSpace",
     "cell_space_named",
     "import_space",
     "is_reference",
+    "register_cells",
+    "register_function",
     "space_named",
     "space_of",
 ]

@@ -18,12 +18,14 @@ from goldnas.operators import RegisteredPart as Part
 from goldnas.operators import build_operator, check_candidate
 from goldnas.site import Site
 from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
+from goldnas.spaces.registry import register_cells
 from goldnas.spaces.space import Gate
 
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
 _PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
 
 
+@register_cells
 @dataclass(frozen=True, kw_only=True)
 class GoldSpace:
     """The space of cell networks of one depth, width, input size and number of classes."""

@@ -18,11 +18,23 @@ from goldnas.errors import ConfigError
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible
 from goldnas.operators import build_operator
 from goldnas.site import Site
+from goldnas.spaces.registry import register_function
 
 STAGES = ((32, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Channels, blocks and stride of the stages of ProxylessNAS (arXiv:1812.00332)."""
 
 
+@register_function(
+    "mobile",
+    width=0.25,
+    stages=[[32, 2, 2], [64, 1, 2]],
+    kernels=[3, 7],
+    expansions=[1, 3],
+    squeezes=["none", "se"],
+    activations=["relu6", "relu", "relu", "hswish", "hswish"],
+    head=16,
+    classifier=16,
+)
 def mobile(
     *,
     input_shape: Sequence[int] = (3, 224, 224),
@@ -41,7 +53,7 @@ def mobile(
     classifier: int | None = None,
     affine: bool = False,
 ) -> nn.Module:
-    """Build the chain with all its choices.
+    """The chain of inverted residual blocks of MobileNet and ProxylessNAS, with its choices.
 
     Args:
         input_shape: ``(C, H, W)``; any size.

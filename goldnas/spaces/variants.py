@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from goldnas.spaces.gold import GoldSpace
+from goldnas.spaces.registry import register_cells
 
 DARTS_OPERATORS = (
     "max_pool_3x3",
@@ -15,6 +16,7 @@ DARTS_OPERATORS = (
 )
 
 
+@register_cells
 @dataclass(frozen=True, kw_only=True)
 class GoldImageNetSpace(GoldSpace):
     """The cells behind the ImageNet stem of DARTS (arXiv:1806.09055), for large pictures."""
@@ -29,6 +31,7 @@ class GoldImageNetSpace(GoldSpace):
     stem = "imagenet"
 
 
+@register_cells
 @dataclass(frozen=True, kw_only=True)
 class GoldExtendedSpace(GoldSpace):
     """The cells with all seven operators of DARTS on every edge."""

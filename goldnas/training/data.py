@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from goldnas.errors import ConfigError, DataError
+from goldnas.errors import ConfigError
+from goldnas.training.files import ImageFiles
 
-DECODING_THREADS = 4
 # Mean and deviation are of at most this many images, evenly spaced: more change no digit
-# that matters, and images on disk would all be read once.
+# that matters.
 NORMALISATION_IMAGES = 50_000
+# Of images on disk, which every process decodes for it before it begins.
+NORMALISATION_FILES = 5_000
 
 Batch = tuple[Tensor, Tensor]
 """Inputs ``(B, ...)`` and their targets ``(B, ...)``."""
@@ -40,6 +38,10 @@ class Examples(Protocol):
         """That the targets are of; None where they are no classes."""
 
     @property
+    def kept(self) -> str:
+        """Where they are, for the log."""
+
+    @property
     def labels(self) -> Tensor:
         """int64 ``(N,)``, the classes; 0 for all where there are none."""
 
@@ -58,61 +60,6 @@ class Examples(Protocol):
 
 
 _SomeExamples = TypeVar("_SomeExamples", bound=Examples)
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """Images on disk that are decoded when they are indexed.
-
-    Args:
-        paths: The files.
-        size: ``(H, W)`` of the decoded images. An image of another size is resized along
-            its shorter edge and cropped at the centre.
-    """
-
-    paths: tuple[Path, ...]
-    size: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """``(N, 3, H, W)``: files are always read as RGB."""
-        return (len(self.paths), 3, *self.size)
-
-    def subset(self, indices: Tensor) -> ImageFiles:
-        """Keep the files at ``indices``."""
-        return ImageFiles(tuple(self.paths[i] for i in indices.tolist()), self.size)
-
-    def __getitem__(self, indices: Tensor) -> Tensor:
-        """Decode the images at ``indices`` ``(B,)`` to uint8 ``(B, 3, H, W)``.
-
-        Raises:
-            DataError: If a file cannot be decoded; the message names it.
-        """
-        images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
-
-        def decode(slot: int, index: int) -> None:
-            images[slot] = self._decode(self.paths[index])
-
-        with ThreadPoolExecutor(DECODING_THREADS) as pool:
-            list(pool.map(decode, range(len(indices)), indices.tolist()))
-        return images
-
-    def _decode(self, path: Path) -> Tensor:
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except Exception as error:  # a broken file can raise nearly anything in PIL
-            raise unreadable_image(path, error) from None
-        if (image.height, image.width) != self.size:
-            fit = [v2.Resize(min(self.size)), v2.CenterCrop(self.size)]
-            image = v2.Compose(fit)(image)
-        pixels: Tensor = F.pil_to_tensor(image)
-        return pixels
-
-
-def unreadable_image(path: Path, error: Exception) -> DataError:
-    """Word the failure to decode the image at ``path``."""
-    return DataError(f"cannot read the image {path}: {error}; repair or remove the file")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +84,14 @@ class ImageData:
         """``(C, H, W)`` of one image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
+
+    @property
+    def kept(self) -> str:
+        """Where the images are, for the log."""
+        if isinstance(self.images, Tensor):
+            return "in memory"
+        whole = self.images.places.pieces is None
+        return f"decoded from {'files' if whole else 'shards'} as they are used"
 
     def subset(self, indices: Tensor) -> ImageData:
         """Keep the images at ``indices``, in that order."""
@@ -225,7 +180,8 @@ class Normalisation:
             return cls((), ())
         channels = train.input_shape[0]
         counts = torch.zeros(channels, 256, dtype=torch.int64)
-        every = -(-len(train) // NORMALISATION_IMAGES)
+        in_memory = isinstance(train.images, Tensor)
+        every = -(-len(train) // (NORMALISATION_IMAGES if in_memory else NORMALISATION_FILES))
         for indices in torch.split(torch.arange(0, len(train), every), 1_000):
             for channel, pixels in enumerate(train.images[indices].unbind(1)):
                 counts[channel] += torch.bincount(pixels.flatten(), minlength=256)

@@ -8,28 +8,21 @@ import os
 import tarfile
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision import datasets
 
 from goldnas.errors import ConfigError, DataError
 from goldnas.reference import is_function
-from goldnas.training.data import (
-    DECODING_THREADS,
-    Examples,
-    ImageData,
-    ImageFiles,
-    split_validation,
-    unreadable_image,
-)
+from goldnas.training.data import Examples, ImageData, split_validation
+from goldnas.training.files import ImageFiles, Places, common_size, joined
 from goldnas.training.own import own_dataset
+from goldnas.training.shards import are_shards, read_shards, shards_named
 
-# A folder of images is kept decoded in memory up to this size, else read as it is used.
+# Images on disk are kept decoded in memory up to this size, else decoded as they are used.
 DECODED_BYTES_LIMIT = 2 * 1024**3
 # scikit-learn's digits have no official split; this one is part of the data set's meaning.
 DIGITS_TEST_FRACTION = 0.2
@@ -77,25 +70,27 @@ def load_dataset(
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
             ``x_train``, ``x_test`` ``(N, H, W[, C])`` and integer labels ``y_train``,
             ``y_test`` ``(N,)``; or the path of a folder with ``train/`` and ``test/`` (or
-            ``val/``), each with one folder of images per class; or ``package.module:function``
-            of a function that returns two datasets, which is imported.
+            ``val/``), each with one folder of images per class; or shards, see
+            :mod:`goldnas.training.shards`; or ``package.module:function`` of a function that
+            returns two datasets, which is imported.
         data_dir: Where downloaded files are or go; ``data/`` unless given.
         download: Whether missing files may be downloaded.
-        image_size: Side in pixels that the images of a folder are resized and cropped to;
-            not needed where they are all of one size.
+        image_size: Side in pixels that images on disk are resized and cropped to; not needed
+            where they are all of one size.
         labelled: Whether a function's targets have to be classes.
 
     Raises:
         DataError: If the name is unknown, or the data is missing or corrupt.
-        ConfigError: If ``image_size`` is given for other than a folder, or not positive; if a
-            function cannot be imported, or fails.
+        ConfigError: If ``image_size`` is given for other than images on disk, or not positive;
+            if a function cannot be imported, or fails.
     """
     path = Path(name)
     is_folder = name not in DATASET_NAMES and os.path.isdir(path)
-    if image_size is not None and (not is_folder or image_size < 1):
+    of_shards = name not in DATASET_NAMES and are_shards(name)
+    if image_size is not None and (not (is_folder or of_shards) or image_size < 1):
         raise ConfigError(
             f"the image size of {image_size} pixels cannot be used for {name}: it must be "
-            "positive, and only folders of images are resized; leave it out"
+            "positive, and only folders of images and shards are resized; leave it out"
         )
     if name == "digits":
         return _digits()
@@ -103,14 +98,16 @@ def load_dataset(
         return _downloaded(name, Path(data_dir or DEFAULT_DATA_DIR), download)
     if path.suffix == ".npz":
         return _npz(path)
+    if of_shards:
+        return _shards(name, image_size)
     if is_folder:
         return _folder(path, image_size)
     if is_function(name):
         return Dataset(name, *own_dataset(name, labelled=labelled))
     raise DataError(
         f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
-        "file, the path of a folder with train/ and test/ or val/, and a function of yours, "
-        "my_package.my_module:data"
+        "file, of a folder with train/ and test/ or val/, of shards, as in "
+        "shards/train-{000..099}.tar, and a function of yours, my_package.my_module:data"
     )
 
 
@@ -227,20 +224,34 @@ def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f"{path}: x_train has images of {arrays['x_train'].shape[1:]}, x_test of "
             f"{arrays['x_test'].shape[1:]}; needed: one size for both"
         )
-    highest, found = int(arrays["y_train"].max()), np.unique(arrays["y_train"])
-    for key in ("y_train", "y_test"):
-        if arrays[key].min() < 0 or arrays[key].max() > highest:
+    _check_labels(str(path), {key: arrays[key] for key in ("y_train", "y_test")})
+
+
+def _check_labels(place: str, labels: dict[str, np.ndarray]) -> None:
+    """Check that labels count classes from 0, each with pictures to learn from.
+
+    Args:
+        place: For the error.
+        labels: Of the training data and the test data, by a name for people.
+
+    Raises:
+        DataError: If they do not, or there is no second class.
+    """
+    of_train = next(iter(labels))
+    highest, found = int(labels[of_train].max()), np.unique(labels[of_train])
+    for key, some in labels.items():
+        if some.min() < 0 or some.max() > highest:
             raise DataError(
-                f"{path}: {key} has labels from {arrays[key].min()} to {arrays[key].max()}; "
-                f"needed: 0 to {highest}, the highest in y_train"
+                f"{place}: {key} has labels from {some.min()} to {some.max()}; "
+                f"needed: 0 to {highest}, the highest in {of_train}"
             )
     if len(found) <= highest:
         first = next(n for n, label in enumerate(found.tolist()) if n != label)
         raise DataError(
-            f"{path}: y_train has labels up to {highest}, but none of class {first}; needed: "
-            "classes counted from 0, each with pictures to learn from"
+            f"{place}: {of_train} has labels up to {highest}, but none of class {first}; "
+            "needed: classes counted from 0, each with pictures to learn from"
         )
-    _check_classes(str(path), len(found))
+    _check_classes(place, len(found))
 
 
 def _check_classes(place: str, classes: int) -> None:
@@ -272,38 +283,34 @@ def _folder(root: Path, image_size: int | None) -> Dataset:
             "needed: the same class folders in both"
         )
     _check_classes(f"{root}: train/", len(train.classes))
-    paths = [Path(file) for file, _ in train.samples + test.samples]
-    size = (image_size, image_size) if image_size else _common_size(paths)
-    files = ImageFiles(tuple(paths), size)
-    labels = torch.tensor(train.targets + test.targets)
-    in_memory = math.prod(files.shape) <= DECODED_BYTES_LIMIT
-    everything = torch.arange(len(paths))
-    images = files[everything] if in_memory else files
-    data = ImageData(images, labels, len(train.classes))
-    parts = everything.tensor_split([len(train.samples)])
-    return Dataset(root.name, *map(data.subset, parts))
+    parts = [
+        (Places(np.array([os.fsencode(path) for path, _ in part.samples])), part.targets)
+        for part in (train, test)
+    ]
+    return _on_disk(root.name, parts, len(train.classes), image_size)
 
 
-def _common_size(paths: list[Path]) -> tuple[int, int]:
-    """Find the ``(H, W)`` that all images have.
+def _shards(name: str, image_size: int | None) -> Dataset:
+    train, test = (read_shards(shards) for shards in shards_named(name))
+    _check_labels(f"the shards of {name}", {"train": train.labels, "test": test.labels})
+    parts = [(part.places, part.labels.tolist()) for part in (train, test)]
+    return _on_disk(Path(name).name, parts, int(train.labels.max()) + 1, image_size)
 
-    Raises:
-        DataError: If an image is of another size than the first, or unreadable.
-    """
 
-    def size_of(path: Path) -> tuple[int, int]:
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except Exception as error:  # a broken file can raise nearly anything in PIL
-            raise unreadable_image(path, error) from None
-
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        sizes = list(pool.map(size_of, paths))
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise DataError(
-                f"{path} is {size[0]}x{size[1]}, {paths[0]} is {sizes[0][0]}x{sizes[0][1]}; "
-                "choose one size for all with --image-size"
-            )
-    return sizes[0]
+def _on_disk(
+    name: str, parts: list[tuple[Places, list[int]]], classes: int, image_size: int | None
+) -> Dataset:
+    """The parts of a data set of files or shards; decoded, if they are not too large."""
+    side = image_size or 0
+    size = (side, side) if side else common_size(joined([places for places, _ in parts]))
+    files = [ImageFiles(places, size) for places, _ in parts]
+    in_memory = sum(math.prod(some.shape) for some in files) <= DECODED_BYTES_LIMIT
+    train, test = (
+        ImageData(
+            some[torch.arange(len(labels))] if in_memory else some,
+            torch.tensor(labels),
+            classes,
+        )
+        for some, (_, labels) in zip(files, parts, strict=True)
+    )
+    return Dataset(name, train, test)

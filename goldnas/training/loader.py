@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -15,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from goldnas.errors import ConfigError, DataError
 from goldnas.training.augmentation import Augmentation
 from goldnas.training.data import Batch, Examples, ImageData, Normalisation
+from goldnas.training.files import ImageFiles, cores
 
 # Below this many images an epoch is over before worker processes would have started.
 FEW_IMAGES = 5_000
 MOST_WORKERS = 4
+# To decode pictures takes a hundred times as long as to crop those in memory.
+MOST_DECODING_WORKERS = 16
 # Images up to this size are kept on a CUDA device.
 RESIDENT_BYTES_LIMIT = 2 * 1024**3
 CPU = torch.device("cpu")
@@ -27,13 +31,18 @@ CPU = torch.device("cpu")
 Order = tuple[Tensor, int]
 
 
-def default_workers(num_images: int) -> int:
-    """Choose the number of loading processes; 0 loads in the training process itself."""
-    if num_images < FEW_IMAGES:
+def default_workers(data: Examples, local_ranks: int = 1) -> int:
+    """Choose the number of loading processes; 0 loads in the training process itself.
+
+    Args:
+        data: To load.
+        local_ranks: Processes that train on this machine, each with loading processes.
+    """
+    if len(data) < FEW_IMAGES:
         return 0
-    has_affinity = hasattr(os, "sched_getaffinity")  # Linux: what this process may use
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores - 1))
+    if isinstance(data, ImageData) and isinstance(data.images, ImageFiles):
+        return max(1, min(MOST_DECODING_WORKERS, (cores() - 1) // local_ranks))
+    return -(-max(1, min(MOST_WORKERS, cores() - 1)) // local_ranks)
 
 
 def evaluation_batches(
@@ -96,6 +105,8 @@ class TrainingLoader:
             augmentation.check(data.input_shape)
         self.num_images = len(data)
         self.num_classes = data.num_classes
+        self.kept = data.kept
+        """Where the pictures are, for the log."""
         self.images_per_batch = min(batch_size, len(data))
         """In a whole batch, all its shards together."""
         self._orders = _EpochOrders(len(data), self.images_per_batch, seed, shard)
@@ -199,6 +210,12 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
         self, data: Examples, augmentation: Augmentation, normalisation: Normalisation
     ) -> None:
         self._data = data
+        self._parts: ImageFiles | None = None
+        if isinstance(data, ImageData) and isinstance(data.images, ImageFiles):
+            if augmentation.resized_crop:
+                # Of the files themselves: from what was resized before, they would be blurred.
+                self._parts = data.images
+                augmentation = replace(augmentation, resized_crop=False)
         self._augmentation = augmentation
         self._normalisation = normalisation
 
@@ -216,6 +233,10 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
         augment, (_, height, width) = self._augmentation, data.input_shape
         changes = augment.draw(len(indices), (height, width), seed)
         indices = indices.to(data.labels.device, non_blocking=True)
-        augmented = augment.recoloured(augment.moved(data.images[indices], changes), changes)
+        if self._parts is not None:
+            originals = self._parts.parts(indices, changes.policy_seed)
+        else:
+            originals = data.images[indices]
+        augmented = augment.recoloured(augment.moved(originals, changes), changes)
         images = augment.cut_out(self._normalisation.apply(augmented), changes)
         return images, data.labels[indices]

@@ -42,6 +42,11 @@ class OwnData:
         """Of one input."""
         return tuple(self.blank[0].shape)
 
+    @property
+    def kept(self) -> str:
+        """Where they are, for the log."""
+        return "read as they are used"
+
     def blank_targets(self, count: int) -> Tensor:
         """Targets of zeros, ``(count, ...)``."""
         return self.blank[1].expand(count, *self.blank[1].shape)

@@ -1,8 +1,9 @@
 """What every search space promises. A new one is covered the moment it is registered."""
 
+import inspect
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from goldnas.architecture import Architecture
-from goldnas.cli.options import SPACES_HELP
+from goldnas.cli.spaces import shown
 from goldnas.export import check_onnx, to_onnx
 from goldnas.operators import builder_of, part_of
 from goldnas.resources import Flops, Parameters, count_flops, count_parameters
 from goldnas.resources.costs import total_cost
 from goldnas.spaces import (
+    FUNCTIONS,
+    SMALL,
     SPACES,
     Gate,
     GoldSpace,
@@ -28,23 +31,12 @@ from goldnas.spaces import (
 )
 from goldnas.spaces.sampling import random_architectures
 from goldnas.supernet import SuperNet
+from workplace import invoke
 
 ODD = {"cells": 3, "channels": 4, "nodes": 2, "input_shape": (2, 17, 12), "classes": 3}
 NAMES = sorted(SPACES)
 OWN = "own_spaces:residual"
-OF_FUNCTIONS: dict[str, dict[str, Any]] = {
-    OWN: {},
-    "mobile": {
-        "width": 0.25,
-        "stages": [[32, 2, 2], [64, 1, 2]],
-        "kernels": [3, 7],
-        "expansions": [1, 3],
-        "squeezes": ["none", "se"],
-        "activations": ["relu6", "relu", "relu", "hswish", "hswish"],
-        "head": 16,
-        "classifier": 16,
-    },
-}
+OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {OWN: {}, **SMALL}
 EVERY = [*NAMES, *OF_FUNCTIONS]
 import_space(OWN)
 
@@ -54,9 +46,9 @@ def odd(name: str, **settings: Any) -> SearchSpace:
     if name not in OF_FUNCTIONS:
         return space_named(name, **ODD | settings)
     of_all = {key: ODD[key] for key in ("input_shape", "classes")}
-    if name == "mobile" and "affine" in settings:
+    if "affine" in settings and "affine" in inspect.signature(FUNCTIONS[name]).parameters:
         of_all["affine"] = settings["affine"]
-    return space_named(name, **of_all, **OF_FUNCTIONS[name])
+    return space_named(name, **of_all | OF_FUNCTIONS[name])
 
 
 def kept(space: SearchSpace, architecture: Architecture) -> list[int]:
@@ -209,7 +201,8 @@ def test_a_latency_table_has_one_row_for_every_part(name: str) -> None:
     space = odd(name)
     rows = space.rows()
     assert len(set(rows)) == len(rows)
-    assert name == OWN or all(builder_of(operator) for operator, _ in rows)
+    own = f"{name}/"  # the names of what is built by the space alone
+    assert all(operator.startswith(own) or builder_of(operator) for operator, _ in rows)
     found = architectures(space)
     for architecture in found.values():
         assert set(space.plan(architecture).parts()) <= set(rows)
@@ -239,20 +232,25 @@ def test_only_what_reaches_the_output_is_built_and_costs(name: str, kind: str) -
 # -- telling -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_help_tells_what_a_space_decides(name: str) -> None:
-    def words(space: GoldSpace) -> list[str]:
-        return [
-            f"{space.cells} cells",
-            f"{space.channels} channels",
-            "x".join(map(str, space.input_shape)),
-            f"{space.classes} classes",
-            ", ".join(space.operators),
-        ]
+def defaults_of(function: Callable[..., object]) -> dict[str, object]:
+    return {k: given.default for k, given in inspect.signature(function).parameters.items()}
 
-    told = SPACES_HELP.partition(f"{name} (")[2].partition(")")[0]
-    others = [] if name == "gold" else words(GoldSpace())
-    assert all(word in told for word in words(SPACES[name]()) if word not in others)
+
+@pytest.fixture(scope="module")
+def listed() -> str:
+    """What ``--list-spaces`` shows."""
+    code, stdout, _ = invoke("search", "--list-spaces")
+    assert code == 0
+    return "\n\n" + stdout
+
+
+@pytest.mark.parametrize("name", [*NAMES, *SMALL])
+def test_the_list_of_spaces_tells_what_each_decides(name: str, listed: str) -> None:
+    of_cells = name in SPACES
+    defaults = vars(SPACES[name]()) if of_cells else defaults_of(FUNCTIONS[name])
+    told = " ".join(listed.partition(f"\n\n{name}: ")[2].partition("\n\n")[0].split())
+    assert defaults
+    assert all(f"{setting} {shown(value)}" in told for setting, value in defaults.items())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,58 @@
+"""The registry of goldnas' own spaces: classes of cell networks, and functions.
+
+A file of this folder that registers what it defines is all that a space needs.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from goldnas.errors import ConfigError
+from goldnas.spaces.reference import FUNCTIONS, SpaceFunction
+
+if TYPE_CHECKING:
+    from goldnas.spaces.gold import GoldSpace
+
+SPACES: "dict[str, type[GoldSpace]]" = {}
+"""Spaces of cells, by name."""
+
+SMALL: dict[str, Mapping[str, Any]] = {}
+"""Of each function, settings that make a small space of all that it can make; tests build it."""
+
+_Cells = TypeVar("_Cells", bound="type[GoldSpace]")
+_Function = TypeVar("_Function", bound=SpaceFunction)
+
+
+def register_cells(space: _Cells) -> _Cells:
+    """Make a class of spaces of cells available under its name.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    _check_free(space.name)
+    SPACES[space.name] = space
+    return space
+
+
+def register_function(name: str, **small: Any) -> Callable[[_Function], _Function]:
+    """Make a function that returns a network with choices available under a name.
+
+    Args:
+        name: As it will appear in architectures and tables: files that name it have it run.
+        small: Settings of a small space that has everything which the function can make.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+
+    def register(function: _Function) -> _Function:
+        _check_free(name)
+        FUNCTIONS[name] = function
+        SMALL[name] = small
+        return function
+
+    return register
+
+
+def _check_free(name: str) -> None:
+    if name in SPACES or name in FUNCTIONS:
+        raise ConfigError(f"space {name!r} is already registered; choose another name")
