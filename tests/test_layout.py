@@ -52,6 +52,15 @@ MAY_IMPORT = {
     },
     "training": {"errors"},
     "comparison": {"errors", "lut", "resources", "retraining", "search"},
+    "report": {
+        "architecture",
+        "comparison",
+        "errors",
+        "lut",
+        "resources",
+        "search",
+        "spaces",
+    },
     "run_folder": {"architecture", "errors", "files"},
     "retraining": {
         "architecture",
