@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.console import err, errors_shown, out, say
+from goldnas.cli.lut_plot import check_kind, write_picture
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.errors import ConfigError
 
@@ -94,13 +95,33 @@ def diff(
     a: Annotated[str, typer.Argument(help="Latency table: a path, or a shipped name.")],
     b: Annotated[str, typer.Argument(help="The one to compare it with.")],
     as_json: JsonOption = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PICTURE",
+            help="Also draw both side by side: .svg, .png, .pdf, or .html.",
+        ),
+    ] = None,
 ) -> None:
     """Say how two latency tables differ: conditions, rows, ratios b over a."""
     from goldnas.lut import LatencyTable
     from goldnas.lut.diff import diff as diff_tables
 
     with errors_shown():
-        difference = diff_tables(LatencyTable.load(a), LatencyTable.load(b))
+        if picture is not None:
+            check_kind(picture)
+        first, second = LatencyTable.load(a), LatencyTable.load(b)
+        difference = diff_tables(first, second)
+        if picture is not None:
+            from goldnas.lut.plot_diff import plot_diff
+            from goldnas.report.tables import diff_page
+
+            write_picture(
+                picture, lambda: plot_diff(first, second), lambda: diff_page(first, second)
+            )
+            err.print(f"wrote {picture}", soft_wrap=True)  # beside what a program may read
     if as_json:
         typer.echo(json.dumps(difference.to_json(), indent=2))
     else:

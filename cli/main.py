@@ -12,7 +12,9 @@ from goldnas.cli.console import errors_shown
 from goldnas.cli.evaluate import evaluate
 from goldnas.cli.export import export
 from goldnas.cli.profile import profile
+from goldnas.cli.report import report
 from goldnas.cli.search import search
+from goldnas.cli.status import status
 from goldnas.cli.train import train
 from goldnas.errors import ConfigError
 
@@ -58,4 +60,6 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(export)
 app.command()(compare)
+app.command()(report)
+app.command()(status)
 app.add_typer(lut.app, name="lut")

@@ -34,7 +34,7 @@ from goldnas.search.strategies import STRATEGIES, strategy_named
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _STRATEGY = "Strategy"
 _LEVELS: dict[str, Literal[1, 2]] = {"1": 1, "2": 2}
-_ON_RESUME = {"resume", "workers"}
+_ON_RESUME = {"resume", "workers", "report"}
 """Options that do not change a search, and so may be given when one is continued."""
 
 
@@ -72,6 +72,13 @@ def search(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with the search in this folder.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Write report.html into the folder at the end, as goldnas report does.",
+        ),
+    ] = True,
     data: Annotated[
         str,
         typer.Option(
@@ -295,7 +302,7 @@ def search(
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.together(lambda: _refuse_settings(ctx))
-            go_on(resume, workers, ranks)
+            go_on(resume, workers, ranks, report=report)
             return
         if out_ is None:
             raise ranks.common(
@@ -370,7 +377,15 @@ def search(
             checkpointing=checkpointing,
             threads=threads,
         )
-        start(ranks.together(settings), tables, out_, ranks, amp=amp, fit_batch=fit_batch)
+        start(
+            ranks.together(settings),
+            tables,
+            out_,
+            ranks,
+            amp=amp,
+            fit_batch=fit_batch,
+            report=report,
+        )
 
 
 def _check_auxiliary(ctx: typer.Context, space: str, weight: float) -> None:

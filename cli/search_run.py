@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.console import out, warn
+from goldnas.cli.console import out, say, warn
 from goldnas.cli.figures import things
 from goldnas.cli.front import front_table
 from goldnas.cli.search_progress import search_shown
 from goldnas.cli.signals import signals_noted
-from goldnas.errors import ConfigError, RankError, WriteError
+from goldnas.errors import ConfigError, GoldnasError, RankError, WriteError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
@@ -29,6 +29,7 @@ def start(
     *,
     amp: str,
     fit_batch: bool,
+    report: bool = True,
 ) -> None:
     """Start a search in a new folder, once it is known to be possible.
 
@@ -53,10 +54,10 @@ def start(
     prepared.check_feasible()
     search = prepared.start(folder)
     _print_memory(search, "try --batch-size auto, or --checkpointing")
-    _run(search)
+    _run(search, report)
 
 
-def go_on(folder: Path, workers: int | None, ranks: "Ranks") -> None:
+def go_on(folder: Path, workers: int | None, ranks: "Ranks", *, report: bool = True) -> None:
     """Go on with the search in a folder.
 
     Raises:
@@ -67,10 +68,10 @@ def go_on(folder: Path, workers: int | None, ranks: "Ranks") -> None:
     search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
     out.print(_limits_table(search.feasibility, search.active))
     _print_memory(search, "go on where there is more")
-    _run(search)
+    _run(search, report)
 
 
-def _run(search: "SupernetSearch") -> None:
+def _run(search: "SupernetSearch", report: bool) -> None:
     folder = search.run.path
     try:
         with (
@@ -87,6 +88,8 @@ def _run(search: "SupernetSearch") -> None:
         return
     out.print(front_table(front))
     _print_drops(search)
+    if report:
+        _write_report(folder)
     next_step = f"Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     if not search.trains:
         next_step = f"Nothing was trained yet. Next: goldnas train {shlex.quote(str(folder))}"
@@ -120,6 +123,16 @@ def _print_drops(search: "SupernetSearch") -> None:
         out.print(f"{len(drops)} prunings; largest {most}", highlight=False)
     if cut:
         out.print(f"the cut to the budgets took the {span}", highlight=False)
+
+
+def _write_report(folder: Path) -> None:
+    """Write the report into the folder; a search that ended does not fail for it."""
+    from goldnas.cli.report import write_report
+
+    try:
+        say(f"wrote {write_report(folder)}")
+    except (GoldnasError, OSError) as error:
+        warn(f"there is no report: {error}. Try: goldnas report {shlex.quote(str(folder))}")
 
 
 def _print_memory(search: "SupernetSearch", advice: str) -> None:

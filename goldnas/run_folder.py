@@ -50,6 +50,11 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
                 f"{path} has schema version {version}, and this goldnas reads version 1. "
                 "Upgrade goldnas"
             )
+        if type(version) is int and version < 1:
+            raise RunError(
+                f"{path} has schema version {version}, which this goldnas reads no longer: it "
+                "reads version 1. Use the goldnas that wrote it"
+            )
         return msgspec.convert(content, form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from goldnas.errors import TableError
 from goldnas.lut.fit import fit_additive
@@ -32,12 +34,7 @@ def plot(table: LatencyTable) -> Figure:
     Raises:
         TableError: If no row has a latency.
     """
-    rows = [row for row in table.rows if not isinstance(row, Failed)]
-    if not rows:
-        raise TableError(f"{table.path} has no row with a latency, so there is nothing to draw")
-    by_operator: dict[str, list[Measured | Interpolated]] = {}
-    for row in sorted(rows, key=lambda row: (row.operator, row.latency_us)):
-        by_operator.setdefault(row.operator if row.site else "", []).append(row)
+    by_operator = rows_by_operator(table)
     drawn = [calibration for calibration in table.calibrations if calibration.networks]
 
     lengths = [len(group) + 1.5 for group in by_operator.values()]
@@ -54,7 +51,7 @@ def plot(table: LatencyTable) -> Figure:
     )
     for number, (operator, group) in enumerate(by_operator.items()):
         colour = COLOURS[number % len(COLOURS)]
-        _draw_rows(panels[number, 0], operator, group, colour)
+        _draw_rows(panels[number, 0], operator, group, colour, mark_id=f"rows-{number}")
     panels[-1, 0].set_xlabel("latency, us")
     in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
     alone = Line2D([], [], marker="o", color="#555555", linestyle="none", **_HOLLOW)
@@ -67,17 +64,63 @@ def plot(table: LatencyTable) -> Figure:
     )
     for side in right:
         networks = side.subplots(len(drawn), 1, squeeze=False)
-        for axes, calibration in zip(networks[:, 0], drawn, strict=True):
-            _draw_networks(axes, calibration)
+        for number, (axes, calibration) in enumerate(zip(networks[:, 0], drawn, strict=True)):
+            _draw_networks(axes, calibration, mark_id=f"networks-{number}")
     return figure
 
 
+def marked(table: LatencyTable) -> dict[str, list[str]]:
+    """What the marks of :func:`plot` stand for, by the ``id`` that they have in an SVG file."""
+    texts: dict[str, list[str]] = {}
+    for number, (operator, rows) in enumerate(rows_by_operator(table).items()):
+        texts[f"rows-{number}"] = [_told(operator, row) for row in rows]
+    for number, calibration in enumerate(c for c in table.calibrations if c.networks):
+        texts[f"networks-{number}"] = [
+            f"network {network.fingerprint[:8]}\n{network.latency_us / 1000:.4g} ms measured, "
+            f"{predicted_us / 1000:.4g} ms predicted "
+            f"({100 * (predicted_us / network.latency_us - 1):+.1f} %)"
+            for network, predicted_us in zip(
+                calibration.networks, _held_out_us(calibration), strict=True
+            )
+        ]
+    return texts
+
+
+def _told(operator: str, row: Measured | Interpolated) -> str:
+    name = f"{operator} {row.site}".strip() or row.operator
+    if isinstance(row, Interpolated):
+        return f"{name}\n{row.latency_us:.4g} us, not measured: {row.source}"
+    return (
+        f"{name}\n{row.latency_us:.4g} us, give or take {row.interval_us:.2g}\n"
+        f"{row.isolated_us:.4g} us as a model of its own"
+    )
+
+
+def rows_by_operator(table: LatencyTable) -> dict[str, list[Measured | Interpolated]]:
+    """The rows that have a latency, the fastest of each operator first.
+
+    Raises:
+        TableError: If there is none.
+    """
+    rows = [row for row in table.rows if not isinstance(row, Failed)]
+    if not rows:
+        raise TableError(f"{table.path} has no row with a latency, so there is nothing to draw")
+    by_operator: dict[str, list[Measured | Interpolated]] = {}
+    for row in sorted(rows, key=lambda row: (row.operator, row.latency_us)):
+        by_operator.setdefault(row.operator if row.site else "", []).append(row)
+    return by_operator
+
+
 def _draw_rows(
-    axes: "Axes", operator: str, rows: Sequence[Measured | Interpolated], colour: str
+    axes: "Axes",
+    operator: str,
+    rows: Sequence[Measured | Interpolated],
+    colour: str,
+    mark_id: str,
 ) -> None:
     places = np.arange(len(rows))
     intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
-    axes.errorbar(
+    bars = axes.errorbar(
         [row.latency_us for row in rows],
         places,
         xerr=intervals,
@@ -86,32 +129,46 @@ def _draw_rows(
         markersize=4,
         capsize=2,
     )
+    bars.lines[0].set_gid(mark_id)
     isolated = [(row.isolated_us, y) for y, row in enumerate(rows) if isinstance(row, Measured)]
     if isolated:
         axes.plot(*zip(*isolated, strict=True), "o", color=colour, **_HOLLOW)
     axes.set_yticks(places, [row.site or row.operator for row in rows], fontsize=7)
     axes.set_ylim(len(rows) - 0.25, -0.75)
     if min(row.latency_us for row in rows) > 0:  # an interpolated row may be free
-        axes.set_xscale("log")
+        log_scaled(axes)
     axes.set_title(operator, fontsize=9, loc="left")
     axes.grid(axis="x", alpha=0.3)
 
 
-def _draw_networks(axes: "Axes", calibration: Calibration) -> None:
-    networks = calibration.networks
+def log_scaled(axes: "Axes") -> None:
+    """Make latencies logarithmic, in plain numbers: 20, not 2 times a power of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+
+
+def _held_out_us(calibration: Calibration) -> npt.NDArray[np.float64]:
+    """What a fit without it predicts of each network, ``(N,)``, microseconds."""
+    networks, prior_us = calibration.networks, calibration.prior_us
     measured_us = np.array([network.latency_us for network in networks])
-    prior_us = calibration.prior_us
     keys = list(dict.fromkeys([*prior_us, *(key for n in networks for key in n.parts)]))
     counts = np.array([[n.parts.get(key, 0) for key in keys] for n in networks], dtype=float)
     prior = np.array([prior_us.get(key, np.nan) for key in keys]) if prior_us else None
-    predicted_us = fit_additive(counts, measured_us, prior_us=prior).held_out_us
+    return fit_additive(counts, measured_us, prior_us=prior).held_out_us
+
+
+def _draw_networks(axes: "Axes", calibration: Calibration, mark_id: str) -> None:
+    networks = calibration.networks
+    measured_us = np.array([network.latency_us for network in networks])
+    predicted_us = _held_out_us(calibration)
 
     all_ms = np.concatenate([measured_us, predicted_us]) / 1000
     ends = np.array([0.95 * all_ms.min(), 1.05 * all_ms.max()])
     axes.fill_between(ends, 0.95 * ends, 1.05 * ends, color="#cccccc", alpha=0.5, label="5 %")
     axes.plot(ends, ends, color="#555555", linewidth=0.8)
     intervals_us = np.array([network.interval_us or 0.0 for network in networks])
-    axes.errorbar(
+    bars = axes.errorbar(
         predicted_us / 1000,
         measured_us / 1000,
         yerr=intervals_us / 1000,
@@ -121,6 +178,7 @@ def _draw_networks(axes: "Axes", calibration: Calibration) -> None:
         capsize=2,
         label=f"networks, off by {calibration.accuracy.mape_percent:.2f} %",
     )
+    bars.lines[0].set_gid(mark_id)
     axes.set_title(calibration.space_and_settings, fontsize=9, loc="left", wrap=True)
     axes.set_xlabel("predicted by a fit without the network, ms")
     axes.set_ylabel("measured, ms")

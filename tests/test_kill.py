@@ -19,7 +19,7 @@ GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SEARCH = (
     *("search", "--data", "digits", "--cells", "2", "--channels", "4", "--epochs", "6"),
     *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
-    *("--train-device", "cpu", "--threads", "1"),
+    *("--train-device", "cpu", "--threads", "1", "--no-report"),
 )
 MOMENTS = 20
 
@@ -99,7 +99,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
         assert_every_file_is_readable(folder)
-        finish("search", "--resume", folder)
+        finish("search", "--resume", folder, "--no-report")
         assert_every_file_is_readable(folder)
         assert_same(whole, folder)
         assert not list(folder.rglob("*.tmp"))

@@ -57,6 +57,15 @@ MAY_IMPORT = {
     },
     "training": {"errors", "reference", "task"},
     "comparison": {"errors", "lut", "metric", "resources", "retraining", "search"},
+    "report": {
+        "architecture",
+        "comparison",
+        "errors",
+        "lut",
+        "resources",
+        "search",
+        "spaces",
+    },
     "run_folder": {"architecture", "errors", "files"},
     "retraining": {
         "architecture",

@@ -1,11 +1,13 @@
 """Pictures of tables."""
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,10 +15,11 @@ from typer.testing import CliRunner
 
 from goldnas.cli.main import app
 from goldnas.errors import TableError
-from goldnas.lut import Failed, Interpolated, LatencyTable
+from goldnas.lut import Failed, Interpolated, LatencyTable, Measured
 from goldnas.lut.fit.networks_csv import Networks
 from goldnas.lut.fit.tables import FittedNetworks
 from goldnas.lut.plot import plot
+from goldnas.lut.plot_diff import plot_diff
 from goldnas.spaces import GoldSpace
 from simulated_tables import Machine
 
@@ -78,6 +81,47 @@ def test_pictures_of_each_kind(table: LatencyTable, tmp_path: Path, ending: str)
         assert picture.read_bytes().startswith(b"%PDF")
 
 
+def test_marks_of_a_page_say_what_they_are(table: LatencyTable, tmp_path: Path) -> None:
+    assert run(table, tmp_path / "table.html") == (0, "")
+    page = (tmp_path / "table.html").read_text()
+    tips = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert sum(len(tips[name]) for name in tips if name.startswith("rows")) == len(table.rows)
+    assert len(tips["networks-0"]) == len(table.calibrations[0].networks)
+    for name, texts in tips.items():
+        marks = page[page.index(f'id="{name}"') :].split("</g>")[0]
+        assert marks.count("<use") == len(texts)
+
+
+@pytest.mark.parametrize("ending", [".png", ".html"])
+def test_two_tables_are_drawn_side_by_side(
+    table: LatencyTable, tmp_path: Path, ending: str
+) -> None:
+    table.save()
+    rows = [replace_us(row, 2.0) for row in table.rows[:-1] if isinstance(row, Measured)]
+    other = LatencyTable(table.conditions, tuple(rows), tmp_path / "slow.json")
+    other.save()
+    figure = plot_diff(table, other)
+    ratios = [line.get_xdata()[0] for axes in figure.get_axes()[1::2] for line in axes.lines]
+    assert [ratio for ratio in ratios if ratio != 1] == pytest.approx([2.0] * len(rows))
+    picture = tmp_path / f"both{ending}"
+    words = ["lut", "diff", str(table.path), str(other.path), "-o", str(picture), "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["ratio_median"] == pytest.approx(2.0)
+    assert picture.stat().st_size > 1000
+
+
+def test_tables_without_a_common_row_are_one_line(table: LatencyTable, tmp_path: Path) -> None:
+    row = Interpolated(operator="block-1", latency_us=3.0, source="fitted")
+    other = LatencyTable(table.conditions, (row,), tmp_path / "other.json")
+    with pytest.raises(TableError, match="no row in common"):
+        plot_diff(table, other)
+
+
+def replace_us(row: Measured, factor: float) -> Measured:
+    return msgspec.structs.replace(row, latency_us=factor * row.latency_us)
+
+
 def test_tables_without_calibration_or_sites_are_drawn(tmp_path: Path) -> None:
     bare = Machine("cpu").table(SPACE, tmp_path / "bare.json", networks=0)
     rows = (
@@ -98,7 +142,7 @@ def test_a_table_of_failures_alone_is_an_error(table: LatencyTable) -> None:
 def test_a_picture_of_another_kind_is_one_line(table: LatencyTable, tmp_path: Path) -> None:
     code, stderr = run(table, tmp_path / "table.bmp")
     assert code == 2
-    assert "end it in .svg, .png, .pdf" in stderr
+    assert "end it in .svg, .png, .pdf, .html" in stderr
     assert not (tmp_path / "table.bmp").exists()
 
 

@@ -23,7 +23,8 @@ from goldnas.spaces import GoldSpace
 
 SPACE = GoldSpace(cells=2, channels=4, input_shape=(1, 8, 8))
 SETTINGS = (
-    "--cells 2 --channels 4 --epochs 1 --batch-size 512 --auxiliary-weight 0 --train-device cpu"
+    "--cells 2 --channels 4 --epochs 1 --batch-size 512 --auxiliary-weight 0 "
+    "--train-device cpu --no-report"
 )
 SEARCH = f"search --data digits {SETTINGS} --out new"
 WITHIN = f"{SEARCH} --budget 100kFLOPs"

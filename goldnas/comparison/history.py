@@ -38,16 +38,16 @@ def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[flo
     strategies make a network of a super-network. Left out are those below the budgets, and
     those that a later start or a setback went back before.
     """
-    lasting = _lasting(events)
+    kept = lasting(events)
     ends = [
         place
-        for place, event in enumerate(lasting)
+        for place, event in enumerate(kept)
         if event["event"] == "network" and "end" in event["reasons"]
     ]
     sign = 1 if higher_is_better else -1
     return [
         sign * (_figure(event, "before") - _figure(event, "after"))
-        for event in lasting[: ends[-1] if ends else None]
+        for event in kept[: ends[-1] if ends else None]
         if event["event"] in ("prune", "cut")
     ]
 
@@ -62,13 +62,13 @@ def has_ended(events: Sequence[Event]) -> bool:
     return bool(events) and events[-1]["event"] == "end"
 
 
-def _lasting(events: Sequence[Event]) -> list[Event]:
+def lasting(events: Sequence[Event]) -> list[Event]:
     """The events that the search did not go back before."""
     back_to = {"start": "step", "setback": "back_to_step"}
-    lasting: list[Event] = []
+    kept: list[Event] = []
     for event in events:
         if (step := event.get(back_to.get(event["event"], ""))) is not None:
             # A cut comes after the last step, and is done again whenever a search goes on.
-            lasting = [e for e in lasting if e.get("step", 0) <= step and e["event"] != "cut"]
-        lasting.append(event)
-    return lasting
+            kept = [e for e in kept if e.get("step", 0) <= step and e["event"] != "cut"]
+        kept.append(event)
+    return kept

@@ -1,0 +1,51 @@
+"""``goldnas report``: a search as one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from goldnas.cli.console import errors_shown, say
+from goldnas.errors import ConfigError
+
+REPORT = "report.html"
+"""Its name in the folder of a search."""
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a search, the --out of it.")],
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help=f"File to write; {REPORT} in the folder unless given.",
+        ),
+    ] = None,
+) -> None:
+    """Write a search as one page: front, cells, times, the course of the pruning.
+
+    The file needs nothing else: it can be opened from a disk, mailed and archived. A search that
+    is not over yet is shown as far as it is. Every search writes its own when it ends.
+    """
+    with errors_shown():
+        if page is not None and page.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"--out {page}: a report is a page; end its name in .html")
+        written = write_report(run, page)
+    say(f"wrote {written}")
+
+
+def write_report(run: Path, page: Path | None = None) -> Path:
+    """Write the report of a search; return where it is.
+
+    Raises:
+        RunError: If the folder is not of a search, or damaged.
+        WriteError: If the disk refuses.
+    """
+    from goldnas.files import write_atomic
+    from goldnas.report.page import report as page_of
+
+    place = run / REPORT if page is None else page
+    write_atomic(place, page_of(run))
+    return place

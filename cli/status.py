@@ -1,0 +1,114 @@
+"""``goldnas status``: where a search stands, on one screen."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from goldnas.report.status import Status
+
+
+def status(
+    run: Annotated[Path, typer.Argument(help="Folder of a search, in progress or ended.")],
+    json: JsonOption = False,
+) -> None:
+    """Say where a search stands: epoch, accuracy, operators, budgets, networks, what is next.
+
+    Reads the folder alone, so it can be asked from anywhere while the search runs.
+    """
+    with errors_shown():
+        import msgspec
+
+        from goldnas.report.status import Status
+
+        found = Status.of(run)
+        if json:
+            typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+            return
+        _print(found)
+
+
+def _print(status: "Status") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from goldnas.report.page import duration
+    from goldnas.resources import format_amount
+
+    say(f"{status.folder}: {_state(status, duration)}")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("search", Text(f"{status.strategy} in {status.space} on {status.data}"))
+    facts.add_row("budgets", Text(", ".join(status.budgets)))
+    if status.samples is not None:
+        facts.add_row("networks", f"{status.networks_tried} of {status.samples} tried")
+    epochs = f"{status.epochs_done} of {status.epochs}"
+    if status.seconds_left is not None:
+        epochs += f", about {duration(status.seconds_left)} left"
+    facts.add_row("epochs", epochs)
+    if status.accuracy is not None and status.loss is not None:
+        percent = 100 * status.accuracy
+        facts.add_row(
+            "accuracy", f"{percent:.2f} % on held-out pictures, loss {status.loss:.3f}"
+        )
+    if status.live_operators is not None and status.samples is None:
+        whole = "" if status.operators is None else f" of {status.operators}"
+        pressed = f", lambda {status.pressure:.1e}" if status.pressure else ""
+        facts.add_row("operators", f"{status.live_operators}{whole} are left{pressed}")
+    out.print(facts, highlight=False)
+    resources = Table("resource")
+    for header in ("now", "budget", "share"):
+        resources.add_column(header, justify="right")
+    best = status.best
+    if best is not None:
+        resources.add_column(f"network {best.fingerprint}", justify="right")
+    for name, resource in status.resources.items():
+        budget = resource.budget
+        cells = [
+            format_amount(name, resource.amount),
+            "none" if budget is None else format_amount(name, budget),
+            "" if budget is None else f"{100 * resource.amount / budget:.0f} %",
+        ]
+        if best is not None:
+            cells.append(format_amount(name, best.resources[name]))
+        resources.add_row(Text(name), *cells)
+    if resources.row_count:
+        out.print(resources, highlight=False)
+    say(_recorded(status))
+
+
+def _state(status: "Status", duration: Callable[[float], str]) -> str:
+    ran = "" if status.seconds is None else f" after {duration(status.seconds)}"
+    if status.state == "ended":
+        return f"ended{ran}"
+    again = f"goldnas search --resume {shlex.quote(status.folder)}"
+    if status.state == "not begun":
+        return f"has not begun; if nothing runs it: {again}"
+    since = f"wrote its log {duration(status.quiet_seconds or 0)} ago"
+    if status.state == "quiet":
+        return f"{since}, so it may have been stopped{ran}; if nothing runs it: {again}"
+    return f"in progress{ran}; {since}"
+
+
+def _recorded(status: "Status") -> str:
+    best, folder = status.best, shlex.quote(status.folder)
+    networks = f"{status.networks} networks recorded"
+    if status.networks == 1:
+        networks = "1 network recorded"
+    if best is None:
+        return f"{networks}, none within all budgets yet"
+    merit = "untrained"
+    if best.accuracy is not None:
+        merit = f"{100 * best.accuracy:.2f} % on held-out pictures"
+    elif best.score is not None:
+        merit = f"score {best.score:.5g}"
+    done = f"{status.trained} trainings done, {status.measured} networks measured"
+    return (
+        f"{networks}; the best within all budgets is {best.fingerprint}: {merit}; {done}\n"
+        f"Look at it: goldnas report {folder}"
+    )

@@ -1,0 +1,151 @@
+"""All that a report tells of one search, read from its folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from goldnas.architecture import Architecture
+from goldnas.comparison.history import has_ended, search_seconds
+from goldnas.comparison.runs import ComparedRun
+from goldnas.lut import Failed, LatencyTable, Measured
+from goldnas.report.anatomy import Anatomy
+from goldnas.report.timeline import Moment, Timeline
+from goldnas.resources import Budget
+from goldnas.search.front import FrontNetwork
+from goldnas.search.run import SearchRun
+from goldnas.search.strategies import STRATEGIES
+
+
+@dataclass(frozen=True)
+class Content:
+    """One search."""
+
+    run: ComparedRun
+    """What its folder has."""
+    budgets: tuple[Budget, ...]
+    tables: tuple[LatencyTable, ...]
+    architectures: tuple[Architecture, ...]
+    """Of the recorded networks, in the order of the front."""
+    timeline: Timeline
+
+    @classmethod
+    def read(cls, path: Path) -> "Content":
+        """Read the folder of a search.
+
+        Raises:
+            RunError: If it is not of a search, or damaged.
+        """
+        compared = ComparedRun.read(path)
+        run = SearchRun.open(path).read()
+        return cls(
+            run=compared,
+            budgets=tuple(run.budgets),
+            tables=tuple(run.tables),
+            architectures=tuple(
+                Architecture.load(path / "architectures" / f"{network.fingerprint}.json")
+                for network in compared.networks
+            ),
+            timeline=Timeline.of(compared.events, path),
+        )
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The space, as far as it is at hand."""
+        config = self.run.config
+        return Anatomy.of(config, self.tables, self.architectures, self.timeline.gone)
+
+    @property
+    def networks(self) -> tuple[FrontNetwork, ...]:
+        """Those of the front, the cheapest first."""
+        return self.run.networks
+
+    @property
+    def ended(self) -> bool:
+        """Whether the search came to its end."""
+        return has_ended(self.run.events)
+
+    @property
+    def seconds(self) -> float | None:
+        """That the search ran; None if it never began."""
+        return search_seconds(self.run.events)
+
+    @property
+    def last_event_time(self) -> float | None:
+        """Seconds since 1970 at which the log was written last; None if it is empty."""
+        return float(self.run.events[-1]["time"]) if self.run.events else None
+
+    @property
+    def now(self) -> Moment | None:
+        """The last that the log says of the super-network."""
+        return self.timeline.moments[-1] if self.timeline.moments else None
+
+    @property
+    def samples(self) -> bool:
+        """Whether the strategy samples networks, and prunes none."""
+        return STRATEGIES[self.run.config.strategy].samples is not None
+
+    @cached_property
+    def verdicts(self) -> tuple["TableFacts", ...]:
+        """What is known of each latency table."""
+        settings = self.architectures[0].settings if self.architectures else {}
+        space = self.architectures[0].space if self.architectures else self.run.config.space
+        return tuple(TableFacts.of(table, space, settings) for table in self.tables)
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One latency table: for what it holds, and how far to trust it."""
+
+    name: str
+    conditions: tuple[tuple[str, str], ...]
+    error: str
+    """In one line: how far off it is on networks that it has not seen."""
+    rows: str
+
+    @classmethod
+    def of(
+        cls, table: LatencyTable, space: str, settings: Mapping[str, object]
+    ) -> "TableFacts":
+        """Sum a table up for the networks of one space."""
+        told = table.conditions
+        conditions = {
+            "machine": f"{told.machine} ({told.device})",
+            "runtime": told.backend,
+            "setting": f"batch {told.batch}, {told.precision}, threads {told.threads}",
+            "protocol": f"{told.protocol.name}: {told.protocol.statistic}",
+            "measured on": str(told.measured_on),
+        }
+        calibration = table.calibration_for(space, dict(settings))
+        if calibration is None:
+            error = (
+                "never held against whole networks of this space, so nobody knows how far off "
+                "it is"
+            )
+        else:
+            accuracy, noise = calibration.accuracy, calibration.noise_floor_percent
+            error = (
+                f"off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
+                f"networks that the fit had not seen, within 5 % on "
+                f"{accuracy.within_5_percent:.0f} % of them"
+            )
+            if noise is not None:
+                error += f"; measured twice, the same networks differ by {noise:.2f} %"
+        return cls(table.name, tuple(conditions.items()), error, _rows(table))
+
+
+def _rows(table: LatencyTable) -> str:
+    measured = [row for row in table.rows if isinstance(row, Measured)]
+    failed = sum(isinstance(row, Failed) for row in table.rows)
+    text = f"{len(table.rows)} rows, {len(measured)} measured"
+    if failed:
+        text += f", {failed} failed"
+    wide = _median([row.interval_us / row.latency_us for row in measured])
+    if wide is not None:
+        text += f"; half of them known to {100 * wide:.1f} % or better"
+    unsettled = sum(not row.converged for row in measured)
+    return text + (f"; {unsettled} not converged" if unsettled else "")
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None

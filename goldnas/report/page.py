@@ -1,0 +1,244 @@
+"""A search as one HTML file that asks for nothing: no script, font or picture from elsewhere."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import goldnas
+from goldnas.report.charts import Chart, front_charts, time_charts, tried_chart
+from goldnas.report.command import search_command, settings_without_options
+from goldnas.report.content import Content
+from goldnas.resources import OPERATORS, Budget, format_amount
+from goldnas.search.front import FrontNetwork
+
+
+def report(path: Path) -> str:
+    """The report of the search in a folder.
+
+    Raises:
+        RunError: If it is not the folder of a search, or damaged.
+    """
+    content = Content.read(path)
+    charts = {
+        "front": list(front_charts(content.networks, content.budgets)),
+        "time": list(time_charts(content.timeline, content.anatomy, content.budgets)),
+        "tried": [chart for chart in [tried_chart(content.timeline)] if chart is not None],
+    }
+    return html_page(
+        "search.html",
+        "report.js",
+        data=_data(content, [chart for of in charts.values() for chart in of]),
+        charts=charts,
+        content=content,
+        name=path.resolve().name,
+        best=_facts_of_best(content),
+        measured=list(_measured(content)),
+        command=search_command(content.run.config, path),
+        without_options=settings_without_options(content.run.config),
+        amount=format_amount,
+        duration=duration,
+    )
+
+
+def html_page(template: str, script: str | None = None, **values: Any) -> str:
+    """Fill a template of this folder; all values are escaped.
+
+    Args:
+        template: Its name; it extends ``page.html``.
+        script: Name of the script that the page runs after ``page.js``.
+        values: What the template asks for; ``data`` is for the script.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("goldnas.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    names = ["page.js", *([script] if script else [])]
+    code = "\n".join(_text(name) for name in names)
+    # No other script runs, should one ever slip through: the page says so to the browser.
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        **values,
+        data_json=Markup(_as_json(values.get("data", {}))),
+        script=Markup(code),
+        script_hash=f"sha256-{digest}",
+        style=Markup(_text("page.css")),
+        svg=Markup,
+        version=goldnas.__version__,
+    )
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03``: hours, minutes, seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _text(name: str) -> str:
+    return files("goldnas.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _as_json(data: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+# -- what the script needs -----------------------------------------------------------------
+
+
+def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
+    anatomy, gone = content.anatomy, content.timeline.gone
+    kinds, parts = anatomy.kinds, anatomy.parts
+    return {
+        "networks": [
+            _network(content, network, anatomy.kept(architecture))
+            for network, architecture in zip(
+                content.networks, content.architectures, strict=True
+            )
+        ],
+        "best": next(
+            (i for i, n in enumerate(content.networks) if n == content.run.best), None
+        ),
+        "kinds": kinds,
+        "parts": parts,
+        "operators": [
+            [o.place, kinds.index(o.kind), parts.index(o.part), o.site]
+            for o in anatomy.operators
+        ],
+        "groups": anatomy.groups,
+        "cells": anatomy.cells
+        and {
+            "reductions": anatomy.cells.reductions,
+            "concat": anatomy.cells.concat,
+            "nodes": anatomy.cells.nodes,
+        },
+        "times": [
+            {
+                "table": times.table,
+                "us": [round(us, 3) for us in times.operators_us],
+                "fixed": [[name, count, round(us, 3)] for name, count, us in times.fixed_us],
+            }
+            for times in anatomy.times
+        ],
+        "gone": [gone.get(o.name) for o in anatomy.operators],
+        "moments": [
+            {
+                "x": round(moment.epochs, 4),
+                "text": _told(content, moment_number),
+                "beyond": moment.beyond,
+            }
+            for moment_number, moment in enumerate(content.timeline.moments)
+        ],
+        "charts": {
+            chart.name: {
+                "points": chart.points,
+                "axis": chart.axis and [round(v, 3) for v in chart.axis],
+            }
+            for chart in charts
+        },
+    }
+
+
+def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
+    tested = [f"{100 * r.test_accuracy:.2f} % ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
+              for r in content.run.results(network.fingerprint)]  # fmt: skip
+    return {
+        "id": network.fingerprint,
+        "merit": _merit(network),
+        "amounts": {
+            name: format_amount(name, amount) for name, amount in network.resources.items()
+        },
+        "when": f"epoch {network.epoch + 1}: " * (network.step > 0)
+        + ", ".join(network.reasons),
+        "meets": network.meets_budgets,
+        "dominated": network.dominated,
+        "tested": tested,
+        "kept": kept,
+    }
+
+
+def _merit(network: FrontNetwork) -> str:
+    if network.accuracy is not None:
+        return f"{100 * network.accuracy:.2f} %"
+    return "untrained" if network.score is None else f"score {network.score:.5g}"
+
+
+def _told(content: Content, number: int) -> str:
+    """One moment in one line."""
+    moment = content.timeline.moments[number]
+    limits = {budget.resource: budget.limit for budget in content.budgets}
+    words = [f"epoch {moment.epochs:.4g}"]
+    if moment.accuracy is not None:
+        words.append(f"accuracy {100 * moment.accuracy:.2f} %")
+    if moment.live is not None:
+        words.append(f"{moment.live} operators")
+    if moment.went:
+        count = len(moment.went)
+        what = moment.went[0] if count == 1 else f"{count} operators"
+        words.append(f"{what} just went")
+    for name, amount in moment.resources.items():
+        share = f" ({100 * amount / limits[name]:.0f} % of budget)" if name in limits else ""
+        if name != OPERATORS:
+            words.append(f"{name} {format_amount(name, amount)}{share}")
+    if moment.pressure:
+        words.append(f"λ {moment.pressure:.2g}")
+    return " · ".join(words)
+
+
+# -- what the template needs ---------------------------------------------------------------
+
+
+def _facts_of_best(content: Content) -> list[dict[str, Any]]:
+    """The amounts of the best network, each beside its budget."""
+    best = content.run.best
+    if best is None:
+        return []
+    limits: dict[str, Budget] = {b.resource: b for b in content.budgets}
+    facts = []
+    for name, amount in best.resources.items():
+        budget = limits.get(name)
+        if name == OPERATORS:
+            continue
+        share = None if budget is None else amount / budget.limit
+        facts.append(
+            {
+                "name": name,
+                "amount": format_amount(name, amount),
+                "budget": "no budget"
+                if budget is None
+                else f"{100 * amount / budget.limit:.0f} % of "
+                f"{format_amount(name, budget.limit)}",
+                "share": share,
+            }
+        )
+    return facts
+
+
+def _measured(content: Content) -> Iterator[dict[str, str]]:
+    """What goldnas export measured, network by network."""
+    for network in content.networks:
+        for table, measurement in content.run.measured[network.fingerprint].tables.items():
+            error = measurement.predicted_us / measurement.measured_us - 1
+            resource = f"latency@{table}"
+            yield {
+                "network": network.fingerprint,
+                "table": table,
+                "predicted": format_amount(resource, measurement.predicted_us),
+                "measured": format_amount(resource, measurement.measured_us),
+                "error": f"{100 * error:+.1f} %",
+                "how": f"{measurement.precision} on {measurement.machine}, "
+                f"{measurement.measured_at:%Y-%m-%d}",
+            }

@@ -1,0 +1,134 @@
+"""Where a search stands, as data."""
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from goldnas.report.content import Content
+from goldnas.resources import OPERATORS
+
+_QUIET_S = 900.0
+"""Seconds without a line of the log after which a search that has not ended looks stopped: it
+writes one each epoch, which may take longer."""
+
+
+class ResourceStatus(msgspec.Struct, frozen=True):
+    """One resource of the super-network."""
+
+    amount: float
+    """In FLOPs, parameters or microseconds."""
+    budget: float | None
+
+
+class NetworkStatus(msgspec.Struct, frozen=True):
+    """The most accurate recorded network within all budgets."""
+
+    fingerprint: str
+    accuracy: float | None
+    score: float | None
+    resources: dict[str, float]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``goldnas status --json`` prints."""
+
+    folder: str
+    state: str
+    """``ended``, ``in progress``, ``quiet`` (nothing was logged for long) or ``not begun``."""
+    data: str
+    space: str
+    strategy: str
+    budgets: list[str]
+    epochs_done: int
+    epochs: int
+    """To come to, at most."""
+    networks_tried: int
+    samples: int | None
+    """To try, by a strategy that samples."""
+    seconds: float | None
+    """That it ran."""
+    quiet_seconds: float | None
+    """Since the last line of its log; None after the end."""
+    seconds_left: float | None
+    """Of the epochs that are left, at the pace of the last; None where that is not known."""
+    accuracy: float | None
+    """Of the super-network, after the last epoch."""
+    loss: float | None
+    pressure: float | None
+    live_operators: int | None
+    operators: int | None
+    """Before any went."""
+    resources: dict[str, ResourceStatus]
+    networks: int
+    """Recorded so far."""
+    best: NetworkStatus | None
+    trained: int
+    """Trainings that are done."""
+    measured: int
+    """Networks that an export measured."""
+
+    @classmethod
+    def of(cls, path: Path, *, clock: float | None = None) -> "Status":
+        """Read the folder of a search.
+
+        Args:
+            path: Of the folder.
+            clock: Seconds since 1970; now, unless given.
+
+        Raises:
+            RunError: If it is not the folder of a search, or damaged.
+        """
+        content = Content.read(path)
+        run, timeline = content.run, content.timeline
+        now = time.time() if clock is None else clock
+        last, began = content.last_event_time, content.timeline.moments[:1]
+        quiet = None if last is None or content.ended else max(0.0, now - last)
+        epochs = [moment for moment in timeline.moments if moment.loss is not None]
+        lasting_s = [float(e["seconds"]) for e in run.events if e["event"] == "epoch"][-1:]
+        left = run.config.epochs - timeline.epochs_done
+        planned = run.config.pace == "planned" and not content.ended
+        limits = {budget.resource: budget.limit for budget in content.budgets}
+        current = content.now
+        best = run.best
+        return cls(
+            folder=str(path),
+            state=_state(content, quiet),
+            data=run.data,
+            space=run.config.space,
+            strategy=run.config.strategy,
+            budgets=[b.text for b in content.budgets] + ["--single"] * run.config.single,
+            epochs_done=timeline.epochs_done,
+            epochs=run.config.epochs,
+            networks_tried=len(timeline.tried),
+            samples=run.config.samples,
+            seconds=content.seconds,
+            quiet_seconds=quiet,
+            seconds_left=left * lasting_s[0] if planned and lasting_s and left > 0 else None,
+            accuracy=epochs[-1].accuracy if epochs else None,
+            loss=epochs[-1].loss if epochs else None,
+            pressure=current.pressure if current else None,
+            live_operators=current.live if current else None,
+            operators=began[0].live if began else None,
+            resources={}
+            if current is None
+            else {
+                name: ResourceStatus(amount, limits.get(name))
+                for name, amount in current.resources.items()
+                if name != OPERATORS
+            },
+            networks=len(run.networks),
+            best=best
+            and NetworkStatus(best.fingerprint, best.accuracy, best.score, best.resources),
+            trained=len(run.trained),
+            measured=sum(bool(one.tables) for one in run.measured.values()),
+        )
+
+
+def _state(content: Content, quiet_s: float | None) -> str:
+    if content.ended:
+        return "ended"
+    if quiet_s is None:
+        return "not begun"
+    epochs = [float(e["seconds"]) for e in content.run.events if e["event"] == "epoch"]
+    return "quiet" if quiet_s > max(_QUIET_S, 3 * max(epochs, default=0.0)) else "in progress"

@@ -1,0 +1,56 @@
+"""Latency tables as one HTML file each, or two of them in one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from goldnas.lut import LatencyTable
+from goldnas.report.charts import inline, page_style
+from goldnas.report.page import html_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GREYS = {"#555555": "muted", "#cccccc": "grid"}
+"""Of the pictures of tables, which are drawn for paper."""
+
+
+def table_page(table: LatencyTable) -> str:
+    """A table: its rows with their intervals, and its predictions against networks.
+
+    Raises:
+        TableError: If no row has a latency.
+    """
+    from goldnas.lut.plot import marked, plot
+
+    return _page(f"Latency table {table.name}", lambda: plot(table), marked(table), [table])
+
+
+def diff_page(a: LatencyTable, b: LatencyTable) -> str:
+    """Two tables side by side.
+
+    Raises:
+        TableError: If they have no row in common.
+    """
+    from goldnas.lut.plot_diff import marked, plot_diff
+
+    title = f"Latency tables {a.name} and {b.name}"
+    return _page(title, lambda: plot_diff(a, b), marked(a, b), [a, b])
+
+
+def _page(
+    title: str,
+    draw: "Callable[[], Figure]",
+    tips: Mapping[str, Sequence[str]],
+    tables: Sequence[LatencyTable],
+) -> str:
+    with page_style("table"):
+        svg = inline(draw(), title, {**_GREYS, "#000000": "ink"})
+    conditions = [
+        (table.name, f"{told.machine}, {told.backend}, threads {told.threads}, batch "
+         f"{told.batch}, {told.precision}, {told.measured_on}")
+        for table in tables
+        for told in [table.conditions]
+    ]  # fmt: skip
+    return html_page(
+        "table.html", "table.js", data=tips, title=title, svg_text=svg, conditions=conditions
+    )

@@ -1,0 +1,134 @@
+"""What the log of a search tells, in order: how good, how large, and what went when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from goldnas.comparison.history import Event, lasting
+from goldnas.errors import RunError
+
+
+class _Line(msgspec.Struct, kw_only=True):
+    """What is used of ``start``, ``epoch``, ``prune``, ``cut`` and ``beyond``."""
+
+    event: str
+    epoch: int
+    step: int = 0
+    resources: dict[str, float]
+    live_operators: int | None = None
+    operators: tuple[str, ...] = ()
+    pressure: float = 0.0
+    loss: float | None = None
+    validation_accuracy: float | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """A network that a strategy which samples has tried."""
+
+    number: int
+    fingerprint: str
+    score: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The super-network after an epoch, or after operators went."""
+
+    epochs: float
+    """Over by then; a pruning comes within one."""
+    live: int | None
+    """Operators that are left; None where the log does not say."""
+    resources: dict[str, float]
+    """In FLOPs, parameters and microseconds."""
+    pressure: float
+    accuracy: float | None
+    """On the held-out pictures: all of them after an epoch, some after a pruning."""
+    loss: float | None = None
+    went: tuple[str, ...] = ()
+    """Operators, by their names in the log."""
+    drop: float | None = None
+    """What that cost in accuracy at once."""
+    beyond: bool = False
+    """Whether they went below the budgets."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The log of one search, without what it went back before."""
+
+    moments: tuple[Moment, ...]
+    tried: tuple[Tried, ...]
+    epochs_done: int
+    trained_until: float
+    """Epochs at which the front below the budgets begins; the end, where there is none."""
+
+    @classmethod
+    def of(cls, events: Sequence[Event], path: Path) -> "Timeline":
+        """Read a log.
+
+        Args:
+            events: Its lines.
+            path: Of the search, for messages.
+
+        Raises:
+            RunError: If a line lacks what it should have.
+        """
+        kept = lasting(events)
+        kinds = ("start", "epoch", "prune", "cut", "beyond")
+        lines = [_read(e, _Line, path) for e in kept if e["event"] in kinds]
+        tried = [_read(e, Tried, path) for e in kept if e["event"] == "score"]
+        epochs = [line for line in lines if line.event == "epoch"]
+        steps = next((line.step / (line.epoch + 1) for line in epochs if line.step), None)
+        moments: list[Moment] = []
+        for line in lines:
+            if line.event == "start" and moments:
+                continue  # a search that went on
+            at = line.step / steps if steps else float(line.epoch)
+            if line.event == "epoch" and not steps:
+                at += 1
+            moments.append(_moment(line, at))
+        if len(moments) > 1 and moments[0].live is None and moments[1].live is not None:
+            whole = moments[1].live + len(moments[1].went)
+            moments[0] = replace(moments[0], live=whole)
+        until = [m.epochs for m in moments if not m.beyond]
+        return cls(tuple(moments), tuple(tried), len(epochs), max(until, default=0.0))
+
+    @property
+    def gone(self) -> dict[str, int]:
+        """The operators that went, by name, and the number of the moment."""
+        return {name: i for i, moment in enumerate(self.moments) for name in moment.went}
+
+
+def _moment(line: _Line, epochs: float) -> Moment:
+    accuracy, drop = line.validation_accuracy, None
+    if line.event not in ("start", "epoch"):
+        accuracy = line.accuracy_after
+        if line.accuracy_before is not None and line.accuracy_after is not None:
+            drop = line.accuracy_before - line.accuracy_after
+    return Moment(
+        epochs=epochs,
+        live=line.live_operators,
+        resources=line.resources,
+        pressure=line.pressure,
+        accuracy=accuracy,
+        loss=line.loss,
+        went=line.operators,
+        drop=drop,
+        beyond=line.event == "beyond",
+    )
+
+
+def _read(event: Event, form: Any, path: Path) -> Any:
+    try:
+        return msgspec.convert(event, form)
+    except msgspec.ValidationError as error:
+        raise RunError(
+            f"{path / 'events.jsonl'}: a line of {event['event']!r} is not of this log "
+            f"({error}); delete the file, nothing goes on from it"
+        ) from None
