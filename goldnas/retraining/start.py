@@ -149,6 +149,11 @@ def subject_from(
             data, data_dir=data_dir, image_size=image_size, labelled=task is None
         )
         shape, classes = _of_pictures(dataset), dataset.train.num_classes
+        if target in NETWORKS and classes is None:
+            raise ConfigError(
+                f"{target} tells classes apart, and the targets of {data} are none; train a "
+                "network of a space of yours, from an architecture file"
+            )
         if target in NETWORKS:
             architecture = published(target, input_shape=shape, classes=classes)
         else:
