@@ -1,6 +1,17 @@
-"""``python -m goldnas``, and what ``torchrun -m goldnas`` starts."""
+"""The ``goldnas`` command, ``python -m goldnas``, and what ``torchrun -m goldnas`` starts."""
 
-from goldnas.cli.main import app
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is being imported is one line, too."""
+    try:
+        from goldnas.cli.main import app
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    app(prog_name="goldnas")
+
 
 if __name__ == "__main__":
-    app(prog_name="goldnas")
+    main()

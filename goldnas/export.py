@@ -1,8 +1,12 @@
 """Modules as ONNX: single operators for measuring, whole networks for deployment."""
 
 import copy
+import signal
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 
 import onnx
 import torch
@@ -53,7 +57,7 @@ def to_onnx(
     # torch takes a batch of one for a constant.
     batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _interrupts_held_back():
             warnings.simplefilter("ignore")  # deprecations within torch and onnxscript
             program = torch.onnx.export(
                 module,
@@ -159,6 +163,31 @@ def _precision(module: nn.Module) -> torch.dtype:
     """Number format of a module's weights and statistics; float32 if it has none."""
     tensors = module.state_dict().values()
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: torch's exporter would now and then eat it.
+
+    A second one does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    pressed = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -1,11 +1,8 @@
 """One run of measurements on one device: what it measures with, and how quiet it was."""
 
 import datetime
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -192,23 +189,7 @@ def _exported(
     name: str, site: AnySite, batch: int, build: PartBuilder, builder: object
 ) -> onnx.ModelProto:
     """Export an operator, once in a program; another builder makes another operator."""
-    with _interrupts_held_back(), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same model again after an interruption
         module = build(name, site)
         return onnx.load_model_from_string(to_onnx(module, (batch, *site.input_shape)))
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block: torch's exporter would now and then eat it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
-        return
-    pressed = []
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt

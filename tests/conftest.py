@@ -1,12 +1,15 @@
 """What several test files need."""
 
 import datetime
+import functools
+import math
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 # Before torch is imported. The networks here are too small for two threads to pay, and
@@ -17,11 +20,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.profiling import measuring, onnxruntime_backend
 from goldnas.resources import Flops
 from goldnas.site import Site
 from goldnas.spaces import SearchSpace
 from workplace import fill
+
+pytest_plugins = ["bundles"]
+
+# torch reads its translations of operators anew for each export, and is longer at it than at
+# the export of an operator.
+ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 MakeRow = Callable[[str, Site, float], Measured]
 MakeTable = Callable[..., LatencyTable]
@@ -98,6 +110,17 @@ def make_table(conditions: Conditions, make_row: MakeRow) -> MakeTable:
         return table
 
     return make
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """Let commands measure badly, and soon: few visits, and however noisy the machine is."""
+    few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime_backend, "IN_CONTEXT", few)
+        patch.setattr(measuring, "MOST_PROCESSES", few.processes)
+        patch.setattr(measuring, "NOISE_WARNS", math.inf)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Models put together from exported operators are what exporting them whole would give."""
 
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from exported import operator as exported
 from goldnas.errors import ExportError
 from goldnas.export import to_onnx
 from goldnas.operators import build_operator, part_of
@@ -30,12 +30,6 @@ SPACE = GoldSpace(
 )
 LARGE = GoldImageNetSpace(cells=2, channels=8, input_shape=(3, 33, 48), nodes=1, classes=10)
 SHAPE = (1, *SPACE.input_shape)
-
-
-@cache
-def exported(name: str, site: Site) -> onnx.ModelProto:
-    model = to_onnx(build_operator(name, site), (1, *site.input_shape))
-    return onnx.load_model_from_string(model)
 
 
 def optimised(model: bytes, folder: Path) -> Counter[str]:
@@ -58,7 +52,7 @@ def test_a_composed_network_runs_the_same_nodes_as_the_exported_one(
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # as training would: no two are equal
             nn.init.normal_(module.running_mean)
-    composed = compose_network(network, lambda part: exported(*part), shape)
+    composed = compose_network(network, exported, shape)
     whole = to_onnx(network, shape)
     assert optimised(composed, tmp_path) == optimised(whole, tmp_path)
 
@@ -68,9 +62,7 @@ def test_a_composed_network_computes_what_the_network_does(space: GoldSpace) -> 
     (architecture,) = random_architectures(space, 1, seed=2)
     network = space.build(architecture).eval()
     shape = (1, *space.input_shape)
-    composed = onnx.load_model_from_string(
-        compose_network(network, lambda part: exported(*part), shape)
-    )
+    composed = onnx.load_model_from_string(compose_network(network, exported, shape))
     # Weights with one value each: their order between the two does not matter.
     for tensor in composed.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2:
@@ -99,7 +91,7 @@ def test_a_composed_network_computes_what_the_network_does(space: GoldSpace) -> 
 
 
 def test_no_two_copies_are_merged_and_no_number_is_denormal(tmp_path: Path) -> None:
-    operator = exported("sep_conv_3x3", Site(16, 16, 8, 8))
+    operator = exported(("sep_conv_3x3", Site(16, 16, 8, 8)))
     composition = Composition((1, 16, 8, 8))
     copies = [composition.apply(operator, "input") for _ in range(3)]
     total = composition.add(composition.add(copies[0], copies[1]), copies[2])
@@ -116,7 +108,7 @@ def test_no_two_copies_are_merged_and_no_number_is_denormal(tmp_path: Path) -> N
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
-    operator = exported("sep_conv_3x3", Site(4, 4, 8, 8))
+    operator = exported(("sep_conv_3x3", Site(4, 4, 8, 8)))
 
     def model(seed: int) -> bytes:
         composition = Composition((1, 4, 8, 8), seed=seed)
@@ -134,7 +126,7 @@ def test_what_is_neither_operator_nor_sum_is_refused_by_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.relu(self.operator(x))
 
-    operator = exported("skip_connect", Site(4, 4, 8, 8))
+    operator = exported(("skip_connect", Site(4, 4, 8, 8)))
     with pytest.raises(ExportError, match=r"cannot put Odd together .* it calls .*relu"):
         compose_network(Odd(), lambda part: operator, (1, 4, 8, 8))
 
@@ -166,11 +158,12 @@ def test_a_part_knows_its_row() -> None:
 def test_the_larger_model_has_four_more_of_the_operator(
     operator: str, site: Site, method: str, fed: bool, tmp_path: Path
 ) -> None:
-    plan = row_models(exported(operator, site), site, batch=1)
+    alone = exported((operator, site))
+    plan = row_models(alone, site, batch=1)
     assert plan.method == method
     assert ("feeder chain of 6" in plan.models) == fed
     counts = {label: optimised(model, tmp_path) for label, model in plan.models.items()}
-    own = optimised(to_onnx(build_operator(operator, site), (1, *site.input_shape)), tmp_path)
+    own = optimised(alone.SerializeToString(), tmp_path)
     small, large = [label for label in plan.models if label != "isolated"][:2]
     kind = "MaxPool" if operator == "max_pool_3x3" else "Gemm"
     kind = kind if own[kind] else "Conv"
@@ -180,7 +173,7 @@ def test_the_larger_model_has_four_more_of_the_operator(
 
 def test_the_factors_of_a_row_leave_one_operator() -> None:
     site = Site(8, 8, 8, 8, 2)
-    plan = row_models(exported("max_pool_3x3", site), site, batch=1)
+    plan = row_models(exported(("max_pool_3x3", site)), site, batch=1)
     assert plan.terms["5 branches"] == 0.25 == -plan.terms["1 branch"]
     assert plan.terms["feeder chain of 6"] == -0.25 == -plan.terms["feeder chain of 2"]
     assert plan.terms["isolated"] == 0

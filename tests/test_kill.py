@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import torch
 
+from forked import Forked
 from goldnas.search.front import Front
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
@@ -80,26 +81,23 @@ def assert_same(first: Path, second: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    process = start(*SEARCH, "--out", whole)
+    whole, said = tmp_path / "whole", tmp_path / "said"
+    search = Forked(*SEARCH, "--out", whole, said=said)
     wait_until_started(whole)
     began = time.monotonic()
-    output = "".join(process.communicate())
-    assert process.returncode == 0, output
+    search.finish()
     lasts_s = time.monotonic() - began
 
     moments = random.Random(0)
     killed = 0
     for attempt in range(MOMENTS):
         folder = tmp_path / str(attempt)
-        process = start(*SEARCH, "--out", folder)
+        search = Forked(*SEARCH, "--out", folder, said=said)
         wait_until_started(folder)
         time.sleep(moments.uniform(0, lasts_s))
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        killed += search.kill()
         assert_every_file_is_readable(folder)
-        finish("search", "--resume", folder, "--no-report")
+        Forked("search", "--resume", folder, "--no-report", said=said).finish()
         assert_every_file_is_readable(folder)
         assert_same(whole, folder)
         assert not list(folder.rglob("*.tmp"))

@@ -21,6 +21,8 @@ from workplace import invoke
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2, warmup_ms=1.0, visit_ms=5.0)
 
 ADB = """#!/bin/sh

@@ -21,10 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import nn
 
+from exported import operator as exported
 from goldnas.errors import ConfigError, ExportError
 from goldnas.export import ARCHITECTURE, to_onnx
 from goldnas.lut import Conditions
-from goldnas.operators import CANDIDATES, OPERATORS, build_operator
+from goldnas.operators import CANDIDATES, OPERATORS
 from goldnas.precision import PRECISION, PRECISIONS, at_precision
 from goldnas.profiling.backend import Failure, Timing, Visit
 from goldnas.profiling.compose import Composition, compose_network
@@ -48,13 +49,6 @@ SHAPE = (1, *SPACE.input_shape)
 IMAGES = np.random.default_rng(0).standard_normal((32, *SPACE.input_shape), dtype=np.float32)
 TOLD = {ARCHITECTURE: "a network"}
 LOWERED = [precision for precision in PRECISIONS if precision != "fp32"]
-
-
-@cache
-def exported(name: str, site: Site) -> onnx.ModelProto:
-    torch.manual_seed(0)
-    model = to_onnx(build_operator(name, site), (1, *site.input_shape))
-    return onnx.load_model_from_string(model)
 
 
 @cache
@@ -211,6 +205,7 @@ def with_a_branch() -> bytes:
     return bytes(helper.make_model(graph).SerializeToString())
 
 
+@cache
 def with_weight(value: float) -> bytes:
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, 3, padding=1)
@@ -303,7 +298,7 @@ def test_a_composed_network_runs_the_same_integer_nodes_as_the_exported_one(
     seed: int, tmp_path: Path
 ) -> None:
     """So a table that was measured with random weights and ranges is one of real networks."""
-    composed = compose_network(network(seed), lambda part: exported(*part), SHAPE)
+    composed = compose_network(network(seed), exported, SHAPE)
     measured = optimised(at_precision(composed, "int8"), tmp_path)
     deployed = optimised(at_precision(whole(seed), "int8", images=IMAGES), tmp_path)
     assert kinds(measured) == kinds(deployed)
@@ -328,7 +323,7 @@ def test_every_operator_runs_in_integers_within_a_network(
     site = Site(8, 8, 8, 8, stride)
     composition = Composition((1, *site.input_shape))
     value = composition.convolve("input", 8, 8)
-    one, other = (composition.apply(exported(name, site), value) for _ in range(2))
+    one, other = (composition.apply(exported((name, site)), value) for _ in range(2))
     model = composition.to_onnx(composition.add(one, other))
     graph = optimised(at_precision(model, "int8"), tmp_path)
     assert float_islands(graph) == []
@@ -424,7 +419,7 @@ def test_predictions_are_made_for_every_picture_and_of_numbers_alone() -> None:
 
 def test_it_is_what_the_quantiser_of_onnxruntime_makes(tmp_path: Path) -> None:
     """Without what it has no integer form for; it is too slow for networks of hundreds."""
-    operator = exported("sep_conv_3x3", Site(8, 8, 8, 8))
+    operator = exported(("sep_conv_3x3", Site(8, 8, 8, 8)))
     composition = Composition((1, 8, 8, 8))
     value = composition.convolve("input", 8, 8)
     value = composition.add(composition.apply(operator, value), value)

@@ -24,6 +24,12 @@ QUICK = msgspec.structs.replace(IN_CONTEXT, rounds=2, visit_ms=2.0, warmup_ms=1.
 SITE = Site(4, 4, 8, 8)
 
 
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    """A good one."""
+    return to_onnx(build_operator("max_pool_3x3", SITE), (1, *SITE.input_shape))
+
+
 def timing(*p10s_us: float) -> Timing:
     return Timing(tuple(Visit(0, 25, us - 1, us, us + 1, us + 2) for us in p10s_us))
 
@@ -57,8 +63,7 @@ def test_the_runner_can_be_sent_alone_to_a_machine_with_python_3_9() -> None:
     assert foreign == {"numpy", "onnxruntime"}
 
 
-def test_the_runner_takes_its_job_from_a_file_too(tmp_path: Path) -> None:
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+def test_the_runner_takes_its_job_from_a_file_too(model: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model)
     sha256 = hashlib.sha256(model).hexdigest()
     path = str(tmp_path / "model.onnx")
@@ -90,19 +95,17 @@ def test_the_runner_takes_its_job_from_a_file_too(tmp_path: Path) -> None:
     assert told["good"]["p10_us"] > 0
 
 
-def test_times_are_microseconds_and_fill_the_visit() -> None:
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
+def test_times_are_microseconds_and_fill_the_visit(model: bytes) -> None:
     visits = OnnxruntimeBackend(protocol=QUICK).visit({"model": model}, seed=0)["model"]
     assert not isinstance(visits, Failure)
     filled = max(visit.calls * visit.median_us for visit in visits)
     assert 0.1 < filled / (1_000 * QUICK.visit_ms) < 2
 
 
-def test_a_process_that_says_nothing_is_stopped() -> None:
+def test_a_process_that_says_nothing_is_stopped(model: bytes) -> None:
     backend = OnnxruntimeBackend(
         protocol=msgspec.structs.replace(QUICK, visit_ms=5000.0), silence_s=0.5
     )
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
     with pytest.raises(MeasurementError, match=r"nothing for 0.5 s and was stopped; try"):
         backend.visit({"model": model}, seed=0)
 
@@ -122,11 +125,12 @@ def test_a_model_of_open_shape_is_refused() -> None:
     assert "only numbers of a fixed shape" in result.error
 
 
-def test_a_provider_that_the_build_lacks_is_an_error_that_says_where_it_comes_from() -> None:
+def test_a_provider_that_the_build_lacks_is_an_error_that_says_where_it_comes_from(
+    model: bytes,
+) -> None:
     backend = OnnxruntimeBackend(provider=provider_named("openvino"), protocol=QUICK)
     with pytest.raises(MeasurementError, match=r"comes with: pip install onnxruntime-openvino"):
         backend.conditions(batch=1)
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
     result = backend.visit({"model": model}, seed=0)["model"]
     assert isinstance(result, Failure)  # and no other takes its place
     assert "OpenVINOExecutionProvider is not in this build" in result.error
@@ -139,10 +143,9 @@ def test_an_environment_without_python_is_named() -> None:
 
 
 def test_nothing_is_left_when_a_backend_is_closed_or_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
     for end in (OnnxruntimeBackend.close, lambda backend: None):
         backend = OnnxruntimeBackend(protocol=QUICK)
         backend.visit({"model": model}, seed=0)
@@ -153,10 +156,9 @@ def test_nothing_is_left_when_a_backend_is_closed_or_forgotten(
         assert not list(tmp_path.glob("goldnas-*"))
 
 
-def test_cores_are_those_that_were_asked_for() -> None:
+def test_cores_are_those_that_were_asked_for(model: bytes) -> None:
     backend = OnnxruntimeBackend(cores=[0], protocol=QUICK)
     assert backend.conditions(batch=1).backend_options["cores"] == "0"
-    model = to_onnx(build_operator("max_pool_3x3", SITE), (1, 4, 8, 8))
     assert not isinstance(backend.visit({"model": model}, seed=0)["model"], Failure)
     backend = OnnxruntimeBackend(cores=[4095], protocol=QUICK)
     with pytest.raises(MeasurementError, match="this machine has no core 4095, only 0 to"):

@@ -2,11 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from workplace import invoke
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(
@@ -25,16 +25,14 @@ def commands_of(markdown: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_commands_of_the_readme_work(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("quick")
+def test_commands_of_the_readme_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     commands = commands_of(README.read_text())
     assert commands, "the README shows no goldnas command"
     for command in commands:
-        program = Path(sys.executable).with_name("goldnas")
-        arguments = shlex.split(command, comments=True)[1:]
-        result = subprocess.run(
-            [program, *arguments], cwd=tmp_path, check=False, capture_output=True, text=True
-        )
-        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+        status, stdout, stderr = invoke(*shlex.split(command, comments=True)[1:])
+        assert status == 0, f"{command}\n{stdout}{stderr}"
 
 
 def test_commands_are_found_in_order_and_marked_blocks_left_out() -> None:

@@ -24,19 +24,16 @@ from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
 from loopback import SSHD, Loopback, loopback
 
-pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here")
+pytestmark = [
+    pytest.mark.skipif(SSHD is None, reason="no sshd here"),
+    pytest.mark.usefixtures("quick"),
+]
 
 QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
     *("--calibrate", "4", "--target", "100", "--operators", "skip_connect"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands here measure badly, and soon."""
-    monkeypatch.setattr("goldnas.profiling.onnxruntime_backend.IN_CONTEXT", QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +141,7 @@ def test_a_broken_connection_is_taken_up_again(
     server: Loopback, place: Path, model: bytes
 ) -> None:
     warnings: list[str] = []
-    slow = msgspec.structs.replace(QUICK, visit_ms=2000.0)
+    slow = msgspec.structs.replace(QUICK, visit_ms=1000.0)
     host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
     backend = OnnxruntimeBackend(host=host, protocol=slow, on_warning=warnings.append)
     backend.conditions(batch=1)
@@ -172,7 +169,7 @@ def test_a_connection_that_breaks_within_a_request_leaves_nothing_behind(
 def test_a_machine_that_does_not_come_back_is_an_error(
     tmp_path: Path, place: Path, model: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = msgspec.structs.replace(QUICK, visit_ms=2000.0)
+    slow = msgspec.structs.replace(QUICK, visit_ms=1000.0)
     with loopback(tmp_path) as server:
         monkeypatch.setenv("GOLDNAS_SSH_COMMAND", server.command)
         host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)

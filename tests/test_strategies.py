@@ -1,9 +1,6 @@
 """What every strategy promises: a front within the budgets, of networks that can be used."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from forked import Forked
 from goldnas.resources import count_flops, count_parameters
 from goldnas.search.config import SearchConfig
 from goldnas.search.engine import SupernetSearch
@@ -119,18 +117,13 @@ def test_a_search_that_is_killed_while_it_scores_goes_on(tmp_path: Path) -> None
         *("--strategy", "random", "--samples", "400", "--epochs", "1", "--cells", "2"),
         *("--channels", "4", "--budget", "100kFLOPs", "--train-device", "cpu", "--out", folder),
     )
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "goldnas", "search", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    search = Forked("search", *words, said=tmp_path / "said")
     deadline = time.monotonic() + 60
     while not (folder / "events.jsonl").exists() or not scores_of(SearchRun.open(folder)):
         assert time.monotonic() < deadline
-        assert process.poll() is None
+        assert search.running
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert search.kill()
     resumed = PreparedSearch.resume(SearchRun.open(folder))
     assert isinstance(resumed, SampledSearch)
     resumed.samples = 20

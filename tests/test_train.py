@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from forked import Forked
 from goldnas.architecture import Architecture
 from goldnas.errors import StoppedError
 from goldnas.retraining.config import TrainConfig
@@ -446,24 +447,14 @@ def test_recipes_are_listed_without_anything_to_train() -> None:
 # -- processes -------------------------------------------------------------------------------
 
 
-def start(*words: object, new_session: bool = False) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [str(Path(sys.executable).with_name("goldnas")), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=new_session,
-    )
-
-
-def wait_for_epoch(log: Path, process: "subprocess.Popen[str]", epochs: int) -> None:
+def wait_for_epochs(log: Path, epochs: int) -> None:
     deadline = time.monotonic() + 60
     while not log.exists() or log.read_text().count('"event": "epoch"') < epochs:
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
+GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 LONG = ("train", "run", "--epochs", "4", "--batch-size", "64", "--train-device", "cpu")
 
 
@@ -471,16 +462,13 @@ def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> No
     recipe = ("--recipe", "darts-cifar", "--threads", "1")
     settings = {"epochs": 4, "batch_size": 64, "threads": 1}
     prepared("run", "whole", "darts-cifar", **settings).train()
-    process = start(*LONG, *recipe, "--out", "killed")
-    wait_for_epoch(Path("killed/events.jsonl"), process, 2)  # the first is saved by then
+    command, said = (*LONG, *recipe, "--out", "killed"), Path("said")
+    training = Forked(*command, said=said)
+    wait_for_epochs(Path("killed/events.jsonl"), 2)  # the first is saved by then
     time.sleep(0.02)  # into the next epoch, or into a file
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert training.kill()
     assert not Path("killed/result.json").exists()
-    last = start(*LONG, *recipe, "--out", "killed")
-    output = "".join(last.communicate(timeout=120))
-    assert last.returncode == 0, output
+    Forked(*command, said=said).finish()
     assert_same_training("whole", "killed")
     assert not list(Path("killed").rglob("*.tmp"))
     starts = [e for e in TrainingFolder.open(Path("killed")).events() if e["event"] == "start"]
@@ -488,8 +476,13 @@ def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> No
 
 
 def test_a_signal_saves_the_step_under_way(workplace: Path) -> None:
-    process = start(*LONG, "--epochs", "500", "--out", "new", new_session=True)
-    wait_for_epoch(Path("new/events.jsonl"), process, 1)
+    process = subprocess.Popen(
+        [GOLDNAS, *LONG, "--epochs", "500", "--out", "new"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_epochs(Path("new/events.jsonl"), 1)
     os.killpg(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143, stderr

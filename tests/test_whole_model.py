@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +14,7 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.export import ARCHITECTURE, to_onnx
 from goldnas.precision import at_precision
-from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
 from goldnas.spaces import GoldSpace
@@ -25,13 +24,8 @@ from simulated_tables import Machine
 from workplace import invoke
 
 SPACE = GoldSpace(cells=1, channels=4, input_shape=(3, 8, 8))
-QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands here measure badly, and soon."""
-    monkeypatch.setattr("goldnas.profiling.onnxruntime_backend.IN_CONTEXT", QUICK)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def write(
