@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goldnas.gated_cell import statistics_frozen
 from goldnas.search.one_shot import OneShotSearch
-from goldnas.training.loader import Batch
+from goldnas.training.data import Batch
 
 
 class DartsSearch(OneShotSearch):
