@@ -159,8 +159,8 @@ def search(
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         typer.Option(
-            help="What ranks them. supernet: accuracy on held-out pictures, or the metric of the "
-            "--task, with weights that --epochs have trained for all of them. naswot, synflow: "
+            help="What ranks them. supernet: accuracy on held-out pictures, or the --task'''s "
+            "metric, with weights that --epochs have trained for all of them. naswot, synflow: "
             "proxies that train nothing.",
             rich_help_panel=_STRATEGY,
         ),

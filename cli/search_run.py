@@ -142,8 +142,8 @@ def _print_memory(search: "SupernetSearch", advice: str) -> None:
     if not search.ranks.first or not search.trains:
         return
     config, needed, at_once = search.config, search.step_bytes(), search.gradients.at_once
-    line = f"a step on {at_once} {things(config.data)}"
-    line += f" at once needs about {memory_text(needed)}"
+    line = f"a step on {at_once} {things(config.data)} at once needs about "
+    line += memory_text(needed)
     try:
         free = free_bytes(search.device)
     except ConfigError:  # not known everywhere

@@ -59,7 +59,8 @@ class Task:
         Raises:
             ConfigError: If the function fails.
         """
-        return self._tried("loss", self.loss, outputs, targets)
+        loss: Tensor = self._tried("loss", self.loss, outputs, targets)
+        return loss
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What :meth:`value` takes the mean of, ``(B, ...)``.
@@ -67,7 +68,8 @@ class Task:
         Raises:
             ConfigError: If the function fails.
         """
-        return self._tried("metric", self.metric, outputs, targets)
+        found: Tensor = self._tried("metric", self.metric, outputs, targets)
+        return found
 
     def value(self, mean: Tensor) -> float:
         """The metric, from the mean of the statistics over all items.

@@ -11,10 +11,10 @@ import torch
 from goldnas.errors import ConfigError, RunError
 from goldnas.resources import count_flops, count_parameters
 from goldnas.search.config import SearchConfig
+from goldnas.search.data import dataset_of, search_data
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.run import SearchRun
-from goldnas.search.data import dataset_of, search_data
 from goldnas.search.setup import conditions_of, feasibility_of
 from goldnas.search.start import PreparedSearch
 from goldnas.spaces import GoldImageNetSpace, GoldSpace

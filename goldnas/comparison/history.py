@@ -1,4 +1,4 @@
-"""What a search's log says of its cost, and of what its cuts cost in accuracy, or its metric."""
+"""What a search's log says of its cost, and of what its cuts cost in accuracy, or a metric."""
 
 import math
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from goldnas.recompute import statistics_frozen
 from goldnas.search.one_shot import OneShotSearch
-from goldnas.training.loader import Batch
+from goldnas.training.data import Batch
 
 
 class DartsSearch(OneShotSearch):

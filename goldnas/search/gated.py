@@ -13,7 +13,8 @@ from goldnas.search.engine import SupernetSearch
 from goldnas.search.feasibility import Feasibility
 from goldnas.search.front import FrontNetwork
 from goldnas.search.pacing import GateWeights, weakest_over
-from goldnas.training.loader import Batch, TrainingLoader
+from goldnas.training.data import Batch
+from goldnas.training.loader import TrainingLoader
 
 
 class GatedSearch(SupernetSearch):
