@@ -75,7 +75,8 @@ def search(
         str,
         typer.Option(
             help="cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of "
-            "train/ and val/ or test/, or an .npz file.",
+            "train/ and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or "
+            "their folder), or an .npz file.",
             rich_help_panel=_DATA,
         ),
     ] = "digits",

@@ -55,6 +55,7 @@ class Choice(nn.Module):
         if self.checkpointing and self.training:
             return recomputed(_sum, self, operators, gates, x, random=True)
         return _sum(operators, gates, x)
+
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(
