@@ -50,6 +50,7 @@ def main() -> None:
     """Measure, print, and write to a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--noise", type=float, default=18, help="of the pictures, in [0, 255]")
     parser.add_argument("--samples", type=int, default=20_000, help="tiny ones, to find")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--batch", type=int, default=40)
@@ -65,7 +66,7 @@ def main() -> None:
         root = Path(folder)
         results["found"] = found(root / "many", arguments.samples)
         results["kept"] = kept()
-        write(root, arguments.pictures, results)
+        write(root, arguments.pictures, arguments.noise, results)
         for kind in ("files", "shards"):
             data = load_dataset(str(root / kind), image_size=SIDE).train
             results[kind] = loaded(data, arguments.batch, arguments.workers)
@@ -86,8 +87,8 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     }
 
 
-def photograph(number: int) -> bytes:
-    """A JPEG with detail at every scale, of about the bytes of one of ImageNet."""
+def photograph(number: int, noise: float) -> bytes:
+    """A JPEG with detail at every scale; the more noise, the more bytes."""
     random = np.random.default_rng(number)
     pixels = np.full((375, 500, 3), 128.0)
     for scale in range(8):
@@ -99,7 +100,7 @@ def photograph(number: int) -> bytes:
             for i in range(3)
         ]
         pixels += np.stack(layers, axis=-1)
-    pixels += random.normal(0, 6, pixels.shape)
+    pixels += random.normal(0, noise, pixels.shape)
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "jpeg", quality=90)
     return buffer.getvalue()
@@ -116,9 +117,9 @@ def write_tar(path: Path, samples: dict[str, tuple[bytes, int]]) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-def write(root: Path, pictures: int, results: dict[str, Any]) -> None:
+def write(root: Path, pictures: int, noise: float, results: dict[str, Any]) -> None:
     """The same photographs in a folder and in shards."""
-    photographs = [photograph(number) for number in range(pictures)]
+    photographs = [photograph(number, noise) for number in range(pictures)]
     results["bytes_of_a_picture"] = float(np.mean([len(content) for content in photographs]))
     for number, content in enumerate(photographs):
         for part in ("train", "test") if number < 8 else ("train",):
