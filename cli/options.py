@@ -198,7 +198,9 @@ def data_dir_option(panel: str) -> Any:
 def image_size_option(panel: str) -> Any:
     """Of an ``int | None``, in pixels."""
     return typer.Option(
-        min=1, help="Side to resize a folder's pictures to.", rich_help_panel=panel
+        min=1,
+        help="Side to resize pictures of a folder or of shards to.",
+        rich_help_panel=panel,
     )
 
 

@@ -83,7 +83,8 @@ def search(
         str,
         typer.Option(
             help="cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of "
-            "train/ and val/ or test/, an .npz file, or a function, my_module:data.",
+            "train/ and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or "
+            "their folder), an .npz file, or a function, my_module:data.",
             rich_help_panel=_DATA,
         ),
     ] = "digits",

@@ -44,9 +44,8 @@ def start(
     space = prepared.data.space
     out.print(
         f"{config.data}: {prepared.data.loader.num_images} {things(config.data)} to train on, "
-        f"{len(prepared.data.validation)} held out, {prepared.data.loader.kept}; "
-        f"space of 10^{space.log10_size():.2f} "
-        f"networks; training on {prepared.device}",
+        f"{len(prepared.data.validation)} held out, {prepared.data.loader.kept}; space of "
+        f"10^{space.log10_size():.2f} networks; training on {prepared.device}",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""Computing a part of a network again in the backward pass, instead of keeping what is inside."""
+"""Computing a part of a network again in the backward pass, in place of keeping it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

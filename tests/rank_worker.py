@@ -89,8 +89,8 @@ def batches_of(shards: Path, ranks: Ranks) -> list[dict[str, Any]]:
     """This rank's part of every batch, from shards that are read as they are used."""
     datasets.DECODED_BYTES_LIMIT = 0
     train = load_dataset(str(shards)).train
-    crops = Augmentation(crop_padding=0, resized_crop=True)
-    loading = loader(train, crops, workers=1, shard=(ranks.index, ranks.count))
+    plain = Augmentation(crop_padding=0)
+    loading = loader(train, plain, workers=1, shard=(ranks.index, ranks.count))
     return [
         {"epoch": epoch, "labels": labels.tolist(), "pixels": images[:, 0, 0, 0].tolist()}
         for epoch in range(2)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from goldnas.retraining.folder import TrainingFolder
 from goldnas.search.ranks import Ranks, joined
 from goldnas.search.run import SearchRun
 from goldnas.search.start import PreparedSearch
-from pictures import write_shards
+from goldnas.training.augmentation import Augmentation
+from goldnas.training.datasets import load_dataset
+from pictures import loader, write_shards
 
 HERE = Path(__file__).parent
 SEARCH = (
@@ -88,7 +91,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Any
 def test_every_rank_decides_and_learns_the_same_through_a_whole_search(
     written: list[dict[str, list[Any]]],
 ) -> None:
-    first, second = ({k: v for k, v in rank.items() if k != "agreements"} for rank in written)
+    own = ("agreements", "shards")
+    first, second = ({k: v for k, v in rank.items() if k not in own} for rank in written)
     assert first == second
     learnt = [step["sha256"] for step in first["learnt"]]
     assert len(set(learnt)) == len(learnt) > 10
@@ -114,13 +118,19 @@ def test_a_rank_that_is_out_of_memory_makes_all_divide_their_part(
 
 
 def test_ranks_deal_the_pictures_of_shards_out_evenly(
-    written: list[dict[str, list[Any]]],
+    written: list[dict[str, list[Any]]], tmp_path: Path
 ) -> None:
+    """As one process sees them, which has them in memory."""
+    train = load_dataset(str(write_shards(tmp_path))).train
+    alone = loader(train, Augmentation(crop_padding=0))
     first, second = (rank["shards"] for rank in written)
-    # Twelve pictures in three shards, of which an epoch takes a batch of eight.
-    assert [fields["epoch"] for fields in first] == [0, 1]
-    assert all(len(fields["labels"]) == 4 for fields in first + second)
-    assert first != second
+    for epoch, ((images, labels), one, other) in enumerate(
+        zip(chain(alone.epoch(0), alone.epoch(1)), first, second, strict=True)
+    ):
+        assert one["epoch"] == other["epoch"] == epoch
+        assert len(one["labels"]) == len(other["labels"]) == 4
+        assert one["labels"] + other["labels"] == labels.tolist()
+        assert one["pixels"] + other["pixels"] == images[:, 0, 0, 0].tolist()
 
 
 def test_what_ranks_agree_on(written: list[dict[str, list[Any]]]) -> None:

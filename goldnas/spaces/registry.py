@@ -16,7 +16,7 @@ SPACES: "dict[str, type[GoldSpace]]" = {}
 """Spaces of cells, by name."""
 
 SMALL: dict[str, Mapping[str, Any]] = {}
-"""Of each function, settings that make a small space of all that it can make; tests build it."""
+"""Of each function, settings that make a small space of all that it can; tests build it."""
 
 _Cells = TypeVar("_Cells", bound="type[GoldSpace]")
 _Function = TypeVar("_Function", bound=SpaceFunction)

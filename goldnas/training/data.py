@@ -147,8 +147,10 @@ def split_validation(
         raise ConfigError(f"the validation fraction must lie in (0, 1), got {fraction}")
     generator = torch.Generator().manual_seed(seed)
     held_out = torch.zeros(len(train), dtype=torch.bool)
-    for label in range(train.num_classes or 1):
-        members = (train.labels == label).nonzero().flatten()
+    counts = torch.bincount(train.labels, minlength=train.num_classes or 1)
+    # Sorted once: to look a million labels through for each of a thousand classes takes long.
+    by_class = torch.argsort(train.labels, stable=True).split(counts.tolist())
+    for members in by_class:
         count = min(round(fraction * len(members)), len(members) - 1)
         if count > 0:
             order = torch.randperm(len(members), generator=generator)

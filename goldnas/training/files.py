@@ -188,10 +188,10 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def random_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
     """Draw a part of a picture of ``size`` (W, H): left, top, right, bottom in pixels."""
     width, height = size
-    logs = [math.log(ratio) for ratio in PART_RATIO]
+    narrow, wide = map(math.log, PART_RATIO)
     for _ in range(PART_TRIES):
         area = width * height * random.uniform(*PART_OF_AREA)
-        ratio = math.exp(random.uniform(*logs))
+        ratio = math.exp(random.uniform(narrow, wide))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             left, top = (int(random.integers(room + 1)) for room in (width - w, height - h))
@@ -223,9 +223,8 @@ def common_size(places: Places) -> tuple[int, int]:
     first = size_of(0)
     with ThreadPoolExecutor(decoding_threads()) as pool:
         for some in torch.split(torch.arange(len(places)), 1_000):
-            for index, size in zip(
-                some.tolist(), pool.map(size_of, some.tolist()), strict=True
-            ):
+            indices = some.tolist()
+            for index, size in zip(indices, pool.map(size_of, indices), strict=True):
                 if size != first:
                     raise DataError(
                         f"{places.name(index)} is {size[0]}x{size[1]}, {places.name(0)} is "

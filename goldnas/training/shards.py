@@ -1,10 +1,11 @@
 """Shards as WebDataset writes them: tars of pictures, each beside its label.
 
-A sample is ``0001.jpg`` with ``0001.cls``, the number of its class. Tars that are not compressed
-can be read at any place, so each is looked through once, for where its pictures are. From there
-on shards are like files: any number of processes share them evenly, pictures are held out class by
-class, and a run that goes on sees the batches it would have seen. A stream of samples, as the
-library ``webdataset`` gives it, has none of that, since its order depends on who reads.
+A sample is ``0001.jpg`` with ``0001.cls``, the number of its class. Tars that are not
+compressed can be read at any place, so each is looked through once, for where its pictures are.
+From there on shards are like files: any number of processes share them evenly, pictures are
+held out class by class, and a run that goes on sees the batches it would have seen. A stream of
+samples, as the library ``webdataset`` gives it, has none of that: its order depends on who
+reads.
 """
 
 import os
@@ -37,8 +38,13 @@ class Shards:
 
 
 def are_shards(name: str) -> bool:
-    """Whether the name of a dataset is that of shards, or of a folder that has some."""
-    return name.endswith(".tar") or (os.path.isdir(name) and any(Path(name).glob("*.tar")))
+    """Whether the name of a dataset is that of shards, or of a folder that has some.
+
+    A folder of pictures may have the tars beside ``train/`` that it was unpacked from.
+    """
+    if not os.path.isdir(name):
+        return name.endswith(".tar")
+    return not os.path.isdir(Path(name, "train")) and any(Path(name).glob("*.tar"))
 
 
 def shards_named(name: str) -> tuple[list[Path], list[Path]]:
@@ -61,8 +67,8 @@ def shards_named(name: str) -> tuple[list[Path], list[Path]]:
         missing = [path for path in train if not os.path.isfile(path)]
         if missing:
             raise DataError(
-                f"there is no shard {missing[0]}, and {len(missing)} of the {len(train)} that "
-                f"{name} names are missing; check the path and the numbers"
+                f"there is no shard {missing[0]} ({len(missing)} of {len(train)} are missing); "
+                "check the path and the numbers"
             )
     others = sorted(path for path in folder.glob("*.tar") if "train" not in path.name)
     others = [path for path in others if path not in train]
@@ -84,16 +90,11 @@ def expanded(name: str) -> list[str]:
         return [name]
     first, last = match.groups()
     if int(last) < int(first):
-        raise DataError(
-            f"{name} counts from {first} to {last}, which is less; swap the numbers"
-        )
-    return [
-        path
-        for number in range(int(first), int(last) + 1)
-        for path in expanded(
-            f"{name[: match.start()]}{number:0{len(first)}}{name[match.end() :]}"
-        )
-    ]
+        raise DataError(f"{name} counts down, from {first} to {last}; swap the numbers")
+    before, after = name[: match.start()], name[match.end() :]
+    numbers = range(int(first), int(last) + 1)
+    names = (f"{before}{number:0{len(first)}}{after}" for number in numbers)
+    return [path for some in names for path in expanded(some)]
 
 
 def read_shards(paths: list[Path]) -> Shards:
@@ -135,15 +136,18 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
                     assert content is not None  # of a file there is one
                     labels[key] = _label(shard, member.name, content.read())
             end = tar.offset
+        with open(shard, "rb") as file:
+            file.seek(end)
+            mark = file.read(_BLOCK)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(
             f"cannot read the shard {shard}: {error}; needed: a tar that is whole, and not "
             "compressed"
         ) from None
-    if os.path.getsize(shard) < end + _BLOCK:
+    if mark != bytes(_BLOCK):  # tarfile stops there, and says nothing
         raise DataError(
-            f"cannot read the shard {shard}: it ends without the mark that a tar ends with, so "
-            "samples may be missing; copy it again"
+            f"cannot read the shard {shard}: from byte {end} on it is no tar, so samples may "
+            "be missing; copy it again"
         )
     for kind, has, needs in (("label", labels, pictures), ("picture", pictures, labels)):
         for key in needs:
@@ -157,7 +161,10 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{shard} has no samples; needed: pictures, such as 0001.jpg, and the numbers of "
             f"their classes, as 0001.{LABEL}"
         )
-    return np.array(list(pictures.values())), np.array([labels[key] for key in pictures])
+    return (
+        np.array(list(pictures.values()), np.int64),
+        np.array([labels[key] for key in pictures], np.int64),
+    )
 
 
 def _label(shard: Path, name: str, content: bytes) -> int:
