@@ -2,9 +2,10 @@
 
     python benchmarks/report_size.py --out report-size --epochs 300 --open
 
-writes the folder of a search that never ran, with the log, the front and the architectures that a
-search of so many epochs leaves, then its report. With ``--open`` a browser (Chromium, by
-Playwright) opens it five times; the time is from the navigation to the end of the page's script.
+writes the folder of a search that never ran, with the log, the front and the architectures that
+a search of so many epochs leaves, then its report. With ``--open`` a browser (Chromium, by
+Playwright) opens it five times; the time is from the navigation to the end of the page's
+script.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def made_up_run(
         )
     }
     everything = np.ones(len(space.gates), dtype=bool)
-    limit = costs["FLOPs"].fixed + 0.4 * costs["FLOPs"].gates.sum()
+    limit = float(costs["FLOPs"].fixed + 0.4 * costs["FLOPs"].gates.sum())
     config = SearchConfig(
         **{
             "space": space.name,

@@ -26,8 +26,8 @@ def report(
 ) -> None:
     """Write a search as one page: front, cells, times, the course of the pruning.
 
-    The file needs nothing else: it can be opened from a disk, mailed and archived. A search that
-    is not over yet is shown as far as it is. Every search writes its own when it ends.
+    The file needs nothing else: it can be opened from a disk, mailed and archived. A search
+    that is not over yet is shown as far as it is. Every search writes its own when it ends.
     """
     with errors_shown():
         if page is not None and page.suffix.lower() not in (".html", ".htm"):

@@ -100,7 +100,7 @@ class TableFacts:
     name: str
     conditions: tuple[tuple[str, str], ...]
     error: str
-    """In one line: how far off it is on networks that it has not seen."""
+    """In a sentence: how far off it is on networks that it has not seen."""
     rows: str
 
     @classmethod
@@ -119,18 +119,19 @@ class TableFacts:
         calibration = table.calibration_for(space, dict(settings))
         if calibration is None:
             error = (
-                "never held against whole networks of this space, so nobody knows how far off "
-                "it is"
+                "It was never held against whole networks of this space, so nobody knows how "
+                "far off it is."
             )
         else:
             accuracy, noise = calibration.accuracy, calibration.noise_floor_percent
             error = (
-                f"off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
+                f"It is off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
                 f"networks that the fit had not seen, within 5 % on "
                 f"{accuracy.within_5_percent:.0f} % of them"
             )
             if noise is not None:
                 error += f"; measured twice, the same networks differ by {noise:.2f} %"
+            error += "."
         return cls(table.name, tuple(conditions.items()), error, _rows(table))
 
 

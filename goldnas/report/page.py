@@ -1,4 +1,4 @@
-"""A search as one HTML file that asks for nothing: no script, font or picture from elsewhere."""
+"""A search as one HTML file, which fetches nothing: no script, font or picture."""
 
 import base64
 import hashlib

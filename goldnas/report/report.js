@@ -103,14 +103,15 @@ function drawTime() {
   rows.sort((a, b) => b.us - a.us);
   const most = Math.max(...rows.map((row) => row.us));
   document.querySelector("#operators thead").replaceChildren(element("tr", {},
-    element("th", {}, "operator"), element("th", {}, "site"), element("th", { class: "n" }, "time"),
+    element("th", {}, "operator"), element("th", { class: "site" }, "site"), element("th", { class: "n" }, "time"),
     element("th", { class: "n" }, "share"), element("th", {}), element("th", { class: "n" }, "without it")));
   body.replaceChildren(...rows.map((row) => {
     const fill = element("span");
     fill.style.width = `${Math.max(0, 100 * row.us / most)}%`;
-    fill.style.background = row.kind === null ? "var(--muted)" : colour(row.kind);
+    if (row.kind === null) fill.className = "fixed";
+    else fill.style.background = colour(row.kind);
     return element("tr", {},
-      element("td", {}, row.name), element("td", {}, row.site || ""), element("td", { class: "n" }, microseconds(row.us)),
+      element("td", {}, row.name), element("td", { class: "site" }, row.site || ""), element("td", { class: "n" }, microseconds(row.us)),
       element("td", { class: "n" }, `${(100 * row.us / total).toFixed(1)} %`), element("td", { class: "bar" }, fill),
       element("td", { class: "n" }, row.saves || `${microseconds(total - row.us)} (−${(100 * row.us / total).toFixed(1)} %)`));
   }));
@@ -119,7 +120,8 @@ function drawTime() {
   byId("share").replaceChildren(...[...sums].map(([kind, us]) => {
     const part = element("span", { tabindex: "0" });
     part.style.flex = `${us} 1 0`;
-    part.style.background = kind === null ? "var(--muted)" : colour(kind);
+    if (kind === null) part.className = "fixed";
+    else part.style.background = colour(kind);
     const name = kind === null ? "in every network" : data.kinds[kind];
     const text = `${name}: ${microseconds(us)}, ${(100 * us / total).toFixed(1)} %`;
     part.setAttribute("aria-label", text);
@@ -201,8 +203,9 @@ function preparePoints(name, groups) {
 
 function listNetworks() {
   const names = Object.keys(data.networks[0].amounts);
+  const tested = data.networks.some((network) => network.tested.length); // else no column
   document.querySelector("#networks thead").replaceChildren(element("tr", {},
-    ...["network", "accuracy", ...names, "recorded at", "test set"].map((name, i) =>
+    ...["network", "accuracy", ...names, "recorded at", ...(tested ? ["test set"] : [])].map((name, i) =>
       element("th", i > 0 && i <= names.length + 1 ? { class: "n" } : {}, name))));
   document.querySelector("#networks tbody").replaceChildren(...data.networks.map((network, number) => {
     const button = element("button", { type: "button" }, network.id);
@@ -210,7 +213,7 @@ function listNetworks() {
     return element("tr", { "data-network": number },
       element("td", {}, button), element("td", { class: "n" }, network.merit),
       ...names.map((name) => element("td", { class: "n" }, network.amounts[name] || "")),
-      element("td", {}, network.when), element("td", {}, network.tested.join("; ")));
+      element("td", {}, network.when), ...(tested ? [element("td", {}, network.tested.join("; "))] : []));
   }));
 }
 

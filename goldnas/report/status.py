@@ -118,8 +118,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
                 if name != OPERATORS
             },
             networks=len(run.networks),
-            best=best
-            and NetworkStatus(best.fingerprint, best.accuracy, best.score, best.resources),
+            best=None
+            if best is None
+            else NetworkStatus(best.fingerprint, best.accuracy, best.score, best.resources),
             trained=len(run.trained),
             measured=sum(bool(one.tables) for one in run.measured.values()),
         )
