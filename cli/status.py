@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.figures import things
 from goldnas.cli.options import JsonOption
+from goldnas.metric import figure_of
 
 if TYPE_CHECKING:
     from goldnas.report.status import Status
@@ -51,11 +53,10 @@ def _print(status: "Status") -> None:
     if status.seconds_left is not None:
         epochs += f", about {duration(status.seconds_left)} left"
     facts.add_row("epochs", epochs)
-    if status.accuracy is not None and status.loss is not None:
-        percent = 100 * status.accuracy
-        facts.add_row(
-            "accuracy", f"{percent:.2f} % on held-out pictures, loss {status.loss:.3f}"
-        )
+    if status.metric is not None and status.loss is not None:
+        unit = " %" if status.metric.label == "%" else ""
+        found = f"{status.metric.digits}{unit} on held-out {things(status.data)}"
+        facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
     if status.live_operators is not None and status.samples is None:
         whole = "" if status.operators is None else f" of {status.operators}"
         pressed = f", lambda {status.pressure:.1e}" if status.pressure else ""
@@ -102,9 +103,9 @@ def _recorded(status: "Status") -> str:
         networks = "1 network recorded"
     if best is None:
         return f"{networks}, none within all budgets yet"
-    merit = "untrained"
-    if best.accuracy is not None:
-        merit = f"{100 * best.accuracy:.2f} % on held-out pictures"
+    merit, figure = "untrained", figure_of(best.accuracy, best.metric)
+    if figure is not None:
+        merit = figure.on(f"held-out {things(status.data)}")
     elif best.score is not None:
         merit = f"score {best.score:.5g}"
     done = f"{status.trained} trainings done, {status.measured} networks measured"

@@ -16,6 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from goldnas.metric import ACCURACY
 from goldnas.report.anatomy import Anatomy
 from goldnas.report.timeline import Timeline
 from goldnas.resources import OPERATORS, Budget
@@ -76,29 +77,34 @@ class Chart:
 def front_charts(
     networks: Sequence[FrontNetwork], budgets: Sequence[Budget]
 ) -> Iterator[Chart]:
-    """Accuracy, or the score where nothing was trained, against every resource.
+    """Accuracy or metric, or the score where nothing was trained, against every resource.
 
     Args:
         networks: Of the front.
         budgets: Of the search.
     """
-    scored = all(network.accuracy is None for network in networks)
+    figures = [network.figure for network in networks]
+    known = next((figure for figure in figures if figure is not None), None)
+    name_of, sign = (known.name, 1 if known.higher_is_better else -1) if known else ("score", 1)
+    percent = 100 if name_of == ACCURACY else 1
     resources = [n for n in (networks[0].resources if networks else {}) if n != OPERATORS]
     for number, resource in enumerate(resources):
-        merits = [(n.score if scored else n.accuracy) for n in networks]
+        merits = [
+            (figure and figure.value) if known else network.score
+            for network, figure in zip(networks, figures, strict=True)
+        ]
         shown = [i for i, merit in enumerate(merits) if merit is not None]
         if not shown:
             return
         amounts = [network.resources[resource] for network in networks]
         scale, unit = fitting_unit(units_of(resource), max(amounts[i] for i in shown))
-        points = {
-            i: (amounts[i] / scale, (merits[i] or 0.0) * (1 if scored else 100)) for i in shown
-        }
+        points = {i: (amounts[i] / scale, (merits[i] or 0.0) * percent) for i in shown}
         name = f"front-{number}"
         label = unit if resource in unit else f"{resource}, {unit}"
-        with _drawn(name, f"{'score' if scored else 'accuracy'} against {label}") as drawing:
+        with _drawn(name, f"{name_of} against {label}") as drawing:
             axes, groups = drawing.axes, {}
-            axes.plot(*_stairs(list(points.values())), color=_PAGE["accent"], linewidth=1.2)
+            xs, ys = _stairs([(x, sign * y) for x, y in points.values()])
+            axes.plot(xs, [sign * y for y in ys], color=_PAGE["accent"], linewidth=1.2)
             limit = next((b.limit for b in budgets if b.resource == resource), None)
             if limit is not None:
                 axes.axvline(limit / scale, color=_PAGE["warn"], dashes=(4, 3), linewidth=1)
@@ -121,7 +127,8 @@ def front_charts(
                     )
                     groups[f"{name}-{group}"] = tuple(members)
             axes.margins(x=0.06, y=0.08)
-            _labelled(axes, label, "score" if scored else "accuracy on held-out pictures, %")
+            held_out = f"{name_of}{', %' if name_of == ACCURACY else ''}"
+            _labelled(axes, label, f"{held_out} on held-out data" if known else "score")
         yield drawing.chart(points=groups)
 
 
@@ -146,24 +153,32 @@ def _stairs(points: list[tuple[float, float]]) -> tuple[list[float], list[float]
 
 
 def time_charts(
-    timeline: Timeline, anatomy: Anatomy, budgets: Sequence[Budget]
+    timeline: Timeline, anatomy: Anatomy, budgets: Sequence[Budget], metric: str
 ) -> Iterator[Chart]:
-    """How a search went: accuracy, operators, pressure, resources, over the epochs."""
+    """How a search went: accuracy, operators, pressure, resources, over the epochs.
+
+    Args:
+        timeline: What its log says.
+        anatomy: Of the space.
+        budgets: Of the search.
+        metric: Name of the figure that the log has.
+    """
     moments = timeline.moments
     if not timeline.epochs_done and not timeline.gone:
         return
     over = [moment.epochs for moment in moments]
-    whole = [m for m in moments if m.accuracy is not None and not m.went]
-    with _timed("time-accuracy", "accuracy on held-out pictures", timeline) as drawing:
+    whole = [m for m in moments if m.figure is not None and not m.went]
+    percent = 100 if metric == ACCURACY else 1
+    with _timed("time-accuracy", f"{metric} on held-out data", timeline) as drawing:
         drawing.axes.plot(
             [m.epochs for m in whole],
-            [100 * (m.accuracy or 0) for m in whole],
+            [percent * (m.figure or 0) for m in whole],
             color=_PAGE["accent"],
             linewidth=1.6,
             marker="o" if len(whole) < 4 else None,
             markersize=4,
         )
-        _labelled(drawing.axes, "epochs", "%")
+        _labelled(drawing.axes, "epochs", "%" if metric == ACCURACY else metric)
     if whole:
         yield drawing.chart()
     if timeline.gone and anatomy.operators:

@@ -9,6 +9,7 @@ from goldnas.architecture import Architecture
 from goldnas.comparison.history import has_ended, search_seconds
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut import Failed, LatencyTable, Measured
+from goldnas.metric import ACCURACY
 from goldnas.report.anatomy import Anatomy
 from goldnas.report.timeline import Moment, Timeline
 from goldnas.resources import Budget
@@ -59,6 +60,14 @@ class Content:
     def networks(self) -> tuple[FrontNetwork, ...]:
         """Those of the front, the cheapest first."""
         return self.run.networks
+
+    @cached_property
+    def metric(self) -> str:
+        """Name of what says how good a network is: accuracy, unless the task has another."""
+        figures = [n.figure for n in self.networks if n.figure is not None]
+        if figures:
+            return figures[0].name
+        return ACCURACY if self.run.config.task is None else "metric"
 
     @property
     def ended(self) -> bool:

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 import goldnas
+from goldnas.metric import ACCURACY, Metric
 from goldnas.report.charts import Chart, front_charts, time_charts, tried_chart
 from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.content import Content
@@ -28,7 +29,9 @@ def report(path: Path) -> str:
     content = Content.read(path)
     charts = {
         "front": list(front_charts(content.networks, content.budgets)),
-        "time": list(time_charts(content.timeline, content.anatomy, content.budgets)),
+        "time": list(
+            time_charts(content.timeline, content.anatomy, content.budgets, content.metric)
+        ),
         "tried": [chart for chart in [tried_chart(content.timeline)] if chart is not None],
     }
     return html_page(
@@ -39,6 +42,7 @@ def report(path: Path) -> str:
         content=content,
         name=path.resolve().name,
         best=_facts_of_best(content),
+        merit=_merit(content.run.best) if content.run.best else "",
         measured=list(_measured(content)),
         command=search_command(content.run.config, path),
         without_options=settings_without_options(content.run.config),
@@ -109,6 +113,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
                 content.networks, content.architectures, strict=True
             )
         ],
+        "metric": content.metric,
         "best": next(
             (i for i, n in enumerate(content.networks) if n == content.run.best), None
         ),
@@ -153,7 +158,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
-    tested = [f"{100 * r.test_accuracy:.2f} % ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
+    tested = [f"{_figure(r.test)} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
               for r in content.run.results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
@@ -171,9 +176,13 @@ def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, An
 
 
 def _merit(network: FrontNetwork) -> str:
-    if network.accuracy is not None:
-        return f"{100 * network.accuracy:.2f} %"
+    if network.figure is not None:
+        return _figure(network.figure)
     return "untrained" if network.score is None else f"score {network.score:.5g}"
+
+
+def _figure(metric: Metric) -> str:
+    return f"{metric.digits} %" if metric.name == ACCURACY else metric.digits
 
 
 def _told(content: Content, number: int) -> str:
@@ -181,8 +190,9 @@ def _told(content: Content, number: int) -> str:
     moment = content.timeline.moments[number]
     limits = {budget.resource: budget.limit for budget in content.budgets}
     words = [f"epoch {moment.epochs:.4g}"]
-    if moment.accuracy is not None:
-        words.append(f"accuracy {100 * moment.accuracy:.2f} %")
+    if moment.figure is not None:
+        metric = Metric(name=content.metric, value=moment.figure)
+        words.append(f"{metric.name} {_figure(metric)}")
     if moment.live is not None:
         words.append(f"{moment.live} operators")
     if moment.went:

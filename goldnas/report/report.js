@@ -146,7 +146,7 @@ function choose(number) {
   chosen = number;
   const network = data.networks[number];
   byId("chosen").textContent = network.id;
-  const facts = [["accuracy", network.merit], ...Object.entries(network.amounts), ["recorded at", network.when],
+  const facts = [[data.metric, network.merit], ...Object.entries(network.amounts), ["recorded at", network.when],
     ...network.tested.map((text) => ["trained, test set", text])];
   byId("facts").replaceChildren(...facts.map(([name, value]) => element("div", {}, element("span", {}, `${name} `), value)));
   const kinds = [...new Set(data.operators.filter((_, i) => alive(network.kept, i)).map(([, kind]) => kind))].sort();
@@ -205,7 +205,7 @@ function listNetworks() {
   const names = Object.keys(data.networks[0].amounts);
   const tested = data.networks.some((network) => network.tested.length); // else no column
   document.querySelector("#networks thead").replaceChildren(element("tr", {},
-    ...["network", "accuracy", ...names, "recorded at", ...(tested ? ["test set"] : [])].map((name, i) =>
+    ...["network", data.metric, ...names, "recorded at", ...(tested ? ["test set"] : [])].map((name, i) =>
       element("th", i > 0 && i <= names.length + 1 ? { class: "n" } : {}, name))));
   document.querySelector("#networks tbody").replaceChildren(...data.networks.map((network, number) => {
     const button = element("button", { type: "button" }, network.id);

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from goldnas.metric import AnyMetric, Metric
 from goldnas.report.content import Content
 from goldnas.resources import OPERATORS
 
@@ -22,10 +23,12 @@ class ResourceStatus(msgspec.Struct, frozen=True):
 
 
 class NetworkStatus(msgspec.Struct, frozen=True):
-    """The most accurate recorded network within all budgets."""
+    """The best recorded network within all budgets."""
 
     fingerprint: str
     accuracy: float | None
+    metric: AnyMetric
+    """As in ``front.json``."""
     score: float | None
     resources: dict[str, float]
 
@@ -52,8 +55,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Since the last line of its log; None after the end."""
     seconds_left: float | None
     """Of the epochs that are left, at the pace of the last; None where that is not known."""
-    accuracy: float | None
-    """Of the super-network, after the last epoch."""
+    metric: Metric | None
+    """Of the super-network, after the last epoch: accuracy, or that of the task."""
     loss: float | None
     pressure: float | None
     live_operators: int | None
@@ -105,7 +108,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             seconds=content.seconds,
             quiet_seconds=quiet,
             seconds_left=left * lasting_s[0] if planned and lasting_s and left > 0 else None,
-            accuracy=epochs[-1].accuracy if epochs else None,
+            metric=Metric(name=content.metric, value=epochs[-1].figure)
+            if epochs and epochs[-1].figure is not None
+            else None,
             loss=epochs[-1].loss if epochs else None,
             pressure=current.pressure if current else None,
             live_operators=current.live if current else None,
@@ -120,7 +125,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             networks=len(run.networks),
             best=None
             if best is None
-            else NetworkStatus(best.fingerprint, best.accuracy, best.score, best.resources),
+            else NetworkStatus(
+                best.fingerprint, best.accuracy, best.metric, best.score, best.resources
+            ),
             trained=len(run.trained),
             measured=sum(bool(one.tables) for one in run.measured.values()),
         )

@@ -23,8 +23,9 @@ class _Line(msgspec.Struct, kw_only=True):
     pressure: float = 0.0
     loss: float | None = None
     validation_accuracy: float | None = None
-    accuracy_before: float | None = None
     accuracy_after: float | None = None
+    validation_metric: float | None = None
+    metric_after: float | None = None
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -47,13 +48,12 @@ class Moment:
     resources: dict[str, float]
     """In FLOPs, parameters and microseconds."""
     pressure: float
-    accuracy: float | None
-    """On the held-out pictures: all of them after an epoch, some after a pruning."""
+    figure: float | None
+    """Accuracy, or the task's metric, on held-out data: all of it after an epoch, some after a
+    pruning."""
     loss: float | None = None
     went: tuple[str, ...] = ()
     """Operators, by their names in the log."""
-    drop: float | None = None
-    """What that cost in accuracy at once."""
     beyond: bool = False
     """Whether they went below the budgets."""
 
@@ -106,20 +106,17 @@ class Timeline:
 
 
 def _moment(line: _Line, epochs: float) -> Moment:
-    accuracy, drop = line.validation_accuracy, None
+    accuracy, metric = line.validation_accuracy, line.validation_metric
     if line.event not in ("start", "epoch"):
-        accuracy = line.accuracy_after
-        if line.accuracy_before is not None and line.accuracy_after is not None:
-            drop = line.accuracy_before - line.accuracy_after
+        accuracy, metric = line.accuracy_after, line.metric_after
     return Moment(
         epochs=epochs,
         live=line.live_operators,
         resources=line.resources,
         pressure=line.pressure,
-        accuracy=accuracy,
+        figure=metric if accuracy is None else accuracy,
         loss=line.loss,
         went=line.operators,
-        drop=drop,
         beyond=line.event == "beyond",
     )
 

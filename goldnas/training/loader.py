@@ -211,11 +211,11 @@ class _AugmentedBatches(Dataset[Batch | DataError]):
     ) -> None:
         self._data = data
         self._parts: ImageFiles | None = None
-        if isinstance(data, ImageData) and isinstance(data.images, ImageFiles):
-            if augmentation.resized_crop:
-                # Of the files themselves: from what was resized before, they would be blurred.
-                self._parts = data.images
-                augmentation = replace(augmentation, resized_crop=False)
+        files = data.images if isinstance(data, ImageData) else None
+        if augmentation.resized_crop and isinstance(files, ImageFiles):
+            # Of the files themselves: from what was resized before, they would be blurred.
+            self._parts = files
+            augmentation = replace(augmentation, resized_crop=False)
         self._augmentation = augmentation
         self._normalisation = normalisation
 
