@@ -203,7 +203,6 @@ class TorchrunRanks(Ranks):
         return everyone
 
 
-
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
     """The ranks that torchrun started this process as one of; alone without torchrun.
