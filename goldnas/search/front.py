@@ -84,8 +84,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Args:
             which: ``best`` for the most accurate within all budgets (the best by the task's
                 metric; of the best score, where nothing was trained), but none from beyond
-                them; a number, counted from 1, of :attr:`networks`; or a fingerprint or
-                the start of one.
+                them; a number, counted from 1, of :attr:`networks`; or a fingerprint or the
+                start of one.
 
         Raises:
             RunError: If there is none such.

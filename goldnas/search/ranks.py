@@ -165,7 +165,11 @@ class TorchrunRanks(Ranks):
 
     def highest(self, *numbers: int) -> tuple[int, ...]:
         """The largest of each number over all ranks."""
-        return tuple(self._reduced(numbers, dist.ReduceOp.MAX))
+        # On the processor: no CUDA device has to finish what it is doing for it.
+        tensor = torch.tensor(numbers, dtype=torch.long)
+        with _in_contact():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tuple(tensor.tolist())
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks."""
@@ -197,14 +201,6 @@ class TorchrunRanks(Ranks):
         with _in_contact():
             dist.all_gather_object(everyone, mine)
         return everyone
-
-    def _reduced(self, numbers: Sequence[int], operation: Any) -> list[int]:
-        # On the processor: no CUDA device has to finish what it is doing for it.
-        tensor = torch.tensor(numbers, dtype=torch.long)
-        with _in_contact():
-            dist.all_reduce(tensor, operation)
-        reduced: list[int] = tensor.tolist()
-        return reduced
 
 
 @contextlib.contextmanager
