@@ -149,12 +149,12 @@ def subject_from(
             data, data_dir=data_dir, image_size=image_size, labelled=task is None
         )
         shape, classes = _of_pictures(dataset), dataset.train.num_classes
-        if target in NETWORKS and classes is None:
-            raise ConfigError(
-                f"{target} tells classes apart, and the targets of {data} are none; train a "
-                "network of a space of yours, from an architecture file"
-            )
         if target in NETWORKS:
+            if classes is None:
+                raise ConfigError(
+                    f"{target} tells classes apart, and the targets of {data} are none; train a "
+                    "network of a space of yours, from an architecture file"
+                )
             architecture = published(target, input_shape=shape, classes=classes)
         else:
             architecture = read_genotype(

@@ -149,7 +149,7 @@ def split_validation(
     held_out = torch.zeros(len(train), dtype=torch.bool)
     counts = torch.bincount(train.labels, minlength=train.num_classes or 1)
     # Sorted once: to look a million labels through for each of a thousand classes takes long.
-    by_class = torch.argsort(train.labels, stable=True).split(counts.tolist())
+    by_class = torch.split(torch.argsort(train.labels, stable=True), counts.tolist())
     for members in by_class:
         count = min(round(fraction * len(members)), len(members) - 1)
         if count > 0:
