@@ -152,8 +152,8 @@ def subject_from(
         if target in NETWORKS:
             if classes is None:
                 raise ConfigError(
-                    f"{target} tells classes apart, and the targets of {data} are none; train a "
-                    "network of a space of yours, from an architecture file"
+                    f"{target} tells classes apart, and the targets of {data} are none; train "
+                    "a network of a space of yours, from an architecture file"
                 )
             architecture = published(target, input_shape=shape, classes=classes)
         else:
