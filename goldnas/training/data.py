@@ -87,8 +87,8 @@ def split_validation(
     held_out = torch.zeros(len(train), dtype=torch.bool)
     counts = torch.bincount(train.labels, minlength=train.num_classes)
     # Sorted once: to look a million labels through for each of a thousand classes takes long.
-    by_class = torch.argsort(train.labels, stable=True).split(counts.tolist())
-    for members in by_class:
+    by_class = torch.argsort(train.labels, stable=True)
+    for members in torch.split(by_class, counts.tolist()):
         count = min(round(fraction * len(members)), len(members) - 1)
         if count > 0:
             order = torch.randperm(len(members), generator=generator)
