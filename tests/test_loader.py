@@ -1,7 +1,5 @@
 """Which pictures a search sees, held out or in batches: decided by its seed alone."""
 
-import multiprocessing
-
 import numpy as np
 import pytest
 import torch
@@ -92,18 +90,6 @@ def test_resumed_run_sees_the_batches_of_the_interrupted_one() -> None:
     first = loader(data, workers=1)
     next(first.epoch(0))  # an epoch that is not finished
     assert same(loader(data).epoch(1), first.epoch(1))
-
-
-def test_what_asks_every_process_to_end_leaves_the_batches_to_the_parent() -> None:
-    data = colour_data()
-    loading = loader(data, workers=1)
-    batches = loading.epoch(0)
-    first = next(batches)
-    workers = multiprocessing.active_children()
-    assert workers
-    for worker in workers:
-        worker.terminate()  # as a service manager does
-    assert same(loader(data).epoch(0), [first, *batches])
 
 
 def test_every_epoch_shows_each_image_once_in_another_order() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -125,7 +124,7 @@ class TrainingLoader:
                 batch_size=None,  # the data set makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
-                worker_init_fn=_leave_signals_to_the_parent,
+                worker_init_fn=_leave_the_group,
                 pin_memory=on_cuda and not resident,
                 generator=torch.Generator(),  # else DataLoader draws from the global one
             )
@@ -195,12 +194,11 @@ class _EpochOrders(Sampler[Order]):
             yield mine, batch_seed + self._shard
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """What asks everything to end, Ctrl-C or a service manager, must not take the batches.
+def _leave_the_group(worker: int) -> None:
+    """A signal to the whole group, as from Ctrl-C, must not take the batches under way.
 
-    The parent saves, and ends its workers itself; if it is killed they notice and end.
+    The parent ends its workers itself; if it is killed they notice and end.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
