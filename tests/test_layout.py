@@ -62,6 +62,7 @@ MAY_IMPORT = {
         "comparison",
         "errors",
         "lut",
+        "metric",
         "resources",
         "search",
         "spaces",

@@ -292,7 +292,7 @@ CASES = {
         f"{ON_BUMPS} --flip --cutout 2",
         "--flip, --cutout changes pictures .* own_data:bumps are used as they are; leave it",
     ),
-    "image size": Case(f"{ON_BUMPS} --image-size 8", "only folders of images are resized"),
+    "image size": Case(f"{ON_BUMPS} --image-size 8", "only folders of images and shards are"),
     "no task": Case(f"{LEVELS} --task regression", "'regression' is no task: write package"),
     "not a task": Case(f"{LEVELS} --task own_data:no_task", "returns a str, .* a goldnas.Task"),
     "task raises": Case(

@@ -42,19 +42,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_of_photos_goes_from_search_to_export(photos: Path) -> None:
-    broken = photos / "train/dogs/3.png"
     code, stderr = goldnas(SEARCH)
-    assert_one_line(
-        code, stderr, "cannot read the image photos/train/dogs/3.png: .*; repair or"
-    )
+    assert_one_line(code, stderr, r"is \d+x\d+, .* is \d+x\d+; choose one size .*--image-size")
     code, stderr = goldnas(f"{SEARCH} --image-size 16")
     assert_one_line(
         code, stderr, "cannot read the image photos/train/dogs/3.png: .*; repair or"
     )
-    broken.unlink()
-    code, stderr = goldnas(SEARCH)
-    assert_one_line(code, stderr, r"is \d+x\d+, .* is \d+x\d+; choose one size .*--image-size")
     assert not Path("run").exists()
+    (photos / "train/dogs/3.png").unlink()
 
     code, stderr = goldnas(f"{SEARCH} --image-size 16")
     assert code == 0, stderr
