@@ -174,7 +174,7 @@ def _interrupts_held_back() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return
-    pressed = []
+    pressed: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if pressed:
