@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from goldnas.metric import ACCURACY
 from goldnas.report.anatomy import Anatomy
@@ -363,6 +364,9 @@ def _timed(
 def _labelled(axes: "Axes", x: str, y: str, *, rows: bool = False) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    # At the edge, however wide the numbers are.
+    at_edge = blended_transform_factory(axes.figure.transFigure, axes.transAxes)
+    axes.yaxis.set_label_coords(9 / 360, 0.5, transform=at_edge)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if not rows:
