@@ -114,13 +114,7 @@ class Training(TrainingLoop):
             WriteError: If the disk refuses.
         """
         self._began = time.monotonic() - self.seconds
-        self._event(
-            "start",
-            epoch=self.epoch,
-            step=self.step,
-            ranks=self.ranks.count,
-            pictures=self.data.loader.kept,
-        )
+        self._event("start", **self._of_start())
         return self._learn(self._finish)
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:

@@ -114,15 +114,8 @@ class SupernetSearch(TrainingLoop):
         """
         if (front := self.ranks.told(self._front_at_end)) is not None:
             return front
-        self._event(
-            "start",
-            epoch=self.epoch,
-            step=self.step,
-            ranks=self.ranks.count,
-            pictures=self.data.loader.kept,
-            resources=self._resources(),
-            memory_bytes=self.step_bytes(),
-        )
+        of_space = {"resources": self._resources(), "memory_bytes": self.step_bytes()}
+        self._event("start", **self._of_start(), **of_space)
         return self._learn(self._finish)
 
     def _front_at_end(self) -> Front | None:

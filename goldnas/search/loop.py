@@ -172,6 +172,15 @@ class TrainingLoop:
                 reason = str(diverged)
             self._step_back(reason)
 
+    def _of_start(self) -> dict[str, Any]:
+        """What the log says of a beginning, the first or a later one."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "ranks": self.ranks.count,
+            "pictures": self.data.loader.kept,
+        }
+
     def _train_epoch(self) -> None:
         """One pass over the training data, or what is left of it."""
         began = time.monotonic()
