@@ -41,7 +41,7 @@ def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
     if not is_function(name):
         raise ConfigError(
             f"{name!r} is no {kind.split()[-1]}: write package.module:function, as in "
-            "my_package.my_module:small"
+            f"my_package.my_module:{kind.split()[-1]}"
         )
     module_name, _, path = name.partition(":")
     function: object = _imported(module_name)
