@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -141,11 +142,5 @@ class SearchDisplay:
         text = f"{rate:.3g} steps/s"
         if planned and rate > 0:
             left_s = max(0, self._search.total_steps - last) / rate
-            text += f", about {_duration(left_s)} left"
+            text += f", about {timedelta(seconds=round(left_s))} left"
         return text
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

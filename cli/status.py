@@ -1,7 +1,7 @@
 """``goldnas status``: where a search stands, on one screen."""
 
 import shlex
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,10 +40,9 @@ def _print(status: "Status") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.report.page import duration
     from goldnas.resources import format_amount
 
-    say(f"{status.folder}: {_state(status, duration)}")
+    say(f"{status.folder}: {_state(status)}")
     facts = Table.grid(padding=(0, 2))
     facts.add_row("search", Text(f"{status.strategy} in {status.space} on {status.data}"))
     facts.add_row("budgets", Text(", ".join(status.budgets)))
@@ -51,7 +50,7 @@ def _print(status: "Status") -> None:
         facts.add_row("networks", f"{status.networks_tried} of {status.samples} tried")
     epochs = f"{status.epochs_done} of {status.epochs}"
     if status.seconds_left is not None:
-        epochs += f", about {duration(status.seconds_left)} left"
+        epochs += f", about {timedelta(seconds=round(status.seconds_left))} left"
     facts.add_row("epochs", epochs)
     if status.metric is not None and status.loss is not None:
         unit = " %" if status.metric.label == "%" else ""
@@ -83,14 +82,14 @@ def _print(status: "Status") -> None:
     say(_recorded(status))
 
 
-def _state(status: "Status", duration: Callable[[float], str]) -> str:
-    ran = "" if status.seconds is None else f" after {duration(status.seconds)}"
+def _state(status: "Status") -> str:
+    ran = "" if status.seconds is None else f" after {timedelta(seconds=round(status.seconds))}"
     if status.state == "ended":
         return f"ended{ran}"
     again = f"goldnas search --resume {shlex.quote(status.folder)}"
     if status.state == "not begun":
         return f"has not begun; if nothing runs it: {again}"
-    since = f"wrote its log {duration(status.quiet_seconds or 0)} ago"
+    since = f"wrote its log {timedelta(seconds=round(status.quiet_seconds or 0))} ago"
     if status.state == "quiet":
         return f"{since}, so it may have been stopped{ran}; if nothing runs it: {again}"
     return f"in progress{ran}; {since}"

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,11 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         f"{name} " * name.startswith("latency") + format_amount(name, amount)
         for name, amount in result.resources.items()
     ]
-    minutes, seconds = divmod(round(result.seconds), 60)
-    hours, minutes = divmod(minutes, 60)
     say(
         f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
         f"epoch{held_out}\n"
         f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
-        f"{result.pictures} {things(data)} took {hours}:{minutes:02}:{seconds:02}\n"
+        f"{result.pictures} {things(data)} took {timedelta(seconds=round(result.seconds))}\n"
         f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )
 

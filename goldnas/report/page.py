@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,7 @@ def html_page(template: str, script: str | None = None, **values: Any) -> str:
 
 def duration(seconds: float) -> str:
     """``1:02:03``: hours, minutes, seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _text(name: str) -> str:
