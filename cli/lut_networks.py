@@ -17,7 +17,6 @@ from goldnas.errors import TableError
 
 if TYPE_CHECKING:
     from goldnas.lut import Calibration, LatencyTable
-    from goldnas.profiling.calibration import Check
     from goldnas.profiling.session import Session
 
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
@@ -178,9 +177,8 @@ def check(
         "within_10_percent": found.accuracy.within_10_percent,
         "spearman": found.accuracy.spearman,
         "kendall": found.accuracy.kendall,
-        "common_factor": found.common_factor,
-        "rest_percent": found.rest_percent,
         "slowdown": found.slowdown,
+        "mape_percent_at_its_speed": found.at_its_speed and found.at_its_speed.mape_percent,
         "noise_floor_percent": found.measured.noise_floor_percent,
         "seed": drawn_by,
     }
@@ -197,25 +195,18 @@ def check(
         f"{'undefined' if spearman is None else f'{spearman:.3f}'}; measured twice they "
         f"differ by {found.measured.noise_floor_percent:.2f} % (seed {drawn_by})"
     )
-    if found.rest_percent < found.accuracy.mape_percent / 2:
+    if found.slowdown is None or found.at_its_speed is None:
+        return
+    say(
+        "Networks that the table was calibrated with, measured again, take "
+        f"{found.slowdown:.3f} times what they took then; at that speed it is off by "
+        f"{found.at_its_speed.mape_percent:.2f} %"
+    )
+    if found.at_its_speed.mape_percent < found.accuracy.mape_percent / 2:
         warn(
-            f"all of them take about {found.common_factor:.3f} times what is predicted; but "
-            f"for that they are off by {found.rest_percent:.2f} %. {_speed(found)}"
+            "the machine runs at another speed than when the table was made (clocks, other "
+            "work). Where this one is usual, make the table anew"
         )
-
-
-def _speed(found: "Check") -> str:
-    """What the sentinel says of a factor that all networks have in common."""
-    slowdown = found.slowdown
-    if slowdown is None:
-        return "The table does not say how fast the machine was when it was made: make it anew"
-    told = f"A model that is in every table takes {slowdown:.3f} times what it took then"
-    if abs(slowdown / found.common_factor - 1) < abs(found.common_factor - 1) / 2:
-        return (
-            f"{told}: the machine runs at another speed (clocks, other work). Where this one "
-            "is usual, make the table anew"
-        )
-    return f"{told}, which does not explain it: check again, then calibrate with more networks"
 
 
 def _calibration(table: "LatencyTable") -> "Calibration":

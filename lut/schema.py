@@ -299,8 +299,6 @@ class Campaign(Strict, frozen=True):
     """Difference of two copies of one model, measured side by side."""
     drift_percent: Annotated[float, msgspec.Meta(ge=0)]
     """Range of one model that was measured again and again, relative to its median."""
-    sentinel_us: Microseconds | None = None
-    """Latency of that model, which is the same for all tables: how fast the machine was."""
     hottest_c: float | None = None
     slowest_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Of the device before any round; None where it does not tell."""

@@ -1,10 +1,11 @@
 """What turns sums of rows into latencies of networks: measured on random whole networks."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ from goldnas.spaces import GoldSpace, SearchSpace, space_named
 from goldnas.spaces.sampling import random_architectures
 
 Counts = npt.NDArray[np.float64]
+_MEASURED_AGAIN = 5
+"""Networks of the calibration in a check."""
 
 
 @dataclass(frozen=True)
@@ -286,19 +289,20 @@ class Check:
     predicted_us: dict[str, float]
     """By fingerprint."""
     measured: NetworkLatencies
-    common_factor: float
-    """Median of measured over predicted."""
-    rest_percent: float
-    """Mean absolute error, relative to the measurement, of the predictions times that."""
     slowdown: float | None
-    """How much longer than when the table was made the sentinel takes, which is in no network;
-    None where the table does not have its time."""
+    """How much longer than then some of the networks take that the table was calibrated with,
+    measured again; None where none of them can be drawn again."""
+    at_its_speed: Accuracy | None
+    """Of the predictions times that: what the table is off by, but for the machine's speed."""
 
 
 def check_networks(
     session: Session, table: LatencyTable, space: SearchSpace, *, networks: int, seed: int
 ) -> Check:
     """Measure random networks of a space, and compare with what a table predicts.
+
+    A few of the networks that it was calibrated with are measured besides: what they differ
+    from then is the machine, not the table.
 
     Raises:
         ExportError: If a network cannot be exported.
@@ -309,25 +313,44 @@ def check_networks(
     # Far from the seeds of calibrations, which count up from 0.
     drawn = list(random_architectures(space, networks, seed=2**32 + seed))
     predicted_us = {a.fingerprint: total_cost(latency, space.plan(a).parts()) for a in drawn}
-    found = measure_networks(session, space, drawn)
-    measured_us = np.array([network.latency_us for network in found.networks])
-    predictions = np.array([predicted_us[network.fingerprint] for network in found.networks])
-    factor = float(np.median(measured_us / predictions))
+    then_us = _calibrated_us(table, space)
+    again = _calibrated_first(table, space, then_us)
+    found = measure_networks(session, space, [*drawn, *again])
+    measured_us = {network.fingerprint: network.latency_us for network in found.networks}
+
+    fresh = [name for name in predicted_us if name in measured_us]
+    latencies_us = np.array([measured_us[name] for name in fresh])
+    predictions = np.array([predicted_us[name] for name in fresh])
+    ratios = [us / then_us[name] for name, us in measured_us.items() if name in then_us]
+    slowdown = float(np.median(ratios)) if ratios else None
     return Check(
-        accuracy(predictions, measured_us),
+        accuracy(predictions, latencies_us),
         predicted_us,
         found,
-        common_factor=factor,
-        rest_percent=accuracy(factor * predictions, measured_us).mape_percent,
-        slowdown=_slowdown(session, table),
+        slowdown,
+        None if slowdown is None else accuracy(slowdown * predictions, latencies_us),
     )
 
 
-def _slowdown(session: Session, table: LatencyTable) -> float | None:
-    then = [c.sentinel_us for c in table.campaigns if c.networks and c.sentinel_us is not None]
-    if not then or session.sentinel_us is None:
-        return None
-    return session.sentinel_us / then[-1]
+def _calibrated_us(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
+    """Latencies of the networks that the table was calibrated with, by fingerprint."""
+    calibration = table.calibration_for(space.name, space.settings)
+    return {n.fingerprint: n.latency_us for n in calibration.networks} if calibration else {}
+
+
+def _calibrated_first(
+    table: LatencyTable, space: SearchSpace, known: Collection[str]
+) -> list[Architecture]:
+    """Some of the networks that a table was calibrated with first.
+
+    A table has their fingerprints alone, so they are drawn again: as many as a campaign had,
+    since their number shapes the draw.
+    """
+    for count in dict.fromkeys(campaign.networks for campaign in table.campaigns):
+        first = islice(random_architectures(space, count, seed=0), _MEASURED_AGAIN)
+        if again := [a for a in first if a.fingerprint in known]:
+            return again
+    return []
 
 
 def space_of_calibration(calibration: Calibration) -> SearchSpace:

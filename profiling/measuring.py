@@ -112,8 +112,6 @@ class Measurements:
     """Difference of the two sentinels."""
     drift_percent: float
     """Range of the sentinels over the processes, relative to their median."""
-    sentinel_us: float
-    """Latency of the sentinels, at the speed that the results were brought to."""
 
 
 def measure(
@@ -179,7 +177,6 @@ def measure(
         {name: final[name] for name in models},
         aa_percent=100 * (max(one, other) / min(one, other) - 1),
         drift_percent=100 * float((slowest - fastest) / usual),
-        sentinel_us=(one + other) / 2,
     )
 
 

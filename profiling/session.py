@@ -59,8 +59,6 @@ class Session:
         self._sentinel = b""
         self._began = time.monotonic()
         self._aa_percent = self._drift_percent = 0.0
-        self.sentinel_us: float | None = None
-        """Of what was measured last: how fast the machine was then."""
 
     def operator(self, part: Part, build: PartBuilder = build_operator) -> onnx.ModelProto:
         """An operator as ONNX, for this session's batch.
@@ -114,7 +112,6 @@ class Session:
         )
         self._aa_percent = max(self._aa_percent, found.aa_percent)
         self._drift_percent = max(self._drift_percent, found.drift_percent)
-        self.sentinel_us = found.sentinel_us
         return {**failed, **found.results}
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
@@ -157,7 +154,6 @@ class Session:
             seconds=round(time.monotonic() - self._began, 1),
             aa_percent=round(self._aa_percent, 3),
             drift_percent=round(self._drift_percent, 3),
-            sentinel_us=self.sentinel_us,
             hottest_c=health.hottest_c,
             slowest_mhz=health.slowest_mhz,
             waited_s=health.waited_s,
