@@ -492,11 +492,21 @@ def test_latex_has_no_character_that_is_a_command(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
 def test_latex_compiles(tmp_path: Path, three_seeds: list[Path]) -> None:
-    _, stdout, _ = invoke("compare", *three_seeds, "--format", "latex")
+    run = searched(tmp_path / "größer--a_b", [network("aaaaaaaa", 0.8, 9e5)], events=[])
+    trained(run, "aaaaaaaa", 0.9, recipe="50%_more & #1 {$x^2~\\} ± <|>")
+    _, stdout, _ = invoke("compare", *three_seeds, run.path, "--format", "latex")
+    assert "größer-{}-a" in stdout
+    assert stdout.startswith("% needs")
     head = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
     (tmp_path / "table.tex").write_text(head + stdout + "\\end{document}\n")
     command = ["pdflatex", "-halt-on-error", "table.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_latex_says_where_letters_need_another_program(tmp_path: Path) -> None:
+    run = searched(tmp_path / "поиск", [network("aaaaaaaa", 0.8, 9e5)], events=[])
+    _, stdout, _ = invoke("compare", run.path, "--format", "latex")
+    assert "lualatex" in stdout.splitlines()[0]
 
 
 def test_the_picture_shows_every_network_and_every_training(three_seeds: list[Path]) -> None:

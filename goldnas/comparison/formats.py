@@ -92,7 +92,7 @@ def as_latex(comparison: Comparison) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"{' & '.join(map(_latex, cells))} \\\\"
 
-    return "\n".join(
+    table = "\n".join(
         [
             "% needs \\usepackage{booktabs}",
             f"\\begin{{tabular}}{{{alignment}}}",
@@ -106,6 +106,9 @@ def as_latex(comparison: Comparison) -> str:
             "",
         ]
     )
+    if max(table) > "\xff":
+        return f"% has letters that pdflatex may lack: lualatex and a font with them\n{table}"
+    return table
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -246,4 +249,5 @@ _LATEX = {
 
 def _latex(text: str) -> str:
     """Text in which no character is a command."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return escaped.replace("--", "-{}-")  # which LaTeX would join to a dash
