@@ -2,7 +2,7 @@
 const byId = (id) => document.getElementById(id);
 const colour = (kind) => `var(--k${kind % 8})`;
 const microseconds = (us) =>
-  Math.abs(us) >= 1000 ? `${(us / 1000).toPrecision(4)} ms` : `${Number(us.toPrecision(3))} µs`;
+  Math.abs(us) >= 1000 ? `${(us / 1000).toPrecision(4)} ms` : `${Number(us.toPrecision(3))} us`;
 const alive = (kept, index) => kept[index] === "1";
 let chosen = null;
 
