@@ -204,6 +204,16 @@ def image_size_option(panel: str) -> Any:
     )
 
 
+def logger_option() -> Any:
+    """Of a ``list[str] | None``."""
+    return typer.Option(
+        "--logger",
+        metavar="NAME",
+        help="Log figures as they come: tensorboard, mlflow, wandb, or a function of your own, "
+        "my_module:logger. Repeat it for several.",
+    )
+
+
 def workers_option(panel: str) -> Any:
     """Of an ``int | None``."""
     return typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=panel)

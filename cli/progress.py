@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from goldnas.cli.console import err
+from goldnas.cli.console import err, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,6 +30,11 @@ def shown(
         return
 
     def show(event: str, fields: dict[str, Any]) -> None:
+        if event == "logger_failed":
+            warn(
+                f"logger {fields['logger']} is left out from here on: {fields['reason']}. "
+                f"{loop.run.path}/events.jsonl has everything"
+            )
         if (text := line(event, fields) or _setback_line(loop, event, fields)) is not None:
             err.print(text, soft_wrap=True, highlight=False)
 

@@ -18,6 +18,7 @@ from goldnas.cli.options import (
     auxiliary_weight_option,
     data_dir_option,
     image_size_option,
+    logger_option,
     operator_names,
     settings_from,
     task_option,
@@ -79,6 +80,7 @@ def search(
             help="Write report.html into the folder at the end, as goldnas report does.",
         ),
     ] = True,
+    logger: Annotated[list[str] | None, logger_option()] = None,
     data: Annotated[
         str,
         typer.Option(
@@ -377,6 +379,7 @@ def search(
             train_device=train_device,
             checkpointing=checkpointing,
             threads=threads,
+            loggers=tuple(logger or ()),
         )
         start(
             ranks.together(settings),

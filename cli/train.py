@@ -13,6 +13,7 @@ from goldnas.cli.options import (
     auxiliary_weight_option,
     data_dir_option,
     image_size_option,
+    logger_option,
     task_option,
     threads_option,
     train_device_option,
@@ -25,6 +26,8 @@ from goldnas.cli.train_results import print_recipes, print_summary
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from goldnas.search.front import FrontNetwork
     from goldnas.search.ranks import Ranks
     from goldnas.search.run import SearchRun
@@ -94,6 +97,7 @@ def train(
             help="Folder of the training; else one in trained/, in the folder of the search.",
         ),
     ] = None,
+    logger: Annotated[list[str] | None, logger_option()] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -203,6 +207,7 @@ def train(
         "train_device": train_device,
         "amp": amp,
         "threads": threads,
+        "loggers": tuple(logger or ()),
     }
     status = 0
     with (
@@ -211,6 +216,7 @@ def train(
     ):
         of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
         ranks.together(lambda: _check_options(target, of_search, of_file))
+        ranks.told(lambda: _check_loggers(logger or ()))
         assert target is not None
         wishes = Wishes(recipe, seed, given, out_)
         # A task of Ray may be in another folder.
@@ -230,6 +236,13 @@ def train(
             status = int(any(isinstance(outcome, str) for outcome in outcomes.values()))
     if status:
         raise typer.Exit(status)
+
+
+def _check_loggers(names: "Sequence[str]") -> None:
+    """Refuse loggers that there are not, once for all networks."""
+    from goldnas.loggers.listener import check_loggers
+
+    check_loggers(names)
 
 
 def _check_several(networks: int, out_: Path | None, ray: str | None, ranks: "Ranks") -> None:

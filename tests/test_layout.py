@@ -68,11 +68,13 @@ MAY_IMPORT = {
         "spaces",
     },
     "run_folder": {"architecture", "errors", "files"},
+    "loggers": {"errors", "files", "reference", "run_folder"},
     "retraining": {
         "architecture",
         "errors",
         "files",
         "genotypes",
+        "loggers",
         "lut",
         "metric",
         "network",

@@ -17,7 +17,7 @@ from goldnas.search.front import FrontNetwork
 from goldnas.search.measured import MeasuredNetwork, Measurement
 from goldnas.search.run import SearchRun
 
-_WHERE = ("data_dir", "workers", "threads", "train_device")
+_WHERE = ("data_dir", "workers", "threads", "train_device", "loggers")
 _ASIDE = (*_WHERE, "data", "seed", "split_seed", "recipe", "epochs", "warm", "schema_version")
 
 
@@ -128,6 +128,7 @@ class ComparedRun:
             threads=None,
             train_device="auto",
             storage=None,
+            loggers=(),
         )
 
     @property

@@ -13,7 +13,7 @@ from goldnas.search.strategies import STRATEGIES
 _NOT_OPTIONS = ("schema_version", "momentum", "weight_decay", "gradient_clip", "check_images")
 _WRITTEN_APART = (
     *("settings", "operators", "single", "budgets", "tables", "epochs", "learning_rate"),
-    *("gate_learning_rate", "amp", "levels"),
+    *("gate_learning_rate", "amp", "levels", "loggers"),
 )
 
 _ALWAYS = ("data", "seed")

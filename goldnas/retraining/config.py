@@ -60,6 +60,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     threads: int | None = None
     """CPU threads of the training; None for torch's own choice."""
 
+    loggers: tuple[str, ...] = ()
+    """Where figures go besides the folder: names of goldnas.loggers, or
+    ``package.module:function``. No result depends on it."""
+
     def __post_init__(self) -> None:
         for field in ("epochs", "learning_rate", "gradient_clip", "threads"):
             value = getattr(self, field)
@@ -90,5 +94,5 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return [
             f"{name} ({mine[name]}, not {theirs[name]})"
             for name in mine
-            if name != "workers" and mine[name] != theirs[name]
+            if name not in ("workers", "loggers") and mine[name] != theirs[name]
         ]

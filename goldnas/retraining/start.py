@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
+from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
 from goldnas.reference import is_function
 from goldnas.resources import Latency
@@ -280,6 +281,7 @@ def prepare(
             the folder is damaged or holds something else.
     """
     ranks = ranks or Ranks()
+    ranks.told(lambda: check_loggers(config.loggers))
     named = ranks.together(lambda: device_named(config.train_device))
     device = ranks.together(lambda: ranks.device(named))
     amp = ranks.together(lambda: amp_named(config.amp, device))

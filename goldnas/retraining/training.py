@@ -114,7 +114,6 @@ class Training(TrainingLoop):
             WriteError: If the disk refuses.
         """
         self._began = time.monotonic() - self.seconds
-        self._event("start", **self._of_start())
         return self._learn(self._finish)
 
     def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
@@ -139,6 +138,7 @@ class Training(TrainingLoop):
 
     def _of_epoch(self) -> dict[str, Any]:
         return {
+            "step": self.step,
             "loss": float(torch.stack(self.losses).mean()),
             f"validation_{self._figure}": self._validation_score(),
             "learning_rate": self.learning_rate(self.step - 1),
@@ -170,6 +170,7 @@ class Training(TrainingLoop):
             self.run.save_result(result, state)
         self._event(
             "end",
+            step=self.step,
             **{
                 f"validation_{self._figure}": result.validation and result.validation.value,
                 f"test_{self._figure}": result.test.value,

@@ -44,6 +44,10 @@ class StepSettings(Protocol):
     def task(self) -> str | None:
         """The function that says what is learnt; None for classification."""
 
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """Where figures go besides the folder; no result depends on it."""
+
 
 class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one search, with the symbols of GOLD-NAS (arXiv:2007.03331, Algorithm 1).
@@ -196,6 +200,10 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     threads: int | None = None
     """CPU threads of the training; None for torch's own choice."""
+
+    loggers: tuple[str, ...] = ()
+    """Where figures go besides the folder: names of goldnas.loggers, or
+    ``package.module:function``. No result depends on it."""
 
     def __post_init__(self) -> None:
         if not (self.budgets or self.single):

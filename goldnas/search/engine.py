@@ -114,9 +114,14 @@ class SupernetSearch(TrainingLoop):
         """
         if (front := self.ranks.told(self._front_at_end)) is not None:
             return front
-        of_space = {"resources": self._resources(), "memory_bytes": self.step_bytes()}
-        self._event("start", **self._of_start(), **of_space)
         return self._learn(self._finish)
+
+    def _of_start(self) -> dict[str, Any]:
+        return super()._of_start() | {
+            "resources": self._resources(),
+            "budgets": self.front.budgets,
+            "memory_bytes": self.step_bytes(),
+        }
 
     def _front_at_end(self) -> Front | None:
         ended = [event["event"] for event in self.run.events()[-1:]] == ["end"]

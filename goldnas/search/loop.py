@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from goldnas.errors import RunError, StoppedError
+from goldnas.loggers.listener import Loggers
 from goldnas.run_folder import RunFolder
 from goldnas.search.config import StepSettings
 from goldnas.search.gradients import BatchGradients
@@ -27,7 +29,8 @@ from goldnas.training.loader import TrainingLoader
 _Result = TypeVar("_Result")
 
 Observer = Callable[[str, dict[str, Any]], None]
-"""Told the name of an event and its fields: those of the log, and ``step`` after each step."""
+"""Told the name of an event and its fields: those of the log, ``step`` after each step, and
+``logger_failed`` with the ``logger`` and the ``reason``."""
 
 SAVE_EVERY_S = 600.0
 """Seconds of training, at most, that a crash costs."""
@@ -86,6 +89,7 @@ class TrainingLoop:
         self.device = device
         self.ranks = ranks
         self.observer: Observer = lambda event, fields: None
+        self.loggers = Loggers()
         self.stop_signal: Callable[[], int] = lambda: 0
         """Asked after each step: the number of the signal that wants the loop to stop."""
 
@@ -152,7 +156,7 @@ class TrainingLoop:
     # -- the loop ----------------------------------------------------------------------------
 
     def _learn(self, finish: Callable[[], _Result]) -> _Result:
-        """Train to the last epoch and finish; where training diverges, go back and try again.
+        """Train to the last epoch and finish, and have loggers follow it.
 
         Raises:
             RunError: If training diverges again and again, or two pictures do not fit in
@@ -161,8 +165,16 @@ class TrainingLoop:
             StoppedError: If a signal asked for it; the state was saved.
             WriteError: If the disk refuses.
         """
-        if self.step == 0:
-            self._save()
+        names = self.config.loggers if self.ranks.first else ()
+        settings = msgspec.to_builtins(self.config)
+        with Loggers(names, self.run, settings, self._tell_of_logger) as self.loggers:
+            self._event("start", **self._of_start())
+            if self.step == 0:
+                self._save()
+            return self._train_through(finish)
+
+    def _train_through(self, finish: Callable[[], _Result]) -> _Result:
+        """Train to the last epoch and finish; where training diverges, go back and try again."""
         while True:
             try:
                 while not self._finished():
@@ -269,7 +281,11 @@ class TrainingLoop:
     def _event(self, name: str, **fields: Any) -> None:
         if self.ranks.first:
             self.run.log(name, **fields)
+            self.loggers.tell(name, fields)
         self.observer(name, fields)
+
+    def _tell_of_logger(self, name: str, reason: str) -> None:
+        self.observer("logger_failed", {"logger": name, "reason": reason})
 
     def _tell_of_memory(self, at_once: int, parts: int) -> None:
         self._event("out_of_memory", step=self.step + 1, pictures_at_once=at_once, parts=parts)

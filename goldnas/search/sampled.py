@@ -95,6 +95,9 @@ class SampledSearch(SupernetSearch):
         with self.supernet.restricted(torch.from_numpy(self.mask)):
             return super()._train_step(step, images, labels)
 
+    def _of_start(self) -> dict[str, Any]:
+        return super()._of_start() | {"scored": len(self.candidates)}
+
     # -- the network at hand -----------------------------------------------------------------
 
     @property
@@ -175,6 +178,7 @@ class SampledSearch(SupernetSearch):
         known = [other for other in others if other is not None]
         self._event(
             "score",
+            step=self.step,
             number=len(self.candidates),
             fingerprint=self._architecture().fingerprint,
             score=score,

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
 from goldnas.search.config import SearchConfig
 from goldnas.search.darts import DartsSearch
@@ -91,6 +92,7 @@ class PreparedSearch:
         if threads or config.threads:
             torch.set_num_threads(threads or config.threads or 1)
         self.ranks = ranks = ranks or Ranks()
+        ranks.told(lambda: check_loggers(config.loggers))
         device = ranks.together(lambda: device_named(config.train_device))
         self.device = ranks.together(lambda: ranks.device(device))
         dataset = ranks.first_of_machine(lambda: dataset_of(config))

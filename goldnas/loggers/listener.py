@@ -1,0 +1,173 @@
+"""Loggers: told what a search or a training writes to ``events.jsonl``, as it is written."""
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+import msgspec
+
+from goldnas.errors import ConfigError
+from goldnas.loggers.scalars import scalars_of, step_of
+from goldnas.reference import described, function_named, is_function
+from goldnas.run_folder import RunFolder
+
+Row = dict[str, Any]
+"""A line of a table: texts and figures by their heading; None for what there is not."""
+
+
+@runtime_checkable
+class Logger(Protocol):
+    """Where figures go. A method that raises ends the logging, never the run.
+
+    It is made by a call with the run's folder and its settings, a dictionary.
+    """
+
+    def begin(self, step: int) -> None:
+        """Begin after this step: 0, or a later one, and what came after it is done again."""
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        """Take figures, by name, that belong to a step; a step may bring several lots."""
+
+    def table(self, name: str, rows: Sequence[Row]) -> None:
+        """Take a table: the ``front`` that a search ends with."""
+
+    def close(self, *, finished: bool) -> None:
+        """End; the run may go on in another process if it is not finished."""
+
+
+LoggerFactory = Callable[[Path, Mapping[str, Any]], Logger]
+
+LOGGERS = ("tensorboard", "mlflow", "wandb")
+"""Each in the file of its name, and an extra of that name."""
+
+
+def logger_named(name: str) -> LoggerFactory:
+    """What makes a logger.
+
+    Args:
+        name: One of :data:`LOGGERS`, or ``package.module:function``.
+
+    Raises:
+        ConfigError: If there is none such, or its package is not installed.
+    """
+    if is_function(name):
+        return function_named(name, "a logger", "an object with begin, log, table and close")
+    if name not in LOGGERS:
+        raise ConfigError(
+            f"unknown logger {name!r}; known: {', '.join(LOGGERS)}, or a function of your own, "
+            "my_package.my_module:logger"
+        )
+    try:
+        module = importlib.import_module(f"goldnas.loggers.{name}")
+    except Exception as error:  # a package that does not fit the others raises anything
+        raise ConfigError(
+            f"--logger {name} needs what cannot be imported here ({described(error)}): "
+            f'pip install "goldnas[{name}]", or leave it out'
+        ) from None
+    factory: LoggerFactory = module.logger
+    return factory
+
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Refuse loggers that there are not, before a run begins.
+
+    Raises:
+        ConfigError: If there is none such, or its package is not installed.
+    """
+    for name in names:
+        logger_named(name)
+
+
+class Loggers:
+    """The loggers of one run. One that fails is told nothing more, and the run goes on.
+
+    Args:
+        names: Of the loggers.
+        run: The folder.
+        settings: Of the run.
+        failed: Told the name of a logger that fails, and why, in one line.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str] = (),
+        run: RunFolder | None = None,
+        settings: Mapping[str, Any] | None = None,
+        failed: Callable[[str, str], None] = lambda name, reason: None,
+    ) -> None:
+        self._names = tuple(dict.fromkeys(names))
+        self._run = run
+        self._settings = settings or {}
+        self._failed = failed
+        self._loggers: dict[str, Logger] = {}
+        self._budgets: Mapping[str, float] = {}
+
+    def __enter__(self) -> Self:
+        assert self._run is not None or not self._names
+        for name in self._names:
+            try:
+                logger = logger_named(name)(self._run.path, self._settings)
+                if not isinstance(logger, Logger):
+                    raise ConfigError(
+                        f"a {type(logger).__name__} has not all of begin, log, table and close"
+                    )
+                self._loggers[name] = logger
+            except Exception as error:
+                self._failed(name, described(error))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._each(lambda logger: logger.close(finished=error is None))
+        self._loggers.clear()
+
+    def tell(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Pass on what an event of the log says."""
+        if not self._loggers:
+            return
+        assert self._run is not None
+        if event == "start":
+            self._budgets = fields.get("budgets", {})
+            step = fields["step"] + fields.get("scored", 0)
+            self._each(lambda logger: logger.begin(step))
+        elif event == "setback":
+            self._each(lambda logger: logger.begin(fields["back_to_step"]))
+        scalars = scalars_of(event, fields, kind=self._run.kind, budgets=self._budgets)
+        if scalars:
+            self._each(lambda logger: logger.log(scalars, step_of(fields)))
+        front = self._run.path / "front.json"
+        if event == "end" and front.exists():
+            self._each(lambda logger: logger.table("front", _rows_of(front)))
+
+    def _each(self, act: Callable[[Logger], None]) -> None:
+        for name, logger in [*self._loggers.items()]:
+            try:
+                act(logger)
+            except Exception as error:  # anything, of a server, a disk, a user's own
+                del self._loggers[name]
+                self._failed(name, described(error))
+
+
+def _rows_of(front: Path) -> list[Row]:
+    """The networks that a search recorded, a line each."""
+    rows = []
+    for network in msgspec.json.decode(front.read_bytes())["networks"]:
+        metric = network.get("metric") or {"name": "accuracy", "value": network["accuracy"]}
+        rows.append(
+            {
+                "network": network["fingerprint"],
+                metric["name"]: metric["value"],
+                **({} if network["score"] is None else {"score": network["score"]}),
+                **network["resources"],
+                "meets budgets": network["meets_budgets"],
+                "dominated": network["dominated"],
+                "recorded for": ", ".join(network["reasons"]),
+            }
+        )
+    return rows
