@@ -1,19 +1,19 @@
 """The latencies of what is exported: measured on the devices of the tables, and kept."""
 
 import os
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import warn
-from goldnas.errors import ConfigError, GoldnasError, MeasurementError, NoisyMachineError
+from goldnas.errors import GoldnasError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-    from goldnas.lut import Conditions, LatencyTable
+    from goldnas.lut import LatencyTable
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
     from goldnas.search.run import SearchRun
@@ -33,13 +33,14 @@ def gpu_for(
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
+    from goldnas.profiling.deployed import no_caches
     from goldnas.profiling.gpu_backend import GpuBackend
 
     fitting = _fitting(backend, precision, tables)
     if fitting:
         folder = _engines_for(search, fitting[0])
         if folder is None:
-            _warn_of_no_caches(fitting[0])
+            warn(no_caches(fitting[0]))
         gpu = GpuBackend.like(fitting[0].conditions, folder=folder, on_warning=warn)
     else:
         gpu = GpuBackend(backend, precision=precision, on_warning=warn)
@@ -60,14 +61,6 @@ def _engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | No
         return beside
     file = search.table_file(table.name)
     return engines_of(file) if file is not None and os.path.isfile(file) else None
-
-
-def _warn_of_no_caches(table: "LatencyTable") -> None:
-    warn(
-        f"the file that {table.path} was copied from is gone, and the folder engines beside "
-        "it: engines are built anew and not kept, perhaps of other tactics than those of the "
-        f"table. Copy that folder to {table.path.with_name('engines')} to use it"
-    )
 
 
 def _fitting(
@@ -113,80 +106,22 @@ def measure(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds on a machine by table; and why not, for tables of other machines.
 
-    ``models`` holds what is exported already, by batch, and is added to. ``search`` has some of
-    the tables. ``gpu`` measures for those whose conditions it has.
+    ``models`` holds what is exported already, by batch. ``search`` has some of the tables.
+    ``gpu`` measures for those whose conditions it has.
     """
-    from msgspec.structs import replace
+    from goldnas.profiling.deployed import measure_network
 
-    from goldnas.export import to_onnx
-    from goldnas.profiling.backends import backend_like, forget_engines
-    from goldnas.profiling.measuring import Estimate
-    from goldnas.profiling.session import Session
-
-    measured_us: dict[str, float] = {}
-    unverified: dict[str, str] = {}
-    for table in tables:
-        theirs = table.conditions
-        if theirs.precision not in (precision, "unknown"):
-            unverified[table.name] = (
-                f"the table is of {theirs.precision}, the network is {precision}"
-            )
-            continue
-        same = replace(theirs, precision=precision)
-        if theirs.gpu is not None and host.is_remote:
-            unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
-            continue
-        folder = _engines_for(search, table)
-        try:
-            backend = backend_like(same, host=host, folder=folder, on_warning=warn)
-            if (
-                gpu is not None
-                and theirs.gpu is not None
-                and not theirs.differences(gpu.conditions(batch=theirs.batch))
-            ):
-                backend = gpu
-        except ConfigError as error:  # such as an imported table's, of a device of its own kind
-            unverified[table.name] = str(error)
-            continue
-        with closing(backend):
-            try:
-                here = backend.conditions(batch=theirs.batch)
-            except MeasurementError as error:
-                unverified[table.name] = str(error)
-                continue
-            if reason := _unlike(theirs, here, host.name):
-                unverified[table.name] = reason
-                continue
-            if theirs.gpu is not None and folder is None and backend is not gpu:
-                _warn_of_no_caches(table)
-            if theirs.batch not in models:
-                models[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
-            estimate = Estimate({"network": 1.0})
-            try:
-                session = Session(backend, batch=theirs.batch, on_warning=warn)
-                found = session.measure({"network": models[theirs.batch]}, [estimate])
-                measured_us[table.name] = estimate.latency_us(found)
-                if backend is not gpu:
-                    forget_engines(backend)
-            except NoisyMachineError as error:
-                unverified[table.name] = str(error)
-            except MeasurementError as error:
-                raise MeasurementError(
-                    f"the network cannot be measured on {host.name}: {error}; "
-                    "no file was written"
-                ) from None
-    return measured_us, unverified
-
-
-def _unlike(theirs: "Conditions", here: "Conditions", name: str) -> str:
-    """Why what is measured here says nothing of a table; empty if it does."""
-    if "unknown" in (theirs.machine, here.machine):
-        return "the system does not tell which processor this is"
-    if theirs.machine != here.machine:
-        return f"the table is of {theirs.machine}, {name} is {here.machine}"
-    if differences := theirs.differences(here):
-        return f"the table and {name} differ in {'; '.join(differences)}"
-    return ""
+    return measure_network(
+        network,
+        input_shape,
+        tables,
+        precision=precision,
+        models=models,
+        host=host,
+        gpu=gpu,
+        engines=partial(_engines_for, search),
+        on_warning=warn,
+    )
 
 
 def keep(

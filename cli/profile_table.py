@@ -39,25 +39,20 @@ def profile_table(
     Raises:
         MeasurementError: If a row could not be measured; the others are written.
     """
-    from goldnas.lut import LatencyTable
-    from goldnas.profiling import calibration, campaign
-    from goldnas.profiling.backends import forget_engines
-    from goldnas.profiling.session import Session
+    from goldnas.profiling.table import profile_space
 
-    journal = Path(f"{out}.visits")
     with visits_shown() as on_progress:
-        session = Session(
-            backend, batch=batch, journal=journal, on_progress=on_progress, on_warning=warn
+        table = profile_space(
+            space,
+            out,
+            backend,
+            batch=batch,
+            networks=networks if transfer is None else samples,
+            strict=strict,
+            transfer=transfer,
+            on_progress=on_progress,
+            on_warning=warn,
         )
-        before = campaign.open_table(out, session.conditions)
-        if transfer is not None:
-            other = LatencyTable.load(transfer)
-            table = calibration.transfer(session, before, space, other, networks=samples)
-        else:
-            table = calibration.fill(session, before, space, networks=networks, strict=strict)
-        if table is not before or journal.exists():
-            table = session.finish(table, before)
-            forget_engines(backend)
     show_filled(table, space)
 
 

@@ -135,9 +135,9 @@ def test_tensorboard_shows_what_the_log_of_a_search_says(own: Path) -> None:
     assert found["search/budget_share/FLOPs"][-1][1] <= 1
 
     shown = texts("new")
-    (settings,) = shown["settings/text_summary"]
+    (settings,) = shown["settings"]
     assert '"batch_size": 512' in settings
-    (front,) = shown["front/text_summary"]
+    (front,) = shown["front"]
     for network in run.front().networks:
         assert f"| {network.fingerprint} | {network.accuracy:g} |" in front
 
@@ -154,7 +154,11 @@ def test_tensorboard_shows_what_the_log_of_a_training_says(workplace: Path) -> N
     assert code == 0, stderr
     events = RunFolder(Path("new")).events()
     wanted = expected(events, {})
-    assert {"training/loss", "training/validation_accuracy", "end/test_accuracy"} <= wanted.keys()
+    assert {
+        "training/loss",
+        "training/validation_accuracy",
+        "end/test_accuracy",
+    } <= wanted.keys()
     assert [step for step, _ in wanted["training/loss"]] == [5, 10]
     assert_same(read_back("new"), wanted)
     # Another time without it is the same training.
@@ -181,7 +185,7 @@ def test_a_search_that_goes_on_goes_on_in_the_same_log(tmp_path: Path) -> None:
     assert_same(found, expected(lasting(resumed.run.events()), {"FLOPs": 100_000}))
     steps = [step for step, _ in found["prune/accuracy_after"]]
     assert steps == sorted(set(steps))
-    assert len(texts(tmp_path / "a")["settings/text_summary"]) == 1
+    assert len(texts(tmp_path / "a")["settings"]) == 1
 
 
 def test_what_a_setback_goes_back_before_is_not_shown(tmp_path: Path) -> None:
@@ -272,14 +276,18 @@ def test_a_package_that_is_missing_ends_the_command_before_it_begins(
         if module != "goldnas.loggers.listener":
             monkeypatch.delitem(sys.modules, module)
     assert_refused(
-        Case(f"{command} --logger {name}", rf'--logger {name} .* pip install "goldnas\[{name}\]"')
+        Case(
+            f"{command} --logger {name}", rf'--logger {name} .* pip install "goldnas\[{name}\]"'
+        )
     )
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        Case(f"{WITHIN} --logger tensorbord", "unknown logger 'tensorbord'; known: tensorboard"),
+        Case(
+            f"{WITHIN} --logger tensorbord", "unknown logger 'tensorbord'; known: tensorboard"
+        ),
         Case(f"{TRAIN} --logger nowhere:logger", "there is no module 'nowhere' in "),
         Case(f"{RESUME} --logger tensorboard", "--logger cannot change a search that goes on"),
         Case(RESUME, "unknown logger 'later'", changed("run/config.json", loggers=["later"])),

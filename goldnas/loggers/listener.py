@@ -105,8 +105,8 @@ class Loggers:
         self._budgets: Mapping[str, float] = {}
 
     def __enter__(self) -> Self:
-        assert self._run is not None or not self._names
         for name in self._names:
+            assert self._run is not None
             try:
                 logger = logger_named(name)(self._run.path, self._settings)
                 if not isinstance(logger, Logger):

@@ -10,8 +10,9 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.summary import text
 
 from goldnas.loggers.listener import Row
 
@@ -44,7 +45,7 @@ class TensorBoardLogger:
             settings = json.dumps(self._settings, indent=2)
             # Four spaces make it code, in Markdown.
             code = "".join(f"    {line}\n" for line in settings.splitlines())
-            self._write(Event(step=0, summary=text("settings", code)))
+            self._write_text("settings", code)
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
         """Write scalars, in float32, as TensorBoard keeps them."""
@@ -56,10 +57,18 @@ class TensorBoardLogger:
         """Write a table as text, at the last step."""
         lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
         markdown = "".join(f"| {' | '.join(map(_shown, line))} |\n" for line in lines)
-        self._write(Event(step=self._step, summary=text(name, markdown)))
+        self._write_text(name, markdown)
 
     def close(self, *, finished: bool) -> None:
         """Do nothing: all is written."""
+
+    def _write_text(self, tag: str, markdown: str) -> None:
+        value = Summary.Value(
+            tag=tag,
+            metadata=create_summary_metadata(display_name=tag, description=""),
+            tensor=TensorProto(dtype="DT_STRING", string_val=[markdown.encode()]),
+        )
+        self._write(Event(step=self._step, summary=Summary(value=[value])))
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()

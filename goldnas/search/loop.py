@@ -174,7 +174,7 @@ class TrainingLoop:
             return self._train_through(finish)
 
     def _train_through(self, finish: Callable[[], _Result]) -> _Result:
-        """Train to the last epoch and finish; where training diverges, go back and try again."""
+        """Train to the last epoch and finish; where training diverges, go back and repeat."""
         while True:
             try:
                 while not self._finished():

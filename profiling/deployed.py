@@ -1,0 +1,125 @@
+"""One finished network, measured as a whole on the devices of latency tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from msgspec.structs import replace
+from torch import nn
+
+from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
+from goldnas.export import to_onnx
+from goldnas.lut import Conditions, LatencyTable
+from goldnas.profiling.backends import backend_like, engines_of, forget_engines
+from goldnas.profiling.gpu_backend import GpuBackend
+from goldnas.profiling.host import Host
+from goldnas.profiling.measuring import Estimate
+from goldnas.profiling.session import Session
+
+
+def measure_network(
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    tables: Sequence[LatencyTable],
+    *,
+    precision: str = "fp32",
+    models: Mapping[int, bytes] | None = None,
+    host: Host | None = None,
+    gpu: GpuBackend | None = None,
+    engines: Callable[[LatencyTable], Path | None] = lambda table: engines_of(table.path),
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Measure a network as each table's rows were measured, where the table is of this machine.
+
+    Args:
+        network: With its weights.
+        input_shape: ``(C, H, W)``.
+        tables: Of latencies.
+        precision: Number format of the network.
+        models: What is exported already, by the number of images.
+        host: Measures; this machine unless given.
+        gpu: Measures for tables whose conditions it has.
+        engines: Where engines and caches of a GPU's table are; None to keep none.
+        on_warning: Told what may spoil the measurements.
+
+    Returns:
+        Microseconds by the name of the table; and for each other table, why there are none.
+
+    Raises:
+        MeasurementError: If the network cannot be measured.
+    """
+    host = host or Host()
+    exported = dict(models or {})
+    measured_us: dict[str, float] = {}
+    unverified: dict[str, str] = {}
+    for table in tables:
+        theirs = table.conditions
+        if theirs.precision not in (precision, "unknown"):
+            unverified[table.name] = (
+                f"the table is of {theirs.precision}, the network is {precision}"
+            )
+            continue
+        same = replace(theirs, precision=precision)
+        if theirs.gpu is not None and host.is_remote:
+            unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
+            continue
+        folder = engines(table)
+        try:
+            backend = backend_like(same, host=host, folder=folder, on_warning=on_warning)
+            if (
+                gpu is not None
+                and theirs.gpu is not None
+                and not theirs.differences(gpu.conditions(batch=theirs.batch))
+            ):
+                backend = gpu
+        except ConfigError as error:  # such as an imported table's, of a device of its own kind
+            unverified[table.name] = str(error)
+            continue
+        with closing(backend):
+            try:
+                here = backend.conditions(batch=theirs.batch)
+            except MeasurementError as error:
+                unverified[table.name] = str(error)
+                continue
+            if reason := _unlike(theirs, here, host.name):
+                unverified[table.name] = reason
+                continue
+            if theirs.gpu is not None and folder is None and backend is not gpu:
+                on_warning(no_caches(table))
+            if theirs.batch not in exported:
+                exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
+            estimate = Estimate({"network": 1.0})
+            try:
+                session = Session(backend, batch=theirs.batch, on_warning=on_warning)
+                found = session.measure({"network": exported[theirs.batch]}, [estimate])
+                measured_us[table.name] = estimate.latency_us(found)
+                if backend is not gpu:
+                    forget_engines(backend)
+            except NoisyMachineError as error:
+                unverified[table.name] = str(error)
+            except MeasurementError as error:
+                raise MeasurementError(
+                    f"the network cannot be measured on {host.name}: {error}; "
+                    "no file was written"
+                ) from None
+    return measured_us, unverified
+
+
+def no_caches(table: LatencyTable) -> str:
+    """The warning that engines for a table are built anew."""
+    return (
+        f"the file that {table.path} was copied from is gone, and the folder engines beside "
+        "it: engines are built anew and not kept, perhaps of other tactics than those of the "
+        f"table. Copy that folder to {table.path.with_name('engines')} to use it"
+    )
+
+
+def _unlike(theirs: Conditions, here: Conditions, name: str) -> str:
+    """Why what is measured here says nothing of a table; empty if it does."""
+    if "unknown" in (theirs.machine, here.machine):
+        return "the system does not tell which processor this is"
+    if theirs.machine != here.machine:
+        return f"the table is of {theirs.machine}, {name} is {here.machine}"
+    if differences := theirs.differences(here):
+        return f"the table and {name} differ in {'; '.join(differences)}"
+    return ""

@@ -1,0 +1,44 @@
+"""The notebook of the documents runs from its first cell to its last."""
+
+from pathlib import Path
+
+import pytest
+
+nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("ipykernel")
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
+
+# As the fixture quick does: measure soon, and however noisy the machine is.
+SOON = """
+import math
+from goldnas.profiling import measuring
+measuring.MOST_PROCESSES, measuring.NOISE_WARNS = 2, math.inf
+"""
+
+
+@pytest.mark.filterwarnings("default")  # those of Jupyter
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    shown = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert "QUICK = True\n" in shown[0].source
+    book.cells.insert(0, nbformat.v4.new_code_cell(SOON))
+    nbclient.NotebookClient(
+        book,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in shown]
+    assert "us\n" in said[1]
+    assert "epoch 3: " in said[2]
+    (chart,) = shown[3].outputs
+    assert chart.data["image/png"]
+    assert "% of the test set right" in said[4]
+    assert "verify: " in said[5]
+    assert "FLOPs" in said[5]
+    # What is committed is of such a run, too.
+    kept = nbformat.read(NOTEBOOK, as_version=4)
+    for cell, ran in zip((c for c in kept.cells if c.cell_type == "code"), shown, strict=True):
+        assert [o.output_type for o in cell.outputs] == [o.output_type for o in ran.outputs]
