@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from goldnas.cli import completion
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,9 +15,17 @@ if TYPE_CHECKING:
 
 _PANEL = "Search space"
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object; all else is said on stderr."),
+]
+"""Of a parameter `as_json`, which Command looks for; print_json prints."""
 NamedTableArgument = Annotated[
-    str, typer.Argument(help="Latency table: a path, or the name of one that goldnas ships.")
+    str,
+    typer.Argument(
+        help="Latency table: a path, or the name of one that goldnas ships.",
+        autocompletion=completion.offering(completion.tables),
+    ),
 ]
 
 SpaceOption = Annotated[
@@ -27,6 +36,7 @@ SpaceOption = Annotated[
         help="The search space, which decides what is not given: gold, mobile and more, as "
         "goldnas search --list-spaces shows them, or a function of your own, "
         "my_package.spaces:small. A search takes pictures and classes from its data.",
+        autocompletion=completion.offering(completion.spaces),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -91,6 +101,7 @@ OperatorsOption = Annotated[
         metavar="NAME,...",
         help="Candidate operators of an edge, separated by commas; of the --space unless "
         "given.",
+        autocompletion=completion.offering_several(completion.operators),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -218,6 +229,7 @@ def train_device_option(panel: str) -> Any:
     """Of a ``str``."""
     return typer.Option(
         help="auto, cuda, mps or cpu; the device of a table is another matter.",
+        autocompletion=completion.offering(lambda: ["auto", "cuda", "mps", "cpu"]),
         rich_help_panel=panel,
     )
 
@@ -227,6 +239,7 @@ def amp_option(panel: str) -> Any:
     return typer.Option(
         help="Number format of the training: bf16, off (fp32), or auto, which is bf16 on GPUs "
         "that compute in it.",
+        autocompletion=completion.offering(lambda: ["auto", "bf16", "off"]),
         rich_help_panel=panel,
     )
 
