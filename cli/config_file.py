@@ -13,7 +13,6 @@ Options stand under their long names, arguments under the names that ``--help`` 
 """
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +144,8 @@ def _key(parameter: Any) -> str:
 
 
 def _load(path: Path, head: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
     from goldnas.verify import Promise
 
+_NETWORK, _FILES, _DEVICE = "Network", "Files", "Device"
+
 
 def export(
     run: Annotated[
         Path, typer.Argument(help="Folder of a search, the --out of it, or of a training.")
     ],
     onnx_out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="ONNX file to write.", rich_help_panel=_FILES
+        ),
     ],
     pick: Annotated[
         str,
@@ -39,6 +44,7 @@ def export(
             help="Which network of a search: the most accurate within all budgets; the N-th of "
             "the front, counted from 1, the cheapest; or the one with this fingerprint.",
             autocompletion=completion.networks_of_run,
+            rich_help_panel=_NETWORK,
         ),
     ] = "best",
     python_out: Annotated[
@@ -46,10 +52,16 @@ def export(
         typer.Option(
             metavar="FILE.py",
             help="Also write plain PyTorch that imports torch alone, its weights beside it.",
+            rich_help_panel=_FILES,
         ),
     ] = None,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Leave the batch open; it is 1 otherwise.")
+        bool,
+        typer.Option(
+            "--dynamic-batch",
+            help="Leave the batch open; it is 1 otherwise.",
+            rich_help_panel=_FILES,
+        ),
     ] = False,
     precision: Annotated[
         str,
@@ -61,6 +73,7 @@ def export(
             "which range each tensor has, and the held-out pictures what it costs in accuracy, "
             "or in the metric of the task.",
             autocompletion=completion.offering(completion.precisions),
+            rich_help_panel=_FILES,
         ),
     ] = "fp32",
     latency_lut: Annotated[
@@ -69,6 +82,8 @@ def export(
             metavar="FILE",
             help="Latency table to verify besides those of the search, for example one of "
             "the same device in int8. Repeat.",
+            autocompletion=completion.offering(completion.tables),
+            rich_help_panel=_DEVICE,
         ),
     ] = None,
     engine: Annotated[
@@ -77,6 +92,7 @@ def export(
             metavar="FILE.engine",
             help="Also build the engine that --backend runs on this machine's GPU, run it, and "
             "compare its outputs with PyTorch's.",
+            rich_help_panel=_FILES,
         ),
     ] = None,
     backend: Annotated[
@@ -85,6 +101,7 @@ def export(
             metavar="tensorrt|tensorrt-rtx",
             help="What --engine is built with.",
             autocompletion=completion.offering(lambda: ["tensorrt", "tensorrt-rtx"]),
+            rich_help_panel=_FILES,
         ),
     ] = "tensorrt",
     device: DeviceOption = "cpu",

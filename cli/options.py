@@ -19,7 +19,7 @@ JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object; all else is said on stderr."),
 ]
-"""Of a parameter `as_json`, which Command looks for; print_json prints."""
+"""Of a parameter ``as_json``, by which Command knows; print_json prints."""
 NamedTableArgument = Annotated[
     str,
     typer.Argument(
@@ -54,8 +54,9 @@ OfFileOption = Annotated[
     str | None,
     typer.Option(
         "--space",
-        metavar="MODULE:FUNCTION",
+        metavar="MODULE:NAME",
         help="The space, where the file names a function: it is run only if you name it, too.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ChannelsOption = Annotated[
@@ -190,7 +191,7 @@ def operator_names(text: str | None) -> tuple[str, ...] | None:
 def task_option(panel: str) -> Any:
     """Of a ``str | None``."""
     return typer.Option(
-        metavar="MODULE:FUNCTION",
+        metavar="MODULE:NAME",
         help="What is learnt: a function of your own that returns a goldnas.Task, a loss and a "
         "metric. Classification unless given.",
         rich_help_panel=panel,

@@ -33,7 +33,7 @@ class Wishes:
     given: dict[str, Any]
     """Settings, by their field, in place of those of the recipe; None for none."""
     options: str
-    """What to keep of the command as `options.toml`."""
+    """What to keep as ``options.toml``."""
     out: Path | None = None
     """The folder, where it is not the usual one."""
 

@@ -150,7 +150,7 @@ def test_a_search_is_repeated_from_the_options_in_its_folder(workplace: Path) ->
     first, second = (
         tomllib.loads(Path(f, "options.toml").read_text()) for f in ("run", "again")
     )
-    assert first["search"] | {"out": "again"} == second["search"]
+    assert first["search"] | {"out": "again", "json": True} == second["search"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
