@@ -54,9 +54,14 @@ class Command(TyperCommand):
     def __init__(
         self, name: str | None, *, params: list[Any], help: str | None = None, **settings: Any
     ) -> None:
-        super().__init__(
-            name, params=[*params, *_SHARED], help=_flowing(help or ""), **settings
-        )
+        everything = [*params, *_SHARED]
+        for parameter in everything:
+            # Narrow terminals need the room of "<bool>" and "<int range>".
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+            elif parameter.metavar is None and getattr(parameter, "min", None) is not None:
+                parameter.metavar = "N"
+        super().__init__(name, params=everything, help=_flowing(help or ""), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read what was typed, and before it what the file of ``--config`` says."""
