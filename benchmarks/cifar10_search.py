@@ -39,7 +39,7 @@ def main() -> None:
         goldnas("search", "--data", arguments.data, *settings, "--out", run)
     elif events(run)[-1]["event"] != "end":
         goldnas("search", "--resume", run)
-    networks = json.loads(goldnas("evaluate", run, "--json"))
+    networks = json.loads(goldnas("evaluate", run, "--json"))["networks"]
     promise = goldnas(
         "export", run, "--out", files / "net.onnx", "--python-out", files / "net.py"
     )

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import err, errors_shown, out, say
+from goldnas.cli import completion
+from goldnas.cli.console import err, errors_shown, out, print_json, say
+from goldnas.cli.options import JsonOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ def compare(
         str,
         typer.Option(
             "--format",
-            metavar="table|markdown|csv|latex|json",
-            help="CSV and JSON are in shares, FLOPs, parameters, microseconds and seconds.",
+            metavar="table|markdown|csv|latex",
+            help="CSV is in shares, FLOPs, parameters, microseconds and seconds, as is --json.",
+            autocompletion=completion.offering(completion.formats),
         ),
     ] = "table",
     picture: Annotated[
@@ -44,6 +47,7 @@ def compare(
             "otherwise the first that all searches have a budget of.",
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
 
@@ -51,6 +55,11 @@ def compare(
     of the most accurate network of each within its budgets, once for each training it had, and
     of each other network that was trained. Test accuracies are those of the last epoch of
     goldnas train; measured latencies are those of goldnas export.
+
+    Examples:
+        goldnas compare runs/a runs/b
+        goldnas compare runs/a runs/b --format markdown --plot fronts.svg
+        goldnas compare runs/a runs/b --budget FLOPs --json
     """
     with errors_shown():
         if picture is not None and picture.suffix.lower() not in _KINDS:
@@ -60,12 +69,17 @@ def compare(
 
         if form not in ("table", *formats.FORMATS):
             raise ConfigError(
-                f"unknown --format {form!r}; known: table, {', '.join(formats.FORMATS)}"
+                f"unknown --format {form!r}; known: table, {', '.join(formats.FORMATS)}; for "
+                "JSON give --json"
             )
+        if as_json and form != "table":
+            raise ConfigError(f"--json and --format {form} contradict; leave one of them out")
         comparison = rows.compare(read_runs(runs), budget)
         if picture is not None:
             _draw(comparison, picture)
-        if form == "table":
+        if as_json:
+            print_json(formats.as_json(comparison))
+        elif form == "table":
             _print(formats.grid(comparison))
         else:
             typer.echo(formats.FORMATS[form](comparison), nl=False)

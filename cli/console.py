@@ -1,16 +1,17 @@
-"""The two consoles, and how errors reach the user."""
+"""The two consoles, what goes to which, and how errors reach the user."""
 
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from goldnas.errors import GoldnasError, StoppedError
+from goldnas.errors import GoldnasError, Status, StoppedError
 
 # Where nobody watches, in a file or a pipe, lines are long enough for the widest table.
 out = Console(width=None if sys.stdout.isatty() else 120, markup=False)
@@ -45,7 +46,7 @@ def errors_shown(
             f"the system refuses: {place}{error.strerror or error}. See that the path is "
             "right, that you may use it, and that there is room"
         )
-        raise typer.Exit(GoldnasError.status) from None
+        raise typer.Exit(Status.FAILED) from None
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
@@ -53,10 +54,10 @@ def errors_shown(
             f"the memory is not enough ({str(error) or 'no more is said'}). Take fewer "
             "--channels, a smaller --batch-size or --image-size, or a machine with more"
         )
-        raise typer.Exit(GoldnasError.status) from None
+        raise typer.Exit(Status.FAILED) from None
     except KeyboardInterrupt:
         err.print(Text(if_interrupted()), soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(Status.INTERRUPTED) from None
 
 
 def _print_error(text: str) -> None:
@@ -80,3 +81,21 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning, beside what a program may be reading."""
     err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """Print what ``--json`` promises: one JSON object, alone on stdout.
+
+    Args:
+        content: Plain values, structs and dataclasses; what is no finite number becomes null.
+    """
+    import msgspec
+
+    if not out.quiet:  # else another process speaks
+        text = msgspec.json.encode(content, enc_hook=_plain)
+        typer.echo(msgspec.json.format(text, indent=2).decode())
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a number of numpy, a path, or a type."""
+    return value.item() if hasattr(value, "item") else str(value)

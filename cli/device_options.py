@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldnas.cli import completion
 from goldnas.cli.console import warn
 from goldnas.errors import ConfigError
 
@@ -23,6 +24,7 @@ DeviceOption = Annotated[
         help="Where to measure: cpu, which is this machine; cuda, its GPU; ssh://host, or "
         "ssh://user@host:port/folder; adb://SERIAL. The last two need only Python, numpy and "
         "onnxruntime there, or --perf-test.",
+        autocompletion=completion.offering(completion.devices),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -63,6 +65,7 @@ ProviderOption = Annotated[
     typer.Option(
         "--provider",
         help="What runs the models in onnxruntime: cpu, openvino, xnnpack, coreml, nnapi, qnn.",
+        autocompletion=completion.offering(completion.providers),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -83,6 +86,7 @@ BackendOption = Annotated[
         help="What runs the models: onnxruntime (of cpu, ssh and adb); of cuda tensorrt, which "
         "is the default there, tensorrt-rtx, onnxruntime-cuda, torch, torch-graph, "
         "torch-compile.",
+        autocompletion=completion.offering(completion.backends),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -91,6 +95,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         help="Number format of the models: fp32, fp16, bf16, int8.",
+        autocompletion=completion.offering(completion.precisions),
         rich_help_panel=_PANEL,
     ),
 ]

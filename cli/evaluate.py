@@ -1,15 +1,14 @@
 """``goldnas evaluate``: what networks do on data that they did not learn from."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
-from goldnas.cli.options import OfFileOption
+from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.cli.pictures import pictures_of
 
 if TYPE_CHECKING:
@@ -21,11 +20,15 @@ def evaluate(
         Path, typer.Argument(metavar="RUN", help="Folder of a search, or of a training.")
     ],
     space_: OfFileOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score networks on the test set, with the weights they were saved with.
 
     Of a search every network of its front, of a training the one.
+
+    Examples:
+        goldnas evaluate runs/a
+        goldnas evaluate runs/a/trained/best --json
     """
     with errors_shown():
         from goldnas.run_folder import is_training
@@ -52,7 +55,7 @@ def evaluate(
             networks = msgspec.to_builtins(front.networks)
             key = pictures.test_key
             rows = [n | {key: _plain(test[n["fingerprint"]], key)} for n in networks]
-            typer.echo(json.dumps(rows, indent=2))
+            print_json({"networks": rows})
         else:
             out.print(front_table(front, test))
 
@@ -74,7 +77,7 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     if as_json:
         key = pictures.test_key
         row = msgspec.to_builtins(result) | {key: _plain(test, key)}
-        typer.echo(json.dumps(row, indent=2))
+        print_json({"networks": [row]})
         return
     unit = " %" if result.test.label == "%" else ""
     say(

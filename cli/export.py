@@ -1,11 +1,12 @@
 """``goldnas export``: a found or trained network as files, and whether it keeps its budgets."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli import completion
+from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.cli.export_latency import gpu_for, keep, measure, of_other_engines
 from goldnas.cli.export_outputs import compared, deployed, differs
@@ -15,13 +16,15 @@ from goldnas.cli.export_source import (
     source_of,
     tables_for,
 )
-from goldnas.cli.options import OfFileOption
-from goldnas.errors import ConfigError
+from goldnas.cli.options import JsonOption, OfFileOption
+from goldnas.errors import ConfigError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from goldnas.verify import Promise
+
+_NETWORK, _FILES, _DEVICE = "Network", "Files", "Device"
 
 
 def export(
@@ -29,7 +32,10 @@ def export(
         Path, typer.Argument(help="Folder of a search, the --out of it, or of a training.")
     ],
     onnx_out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="ONNX file to write.", rich_help_panel=_FILES
+        ),
     ],
     pick: Annotated[
         str,
@@ -37,6 +43,8 @@ def export(
             metavar="best|N|FINGERPRINT",
             help="Which network of a search: the most accurate within all budgets; the N-th of "
             "the front, counted from 1, the cheapest; or the one with this fingerprint.",
+            autocompletion=completion.networks_of_run,
+            rich_help_panel=_NETWORK,
         ),
     ] = "best",
     python_out: Annotated[
@@ -44,10 +52,16 @@ def export(
         typer.Option(
             metavar="FILE.py",
             help="Also write plain PyTorch that imports torch alone, its weights beside it.",
+            rich_help_panel=_FILES,
         ),
     ] = None,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Leave the batch open; it is 1 otherwise.")
+        bool,
+        typer.Option(
+            "--dynamic-batch",
+            help="Leave the batch open; it is 1 otherwise.",
+            rich_help_panel=_FILES,
+        ),
     ] = False,
     precision: Annotated[
         str,
@@ -58,6 +72,8 @@ def export(
             f"{CALIBRATION_IMAGES} training pictures of the search, drawn by its seed, say "
             "which range each tensor has, and the held-out pictures what it costs in accuracy, "
             "or in the metric of the task.",
+            autocompletion=completion.offering(completion.precisions),
+            rich_help_panel=_FILES,
         ),
     ] = "fp32",
     latency_lut: Annotated[
@@ -66,6 +82,8 @@ def export(
             metavar="FILE",
             help="Latency table to verify besides those of the search, for example one of "
             "the same device in int8. Repeat.",
+            autocompletion=completion.offering(completion.tables),
+            rich_help_panel=_DEVICE,
         ),
     ] = None,
     engine: Annotated[
@@ -74,16 +92,23 @@ def export(
             metavar="FILE.engine",
             help="Also build the engine that --backend runs on this machine's GPU, run it, and "
             "compare its outputs with PyTorch's.",
+            rich_help_panel=_FILES,
         ),
     ] = None,
     backend: Annotated[
         str,
-        typer.Option(metavar="tensorrt|tensorrt-rtx", help="What --engine is built with."),
+        typer.Option(
+            metavar="tensorrt|tensorrt-rtx",
+            help="What --engine is built with.",
+            autocompletion=completion.offering(lambda: ["tensorrt", "tensorrt-rtx"]),
+            rich_help_panel=_FILES,
+        ),
     ] = "tensorrt",
     device: DeviceOption = "cpu",
     python: PythonOption = None,
     perf_test: PerfTestOption = None,
     space_: OfFileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Export a network of a search or a training, measure it, and check every budget.
 
@@ -91,6 +116,11 @@ def export(
     verified if the table is of this machine, its GPU or the --device, and of the same
     --precision. What was measured is kept in the search's folder, for goldnas compare. The exit
     status is 3 if a budget is exceeded.
+
+    Examples:
+        goldnas export runs/a --out net.onnx
+        goldnas export runs/a/trained/best --out net.onnx --python-out net.py
+        goldnas export runs/a --pick 2 --out net.onnx --precision int8 --dynamic-batch
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         if python_out is not None and python_out.suffix != ".py":
@@ -202,12 +232,37 @@ def export(
             f"network {source.fingerprint}: {source.figure}\n"
             f"wrote {', '.join(map(str, files))}; " + "\n".join(notes)
         )
-        _print(promises)
+        if as_json:
+            print_json(_plain(source.fingerprint, precision, list(files), promises))
+        else:
+            _print(promises)
         if source.search is not None:
             keep(source.search, source.fingerprint, promises, tables, precision)
         say(verify_line(promises))
         if failed(promises):
-            raise typer.Exit(3)
+            raise typer.Exit(Status.OVER_BUDGET)
+
+
+def _plain(
+    fingerprint: str, precision: str, files: "Sequence[Path]", promises: "Sequence[Promise]"
+) -> dict[str, Any]:
+    """An export as JSON, in FLOPs, parameters and microseconds."""
+    return {
+        "network": fingerprint,
+        "precision": precision,
+        "files": files,
+        "resources": [
+            {
+                "resource": promise.resource,
+                "budget": None if promise.budget is None else promise.budget.limit,
+                "predicted": promise.predicted,
+                "measured": promise.measured,
+                "verdict": promise.verdict or None,
+                "unverified": promise.unverified or None,
+            }
+            for promise in promises
+        ],
+    }
 
 
 def _print(promises: "Sequence[Promise]") -> None:

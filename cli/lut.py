@@ -1,37 +1,42 @@
 """``goldnas lut``: latency tables as files."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from goldnas.cli.command import Command
 from goldnas.cli.console import errors_shown, out
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
-from goldnas.cli.options import NamedTableArgument
+from goldnas.cli.options import JsonOption, NamedTableArgument
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from goldnas.lut import Conditions, LatencyTable
 
+_LOOK, _NETWORKS, _MAKE = "Look and check", "Against whole networks", "Make and convert"
+
 app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and convert them.")
 
 
-@app.command()
-def show(
-    file: NamedTableArgument,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the file's JSON, sorted.")
-    ] = False,
-) -> None:
-    """Print the conditions, the rows and the calibrations of a latency table."""
+@app.command(cls=Command, rich_help_panel=_LOOK)
+def show(file: NamedTableArgument, as_json: JsonOption = False) -> None:
+    """Print the conditions, the rows and the calibrations of a latency table.
+
+    With --json it prints the file, sorted.
+
+    Examples:
+        goldnas lut show lut/cpu.json
+        goldnas lut show lut/cpu.json --json
+    """
     from goldnas.lut import LatencyTable
 
     with errors_shown():
         table = LatencyTable.load(file)
-    if json:
+    if as_json:
         typer.echo(table.to_json(), nl=False)
         return
     out.print(_facts(table.conditions))
@@ -159,12 +164,12 @@ def _campaigns(table: "LatencyTable") -> "Table":
     return part
 
 
-app.command()(plot)
-app.command()(lint)
-app.command()(diff)
-app.command()(merge)
-app.command("import")(import_)
-app.command()(predict)
-app.command()(calibrate)
-app.command()(check)
-app.command()(fit)
+app.command(cls=Command, rich_help_panel=_LOOK)(plot)
+app.command(cls=Command, rich_help_panel=_LOOK)(lint)
+app.command(cls=Command, rich_help_panel=_LOOK)(diff)
+app.command(cls=Command, rich_help_panel=_NETWORKS)(predict)
+app.command(cls=Command, rich_help_panel=_NETWORKS)(check)
+app.command(cls=Command, rich_help_panel=_NETWORKS)(calibrate)
+app.command(cls=Command, rich_help_panel=_MAKE)(merge)
+app.command("import", cls=Command, rich_help_panel=_MAKE)(import_)
+app.command(cls=Command, rich_help_panel=_MAKE)(fit)

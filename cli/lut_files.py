@@ -1,16 +1,15 @@
 """``goldnas lut lint | diff | merge | import``: checking, comparing and converting tables."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from goldnas.cli.console import err, errors_shown, out, say
+from goldnas.cli.console import err, errors_shown, out, print_json, say
 from goldnas.cli.lut_plot import check_kind, write_picture
 from goldnas.cli.options import JsonOption, OfFileOption
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,13 +32,15 @@ def lint(
             metavar="OTHER", help="Table of another device, whose rows may not be here. Repeat."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all findings as one JSON object.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with latency tables, why it matters, and what to do.
 
     The exit status is 1 if there are errors; warnings alone leave it 0.
+
+    Examples:
+        goldnas lut lint lut/cpu.json
+        goldnas lut lint lut/pi5.json --against lut/cpu.json --json
     """
     from goldnas.lut.lint import lint as lint_table
 
@@ -55,12 +56,12 @@ def lint(
             }
             for file, findings in found.items()
         ]
-        typer.echo(json.dumps({"files": content}, indent=2))
+        print_json({"files": content})
     else:
         for file, findings in found.items():
             _print_findings(file, findings)
     if any(_count(findings, "error") for findings in found.values()):
-        raise typer.Exit(1)
+        raise typer.Exit(Status.FOUND)
 
 
 def _count(findings: "Sequence[Finding]", severity: str) -> int:
@@ -105,7 +106,12 @@ def diff(
         ),
     ] = None,
 ) -> None:
-    """Say how two latency tables differ: conditions, rows, ratios b over a."""
+    """Say how two latency tables differ: conditions, rows, ratios b over a.
+
+    Examples:
+        goldnas lut diff lut/cpu.json lut/pi5.json
+        goldnas lut diff lut/cpu.json lut/pi5.json --out diff.html
+    """
     from goldnas.lut import LatencyTable
     from goldnas.lut.diff import diff as diff_tables
 
@@ -123,7 +129,7 @@ def diff(
             )
             err.print(f"wrote {picture}", soft_wrap=True)  # beside what a program may read
     if as_json:
-        typer.echo(json.dumps(difference.to_json(), indent=2))
+        print_json(difference.to_json())
     else:
         _print_difference(difference, a, b)
 
@@ -169,7 +175,12 @@ def merge(
         ),
     ] = None,
 ) -> None:
-    """Put tables of one device and setting together, calibrations and campaigns included."""
+    """Put tables of one device and setting together, calibrations and campaigns included.
+
+    Examples:
+        goldnas lut merge lut/monday.json lut/tuesday.json --out lut/cpu.json
+        goldnas lut merge lut/old.json lut/new.json --prefer newest --out lut/cpu.json
+    """
     from goldnas.lut import LatencyTable
     from goldnas.lut.merge import merge as merge_tables
 
@@ -211,6 +222,10 @@ def import_(
     goldnas profile would have written there. Of another project, --format and --device are
     needed. Such rows are interpolated ones: the files tell no spread, and little of what held
     when they were measured. lut/README.md has the formats and their units.
+
+    Examples:
+        goldnas lut import results.zip --out lut/board.json
+        goldnas lut import lut.yaml --format ofa --device note10 --out lut/note10.json
     """
     from goldnas.lut import Failed
     from goldnas.lut.importers import import_table

@@ -1,13 +1,12 @@
 """``goldnas lut fit``: a latency table from whole networks alone."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, say, warn
+from goldnas.cli.console import errors_shown, print_json, say, warn
 from goldnas.cli.options import JsonOption
 from goldnas.errors import ConfigError
 
@@ -44,6 +43,10 @@ def fit(
 
     Needs 10 to 20 networks. Without --test, the accuracy is cross-validated: each network is
     predicted by a fit without it.
+
+    Examples:
+        goldnas lut fit --networks measured.csv --out lut/board.json
+        goldnas lut fit --networks few.csv --prior lut/cpu.json --test more.csv --out board.json
     """
     with errors_shown():
         from goldnas.files import check_writable
@@ -77,7 +80,7 @@ def fit(
         "set": "test" if tested else "cross-validated",
     }
     if as_json:
-        typer.echo(json.dumps(figures))
+        print_json(figures)
         return
     on = f"of {test}" if tested else f"of {networks}, each by a fit without it"
     say(f"{out}: {len(fitted.operators)} rows, fitted to {len(train.names)} networks")

@@ -1,6 +1,5 @@
 """``goldnas lut predict``, ``calibrate`` and ``check``: tables against whole networks."""
 
-import json as json_module
 import secrets
 import shlex
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say, warn
+from goldnas.cli.console import errors_shown, out, print_json, say, warn
 from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.cli.options import JsonOption, NamedTableArgument, OfFileOption
 from goldnas.cli.progress import visits_shown
@@ -31,9 +30,14 @@ def predict(
         Path, typer.Argument(metavar="ARCH", help="Architecture, a JSON file.")
     ],
     space_: OfFileOption = None,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Predict the latency of a network, and say where it goes."""
+    """Predict the latency of a network, and say where it goes.
+
+    Examples:
+        goldnas lut predict lut/cpu.json network.json
+        goldnas lut predict lut/cpu.json network.json --json
+    """
     from collections import Counter
 
     from rich.table import Table
@@ -65,20 +69,17 @@ def predict(
             for (operator, site), count in Counter(parts).items()
         ]
     fitted = latency.calibration
-    if json:
-        typer.echo(
-            json_module.dumps(
-                {
-                    "architecture": network.fingerprint,
-                    "table": table.name,
-                    "latency_us": latency_us,
-                    "calibrated": fitted is not None,
-                    "mape_percent": fitted.accuracy.mape_percent if fitted else None,
-                    "overhead_us": latency.overhead,
-                    "rows": rows,
-                },
-                indent=2,
-            )
+    if as_json:
+        print_json(
+            {
+                "architecture": network.fingerprint,
+                "table": table.name,
+                "latency_us": latency_us,
+                "calibrated": fitted is not None,
+                "mape_percent": fitted.accuracy.mape_percent if fitted else None,
+                "overhead_us": latency.overhead,
+                "rows": rows,
+            }
         )
         return
     shown = Table("operator", "site")
@@ -111,7 +112,12 @@ def calibrate(
     perf_test: PerfTestOption = None,
     space_: OfFileOption = None,
 ) -> None:
-    """Measure more random networks, and fit the rows of a table anew."""
+    """Measure more random networks, and fit the rows of a table anew.
+
+    Examples:
+        goldnas lut calibrate lut/cpu.json
+        goldnas lut calibrate lut/pi5.json --networks 40 --device ssh://pi@raspberry
+    """
     journal = Path(f"{file}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
@@ -150,9 +156,14 @@ def check(
         typer.Option(min=0, help="Of the networks; other ones each time if not given."),
     ] = None,
     space_: OfFileOption = None,
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure fresh random networks now, and compare with what the table predicts."""
+    """Measure fresh random networks now, and compare with what the table predicts.
+
+    Examples:
+        goldnas lut check lut/cpu.json
+        goldnas lut check lut/cpu.json --networks 40 --seed 1 --json
+    """
     drawn_by = secrets.randbits(31) if seed is None else seed
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.profiling.backends import forget_engines
@@ -182,8 +193,8 @@ def check(
         "noise_floor_percent": found.measured.noise_floor_percent,
         "seed": drawn_by,
     }
-    if json:
-        typer.echo(json_module.dumps(result, indent=2))
+    if as_json:
+        print_json(result)
         return
     spearman = found.accuracy.spearman
     say(

@@ -28,7 +28,12 @@ def plot(
         ),
     ],
 ) -> None:
-    """Draw a latency table: rows with their intervals, predictions against networks."""
+    """Draw a latency table: rows with their intervals, predictions against networks.
+
+    Examples:
+        goldnas lut plot lut/cpu.json --out cpu.svg
+        goldnas lut plot lut/cpu.json --out cpu.html
+    """
     with errors_shown():
         check_kind(picture)
         from goldnas.lut import LatencyTable

@@ -7,6 +7,7 @@ import typer
 
 from goldnas import __version__
 from goldnas.cli import lut
+from goldnas.cli.command import Command
 from goldnas.cli.compare import compare
 from goldnas.cli.console import errors_shown
 from goldnas.cli.evaluate import evaluate
@@ -16,13 +17,19 @@ from goldnas.cli.report import report
 from goldnas.cli.search import search
 from goldnas.cli.status import status
 from goldnas.cli.train import train
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, Status
+
+_LOOP, _LOOK, _TABLES = "The loop", "Look at searches", "Latency tables"
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Search for neural networks that keep a budget on your hardware: "
     "profile, search, train, export, verify.",
+    epilog=f"Exit status: {Status.DONE} done; {Status.FOUND} done, and errors were found or "
+    f"some of it failed; {Status.FAILED} not done; {Status.OVER_BUDGET} an export breaks a "
+    f"budget; {Status.INTERRUPTED} and {Status.TERMINATED} stopped by Ctrl-C and SIGTERM. "
+    "docs/commands.md has them, options from files (--config), JSON and completion.",
 )
 
 
@@ -54,12 +61,12 @@ def main(
             ) from None
 
 
-app.command()(profile)
-app.command()(search)
-app.command()(train)
-app.command()(evaluate)
-app.command()(export)
-app.command()(compare)
-app.command()(report)
-app.command()(status)
-app.add_typer(lut.app, name="lut")
+app.command(cls=Command, rich_help_panel=_LOOP)(profile)
+app.command(cls=Command, rich_help_panel=_LOOP)(search)
+app.command(cls=Command, rich_help_panel=_LOOP)(train)
+app.command(cls=Command, rich_help_panel=_LOOP)(export)
+app.command(cls=Command, rich_help_panel=_LOOK)(status)
+app.command(cls=Command, rich_help_panel=_LOOK)(report)
+app.command(cls=Command, rich_help_panel=_LOOK)(evaluate)
+app.command(cls=Command, rich_help_panel=_LOOK)(compare)
+app.add_typer(lut.app, name="lut", rich_help_panel=_TABLES)

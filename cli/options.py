@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from goldnas.cli import completion
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,9 +15,17 @@ if TYPE_CHECKING:
 
 _PANEL = "Search space"
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object; all else is said on stderr."),
+]
+"""Of a parameter ``as_json``, by which Command knows; print_json prints."""
 NamedTableArgument = Annotated[
-    str, typer.Argument(help="Latency table: a path, or the name of one that goldnas ships.")
+    str,
+    typer.Argument(
+        help="Latency table: a path, or the name of one that goldnas ships.",
+        autocompletion=completion.offering(completion.tables),
+    ),
 ]
 
 SpaceOption = Annotated[
@@ -27,6 +36,7 @@ SpaceOption = Annotated[
         help="The search space, which decides what is not given: gold, mobile and more, as "
         "goldnas search --list-spaces shows them, or a function of your own, "
         "my_package.spaces:small. A search takes pictures and classes from its data.",
+        autocompletion=completion.offering(completion.spaces),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -44,8 +54,9 @@ OfFileOption = Annotated[
     str | None,
     typer.Option(
         "--space",
-        metavar="MODULE:FUNCTION",
+        metavar="MODULE:NAME",
         help="The space, where the file names a function: it is run only if you name it, too.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ChannelsOption = Annotated[
@@ -91,6 +102,7 @@ OperatorsOption = Annotated[
         metavar="NAME,...",
         help="Candidate operators of an edge, separated by commas; of the --space unless "
         "given.",
+        autocompletion=completion.offering_several(completion.operators),
         rich_help_panel=_PANEL,
     ),
 ]
@@ -179,7 +191,7 @@ def operator_names(text: str | None) -> tuple[str, ...] | None:
 def task_option(panel: str) -> Any:
     """Of a ``str | None``."""
     return typer.Option(
-        metavar="MODULE:FUNCTION",
+        metavar="MODULE:NAME",
         help="What is learnt: a function of your own that returns a goldnas.Task, a loss and a "
         "metric. Classification unless given.",
         rich_help_panel=panel,
@@ -211,6 +223,7 @@ def logger_option() -> Any:
         metavar="NAME",
         help="Log figures as they come: tensorboard, mlflow, wandb, or a function of your own, "
         "my_module:logger. Repeat it for several.",
+        autocompletion=completion.offering(completion.loggers),
     )
 
 
@@ -228,6 +241,7 @@ def train_device_option(panel: str) -> Any:
     """Of a ``str``."""
     return typer.Option(
         help="auto, cuda, mps or cpu; the device of a table is another matter.",
+        autocompletion=completion.offering(lambda: ["auto", "cuda", "mps", "cpu"]),
         rich_help_panel=panel,
     )
 
@@ -237,6 +251,7 @@ def amp_option(panel: str) -> Any:
     return typer.Option(
         help="Number format of the training: bf16, off (fp32), or auto, which is bf16 on GPUs "
         "that compute in it.",
+        autocompletion=completion.offering(lambda: ["auto", "bf16", "off"]),
         rich_help_panel=panel,
     )
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown
+from goldnas.cli import completion, config_file
+from goldnas.cli.console import errors_shown, print_json
 from goldnas.cli.device_options import (
     BackendOption,
     CoresOption,
@@ -26,6 +27,7 @@ from goldnas.cli.options import (
     ChannelsOption,
     ClassesOption,
     InputOption,
+    JsonOption,
     OperatorsOption,
     SetOption,
     SpaceOption,
@@ -47,7 +49,7 @@ _HOW = ("threads", "cores", "provider", "provider_option", "precision")
 _WHERE = ("device", "backend", "python", "perf_test")
 _OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
 _OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators", "set_")
-_OF_A_MODEL = ("model", "shape", "latency_lut", "json", "space")
+_OF_A_MODEL = ("model", "shape", "latency_lut", "space")
 
 
 def batches_of(text: str) -> tuple[int, ...]:
@@ -142,6 +144,7 @@ def profile(
             metavar="TABLE",
             help="Another device's table of the space: measure only --samples networks here, "
             "and fit its rows to them.",
+            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -183,17 +186,11 @@ def profile(
             metavar="TABLE",
             help="Compare with what a latency table predicts, if goldnas exported the model. "
             "Repeat.",
+            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_MODEL_PANEL,
         ),
     ] = None,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print one JSON object, all nodes in it.",
-            rich_help_panel=_MODEL_PANEL,
-        ),
-    ] = False,
+    as_json: JsonOption = False,
     space: SpaceOption = "gold",
     channels: ChannelsOption = None,
     cells: CellsOption = None,
@@ -207,6 +204,12 @@ def profile(
     Each operator is measured within small networks, in rounds over all of them, until its
     time is known to 1 %. Then random networks of the space are measured whole, and the rows
     are fitted to them. With --model, any ONNX file is measured instead.
+
+    Examples:
+        goldnas profile --cells 14 --channels 36 --input 3x32x32 --out lut/cpu.json
+        goldnas profile --device cuda --batch 1,64 --precision fp16 --out lut/t4.json
+        goldnas profile --device ssh://pi@raspberry --threads 4 --out lut/pi5.json
+        goldnas profile --model net.onnx --latency-lut lut/cpu.json
     """
 
     def measuring(number_format: str = precision) -> "MeasurementBackend":
@@ -274,7 +277,7 @@ def profile(
                 shapes=shape or (),
                 tables=latency_lut or (),
                 space=space,
-                json=json,
+                as_json=as_json,
             )
         elif bundle is not None:
             allow(
@@ -289,6 +292,7 @@ def profile(
                 batch=batches[0],
                 networks=calibrate,
                 strict=strict,
+                as_json=as_json,
             )
         elif table is None:
             raise ConfigError(
@@ -309,7 +313,8 @@ def profile(
             }
             given = [o for o in common.items() if o[1] is not None]
             given += [("--set", text) for text in set_ or ()]
-            profile_fleet(devices, table, [str(part) for option in given for part in option])
+            words = [str(part) for option in given for part in option]
+            profile_fleet(devices, table, words, as_json=as_json)
         else:
             of_a_table = ("table", "batch", "target", *_WHERE, *_HOW, *_OF_A_SPACE)
             if transfer is not None:
@@ -318,7 +323,7 @@ def profile(
                 allow(ctx, "a latency table", *of_a_table, "calibrate", "strict")
             from goldnas.cli.profile_table import profile_table
 
-            for images, out in tables_of(table, batches).items():
+            measured = [
                 profile_table(
                     out,
                     measuring(),
@@ -329,6 +334,10 @@ def profile(
                     samples=samples or 10,
                     strict=strict,
                 )
+                for images, out in tables_of(table, batches).items()
+            ]
+            if as_json:
+                print_json({"tables": measured})
 
 
 def tables_of(out: Path, batches: Sequence[int]) -> dict[int, Path]:
@@ -349,11 +358,11 @@ def allow(ctx: typer.Context, what: str, *names: str) -> None:
     Raises:
         ConfigError: If another one is given.
     """
-    for parameter in ctx.command.params:
-        if _is_given(ctx, str(parameter.name)) and parameter.name not in names:
+    for parameter in config_file.parameters(ctx):
+        if _is_given(ctx, parameter.name) and parameter.name not in (*names, "as_json"):
             raise ConfigError(f"{parameter.opts[0]} does not go with {what}: leave it out")
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
-    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+    return source is not None and source.name != "DEFAULT"

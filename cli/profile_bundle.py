@@ -4,7 +4,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from goldnas.cli.console import say, warn
+from goldnas.cli.console import print_json, say, warn
 
 if TYPE_CHECKING:
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
@@ -19,6 +19,7 @@ def profile_bundle(
     batch: int,
     networks: int,
     strict: bool,
+    as_json: bool,
 ) -> None:
     """Write a file that measures where it is carried to.
 
@@ -29,18 +30,21 @@ def profile_bundle(
         batch: Images per call.
         networks: For the calibration.
         strict: Whether rows fail of which nodes run elsewhere.
+        as_json: Whether to print what was written as JSON.
     """
     from goldnas.profiling.bundle import make_bundle
 
     made = make_bundle(
         out, backend, space, batch=batch, networks=networks, strict=strict, on_warning=warn
     )
-    megabytes = out.stat().st_size / 1e6
+    size_bytes = out.stat().st_size
     say(
-        f"wrote {out}: {len(made.models)} models, {megabytes:.1f} MB. Carry it to the device, "
-        f"run python {quote(out.name)} there, carry results.zip back, then: goldnas lut import "
-        "results.zip --out lut/device.json"
+        f"wrote {out}: {len(made.models)} models, {size_bytes / 1e6:.1f} MB. Carry it to the "
+        f"device, run python {quote(out.name)} there, carry results.zip back, then: goldnas "
+        "lut import results.zip --out lut/device.json"
     )
+    if as_json:
+        print_json({"bundle": out, "models": len(made.models), "size_bytes": size_bytes})
 
 
 def import_bundle(file: Path, out: Path, *, bundle: Path | None, space: str = "") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from goldnas.cli.console import err, out, say
+from goldnas.cli.console import err, out, print_json, say
 from goldnas.errors import ConfigError, MeasurementError, TableError
 from goldnas.files import check_writable
 
@@ -34,13 +34,16 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def profile_fleet(devices: Path, folder: Path, options: Sequence[str]) -> None:
+def profile_fleet(
+    devices: Path, folder: Path, options: Sequence[str], *, as_json: bool = False
+) -> None:
     """Profile each device of a file in a process of its own.
 
     Args:
         devices: A TOML file; each of its tables is a device.
         folder: For a latency table of each, by its name.
         options: Of ``goldnas profile``, the same for all.
+        as_json: Whether to print what came of each as JSON.
 
     Raises:
         ConfigError: If the file is not as it should be; nothing has been started then.
@@ -80,7 +83,11 @@ def profile_fleet(devices: Path, folder: Path, options: Sequence[str]) -> None:
             process.terminate()
         raise
     failed = [name for name, process in processes.items() if process.returncode]
-    _print(tables, failed, last, seconds)
+    outcomes = [_outcome(name, path, seconds[name]) for name, path in tables.items()]
+    if as_json:
+        print_json({"devices": [o | {"failed": o["device"] in failed} for o in outcomes]})
+    else:
+        _print(outcomes, failed, last)
     if failed:
         raise MeasurementError(
             f"{len(failed)} of {len(fleet)} devices failed: {', '.join(failed)}. The same "
@@ -146,34 +153,45 @@ _WORDS = {
 }
 
 
+def _outcome(name: str, path: Path, seconds: float) -> dict[str, Any]:
+    """What is known of a device once its process has ended; None for what its table lacks."""
+    from goldnas.lut import Failed, LatencyTable
+
+    rows = networks = mape_percent = None
+    with contextlib.suppress(TableError):  # there is none, or a damaged one
+        table = LatencyTable.load(path)
+        rows = sum(not isinstance(row, Failed) for row in table.rows)
+        if table.calibrations:
+            networks = len(table.calibrations[-1].networks)
+            mape_percent = table.calibrations[-1].accuracy.mape_percent
+    return {
+        "device": name,
+        "table": path,
+        "rows": rows,
+        "networks": networks,
+        "mape_percent": mape_percent,
+        "seconds": seconds,
+    }
+
+
 def _print(
-    tables: dict[str, Path],
-    failed: Sequence[str],
-    last: dict[str, str],
-    seconds: dict[str, float],
+    outcomes: Sequence[dict[str, Any]], failed: Sequence[str], last: dict[str, str]
 ) -> None:
     from rich.table import Table
     from rich.text import Text
-
-    from goldnas.lut import Failed, LatencyTable
 
     shown = Table("device")
     for header in ("rows", "networks", "error\n%", "seconds"):
         shown.add_column(header, justify="right", no_wrap=True)
     shown.add_column("")
-    for name, path in tables.items():
-        cells = ["-", "-", "-"]
-        table = None
-        with contextlib.suppress(TableError):  # there is none, or a damaged one
-            table = LatencyTable.load(path)
-        if table is not None:
-            cells[0] = str(sum(not isinstance(row, Failed) for row in table.rows))
-            if table.calibrations:
-                fitted = table.calibrations[-1]
-                cells[1:] = [str(len(fitted.networks)), f"{fitted.accuracy.mape_percent:.2f}"]
-        told = Text(last.get(name, ""), "red") if name in failed else Text(str(path))
-        shown.add_row(Text(name), *cells, f"{seconds[name]:.0f}", told)
+    good = []
+    for outcome in outcomes:
+        name, path, error = outcome["device"], str(outcome["table"]), outcome["mape_percent"]
+        told = Text(last.get(name, ""), "red") if name in failed else Text(path)
+        counts = ("-" if outcome[c] is None else str(outcome[c]) for c in ("rows", "networks"))
+        error = "-" if error is None else f"{error:.2f}"
+        shown.add_row(Text(name), *counts, error, f"{outcome['seconds']:.0f}", told)
+        good += [] if name in failed else [path]
     out.print(shown)
-    good = [str(path) for name, path in tables.items() if name not in failed]
     if good:
         say(f"search with: --latency-lut {' --latency-lut '.join(map(shlex.quote, good))}")

@@ -1,13 +1,10 @@
 """``goldnas profile --model``: any ONNX file, and which of its nodes take the time."""
 
-import json as json_module
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from goldnas.cli.console import out, say, warn
+from goldnas.cli.console import out, print_json, say, warn
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import ConfigError
 
@@ -29,11 +26,9 @@ def profile_model(
     shapes: Sequence[str],
     tables: Sequence[str],
     space: str,
-    json: bool,
+    as_json: bool,
 ) -> None:
     """Measure an ONNX file, and print what it takes, by node and against predictions."""
-    from msgspec import to_builtins
-
     from goldnas.lut import LatencyTable
     from goldnas.profiling.session import Session
     from goldnas.profiling.whole_model import measure_model, read_onnx
@@ -57,7 +52,7 @@ def profile_model(
         prediction["difference_percent"] = 100 * (
             found.latency_us / prediction["latency_us"] - 1
         )
-    if json:
+    if as_json:
         content = {
             "model": str(path),
             "architecture": file.architecture and file.architecture.fingerprint,
@@ -69,7 +64,7 @@ def profile_model(
             "nodes": found.nodes,
             "predictions": predictions,
         }
-        typer.echo(json_module.dumps(to_builtins(content), indent=2, default=str))
+        print_json(content)
         return
     _print(file, found, session.conditions, predictions)
 

@@ -1,7 +1,7 @@
 """``goldnas profile --out``: a latency table of one device."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from goldnas.cli.console import say, warn
 from goldnas.cli.progress import visits_shown
@@ -23,7 +23,7 @@ def profile_table(
     transfer: str | None,
     samples: int,
     strict: bool,
-) -> None:
+) -> dict[str, Any]:
     """Measure what a table lacks, write it, and say what came of it.
 
     Args:
@@ -35,6 +35,9 @@ def profile_table(
         transfer: Another device's table, to be carried over instead.
         samples: Networks that this takes.
         strict: Whether rows fail of which nodes run elsewhere.
+
+    Returns:
+        What came of it, as plain values.
 
     Raises:
         MeasurementError: If a row could not be measured; the others are written.
@@ -54,6 +57,15 @@ def profile_table(
             on_warning=warn,
         )
     show_filled(table, space)
+    fitted = table.calibration_for(space.name, space.settings)
+    return {
+        "table": out,
+        "rows": len(space.rows()),
+        "conditions": table.conditions,
+        "networks": len(fitted.networks) if fitted else 0,
+        "mape_percent": fitted.accuracy.mape_percent if fitted else None,
+        "noise_floor_percent": fitted.noise_floor_percent if fitted else None,
+    }
 
 
 def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:

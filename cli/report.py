@@ -28,6 +28,10 @@ def report(
 
     The file needs nothing else: it can be opened from a disk, mailed and archived. A search
     that is not over yet is shown as far as it is. Every search writes its own when it ends.
+
+    Examples:
+        goldnas report runs/a
+        goldnas report runs/a --out report.html
     """
     with errors_shown():
         if page is not None and page.suffix.lower() not in (".html", ".htm"):

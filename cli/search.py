@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.options import (
     CellsOption,
     ChannelsOption,
+    JsonOption,
     OperatorsOption,
     SetOption,
     SpaceOption,
@@ -35,7 +37,7 @@ from goldnas.search.strategies import STRATEGIES, strategy_named
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _STRATEGY = "Strategy"
 _LEVELS: dict[str, Literal[1, 2]] = {"1": 1, "2": 2}
-_ON_RESUME = {"resume", "workers", "report"}
+_ON_RESUME = {"resume", "workers", "report", "as_json"}
 """Options that do not change a search, and so may be given when one is continued."""
 
 
@@ -63,6 +65,7 @@ def search(
             metavar="FILE",
             help="Latency table of a target device, from goldnas profile. Repeat it for "
             "several devices.",
+            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_BUDGET,
         ),
     ] = None,
@@ -81,12 +84,14 @@ def search(
         ),
     ] = True,
     logger: Annotated[list[str] | None, logger_option()] = None,
+    as_json: JsonOption = False,
     data: Annotated[
         str,
         typer.Option(
             help="cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of "
             "train/ and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or "
             "their folder), an .npz file, or a function, my_module:data.",
+            autocompletion=completion.offering(completion.datasets),
             rich_help_panel=_DATA,
         ),
     ] = "digits",
@@ -131,6 +136,7 @@ def search(
             help="How to search: "
             + "; ".join(f"{name}, {s.description}" for name, s in STRATEGIES.items())
             + ".",
+            autocompletion=completion.offering(completion.strategies),
             rich_help_panel=_STRATEGY,
         ),
     ] = "gold",
@@ -162,7 +168,7 @@ def search(
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         typer.Option(
-            help="What ranks them. supernet: accuracy on held-out pictures, or the --task'''s "
+            help="What ranks them. supernet: accuracy on held-out pictures, or the --task's "
             "metric, with weights that --epochs have trained for all of them. naswot, synflow: "
             "proxies that train nothing.",
             rich_help_panel=_STRATEGY,
@@ -297,15 +303,22 @@ def search(
         ),
     ] = 1.0,
 ) -> None:
-    """Search a space for networks within budgets; one run leaves a front of them."""
+    """Search a space for networks within budgets; one run leaves a front of them.
+
+    Examples:
+        goldnas search --data digits --budget 130kFLOPs --out runs/a
+        goldnas search --budget 600MFLOPs --budget 5ms --latency-lut lut/cpu.json --out runs/b
+        goldnas search --resume runs/b
+        goldnas search --config runs/b/options.toml --seed 1 --out runs/c
+    """
     if list_spaces:
-        print_spaces()
+        print_spaces(as_json=as_json)
         return
     folder = resume or out_
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.together(lambda: _refuse_settings(ctx))
-            go_on(resume, workers, ranks, report=report)
+            go_on(resume, workers, ranks, report=report, as_json=as_json)
             return
         if out_ is None:
             raise ranks.common(
@@ -389,6 +402,8 @@ def search(
             amp=amp,
             fit_batch=fit_batch,
             report=report,
+            as_json=as_json,
+            options=config_file.effective(ctx),
         )
 
 
@@ -420,7 +435,7 @@ def _refuse_settings(ctx: typer.Context) -> None:
     """A search that goes on takes its settings from its folder."""
     given = [
         parameter.opts[0]
-        for parameter in ctx.command.params
+        for parameter in config_file.parameters(ctx)
         if parameter.name not in _ON_RESUME
         and (source := ctx.get_parameter_source(parameter.name or "")) is not None
         and source.name == "COMMANDLINE"

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.console import out, say, warn
+from goldnas.cli.console import out, print_json, say, warn
 from goldnas.cli.figures import things
 from goldnas.cli.front import front_table
 from goldnas.cli.search_progress import search_shown
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, GoldnasError, RankError, WriteError
+from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
@@ -29,9 +30,22 @@ def start(
     *,
     amp: str,
     fit_batch: bool,
-    report: bool = True,
+    report: bool,
+    as_json: bool,
+    options: str,
 ) -> None:
     """Start a search in a new folder, once it is known to be possible.
+
+    Args:
+        config: Settings.
+        tables: Latency tables of the devices.
+        folder: To make.
+        ranks: The processes that search together.
+        amp: Number format of the training, as it was asked for.
+        fit_batch: Whether a step takes as many pictures as fit the memory.
+        report: Whether to write a report at the end.
+        as_json: Whether to print the front as JSON.
+        options: What to keep as ``options.toml``.
 
     Raises:
         GoldnasError: If it is not, or the search ends before its time.
@@ -52,11 +66,14 @@ def start(
     out.print(_limits_table(prepared.feasibility))
     prepared.check_feasible()
     search = prepared.start(folder)
+    ranks.told(lambda: write_atomic(folder / "options.toml", options))
     _print_memory(search, "try --batch-size auto, or --checkpointing")
-    _run(search, report)
+    _run(search, report, as_json)
 
 
-def go_on(folder: Path, workers: int | None, ranks: "Ranks", *, report: bool = True) -> None:
+def go_on(
+    folder: Path, workers: int | None, ranks: "Ranks", *, report: bool, as_json: bool
+) -> None:
     """Go on with the search in a folder.
 
     Raises:
@@ -67,10 +84,10 @@ def go_on(folder: Path, workers: int | None, ranks: "Ranks", *, report: bool = T
     search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
     out.print(_limits_table(search.feasibility, search.active))
     _print_memory(search, "go on where there is more")
-    _run(search, report)
+    _run(search, report, as_json)
 
 
-def _run(search: "SupernetSearch", report: bool) -> None:
+def _run(search: "SupernetSearch", report: bool, as_json: bool) -> None:
     folder = search.run.path
     try:
         with (
@@ -85,7 +102,10 @@ def _run(search: "SupernetSearch", report: bool) -> None:
         ) from None
     if not search.ranks.first:
         return
-    out.print(front_table(front))
+    if as_json:
+        print_json({"folder": folder, "budgets": front.budgets, "networks": front.networks})
+    else:
+        out.print(front_table(front))
     _print_drops(search)
     if report:
         _write_report(folder)

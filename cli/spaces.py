@@ -4,27 +4,40 @@ import inspect
 from dataclasses import fields
 from typing import Any
 
-from goldnas.cli.console import out
+from goldnas.cli.console import out, print_json
 
 
-def print_spaces() -> None:
+def print_spaces(*, as_json: bool = False) -> None:
     """Show every registered space with its settings and their defaults."""
+    spaces = _spaces()
+    if as_json:
+        print_json({"spaces": spaces})
+        return
+    for space in spaces:
+        out.print(f"{space['name']}: {space['description']}", highlight=False)
+        told = "; ".join(f"{key} {shown(value)}" for key, value in space["settings"].items())
+        out.print(f"    {told}\n", highlight=False)
+
+
+def _spaces() -> list[dict[str, Any]]:
     from goldnas.spaces import FUNCTIONS, SPACES, is_reference
 
-    for name, space in SPACES.items():
-        _print(name, space, {field.name: field.default for field in fields(space)})
+    settings: dict[str, tuple[object, dict[str, Any]]] = {
+        name: (space, {field.name: field.default for field in fields(space)})
+        for name, space in SPACES.items()
+    }
     for name, function in FUNCTIONS.items():
-        if is_reference(name):
-            continue  # someone's own, imported before
-        parameters = inspect.signature(function).parameters
-        _print(name, function, {key: given.default for key, given in parameters.items()})
-
-
-def _print(name: str, what: object, settings: dict[str, Any]) -> None:
-    described = (inspect.getdoc(what) or "").partition("\n")[0]
-    out.print(f"{name}: {described}", highlight=False)
-    told = "; ".join(f"{key} {shown(value)}" for key, value in settings.items())
-    out.print(f"    {told}\n", highlight=False)
+        if not is_reference(name):  # someone's own, imported before
+            parameters = inspect.signature(function).parameters
+            settings[name] = function, {key: p.default for key, p in parameters.items()}
+    return [
+        {
+            "name": name,
+            "description": (inspect.getdoc(what) or "").partition("\n")[0],
+            "settings": defaults,
+        }
+        for name, (what, defaults) in settings.items()
+    ]
 
 
 def shown(value: object) -> str:

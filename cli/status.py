@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.figures import things
 from goldnas.cli.options import JsonOption
 from goldnas.metric import figure_of
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 def status(
     run: Annotated[Path, typer.Argument(help="Folder of a search, in progress or ended.")],
-    json: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say where a search stands: epoch, accuracy, operators, budgets, networks, what is next.
 
     Reads the folder alone, so it can be asked from anywhere while the search runs.
+
+    Examples:
+        goldnas status runs/a
+        goldnas status runs/a --json
     """
     with errors_shown():
-        import msgspec
-
         from goldnas.report.status import Status
 
         found = Status.of(run)
-        if json:
-            typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-            return
-        _print(found)
+        if as_json:
+            print_json(found)
+        else:
+            _print(found)
 
 
 def _print(status: "Status") -> None:

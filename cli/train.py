@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.options import (
+    JsonOption,
     amp_option,
     auxiliary_weight_option,
     data_dir_option,
@@ -22,8 +24,8 @@ from goldnas.cli.options import (
 from goldnas.cli.processes import joined
 from goldnas.cli.train_networks import Sources, Wishes, train_each, train_one
 from goldnas.cli.train_ray import train_on_ray
-from goldnas.cli.train_results import print_recipes, print_summary
-from goldnas.errors import ConfigError
+from goldnas.cli.train_results import Outcomes, print_outcomes, print_recipes, print_summary
+from goldnas.errors import ConfigError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,7 @@ _NETWORK, _DATA, _TRAINING = "Network", "Data of a file", "Settings, in place of
 
 
 def train(
+    ctx: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -43,6 +46,7 @@ def train(
             "genotype, or a published one: DARTS_V1, DARTS_V2, mobilenet_v2, "
             "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1.",
             show_default=False,
+            autocompletion=completion.targets,
         ),
     ] = None,
     pick: Annotated[
@@ -52,6 +56,7 @@ def train(
             help="Which of a search: the most accurate within all budgets if not given; "
             "the N-th of the front, counted from 1, the cheapest; or the one with this "
             "fingerprint. Repeat it for several.",
+            autocompletion=completion.networks_of_run,
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -81,7 +86,13 @@ def train(
             rich_help_panel=_NETWORK,
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="How to train: see --list-recipes.")] = "short",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="How to train: see --list-recipes.",
+            autocompletion=completion.offering(completion.recipes),
+        ),
+    ] = "short",
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", help="Show the recipes and exit.")
     ] = False,
@@ -98,11 +109,13 @@ def train(
         ),
     ] = None,
     logger: Annotated[list[str] | None, logger_option()] = None,
+    as_json: JsonOption = False,
     data: Annotated[
         str | None,
         typer.Option(
             help="Dataset to train a file's network on: as of goldnas search. A search's "
             "network learns on the data of its search, and for its task.",
+            autocompletion=completion.offering(completion.datasets),
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -115,6 +128,7 @@ def train(
             metavar="NAME",
             help="Of a genotype: gold unless given, gold-imagenet for large pictures. Of an "
             "architecture as .json: the function that it names, module:function.",
+            autocompletion=completion.offering(completion.spaces),
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -181,9 +195,15 @@ def train(
     the result. Of several networks, one that fails does not stop the others: the exit status
     is 1 if any failed. It is 2 after any other error, 130 and 143 after Ctrl-C and SIGTERM,
     which save the step under way.
+
+    Examples:
+        goldnas train runs/a
+        goldnas train runs/a --all --recipe darts-cifar
+        goldnas train runs/a --pick best --pick 2 --warm --epochs 5
+        goldnas train DARTS_V2 --data cifar10 --out runs/darts-v2
     """
     if list_recipes:
-        print_recipes()
+        print_recipes(as_json=as_json)
         return
     of_file = {
         "--data": data,
@@ -209,7 +229,6 @@ def train(
         "threads": threads,
         "loggers": tuple(logger or ()),
     }
-    status = 0
     with (
         errors_shown(if_interrupted=lambda: "interrupted; the same command goes on"),
         joined() as ranks,
@@ -218,13 +237,15 @@ def train(
         ranks.together(lambda: _check_options(target, of_search, of_file))
         ranks.told(lambda: _check_loggers(logger or ()))
         assert target is not None
-        wishes = Wishes(recipe, seed, given, out_)
+        wishes = Wishes(recipe, seed, given, config_file.effective(ctx), out_)
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
         sources = _sources(where, pick or ["best"], every, warm, of_file, ranks)
-        if len(sources) == 1 and ray is None:
-            (source,) = sources.values()
-            train_one(source, wishes, ranks)
+        outcomes: Outcomes
+        alone = len(sources) == 1 and ray is None
+        if alone:
+            ((name, source),) = sources.items()
+            outcomes = {name: train_one(source, wishes, ranks)}
         else:
             ranks.together(lambda: _check_several(len(sources), out_, ray, ranks))
             outcomes = (
@@ -232,10 +253,13 @@ def train(
                 if ray is None
                 else train_on_ray(sources, wishes, ray)
             )
+        if as_json:
+            print_outcomes(outcomes)
+        elif not alone:
             print_summary(outcomes)
-            status = int(any(isinstance(outcome, str) for outcome in outcomes.values()))
-    if status:
-        raise typer.Exit(status)
+        failed = any(isinstance(outcome, str) for outcome in outcomes.values())
+    if failed:
+        raise typer.Exit(Status.FOUND)
 
 
 def _check_loggers(names: "Sequence[str]") -> None:

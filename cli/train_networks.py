@@ -11,20 +11,17 @@ from goldnas.cli.console import err, say
 from goldnas.cli.figures import things
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_progress import training_shown
-from goldnas.cli.train_results import print_result
+from goldnas.cli.train_results import Outcomes, Trained, print_result
 from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError
+from goldnas.files import write_atomic
 from goldnas.reference import is_function
 
 if TYPE_CHECKING:
-    from goldnas.retraining.result import TrainResult
     from goldnas.retraining.start import Subject
     from goldnas.search.ranks import Ranks
 
 Sources = Mapping[str, "Callable[[], Subject]"]
 """What reads each network, by its name."""
-
-Outcomes = dict[str, "TrainResult | str"]
-"""By the name of the network: what came of it, or why nothing did."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,8 @@ class Wishes:
     seed: int
     given: dict[str, Any]
     """Settings, by their field, in place of those of the recipe; None for none."""
+    options: str
+    """What to keep as ``options.toml``."""
     out: Path | None = None
     """The folder, where it is not the usual one."""
 
@@ -46,7 +45,7 @@ def train_each(sources: Sources, wishes: Wishes, ranks: "Ranks") -> Outcomes:
         StoppedError: If a signal ended it all.
         RankError: If the ranks lost each other.
     """
-    outcomes: Outcomes = {}
+    outcomes: dict[str, Trained | str] = {}
     for name, source in sources.items():
         say(f"network {name}, {len(outcomes) + 1} of {len(sources)}")
         try:
@@ -70,7 +69,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).splitlines())
 
 
-def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -> "TrainResult":
+def _keep_options(folder: Path, options: str) -> None:
+    """Keep those that a training began with, whichever go on with it."""
+    path = folder / "options.toml"
+    if not path.exists():
+        write_atomic(path, options)
+
+
+def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -> Trained:
     """Train one network, or go on, or find it done; and say what it came to.
 
     Raises:
@@ -89,8 +95,9 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     if isinstance(prepared, TrainResult):
         say("trained already, with these settings")
         print_result(prepared, folder, config.data)
-        return prepared
+        return Trained(prepared, folder)
     config, held_out = prepared.config, prepared.data.validation
+    ranks.told(lambda: _keep_options(folder, wishes.options))
     say(
         f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
         f"{config.recipe} on {prepared.data.loader.num_images} {things(config.data)} of "
@@ -116,4 +123,4 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     except (RankError, WriteError) as error:
         raise type(error)(f"{error}; then the same command goes on") from None
     print_result(result, folder, config.data)
-    return result
+    return Trained(result, folder)

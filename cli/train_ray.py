@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import say
-from goldnas.cli.train_networks import Outcomes, Sources, Wishes, one_line, train_one
+from goldnas.cli.train_networks import Sources, Wishes, one_line, train_one
+from goldnas.cli.train_results import Outcomes, Trained
 from goldnas.errors import ConfigError, GoldnasError
 
 if TYPE_CHECKING:
-    from goldnas.retraining.result import TrainResult
     from goldnas.retraining.start import Subject
 
 
@@ -50,7 +50,7 @@ def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
         task = ray.remote(num_cpus=wishes.given.get("threads") or 1, num_gpus=gpus)(_task)
         tasks = {name: task.remote(source, wishes) for name, source in sources.items()}
         say(f"{len(tasks)} networks, side by side as there is room")
-        outcomes: Outcomes = {}
+        outcomes: dict[str, Trained | str] = {}
         for name, running in tasks.items():
             try:
                 outcomes[name] = ray.get(running)
@@ -61,7 +61,7 @@ def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
         ray.shutdown()
 
 
-def _task(source: "Callable[[], Subject]", wishes: Wishes) -> "TrainResult | str":
+def _task(source: "Callable[[], Subject]", wishes: Wishes) -> Trained | str:
     from goldnas.search.ranks import Ranks
 
     try:

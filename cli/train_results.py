@@ -2,18 +2,31 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.console import out, say
+from goldnas.cli.console import out, print_json, say
 from goldnas.cli.figures import cell, heading, things
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
     from goldnas.retraining.result import TrainResult
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that is done."""
+
+    result: "TrainResult"
+    folder: Path
+
+
+Outcomes = Mapping[str, Trained | str]
+"""By the name of the network: what came of it, or why nothing did."""
 
 
 def print_result(result: "TrainResult", folder: Path, data: str) -> None:
@@ -38,16 +51,29 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     )
 
 
-def print_summary(outcomes: "Mapping[str, TrainResult | str]") -> None:
-    """Show what several trainings came to, by network: the result, or why there is none."""
+def print_outcomes(outcomes: Outcomes) -> None:
+    """Print as JSON what trainings came to."""
+    import msgspec
+
+    trainings = [
+        {"network": name, "error": outcome}
+        if isinstance(outcome, str)
+        else {"network": name, "folder": outcome.folder, **msgspec.to_builtins(outcome.result)}
+        for name, outcome in outcomes.items()
+    ]
+    print_json({"trainings": trainings})
+
+
+def print_summary(outcomes: Outcomes) -> None:
+    """Show what several trainings came to."""
     from goldnas.resources import format_amount
 
     names: dict[str, None] = {}
     figures: list[Metric | None] = []
     for outcome in outcomes.values():
         if not isinstance(outcome, str):
-            names |= dict.fromkeys(outcome.resources)
-            figures.append(outcome.test)
+            names |= dict.fromkeys(outcome.result.resources)
+            figures.append(outcome.result.test)
     table = Table("network")
     for head in (heading("test", figures), heading("validation", figures), *names):
         table.add_column(head, justify="right")
@@ -55,12 +81,13 @@ def print_summary(outcomes: "Mapping[str, TrainResult | str]") -> None:
         if isinstance(outcome, str):
             table.add_row(network, "failed", *("-" for _ in ("validation", *names)))
             continue
-        held_out = outcome.validation
+        result = outcome.result
+        held_out = result.validation
         table.add_row(
             network,
-            cell(outcome.test),
+            cell(result.test),
             "-" if held_out is None else cell(held_out),
-            *(format_amount(name, outcome.resources[name]) for name in names),
+            *(format_amount(name, result.resources[name]) for name in names),
         )
     out.print(table)
     for network, outcome in outcomes.items():
@@ -68,10 +95,13 @@ def print_summary(outcomes: "Mapping[str, TrainResult | str]") -> None:
             say(f"{network} failed: {outcome}")
 
 
-def print_recipes() -> None:
+def print_recipes(*, as_json: bool = False) -> None:
     """Show every setting of every recipe."""
     from goldnas.retraining.recipes import PURPOSES, RECIPES, Recipe
 
+    if as_json:
+        print_json({"recipes": RECIPES})
+        return
     table = Table("", *RECIPES)
     table.add_row("for", *PURPOSES.values(), end_section=True)
     for field in Recipe.__struct_fields__:

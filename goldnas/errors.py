@@ -5,11 +5,30 @@ command line prints the message alone and exits with status 2; anything that is 
 GoldnasError is a bug in goldnas and keeps its traceback.
 """
 
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """How a command of goldnas ended: its exit status."""
+
+    DONE = 0
+    """It did what it was asked to."""
+    FOUND = 1
+    """It ran to its end, and found errors, or some of it failed."""
+    FAILED = 2
+    """It could not do it, and says why in one line."""
+    OVER_BUDGET = 3
+    """An export is there, and breaks a budget."""
+    INTERRUPTED = 130
+    """Ctrl-C; what can be saved is."""
+    TERMINATED = 143
+    """SIGTERM; the same."""
+
 
 class GoldnasError(Exception):
     """Base of every error that goldnas raises on purpose."""
 
-    status = 2
+    status: int = Status.FAILED
     """Of the command that ends with it."""
 
 

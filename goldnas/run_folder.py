@@ -48,17 +48,28 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         if type(version) is int and version > 1:
             raise RunError(
                 f"{path} has schema version {version}, and this goldnas reads version 1. "
-                "Upgrade goldnas"
+                f"Upgrade goldnas{_of_writer(path, ' to {} or later, which wrote it')}"
             )
         if type(version) is int and version < 1:
             raise RunError(
                 f"{path} has schema version {version}, which this goldnas reads no longer: it "
-                "reads version 1. Use the goldnas that wrote it"
+                f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
             )
         return msgspec.convert(content, form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+
+
+def _of_writer(path: Path, text: str) -> str:
+    """A text with the version of the goldnas that wrote a file; empty where it is not known."""
+    for folder in (path.parent, path.parent.parent):
+        try:
+            version = msgspec.json.decode((folder / "conditions.json").read_bytes())["goldnas"]
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            continue
+        return text.format(version)
+    return ""
 
 
 class _Event(msgspec.Struct):

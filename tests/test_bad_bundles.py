@@ -263,7 +263,7 @@ def test_a_file_says_by_its_content_whether_it_is_results(
     "options",
     [
         *(["--out", "t.json"], ["--device", "ssh://pi"], ["--python", "python3"]),
-        *(["--transfer", "t.json"], ["--target", "2"], ["--json"], ["--devices", "d.toml"]),
+        *(["--transfer", "t.json"], ["--target", "2"], ["--devices", "d.toml"]),
     ],
     ids=" ".join,
 )

@@ -1,9 +1,13 @@
 """A folder that no search can begin or go on in: one clear line, and nothing is touched."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from compared import trained
+from goldnas.search.run import SearchRun
 from workplace import (
     LONG,
     RESUME,
@@ -114,3 +118,35 @@ def test_a_bad_folder_is_one_clear_line_and_leaves_the_disk_alone(
     workplace: Path, case: Case
 ) -> None:
     assert_refused(case)
+
+
+# -- folders of other versions ---------------------------------------------------------------
+
+VERSIONS = {
+    0: "version 0, which this goldnas reads no longer: .*the goldnas that wrote it, 0.0.7$",
+    2: "version 2, and this goldnas reads version 1. Upgrade goldnas to 0.0.7 or later, which",
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(RESUME, "train run", "export run --out net.onnx", "evaluate run"),
+        *("compare run", "report run", "status run"),
+        *("export TRAINING --out net.onnx", "evaluate TRAINING"),
+    ],
+)
+def test_a_folder_of_another_schema_says_which_goldnas_reads_it(
+    workplace: Path, command: str, version: int
+) -> None:
+    run = SearchRun.open(Path("run"))
+    training = trained(run, run.front().networks[0].fingerprint, 0.9)
+    shutil.copy("run/conditions.json", training)
+    for path in Path("run").rglob("*.json"):
+        if path.name == "conditions.json":
+            changed(str(path), goldnas="0.0.7")()
+        elif "schema_version" in json.loads(path.read_bytes()) and path.parent.name != "tables":
+            changed(str(path), schema_version=version)()
+    line = command.replace("TRAINING", str(training))
+    assert_refused(Case(line, f"json has schema {VERSIONS[version]}"))

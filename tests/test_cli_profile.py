@@ -54,9 +54,13 @@ def test_profile_writes_every_row_of_the_space(profiled: tuple[Path, str, str]) 
 def test_a_second_profile_changes_nothing(profiled: tuple[Path, str, str]) -> None:
     out = profiled[0]
     before = out.read_bytes()
-    code, _, stderr = invoke("profile", *SMALL, "--out", out)
-    assert (code, stderr) == (0, "")
+    code, stdout, stderr = invoke("profile", *SMALL, "--out", out, "--json")
+    assert code == 0, stderr
     assert out.read_bytes() == before
+    (told,) = json.loads(stdout)["tables"]
+    assert (told["table"], told["networks"]) == (str(out), 6)
+    assert told["rows"] == len(SMALL_SPACE.rows())
+    assert told["mape_percent"] == LatencyTable.load(out).calibrations[0].accuracy.mape_percent
 
 
 def test_show_prints_conditions_and_rows_with_units(profiled: tuple[Path, str, str]) -> None:
@@ -149,7 +153,8 @@ def test_what_is_not_given_is_as_the_space_says(name: str) -> None:
 def test_several_devices_are_told_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(
-        "goldnas.cli.profile_fleet.profile_fleet", lambda devices, out, o: told.extend(o)
+        "goldnas.cli.profile_fleet.profile_fleet",
+        lambda devices, out, o, **_: told.extend(o),
     )
     given = ["--space", "gold-imagenet", "--cells", "3"]
     assert invoke("profile", "--devices", "all.toml", "--out", "lut", *given)[0] == 0

@@ -28,7 +28,7 @@ SPACE = GoldSpace(cells=1, channels=4, input_shape=(1, 8, 8), nodes=2)
 
 
 def as_json(*runs: Path, options: tuple[str, ...] = ()) -> dict[str, Any]:
-    code, stdout, stderr = invoke("compare", *runs, "--format", "json", *options)
+    code, stdout, stderr = invoke("compare", *runs, "--json", *options)
     assert code == 0, stderr
     content: dict[str, Any] = json.loads(stdout)
     return content
@@ -532,9 +532,7 @@ def test_the_picture_shows_every_network_and_every_training(three_seeds: list[Pa
 @pytest.mark.parametrize("ending", [".svg", ".png"])
 def test_pictures_are_written_beside_the_table(three_seeds: list[Path], ending: str) -> None:
     picture = three_seeds[0].parent / f"fronts{ending}"
-    code, stdout, stderr = invoke(
-        "compare", *three_seeds, "--plot", picture, "--format", "json"
-    )
+    code, stdout, stderr = invoke("compare", *three_seeds, "--plot", picture, "--json")
     assert (code, stderr) == (0, f"wrote {picture}\n")
     json.loads(stdout)
     if ending == ".svg":

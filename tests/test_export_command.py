@@ -1,6 +1,7 @@
 """``goldnas export``: what it writes, measures and promises, and what it refuses."""
 
 import datetime
+import json
 import re
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from goldnas.architecture import Architecture
+from goldnas.cli.command import Command
 from goldnas.cli.export import export
+from goldnas.errors import Status
 from goldnas.export import ARCHITECTURE, check_onnx
 from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.lut.schema import unstated_conditions
@@ -43,7 +46,7 @@ ONCE = MeasuringProtocol(
 HERE = OnnxruntimeBackend(protocol=ONCE).conditions(batch=1)
 
 app = typer.Typer()
-app.command()(export)
+app.command(cls=Command)(export)
 
 
 @dataclass
@@ -161,9 +164,14 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
     pairs = msgspec.structs.replace(HERE, batch=2)
     table = make_table(tmp_path / "cpu.json", SPACE, row_us=1e-6, conditions=pairs)
     case = finished(tmp_path, ("1GFLOPs", "0.001us"), [table])
-    result = case.export("--dynamic-batch")
-    assert result.exit_code == 3, result.output
-    assert result.stdout.splitlines()[-1].startswith("verify: FAIL  latency@cpu")
+    result = case.export("--dynamic-batch", "--json")
+    assert result.exit_code == Status.OVER_BUDGET, result.output
+    assert result.stderr.splitlines()[-1].startswith("verify: FAIL  latency@cpu")
+    told = json.loads(result.stdout)
+    assert (told["network"], told["files"]) == (case.architecture.fingerprint, [str(case.out)])
+    latency, flops, _ = told["resources"]
+    assert (latency["verdict"], flops["verdict"]) == ("FAIL", "PASS")
+    assert latency["measured"] > latency["budget"] == 0.001
     (value,) = onnx.load(case.out).graph.input
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
 

@@ -1,5 +1,6 @@
 """Several devices at once."""
 
+import json
 import subprocess
 import threading
 import time
@@ -76,9 +77,11 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
     assert "1 of 2 devices failed: there" in stderr
     rows = LatencyTable.load(out / "here.json").rows
     assert (out / "there.json.visits").exists()
-    code, _, stderr = run(devices, out, "--calibrate", "0")
+    code, stdout, stderr = run(devices, out, "--calibrate", "0", "--json")
     assert code == 0, stderr
     assert len(LatencyTable.load(out / "there.json").rows) == len(rows)
+    told = {device["device"]: device["rows"] for device in json.loads(stdout)["devices"]}
+    assert told == {"here": len(rows), "there": len(rows)}
 
 
 @pytest.mark.parametrize(

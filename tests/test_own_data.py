@@ -169,10 +169,10 @@ def test_the_figures_of_a_training_are_those_of_its_evaluation(regression: Path)
     assert result["test_accuracy"] is None
     code, stdout, stderr = invoke("evaluate", training, "--json")
     assert code == 0, stderr
-    assert json.loads(stdout)["test_metric"] == result["test_metric"]
+    assert json.loads(stdout)["networks"][0]["test_metric"] == result["test_metric"]
     code, stdout, stderr = invoke("evaluate", regression, "--json")
     assert code == 0, stderr
-    assert {row["test_metric"]["name"] for row in json.loads(stdout)} == {"RMSE"}
+    assert {row["test_metric"]["name"] for row in json.loads(stdout)["networks"]} == {"RMSE"}
 
 
 def test_int8_says_what_it_costs_in_the_metric(regression: Path, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_lower_is_better_in_a_comparison(regression: Path) -> None:
     assert comparison.reference is None
     assert {"validation_metric", "test_metric"} < row.cells.keys()
     assert not {"hypervolume", "test_accuracy"} & row.cells.keys()
-    code, stdout, stderr = invoke("compare", regression, "--format", "json")
+    code, stdout, stderr = invoke("compare", regression, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["metric"] == {"name": "RMSE", "higher_is_better": False}
     code, stdout, stderr = invoke("compare", regression)

@@ -221,7 +221,6 @@ def test_metadata_that_is_no_architecture_is_refused(tmp_path: Path) -> None:
     [
         ((), "give --out FILE for a latency table, --model FILE.onnx, or"),
         (("--model", "a.onnx", "--out", "a.json"), "--out does not go with --model"),
-        (("--out", "a.json", "--json"), "--json does not go with a latency table"),
         (
             ("--out", "a.json", "--shape", "a=1"),
             "--shape does not go with a latency table",

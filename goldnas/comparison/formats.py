@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -136,9 +135,9 @@ def as_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def as_json(comparison: Comparison) -> str:
-    """Everything, in the units of the files."""
-    content = {
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, in the units of the files; plain values."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "goldnas": goldnas.__version__,
         "data": comparison.runs[0].data,
@@ -166,16 +165,14 @@ def as_json(comparison: Comparison) -> str:
         ],
         "notes": notes(comparison),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
     "markdown": as_markdown,
     "csv": as_csv,
     "latex": as_latex,
-    "json": as_json,
 }
-"""Besides ``table``, which the command line draws."""
+"""Besides ``table`` and JSON, which the command line prints itself."""
 
 
 def _compared_by(comparison: Comparison) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""What Tab completes: names from where they are defined, in a real shell, without torch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from command_lines import COMMANDS
+from goldnas.cli import completion
+from goldnas.cli.main import app
+from goldnas.comparison.formats import FORMATS
+from goldnas.genotypes import NAMED
+from goldnas.operators import CANDIDATES
+from goldnas.precision import PRECISIONS
+from goldnas.search.strategies import STRATEGIES
+from goldnas.spaces import FUNCTIONS, SPACES, is_reference
+from goldnas.spaces.mobile_networks import NETWORKS
+from goldnas.training.datasets import DATASET_NAMES
+
+# What is read from sources without importing them.
+NAMES = [
+    (completion.spaces, [*SPACES, *(name for name in FUNCTIONS if not is_reference(name))]),
+    (completion.operators, CANDIDATES),
+    (completion.datasets, DATASET_NAMES),
+    (completion.networks, [*NAMED, *NETWORKS]),
+    (completion.precisions, PRECISIONS),
+    (completion.formats, ["table", *FORMATS]),
+]
+
+
+@pytest.mark.parametrize(("offered", "defined"), NAMES, ids=[n[0].__name__ for n in NAMES])
+def test_names_are_those_that_goldnas_knows(offered: object, defined: list[str]) -> None:
+    assert callable(offered)
+    assert sorted(offered()) == sorted(defined)
+
+
+PROGRAM = """#!{python}
+import sys
+sys.modules["torch"] = None  # whoever imports it fails
+sys.argv[0] = "goldnas"
+from goldnas.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no bash")
+def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
+    """As bash does it: by the function of the script, from the words and the place of Tab."""
+    program = tmp_path / "goldnas"
+    program.write_text(PROGRAM.format(python=sys.executable))
+    program.chmod(0o755)
+    script = """
+        eval "$(_GOLDNAS_COMPLETE=source_bash goldnas)"
+        tab() {
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+            _goldnas_completion "$1"
+            echo "${COMPREPLY[*]}"
+        }
+        tab goldnas se
+        tab goldnas search --strat
+        tab goldnas search --strategy dar
+        tab goldnas search --space mob
+        tab goldnas profile --operators skip_connect,sep_conv_3
+        tab goldnas export r
+    """
+    result = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr == ""
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["search"],
+        ["--strategy"],
+        ["darts1", "darts2"],
+        ["mobile"],
+        ["skip_connect,sep_conv_3x3"],
+        [],  # files and folders are bash's own
+    ]
+
+
+def test_every_value_that_has_names_is_completed() -> None:
+    completed = {
+        f"{name} {parameter.opts[0]}"
+        for name, command in COMMANDS.items()
+        for parameter in command.params
+        if parameter._custom_shell_complete is not None
+    }
+    both = ("search", "train")
+    assert completed >= {
+        *(f"{name} {option}" for name in both for option in ("--data", "--space", "--amp")),
+        *("search --strategy", "train --recipe", "train --pick", "export --pick"),
+        *(f"profile --{o}" for o in ("device", "backend", "provider", "precision", "space")),
+        *("lut show file", "lut check --device", "compare --format", "profile --operators"),
+    }
+
+
+def test_strategies_say_what_they_are() -> None:
+    assert dict(completion.strategies()) == {n: s.description for n, s in STRATEGIES.items()}
+
+
+def test_networks_of_the_run_that_was_typed_are_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    front = {"networks": [{"fingerprint": "1f0c3a2b", "reasons": ["end"]}]}
+    (tmp_path / "run" / "front.json").write_text(json.dumps(front))
+    monkeypatch.chdir(tmp_path)
+    assert tab("goldnas export run --pick ") == ["best", "1f0c3a2b"]
+    assert tab("goldnas train run --epochs 1 --pick 1") == ["1f0c3a2b"]
+    assert tab("goldnas export gone --pick ") == ["best"]
+    Path("run/front.json").write_text("{")
+    assert tab("goldnas export run --pick ") == ["best"]
+
+
+def tab(line: str) -> list[str]:
+    """What a shell is told to offer where a line ends."""
+    completing = {"_GOLDNAS_COMPLETE": "complete_fish", "_TYPER_COMPLETE_ARGS": line}
+    environment = completing | {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    result = CliRunner().invoke(app, [], prog_name="goldnas", env=environment)
+    return [offer.partition("\t")[0] for offer in result.stdout.splitlines()]
