@@ -25,6 +25,7 @@ PAGES = {
     )
 }
 SHELL = ("console", "bash", "sh")
+ELLIPSES = ("...", "\N{HORIZONTAL ELLIPSIS}")
 
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<note>[^\n]+) -->\n+)?(?P<indent> *)```(?P<language>\w*)[^\n]*\n"
@@ -133,8 +134,15 @@ def named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
 
 
 def check_parsed(words: Sequence[str]) -> None:
-    """Let the command read its options and arguments; nothing is run."""
-    command, left = named(words)
+    """Let the command read its options and arguments; nothing is run.
+
+    Where a file that is not there gives some of them, the names of the others have to be right.
+    """
+    command, left = named([word for word in words if word not in ELLIPSES])
+    config = left[left.index("--config") + 1] if "--config" in left else None
+    if config is not None and not Path(config).exists():
+        check_named(words)
+        return
     try:
         command.make_context(" ".join(words[: len(words) - len(left)]) or "goldnas", left)
     except typer.Exit:
@@ -142,6 +150,20 @@ def check_parsed(words: Sequence[str]) -> None:
     except Exception as error:
         said = error.format_message() if hasattr(error, "format_message") else error
         raise AssertionError(f"goldnas {shlex.join(words)}: {said}") from None
+
+
+def check_named(words: Sequence[str]) -> None:
+    """The command, and each option of it that is given, has to be there."""
+    command, left = named([word for word in words if word not in ELLIPSES])
+    options = {word.partition("=")[0] for word in left if word.startswith("--")}
+    assert options <= options_of(command), shlex.join(words)
+
+
+def write_files(markdown: str) -> None:
+    """Write the blocks that begin with a comment that is the name of a file, such as a TOML."""
+    for block in blocks_of(markdown):
+        if found := re.match(r"# (\w+\.toml)\n", block.body):
+            Path(found[1]).write_text(block.body)
 
 
 def mentioned(markdown: str) -> Iterator[str]:

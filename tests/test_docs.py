@@ -19,12 +19,14 @@ from documents import (
     SHELL,
     Block,
     blocks_of,
+    check_named,
     check_parsed,
     commands_of,
     mentioned,
     named,
     of_goldnas,
     options_of,
+    write_files,
 )
 from goldnas.export import ARCHITECTURE, CLASSES, INPUTS
 from goldnas.precision import PRECISION
@@ -98,6 +100,7 @@ def test_what_a_page_shows_works(
     if page != "README.md":  # which is where one begins
         fill(tmp_path, template)
     monkeypatch.chdir(tmp_path)
+    write_files(PAGES[page].read_text())
     for block in blocks_of(PAGES[page].read_text()):
         if is_followable(block):
             follow(block)
@@ -111,9 +114,13 @@ def test_the_first_page_takes_the_steps_of_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_one(page: str) -> None:
+def test_every_command_is_one(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also those that are not run: real options, no argument missing, values of the choices."""
+    monkeypatch.chdir(tmp_path)
     markdown = PAGES[page].read_text()
+    write_files(markdown)
     for block in blocks_of(markdown):
         if block.language in SHELL:
             for command in block.commands():
@@ -123,10 +130,7 @@ def test_every_command_is_one(page: str) -> None:
                     if word.startswith("benchmarks/"):
                         assert (ROOT / word).exists(), word
     for text in mentioned(markdown):
-        words = shlex.split(text)[1:]
-        command, rest = named([word for word in words if word != "…"])
-        options = {word.partition("=")[0] for word in rest if word.startswith("--")}
-        assert options <= options_of(command), text
+        check_named(shlex.split(text)[1:])
 
 
 METADATA = {ARCHITECTURE, CLASSES, INPUTS, PRECISION}

@@ -162,7 +162,8 @@ def dressed(svg: str) -> str:
         "text{font-family:system-ui,sans-serif}</style>"
     )
     svg = re.sub(r"(<svg [^>]*>)", rf"\1{style}", svg, count=1)
-    return re.sub(r"[ \t]+$", "", svg, flags=re.M)
+    svg = re.sub(r"(\d\.\d)\d+", r"\1", svg)  # a tenth of a point is fine enough
+    return re.sub(r"\s+", " ", svg).strip() + "\n"
 
 
 def draw_gates(course: Course) -> None:
