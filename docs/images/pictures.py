@@ -244,7 +244,7 @@ def draw_pruning(course: Course) -> None:
             falling.plot(epochs, np.array(amounts) / 1e3, color=colour, label=label)
         falling.axhline(course.budget / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
         falling.axhline(course.fixed_flops / 1e3, color=GRID, label="what every network has")
-        falling.legend(loc="lower left", bbox_to_anchor=(0, 0.15))
+        falling.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
         falling.set_title("kFLOPs")
         falling.set_xlabel("epochs")
         falling.set_ylim(bottom=0)
