@@ -1,7 +1,8 @@
 # make demo   profile this machine, search, export, and check the promise
 # make test   every check of the project
+# make docs   the site, in build/site
 #
-# Both need only Python 3.11 or newer with venv. Everything is installed into .venv, once;
+# All need only Python 3.11 or newer with venv. Everything is installed into .venv, once;
 # another interpreter is named with: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ EPOCHS  := 20
 # In a checkout, "import profiling" must not find our folder: see CONTRIBUTING.md.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test dev
+.PHONY: demo test docs dev
 .DELETE_ON_ERROR:
 
 demo: $(BIN)/goldnas
@@ -29,11 +30,16 @@ demo: $(BIN)/goldnas
 
 # Two processes of one thread each: what two cores can do. Each keeps to its half of the files,
 # which share what is made once for a file, until it is done and takes from the other.
-test: dev
+test: dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# Strict: a link, an anchor or a docstring that leads nowhere is an error.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: dev
+	$(BIN)/mkdocs build --quiet
 
 dev: $(DEV)
 

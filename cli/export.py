@@ -144,7 +144,7 @@ def export(
                 f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}"
             )
         # Imported here so that --help need not load torch.
-        from goldnas.export import ARCHITECTURE, check_onnx, to_onnx
+        from goldnas.export import check_onnx, to_onnx
         from goldnas.files import check_writable, write_atomic
         from goldnas.profiling.host import host_of
         from goldnas.python_source import python_source, weights_of
@@ -176,8 +176,7 @@ def export(
         shape = (1, *space.input_shape)
         pictures = int8_pictures_of(source) if precision == "int8" else None
 
-        told = {ARCHITECTURE: architecture.to_json().decode()}
-        exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=told)
+        exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=source.told())
         tried = (3, *shape[1:]) if dynamic_batch else shape
         difference = check_onnx(exact, network, tried)
         notes = [f"onnxruntime and PyTorch differ by {difference:.1e} at most"]

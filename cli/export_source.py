@@ -1,5 +1,6 @@
 """What is exported: a network of a search or of a training, and what was asked of it."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from goldnas.cli.pictures import pictures_of, split_seed_of
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -40,11 +41,23 @@ class Source:
     """Which pictures it learnt from."""
     search: "SearchRun | None"
     """Whose budgets and tables it is held against."""
+    conditions: "Mapping[str, Any]"
+    """Of the folder: what the network takes, and what it tells apart."""
 
     @property
     def fingerprint(self) -> str:
         """Of the architecture."""
         return self.architecture.fingerprint
+
+    def told(self) -> dict[str, str]:
+        """The metadata of an exported file: who has nothing else can use the network."""
+        from goldnas.export import ARCHITECTURE, CLASSES, INPUTS
+
+        told = {ARCHITECTURE: self.architecture.to_json().decode()}
+        for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
+            if known := self.conditions.get(name):  # earlier folders do not have it
+                told[key] = json.dumps(known)
+        return told
 
 
 def source_of(folder: Path, pick: str, space: str = "") -> Source:
@@ -76,6 +89,7 @@ def source_of(folder: Path, pick: str, space: str = "") -> Source:
         figure=right,
         config=search.config,
         search=search,
+        conditions=search.conditions,
     )
 
 
@@ -111,6 +125,7 @@ def _trained(folder: Path, pick: str, space: str) -> Source:
         figure=result.test.on("the test set"),
         config=training.config,
         search=search,
+        conditions=training.conditions,
     )
 
 

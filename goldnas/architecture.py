@@ -13,21 +13,18 @@ SCHEMA_VERSION = 1
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One network of a search space. Holds no weights and needs no torch.
-
-    Args:
-        space: Name of the search space that builds it.
-        settings: What the space needs to build it: geometry, classes and so on.
-        choices: Operator names by place, for example
-            ``{"cell0.0-2": ("sep_conv_3x3", "skip_connect")}``: in cell 0, the edge from
-            state 0 to node 2 keeps two operators. Places without operators are left out.
-        schema_version: Of the JSON form.
-    """
+    """One network of a search space. Holds no weights and needs no torch."""
 
     space: str
+    """Name of the search space that builds it."""
     settings: dict[str, Any]
+    """What the space needs to build it: geometry, classes and so on."""
     choices: dict[str, tuple[str, ...]]
+    """Operator names by place, for example ``{"cell0.0-2": ("sep_conv_3x3", "skip_connect")}``:
+    in cell 0, the edge from state 0 to node 2 keeps two operators. Places without operators are
+    left out."""
     schema_version: int = SCHEMA_VERSION
+    """Of the JSON form."""
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:

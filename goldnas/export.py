@@ -19,6 +19,9 @@ OPSET = 18
 
 ARCHITECTURE = "goldnas.architecture"
 """Key of a model's metadata under which a network's architecture is kept."""
+INPUTS, CLASSES = "goldnas.inputs", "goldnas.classes"
+"""Keys of what it takes (JSON: ``mean`` and ``std`` of pixels in [0, 1]), and of the names of
+its outputs (a JSON list), where they are known."""
 
 # Largest difference from PyTorch, relative to the largest output. Folding and another order
 # of summation cost single-precision networks about 1e-6; a wrong graph is off by 1e-2 or more.

@@ -77,6 +77,7 @@ def test_folder_of_images_is_decoded_with_labels_by_class_folder(folder: Path) -
     assert isinstance(data.train.images, Tensor)
     assert data.train.input_shape == (3, 10, 10)
     assert data.train.num_classes == 2
+    assert data.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [40, 41, 42, 200, 201, 202]
     assert data.test.images[torch.tensor([1])][0, :, 9, 9].tolist() == [200, 200, 200]

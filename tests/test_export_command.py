@@ -23,7 +23,7 @@ from goldnas.architecture import Architecture
 from goldnas.cli.command import Command
 from goldnas.cli.export import export
 from goldnas.errors import Status
-from goldnas.export import ARCHITECTURE, check_onnx
+from goldnas.export import ARCHITECTURE, CLASSES, INPUTS, check_onnx
 from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.lut.schema import unstated_conditions
 from goldnas.precision import PRECISION
@@ -74,11 +74,12 @@ def finished(
     tables: list[LatencyTable] | None = None,
     *,
     data: str = "digits",
+    conditions: dict[str, object] | None = None,
 ) -> Case:
     tables = tables or []
     torch.manual_seed(0)
     config = SearchConfig(data=data, budgets=budgets, tables=tuple(t.name for t in tables))
-    run = SearchRun.create(folder / "run", config, {}, tables)
+    run = SearchRun.create(folder / "run", config, conditions or {}, tables)
     architecture = SPACE.architecture(KEPT)
     network = SPACE.build(architecture, gated=True)
     network(torch.randn(16, 1, 8, 8))
@@ -120,6 +121,27 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTabl
         [sys.executable, "net.py"], cwd=case.out.parent, check=True, capture_output=True
     )
     assert done.stdout.decode() == f"{count_parameters(network):,} parameters\n"
+
+
+def test_a_file_says_what_it_takes_and_what_it_tells_apart(tmp_path: Path) -> None:
+    """Who has the file alone has to prepare its inputs, and to name its outputs."""
+    known: dict[str, object] = {
+        "inputs": {"mean": [0.25], "std": [0.5]},
+        "classes": ["ja", "é"],
+    }
+    told = metadata_of(finished(tmp_path / "now", ("1GFLOPs",), conditions=known))
+    assert json.loads(told[INPUTS]) == known["inputs"]
+    assert json.loads(told[CLASSES]) == known["classes"]
+    # Of an earlier goldnas, or of data that has neither.
+    told = metadata_of(finished(tmp_path / "earlier", ("1GFLOPs",), conditions={"classes": []}))
+    assert ARCHITECTURE in told
+    assert not {INPUTS, CLASSES} & told.keys()
+
+
+def metadata_of(case: Case) -> dict[str, str]:
+    result = case.export()
+    assert result.exit_code == 0, result.output
+    return {entry.key: entry.value for entry in onnx.load(case.out).metadata_props}
 
 
 def test_what_was_measured_is_kept_in_the_folder_of_the_search(

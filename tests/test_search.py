@@ -15,7 +15,7 @@ from goldnas.search.data import dataset_of, search_data
 from goldnas.search.front import Front, FrontNetwork
 from goldnas.search.gradual import GradualSearch
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import conditions_of, feasibility_of
+from goldnas.search.setup import feasibility_of
 from goldnas.search.start import PreparedSearch
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import score
@@ -103,6 +103,7 @@ def test_resources_of_recorded_networks_are_those_of_the_built_modules(
 
 def test_recorded_accuracy_is_that_of_the_saved_weights(finished: SearchRun) -> None:
     data = search_data(finished.config, dataset_of(finished.config), CPU)
+    assert finished.conditions["inputs"] == data.normalisation.told()
     for network in finished.front().networks:
         built = finished.network(network)
         assert score(built, data.validation, data.normalisation, CPU) == network.accuracy
@@ -182,7 +183,7 @@ def test_the_test_set_is_never_looked_at(tmp_path: Path) -> None:
     dataset = dataset_of(config)
     unseen: Any = None  # touching it would raise
     data = search_data(config, dataclasses.replace(dataset, test=unseen), CPU)
-    run = SearchRun.create(tmp_path / "a", config, conditions_of(CPU), [])
+    run = SearchRun.create(tmp_path / "a", config, {}, [])
     assert GradualSearch(run, data, feasibility_of(config, data.space, []), CPU).search()
     train = len(dataset.train)
     assert data.loader.num_images + len(data.validation) == train

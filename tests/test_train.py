@@ -85,6 +85,7 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
     assert score(network, dataset.test, normalisation, CPU) == result.test_accuracy
     assert score(network, held_out, normalisation, CPU) == result.validation_accuracy
     kept = TrainingFolder.open(folder)
+    assert kept.conditions["inputs"] == normalisation.told()
     assert score(kept.network(), dataset.test, normalisation, CPU) == result.test_accuracy
     events = [event["event"] for event in kept.events()]
     assert events == ["start", "epoch", "epoch", "end"]

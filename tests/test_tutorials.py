@@ -2,17 +2,15 @@
 
 import json
 import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from test_readme import commands_of
+from documents import blocks_of, commands_of
 from workplace import invoke
 
 DOCS = Path(__file__).parent.parent / "docs"
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.fixture
@@ -25,13 +23,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def programs_of(markdown: str) -> list[str]:
+    return [block.body for block in blocks_of(markdown) if block.language == "python"]
+
+
 def followed(page: str, module: str) -> list[str]:
     """Write the first file of a page, run its commands, and return what they say."""
     text = (DOCS / page).read_text()
-    Path(f"{module}.py").write_text(BLOCK.findall(text)[0])
+    Path(f"{module}.py").write_text(programs_of(text)[0])
     said = []
     for command in commands_of(text):
-        status, stdout, stderr = invoke(*shlex.split(command)[1:])
+        status, stdout, stderr = invoke(*command)
         assert status == 0, f"{command}\n{stderr}"
         said.append(stdout)
     return said
@@ -43,7 +45,7 @@ def test_the_commands_of_spaces_work(folder: Path) -> None:
 
 
 def test_the_program_of_spaces_works(folder: Path) -> None:
-    space, program = BLOCK.findall((DOCS / "spaces.md").read_text())
+    space, program = programs_of((DOCS / "spaces.md").read_text())
     (folder / "my_spaces.py").write_text(space)
     sys.path.insert(0, str(folder))
     exec(compile(program, "program.py", "exec"), {})

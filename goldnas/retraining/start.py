@@ -301,10 +301,9 @@ def prepare(
     pictures = data.loader.images_per_batch
     ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
     predicted = ranks.together(lambda: _predicted(subject))
+    conditions = conditions_of(device, ranks.count, data.normalisation, dataset.classes)
     folder = found or ranks.told(
-        lambda: TrainingFolder.create(
-            path, architecture, config, conditions_of(device, ranks.count)
-        )
+        lambda: TrainingFolder.create(path, architecture, config, conditions)
     )
     training = Training(
         *(folder, architecture, config, data, device, ranks),

@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from goldnas.search.feasibility import Feasibility, Mask, cheapest
 from goldnas.search.strategies import STRATEGIES
 from goldnas.spaces import GoldSpace, SearchSpace
 from goldnas.supernet import SuperNet
+from goldnas.training.data import Normalisation
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,10 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def conditions_of(device: torch.device, ranks: int = 1) -> dict[str, Any]:
-    """What a search runs on, for its folder."""
+def conditions_of(
+    device: torch.device, ranks: int, normalisation: Normalisation, classes: Sequence[str]
+) -> dict[str, Any]:
+    """For a folder: what a search runs on, what its networks take and what they tell apart."""
     return {
         "goldnas": goldnas.__version__,
         "torch": str(torch.__version__),
@@ -183,4 +187,6 @@ def conditions_of(device: torch.device, ranks: int = 1) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "ranks": ranks,
+        "inputs": normalisation.told(),
+        "classes": classes,
     }

@@ -115,6 +115,7 @@ class PreparedSearch:
             batch_size = min(most * parts, LARGEST_BATCH)
             config = msgspec.structs.replace(config, batch_size=batch_size)
         self.tables = tables
+        self.classes = dataset.classes
         self.data: SearchData = ranks.together(
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
@@ -148,7 +149,9 @@ class PreparedSearch:
         pictures = self.data.loader.images_per_batch
         ranks.together(lambda: check_batch(pictures, ranks.count, config.accumulate))
         ranks.told(lambda: SEARCHES[config.strategy].check(config))
-        conditions = conditions_of(self.device, ranks.count)
+        conditions = conditions_of(
+            self.device, ranks.count, self.data.normalisation, self.classes
+        )
         run = ranks.told(
             lambda: SearchRun.create(folder, config, conditions, self.tables).read()
         )

@@ -195,6 +195,10 @@ class Normalisation:
         std = variance.sqrt().clamp(min=1 / 255)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
+    def told(self) -> dict[str, list[float]]:
+        """For files: ``mean`` and ``std`` of pixels in [0, 1]; empty where there are none."""
+        return {"mean": [*self.mean], "std": [*self.std]} if self.mean else {}
+
     def apply(self, images: Tensor) -> Tensor:
         """Map uint8 ``(B, C, H, W)`` to float32 of mean 0 and deviation 1."""
         scaled: Tensor = F.to_dtype(images, torch.float32, scale=True)

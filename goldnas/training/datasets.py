@@ -8,7 +8,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,8 @@ class Dataset:
     name: str
     train: Examples
     test: Examples
+    classes: tuple[str, ...] = ()
+    """Their names, in the order of the labels; empty where there are numbers alone."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _downloaded(name: str, root: Path, download: bool) -> Dataset:
         _image_data(np.asarray(part.data), np.asarray(part.targets), len(part.classes))
         for part in parts
     )
-    return Dataset(name, train, test)
+    return Dataset(name, train, test, tuple(parts[0].classes))
 
 
 def _one_line(error: Exception) -> str:
@@ -287,7 +289,8 @@ def _folder(root: Path, image_size: int | None) -> Dataset:
         (Places(np.array([os.fsencode(path) for path, _ in part.samples])), part.targets)
         for part in (train, test)
     ]
-    return _on_disk(root.name, parts, len(train.classes), image_size)
+    dataset = _on_disk(root.name, parts, len(train.classes), image_size)
+    return replace(dataset, classes=tuple(train.classes))
 
 
 def _shards(name: str, image_size: int | None) -> Dataset:

@@ -1,0 +1,76 @@
+"""What the site has besides the pages of this folder: mkdocs calls the hooks by their names."""
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from rich.text import Text
+
+from goldnas.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+COPIES = {
+    "table-format.md": "lut/README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
+"""Pages that lie elsewhere in the repository."""
+
+_LINK_ELSEWHERE = re.compile(r"\[([^\]]+)\]\((?!https?:|#|docs/)[^)]+\)")
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(<code>)~?")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that lie elsewhere; what they link to and the site lacks is plain text."""
+    for name, source in COPIES.items():
+        text = (ROOT / source).read_text().replace("](../docs/", "](docs/")
+        text = _LINK_ELSEWHERE.sub(r"\1", text).replace("](docs/", "](")
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Put every command on the page of the commands, as it is now."""
+    if page.file.src_uri != "reference/commands.md":
+        return markdown
+    return markdown + "".join(_commands("goldnas", typer.main.get_command(app)))
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Docstrings name things with roles, as in :meth:`name`; the names are enough."""
+    return _ROLE.sub(r"\1", content)
+
+
+def _commands(name: str, command: Any) -> Iterator[str]:
+    """A command, its arguments and options, and the commands below it."""
+    context = command.make_context(name, [], resilient_parsing=True)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"\n\n## {name}\n\n```text\n{name} {usage}\n```\n\n{_plain(command.help)}\n\n"
+    panels: dict[str, list[str]] = {}
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is None:
+            continue
+        is_option = parameter.param_type_name == "option"
+        usual = "Options" if is_option else "Arguments"
+        panel = getattr(parameter, "rich_help_panel", None) or usual
+        spelt, told = record
+        panels.setdefault(panel, []).append(
+            f"<tr><td><code>{html.escape(spelt)}</code></td><td>{html.escape(told)}</td></tr>\n"
+        )
+    for panel, rows in panels.items():
+        yield f"**{panel}**\n\n<table>\n{''.join(rows)}</table>\n\n"
+    yield _plain(command.epilog)
+    for below in getattr(command, "commands", {}).values():
+        yield from _commands(f"{name} {below.name}", below)
+
+
+def _plain(text: str | None) -> str:
+    """Help without the marks of rich, and harmless as Markdown."""
+    return html.escape(Text.from_markup(text or "").plain)
