@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,13 +139,20 @@ def check_parsed(words: Sequence[str]) -> None:
 
     Where a file that is not there gives some of them, the names of the others have to be right.
     """
-    command, left = named([word for word in words if word not in ELLIPSES])
+    words = [word for word in words if word not in ELLIPSES]
+    command, left = named(words)
     config = left[left.index("--config") + 1] if "--config" in left else None
-    if config is not None and not Path(config).exists():
+    installs = words == left  # what is no sub-command's, such as --install-completion
+    if installs or (config is not None and not Path(config).exists()):
         check_named(words)
         return
+    context, above = None, typer.main.get_command(app)
+    names = ["goldnas", *words[: len(words) - len(left)]]
+    for name, below in pairwise(names):
+        context = above.make_context(name, [], parent=context, resilient_parsing=True)
+        above = above.commands[below]
     try:
-        command.make_context(" ".join(words[: len(words) - len(left)]) or "goldnas", left)
+        command.make_context(names[-1], left, parent=context)
     except typer.Exit:
         pass  # --help, --version
     except Exception as error:

@@ -35,7 +35,7 @@ from goldnas.search.front import FrontNetwork
 from goldnas.search.gradients import check_batch
 from goldnas.search.ranks import Ranks
 from goldnas.search.run import SearchRun
-from goldnas.search.setup import amp_named, conditions_of, device_named
+from goldnas.search.setup import amp_named, conditions_of, device_named, inputs_of
 from goldnas.spaces import GoldSpace, import_space, space_of
 from goldnas.spaces.mobile_networks import NETWORKS, published
 from goldnas.task import task_named
@@ -301,7 +301,8 @@ def prepare(
     pictures = data.loader.images_per_batch
     ranks.together(lambda: check_batch(pictures, ranks.count, accumulate=1))
     predicted = ranks.together(lambda: _predicted(subject))
-    conditions = conditions_of(device, ranks.count, data.normalisation, dataset.classes)
+    conditions = conditions_of(device, ranks.count)
+    conditions |= inputs_of(data.normalisation, dataset.classes)
     folder = found or ranks.told(
         lambda: TrainingFolder.create(path, architecture, config, conditions)
     )

@@ -175,10 +175,8 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def conditions_of(
-    device: torch.device, ranks: int, normalisation: Normalisation, classes: Sequence[str]
-) -> dict[str, Any]:
-    """For a folder: what a search runs on, what its networks take and what they tell apart."""
+def conditions_of(device: torch.device, ranks: int = 1) -> dict[str, Any]:
+    """What a search runs on, for its folder."""
     return {
         "goldnas": goldnas.__version__,
         "torch": str(torch.__version__),
@@ -187,6 +185,9 @@ def conditions_of(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "ranks": ranks,
-        "inputs": normalisation.told(),
-        "classes": classes,
     }
+
+
+def inputs_of(normalisation: Normalisation, classes: Sequence[str]) -> dict[str, Any]:
+    """What networks take and what they tell apart, for the folder."""
+    return {"inputs": normalisation.told(), "classes": classes}

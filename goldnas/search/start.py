@@ -27,6 +27,7 @@ from goldnas.search.setup import (
     conditions_of,
     device_named,
     feasibility_of,
+    inputs_of,
     supernet_for,
 )
 from goldnas.search.study import StudySearch
@@ -149,9 +150,8 @@ class PreparedSearch:
         pictures = self.data.loader.images_per_batch
         ranks.together(lambda: check_batch(pictures, ranks.count, config.accumulate))
         ranks.told(lambda: SEARCHES[config.strategy].check(config))
-        conditions = conditions_of(
-            self.device, ranks.count, self.data.normalisation, self.classes
-        )
+        conditions = conditions_of(self.device, ranks.count)
+        conditions |= inputs_of(self.data.normalisation, self.classes)
         run = ranks.told(
             lambda: SearchRun.create(folder, config, conditions, self.tables).read()
         )
