@@ -346,7 +346,7 @@ def _calibrated_first(
     A table has their fingerprints alone, so they are drawn again: as many as a campaign had,
     since their number shapes the draw.
     """
-    for count in dict.fromkeys(campaign.networks for campaign in table.campaigns):
+    for count in dict.fromkeys([*(c.networks for c in table.campaigns), len(known)]):
         first = islice(random_architectures(space, count, seed=0), _MEASURED_AGAIN)
         if again := [a for a in first if a.fingerprint in known]:
             return again
@@ -358,8 +358,11 @@ def space_of_calibration(calibration: Calibration) -> SearchSpace:
     space = space_named(calibration.space, **calibration.settings)
     if not isinstance(space, GoldSpace):
         return space
-    names = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
-    return replace(space, operators=tuple(name for name in names if name in CANDIDATES))
+    keys = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
+    names = {name for name in keys if name in CANDIDATES}
+    # In the space's own order where it has them: on it depends which networks are drawn.
+    own = [name for name in space.operators if name in names]
+    return replace(space, operators=(*own, *sorted(names.difference(own))))
 
 
 def counts_of(networks: Sequence[NetworkLatency], keys: Sequence[str]) -> Counts:

@@ -109,7 +109,18 @@ def test_a_table_for_another_device_takes_a_few_networks(
 
 
 def test_the_space_of_a_calibration_can_be_drawn_from(calibrated: LatencyTable) -> None:
-    assert space_of_calibration(calibrated.calibrations[0]).settings == SPACE.settings
+    space = space_of_calibration(calibrated.calibrations[0])
+    assert (space.settings, space.operators) == (SPACE.settings, SPACE.operators)
+
+
+def test_a_check_measures_networks_of_the_calibration_again(
+    session: Session, calibrated: LatencyTable
+) -> None:
+    space = space_of_calibration(calibrated.calibrations[0])
+    check = check_networks(session, calibrated, space, networks=3, seed=77)
+    assert check.slowdown == pytest.approx(1, abs=0.02)
+    assert check.at_its_speed is not None
+    assert check.accuracy.networks == check.at_its_speed.networks == 3
 
 
 def test_a_table_that_holds_something_is_not_transferred_into(
