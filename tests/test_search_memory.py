@@ -1,6 +1,7 @@
 """A step's memory is known before it is taken, and falls as operators go."""
 
 import copy
+import json
 import os
 import re
 import shlex
@@ -88,6 +89,19 @@ def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     assert int(result.stdout) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
+def test_a_search_of_300_epochs_needs_no_more_memory_at_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "memory.json"
+    command = [sys.executable, BENCHMARKS / "search_memory.py", "--size", "least"]
+    subprocess.run([*command, "--json", file], check=True, capture_output=True)
+    measured = json.loads(file.read_text())["least"]
+    assert len(measured["epoch"]) == 300
+    assert len(measured["prune"]) > 20
+    for event, mib in measured.items():
+        assert max(mib) - mib[len(mib) // 10] < 30, event
 
 
 def test_the_largest_batch_is_a_power_of_two_that_fits() -> None:

@@ -112,12 +112,17 @@ class _Kept:
         self._seen = {w.untyped_storage().data_ptr(): w.detach() for w in weights}
 
     def keep(self, tensor: Tensor) -> Tensor:
-        """Count a tensor, unless it shares its memory with one that was counted."""
-        storage = tensor.untyped_storage()
+        """Count a tensor, unless it shares its memory with one that was counted.
+
+        What autograd is to keep instead comes without its graph: an operation that saved its
+        own output, graph and all, would hold itself, and never be freed.
+        """
+        kept = tensor.detach()
+        storage = kept.untyped_storage()
         if storage.data_ptr() not in self._seen:
-            self._seen[storage.data_ptr()] = tensor
+            self._seen[storage.data_ptr()] = kept
             self.bytes[self.block] += storage.nbytes()
-        return tensor
+        return kept
 
     def watch(self, name: str, block: GatedCell | Choice) -> list[RemovableHandle]:
         """Attribute what a block keeps to it; with checkpointing, its ends are kept outside."""
