@@ -298,7 +298,7 @@ class Campaign(Strict, frozen=True):
     aa_percent: Annotated[float, msgspec.Meta(ge=0)]
     """Difference of two copies of one model, measured side by side."""
     drift_percent: Annotated[float, msgspec.Meta(ge=0)]
-    """Range of one model that was measured again and again, relative to its median."""
+    """Range over the processes of how slow the device was, by the median over all models."""
     hottest_c: float | None = None
     slowest_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Of the device before any round; None where it does not tell."""

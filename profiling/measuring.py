@@ -2,10 +2,11 @@
 
 A model is visited in shuffled rounds by several fresh processes, until what is worked out from
 its times is known well enough. Two copies of one model, the sentinels, are visited beside all
-others: their difference says what a difference means, their course over time shows drift.
+others: their difference says what a difference means. What all models of a process have in
+common shows drift.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,7 @@ class Estimate:
         for factor, timing in self._timings(results):
             if not factor:
                 continue
-            uneven = _by_process(timing.visits)
+            uneven = list(_by_process(timing.visits).values())
             p10s = np.array([row[: min(map(len, uneven))] for row in uneven])
             if processes is None or processes.max() >= len(p10s):
                 processes = random.integers(len(p10s), size=(resamples, len(p10s)))
@@ -83,12 +84,28 @@ class Estimate:
             yield factor, timing_of(results, name)
 
 
-def _by_process(visits: Iterable[Visit]) -> list[list[float]]:
+def _by_process(visits: Iterable[Visit]) -> dict[int, list[float]]:
     """P10 of each visit, by the process that made it."""
     p10s: dict[int, list[float]] = {}
     for visit in visits:
         p10s.setdefault(visit.process, []).append(visit.p10_us)
-    return list(p10s.values())
+    return p10s
+
+
+def _slowness(visited: Iterable[Sequence[Visit]]) -> list[float]:
+    """How slow the machine was in each process, 1 where it was as usual.
+
+    The median over models of the time that a model took there, relative to what the model
+    usually takes. Not of the sentinels: libraries that choose their algorithms by timing
+    them, as cuDNN does, choose for a small model another one in every process.
+    """
+    relative: dict[int, list[float]] = {}
+    for visits in filter(None, visited):
+        took = {process: np.quantile(p, 0.25) for process, p in _by_process(visits).items()}
+        usual = np.median(list(took.values()))
+        for process, us in took.items():
+            relative.setdefault(process, []).append(float(us / usual))
+    return [float(np.median(of_models)) for of_models in relative.values()]
 
 
 def timing_of(results: Mapping[str, Timing | Failure], name: str) -> Timing:
@@ -111,7 +128,7 @@ class Measurements:
     aa_percent: float
     """Difference of the two sentinels."""
     drift_percent: float
-    """Range of the sentinels over the processes, relative to their median."""
+    """Range over the processes of how slow the machine was there, relative to the median."""
 
 
 def measure(
@@ -167,12 +184,8 @@ def measure(
 
     final = results()
     one, other = (timing_of(final, name).latency_us for name in SENTINELS)
-    course = [
-        np.quantile(p10s, 0.25)
-        for name in SENTINELS
-        for p10s in _by_process(journal.visits(name, sentinel))
-    ]
-    slowest, usual, fastest = np.quantile(course, [1, 0.5, 0])
+    visited = [journal.visits(name, model) for name, model in (models or everything).items()]
+    slowest, usual, fastest = np.quantile(_slowness(visited), [1, 0.5, 0])
     return Measurements(
         {name: final[name] for name in models},
         aa_percent=100 * (max(one, other) / min(one, other) - 1),

@@ -133,7 +133,7 @@ def campaign_findings(campaigns: Iterable[Campaign]) -> Iterator[Finding]:
             yield Finding("drift", place, found)
         if campaign.drift_percent > DRIFT_LIMIT_PERCENT:
             found = (
-                f"drift_percent is {campaign.drift_percent:.1f}: one model changed that much "
-                f"in the course of it; the limit is {DRIFT_LIMIT_PERCENT:g}"
+                f"drift_percent is {campaign.drift_percent:.1f}: the device changed its "
+                f"speed that much in the course of it; the limit is {DRIFT_LIMIT_PERCENT:g}"
             )
             yield Finding("drift", place, found)
