@@ -97,7 +97,8 @@ def test_loss_and_every_gradient_are_those_of_the_plain_path(
 
 
 def test_they_are_also_after_a_resumption(tmp_path: Path) -> None:
-    config = SearchConfig(cells=2, channels=4, budgets=("100kFLOPs",), epochs=3, batch_size=256)
+    settings = {"cells": 2, "channels": 4, "epochs": 3, "batch_size": 256}
+    config = SearchConfig(budgets=("100kFLOPs",), train_device="cpu", **settings)
     search = PreparedSearch(config, []).start(tmp_path / "a")
 
     def stop(event: str, fields: dict[str, Any]) -> None:
