@@ -1,4 +1,4 @@
-"""Whether pictures are loaded as fast as a search trains on them.
+"""Whether images are loaded as fast as a search trains on them.
 
     python benchmarks/loader_throughput.py --data data/cifar10.npz [--case 8,5,96] [--json FILE]
 
@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from goldnas.resources import Budget
-from goldnas.search.config import SearchConfig
-from goldnas.search.feasibility import Feasibility
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.pacing import weakest_over
-from goldnas.search.setup import conditions_of
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.feasibility import Feasibility
+from goldnas.searching.schedules import weakest_over
+from goldnas.searching.setup import conditions_of
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
 
 CASES = {"cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"], "cuda": ["36,14,96", "36,14,512"]}
 

@@ -23,9 +23,9 @@ import numpy as np
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.schema import unstated_conditions
 from goldnas.resources import Costs, Flops, Latency, Parameters, costs_of
-from goldnas.search.config import SearchConfig
-from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.run import SearchRun
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import Front, FrontNetwork
 from goldnas.spaces import GoldSpace, SearchSpace
 
 STEPS = 100
@@ -105,7 +105,7 @@ def made_up_run(
                 relative_weights=[0.1] * len(batches[batch]),
                 accuracy_before=accuracy,
                 accuracy_after=accuracy - 0.01,
-                pressure=1e-5 * epoch,
+                penalty_weight=1e-5 * epoch,
                 live_operators=int(active.sum()),
                 resources=amounts(active),
             )
@@ -132,7 +132,7 @@ def made_up_run(
             loss=2.0 / (epoch + 1),
             validation_accuracy=accuracy,
             learning_rate=0.05,
-            pressure=1e-5 * epoch,
+            penalty_weight=1e-5 * epoch,
             live_operators=int(active.sum()),
             resources=amounts(active),
             memory_bytes=0,

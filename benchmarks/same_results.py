@@ -144,7 +144,11 @@ TIMES = {
 }
 """Fields that may differ."""
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "pictures": "images",
+    "pictures_at_once": "images_at_once",
+    "pressure": "penalty_weight",
+}
 """Fields of logs whose names changed: what the recorded ones are called now."""
 
 RENAMED_TEXTS: dict[str, str] = {}

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from goldnas.search.config import SearchConfig
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.start import PreparedSearch
 
 SIZES: dict[str, dict[str, Any]] = {
     "least": {

@@ -2,7 +2,7 @@
 
     python benchmarks/search_quality.py --data data/cifar10.npz --out runs/quality [--jobs 2]
 
-Each strategy searches the same space, on the same pictures, for as many epochs, under the same
+Each strategy searches the same space, on the same images, for as many epochs, under the same
 budgets, with several seeds; every network found is then trained from scratch with one recipe,
 by several seeds, and judged by the test accuracy of its last epoch. ``random`` draws one
 network that costs what the others cost, and trains nothing to find it.
@@ -43,10 +43,10 @@ class Scale:
     """How large a benchmark is."""
 
     space: Words
-    pictures: int | None
+    num_images: int | None
     """To train on; None for all."""
     side: int
-    """Of a picture, in pixels."""
+    """Of a image, in pixels."""
     levels: tuple[str, ...]
     """Budgets."""
     epochs: int
@@ -60,7 +60,7 @@ class Scale:
 SCALES = {
     "laptop": Scale(
         space=["--cells", "5", "--channels", "8"],
-        pictures=10_000,
+        num_images=10_000,
         side=16,
         levels=("1.75MFLOPs", "2.3MFLOPs"),  # a fifth and a third of what can be pruned
         epochs=12,
@@ -71,7 +71,7 @@ SCALES = {
     ),
     "gpu": Scale(
         space=["--cells", "14", "--channels", "36"],
-        pictures=None,
+        num_images=None,
         side=32,
         levels=("300MFLOPs", "500MFLOPs"),
         epochs=50,
@@ -82,7 +82,7 @@ SCALES = {
     ),
     "tiny": Scale(  # to try the script
         space=["--cells", "2", "--channels", "4"],
-        pictures=1_000,
+        num_images=1_000,
         side=8,
         levels=("70kFLOPs", "100kFLOPs"),
         epochs=2,
@@ -237,15 +237,15 @@ def mean_std(values: list[float]) -> str:
 
 
 def prepared(data: Path, out: Path, scale: Scale) -> Path:
-    """The first pictures of a dataset, made smaller by means over squares."""
+    """The first images of a dataset, made smaller by means over squares."""
     path = out / "data.npz"
     if path.exists():
         return path
     with np.load(data) as arrays:
         parts = dict(arrays)
-    if scale.pictures:
-        parts["x_train"] = parts["x_train"][: scale.pictures]
-        parts["y_train"] = parts["y_train"][: scale.pictures]
+    if scale.num_images:
+        parts["x_train"] = parts["x_train"][: scale.num_images]
+        parts["y_train"] = parts["y_train"][: scale.num_images]
     for name in ("x_train", "x_test"):
         images = parts[name]
         factor = images.shape[1] // scale.side

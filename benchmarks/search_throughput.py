@@ -2,7 +2,7 @@
 
     python benchmarks/search_throughput.py [--device cpu|cuda] [--case 8,5,96] [--json FILE]
 
-Each case is channels, cells, batch. The contenders, on the same random pictures, with the same
+Each case is channels, cells, batch. The contenders, on the same random images, with the same
 operators pruned:
 
 masked    a per-operator super-network in the manner of DARTS: an edge sums its operators, each
@@ -15,7 +15,7 @@ Operators go as a search under a budget of FLOPs removes them, in a random order
 network has a half and a quarter of the FLOPs of the full one. Steps of the contenders
 alternate; figures are images per second from the median step, and its interquartile range. Peak
 memory is of three steps in a process of their own: on the CPU by how much it grew after a step
-on two pictures, on CUDA what torch allocated.
+on two images, on CUDA what torch allocated.
 """
 
 import argparse
@@ -36,18 +36,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import goldnas
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.examples import ImageData, Normalisation
+from goldnas.data.loader import TrainingLoader
 from goldnas.resources import Budget
-from goldnas.search.config import SearchConfig
-from goldnas.search.data import SearchData, space_for
-from goldnas.search.feasibility import Feasibility
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.pacing import weakest_over
-from goldnas.search.run import SearchRun
-from goldnas.search.setup import conditions_of, feasibility_of, supernet_for
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.data import SearchData, space_for
+from goldnas.searching.feasibility import Feasibility
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.schedules import weakest_over
+from goldnas.searching.setup import conditions_of, feasibility_of, supernet_for
+from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.task import CLASSIFICATION
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData, Normalisation
-from goldnas.training.loader import TrainingLoader
 
 CASES = {
     "cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"],
@@ -193,7 +193,7 @@ class PerOperatorStep:
         logits, auxiliary = self.net(images)
         loss = F.cross_entropy(logits, labels)
         loss = loss + self.config.auxiliary_weight * F.cross_entropy(auxiliary, labels)
-        loss = loss + 1e-3 * self.net.supernet.pressure(self.costs)
+        loss = loss + 1e-3 * self.net.supernet.penalty(self.costs)
         self.weights_optimizer.zero_grad()
         self.gates_optimizer.zero_grad()
         loss.backward()
@@ -215,9 +215,9 @@ class GoldnasStep:
         run = SearchRun.create(Path(self.folder.name, "run"), config, conditions_of(device), [])
         feasibility = feasibility_of(config, data.space, [])
         self.search = GradualSearch(run, data, feasibility, device)
-        # In the middle of a search, where the pressure is on.
+        # In the middle of a search, where the penalty is on.
         self.step = config.epochs * self.search.steps_per_epoch // 2
-        assert self.search.pace.strength(self.step) > 0
+        assert self.search.pace.penalty_weight(self.step) > 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Train once."""
@@ -238,11 +238,11 @@ class GoldnasStep:
 def set_up(
     case: str, names: list[str], device: torch.device
 ) -> tuple[dict[str, Any], SearchData, Feasibility, tuple[Tensor, Tensor]]:
-    """Build contenders, and one batch of random pictures."""
+    """Build contenders, and one batch of random images."""
     channels, cells, batch = map(int, case.split(","))
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
-    images = ImageData(pictures, torch.arange(batch) % CLASSES, CLASSES)
+    pixels = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
+    images = ImageData(pixels, torch.arange(batch) % CLASSES, CLASSES)
     normalisation = Normalisation.of(images)
     config = SearchConfig(
         channels=channels, cells=cells, batch_size=batch, budgets=("1GFLOPs",), epochs=1000
@@ -260,7 +260,7 @@ def set_up(
             own = {"goldnas": "off", "bf16": "bf16"}[name]
             settings = {f: getattr(config, f) for f in config.__struct_fields__} | {"amp": own}
             contenders[name] = GoldnasStep(SearchConfig(**settings), data, device)
-    batch_of = (normalisation.apply(pictures).to(device), images.labels.to(device))
+    batch_of = (normalisation.apply(pixels).to(device), images.labels.to(device))
     return contenders, data, feasibility_of(config, space, []), batch_of
 
 

@@ -31,11 +31,11 @@ def compare(
             autocompletion=completion.offering(completion.formats),
         ),
     ] = "table",
-    picture: Annotated[
+    plot: Annotated[
         Path | None,
         typer.Option(
             "--plot",
-            metavar="PICTURE",
+            metavar="PLOT",
             help="Also draw all fronts and all trained networks: .svg, .png or .pdf.",
         ),
     ] = None,
@@ -43,7 +43,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="RESOURCE",
-            help="FLOPs, params or latency@TABLE, for the hypervolumes and the picture; "
+            help="FLOPs, params or latency@TABLE, for the hypervolumes and the plot; "
             "otherwise the first that all searches have a budget of.",
         ),
     ] = None,
@@ -62,8 +62,8 @@ def compare(
         goldnas compare runs/a runs/b --budget FLOPs --json
     """
     with errors_shown():
-        if picture is not None and picture.suffix.lower() not in _KINDS:
-            raise ConfigError(f"--plot {picture}: end it in {', '.join(_KINDS)}")
+        if plot is not None and plot.suffix.lower() not in _KINDS:
+            raise ConfigError(f"--plot {plot}: end it in {', '.join(_KINDS)}")
         from goldnas.comparison import formats, rows
         from goldnas.comparison.runs import read_runs
 
@@ -75,16 +75,16 @@ def compare(
         if as_json and form != "table":
             raise ConfigError(f"--json and --format {form} contradict; leave one of them out")
         comparison = rows.compare(read_runs(runs), budget)
-        if picture is not None:
-            _draw(comparison, picture)
+        if plot is not None:
+            _draw(comparison, plot)
         if as_json:
             print_json(formats.as_json(comparison))
         elif form == "table":
             _print(formats.grid(comparison))
         else:
             typer.echo(formats.FORMATS[form](comparison), nl=False)
-        if picture is not None:
-            err.print(f"wrote {picture}", soft_wrap=True)  # beside what a program may read
+        if plot is not None:
+            err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
 
 
 def _print(shown: "Grid") -> None:
@@ -105,12 +105,12 @@ def _print(shown: "Grid") -> None:
         say(f"- {note}")
 
 
-def _draw(comparison: "Comparison", picture: Path) -> None:
+def _draw(comparison: "Comparison", plot_file: Path) -> None:
     import io
 
     from goldnas.comparison.plot import plot
     from goldnas.files import write_atomic
 
     content = io.BytesIO()
-    plot(comparison).savefig(content, format=picture.suffix[1:].lower(), dpi=150)
-    write_atomic(picture, content.getvalue())
+    plot(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
+    write_atomic(plot_file, content.getvalue())

@@ -54,7 +54,7 @@ def operators() -> list[str]:
 
 def strategies() -> Values:
     """Ways to search."""
-    from goldnas.search.strategies import STRATEGIES
+    from goldnas.searching.strategies import STRATEGIES
 
     return [(name, strategy.description) for name, strategy in STRATEGIES.items()]
 
@@ -68,14 +68,14 @@ def loggers() -> tuple[str, ...]:
 
 def recipes() -> Values:
     """Ways to train."""
-    from goldnas.retraining.recipes import PURPOSES
+    from goldnas.training.recipes import PURPOSES
 
     return PURPOSES.items()
 
 
 def datasets() -> list[str]:
     """Datasets that have a name."""
-    return list(_listed("training/datasets.py", "DATASET_NAMES"))
+    return list(_listed("data/datasets.py", "DATASET_NAMES"))
 
 
 def networks() -> list[str]:
@@ -93,7 +93,7 @@ def targets(incomplete: str) -> list[str]:
 
 def precisions() -> list[str]:
     """Number formats of models."""
-    return list(_listed("precision.py", "PRECISIONS"))
+    return list(_listed("exporting/precision.py", "PRECISIONS"))
 
 
 def formats() -> list[str]:

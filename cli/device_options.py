@@ -176,7 +176,7 @@ def check_precision(precision: str) -> None:
     Raises:
         ConfigError: With those that there are.
     """
-    from goldnas.precision import PRECISIONS
+    from goldnas.exporting.precision import PRECISIONS
 
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}")

@@ -9,7 +9,7 @@ from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
 from goldnas.cli.options import JsonOption, OfFileOption
-from goldnas.cli.pictures import pictures_of
+from goldnas.cli.split_data import images_of
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
@@ -36,24 +36,24 @@ def evaluate(
         if is_training(run):
             _evaluate_training(run, space_ or "", as_json)
             return
-        from goldnas.search.run import SearchRun
-        from goldnas.search.setup import device_named
+        from goldnas.searching.folder import SearchRun
+        from goldnas.searching.setup import device_named
 
         opened = SearchRun.open(run)
         front = opened.front()
-        pictures = pictures_of(opened.config, map(opened.architecture, front.networks))
+        images = images_of(opened.config, map(opened.architecture, front.networks))
         device = device_named("auto")
         test = {
             network.fingerprint: None
             if network.figure is None  # it was not trained
-            else pictures.tested(opened.network(network), device)
+            else images.tested(opened.network(network), device)
             for network in front.networks
         }
         if as_json:
             import msgspec
 
             networks = msgspec.to_builtins(front.networks)
-            key = pictures.test_key
+            key = images.test_key
             rows = [n | {key: _plain(test[n["fingerprint"]], key)} for n in networks]
             print_json({"networks": rows})
         else:
@@ -64,18 +64,18 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     """Score the network of a training again, and say so beside what it scored at its end."""
     import msgspec
 
-    from goldnas.retraining.folder import TrainingFolder
-    from goldnas.search.setup import device_named
+    from goldnas.searching.setup import device_named
+    from goldnas.training.folder import TrainingFolder
 
     folder = TrainingFolder.open(path)
     search_around(path, space)
     network, result = folder.network(), folder.result()
-    pictures = pictures_of(folder.config, [folder.architecture])
+    images = images_of(folder.config, [folder.architecture])
     device = device_named("auto")
-    test = pictures.tested(network, device)
+    test = images.tested(network, device)
     assert result is not None  # or there would be no network
     if as_json:
-        key = pictures.test_key
+        key = images.test_key
         row = msgspec.to_builtins(result) | {key: _plain(test, key)}
         print_json({"networks": [row]})
         return

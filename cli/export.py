@@ -12,7 +12,7 @@ from goldnas.cli.export_latency import gpu_for, keep, measure, of_other_engines
 from goldnas.cli.export_outputs import compared, deployed, differs
 from goldnas.cli.export_source import (
     CALIBRATION_IMAGES,
-    int8_pictures_of,
+    int8_data_of,
     source_of,
     tables_for,
 )
@@ -22,7 +22,7 @@ from goldnas.errors import ConfigError, Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goldnas.verify import Promise
+    from goldnas.exporting.budget_check import BudgetCheck
 
 _NETWORK, _FILES, _DEVICE = "Network", "Files", "Device"
 
@@ -69,8 +69,8 @@ def export(
             "--precision",
             metavar="fp32|fp16|bf16|int8",
             help="Number format of the ONNX file; its inputs and outputs stay fp32. For int8, "
-            f"{CALIBRATION_IMAGES} training pictures of the search, drawn by its seed, say "
-            "which range each tensor has, and the held-out pictures what it costs in accuracy, "
+            f"{CALIBRATION_IMAGES} training images of the search, drawn by its seed, say "
+            "which range each tensor has, and the held-out images what it costs in accuracy, "
             "or in the metric of the task.",
             autocompletion=completion.offering(completion.precisions),
             rich_help_panel=_FILES,
@@ -137,21 +137,21 @@ def export(
             raise ConfigError("--engine is of one batch: leave out --dynamic-batch")
         if engine is not None and engine in (onnx_out, python_out):
             raise ConfigError(f"--engine {engine} is written by another option; rename one")
-        from goldnas.precision import PRECISIONS, at_precision
+        from goldnas.exporting.precision import PRECISIONS, at_precision
 
         if precision not in PRECISIONS:
             raise ConfigError(
                 f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}"
             )
         # Imported here so that --help need not load torch.
-        from goldnas.export import check_onnx, to_onnx
+        from goldnas.exporting.budget_check import failed, verify, verify_line
+        from goldnas.exporting.onnx import check_onnx, to_onnx
+        from goldnas.exporting.python_source import python_source, weights_of
         from goldnas.files import check_writable, write_atomic
         from goldnas.profiling.host import host_of
-        from goldnas.python_source import python_source, weights_of
         from goldnas.resources import Latency
         from goldnas.spaces import space_of
         from goldnas.spaces.plan import NetworkPlan
-        from goldnas.verify import failed, verify, verify_line
 
         host = host_of(device, python, perf_test)
         source = source_of(run, pick, space_ or "")
@@ -174,25 +174,25 @@ def export(
                 "has its own source; leave it out"
             )
         shape = (1, *space.input_shape)
-        pictures = int8_pictures_of(source) if precision == "int8" else None
+        int8_data = int8_data_of(source) if precision == "int8" else None
 
         exact = to_onnx(network, shape, dynamic_batch=dynamic_batch, metadata=source.told())
         tried = (3, *shape[1:]) if dynamic_batch else shape
         difference = check_onnx(exact, network, tried)
         notes = [f"onnxruntime and PyTorch differ by {difference:.1e} at most"]
         model = at_precision(
-            exact, precision, images=pictures.calibration if pictures else None
+            exact, precision, images=int8_data.calibration if int8_data else None
         )
         if precision != "fp32":
             notes[0] += " in fp32"
             notes.append(
-                compared(exact, model, pictures)
-                if pictures
+                compared(exact, model, int8_data)
+                if int8_data
                 else differs(model, network, tried, precision)
             )
         built = b""
         if gpu is not None:
-            built, note = deployed(gpu, model, network, space.input_shape, precision, pictures)
+            built, note = deployed(gpu, model, network, space.input_shape, precision, int8_data)
             notes.append(note)
             notes += of_other_engines(backend, precision, tables)
         measured_us, unverified = measure(
@@ -207,7 +207,7 @@ def export(
         )
         if gpu is not None:
             gpu.forget_engines()
-        promises = verify(
+        checks = verify(
             network,
             tuple(plan.parts()),
             space.input_shape,
@@ -232,18 +232,18 @@ def export(
             f"wrote {', '.join(map(str, files))}; " + "\n".join(notes)
         )
         if as_json:
-            print_json(_plain(source.fingerprint, precision, list(files), promises))
+            print_json(_plain(source.fingerprint, precision, list(files), checks))
         else:
-            _print(promises)
+            _print(checks)
         if source.search is not None:
-            keep(source.search, source.fingerprint, promises, tables, precision)
-        say(verify_line(promises))
-        if failed(promises):
+            keep(source.search, source.fingerprint, checks, tables, precision)
+        say(verify_line(checks))
+        if failed(checks):
             raise typer.Exit(Status.OVER_BUDGET)
 
 
 def _plain(
-    fingerprint: str, precision: str, files: "Sequence[Path]", promises: "Sequence[Promise]"
+    fingerprint: str, precision: str, files: "Sequence[Path]", checks: "Sequence[BudgetCheck]"
 ) -> dict[str, Any]:
     """An export as JSON, in FLOPs, parameters and microseconds."""
     return {
@@ -252,19 +252,19 @@ def _plain(
         "files": files,
         "resources": [
             {
-                "resource": promise.resource,
-                "budget": None if promise.budget is None else promise.budget.limit,
-                "predicted": promise.predicted,
-                "measured": promise.measured,
-                "verdict": promise.verdict or None,
-                "unverified": promise.unverified or None,
+                "resource": check.resource,
+                "budget": None if check.budget is None else check.budget.limit,
+                "predicted": check.predicted,
+                "measured": check.measured,
+                "verdict": check.verdict or None,
+                "unverified": check.unverified or None,
             }
-            for promise in promises
+            for check in checks
         ],
     }
 
 
-def _print(promises: "Sequence[Promise]") -> None:
+def _print(checks: "Sequence[BudgetCheck]") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -275,17 +275,17 @@ def _print(promises: "Sequence[Promise]") -> None:
     for header in ("budget", "predicted", "measured", "difference"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("")
-    for promise in promises:
-        limit = None if promise.budget is None else promise.budget.limit
+    for check in checks:
+        limit = None if check.budget is None else check.budget.limit
         table.add_row(
-            Text(promise.resource),
+            Text(check.resource),
             *(
-                "-" if amount is None else format_amount(promise.resource, amount)
-                for amount in (limit, promise.predicted, promise.measured)
+                "-" if amount is None else format_amount(check.resource, amount)
+                for amount in (limit, check.predicted, check.measured)
             ),
-            "-" if promise.difference is None else f"{100 * promise.difference:+.1f} %",
-            Text(promise.verdict, styles.get(promise.verdict, "")),
+            "-" if check.difference is None else f"{100 * check.difference:+.1f} %",
+            Text(check.verdict, styles.get(check.verdict, "")),
         )
     out.print(table)
-    for name, reason in {p.resource: p.unverified for p in promises if p.unverified}.items():
+    for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():
         say(f"{name} not verified: {reason}")

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from goldnas.exporting.budget_check import BudgetCheck
     from goldnas.lut import LatencyTable
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
-    from goldnas.search.run import SearchRun
-    from goldnas.verify import Promise
+    from goldnas.searching.folder import SearchRun
 
 
 def gpu_for(
@@ -127,27 +127,27 @@ def measure(
 def keep(
     search: "SearchRun",
     fingerprint: str,
-    promises: "Sequence[Promise]",
+    checks: "Sequence[BudgetCheck]",
     tables: "Sequence[LatencyTable]",
     precision: str,
 ) -> None:
     """Keep what was measured in the search's folder, for goldnas compare."""
     import datetime
 
-    from goldnas.search.measured import Measurement, keep_measured
+    from goldnas.searching.measured import Measurement, keep_measured
 
     machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     kept = {
-        promise.resource.removeprefix("latency@"): Measurement(
-            predicted_us=promise.predicted,
-            measured_us=promise.measured,
+        check.resource.removeprefix("latency@"): Measurement(
+            predicted_us=check.predicted,
+            measured_us=check.measured,
             precision=precision,
-            machine=machines[promise.resource],
+            machine=machines[check.resource],
             measured_at=now,
         )
-        for promise in promises
-        if promise.resource in machines and promise.measured is not None
+        for check in checks
+        if check.resource in machines and check.measured is not None
     }
     try:
         if kept:

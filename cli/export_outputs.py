@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import warn
-from goldnas.cli.export_source import CALIBRATION_IMAGES, Int8Pictures
+from goldnas.cli.export_source import CALIBRATION_IMAGES, Int8Data
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,22 +16,22 @@ TRIED_IMAGES = 16
 """Random images that an engine's outputs are compared on."""
 
 AGREEING_REFUSES, AGREEING_WARNS = 0.5, 0.9
-"""Share of pictures that an int8 engine is to classify as PyTorch does."""
+"""Share of images that an int8 engine is to classify as PyTorch does."""
 
 MUCH = 0.01
-"""Share of the held-out pictures that a network may lose in int8 without a warning."""
+"""Share of the held-out images that a network may lose in int8 without a warning."""
 
 
-def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
+def compared(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     """What int8 changes in predictions; by outputs, a right network may be far off."""
     from goldnas.task import CLASSIFICATION
     from goldnas.training.evaluate import onnx_predictions
 
-    if pictures.task is not CLASSIFICATION:
-        return _compared_by_metric(exact, model, pictures)
-    labels = pictures.held_out.labels
+    if int8_data.task is not CLASSIFICATION:
+        return _compared_by_metric(exact, model, int8_data)
+    labels = int8_data.held_out.labels
     before, after = (
-        onnx_predictions(network, pictures.held_out, pictures.normalisation)
+        onnx_predictions(network, int8_data.held_out, int8_data.normalisation)
         for network in (exact, model)
     )
     agreeing = float((before == after).double().mean())
@@ -42,18 +42,18 @@ def compared(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
             "next to none, where the device has it"
         )
     return (
-        f"int8: {100 * now:.2f} % of the held-out pictures right, {100 * (now - was):+.2f} "
+        f"int8: {100 * now:.2f} % of the held-out images right, {100 * (now - was):+.2f} "
         f"points from {100 * was:.2f} % in fp32; {100 * agreeing:.2f} % classified as in fp32"
     )
 
 
-def _compared_by_metric(exact: bytes, model: bytes, pictures: Int8Pictures) -> str:
+def _compared_by_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     """The same of a task of one's own, of which nobody knows how much is much."""
     from goldnas.training.evaluate import onnx_score
 
     was, now = (
-        pictures.task.measured(
-            onnx_score(network, pictures.held_out, pictures.normalisation, pictures.task)
+        int8_data.task.measured(
+            onnx_score(network, int8_data.held_out, int8_data.normalisation, int8_data.task)
         )
         for network in (exact, model)
     )
@@ -69,7 +69,7 @@ def differs(model: bytes, network: "nn.Module", shape: tuple[int, ...], precisio
     Raises:
         ExportError: If it is more than rounding.
     """
-    from goldnas.export import NoKernelError, check_onnx
+    from goldnas.exporting.onnx import NoKernelError, check_onnx
 
     try:
         difference = check_onnx(model, network, shape, precision=precision)
@@ -85,7 +85,7 @@ def deployed(
     network: "nn.Module",
     input_shape: tuple[int, ...],
     precision: str,
-    pictures: Int8Pictures | None,
+    int8_data: Int8Data | None,
 ) -> tuple[bytes, str]:
     """The engine of a network, and how its outputs compare with PyTorch's.
 
@@ -94,39 +94,39 @@ def deployed(
 
     Raises:
         ExportError: If they differ by more than rounding, or in int8 say another class of most
-            pictures.
+            images.
         MeasurementError: If the engine cannot be built or does not run.
     """
     import torch
 
     from goldnas.errors import ExportError
-    from goldnas.export import check_outputs
+    from goldnas.exporting.onnx import check_outputs
 
-    if pictures is None:
+    if int8_data is None:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
     else:
-        first = torch.arange(min(CALIBRATION_IMAGES, len(pictures.held_out)))
-        images, _ = pictures.held_out.batch(first, pictures.normalisation)
+        first = torch.arange(min(CALIBRATION_IMAGES, len(int8_data.held_out)))
+        images, _ = int8_data.held_out.batch(first, int8_data.normalisation)
     with closing(gpu):
         found = gpu.run(model, images.numpy())
     actual = torch.from_numpy(found.outputs)
     with torch.no_grad():
         expected = copy.deepcopy(network).eval().cpu()(images)
-    if pictures is not None:
+    if int8_data is not None:
         if not bool(actual.isfinite().all()):
             raise ExportError("the int8 engine puts out what is no number; do not deploy it")
         agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
         told = (
             f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "
-            "pictures as PyTorch does in fp32"
+            "images as PyTorch does in fp32"
         )
         if agreeing < AGREEING_REFUSES:
             raise ExportError(f"{told}; do not deploy it. --precision fp16 is closer")
         if agreeing < AGREEING_WARNS:
             warn(f"{told}. --precision fp16 is closer")
         return found.engine, (
-            f"engine: {100 * agreeing:.1f} % of {len(images)} held-out pictures are classified "
+            f"engine: {100 * agreeing:.1f} % of {len(images)} held-out images are classified "
             "as by PyTorch in fp32"
         )
     difference = check_outputs(actual, expected, precision=precision)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldnas.cli.figures import things
-from goldnas.cli.pictures import pictures_of, split_seed_of
+from goldnas.cli.metric_text import things
+from goldnas.cli.split_data import images_of, split_seed_of
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from goldnas.architecture import Architecture
+    from goldnas.data.examples import Examples, Normalisation
     from goldnas.lut import LatencyTable
-    from goldnas.retraining.config import TrainConfig
-    from goldnas.search.config import SearchConfig
-    from goldnas.search.run import SearchRun
+    from goldnas.searching.config import SearchConfig
+    from goldnas.searching.folder import SearchRun
     from goldnas.task import Task
-    from goldnas.training.data import Examples, Normalisation
+    from goldnas.training.config import TrainConfig
 
 CALIBRATION_IMAGES = 256
-"""Training pictures that the ranges of an int8 network are taken from."""
+"""Training images that the ranges of an int8 network are taken from."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Source:
     figure: str
     """For people: how often it is right, or what the metric of its task is."""
     config: "SearchConfig | TrainConfig"
-    """Which pictures it learnt from."""
+    """Which images it learnt from."""
     search: "SearchRun | None"
     """Whose budgets and tables it is held against."""
     conditions: "Mapping[str, Any]"
@@ -51,7 +51,7 @@ class Source:
 
     def told(self) -> dict[str, str]:
         """The metadata of an exported file: who has nothing else can use the network."""
-        from goldnas.export import ARCHITECTURE, CLASSES, INPUTS
+        from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS
 
         told = {ARCHITECTURE: self.architecture.to_json().decode()}
         for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
@@ -73,7 +73,7 @@ def source_of(folder: Path, pick: str, space: str = "") -> Source:
         GoldnasError: If there is none such, or a file of it is missing or damaged.
     """
     from goldnas.run_folder import is_training
-    from goldnas.search.run import SearchRun
+    from goldnas.searching.folder import SearchRun
 
     if is_training(folder):
         return _trained(folder, pick, space)
@@ -98,7 +98,7 @@ def search_around(folder: Path, space: str) -> "SearchRun | None":
 
     The function that its space is, or else the one that is named here, gets imported.
     """
-    from goldnas.search.run import SearchRun
+    from goldnas.searching.folder import SearchRun
     from goldnas.spaces import import_space
 
     around = Path(os.path.realpath(folder)).parent
@@ -111,7 +111,7 @@ def search_around(folder: Path, space: str) -> "SearchRun | None":
 
 
 def _trained(folder: Path, pick: str, space: str) -> Source:
-    from goldnas.retraining.folder import TrainingFolder
+    from goldnas.training.folder import TrainingFolder
 
     if pick != "best":
         raise ConfigError(f"{folder} holds one network: leave out --pick {pick}")
@@ -135,7 +135,7 @@ def tables_for(search: "SearchRun | None", paths: "Sequence[Path]") -> "list[Lat
     Raises:
         ConfigError: If two have the same name.
     """
-    from goldnas.search.run import read_tables
+    from goldnas.searching.folder import read_tables
 
     more = read_tables(list(paths))
     if search is None:
@@ -150,17 +150,17 @@ def tables_for(search: "SearchRun | None", paths: "Sequence[Path]") -> "list[Lat
 
 
 @dataclass(frozen=True)
-class Int8Pictures:
+class Int8Data:
     """What an int8 network takes its ranges from, and is compared on."""
 
     calibration: Any
-    """Some of the training pictures, normalised: float32 ``(N, C, H, W)``."""
+    """Some of the training images, normalised: float32 ``(N, C, H, W)``."""
     held_out: "Examples"
     normalisation: "Normalisation"
     task: "Task"
 
 
-def int8_pictures_of(source: Source) -> Int8Pictures:
+def int8_data_of(source: Source) -> Int8Data:
     """Draw them from the data that a network learnt from.
 
     Raises:
@@ -171,12 +171,12 @@ def int8_pictures_of(source: Source) -> Int8Pictures:
     config = source.config
     if config.validation_fraction == 0:
         raise ConfigError(
-            "what int8 costs is found on held-out pictures, and this training held out none: "
+            "what int8 costs is found on held-out images, and this training held out none: "
             "train with a --validation-fraction, or export with --precision fp16"
         )
-    pictures = pictures_of(config, [source.architecture])
-    assert pictures.held_out is not None
+    images = images_of(config, [source.architecture])
+    assert images.held_out is not None
     generator = torch.Generator().manual_seed(split_seed_of(config))
-    shuffled = torch.randperm(len(pictures.train), generator=generator)
-    drawn, _ = pictures.train.batch(shuffled[:CALIBRATION_IMAGES], pictures.normalisation)
-    return Int8Pictures(drawn.numpy(), pictures.held_out, pictures.normalisation, pictures.task)
+    shuffled = torch.randperm(len(images.train), generator=generator)
+    drawn, _ = images.train.batch(shuffled[:CALIBRATION_IMAGES], images.normalisation)
+    return Int8Data(drawn.numpy(), images.held_out, images.normalisation, images.task)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.figures import cell, heading
+from goldnas.cli.metric_text import cell, heading
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
-    from goldnas.search.front import Front
+    from goldnas.searching.front import Front
 
 
 def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = None) -> Table:

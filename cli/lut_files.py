@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from goldnas.cli.console import err, errors_shown, out, print_json, say
-from goldnas.cli.lut_plot import check_kind, write_picture
+from goldnas.cli.lut_plot import check_kind, write_plot
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.errors import ConfigError, Status
 
@@ -96,12 +96,12 @@ def diff(
     a: Annotated[str, typer.Argument(help="Latency table: a path, or a shipped name.")],
     b: Annotated[str, typer.Argument(help="The one to compare it with.")],
     as_json: JsonOption = False,
-    picture: Annotated[
+    plot: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
-            metavar="PICTURE",
+            metavar="PLOT",
             help="Also draw both side by side: .svg, .png, .pdf, or .html.",
         ),
     ] = None,
@@ -116,18 +116,16 @@ def diff(
     from goldnas.lut.diff import diff as diff_tables
 
     with errors_shown():
-        if picture is not None:
-            check_kind(picture)
+        if plot is not None:
+            check_kind(plot)
         first, second = LatencyTable.load(a), LatencyTable.load(b)
         difference = diff_tables(first, second)
-        if picture is not None:
+        if plot is not None:
             from goldnas.lut.plot_diff import plot_diff
             from goldnas.report.tables import diff_page
 
-            write_picture(
-                picture, lambda: plot_diff(first, second), lambda: diff_page(first, second)
-            )
-            err.print(f"wrote {picture}", soft_wrap=True)  # beside what a program may read
+            write_plot(plot, lambda: plot_diff(first, second), lambda: diff_page(first, second))
+            err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
     if as_json:
         print_json(difference.to_json())
     else:

@@ -1,4 +1,4 @@
-"""``goldnas lut plot``: a latency table as a picture or a page."""
+"""``goldnas lut plot``: a latency table as a plot or a page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ KINDS = (".svg", ".png", ".pdf", ".html")
 
 def plot(
     file: NamedTableArgument,
-    picture: Annotated[
+    plot: Annotated[
         Path,
         typer.Option(
             "--out",
             "-o",
-            metavar="PICTURE",
+            metavar="PLOT",
             help="File to write: .svg, .png, .pdf, or .html, where each mark says what it is.",
         ),
     ],
@@ -35,29 +35,27 @@ def plot(
         goldnas lut plot lut/cpu.json --out cpu.html
     """
     with errors_shown():
-        check_kind(picture)
+        check_kind(plot)
         from goldnas.lut import LatencyTable
         from goldnas.lut.plot import plot as draw
         from goldnas.report.tables import table_page
 
         table = LatencyTable.load(file)
-        write_picture(picture, lambda: draw(table), lambda: table_page(table))
-    say(f"wrote {picture}")
+        write_plot(plot, lambda: draw(table), lambda: table_page(table))
+    say(f"wrote {plot}")
 
 
-def check_kind(picture: Path) -> None:
-    """Refuse a file that is not named as a picture.
+def check_kind(plot: Path) -> None:
+    """Refuse a file that is not named as a plot.
 
     Raises:
-        ConfigError: Listing how pictures are named.
+        ConfigError: Listing how plots are named.
     """
-    if picture.suffix.lower() not in KINDS:
-        raise ConfigError(f"--out {picture}: end it in {', '.join(KINDS)}")
+    if plot.suffix.lower() not in KINDS:
+        raise ConfigError(f"--out {plot}: end it in {', '.join(KINDS)}")
 
 
-def write_picture(
-    picture: Path, figure: "Callable[[], Figure]", page: Callable[[], str]
-) -> None:
+def write_plot(plot: Path, figure: "Callable[[], Figure]", page: Callable[[], str]) -> None:
     """Write what was drawn, as the name of the file says.
 
     Raises:
@@ -67,9 +65,9 @@ def write_picture(
 
     from goldnas.files import write_atomic
 
-    if picture.suffix.lower() == ".html":
-        write_atomic(picture, page())
+    if plot.suffix.lower() == ".html":
+        write_atomic(plot, page())
         return
     content = io.BytesIO()
-    figure().savefig(content, format=picture.suffix[1:].lower(), dpi=150)
-    write_atomic(picture, content.getvalue())
+    figure().savefig(content, format=plot.suffix[1:].lower(), dpi=150)
+    write_atomic(plot, content.getvalue())

@@ -35,7 +35,7 @@ SpaceOption = Annotated[
         metavar="NAME",
         help="The search space, which decides what is not given: gold, mobile and more, as "
         "goldnas search --list-spaces shows them, or a function of your own, "
-        "my_package.spaces:small. A search takes pictures and classes from its data.",
+        "my_package.spaces:small. A search takes images and classes from its data.",
         autocompletion=completion.offering(completion.spaces),
         rich_help_panel=_PANEL,
     ),
@@ -108,20 +108,20 @@ OperatorsOption = Annotated[
 ]
 
 
-def parse_input(text: str, *, of_pictures: bool = True) -> tuple[int, ...]:
+def parse_input(text: str, *, of_images: bool = True) -> tuple[int, ...]:
     """Read the shape of an input, ``3x32x32``: channels, height, width.
 
     Args:
         text: The sizes.
-        of_pictures: Whether there have to be three; functions may take other inputs.
+        of_images: Whether there have to be three; functions may take other inputs.
 
     Raises:
         ConfigError: If ``text`` is anything else.
     """
     sizes = text.split("x")
-    counted = len(sizes) == 3 or not of_pictures
+    counted = len(sizes) == 3 or not of_images
     if not counted or not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
-        others = "" if of_pictures else ", or other sizes that the space takes"
+        others = "" if of_images else ", or other sizes that the space takes"
         raise ConfigError(
             f"--input is channels x height x width, like 3x32x32{others}, all positive; got "
             f"{text!r}"
@@ -130,7 +130,7 @@ def parse_input(text: str, *, of_pictures: bool = True) -> tuple[int, ...]:
 
 
 def _shape(space: str, text: str) -> tuple[int, ...]:
-    return parse_input(text, of_pictures=":" not in space)
+    return parse_input(text, of_images=":" not in space)
 
 
 def space_from(
@@ -211,7 +211,7 @@ def image_size_option(panel: str) -> Any:
     """Of an ``int | None``, in pixels."""
     return typer.Option(
         min=1,
-        help="Side to resize pictures of a folder or of shards to.",
+        help="Side to resize images of a folder or of shards to.",
         rich_help_panel=panel,
     )
 
@@ -229,7 +229,7 @@ def logger_option() -> Any:
 
 def workers_option(panel: str) -> Any:
     """Of an ``int | None``."""
-    return typer.Option(min=0, help="Processes that load pictures.", rich_help_panel=panel)
+    return typer.Option(min=0, help="Processes that load images.", rich_help_panel=panel)
 
 
 def auxiliary_weight_option(panel: str) -> Any:

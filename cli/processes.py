@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from goldnas.cli.console import out
 
 if TYPE_CHECKING:
-    from goldnas.search.ranks import Ranks
+    from goldnas.training.distributed import Ranks
 
 
 @contextmanager
 def joined() -> Iterator["Ranks"]:
     """The processes of this command; the first of them speaks."""
-    from goldnas.search import ranks
+    from goldnas.training import distributed
 
-    with ranks.joined() as all_ranks:
+    with distributed.init_process_group() as all_ranks:
         out.quiet = not all_ranks.first
         yield all_ranks

@@ -42,7 +42,7 @@ def profile_table(
     Raises:
         MeasurementError: If a row could not be measured; the others are written.
     """
-    from goldnas.profiling.table import profile_space
+    from goldnas.profiling.profile_space import profile_space
 
     with visits_shown() as on_progress:
         table = profile_space(

@@ -9,7 +9,7 @@ from goldnas.cli.console import err, warn
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from goldnas.search.loop import Observer, TrainingLoop
+    from goldnas.training.loop import Observer, TrainingLoop
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def _setback_line(loop: "TrainingLoop", event: str, fields: dict[str, Any]) -> s
     if event == "out_of_memory":
         return (
             f"  out of memory in step {fields['step']}: from now on "
-            f"{fields['pictures_at_once']} pictures at once, {fields['parts']} parts a step; "
+            f"{fields['images_at_once']} images at once, {fields['parts']} parts a step; "
             f"a step still learns from {loop.data.loader.images_per_batch}"
         )
     if event == "setback":

@@ -32,7 +32,7 @@ from goldnas.cli.processes import joined
 from goldnas.cli.search_run import go_on, start
 from goldnas.cli.spaces import print_spaces
 from goldnas.errors import ConfigError
-from goldnas.search.strategies import STRATEGIES, strategy_named
+from goldnas.searching.strategies import STRATEGIES, strategy_named
 
 _DATA, _BUDGET, _TRAINING, _PACE = "Data", "Budgets", "Training", "Pace of the pruning"
 _STRATEGY = "Strategy"
@@ -102,7 +102,7 @@ def search(
         bool | None,
         typer.Option(
             "--flip/--no-flip",
-            help="Mirror pictures at random; by default only those in colour.",
+            help="Mirror images at random; by default only those in colour.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -143,7 +143,7 @@ def search(
     levels: Annotated[
         Literal["1", "2"] | None,
         typer.Option(
-            help="1: weights and gates learn from the same pictures; 2: each from a half of "
+            help="1: weights and gates learn from the same images; 2: each from a half of "
             "its own, as in DARTS. 1 unless given or part of the strategy.",
             rich_help_panel=_STRATEGY,
         ),
@@ -168,7 +168,7 @@ def search(
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         typer.Option(
-            help="What ranks them. supernet: accuracy on held-out pictures, or the --task's "
+            help="What ranks them. supernet: accuracy on held-out images, or the --task's "
             "metric, with weights that --epochs have trained for all of them. naswot, synflow: "
             "proxies that train nothing.",
             rich_help_panel=_STRATEGY,
@@ -209,7 +209,7 @@ def search(
         str,
         typer.Option(
             metavar="N|auto",
-            help="Pictures per step; auto for the most that fit the memory, up to 512.",
+            help="Images per step; auto for the most that fit the memory, up to 512.",
             rich_help_panel=_TRAINING,
         ),
     ] = "96",
@@ -218,7 +218,7 @@ def search(
         typer.Option(
             min=1,
             help="Parts of a step, one after the other, for less memory; a step learns from as "
-            "many pictures as without.",
+            "many images as without.",
             rich_help_panel=_TRAINING,
         ),
     ] = 1,
@@ -283,13 +283,13 @@ def search(
     lambda0: Annotated[
         float | None,
         typer.Option(
-            help="First step of the pressure; 1e-5 (paper), or from the number of steps.",
+            help="First step of the penalty; 1e-5 (paper), or from the number of steps.",
             rich_help_panel=_PACE,
         ),
     ] = None,
     c0: Annotated[
         float,
-        typer.Option(help="Growth of the pressure's steps (paper).", rich_help_panel=_PACE),
+        typer.Option(help="Growth of the penalty's steps (paper).", rich_help_panel=_PACE),
     ] = 2.0,
     t0: Annotated[
         int,
@@ -298,7 +298,7 @@ def search(
     mu: Annotated[
         float,
         typer.Option(
-            help="Weight of resources over budget beside the uniform pressure.",
+            help="Weight of resources over budget beside the uniform penalty.",
             rich_help_panel=_PACE,
         ),
     ] = 1.0,
@@ -317,7 +317,7 @@ def search(
     folder = resume or out_
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
-            ranks.together(lambda: _refuse_settings(ctx))
+            ranks.on_all(lambda: _refuse_settings(ctx))
             go_on(resume, workers, ranks, report=report, as_json=as_json)
             return
         if out_ is None:
@@ -326,14 +326,14 @@ def search(
                     "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
                 )
             )
-        from goldnas.search.config import SearchConfig
-        from goldnas.search.run import read_tables
+        from goldnas.searching.config import SearchConfig
+        from goldnas.searching.folder import read_tables
 
-        ranks.together(lambda: _check_auxiliary(ctx, space, auxiliary_weight))
-        tables = ranks.told(lambda: read_tables(latency_lut or []))
+        ranks.on_all(lambda: _check_auxiliary(ctx, space, auxiliary_weight))
+        tables = ranks.broadcast(lambda: read_tables(latency_lut or []))
         fit_batch = batch_size == "auto"
-        pictures = ranks.together(lambda: 96 if fit_batch else _whole(batch_size))
-        kind = ranks.together(lambda: strategy_named(strategy))
+        images = ranks.on_all(lambda: 96 if fit_batch else _whole(batch_size))
+        kind = ranks.on_all(lambda: strategy_named(strategy))
         if learning_rate is None:
             learning_rate = 0.01 if pace == "paper" else kind.learning_rate
         if gate_learning_rate is None:
@@ -370,7 +370,7 @@ def search(
             tables=tuple(table.name for table in tables),
             pace=pace,
             epochs=epochs or {"planned": 50, "paper": 1000}[pace],
-            batch_size=pictures,
+            batch_size=images,
             accumulate=accumulate,
             learning_rate=learning_rate,
             gate_learning_rate=gate_learning_rate,
@@ -395,7 +395,7 @@ def search(
             loggers=tuple(logger or ()),
         )
         start(
-            ranks.together(settings),
+            ranks.on_all(settings),
             tables,
             out_,
             ranks,
@@ -421,7 +421,7 @@ def _check_auxiliary(ctx: typer.Context, space: str, weight: float) -> None:
 
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"--batch-size is a number of pictures, or auto; got {text!r}")
+        raise ConfigError(f"--batch-size is a number of images, or auto; got {text!r}")
     return int(text)
 
 

@@ -14,8 +14,8 @@ from goldnas.cli.console import err
 from goldnas.cli.progress import shown
 
 if TYPE_CHECKING:
-    from goldnas.search.engine import SupernetSearch
-    from goldnas.search.loop import Observer
+    from goldnas.searching.strategies.engine import SupernetSearch
+    from goldnas.training.loop import Observer
 
 _RATE_OVER_S = 60.0
 """Seconds over which the rate of steps is taken."""
@@ -35,12 +35,12 @@ def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str |
             format_amount(name, amount) for name, amount in fields["resources"].items()
         )
         # Some strategies press on nothing.
-        pressure = f", lambda {fields['pressure']:.1e}" if search.presses else ""
+        weight = f", lambda {fields['penalty_weight']:.1e}" if search.presses else ""
         of = f"/{search.config.epochs}" if search.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
             f"{_held_out(search, fields)}, {fields['live_operators']} "
-            f"operators, {resources}{pressure}, {fields['seconds']:.0f} s"
+            f"operators, {resources}{weight}, {fields['seconds']:.0f} s"
         )
     if event == "score" and fields["best"]:
         of = f"{fields['number']} of {search.config.samples}"
@@ -119,7 +119,7 @@ class SearchDisplay:
         table.add_row(
             "operators",
             f"{self._live} of {self._all}",
-            f"lambda {search.strength(step):.1e}" if search.presses else "",
+            f"lambda {search.penalty_weight(step):.1e}" if search.presses else "",
             f"learning rate {search.learning_rate(step):.2g}",
         )
         limits = {b.resource: b for b in search.feasibility.budgets}

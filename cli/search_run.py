@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from goldnas.cli.console import out, print_json, say, warn
-from goldnas.cli.figures import things
 from goldnas.cli.front import front_table
+from goldnas.cli.metric_text import things
 from goldnas.cli.search_progress import search_shown
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, GoldnasError, RankError, WriteError
@@ -16,10 +16,10 @@ from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
-    from goldnas.search.config import SearchConfig
-    from goldnas.search.engine import SupernetSearch
-    from goldnas.search.feasibility import Feasibility, Mask
-    from goldnas.search.ranks import Ranks
+    from goldnas.searching.config import SearchConfig
+    from goldnas.searching.feasibility import Feasibility, Mask
+    from goldnas.searching.strategies.engine import SupernetSearch
+    from goldnas.training.distributed import Ranks
 
 
 def start(
@@ -42,7 +42,7 @@ def start(
         folder: To make.
         ranks: The processes that search together.
         amp: Number format of the training, as it was asked for.
-        fit_batch: Whether a step takes as many pictures as fit the memory.
+        fit_batch: Whether a step takes as many images as fit the memory.
         report: Whether to write a report at the end.
         as_json: Whether to print the front as JSON.
         options: What to keep as ``options.toml``.
@@ -50,10 +50,10 @@ def start(
     Raises:
         GoldnasError: If it is not, or the search ends before its time.
     """
-    from goldnas.search.run import SearchRun
-    from goldnas.search.start import PreparedSearch
+    from goldnas.searching.folder import SearchRun
+    from goldnas.searching.start import PreparedSearch
 
-    ranks.told(lambda: SearchRun.check_free(folder))
+    ranks.broadcast(lambda: SearchRun.check_free(folder))
     prepared = PreparedSearch(config, tables, amp=amp, fit_batch=fit_batch, ranks=ranks)
     space = prepared.data.space
     out.print(
@@ -66,7 +66,7 @@ def start(
     out.print(_limits_table(prepared.feasibility))
     prepared.check_feasible()
     search = prepared.start(folder)
-    ranks.told(lambda: write_atomic(folder / "options.toml", options))
+    ranks.broadcast(lambda: write_atomic(folder / "options.toml", options))
     _print_memory(search, "try --batch-size auto, or --checkpointing")
     _run(search, report, as_json)
 
@@ -79,7 +79,7 @@ def go_on(
     Raises:
         GoldnasError: If that is not possible, or the search ends before its time.
     """
-    from goldnas.search.start import PreparedSearch, opened
+    from goldnas.searching.start import PreparedSearch, opened
 
     search = PreparedSearch.resume(opened(folder, ranks), workers=workers, ranks=ranks)
     out.print(_limits_table(search.feasibility, search.active))
@@ -156,7 +156,7 @@ def _write_report(folder: Path) -> None:
 
 def _print_memory(search: "SupernetSearch", advice: str) -> None:
     """Say what a step needs, before the first, and what to do if that is too much."""
-    from goldnas.search.memory import free_bytes, memory_text
+    from goldnas.training.memory import free_bytes, memory_text
 
     if not search.ranks.first or not search.trains:
         return
@@ -176,7 +176,7 @@ def _print_memory(search: "SupernetSearch", advice: str) -> None:
 
 def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:
     from goldnas.resources import format_amount
-    from goldnas.search.setup import limits
+    from goldnas.searching.setup import limits
 
     table = Table()
     for heading in ("resource", "smallest", "current", "full", "budget", ""):

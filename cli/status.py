@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
-from goldnas.cli.figures import things
+from goldnas.cli.metric_text import things
 from goldnas.cli.options import JsonOption
 from goldnas.metric import figure_of
 
@@ -60,7 +60,7 @@ def _print(status: "Status") -> None:
         facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
     if status.live_operators is not None and status.samples is None:
         whole = "" if status.operators is None else f" of {status.operators}"
-        pressed = f", lambda {status.pressure:.1e}" if status.pressure else ""
+        pressed = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
         facts.add_row("operators", f"{status.live_operators}{whole} are left{pressed}")
     out.print(facts, highlight=False)
     resources = Table("resource")

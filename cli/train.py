@@ -30,9 +30,9 @@ from goldnas.errors import ConfigError, Status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goldnas.search.front import FrontNetwork
-    from goldnas.search.ranks import Ranks
-    from goldnas.search.run import SearchRun
+    from goldnas.searching.folder import SearchRun
+    from goldnas.searching.front import FrontNetwork
+    from goldnas.training.distributed import Ranks
 
 _NETWORK, _DATA, _TRAINING = "Network", "Data of a file", "Settings, in place of the recipe's"
 
@@ -99,7 +99,7 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the data; else the recipe's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights and the order of pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of images.")] = 0,
     out_: Annotated[
         Path | None,
         typer.Option(
@@ -126,7 +126,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of a genotype: gold unless given, gold-imagenet for large pictures. Of an "
+            help="Of a genotype: gold unless given, gold-imagenet for large images. Of an "
             "architecture as .json: the function that it names, module:function.",
             autocompletion=completion.offering(completion.spaces),
             rich_help_panel=_DATA,
@@ -151,7 +151,7 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=2, help="Pictures per step.", rich_help_panel=_TRAINING),
+        typer.Option(min=2, help="Images per step.", rich_help_panel=_TRAINING),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest.", rich_help_panel=_TRAINING)
@@ -160,7 +160,7 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            help="Side of Cutout's square. A recipe's is at most half the side of pictures "
+            help="Side of Cutout's square. A recipe's is at most half the side of images "
             "under 32 pixels.",
             rich_help_panel=_TRAINING,
         ),
@@ -234,8 +234,8 @@ def train(
         joined() as ranks,
     ):
         of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
-        ranks.together(lambda: _check_options(target, of_search, of_file))
-        ranks.told(lambda: _check_loggers(logger or ()))
+        ranks.on_all(lambda: _check_options(target, of_search, of_file))
+        ranks.broadcast(lambda: _check_loggers(logger or ()))
         assert target is not None
         wishes = Wishes(recipe, seed, given, config_file.effective(ctx), out_)
         # A task of Ray may be in another folder.
@@ -247,7 +247,7 @@ def train(
             ((name, source),) = sources.items()
             outcomes = {name: train_one(source, wishes, ranks)}
         else:
-            ranks.together(lambda: _check_several(len(sources), out_, ray, ranks))
+            ranks.on_all(lambda: _check_several(len(sources), out_, ray, ranks))
             outcomes = (
                 train_each(sources, wishes, ranks)
                 if ray is None
@@ -341,10 +341,10 @@ def _sources(
     Raises:
         GoldnasError: If there is no such search, or no such network in it.
     """
-    from goldnas.retraining.start import subject_from, subject_of
+    from goldnas.training.start import subject_from, subject_of
 
     if os.path.isdir(target):
-        run, networks = ranks.told(lambda: _chosen(Path(target), picks, every))
+        run, networks = ranks.broadcast(lambda: _chosen(Path(target), picks, every))
         return {n.fingerprint: partial(subject_of, run, n, warm=warm) for n in networks}
     read = partial(
         subject_from,
@@ -363,7 +363,7 @@ def _sources(
 def _chosen(
     folder: Path, picks: list[str], every: bool
 ) -> "tuple[SearchRun, list[FrontNetwork]]":
-    from goldnas.search.run import SearchRun
+    from goldnas.searching.folder import SearchRun
 
     run = SearchRun.open(folder).read()
     front = run.front()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from goldnas.cli.console import err, say
-from goldnas.cli.figures import things
+from goldnas.cli.metric_text import things
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_progress import training_shown
 from goldnas.cli.train_results import Outcomes, Trained, print_result
@@ -17,8 +17,8 @@ from goldnas.files import write_atomic
 from goldnas.reference import is_function
 
 if TYPE_CHECKING:
-    from goldnas.retraining.start import Subject
-    from goldnas.search.ranks import Ranks
+    from goldnas.training.distributed import Ranks
+    from goldnas.training.start import Subject
 
 Sources = Mapping[str, "Callable[[], Subject]"]
 """What reads each network, by its name."""
@@ -82,12 +82,12 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     Raises:
         GoldnasError: If that is not possible, or a signal stopped it.
     """
-    from goldnas.retraining.recipes import recipe_named
-    from goldnas.retraining.result import TrainResult
-    from goldnas.retraining.start import OF_CELLS, config_for, prepare
+    from goldnas.training.recipes import recipe_named
+    from goldnas.training.result import TrainResult
+    from goldnas.training.start import OF_CELLS, config_for, prepare
 
-    subject = ranks.told(source)
-    config = ranks.together(
+    subject = ranks.broadcast(source)
+    config = ranks.on_all(
         lambda: config_for(subject, wishes.recipe, seed=wishes.seed, **wishes.given)
     )
     folder = wishes.out or subject.folder(config)
@@ -97,7 +97,7 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
         print_result(prepared, folder, config.data)
         return Trained(prepared, folder)
     config, held_out = prepared.config, prepared.data.validation
-    ranks.told(lambda: _keep_options(folder, wishes.options))
+    ranks.broadcast(lambda: _keep_options(folder, wishes.options))
     say(
         f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
         f"{config.recipe} on {prepared.data.loader.num_images} {things(config.data)} of "
@@ -107,7 +107,7 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
     own = is_function(config.data)
     for field, why in (
         ("augmentation", "data of your own"),
-        ("cutout", "data of your own" if own else "small pictures"),
+        ("cutout", "data of your own" if own else "small images"),
         ("label_smoothing", "a task of your own"),
         ("learning_rate", "a warm start"),
         *((name, "a network without cells") for name in OF_CELLS),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from goldnas.cli.progress import bar, shown
 
 if TYPE_CHECKING:
-    from goldnas.retraining.training import Training
-    from goldnas.search.loop import Observer
+    from goldnas.training.loop import Observer
+    from goldnas.training.network_training import Training
 
 
 def training_shown(training: "Training") -> AbstractContextManager[None]:

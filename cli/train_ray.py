@@ -13,7 +13,7 @@ from goldnas.cli.train_results import Outcomes, Trained
 from goldnas.errors import ConfigError, GoldnasError
 
 if TYPE_CHECKING:
-    from goldnas.retraining.start import Subject
+    from goldnas.training.start import Subject
 
 
 def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
@@ -62,7 +62,7 @@ def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
 
 
 def _task(source: "Callable[[], Subject]", wishes: Wishes) -> Trained | str:
-    from goldnas.search.ranks import Ranks
+    from goldnas.training.distributed import Ranks
 
     try:
         return train_one(source, wishes, Ranks())

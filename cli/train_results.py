@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from goldnas.cli.console import out, print_json, say
-from goldnas.cli.figures import cell, heading, things
+from goldnas.cli.metric_text import cell, heading, things
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
-    from goldnas.retraining.result import TrainResult
+    from goldnas.training.result import TrainResult
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
         f"epoch{held_out}\n"
         f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
-        f"{result.pictures} {things(data)} took {timedelta(seconds=round(result.seconds))}\n"
+        f"{result.images} {things(data)} took {timedelta(seconds=round(result.seconds))}\n"
         f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )
 
@@ -97,7 +97,7 @@ def print_summary(outcomes: Outcomes) -> None:
 
 def print_recipes(*, as_json: bool = False) -> None:
     """Show every setting of every recipe."""
-    from goldnas.retraining.recipes import PURPOSES, RECIPES, Recipe
+    from goldnas.training.recipes import PURPOSES, RECIPES, Recipe
 
     if as_json:
         print_json({"recipes": RECIPES})

@@ -54,7 +54,7 @@ def read_genotype(
             with two edges per node; or a GOLD-NAS gene, one list per cell of
             ``('skip_connect', 0, 2)`` (operator, source, node), bare or as
             ``Genotype(gene=[...], concat=range(2, 6))``.
-        space: That has the stem: ``gold``, or ``gold-imagenet`` for large pictures.
+        space: That has the stem: ``gold``, or ``gold-imagenet`` for large images.
         channels: Of a node in the first stage; None for the space's.
         cells: Of a DARTS network; None for as many as DARTS evaluates with, 20, or 14 behind
             the ImageNet stem. A GOLD-NAS gene has as many as it lists.

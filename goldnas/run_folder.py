@@ -26,6 +26,14 @@ _Form = TypeVar("_Form")
 _Module = TypeVar("_Module", bound="nn.Module")
 
 
+EARLIER_NAMES = {
+    "pictures": "images",
+    "pictures_at_once": "images_at_once",
+    "pressure": "penalty_weight",
+}
+"""What fields of logs and results were called before, and are called now."""
+
+
 def is_training(path: Path) -> bool:
     """Whether a folder is of a training; that of a search has no one architecture."""
     return os.path.lexists(path / "architecture.json")
@@ -55,10 +63,17 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
                 f"{path} has schema version {version}, which this goldnas reads no longer: it "
                 f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
             )
-        return msgspec.convert(content, form)
+        return msgspec.convert(_renamed(content), form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+
+
+def _renamed(content: Any) -> Any:
+    """A JSON object with the names of today."""
+    if not isinstance(content, dict):
+        return content
+    return {EARLIER_NAMES.get(name, name): value for name, value in content.items()}
 
 
 def _of_writer(path: Path, text: str) -> str:
@@ -193,7 +208,7 @@ class RunFolder:
             if not line.endswith(b"\n"):
                 break
             try:
-                event = msgspec.json.decode(line)
+                event = _renamed(msgspec.json.decode(line))
                 msgspec.convert(event, _Event)
                 events.append(event)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -20,7 +20,7 @@ from goldnas.spaces import Gate, GoldSpace, SearchSpace
 
 
 class Quarters(nn.Module):
-    """The means of a picture's quarters; of an odd side, both halves have the middle.
+    """The means of a image's quarters; of an odd side, both halves have the middle.
 
     What ``AdaptiveAvgPool2d(2)`` computes, which Apple's GPUs have for even sides only.
     """
@@ -37,7 +37,7 @@ class Quarters(nn.Module):
 class AuxiliaryHead(nn.Module):
     """A second classifier on an inner cell, for training only (DARTS, arXiv:1806.09055).
 
-    The pooling adapts to the size of its input, so that small pictures work.
+    The pooling adapts to the size of its input, so that small images work.
     """
 
     def __init__(self, in_channels: int, classes: int) -> None:
@@ -182,7 +182,7 @@ class SuperNet(nn.Module):
         """w~: a gate's share of the active gates of its node, ``(G,)``; 0 for a pruned one."""
         return self.relative_weights() / (self.node_sums.T @ self._active_per_node())
 
-    def pressure(self, gate_costs: Tensor) -> Tensor:
+    def penalty(self, gate_costs: Tensor) -> Tensor:
         """Sum over active gates of cost * ln(1 + K w~): what the gates are pressed to lower.
 
         Args:

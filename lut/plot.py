@@ -1,4 +1,4 @@
-"""Pictures of a table: its rows with their intervals, and its predictions against networks."""
+"""Plots of a table: its rows with their intervals, and its predictions against networks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

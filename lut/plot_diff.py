@@ -1,4 +1,4 @@
-"""A picture of two tables side by side: the rows that both have, and their ratios."""
+"""A plot of two tables side by side: the rows that both have, and their ratios."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ import torch
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, ExportError, MeasurementError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import (
     Accuracy,
     Calibration,

@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from goldnas.errors import ExportError
-from goldnas.export import OPSET
+from goldnas.exporting.onnx import OPSET
 from goldnas.operators import Part, part_of
 
 Weights = np.ndarray[Any, np.dtype[np.float32]]
@@ -50,7 +50,7 @@ class Composition:
         """Add a copy of an operator with fresh weights, and return its output.
 
         Args:
-            operator: From ``input`` to ``output``, as :func:`goldnas.export.to_onnx` makes it.
+            operator: From ``input`` to ``output``, as ``to_onnx`` makes it.
             value: What it reads.
         """
         prefix = f"copy{self._copies}/"

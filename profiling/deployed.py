@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.backends import backend_like, engines_of, forget_engines
 from goldnas.profiling.gpu_backend import GpuBackend

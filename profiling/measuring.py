@@ -100,12 +100,12 @@ def _slowness(visited: Iterable[Sequence[Visit]]) -> list[float]:
     them, as cuDNN does, choose for a small model another one in every process.
     """
     relative: dict[int, list[float]] = {}
-    for visits in filter(None, visited):
+    for visits in visited:
         took = {process: np.quantile(p, 0.25) for process, p in _by_process(visits).items()}
         usual = np.median(list(took.values()))
         for process, us in took.items():
             relative.setdefault(process, []).append(float(us / usual))
-    return [float(np.median(of_models)) for of_models in relative.values()]
+    return [float(np.median(ratios)) for ratios in relative.values()]
 
 
 def timing_of(results: Mapping[str, Timing | Failure], name: str) -> Timing:
@@ -184,8 +184,10 @@ def measure(
 
     final = results()
     one, other = (timing_of(final, name).latency_us for name in SENTINELS)
-    visited = [journal.visits(name, model) for name, model in (models or everything).items()]
-    slowest, usual, fastest = np.quantile(_slowness(visited), [1, 0.5, 0])
+    visited = {name: journal.visits(name, model) for name, model in everything.items()}
+    of_models = [visits for name, visits in visited.items() if name in models and visits]
+    slowness = _slowness(of_models or [visited[name] for name in SENTINELS])
+    slowest, usual, fastest = np.quantile(slowness, [1, 0.5, 0])
     return Measurements(
         {name: final[name] for name in models},
         aa_percent=100 * (max(one, other) / min(one, other) - 1),

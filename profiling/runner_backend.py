@@ -14,7 +14,7 @@ from goldnas.profiling.host import (
     SilentError,
     UnreachableError,
 )
-from goldnas.profiling.perf_test import PerfTest
+from goldnas.profiling.onnxruntime_perf_test import PerfTest
 
 _Told = TypeVar("_Told")
 

@@ -10,10 +10,10 @@ import onnx
 import torch
 
 from goldnas.errors import ExportError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
+from goldnas.exporting.precision import at_precision
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
-from goldnas.precision import at_precision
 from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
 from goldnas.profiling.context import row_models
 from goldnas.profiling.journal import Journal

@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from goldnas.errors import ExportError, MeasurementError
+from goldnas.exporting.precision import symmetric
 from goldnas.files import write_atomic
-from goldnas.precision import symmetric
 from goldnas.profiling.runtimes import (
     BACKENDS,
     FullError,

@@ -13,8 +13,8 @@ from onnxruntime.tools.onnx_model_utils import (
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, MeasurementError
-from goldnas.export import ARCHITECTURE
-from goldnas.precision import precision_of
+from goldnas.exporting.onnx import ARCHITECTURE
+from goldnas.exporting.precision import precision_of
 from goldnas.profiling.backend import Failure, NodeTime
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from goldnas.lut import LatencyTable
-from goldnas.retraining.config import TrainConfig
-from goldnas.retraining.recipes import RECIPES
-from goldnas.retraining.result import TrainResult
-from goldnas.search.config import SearchConfig
-from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.measured import Measurement, keep_measured
-from goldnas.search.run import SearchRun
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import Front, FrontNetwork
+from goldnas.searching.measured import Measurement, keep_measured
+from goldnas.training.config import TrainConfig
+from goldnas.training.recipes import RECIPES
+from goldnas.training.result import TrainResult
 
 CONDITIONS = {"goldnas": "0.1.0", "device": "cpu", "threads": 2, "ranks": 1}
 
@@ -92,7 +92,7 @@ def trained(
             "validation_accuracy": None,
             "test_accuracy": test_accuracy,
             "resources": {"FLOPs": 1e6, "params": 1e4},
-            "pictures": 1000,
+            "images": 1000,
             "seconds": 60.0,
         }
         | changes

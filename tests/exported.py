@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 import torch
 
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import CANDIDATES, FAMILIES, Part, build_operator
 from goldnas.profiling.compose import compose_network
 from goldnas.spaces import SPACES, GoldSpace

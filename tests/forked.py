@@ -13,7 +13,7 @@ from pathlib import Path
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
-        *("goldnas.cli.main", "goldnas.search.start", "goldnas.retraining.start"),
+        *("goldnas.cli.main", "goldnas.searching.start", "goldnas.training.start"),
         *("sklearn.datasets", "fvcore.nn"),
     ]
 )

@@ -32,7 +32,7 @@ def bumps() -> Pair:
     return of(inputs)
 
 
-def pictures() -> Pair:
+def images() -> Pair:
     return of(noise(1, 8, 8))
 
 
@@ -86,7 +86,7 @@ def bump_net(width: int = 4, classes: int = 4) -> nn.Module:
 
 
 def pixel_net(classes: int = 4) -> nn.Module:
-    """Puts out a picture for each class."""
+    """Puts out a image for each class."""
     return nn.Sequential(
         goldnas.Choice({"conv_1x1": lambda: nn.Conv2d(1, classes, 1)}), nn.ReLU()
     )
@@ -166,7 +166,7 @@ def unlike_shapes() -> Pair:
 
 
 def unlike_test() -> Pair:
-    return bumps()[0], pictures()[1]
+    return bumps()[0], images()[1]
 
 
 def negative_label() -> Pair:

@@ -1,6 +1,6 @@
 """What test_ranks.py starts with torchrun: each rank writes down what it finds and decides.
 
-Usage: ``rank_worker.py FOLDER``; rank 1 has room for 64 pictures at once, rank 0 for all.
+Usage: ``rank_worker.py FOLDER``; rank 1 has room for 64 images at once, rank 0 for all.
 """
 
 import json
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from goldnas.data import datasets
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import load_dataset
 from goldnas.errors import RankError, RunError
-from goldnas.search.config import SearchConfig
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.ranks import Ranks, joined
-from goldnas.search.sanity import fingerprint
-from goldnas.search.start import PreparedSearch
-from goldnas.training import datasets
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.datasets import load_dataset
-from pictures import loader
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.training.distributed import Ranks, init_process_group
+from goldnas.training.divergence import fingerprint
+from images import loader
 from searches import SMALL
 
 
@@ -39,7 +39,7 @@ def outcome_of(action: Any) -> list[Any]:
 
 def total(ranks: Ranks, number: int) -> float:
     tensor = torch.tensor(number, dtype=torch.float64)
-    ranks.add_up([tensor])
+    ranks.all_reduce([tensor])
     return tensor.item()
 
 
@@ -47,11 +47,11 @@ def agreements(ranks: Ranks) -> dict[str, Any]:
     mine = ranks.index
     alone = {"index": str(mine), "weights": "same"}
     return {
-        "told": outcome_of(lambda: ranks.told(lambda: f"of rank {mine}")),
-        "fails on the first": outcome_of(lambda: ranks.told(fail)),
-        "fails on one": outcome_of(lambda: ranks.together(fail if mine == 1 else int)),
+        "told": outcome_of(lambda: ranks.broadcast(lambda: f"of rank {mine}")),
+        "fails on the first": outcome_of(lambda: ranks.broadcast(fail)),
+        "fails on one": outcome_of(lambda: ranks.on_all(fail if mine == 1 else int)),
         "in turn": outcome_of(lambda: ranks.first_of_machine(lambda: mine)),
-        "highest": ranks.highest(mine, 5 - mine),
+        "highest": ranks.all_reduce_max(mine, 5 - mine),
         "total": total(ranks, 10 + mine),
         "differ": outcome_of(lambda: ranks.verify("after epoch 7", lambda: alone)),
         "do not": outcome_of(lambda: ranks.verify("after epoch 7", lambda: {"a": "b"})),
@@ -63,7 +63,7 @@ def largest_difference_from_ddp(search: GradualSearch) -> float:
     images, labels = next(search.data.loader.epoch(0))
 
     def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        return search._pressed_loss(some, theirs, search.strength(7))
+        return search._penalised_loss(some, theirs, search.penalty_weight(7))
 
     supernet = search.supernet
     search.gradients.compute(supernet, images, labels, loss_of)
@@ -71,7 +71,7 @@ def largest_difference_from_ddp(search: GradualSearch) -> float:
     assert len(ours) == len(list(supernet.parameters()))
     supernet.zero_grad(set_to_none=True)
     search.supernet = DistributedDataParallel(supernet)  # type: ignore[assignment]
-    search.supernet.pressure = supernet.pressure  # type: ignore[method-assign]
+    search.supernet.penalty = supernet.penalty  # type: ignore[method-assign]
     loss_of(images, labels)[0].backward()  # type: ignore[no-untyped-call]
     theirs = [p.grad for p in supernet.parameters() if p.grad is not None]
     search.supernet = supernet
@@ -105,7 +105,7 @@ def batches_of(shards: Path, ranks: Ranks) -> list[dict[str, Any]]:
 
 
 def main(folder: Path) -> None:
-    with joined() as ranks, (folder / f"{ranks.index}.jsonl").open("w") as lines:
+    with init_process_group() as ranks, (folder / f"{ranks.index}.jsonl").open("w") as lines:
 
         def write(event: str, fields: dict[str, Any]) -> None:
             fields = {name: value for name, value in fields.items() if name != "seconds"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from goldnas.spaces import GoldSpace, SearchSpace, space_named
 from scripts import benchmark
 

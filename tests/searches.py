@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from goldnas.search.config import SearchConfig
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
 
 SMALL: dict[str, Any] = {
     "cells": 2,

@@ -49,7 +49,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure
 from goldnas.profiling.host import Host

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from goldnas.errors import MeasurementError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure
 from goldnas.profiling.host import host_of

@@ -1,15 +1,15 @@
-"""Augmentation changes training pictures as it says, and nothing else of them."""
+"""Augmentation changes training images as it says, and nothing else of them."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.examples import ImageData, Normalisation
+from goldnas.data.loader import TrainingLoader
 from goldnas.errors import GoldnasError
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData, Normalisation
-from goldnas.training.loader import TrainingLoader
-from pictures import colour_data, loader, noise
+from images import colour_data, loader, noise
 
 
 def test_cutout_zeroes_one_square_at_another_place_in_each_image() -> None:
@@ -60,7 +60,7 @@ def test_crop_moves_the_image_by_at_most_the_padding() -> None:
     assert rows.unique().tolist() == columns.unique().tolist() == [4, 5, 6, 7, 8]
 
 
-def test_a_batch_is_cropped_and_mirrored_as_its_pictures_would_be_one_by_one() -> None:
+def test_a_batch_is_cropped_and_mirrored_as_its_images_would_be_one_by_one() -> None:
     images = torch.from_numpy(noise(50, 3, 12, 10))
     augmentation = Augmentation(crop_padding=3, flip=True)
     changes = augmentation.draw(50, (12, 10), seed=5)
@@ -82,10 +82,10 @@ def test_default_crop_is_an_eighth_of_a_side(side: int, padding: int) -> None:
     assert Augmentation.default_for((3, side, side)).flip
 
 
-BY_PICTURE = ("autoaugment", "randaugment", "resized_crop", "colour_jitter")
+ONE_BY_ONE = ("autoaugment", "randaugment", "resized_crop", "colour_jitter")
 
 
-@pytest.mark.parametrize("name", BY_PICTURE)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_a_policy_changes_images_and_keeps_their_shape_grey_or_colour(name: str) -> None:
     augmentation = Augmentation(crop_padding=0, **{name: True})  # type: ignore[arg-type]
     for channels in (1, 3):
@@ -97,7 +97,7 @@ def test_a_policy_changes_images_and_keeps_their_shape_grey_or_colour(name: str)
         assert augmented.shape == images.shape
         plain = images[labels] / 255
         assert not torch.equal(augmented, plain)
-        # Each picture on its own: a few may stay as they are, and not all change alike.
+        # Each image on its own: a few may stay as they are, and not all change alike.
         changed = (augmented - plain).flatten(1).abs().sum(1)
         assert len(changed.unique()) > 16
 

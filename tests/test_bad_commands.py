@@ -61,8 +61,8 @@ def is_training(folder: str) -> Spoil:
     return written(f"{folder}/architecture.json", b"{}")
 
 
-def other_pictures() -> None:
-    """Search on pictures of other classes than the networks were found for."""
+def other_images() -> None:
+    """Search on images of other classes than the networks were found for."""
     changed("run/config.json", data="data.npz")()
 
 
@@ -78,7 +78,7 @@ CASES = {
         "cannot write a_file/cpu.json: a folder of this path is a file; .*another place",
     ),
     "profile into a folder": Case(
-        f"{PROFILE} --out pictures", "cannot read the latency table pictures: Is a directory"
+        f"{PROFILE} --out images", "cannot read the latency table images: Is a directory"
     ),
     "profile a long name": Case(f"{PROFILE} --out {LONG}", "cannot write mmm.*: File name too"),
     "profile into damage": Case(
@@ -89,8 +89,8 @@ CASES = {
         "cpu.json was measured under other conditions: cpu_model was made up, is .*--out",
     ),
     "export no run": Case(
-        "export pictures --out net.onnx",
-        "pictures is not the folder of a search: .*Give the --out",
+        "export images --out net.onnx",
+        "images is not the folder of a search: .*Give the --out",
     ),
     "export unknown pick": Case(
         f"{EXPORT} --pick 99",
@@ -120,7 +120,7 @@ CASES = {
         EXPORT, "cannot read run/tables/cpu.json, .*copy that", written("run/tables/cpu.json")
     ),
     "export into a folder": Case(
-        "export run --out pictures", "cannot write pictures: Is a directory; .*another place"
+        "export run --out images", "cannot write images: Is a directory; .*another place"
     ),
     "export into a file": Case(
         f"{EXPORT} --python-out a_file/net.py", "cannot write a_file/net.py: .*another place"
@@ -151,11 +151,11 @@ CASES = {
     ),
     "evaluate other data": Case(
         "evaluate run",
-        r"network \w+ is for pictures of 1x8x8 of 10 classes, those of data.npz are .* of 4",
-        other_pictures,
+        r"network \w+ is for images of 1x8x8 of 10 classes, those of data.npz are .* of 4",
+        other_images,
     ),
     "export other data": Case(
-        f"{EXPORT} --precision int8", "is for pictures of 1x8x8 of 10 cl", other_pictures
+        f"{EXPORT} --precision int8", "is for images of 1x8x8 of 10 cl", other_images
     ),
     "export leaves no folder": Case(
         "export run --out fresh/folder/net.onnx --python-out a_file/net.py",

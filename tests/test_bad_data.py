@@ -53,10 +53,10 @@ CASES = {
     ),
     "one class": Case(
         f"{IMAGES} --data data.npz",
-        "data.npz has pictures of 1 class; needed: two classes or more",
+        "data.npz has images of 1 class; needed: two classes or more",
         arrays(y_train=np.zeros(40, np.int64), y_test=np.zeros(8, np.int64)),
     ),
-    "a class without pictures": Case(
+    "a class without images": Case(
         f"{IMAGES} --data data.npz",
         "data.npz: y_train has labels up to 255, but none of class 4; needed: .*from 0",
         arrays(y_train=np.append(np.arange(39) % 4, 255)),
@@ -72,38 +72,38 @@ CASES = {
         arrays(y_train=np.array([{}], dtype=object)),
     ),
     "corrupt image": Case(
-        f"{IMAGES} --data pictures",
-        "cannot read the image pictures/train/dog/1.png: .*; repair or remove the file",
-        written("pictures/train/dog/1.png", b"no picture"),
+        f"{IMAGES} --data images",
+        "cannot read the image images/train/dog/1.png: .*; repair or remove the file",
+        written("images/train/dog/1.png", b"no image"),
     ),
     "truncated image": Case(
-        f"{IMAGES} --data pictures --image-size 8",
-        "cannot read the image pictures/test/cat/0.png: .*; repair or remove the file",
-        halved("pictures/test/cat/0.png"),
+        f"{IMAGES} --data images --image-size 8",
+        "cannot read the image images/test/cat/0.png: .*; repair or remove the file",
+        halved("images/test/cat/0.png"),
     ),
     "two sizes": Case(
-        f"{IMAGES} --data pictures",
-        "pictures/train/dog/1.png is 9x7, .* is 8x8; choose one size .* --image-size",
-        lambda: Image.new("RGB", (7, 9)).save("pictures/train/dog/1.png"),
+        f"{IMAGES} --data images",
+        "images/train/dog/1.png is 9x7, .* is 8x8; choose one size .* --image-size",
+        lambda: Image.new("RGB", (7, 9)).save("images/train/dog/1.png"),
     ),
     "one folder": Case(
-        f"{IMAGES} --data pictures",
-        "pictures: train/ has pictures of 1 class; needed: two classes or more",
-        lambda: [shutil.rmtree(f"pictures/{part}/dog") for part in ("train", "test")],
+        f"{IMAGES} --data images",
+        "images: train/ has images of 1 class; needed: two classes or more",
+        lambda: [shutil.rmtree(f"images/{part}/dog") for part in ("train", "test")],
     ),
     "a huge size": Case(
-        f"{IMAGES} --data pictures --image-size 100000000",
+        f"{IMAGES} --data images --image-size 100000000",
         "the memory is not enough .*image-size",
     ),
     "no train/": Case(
-        f"{IMAGES} --data pictures",
-        "cannot read pictures as a folder of images: .*pictures/train.*; needed: train/",
-        lambda: shutil.rmtree("pictures/train"),
+        f"{IMAGES} --data images",
+        "cannot read images as a folder of images: .*images/train.*; needed: train/",
+        lambda: shutil.rmtree("images/train"),
     ),
     "other classes": Case(
-        f"{IMAGES} --data pictures",
+        f"{IMAGES} --data images",
         "train/ and test/ differ in their classes: dog; needed: the same",
-        lambda: shutil.rmtree("pictures/test/dog"),
+        lambda: shutil.rmtree("images/test/dog"),
     ),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compared import trained
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from workplace import (
     LONG,
     RESUME,
@@ -42,7 +42,7 @@ CASES = {
     "resume nothing": Case(
         "search --resume gone", "gone is not the folder of a search: .*Give the --out of"
     ),
-    "resume no run": Case("search --resume pictures", "pictures is not the folder of a search"),
+    "resume no run": Case("search --resume images", "images is not the folder of a search"),
     "resume a file": Case("search --resume a_file", "a_file is not the folder of a search"),
     "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
     "resume a training": Case(
@@ -66,7 +66,7 @@ CASES = {
         ),
         (
             "config not UTF-8",
-            "cannot read run/config.json: 'utf-8' .*; restore it",
+            "cannot read run/config.json: .*(?i:utf-8).*; restore it",
             written("run/config.json", b'{"data": "\xff"}'),
         ),
         (

@@ -101,7 +101,7 @@ SETTINGS = {
     "NaN growth": Case(f"{WITHIN} --pace paper --c0 nan", "c0 must be over 1.* got nan"),
     "batch of one": Case(f"{WITHIN} --batch-size 1", "batch_size must be at least 2, got 1"),
     "batch of words": Case(
-        f"{WITHIN} --batch-size all", "--batch-size is a number of pictures, or auto; got 'all'"
+        f"{WITHIN} --batch-size all", "--batch-size is a number of images, or auto; got 'all'"
     ),
     "huge channels": Case(
         f"{WITHIN} --channels {10**9}", "the memory is not enough .*Take fewer --channels"

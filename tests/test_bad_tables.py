@@ -69,8 +69,8 @@ CASES = {
         "ships no latency table 'pi9'.* --out pi9.json",
     ),
     "a folder": Case(
-        f"{SEARCH} --budget 1s --latency-lut pictures",
-        "cannot read the latency table pictures: Is a directory. Give the path of a file",
+        f"{SEARCH} --budget 1s --latency-lut images",
+        "cannot read the latency table images: Is a directory. Give the path of a file",
     ),
     "a name too long": Case(
         f"{SEARCH} --budget 1s --latency-lut {LONG}.json",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import goldnas
 import own_spaces
 from goldnas.errors import StoppedError
-from goldnas.export import to_onnx
-from goldnas.fold import Scaled, folded
+from goldnas.exporting.fold import Scaled, folded
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.lut.lint.tables import lint
 from goldnas.operators import labelled, part_of
@@ -27,13 +27,13 @@ from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.context import row_models
 from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
-from goldnas.search.config import SearchConfig
-from goldnas.search.memory import step_memory
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
 from goldnas.spaces import FUNCTIONS, ChoiceSpace, space_named, space_of
 from goldnas.supernet import SuperNet
+from goldnas.training.memory import step_memory
 from searches import assert_same_results, started
 from simulated_device import SimulatedDevice
 from workplace import invoke

@@ -20,7 +20,7 @@ from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.plot import plot
 from goldnas.comparison.rows import compare
 from goldnas.comparison.runs import read_runs
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from goldnas.spaces import GoldSpace
 from workplace import assert_one_line, invoke
 
@@ -402,10 +402,10 @@ def test_tables_of_one_name_and_other_contents_are_said(
 def test_trainings_of_one_name_that_differ_are_said(three_seeds: list[Path]) -> None:
     run = SearchRun.open(three_seeds[0])
     trained(
-        run, "best0000", 0.9, seed=9, pictures=50_000, settings={"batch_size": 96, "workers": 9}
+        run, "best0000", 0.9, seed=9, images=50_000, settings={"batch_size": 96, "workers": 9}
     )
     assert (
-        "trainings with short, 15 epochs differ in batch_size (96 and 64), pictures (50000 and "
+        "trainings with short, 15 epochs differ in batch_size (96 and 64), images (50000 and "
         "1000)"
     ) in [
         note.replace("64 and 96", "96 and 64").replace("1000 and 50000", "50000 and 1000")
@@ -509,7 +509,7 @@ def test_latex_says_where_letters_need_another_program(tmp_path: Path) -> None:
     assert "lualatex" in stdout.splitlines()[0]
 
 
-def test_the_picture_shows_every_network_and_every_training(three_seeds: list[Path]) -> None:
+def test_the_plot_shows_every_network_and_every_training(three_seeds: list[Path]) -> None:
     other = searched(
         three_seeds[0].parent / "r", [network("eeeeeeee", 0.7, 8e5)], strategy="one-shot"
     )
@@ -530,15 +530,15 @@ def test_the_picture_shows_every_network_and_every_training(three_seeds: list[Pa
 
 
 @pytest.mark.parametrize("ending", [".svg", ".png"])
-def test_pictures_are_written_beside_the_table(three_seeds: list[Path], ending: str) -> None:
-    picture = three_seeds[0].parent / f"fronts{ending}"
-    code, stdout, stderr = invoke("compare", *three_seeds, "--plot", picture, "--json")
-    assert (code, stderr) == (0, f"wrote {picture}\n")
+def test_plots_are_written_beside_the_table(three_seeds: list[Path], ending: str) -> None:
+    plot = three_seeds[0].parent / f"fronts{ending}"
+    code, stdout, stderr = invoke("compare", *three_seeds, "--plot", plot, "--json")
+    assert (code, stderr) == (0, f"wrote {plot}\n")
     json.loads(stdout)
     if ending == ".svg":
-        ElementTree.parse(picture)
+        ElementTree.parse(plot)
     else:
-        with Image.open(picture) as image:
+        with Image.open(plot) as image:
             assert min(image.size) > 400
 
 

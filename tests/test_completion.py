@@ -13,13 +13,13 @@ from command_lines import COMMANDS
 from goldnas.cli import completion
 from goldnas.cli.main import app
 from goldnas.comparison.formats import FORMATS
+from goldnas.data.datasets import DATASET_NAMES
+from goldnas.exporting.precision import PRECISIONS
 from goldnas.genotypes import NAMED
 from goldnas.operators import CANDIDATES
-from goldnas.precision import PRECISIONS
-from goldnas.search.strategies import STRATEGIES
+from goldnas.searching.strategies import STRATEGIES
 from goldnas.spaces import FUNCTIONS, SPACES, is_reference
 from goldnas.spaces.mobile_networks import NETWORKS
-from goldnas.training.datasets import DATASET_NAMES
 
 # What is read from sources without importing them.
 NAMES = [

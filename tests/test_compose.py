@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from exported import operator as exported
 from goldnas.errors import ExportError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator, part_of
 from goldnas.profiling.compose import Composition, compose_network
 from goldnas.profiling.context import row_models

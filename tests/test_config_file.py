@@ -11,7 +11,7 @@ import typer
 
 from command_lines import COMMANDS, examples_of, parsed
 from goldnas.cli import config_file
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from searches import assert_same_results
 from workplace import Case, assert_refused, goldnas, invoke
 

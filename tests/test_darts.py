@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from goldnas.search.darts import second_order_gradient
+from goldnas.searching.strategies.darts import second_order_gradient
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
 from searches import started

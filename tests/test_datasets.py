@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from goldnas.data import datasets
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import Normalisation
+from goldnas.data.files import ImageFiles
+from goldnas.data.loader import evaluation_batches
 from goldnas.errors import ConfigError, DataError
-from goldnas.training import datasets
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import Normalisation
-from goldnas.training.datasets import load_dataset
-from goldnas.training.files import ImageFiles
-from goldnas.training.loader import evaluation_batches
-from pictures import RAW, loader, noise, same
+from images import RAW, loader, noise, same
 
 
 def arrays(shape: tuple[int, ...] = (12, 12, 3)) -> dict[str, np.ndarray]:
@@ -32,14 +32,14 @@ def arrays(shape: tuple[int, ...] = (12, 12, 3)) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of 10x10 pictures: three each for training, one each for testing."""
-    root = tmp_path / "pictures"
+    """Two classes of 10x10 images: three each for training, one each for testing."""
+    root = tmp_path / "images"
     for label, grey in (("cat", 40), ("dog", 200)):
         for part, count in (("train", 3), ("test", 1)):
             (root / part / label).mkdir(parents=True)
             for i in range(count):
-                picture = Image.new("RGB", (10, 10), (grey + i, grey, grey))
-                picture.save(root / part / label / f"{i}.png")
+                image = Image.new("RGB", (10, 10), (grey + i, grey, grey))
+                image.save(root / part / label / f"{i}.png")
     return root
 
 
@@ -221,7 +221,7 @@ def test_image_that_turns_corrupt_during_the_search_is_named_in_one_line(
 ) -> None:
     monkeypatch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
     data = load_dataset(str(folder)).train
-    (folder / "train" / "dog" / "1.png").write_bytes(b"not a picture")
+    (folder / "train" / "dog" / "1.png").write_bytes(b"not a image")
     batches = loader(data, Augmentation(), batch_size=2, workers=workers).epoch(0)
     with pytest.raises(DataError) as caught:
         list(batches)
@@ -231,9 +231,9 @@ def test_image_that_turns_corrupt_during_the_search_is_named_in_one_line(
 
 def test_folder_without_parts_or_with_other_classes_is_refused(folder: Path) -> None:
     (folder / "test" / "dog").rename(folder / "test" / "wolf")
-    assert_refused(str(folder), "differ in their classes: dog, wolf", names="pictures")
+    assert_refused(str(folder), "differ in their classes: dog, wolf", names="images")
     (folder / "train").rename(folder / "training")
-    assert_refused(str(folder), "needed: train/", names="pictures")
+    assert_refused(str(folder), "needed: train/", names="images")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion-mnist"])

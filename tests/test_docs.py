@@ -28,9 +28,9 @@ from documents import (
     options_of,
     write_files,
 )
-from goldnas.export import ARCHITECTURE, CLASSES, INPUTS
-from goldnas.precision import PRECISION
-from pictures import png
+from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS
+from goldnas.exporting.precision import PRECISION
+from images import png
 from workplace import invoke
 
 TUTORIALS = {f"docs/{name}.md" for name in ("data", "spaces", "tasks")}
@@ -173,8 +173,8 @@ def is_there(name: str) -> bool:
 
 def test_a_name_that_is_gone_is_noticed() -> None:
     assert is_there("goldnas.supernet.SuperNet.relative_weights")
-    assert is_there("goldnas.search.config.SearchConfig.lambda0")
-    assert is_there("goldnas.search.pacing.PaperPace.increase")
+    assert is_there("goldnas.searching.config.SearchConfig.lambda0")
+    assert is_there("goldnas.searching.schedules.AlgorithmOneSchedule.increase")
     for gone in ("goldnas.supernets", "goldnas.supernet.SuperNet.beta", "goldnas.Choose"):
         assert not is_there(gone)
 

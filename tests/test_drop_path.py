@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from goldnas.network import CellNetwork
 from goldnas.operators import part_of
-from goldnas.retraining.drop_path import DropPath
-from goldnas.retraining.learner import moving_average
 from goldnas.spaces import GoldSpace
+from goldnas.training.drop_path import DropPath
+from goldnas.training.learner import moving_average
 
 CPU = torch.device("cpu")
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(3, 8, 8))
@@ -20,7 +20,7 @@ def network() -> CellNetwork:
     return SPACE.build(SPACE.architecture(SPACE.gates)).train()
 
 
-def outputs_of(network: CellNetwork, pictures: int) -> dict[str, tuple[nn.Module, Tensor]]:
+def outputs_of(network: CellNetwork, count: int) -> dict[str, tuple[nn.Module, Tensor]]:
     """What each operator puts out, after everything that listens to it before."""
     seen: dict[str, tuple[nn.Module, Tensor]] = {}
 
@@ -32,11 +32,11 @@ def outputs_of(network: CellNetwork, pictures: int) -> dict[str, tuple[nn.Module
             operator.register_forward_hook(
                 lambda module, _, output, name=f"{place}.{key}": keep(name, module, output)
             )
-    network(torch.randn(pictures, 3, 8, 8))
+    network(torch.randn(count, 3, 8, 8))
     return seen
 
 
-def test_operators_are_dropped_picture_by_picture_and_identities_never(
+def test_operators_are_dropped_image_by_image_and_identities_never(
     network: CellNetwork,
 ) -> None:
     drop_path = DropPath(network, CPU, seed=0)

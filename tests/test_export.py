@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from exported import EXAMPLES
 from goldnas.errors import ExportError
-from goldnas.export import OPSET, NoKernelError, check_onnx, to_onnx
+from goldnas.exporting.onnx import OPSET, NoKernelError, check_onnx, to_onnx
+from goldnas.exporting.precision import at_precision
 from goldnas.network import CellNetwork
 from goldnas.operators import OPERATORS, build_operator
-from goldnas.precision import at_precision
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 

@@ -23,17 +23,17 @@ from goldnas.architecture import Architecture
 from goldnas.cli.command import Command
 from goldnas.cli.export import export
 from goldnas.errors import Status
-from goldnas.export import ARCHITECTURE, CLASSES, INPUTS, check_onnx
+from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS, check_onnx
+from goldnas.exporting.precision import PRECISION
 from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.lut.schema import unstated_conditions
-from goldnas.precision import PRECISION
 from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import count_parameters
-from goldnas.search.config import SearchConfig
-from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.measured import MeasuredNetwork
-from goldnas.search.run import SearchRun
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import Front, FrontNetwork
+from goldnas.searching.measured import MeasuredNetwork
 from goldnas.spaces import GoldSpace
 from simulated_device import SimulatedGpu
 
@@ -226,7 +226,7 @@ def test_a_table_of_another_machine_is_not_verified_here(
 def test_an_int8_export_is_verified_by_tables_of_int8_alone(
     tmp_path: Path, make_table: MakeTable
 ) -> None:
-    """Its ranges come from training pictures, its accuracy from held-out ones."""
+    """Its ranges come from training images, its accuracy from held-out ones."""
     single = make_table(tmp_path / "cpu.json", SPACE, row_us=10.0, conditions=HERE)
     integer = msgspec.structs.replace(HERE, precision="int8")
     pairs = msgspec.structs.replace(integer, batch=2)
@@ -240,7 +240,7 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
     result = case.export("--precision", "int8", *luts, "--python-out", python)
     assert result.exit_code == 0, result.output
     told = re.search(
-        r"int8: (\S+) % of the held-out pictures right, ([+-]\S+) points from (\S+) % in fp32; "
+        r"int8: (\S+) % of the held-out images right, ([+-]\S+) points from (\S+) % in fp32; "
         r"(\S+) % classified as in fp32",
         result.stdout,
     )
@@ -291,7 +291,7 @@ def test_half_precision_is_compared_with_pytorch_where_it_can_be(
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-def test_int8_needs_the_pictures_of_the_search(tmp_path: Path) -> None:
+def test_int8_needs_the_images_of_the_search(tmp_path: Path) -> None:
     case = finished(tmp_path, ("1GFLOPs",), data="gone.npz")
     assert case.export("--precision", "fp16").exit_code == 0
     case.out.unlink()
@@ -397,7 +397,7 @@ def test_an_engine_that_computes_the_same_is_stored(
         assert engine.read_bytes() == b"an engine"
         assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")
         assert "no table is of tensorrt" in result.stdout
-        told = "pictures are classified as by" if precision == "int8" else "PyTorch differ by"
+        told = "images are classified as by" if precision == "int8" else "PyTorch differ by"
         assert re.search(rf"engine: .*{told}", result.stdout)
 
 

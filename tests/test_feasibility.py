@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from goldnas.resources import Budget, Costs, Flops, Parameters, costs_of
-from goldnas.search.feasibility import Feasibility, Mask, cheapest
+from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import GoldSpace
 
 SPACE = GoldSpace(cells=3, channels=4, nodes=3, input_shape=(1, 8, 8), classes=3)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from exported import EXAMPLES, FIXED_STRIDE
-from goldnas.fold import folded
+from goldnas.exporting.fold import folded
 from goldnas.network import Cell
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.operators.skip import FactorizedReduce

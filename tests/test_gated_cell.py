@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from goldnas.gated_cell import GatedCell
 from goldnas.network import Cell
-from goldnas.search.config import SearchConfig
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
 from goldnas.spaces import DARTS_OPERATORS, GoldSpace
 from goldnas.supernet import SuperNet
 from scripts import benchmark
@@ -53,11 +53,11 @@ def batch_for(space: GoldSpace, size: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def loss_and_gradients(net: Any, supernet: SuperNet) -> tuple[Tensor, dict[str, Tensor]]:
-    """Of a whole training loss: both heads, and the pressure."""
+    """Of a whole training loss: both heads, and the penalty."""
     images, labels = batch_for(supernet.space)
     logits, auxiliary = net.train()(images)
     loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
-    loss = loss + supernet.pressure(torch.linspace(0, 2, len(supernet.alpha)).double())
+    loss = loss + supernet.penalty(torch.linspace(0, 2, len(supernet.alpha)).double())
     parameters = dict(supernet.named_parameters())
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     return loss.detach(), dict(zip(parameters, gradients, strict=True))

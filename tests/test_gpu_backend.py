@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.cli.profile import batches_of, tables_of
 from goldnas.errors import ConfigError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
 from goldnas.profiling import gpu_runner
 from goldnas.profiling.backend import Failure, Health, Visit

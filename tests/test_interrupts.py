@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from goldnas import __main__ as program
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 
 SHAPE = (1, 1, 4, 4)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from forked import Forked
-from goldnas.search.front import Front
+from goldnas.searching.front import Front
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SEARCH = (

@@ -1,14 +1,14 @@
-"""Which pictures a search sees, held out or in batches: decided by its seed alone."""
+"""Which images a search sees, held out or in batches: decided by its seed alone."""
 
 import numpy as np
 import pytest
 import torch
 
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.examples import ImageData, Normalisation, split_validation
+from goldnas.data.loader import default_workers, evaluation_batches
 from goldnas.errors import ConfigError
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData, Normalisation, split_validation
-from goldnas.training.loader import default_workers, evaluation_batches
-from pictures import RAW, colour_data, loader, same
+from images import RAW, colour_data, loader, same
 
 # -- holding out and normalising ---------------------------------------------------------------
 

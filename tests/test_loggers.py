@@ -20,8 +20,8 @@ import pytest
 from goldnas.comparison.history import lasting
 from goldnas.errors import StoppedError
 from goldnas.run_folder import RunFolder
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
 from searches import started
 from test_long_runs import spoil
 from workplace import RESUME, WITHIN, Case, assert_refused, changed, goldnas, invoke
@@ -93,7 +93,7 @@ def expected(events: Iterable[dict[str, Any]], budgets: dict[str, float]) -> Ser
     """What a logger should show of a log; written out once more, the plain way."""
     series: Series = defaultdict(list)
     figures = (
-        *("loss", "validation_accuracy", "learning_rate", "pressure", "live_operators"),
+        *("loss", "validation_accuracy", "learning_rate", "penalty_weight", "live_operators"),
         *("memory_bytes", "seconds", "accuracy_before", "accuracy_after", "test_accuracy"),
     )
     groups = {"epoch": "training", "prune": "prune", "beyond": "beyond", "end": "end"}

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 from goldnas.cli.search_progress import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
-from goldnas.search import loop
-from goldnas.search.gradients import BatchGradients, check_batch
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.ranks import Ranks
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.training import loop
+from goldnas.training.distributed import Ranks
+from goldnas.training.gradients import BatchGradients, check_batch
 from searches import assert_same_results, started
 
 QUICK: dict[str, Any] = {"epochs": 2, "auxiliary_weight": 0.0, "check_images": 50}
@@ -162,7 +162,7 @@ class NoNormalisation(nn.Module):
 
 
 def gradient(images: Tensor, labels: Tensor, *, accumulate: int, room: int) -> list[Tensor]:
-    """The gradient on a device with room for so many pictures."""
+    """The gradient on a device with room for so many images."""
     torch.manual_seed(0)
     network: Any = NoNormalisation()
 
@@ -173,7 +173,7 @@ def gradient(images: Tensor, labels: Tensor, *, accumulate: int, room: int) -> l
         return loss, loss
 
     gradients = BatchGradients(
-        Ranks(), pictures=len(images), accumulate=accumulate, halved=lambda *sizes: None
+        Ranks(), num_images=len(images), accumulate=accumulate, halved=lambda *sizes: None
     )
     loss = gradients.compute(network, images, labels, loss_of)
     return [loss, *(p.grad for p in network.parameters())]
@@ -194,7 +194,7 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_divided(
 
 
 def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
-    """Let the device have room for so many pictures; return those of each step, by part."""
+    """Let the device have room for so many images; return those of each step, by part."""
     steps: list[list[int]] = []
     loss_of = search._loss
 
@@ -221,7 +221,7 @@ def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
     assert all(sum(parts) == 256 for parts in steps if parts)
     assert max(max(parts) for parts in steps if parts) == 64
     told = [event for event in search.run.events() if event["event"] == "out_of_memory"]
-    assert [(event["pictures_at_once"], event["parts"]) for event in told] == [
+    assert [(event["images_at_once"], event["parts"]) for event in told] == [
         (128, 2),
         (64, 4),
     ]
@@ -241,15 +241,15 @@ def test_accumulating_from_the_beginning_is_what_out_of_memory_comes_to(tmp_path
     assert_same_results(short.run, accumulating.run)
 
 
-def test_memory_for_less_than_two_pictures_ends_with_advice(tmp_path: Path) -> None:
+def test_memory_for_less_than_two_images_ends_with_advice(tmp_path: Path) -> None:
     search = started(tmp_path / "a", **QUICK)
     limit_memory(search, 1)
-    with pytest.raises(RunError, match=r"out of memory with 2 pictures .* fewer --channels"):
+    with pytest.raises(RunError, match=r"out of memory with 2 images .* fewer --channels"):
         search.search()
 
 
-def test_a_batch_cannot_be_divided_into_single_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"256 pictures .* 1 x 129 parts .*of 258 or more"):
+def test_a_batch_cannot_be_divided_into_single_images(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"256 images .* 1 x 129 parts .*of 258 or more"):
         started(tmp_path / "a", accumulate=129)
     assert not (tmp_path / "a").exists()
     check_batch(256, ranks=8, accumulate=16)

@@ -1,4 +1,4 @@
-"""Pictures of tables."""
+"""Plots of tables."""
 
 import json
 import subprocess
@@ -31,9 +31,9 @@ def table(tmp_path: Path) -> LatencyTable:
     return Machine("cpu").table(SPACE, tmp_path / "cpu.json")
 
 
-def run(table: LatencyTable, picture: Path) -> tuple[int, str]:
+def run(table: LatencyTable, plot: Path) -> tuple[int, str]:
     table.save()
-    result = CliRunner().invoke(app, ["lut", "plot", str(table.path), "-o", str(picture)])
+    result = CliRunner().invoke(app, ["lut", "plot", str(table.path), "-o", str(plot)])
     return result.exit_code, result.stderr
 
 
@@ -47,7 +47,7 @@ def test_every_row_and_every_network_is_drawn(table: LatencyTable) -> None:
     assert len(points.lines[0].get_xdata()) == len(table.calibrations[0].networks)
 
 
-def test_predictions_in_the_picture_are_those_that_the_table_reports(tmp_path: Path) -> None:
+def test_predictions_in_the_plot_are_those_that_the_table_reports(tmp_path: Path) -> None:
     """Held out: of networks that were fitted to, errors would be smaller."""
     random = np.random.default_rng(0)
     counts = random.integers(0, 9, size=(20, 6))
@@ -68,17 +68,17 @@ def test_predictions_in_the_picture_are_those_that_the_table_reports(tmp_path: P
 
 
 @pytest.mark.parametrize("ending", [".svg", ".png", ".PDF"])
-def test_pictures_of_each_kind(table: LatencyTable, tmp_path: Path, ending: str) -> None:
-    picture = tmp_path / f"table{ending}"
-    assert run(table, picture) == (0, "")
+def test_plots_of_each_kind(table: LatencyTable, tmp_path: Path, ending: str) -> None:
+    plot = tmp_path / f"table{ending}"
+    assert run(table, plot) == (0, "")
     if ending == ".svg":
-        text = "".join(ElementTree.parse(picture).getroot().itertext())
+        text = "".join(ElementTree.parse(plot).getroot().itertext())
         assert text is not None
     elif ending == ".png":
-        with Image.open(picture) as image:
+        with Image.open(plot) as image:
             assert min(image.size) > 400
     else:
-        assert picture.read_bytes().startswith(b"%PDF")
+        assert plot.read_bytes().startswith(b"%PDF")
 
 
 def test_marks_of_a_page_say_what_they_are(table: LatencyTable, tmp_path: Path) -> None:
@@ -103,12 +103,12 @@ def test_two_tables_are_drawn_side_by_side(
     figure = plot_diff(table, other)
     ratios = [line.get_xdata()[0] for axes in figure.get_axes()[1::2] for line in axes.lines]
     assert [ratio for ratio in ratios if ratio != 1] == pytest.approx([2.0] * len(rows))
-    picture = tmp_path / f"both{ending}"
-    words = ["lut", "diff", str(table.path), str(other.path), "-o", str(picture), "--json"]
+    plot = tmp_path / f"both{ending}"
+    words = ["lut", "diff", str(table.path), str(other.path), "-o", str(plot), "--json"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["ratio_median"] == pytest.approx(2.0)
-    assert picture.stat().st_size > 1000
+    assert plot.stat().st_size > 1000
 
 
 def test_tables_without_a_common_row_are_one_line(table: LatencyTable, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_table_of_failures_alone_is_an_error(table: LatencyTable) -> None:
         plot(replace(table, rows=(failed,)))
 
 
-def test_a_picture_of_another_kind_is_one_line(table: LatencyTable, tmp_path: Path) -> None:
+def test_a_plot_of_another_kind_is_one_line(table: LatencyTable, tmp_path: Path) -> None:
     code, stderr = run(table, tmp_path / "table.bmp")
     assert code == 2
     assert "end it in .svg, .png, .pdf, .html" in stderr

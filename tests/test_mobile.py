@@ -13,7 +13,7 @@ from torchvision.models._utils import _make_divisible
 
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
-from goldnas.export import check_onnx, to_onnx
+from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible, parse_block
 from goldnas.operators import part_of
 from goldnas.operators.mobile import Residual, SqueezeExcitation
@@ -51,7 +51,7 @@ def without_values(make: Callable[[], nn.Module]) -> nn.Module:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_counts_of_published_networks_are_those_that_were_published(name: str) -> None:
-    # The space is for smaller pictures, which takes a tenth of the time; the network for any.
+    # The space is for smaller images, which takes a tenth of the time; the network for any.
     architecture = published(name, input_shape=(3, 64, 64))
     space = space_of(architecture)
     network = space.build(architecture)

@@ -14,18 +14,18 @@ import own_data
 from compared import network, searched
 from goldnas.comparison.rows import compare
 from goldnas.comparison.runs import read_runs
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import Normalisation, split_validation
+from goldnas.data.loader import TrainingLoader
 from goldnas.errors import ConfigError, StoppedError
-from goldnas.retraining.recipes import RECIPES
-from goldnas.retraining.start import config_for, subject_of
-from goldnas.search.config import SearchConfig
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import Normalisation, split_validation
-from goldnas.training.datasets import load_dataset
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.training.evaluate import score
-from goldnas.training.loader import TrainingLoader
+from goldnas.training.recipes import RECIPES
+from goldnas.training.start import config_for, subject_of
 from searches import assert_same_results
 from workplace import Case, assert_refused, goldnas, invoke
 
@@ -208,7 +208,7 @@ def test_searches_for_different_tasks_are_not_compared(
     assert "different tasks are not comparable" in stderr
 
 
-def test_recipes_leave_out_what_is_for_pictures_and_classes(regression: Path) -> None:
+def test_recipes_leave_out_what_is_for_images_and_classes(regression: Path) -> None:
     run = SearchRun.open(regression)
     subject = subject_of(run, run.front().pick("best"))
     assert RECIPES["modern"].label_smoothing > 0
@@ -217,7 +217,7 @@ def test_recipes_leave_out_what_is_for_pictures_and_classes(regression: Path) ->
     assert (config.crop_padding, config.flip) == (0, False)
     with pytest.raises(ConfigError, match="label_smoothing is for classification"):
         config_for(subject, "short", label_smoothing=0.1)
-    with pytest.raises(ConfigError, match="--cutout changes pictures"):
+    with pytest.raises(ConfigError, match="--cutout changes images"):
         config_for(subject, "short", cutout=2)
 
 
@@ -275,22 +275,22 @@ CASES = {
         f"{BASE} --data own_data:changing --space own_data:bump_net",
         "own_data:bump_net fails on an input of 1x3: .*channels",
     ),
-    "channels of pictures": Case(
-        f"{BASE} --data own_data:pictures --space own_data:bump_net",
+    "channels of images": Case(
+        f"{BASE} --data own_data:images --space own_data:bump_net",
         "own_data:bump_net fails on an input of 1x8x8: ",
     ),
     "other classes": Case(
-        f"{BASE} --data own_data:pictures --space own_spaces:other_classes",
-        "put out 7 numbers, and own_data:pictures has 4 classes; let the function take",
+        f"{BASE} --data own_data:images --space own_spaces:other_classes",
+        "put out 7 numbers, and own_data:images has 4 classes; let the function take",
     ),
-    "a picture for each class": Case(
-        f"{BASE} --data own_data:pictures --space own_data:pixel_net",
+    "a image for each class": Case(
+        f"{BASE} --data own_data:images --space own_data:pixel_net",
         "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
     ),
     "cells": Case(f"{BASE} --data own_data:bumps", "channels, height, width, .* got .2, 16"),
     "flip": Case(
         f"{ON_BUMPS} --flip --cutout 2",
-        "--flip, --cutout changes pictures .* own_data:bumps are used as they are; leave it",
+        "--flip, --cutout changes images .* own_data:bumps are used as they are; leave it",
     ),
     "image size": Case(f"{ON_BUMPS} --image-size 8", "only folders of images and shards are"),
     "no task": Case(f"{LEVELS} --task regression", "'regression' is no task: write package"),

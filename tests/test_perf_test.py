@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from goldnas.errors import ConfigError, MeasurementError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Visit

@@ -22,11 +22,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from torch import nn
 
 from exported import operator as exported
+from goldnas.data.examples import ImageData, Normalisation
 from goldnas.errors import ConfigError, ExportError
-from goldnas.export import ARCHITECTURE, to_onnx
+from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
+from goldnas.exporting.precision import PRECISION, PRECISIONS, at_precision
 from goldnas.lut import Conditions
 from goldnas.operators import CANDIDATES, OPERATORS
-from goldnas.precision import PRECISION, PRECISIONS, at_precision
 from goldnas.profiling.backend import Failure, Timing, Visit
 from goldnas.profiling.compose import Composition, compose_network
 from goldnas.profiling.measuring import Estimate
@@ -34,7 +35,6 @@ from goldnas.profiling.session import Session
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 from goldnas.spaces.sampling import random_architectures
-from goldnas.training.data import ImageData, Normalisation
 from goldnas.training.evaluate import onnx_predictions
 from simulated_device import SimulatedDevice
 
@@ -157,7 +157,8 @@ def test_every_process_lowers_to_the_same_bytes(tmp_path: Path) -> None:
     """What was measured is found again by the model's hash."""
     (tmp_path / "net.onnx").write_bytes(whole())
     code = (
-        "import hashlib, pathlib; from goldnas.precision import at_precision as lower;"
+        "import hashlib, pathlib;"
+        "from goldnas.exporting.precision import at_precision as lower;"
         "model = pathlib.Path('net.onnx').read_bytes();"
         f"print(*(hashlib.sha256(lower(model, p)).hexdigest() for p in {LOWERED}))"
     )
@@ -404,7 +405,7 @@ def test_a_large_bias_of_a_small_weight_survives() -> None:
     np.testing.assert_allclose(found, outputs(exact), atol=0.3)
 
 
-def test_predictions_are_made_for_every_picture_and_of_numbers_alone() -> None:
+def test_predictions_are_made_for_every_image_and_of_numbers_alone() -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (300, *SHAPE[1:])))
     data = ImageData(pixels.to(torch.uint8), torch.zeros(300, dtype=torch.long), 10)
     normalisation = Normalisation.of(data)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from goldnas.errors import ConfigError, MeasurementError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Timing, Visit
 from goldnas.profiling.host import RUNNER, Host, host_of

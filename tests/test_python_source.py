@@ -13,8 +13,8 @@ from torch import nn
 
 from exported import FIXED_STRIDE
 from goldnas.errors import ExportError
+from goldnas.exporting.python_source import _call, python_source, weights_of
 from goldnas.operators import OPERATORS, build_operator
-from goldnas.python_source import _call, python_source, weights_of
 from goldnas.site import Site
 from goldnas.spaces import DARTS_OPERATORS, SPACES, GoldSpace
 
@@ -140,7 +140,7 @@ def test_each_cell_says_what_it_is() -> None:
     source = source_of(space_of_all())
     assert "        # normal cell: 4 channels, 9x9 -> 9x9\n" in source
     assert "        # reduction cell: 8 channels, 9x9 -> 5x5\n" in source
-    assert source.startswith('"""A network for 1x9x9 pictures and 10 classes, found by goldnas')
+    assert source.startswith('"""A network for 1x9x9 images and 10 classes, found by goldnas')
 
 
 @pytest.mark.parametrize("affine", [False, True])

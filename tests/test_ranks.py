@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from goldnas.retraining.folder import TrainingFolder
-from goldnas.search.ranks import Ranks, joined
-from goldnas.search.run import SearchRun
-from goldnas.search.start import PreparedSearch
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.datasets import load_dataset
-from pictures import loader, write_shards
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import load_dataset
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import PreparedSearch
+from goldnas.training.distributed import Ranks, init_process_group
+from goldnas.training.folder import TrainingFolder
+from images import loader, write_shards
 
 HERE = Path(__file__).parent
 SEARCH = (
@@ -113,11 +113,11 @@ def test_ranks_add_up_to_the_gradient_of_distributed_data_parallel(
 def test_a_rank_that_is_out_of_memory_makes_all_divide_their_part(
     written: list[dict[str, list[Any]]],
 ) -> None:
-    for rank in written:  # of 256 pictures each has 128, of which rank 1 has room for 64
-        assert rank["out_of_memory"] == [{"step": 1, "pictures_at_once": 64, "parts": 4}]
+    for rank in written:  # of 256 images each has 128, of which rank 1 has room for 64
+        assert rank["out_of_memory"] == [{"step": 1, "images_at_once": 64, "parts": 4}]
 
 
-def test_ranks_deal_the_pictures_of_shards_out_evenly(
+def test_ranks_deal_the_images_of_shards_out_evenly(
     written: list[dict[str, list[Any]]], tmp_path: Path
 ) -> None:
     """As one process sees them, which has them in memory."""
@@ -186,7 +186,7 @@ def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
 def test_one_rank_is_the_same_as_no_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # as torchrun does
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with joined() as ranks:
+    with init_process_group() as ranks:
         assert type(ranks) is Ranks
 
 

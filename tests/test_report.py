@@ -15,8 +15,8 @@ from compared import measured, trained
 from goldnas.cli.main import app
 from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.timeline import Timeline
-from goldnas.search.config import SearchConfig
-from goldnas.search.run import SearchRun
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
 from reported import made_up, made_up_chain
 from workplace import WITHIN, changed, goldnas, invoke
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goldnas.cli.report import write_report
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from reported import made_up, made_up_chain
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

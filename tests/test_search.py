@@ -10,13 +10,13 @@ import torch
 
 from goldnas.errors import ConfigError, RunError
 from goldnas.resources import count_flops, count_parameters
-from goldnas.search.config import SearchConfig
-from goldnas.search.data import dataset_of, search_data
-from goldnas.search.front import Front, FrontNetwork
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.run import SearchRun
-from goldnas.search.setup import feasibility_of
-from goldnas.search.start import PreparedSearch
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.data import dataset_of, search_data
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import Front, FrontNetwork
+from goldnas.searching.setup import feasibility_of
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import score
 from searches import SMALL, assert_same_results, started

@@ -15,15 +15,15 @@ import torch
 
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
-from goldnas.search import start
-from goldnas.search.config import SearchConfig
-from goldnas.search.gradual import GradualSearch
-from goldnas.search.memory import StepMemory, memory_text, step_memory
-from goldnas.search.run import SearchRun
-from goldnas.search.setup import autocast_for, supernet_for
-from goldnas.search.start import PreparedSearch
+from goldnas.searching import start
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.setup import autocast_for, supernet_for
+from goldnas.searching.start import PreparedSearch
+from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
+from goldnas.training.memory import StepMemory, memory_text, step_memory
 from scripts import BENCHMARKS, benchmark
 from searches import SMALL
 from workplace import WITHIN, invoke
@@ -113,7 +113,7 @@ def test_the_largest_batch_is_a_power_of_two_that_fits() -> None:
     for free in range(1800, 40_000, 500):
         batch_size = memory.largest_batch(free, 45_000)
         assert memory.step_bytes(batch_size) <= 0.7 * free < memory.step_bytes(2 * batch_size)
-    with pytest.raises(ConfigError, match=r"two pictures needs .* --checkpointing"):
+    with pytest.raises(ConfigError, match=r"two images needs .* --checkpointing"):
         memory.largest_batch(free_bytes=1200, num_images=45_000)
 
 
@@ -163,7 +163,7 @@ def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
 ) -> None:
     config = SearchConfig(**SMALL)
     assert PreparedSearch(config, [], fit_batch=True).config.batch_size == 512
-    needed = PreparedSearch(config, []).start(tmp_path / "a").step_bytes()  # by 256 pictures
+    needed = PreparedSearch(config, []).start(tmp_path / "a").step_bytes()  # by 256 images
     monkeypatch.setattr(start, "free_bytes", lambda device: needed)
     search = PreparedSearch(config, [], fit_batch=True).start(tmp_path / "b")
     assert search.config.batch_size == 128
@@ -172,15 +172,15 @@ def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
     assert resumed.config.batch_size == 128
     monkeypatch.setattr(start, "free_bytes", lambda device: 1000)
-    with pytest.raises(ConfigError, match=r"two pictures needs .* and 0 MiB are free"):
+    with pytest.raises(ConfigError, match=r"two images needs .* and 0 MiB are free"):
         PreparedSearch(config, [], fit_batch=True)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--accumulate 2", r"a step on 256 pictures at once needs about \d+ MiB of .*free$"),
-        ("--batch-size auto", r"a step on 512 pictures at once needs about \d+ MiB of .*free$"),
+        ("--accumulate 2", r"a step on 256 images at once needs about \d+ MiB of .*free$"),
+        ("--batch-size auto", r"a step on 512 images at once needs about \d+ MiB of .*free$"),
         ("--amp bf16 --checkpointing", r"needs about \d+ MiB of .* free, in bf16$"),
     ],
 )

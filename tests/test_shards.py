@@ -1,4 +1,4 @@
-"""Shards are read as files are: the same pictures, held out and dealt in the same way."""
+"""Shards are read as files are: the same images, held out and dealt in the same way."""
 
 import itertools
 from collections.abc import Callable
@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from goldnas.data import datasets
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import ImageData
+from goldnas.data.files import ImageFiles, random_box
+from goldnas.data.loader import evaluation_batches
+from goldnas.data.shards import expanded, shards_named
 from goldnas.errors import DataError
-from goldnas.training import datasets
-from goldnas.training.augmentation import Augmentation
-from goldnas.training.data import ImageData
-from goldnas.training.datasets import load_dataset
-from goldnas.training.files import ImageFiles, random_box
-from goldnas.training.loader import evaluation_batches
-from goldnas.training.shards import expanded, shards_named
-from pictures import RAW, loader, png, same, write_shards, write_tar
+from images import RAW, loader, png, same, write_shards, write_tar
 
 CROPS = Augmentation(crop_padding=0, flip=True, resized_crop=True)
 
@@ -30,7 +30,7 @@ def shards(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def on_disk(shards: Path, monkeypatch: pytest.MonkeyPatch) -> ImageData:
-    """The pictures to train on, decoded as they are used."""
+    """The images to train on, decoded as they are used."""
     monkeypatch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
     return load_dataset(str(shards)).train
 
@@ -39,7 +39,7 @@ def on_disk(shards: Path, monkeypatch: pytest.MonkeyPatch) -> ImageData:
 
 
 @pytest.mark.parametrize("name", ["", "train-{08..10}.tar"])
-def test_shards_are_a_folder_or_a_pattern_and_their_pictures_are_decoded(
+def test_shards_are_a_folder_or_a_pattern_and_their_images_are_decoded(
     shards: Path, name: str
 ) -> None:
     data = load_dataset(str(shards / name))
@@ -75,7 +75,7 @@ def test_shards_over_the_memory_limit_are_decoded_as_they_are_used(
     assert same(loader(on_disk, plain, workers=1).epoch(3), loader(decoded, plain).epoch(3))
 
 
-def test_a_folder_of_pictures_may_have_tars_beside_it(tmp_path: Path) -> None:
+def test_a_folder_of_images_may_have_tars_beside_it(tmp_path: Path) -> None:
     for part in ("train", "val"):
         for label in ("cat", "dog"):
             (tmp_path / part / label).mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_a_folder_of_pictures_may_have_tars_beside_it(tmp_path: Path) -> None:
     assert len(load_dataset(str(tmp_path)).train) == 2
 
 
-def test_pictures_of_shards_of_several_sizes_need_a_size(shards: Path) -> None:
+def test_images_of_shards_of_several_sizes_need_a_size(shards: Path) -> None:
     write_tar(shards / "train-11.tar", {"a.png": png(0, (30, 20)), "a.cls": b"1"})
     with pytest.raises(DataError, match=r"a\.png in .*train-11\.tar is 30x20.*--image-size"):
         load_dataset(str(shards))
@@ -94,7 +94,7 @@ def test_pictures_of_shards_of_several_sizes_need_a_size(shards: Path) -> None:
 # -- epochs ------------------------------------------------------------------------------------
 
 
-def test_processes_and_ranks_without_number_share_the_pictures_evenly(
+def test_processes_and_ranks_without_number_share_the_images_evenly(
     on_disk: ImageData,
 ) -> None:
     """More of them than shards, too."""
@@ -126,7 +126,7 @@ def test_an_epoch_of_random_parts_goes_on_where_it_was_interrupted(on_disk: Imag
 # -- random parts ------------------------------------------------------------------------------
 
 
-def test_random_parts_are_of_the_whole_picture(tmp_path: Path) -> None:
+def test_random_parts_are_of_the_whole_image(tmp_path: Path) -> None:
     """Not of what was resized before, where a part this small would be blurred."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:, ::2] = 255
@@ -153,7 +153,7 @@ def test_random_parts_are_of_the_whole_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (500, 3), (3, 500)])
-def test_a_random_part_lies_in_the_picture(size: tuple[int, int]) -> None:
+def test_a_random_part_lies_in_the_image(size: tuple[int, int]) -> None:
     boxes = [random_box(size, np.random.default_rng(seed)) for seed in range(300)]
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= size[0]
@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "backwards": ("train-{10..08}.tar", lambda folder: None, "from 10 to 08.*swap the numbers"),
     "none to train on": ("", removed("train*"), r"no shards named like train-000\.tar"),
     "none to test": ("", removed("val*"), r"no shards named like test-000\.tar or val-000"),
-    "cut in a picture": (
+    "cut in a image": (
         "",
         cut(700),
         r"cannot read the shard .*train-09\.tar: unexpected end",
@@ -230,11 +230,11 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         other({"a.png": png(0)}),
         r"train-09\.tar: sample a has no label.* a\.cls",
     ),
-    "no picture": ("", other({"a.cls": b"1"}), r"train-09\.tar: sample a has no picture"),
-    "two pictures": (
+    "no image": ("", other({"a.cls": b"1"}), r"train-09\.tar: sample a has no image"),
+    "two images": (
         "",
         other({"a.png": png(0), "a.JPG": png(0), "a.cls": b"1"}),
-        "sample a has two pictures",
+        "sample a has two images",
     ),
     "no samples": ("", other({"readme": b"hello"}), r"train-09\.tar has no samples; needed"),
     "a label in words": (
@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         other({"a.png": png(0), "a.cls": b"cat"}),
         r"a\.cls holds b'cat'; needed: the number of a class, from 0",
     ),
-    "a class without pictures": (
+    "a class without images": (
         "",
         other({"a.png": png(0), "a.cls": b"3"}),
         "train has labels up to 3, but none of class 2",
@@ -252,10 +252,10 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         lambda f: write_tar(f / "train-11.tar", {"a.png": png(0), "a.cls": b"0"}),
         "test has labels from 0 to 1; needed: 0 to 0",
     ),
-    "a corrupt picture": (
+    "a corrupt image": (
         "",
-        other({"x/a.png": b"no picture", "x/a.cls": b"1"}),
-        r"cannot read the image x/a\.png in .*train-09\.tar: it is no picture.*repair",
+        other({"x/a.png": b"no image", "x/a.cls": b"1"}),
+        r"cannot read the image x/a\.png in .*train-09\.tar: it is no image.*repair",
     ),
 }
 
@@ -281,7 +281,7 @@ def test_every_cut_of_a_shard_is_noticed(shards: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_turns_corrupt_during_the_search_is_named(
+def test_a_image_that_turns_corrupt_during_the_search_is_named(
     shards: Path, on_disk: ImageData, workers: int
 ) -> None:
     path = shards / "train-09.tar"

@@ -9,7 +9,7 @@ from goldnas.errors import ConfigError
 from goldnas.genotypes import read_genotype
 from goldnas.resources import Flops, Parameters, costs_of, count_flops, count_parameters
 from goldnas.resources.costs import total_cost
-from goldnas.search.feasibility import cheapest
+from goldnas.searching.feasibility import cheapest
 from goldnas.spaces import (
     DARTS_OPERATORS,
     GoldImageNetSpace,

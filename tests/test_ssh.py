@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from goldnas.cli.main import app
 from goldnas.errors import MeasurementError
-from goldnas.export import to_onnx
+from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable, Measured
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure

@@ -1,4 +1,4 @@
-"""A stranger's pictures as they come: through search, training and export, in clear words."""
+"""A stranger's images as they come: through search, training and export, in clear words."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goldnas.retraining.folder import TrainingFolder
-from goldnas.training.data import Normalisation, split_validation
-from goldnas.training.datasets import load_dataset
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import Normalisation, split_validation
 from goldnas.training.evaluate import onnx_predictions
+from goldnas.training.folder import TrainingFolder
 from workplace import assert_one_line, goldnas, invoke
 
 COUNTS = {"cats": 24, "dogs": 9, "owls": 5}
@@ -21,7 +21,7 @@ SEARCH = (
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three classes of unlike sizes; pictures of any shape, some grey, some transparent."""
+    """Three classes of unlike sizes; images of any shape, some grey, some transparent."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     modes = ("RGB", "L", "RGBA", "P", "CMYK")
@@ -32,9 +32,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for number in range(round(share * count)):
                 height, width = random.integers(12, 40, 2)
                 pixels = random.integers(0, 120, (height, width, 3)) + 60 * label
-                picture = Image.fromarray(pixels.astype(np.uint8)).convert(modes[number % 5])
-                picture.save(folder / f"{number}.{'jpg' if number % 5 in (1, 4) else 'png'}")
-    (tmp_path / "photos/train/cats/notes.txt").write_text("no picture, and nobody minds")
+                image = Image.fromarray(pixels.astype(np.uint8)).convert(modes[number % 5])
+                image.save(folder / f"{number}.{'jpg' if number % 5 in (1, 4) else 'png'}")
+    (tmp_path / "photos/train/cats/notes.txt").write_text("no image, and nobody minds")
     (tmp_path / "photos/train/dogs/3.png").write_bytes(
         b"\x89PNG\r\n\x1a\n and then it broke off"
     )
@@ -57,7 +57,7 @@ def test_a_folder_of_photos_goes_from_search_to_export(photos: Path) -> None:
     code, stdout, stderr = invoke("train", "run", *settings.split())
     assert code == 0, stderr
     (trained,) = Path("run/trained").iterdir()
-    assert f"{sum(COUNTS.values()) - 1 - 9} pictures of" in stdout  # 6, 2 and 1 are held out
+    assert f"{sum(COUNTS.values()) - 1 - 9} images of" in stdout  # 6, 2 and 1 are held out
     code, stdout, stderr = invoke("export", trained, "--out", "net.onnx")
     assert code == 0, stderr
     assert "verify: PASS" in stdout

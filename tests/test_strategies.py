@@ -11,12 +11,12 @@ import torch
 
 from forked import Forked
 from goldnas.resources import count_flops, count_parameters
-from goldnas.search.config import SearchConfig
-from goldnas.search.engine import SupernetSearch
-from goldnas.search.run import SearchRun
-from goldnas.search.sampled import SampledSearch
-from goldnas.search.start import SEARCHES, PreparedSearch
-from goldnas.search.strategies import STRATEGIES
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.start import SEARCHES, PreparedSearch
+from goldnas.searching.strategies import STRATEGIES
+from goldnas.searching.strategies.engine import SupernetSearch
+from goldnas.searching.strategies.random import SampledSearch
 from searches import SMALL, assert_same_results
 from workplace import assert_one_line, goldnas
 
@@ -155,7 +155,7 @@ def test_every_network_of_the_window_is_drawn_about_as_often(tmp_path: Path) -> 
         samples=1,
         score=None,
     )
-    walk, space = search.walk, search.data.space
+    walk, space = search.sampler, search.data.space
     every = np.array(list(np.ndindex(*(2,) * len(space.gates))), dtype=bool)
     inside = {
         mask.tobytes()
@@ -203,7 +203,7 @@ def test_a_restricted_supernet_is_the_network_of_its_gates(tmp_path: Path) -> No
     supernet, space = search.supernet.double(), search.data.space
     before = list(supernet.state_dict())
     images = torch.rand(8, *space.input_shape, dtype=torch.float64)
-    mask = torch.from_numpy(search.walk.draw())
+    mask = torch.from_numpy(search.sampler.draw())
     for training in (True, False):
         with supernet.restricted(mask):
             architecture = space.architecture(supernet.active_gates())
@@ -318,7 +318,9 @@ def test_what_a_strategy_does_not_have_is_refused(
 def test_a_missing_optuna_is_named_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldnas.search.study.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "goldnas.searching.strategies.optuna_study.find_spec", lambda name: None
+    )
     command = "search --cells 2 --channels 4 --budget 100kFLOPs --strategy tpe --out"
     code, stderr = goldnas(f"{command} {tmp_path / 'a'}")
     assert_one_line(code, stderr, r"strategy tpe needs Optuna: pip install 'goldnas\[optuna\]'")

@@ -20,9 +20,9 @@ from goldnas.resources import (
     count_flops,
     count_parameters,
 )
-from goldnas.search.config import SearchConfig
-from goldnas.search.feasibility import Feasibility
-from goldnas.search.pacing import GateWeights, PaperPace
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.feasibility import Feasibility
+from goldnas.searching.schedules import AlgorithmOneSchedule, GateWeights
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import Quarters, SuperNet
 
@@ -119,8 +119,8 @@ def test_the_cost_is_that_of_a_plain_loop_over_nodes(seed: int) -> None:
         for i in active:
             share = sigma[i] / total
             expected += costs[i] * math.log(1 + len(active) * share)
-    pressure = supernet.pressure(torch.from_numpy(costs)).item()
-    assert pressure == pytest.approx(expected, rel=1e-12)
+    penalty = supernet.penalty(torch.from_numpy(costs)).item()
+    assert penalty == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -155,8 +155,10 @@ def test_a_weak_operator_is_pruned_on_whatever_edge_it_is(seed: int) -> None:
         with torch.no_grad():
             supernet.alpha.zero_()
             supernet.alpha[index] = -9.0
-        pace = PaperPace(SearchConfig(budgets=("1MFLOPs",)), feasibility, 1, len(GATES))
-        chosen = pace.choose(0, weights_of(supernet), active)
+        schedule = AlgorithmOneSchedule(
+            SearchConfig(budgets=("1MFLOPs",)), feasibility, 1, len(GATES)
+        )
+        chosen = schedule.choose(0, weights_of(supernet), active)
         assert chosen == ([index] if rest_covers(active, index) else [])
 
 
@@ -186,15 +188,15 @@ def test_the_uniform_term_starts_at_ln_2_per_gate_and_ends_at_ln_2_per_node(
     space = GoldSpace(cells=cells, channels=2, input_shape=(1, 8, 8), classes=2)
     supernet = SuperNet(space)
     ones = torch.ones(gates)
-    assert supernet.pressure(ones).item() == pytest.approx(gates * math.log(2), rel=1e-6)
+    assert supernet.penalty(ones).item() == pytest.approx(gates * math.log(2), rel=1e-6)
     first = {(gate.cell, gate.node): i for i, gate in reversed([*enumerate(space.gates)])}
     supernet.prune(set(range(gates)) - set(first.values()))
-    assert supernet.pressure(ones).item() == pytest.approx(4 * cells * math.log(2), rel=1e-6)
+    assert supernet.penalty(ones).item() == pytest.approx(4 * cells * math.log(2), rel=1e-6)
 
 
 def test_equal_costs_press_nothing_at_the_uniform_point() -> None:
     supernet = SuperNet(SPACE).double()
-    (gradient,) = torch.autograd.grad(supernet.pressure(torch.ones(len(GATES))), supernet.alpha)
+    (gradient,) = torch.autograd.grad(supernet.penalty(torch.ones(len(GATES))), supernet.alpha)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-15, rtol=0)
 
 
@@ -204,7 +206,7 @@ def test_at_the_uniform_point_what_costs_more_than_the_mean_of_its_node_goes_dow
     with torch.no_grad():
         supernet.alpha.zero_()
     costs = torch.rand(len(GATES), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(supernet.pressure(costs), supernet.alpha)
+    (gradient,) = torch.autograd.grad(supernet.penalty(costs), supernet.alpha)
     expected = torch.zeros_like(gradient)
     for active in nodes_of(supernet).values():
         expected[active] = 0.25 * (costs[active] - costs[active].mean())
@@ -216,7 +218,7 @@ def test_the_weaker_of_two_is_pressed_down_and_the_stronger_up() -> None:
     with torch.no_grad():
         supernet.alpha[::2] = 0.5
         supernet.alpha[1::2] = -0.5
-    supernet.pressure(torch.ones(len(GATES))).backward()
+    supernet.penalty(torch.ones(len(GATES))).backward()
     assert supernet.alpha.grad is not None
     assert (supernet.alpha.grad[::2] < 0).all()  # descent raises it
     assert (supernet.alpha.grad[1::2] > 0).all()
@@ -225,19 +227,19 @@ def test_the_weaker_of_two_is_pressed_down_and_the_stronger_up() -> None:
 def test_scaling_all_gates_of_a_node_changes_neither_cost_nor_shares() -> None:
     supernet = pruned_at_random(0).double()
     costs = torch.rand(len(GATES), dtype=torch.float64)
-    before, shares = supernet.pressure(costs).item(), weights_of(supernet).normalised
+    before, shares = supernet.penalty(costs).item(), weights_of(supernet).normalised
     with torch.no_grad():
         for factor, active in enumerate(nodes_of(supernet).values(), 1):
             gates = torch.sigmoid(supernet.alpha[active])
             supernet.alpha[active] = torch.logit(gates * factor / 9)
-    assert supernet.pressure(costs).item() == pytest.approx(before, rel=1e-12)
+    assert supernet.penalty(costs).item() == pytest.approx(before, rel=1e-12)
     np.testing.assert_allclose(weights_of(supernet).normalised, shares, rtol=1e-12)
 
 
 def test_the_gradient_of_the_cost_is_its_finite_difference() -> None:
     supernet = pruned_at_random(1).double()
     costs = torch.rand(len(GATES), dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda alpha: supernet.pressure(costs), supernet.alpha)
+    assert torch.autograd.gradcheck(lambda alpha: supernet.penalty(costs), supernet.alpha)
 
 
 # -- pruning -----------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ def test_a_pruned_gate_is_zero_and_gets_no_gradient_from_loss_or_cost() -> None:
     assert (supernet.gates()[~pruned] > 0).all()
     logits, _ = supernet(IMAGES)
     loss = F.cross_entropy(logits, torch.tensor([0, 1, 2, 0]))
-    (loss + supernet.pressure(torch.rand(len(GATES)))).backward()
+    (loss + supernet.penalty(torch.rand(len(GATES)))).backward()
     assert supernet.alpha.grad is not None
     assert supernet.alpha.grad.isfinite().all()
     assert (supernet.alpha.grad[pruned] == 0).all()
@@ -337,7 +339,7 @@ def test_quarters_are_the_adaptive_pooling_of_any_size(height: int, width: int) 
 
 
 @pytest.mark.parametrize("input_shape", [(1, 7, 9), (1, 28, 28), (3, 32, 32)])
-def test_the_auxiliary_head_fits_any_picture_and_is_for_training_only(
+def test_the_auxiliary_head_fits_any_image_and_is_for_training_only(
     input_shape: tuple[int, int, int],
 ) -> None:
     space = GoldSpace(cells=3, channels=2, nodes=2, input_shape=input_shape, classes=5)

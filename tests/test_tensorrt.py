@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported import NETWORKS, OF_NETWORKS, networks, operator, parts
 from goldnas.errors import MeasurementError
+from goldnas.exporting.precision import at_precision, symmetric
 from goldnas.operators import OPERATORS
-from goldnas.precision import at_precision, symmetric
 from goldnas.profiling.runtimes import FullError, MissingRuntimeError, options_of
 from goldnas.profiling.tensorrt_runtime import TensorRT, module_of
 

@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported import OF_NETWORKS, networks, operator, parts
 from goldnas.errors import MeasurementError
-from goldnas.export import TOLERANCES
+from goldnas.exporting.onnx import TOLERANCES
+from goldnas.exporting.precision import at_precision
 from goldnas.operators import OPERATORS, Part
-from goldnas.precision import at_precision
 from goldnas.profiling.torch_module import ONNX_NODE, torch_module
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace

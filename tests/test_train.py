@@ -17,16 +17,16 @@ import torch
 
 from forked import Forked
 from goldnas.architecture import Architecture
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import Normalisation, split_validation
 from goldnas.errors import StoppedError
-from goldnas.retraining.config import TrainConfig
-from goldnas.retraining.folder import TrainingFolder
-from goldnas.retraining.recipes import RECIPES
-from goldnas.retraining.training import Training
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
 from goldnas.spaces import space_of
-from goldnas.training.data import Normalisation, split_validation
-from goldnas.training.datasets import load_dataset
+from goldnas.training.config import TrainConfig
 from goldnas.training.evaluate import onnx_predictions, score
+from goldnas.training.folder import TrainingFolder
+from goldnas.training.network_training import Training
+from goldnas.training.recipes import RECIPES
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -77,7 +77,7 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
 
     dataset = load_dataset("digits")
     train, held_out = split_validation(dataset.train, 0.1, 0)
-    assert result.pictures == len(train)
+    assert result.images == len(train)
     architecture = Architecture.load(folder / "architecture.json")
     network = space_of(architecture).build(architecture)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
@@ -122,7 +122,7 @@ def test_a_resumed_training_ends_in_the_same_bits(
     assert_same_training("whole", "halves")
 
 
-def test_another_seed_gives_other_weights_on_the_same_pictures(workplace: Path) -> None:
+def test_another_seed_gives_other_weights_on_the_same_images(workplace: Path) -> None:
     prepared("run", "a").train()
     prepared("run", "b", seed=1).train()
     first, second = (
@@ -130,13 +130,13 @@ def test_another_seed_gives_other_weights_on_the_same_pictures(workplace: Path) 
         for folder in "ab"
     )
     assert not torch.equal(first, second)
-    assert result_of("a").pictures == result_of("b").pictures
+    assert result_of("a").images == result_of("b").images
     splits = [TrainingFolder.open(Path(folder)).config.split_seed for folder in "ab"]
     assert splits == [0, 0]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains_pictures_of_any_size(workplace: Path, recipe: str) -> None:
+def test_every_recipe_trains_images_of_any_size(workplace: Path, recipe: str) -> None:
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (40, 20, 14, 3), np.uint8), np.arange(40) % 4
     np.savez("d.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
@@ -147,13 +147,13 @@ def test_every_recipe_trains_pictures_of_any_size(workplace: Path, recipe: str) 
     )
     code, stdout, stderr = invoke(*command.split())
     assert code == 0, stderr
-    reduced = "cutout 7 for small pictures, in place of 16" in stdout
+    reduced = "cutout 7 for small images, in place of 16" in stdout
     assert reduced == (recipe == "darts-cifar")
     config = TrainingFolder.open(Path("new")).config
     assert config.recipe == recipe
     assert config.cutout == (7 if recipe == "darts-cifar" else 0)
     assert config.amp == "off"
-    assert result_of("new").pictures == 36
+    assert result_of("new").images == 36
 
 
 def test_settings_that_are_given_replace_those_of_the_recipe(workplace: Path) -> None:
@@ -171,7 +171,7 @@ def test_settings_that_are_given_replace_those_of_the_recipe(workplace: Path) ->
     assert (config.weight_decay, config.gradient_clip, config.flip) == (3e-4, 5.0, False)
     result = result_of("new")
     assert result.validation_accuracy is None
-    assert result.pictures == len(load_dataset("digits").train)
+    assert result.images == len(load_dataset("digits").train)
 
 
 def rates(training: Training) -> list[float]:
@@ -279,7 +279,7 @@ CASES = {
         r"run/weights/\w+.pt does not fit its architecture: .*; restore it",
         lambda: [torch.save([1], path) for path in Path("run/weights").iterdir()],
     ),
-    "no search": Case("train pictures", "pictures is not the folder of a search"),
+    "no search": Case("train images", "images is not the folder of a search"),
     "a damaged architecture": Case(
         f"train a.json {ON_DIGITS}", "a.json: not an architecture: ", written("a.json", b"{")
     ),
@@ -288,7 +288,7 @@ CASES = {
         "not a genotype .*; write Genotype",
         written("a_file", b"a b"),
     ),
-    "other pictures": Case(
+    "other images": Case(
         f"train DARTS_V2 {ON_DIGITS} --data nowhere", "unknown data set 'nowhere'; known: "
     ),
     "data of a search": Case(
@@ -330,7 +330,7 @@ CASES = {
     "rate": Case(f"{TRAIN} --learning-rate 0", "learning_rate must be positive and finite"),
     "seed": Case(f"{TRAIN} --seed -1", "seed must be 0 or more, and finite, got -1"),
     "fraction": Case(f"{TRAIN} --validation-fraction 1", r"must lie in \[0, 1\), got 1.0"),
-    "a folder in use": Case(f"{TRAIN} --out pictures", "pictures is not the folder of a train"),
+    "a folder in use": Case(f"{TRAIN} --out images", "images is not the folder of a train"),
     "into a file": Case(f"{TRAIN} --out a_file/x", "cannot write a_file/x/arch.*: a folder of"),
     "data that is gone": Case(
         TRAIN,
@@ -423,17 +423,17 @@ def test_a_published_mobile_network_is_trained_by_its_name(workplace: Path) -> N
     (folder,) = Path("trained").iterdir()
     space = space_of(TrainingFolder.open(folder).architecture)
     assert (space.name, space.input_shape, space.classes) == ("mobile", (1, 8, 8), 4)
-    # Its published count, but for the classifier and the channels of the pictures.
+    # Its published count, but for the classifier and the channels of the images.
     assert result_of(folder).resources["params"] == 3_504_872 - 996 * 1281 - 2 * 9 * 32
 
 
-def test_a_network_for_other_pictures_is_refused(workplace: Path) -> None:
+def test_a_network_for_other_images_is_refused(workplace: Path) -> None:
     run = SearchRun.open(Path("run"))
     run.architecture(run.front().pick("1")).save(Path("network.json"))
     assert_refused(
         Case(
             f"train network.json {SETTINGS} --data data.npz",
-            "is for pictures of 1x8x8 of 10 classes, those of .*data.npz are 1x8x8 of 4",
+            "is for images of 1x8x8 of 10 classes, those of .*data.npz are 1x8x8 of 4",
         )
     )
 

@@ -56,7 +56,7 @@ def test_signals_are_searched_trained_and_exported(folder: Path) -> None:
     assert "540 items to train on, 60 held out" in search
     assert "% of the test set right" in train
     assert "items took" in train
-    assert "pictures" not in search + train + evaluate + export
+    assert "images" not in search + train + evaluate + export
     assert "verify: PASS" in export
     (result,) = folder.glob("runs/signals/trained/*/result.json")
     assert json.loads(result.read_bytes())["test_accuracy"] > 0.6  # of three kinds
@@ -70,7 +70,7 @@ def test_shapes_are_segmented_and_judged_by_their_metric_alone(folder: Path) -> 
     assert "validation mean IoU" in compare
     assert "verify: PASS" in export
     said = search + train + evaluate + export + compare
-    assert not re.search(r"accurac|% of the|validation %|pictures|top-1", said)
+    assert not re.search(r"accurac|% of the|validation %|images|top-1", said)
     (result,) = folder.glob("runs/shapes/trained/*/result.json")
     found = json.loads(result.read_bytes())
     assert found["test_accuracy"] is found["validation_accuracy"] is None

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from goldnas.errors import ConfigError, MeasurementError
-from goldnas.export import ARCHITECTURE, to_onnx
-from goldnas.precision import at_precision
+from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
+from goldnas.exporting.precision import at_precision
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx

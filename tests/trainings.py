@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from goldnas.retraining.folder import TrainingFolder
-from goldnas.retraining.result import TrainResult
-from goldnas.retraining.start import config_for, prepare, subject_of
-from goldnas.retraining.training import Training
-from goldnas.search.run import SearchRun
+from goldnas.searching.folder import SearchRun
+from goldnas.training.folder import TrainingFolder
+from goldnas.training.network_training import Training
+from goldnas.training.result import TrainResult
+from goldnas.training.start import config_for, prepare, subject_of
 
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
 

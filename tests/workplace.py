@@ -1,7 +1,7 @@
 """A folder to make mistakes in (the fixture ``workplace``), the mistakes, what comes of them.
 
 It holds two latency tables, ``cpu.json`` and ``pi5.json``; a finished search, ``run``; data
-sets, ``data.npz`` and ``pictures``; and ``a_file``.
+sets, ``data.npz`` and ``images``; and ``a_file``.
 """
 
 import contextlib
@@ -89,9 +89,9 @@ def fill(folder: Path, make_table: Callable[..., LatencyTable]) -> None:
         )
         noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
         for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
-            Path("pictures", name).mkdir(parents=True)
+            Path("images", name).mkdir(parents=True)
             for number in range(3):
-                Image.fromarray(noise).save(f"pictures/{name}/{number}.png")
+                Image.fromarray(noise).save(f"images/{name}/{number}.png")
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str, str]:

@@ -4,7 +4,7 @@
 #     bash benchmarks/gpu/search.sh
 #
 # 1. the throughput of a step beside per-operator super-networks, at batch 96 and 512;
-# 2. whether pictures are loaded as fast as the step consumes them;
+# 2. whether images are loaded as fast as the step consumes them;
 # 3. a whole search on CIFAR-10 (36 channels, 14 cells, 50 epochs), in resumable pieces.
 #
 # Everything is written below RESULTS: throughput.json, loader.json, the folder of the search,

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from goldnas.errors import ExportError, GoldnasError
-from goldnas.export import check_outputs, to_onnx
-from goldnas.precision import at_precision
+from goldnas.exporting.onnx import check_outputs, to_onnx
+from goldnas.exporting.precision import at_precision
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.runtimes import BACKENDS
 from goldnas.spaces import GoldSpace

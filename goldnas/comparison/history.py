@@ -30,7 +30,7 @@ def search_seconds(events: Sequence[Event]) -> float | None:
 
 
 def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
-    """What each cut cost in accuracy at once, as a share of the pictures that were tried.
+    """What each cut cost in accuracy at once, as a share of the images that were tried.
 
     Of a search with a task of its own, by how much its metric became worse.
 

@@ -38,7 +38,7 @@ def _how_to_read(comparison: Comparison) -> Iterator[str]:
         yield (
             "hypervolume: of each front, the share of what lies below "
             f"{format_amount(comparison.resource, amount)} ({comparison.resource}) and "
-            f"{100 * wrong:g} % of the held-out pictures wrong, which is the reference of all"
+            f"{100 * wrong:g} % of the held-out images wrong, which is the reference of all"
         )
 
 

@@ -1,4 +1,4 @@
-"""A picture of a comparison: the front of every search, and the networks that were trained."""
+"""A plot of a comparison: the front of every search, and the networks that were trained."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ _MARKS = "osD^vP*X"
 def plot(comparison: Comparison) -> Figure:
     """Draw accuracy, or the metric of a task, against the resource of a comparison.
 
-    Hollow marks are the networks of each search, by their accuracy on held-out pictures with
+    Hollow marks are the networks of each search, by their accuracy on held-out plots with
     the weights that the search shared; a line joins those that no other one of the search beats
     in both. Filled marks are the trained networks of each row, by their accuracy on the test
     set, with standard deviations as bars. Each strategy has a colour, each training a mark;
@@ -119,7 +119,7 @@ def _draw_trained(
 def _legend(colours: Mapping[str, str], marks: Mapping[str, str]) -> list[Line2D]:
     grey = COLOURS[-1]
     front = Line2D([], [], color=grey, marker="o", markersize=4, fillstyle="none", linewidth=1)
-    front.set_label("held-out pictures, shared weights")
+    front.set_label("held-out plots, shared weights")
     trained = [
         Line2D([], [], color=grey, marker=mark, linestyle="none", label=f"test set, {name}")
         for name, mark in marks.items()

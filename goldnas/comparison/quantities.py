@@ -8,7 +8,7 @@ from goldnas.comparison.history import search_seconds
 from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.resources.budget import Unit, units_of
-from goldnas.search.front import FrontNetwork
+from goldnas.searching.front import FrontNetwork
 
 _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
@@ -160,7 +160,7 @@ def share_covered(
 
     Args:
         networks: Whether or not others dominate them; those without an accuracy are left out.
-        resource: Beside the share of held-out pictures that are classified wrong.
+        resource: Beside the share of held-out images that are classified wrong.
         reference: An amount of the resource, and a share of wrong answers.
     """
     points = [

@@ -10,8 +10,8 @@ from goldnas.comparison.quantities import Cell, Quantity, quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
 from goldnas.metric import Metric
-from goldnas.retraining.result import TrainResult
-from goldnas.search.front import FrontNetwork
+from goldnas.searching.front import FrontNetwork
+from goldnas.training.result import TrainResult
 
 # Beyond the dearest network, or that one would add nothing to the hypervolume.
 _REFERENCE_FACTOR = 1.1
@@ -65,7 +65,7 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
 
     Args:
         runs: On the same data.
-        resource: For hypervolumes and pictures; None for the first budgeted one that all share.
+        resource: For hypervolumes and images; None for the first budgeted one that all share.
 
     Raises:
         ConfigError: If not every search knows the resource.

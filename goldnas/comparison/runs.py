@@ -10,12 +10,12 @@ import msgspec
 from goldnas.comparison.history import Event, drops, search_seconds
 from goldnas.errors import ConfigError, RunError
 from goldnas.metric import ACCURACY, Metric
-from goldnas.retraining.folder import TrainingFolder
-from goldnas.retraining.result import TrainResult
-from goldnas.search.config import SearchConfig
-from goldnas.search.front import FrontNetwork
-from goldnas.search.measured import MeasuredNetwork, Measurement
-from goldnas.search.run import SearchRun
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import FrontNetwork
+from goldnas.searching.measured import MeasuredNetwork, Measurement
+from goldnas.training.folder import TrainingFolder
+from goldnas.training.result import TrainResult
 
 _WHERE = ("data_dir", "workers", "threads", "train_device", "loggers")
 _ASIDE = (*_WHERE, "data", "seed", "split_seed", "recipe", "epochs", "warm", "schema_version")
@@ -103,7 +103,7 @@ class ComparedRun:
 
     @property
     def data(self) -> str:
-        """What tells data sets apart: the name, and the size that pictures are brought to.
+        """What tells data sets apart: the name, and the size that images are brought to.
 
         Of a folder or a file it is the last part of the path, which may differ from machine to
         machine.
@@ -197,7 +197,7 @@ class Trained:
         if result is None:
             return None
         kept = {name: value for name, value in settings.items() if name not in _ASIDE}
-        return cls(result, kept | {"pictures": result.pictures})
+        return cls(result, kept | {"images": result.images})
 
 
 @dataclass(frozen=True)

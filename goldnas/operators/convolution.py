@@ -126,13 +126,13 @@ def _relu_conv_bn(site: Site) -> nn.Module:
 
 @register_operator("stem_cifar", candidate=False)
 def _stem_cifar(site: Site) -> nn.Module:
-    """Build the first layer for small pictures."""
+    """Build the first layer for small images."""
     return stem_cifar(site.in_channels, site.out_channels)
 
 
 @register_operator("stem0_imagenet", candidate=False)
 def _stem0_imagenet(site: Site) -> nn.Module:
-    """Build the first layers for large pictures; the site's stride is 4."""
+    """Build the first layers for large images; the site's stride is 4."""
     return stem0_imagenet(site.in_channels, site.out_channels)
 
 

@@ -18,11 +18,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from goldnas.metric import ACCURACY
-from goldnas.report.anatomy import Anatomy
+from goldnas.report.layout import SpaceLayout
 from goldnas.report.timeline import Timeline
 from goldnas.resources import OPERATORS, Budget
 from goldnas.resources.budget import fitting_unit, units_of
-from goldnas.search.front import FrontNetwork
+from goldnas.searching.front import FrontNetwork
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,9 +154,9 @@ def _stairs(points: list[tuple[float, float]]) -> tuple[list[float], list[float]
 
 
 def time_charts(
-    timeline: Timeline, anatomy: Anatomy, budgets: Sequence[Budget], metric: str
+    timeline: Timeline, anatomy: SpaceLayout, budgets: Sequence[Budget], metric: str
 ) -> Iterator[Chart]:
-    """How a search went: accuracy, operators, pressure, resources, over the epochs.
+    """How a search went: accuracy, operators, penalty, resources, over the epochs.
 
     Args:
         timeline: What its log says.
@@ -207,16 +207,16 @@ def time_charts(
             drawing.axes.set_ylim(bottom=0)
             _labelled(drawing.axes, "epochs", "% of the budget")
         yield drawing.chart(legend=_legend(names))
-    if any(moment.pressure for moment in moments):
-        with _timed("time-pressure", "pressure on the gates, λ", timeline) as drawing:
-            pressed = [(m.epochs, m.pressure) for m in moments if not m.beyond]
+    if any(moment.penalty_weight for moment in moments):
+        with _timed("time-penalty", "weight of the penalty, λ", timeline) as drawing:
+            pressed = [(m.epochs, m.penalty_weight) for m in moments if not m.beyond]
             drawing.axes.plot(*zip(*pressed, strict=True), color=_PAGE["accent"], linewidth=1.6)
             drawing.axes.set_ylim(bottom=0)
             _labelled(drawing.axes, "epochs", "λ")
         yield drawing.chart()
 
 
-def _by_kind(timeline: Timeline, anatomy: Anatomy) -> Chart:
+def _by_kind(timeline: Timeline, anatomy: SpaceLayout) -> Chart:
     """How many operators of each kind are left, stacked."""
     gone, moments = timeline.gone, timeline.moments
     counts = [
@@ -247,7 +247,7 @@ def _twice(values: Sequence[float]) -> list[float]:
     return [value for value in values for _ in range(2)]
 
 
-def _by_part(timeline: Timeline, anatomy: Anatomy) -> Chart:
+def _by_part(timeline: Timeline, anatomy: SpaceLayout) -> Chart:
     """What share of the operators of each cell, or choice, is left: a band for each."""
     gone, moments = timeline.gone, timeline.moments
     end = moments[-1].epochs

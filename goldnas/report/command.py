@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.search.config import SearchConfig
-from goldnas.search.strategies import STRATEGIES
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.strategies import STRATEGIES
 
 _NOT_OPTIONS = ("schema_version", "momentum", "weight_decay", "gradient_clip", "check_images")
 _WRITTEN_APART = (

@@ -10,12 +10,12 @@ from goldnas.comparison.history import has_ended, search_seconds
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut import Failed, LatencyTable, Measured
 from goldnas.metric import ACCURACY
-from goldnas.report.anatomy import Anatomy
+from goldnas.report.layout import SpaceLayout
 from goldnas.report.timeline import Moment, Timeline
 from goldnas.resources import Budget
-from goldnas.search.front import FrontNetwork
-from goldnas.search.run import SearchRun
-from goldnas.search.strategies import STRATEGIES
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import FrontNetwork
+from goldnas.searching.strategies import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Content:
         )
 
     @cached_property
-    def anatomy(self) -> Anatomy:
+    def anatomy(self) -> SpaceLayout:
         """The space, as far as it is at hand."""
         config = self.run.config
-        return Anatomy.of(config, self.tables, self.architectures, self.timeline.gone)
+        return SpaceLayout.of(config, self.tables, self.architectures, self.timeline.gone)
 
     @property
     def networks(self) -> tuple[FrontNetwork, ...]:

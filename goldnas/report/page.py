@@ -1,4 +1,4 @@
-"""A search as one HTML file, which fetches nothing: no script, font or picture."""
+"""A search as one HTML file, which fetches nothing: no script, font or image."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ from goldnas.report.charts import Chart, front_charts, time_charts, tried_chart
 from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.content import Content
 from goldnas.resources import OPERATORS, Budget, format_amount
-from goldnas.search.front import FrontNetwork
+from goldnas.searching.front import FrontNetwork
 
 
 def report(path: Path) -> str:
@@ -202,8 +202,8 @@ def _told(content: Content, number: int) -> str:
         share = f" ({100 * amount / limits[name]:.0f} % of budget)" if name in limits else ""
         if name != OPERATORS:
             words.append(f"{name} {format_amount(name, amount)}{share}")
-    if moment.pressure:
-        words.append(f"λ {moment.pressure:.2g}")
+    if moment.penalty_weight:
+        words.append(f"λ {moment.penalty_weight:.2g}")
     return " · ".join(words)
 
 

@@ -58,7 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     metric: Metric | None
     """Of the super-network, after the last epoch: accuracy, or that of the task."""
     loss: float | None
-    pressure: float | None
+    penalty_weight: float | None
     live_operators: int | None
     operators: int | None
     """Before any went."""
@@ -112,7 +112,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             if epochs and epochs[-1].figure is not None
             else None,
             loss=epochs[-1].loss if epochs else None,
-            pressure=current.pressure if current else None,
+            penalty_weight=current.penalty_weight if current else None,
             live_operators=current.live if current else None,
             operators=began[0].live if began else None,
             resources={}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREYS = {"#555555": "muted", "#cccccc": "grid"}
-"""Of the pictures of tables, which are drawn for paper."""
+"""Of the plots of tables, which are drawn for paper."""
 
 
 def table_page(table: LatencyTable) -> str:

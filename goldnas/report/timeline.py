@@ -20,7 +20,7 @@ class _Line(msgspec.Struct, kw_only=True):
     resources: dict[str, float]
     live_operators: int | None = None
     operators: tuple[str, ...] = ()
-    pressure: float = 0.0
+    penalty_weight: float = 0.0
     loss: float | None = None
     validation_accuracy: float | None = None
     accuracy_after: float | None = None
@@ -47,7 +47,7 @@ class Moment:
     """Operators that are left; None where the log does not say."""
     resources: dict[str, float]
     """In FLOPs, parameters and microseconds."""
-    pressure: float
+    penalty_weight: float
     figure: float | None
     """Accuracy, or the task's metric, on held-out data: all of it after an epoch, some after a
     pruning."""
@@ -113,7 +113,7 @@ def _moment(line: _Line, epochs: float) -> Moment:
         epochs=epochs,
         live=line.live_operators,
         resources=line.resources,
-        pressure=line.pressure,
+        penalty_weight=line.penalty_weight,
         figure=metric if accuracy is None else accuracy,
         loss=line.loss,
         went=line.operators,

@@ -24,7 +24,7 @@ _NOTHING = (
 
 
 def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Count the FLOPs of one picture through a module.
+    """Count the FLOPs of one image through a module.
 
     Multiply-adds of convolutions and linear layers, one multiply-add as one FLOP: the
     convention of DARTS and of the mobile papers. Normalisation and pooling count nothing.
@@ -58,7 +58,7 @@ def _part_flops(build: PartBuilder, operator: str, site: AnySite) -> int:
 
 
 class Flops:
-    """Multiply-adds for one picture.
+    """Multiply-adds for one image.
 
     Args:
         build: Builds the parts that are counted.

@@ -68,7 +68,7 @@ def mobile(
         activations: One for all, or one each for the stem, the first block, every stage, and
             what follows the stages: ``relu6``, ``relu``, ``hswish``.
         stem: Channels of the first convolution.
-        stem_stride: Of the first convolution; 1 suits small pictures.
+        stem_stride: Of the first convolution; 1 suits small images.
         first: Channels of the separable block after it.
         head: Channels of the last convolution.
         classifier: Width of a layer within the classifier; None for no such layer.

@@ -96,7 +96,7 @@ NETWORKS = tuple(_NETWORKS)
 def published(
     name: str, *, input_shape: Sequence[int] = (3, 224, 224), classes: int = 1000
 ) -> Architecture:
-    """A published network, with learnt normalisation, for pictures of any size.
+    """A published network, with learnt normalisation, for images of any size.
 
     Raises:
         ConfigError: If no network here has that name.

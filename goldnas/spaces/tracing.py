@@ -21,7 +21,7 @@ from goldnas.errors import ConfigError
 from goldnas.site import Shapes
 
 _BATCH = 2
-"""Two, so that what is not computed picture by picture shows."""
+"""Two, so that what is not computed image by image shows."""
 
 _FREE = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
 """Fixed parts that compute nothing where a network is deployed."""
@@ -59,7 +59,7 @@ def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
         raise ConfigError(
             f"its network puts out {_described(output)}; it has to be one tensor, of a row for "
-            "each picture"
+            "each image"
         )
     tracer.result.output_shape = tuple(output.shape[1:])
     _check_calls(network, tracer.result, tracer.calls)

@@ -19,7 +19,7 @@ DARTS_OPERATORS = (
 @register_cells
 @dataclass(frozen=True, kw_only=True)
 class GoldImageNetSpace(GoldSpace):
-    """The cells behind the ImageNet stem of DARTS (arXiv:1806.09055), for large pictures."""
+    """The cells behind the ImageNet stem of DARTS (arXiv:1806.09055), for large images."""
 
     channels: int = 48
 

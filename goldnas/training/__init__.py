@@ -1,1 +1,1 @@
-"""Data for training, and scores on it."""
+"""Training of chosen networks, from scratch or from what a search left."""

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from goldnas.data.examples import Examples, Normalisation, to_device
+from goldnas.data.loader import evaluation_batches
 from goldnas.errors import ExportError, GoldnasError
 from goldnas.task import CLASSIFICATION, Task
-from goldnas.training.data import Examples, Normalisation, to_device
-from goldnas.training.loader import evaluation_batches
 
 
 def score(
@@ -99,7 +99,7 @@ def _onnx_outputs(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = 1  # for one picture, several wait more than they compute
+    options.intra_op_num_threads = 1  # for one image, several wait more than they compute
     try:
         session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]

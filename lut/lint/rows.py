@@ -174,7 +174,7 @@ def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Fin
         size = site.height, site.width
         channels = site.in_channels, site.out_channels
         rest = site.stride, site.affine
-        groups[row.operator, channels, rest, "a larger picture"].append((size, row))
+        groups[row.operator, channels, rest, "a larger image"].append((size, row))
         groups[row.operator, size, rest, "more channels"].append((channels, row))
         if kernel := re.fullmatch(r"(.*_)(\d+)x\2(_.*)?", row.operator):
             groups[kernel[1], kernel[3], site, "a larger kernel"].append(

@@ -70,11 +70,11 @@ MACS: dict[str, Callable[[Site], int]] = {
     "avg_pool_3x3": lambda site: 0,
     "classifier": lambda site: site.in_channels * site.out_channels,
 }
-"""Multiply-adds for one picture, by operator; see ``work_of`` for families."""
+"""Multiply-adds for one image, by operator; see ``work_of`` for families."""
 
 
 def work_of(operator: str) -> Callable[[Site], int] | None:
-    """Multiply-adds for one picture as a function of the site; None if they are not known."""
+    """Multiply-adds for one image as a function of the site; None if they are not known."""
     if operator in MACS:
         return MACS[operator]
     if (block := parse_block(operator)) is not None:
@@ -88,12 +88,12 @@ def work_of(operator: str) -> Callable[[Site], int] | None:
 
 
 def macs_of(operator: str, site: AnySite) -> int:
-    """Multiply-adds for one picture; 0 for an operator or a site that says nothing of them."""
+    """Multiply-adds for one image; 0 for an operator or a site that says nothing of them."""
     work = work_of(operator)
     return work(site) if work and isinstance(site, Site) else 0
 
 
 def elements(site: Site) -> int:
-    """Numbers that are read and written, for one picture."""
+    """Numbers that are read and written, for one image."""
     read = site.in_channels * site.height * site.width
     return read + site.out_channels * site.out_height * site.out_width

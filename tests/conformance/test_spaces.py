@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from goldnas.architecture import Architecture
 from goldnas.cli.spaces import shown
-from goldnas.export import check_onnx, to_onnx
+from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.operators import builder_of, part_of
 from goldnas.resources import Flops, Parameters, count_flops, count_parameters
 from goldnas.resources.costs import total_cost
@@ -42,7 +42,7 @@ import_space(OWN)
 
 
 def odd(name: str, **settings: Any) -> SearchSpace:
-    """A small space, of pictures that no stride divides; settings are of cells, or of all."""
+    """A small space, of images that no stride divides; settings are of cells, or of all."""
     if name not in OF_FUNCTIONS:
         return space_named(name, **ODD | settings)
     of_all = {key: ODD[key] for key in ("input_shape", "classes")}
@@ -106,7 +106,7 @@ def images_for(space: SearchSpace, count: int = 4) -> Tensor:
     ("cells", "input_shape"),
     [(1, (1, 7, 9)), (2, (3, 30, 30)), (3, (1, 28, 28)), (5, (1, 5, 5))],
 )
-def test_any_size_of_picture_and_number_of_cells_works(
+def test_any_size_of_image_and_number_of_cells_works(
     name: str, cells: int, input_shape: tuple[int, int, int]
 ) -> None:
     space = space_named(name, cells=cells, channels=4, input_shape=input_shape, classes=3)

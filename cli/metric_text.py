@@ -1,0 +1,24 @@
+"""How good networks are, as commands say it."""
+
+from typing import TYPE_CHECKING
+
+from goldnas.reference import is_function
+
+if TYPE_CHECKING:
+    from goldnas.metric import Metric
+
+
+def things(data: str) -> str:
+    """What a dataset has: images, or, where a function returns it, items of any kind."""
+    return "items" if is_function(data) else "images"
+
+
+def cell(figure: "Metric | None") -> str:
+    """A figure in a column that is named after it."""
+    return "untrained" if figure is None else figure.digits
+
+
+def heading(part: str, figures: "list[Metric | None]") -> str:
+    """The head of such a column: ``test %``, or the name of a task's metric."""
+    known = next((figure.label for figure in figures if figure is not None), "%")
+    return f"{part} {known}"

@@ -1,0 +1,1 @@
+"""Data for training, and scores on it."""

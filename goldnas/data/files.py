@@ -1,0 +1,233 @@
+"""Images on disk, decoded as they are used: files of their own, or pieces of shards."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tarfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from goldnas.errors import DataError
+
+_Result = TypeVar("_Result")
+
+# Of the area and of width to height, of a random part. Source: the ImageNet code of
+# GoogLeNet's authors (arXiv:1409.4842), as torchvision's RandomResizedCrop has them.
+PART_OF_AREA = (0.08, 1.0)
+PART_RATIO = (3 / 4, 4 / 3)
+PART_TRIES = 10
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where images are on disk.
+
+    Arrays, since loading processes share them: a list of a million paths would be copied into
+    each of these, page by page, as it is looked at.
+    """
+
+    paths: np.ndarray
+    """Bytes ``(N,)``: the file that holds each."""
+
+    pieces: np.ndarray | None = None
+    """int64 ``(N, 2)``: where in its file each begins, and of how many bytes it is; None where
+    each is a file of its own."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: Tensor) -> Places:
+        """Keep the images at ``indices``."""
+        kept = indices.numpy()
+        return Places(self.paths[kept], None if self.pieces is None else self.pieces[kept])
+
+    def name(self, index: int) -> str:
+        """The file, for people; and what it is called there, if it is a piece of one."""
+        path = os.fsdecode(self.paths[index])
+        if self.pieces is None:
+            return path
+        offset = int(self.pieces[index, 0])
+        try:
+            with tarfile.open(path, "r:") as tar:
+                member = next(m.name for m in tar if m.offset_data == offset)
+        except (OSError, tarfile.TarError, StopIteration):  # it was changed meanwhile
+            member = f"byte {offset}"
+        return f"{member} in {path}"
+
+    def look(self, index: int, look: Callable[[Image.Image], _Result]) -> _Result:
+        """What a function finds in the image at ``index``, which is open for as long.
+
+        Raises:
+            DataError: If it cannot be read or decoded; the message names it.
+        """
+        try:
+            with Image.open(self._opened(index)) as image:
+                return look(image)
+        except Exception as error:  # a broken file can raise nearly anything in PIL
+            reason: object = error
+            if isinstance(error, UnidentifiedImageError):  # says where in memory it is
+                reason = "it is no image, or of a format that Pillow does not know"
+            raise DataError(
+                f"cannot read the image {self.name(index)}: {reason}; repair or remove the file"
+            ) from None
+
+    def _opened(self, index: int) -> str | io.BytesIO:
+        path = os.fsdecode(self.paths[index])
+        if self.pieces is None:
+            return path
+        offset, size = map(int, self.pieces[index])
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return io.BytesIO(file.read(size))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images on disk that are decoded when they are indexed.
+
+    Args:
+        places: Where they are.
+        size: ``(H, W)`` of the decoded images. An image of another size is resized along
+            its shorter edge and cropped at the centre.
+    """
+
+    places: Places
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(N, 3, H, W)``: files are always read as RGB."""
+        return (len(self.places), 3, *self.size)
+
+    def subset(self, indices: Tensor) -> ImageFiles:
+        """Keep the files at ``indices``."""
+        return ImageFiles(self.places.subset(indices), self.size)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Decode the images at ``indices`` ``(B,)`` to uint8 ``(B, 3, H, W)``.
+
+        Raises:
+            DataError: If a file cannot be decoded; the message names it.
+        """
+        return self._decoded(indices, lambda slot, image: fitted(image, self.size))
+
+    def parts(self, indices: Tensor, seed: int) -> Tensor:
+        """Decode a random part of each image, resized: torchvision's RandomResizedCrop.
+
+        Unlike a crop of what was resized before, a small part has the pixels of the original.
+
+        Args:
+            indices: ``(B,)``.
+            seed: Decides the parts.
+
+        Returns:
+            uint8 ``(B, 3, H, W)``.
+
+        Raises:
+            DataError: If a file cannot be decoded; the message names it.
+        """
+        height, width = self.size
+
+        def part(slot: int, image: Image.Image) -> Image.Image:
+            box = random_box(image.size, np.random.default_rng((seed, slot)))
+            whole = image.convert("RGB")
+            return whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+        return self._decoded(indices, part)
+
+    def _decoded(
+        self, indices: Tensor, change: Callable[[int, Image.Image], Image.Image]
+    ) -> Tensor:
+        images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
+
+        def decode(slot: int, index: int) -> None:
+            images[slot] = self.places.look(
+                index, lambda image: F.pil_to_tensor(change(slot, image))
+            )
+
+        # Loading processes stand side by side, and need no threads.
+        threads = 1 if get_worker_info() else decoding_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(decode, range(len(indices)), indices.tolist()))
+        return images
+
+
+def decoding_threads() -> int:
+    """Threads that decode images in one process: Pillow computes beside Python."""
+    return min(16, 2 + cores())
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image as RGB of ``size`` (H, W): its shorter edge resized, its centre cropped."""
+    rgb = image.convert("RGB")
+    if (rgb.height, rgb.width) == size:
+        return rgb
+    fit = v2.Compose([v2.Resize(min(size)), v2.CenterCrop(size)])
+    fitting: Image.Image = fit(rgb)
+    return fitting
+
+
+def random_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a part of a image of ``size`` (W, H): left, top, right, bottom in pixels."""
+    width, height = size
+    narrow, wide = map(math.log, PART_RATIO)
+    for _ in range(PART_TRIES):
+        area = width * height * random.uniform(*PART_OF_AREA)
+        ratio = math.exp(random.uniform(narrow, wide))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = (int(random.integers(room + 1)) for room in (width - w, height - h))
+            return left, top, left + w, top + h
+    # A very long image: its centre, as near to the ratios as it can be.
+    w = min(width, round(height * PART_RATIO[1]))
+    h = min(height, round(width / PART_RATIO[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def joined(parts: list[Places]) -> Places:
+    """All images of several parts, of one kind."""
+    pieces = [part.pieces for part in parts if part.pieces is not None]
+    paths = np.concatenate([part.paths for part in parts])
+    return Places(paths, np.concatenate(pieces) if pieces else None)
+
+
+def common_size(places: Places) -> tuple[int, int]:
+    """Find the ``(H, W)`` that all images have; the first that differs ends it.
+
+    Raises:
+        DataError: If an image is of another size than the first, or unreadable.
+    """
+
+    def size_of(index: int) -> tuple[int, int]:
+        return places.look(index, lambda image: (image.height, image.width))
+
+    first = size_of(0)
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        for some in torch.split(torch.arange(len(places)), 1_000):
+            indices = some.tolist()
+            for index, size in zip(indices, pool.map(size_of, indices), strict=True):
+                if size != first:
+                    raise DataError(
+                        f"{places.name(index)} is {size[0]}x{size[1]}, {places.name(0)} is "
+                        f"{first[0]}x{first[1]}; choose one size for all with --image-size"
+                    )
+    return first

@@ -1,0 +1,1 @@
+"""Networks as files: ONNX, number formats, plain PyTorch, and whether budgets hold."""

@@ -1,0 +1,128 @@
+"""What a finished network was predicted to cost, what it costs, and what it may cost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from goldnas.operators import Part, PartBuilder, build_operator
+from goldnas.resources import (
+    Budget,
+    Flops,
+    Latency,
+    Parameters,
+    Resource,
+    count_flops,
+    count_parameters,
+    format_amount,
+)
+from goldnas.resources.costs import total_cost
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetCheck:
+    """One resource of one network, in FLOPs, parameters or microseconds."""
+
+    resource: str
+    predicted: float
+    """Sum over the network's parts."""
+    measured: float | None
+    """On the network as a whole; None if this machine cannot say."""
+    budget: Budget | None = None
+    unverified: str = ""
+    """Why this machine cannot say."""
+
+    @property
+    def difference(self) -> float | None:
+        """Of the measurement from the prediction, relative to the prediction."""
+        if self.measured is None or not self.predicted:
+            return None
+        return self.measured / self.predicted - 1
+
+    @property
+    def verdict(self) -> str:
+        """``PASS`` or ``FAIL`` by what was measured; empty if there is no budget."""
+        if self.measured is None:
+            return "not verified"
+        if self.budget is None:
+            return ""
+        return "PASS" if self.measured <= self.budget.limit else "FAIL"
+
+    def __str__(self) -> str:
+        """Everything but the verdict, to be read in a line."""
+        name = f"{self.resource} " if self.resource.startswith("latency") else ""
+        measured = difference = ""
+        if self.measured is not None:
+            measured = f"{format_amount(self.resource, self.measured)} measured, "
+        if self.difference is not None:
+            difference = f" ({100 * self.difference:+.1f} %)"
+        budget = unverified = ""
+        if self.budget is not None:
+            budget = f", budget {format_amount(self.resource, self.budget.limit)}"
+        if self.unverified:
+            unverified = f", not verified: {self.unverified}"
+        predicted = f"{format_amount(self.resource, self.predicted)} predicted"
+        return f"{name}{measured}{predicted}{difference}{budget}{unverified}"
+
+
+def verify(
+    network: nn.Module,
+    parts: Sequence[Part],
+    input_shape: tuple[int, ...],
+    *,
+    build: PartBuilder = build_operator,
+    budgets: Sequence[Budget] = (),
+    latencies: Sequence[Latency] = (),
+    measured_us: Mapping[str, float],
+    unverified: Mapping[str, str],
+) -> list[BudgetCheck]:
+    """Compare prediction, measurement and budget, resource by resource.
+
+    Args:
+        network: The finished network; its FLOPs and parameters are counted.
+        parts: What it was built from; predictions are sums over them.
+        input_shape: ``(C, H, W)``.
+        build: Builds the parts.
+        budgets: What was asked for; a resource may have several.
+        latencies: Of the devices that there are tables of.
+        measured_us: Microseconds of the network on the device of each table, by name.
+        unverified: For each of the other tables, why there is no measurement.
+
+    Returns:
+        Latencies first, then FLOPs and parameters; one for each budget of a resource, or one
+        if it has none.
+
+    Raises:
+        TableError: If a table lacks one of the parts.
+    """
+    costs: list[tuple[Resource, float | None, str]] = []
+    for latency in latencies:
+        name = latency.table.name
+        costs.append((latency, measured_us.get(name), unverified.get(name, "")))
+    costs.append((Flops(build), count_flops(network, input_shape), ""))
+    costs.append((Parameters(build), count_parameters(network), ""))
+    checks = []
+    for resource, measured, reason in costs:
+        check = BudgetCheck(resource.name, total_cost(resource, parts), measured, None, reason)
+        asked = [budget for budget in budgets if budget.resource == resource.name]
+        checks += [replace(check, budget=budget) for budget in asked] or [check]
+    return checks
+
+
+def failed(checks: Iterable[BudgetCheck]) -> bool:
+    """Whether a budget is exceeded."""
+    return any(check.verdict == "FAIL" for check in checks)
+
+
+def verify_line(checks: Sequence[BudgetCheck]) -> str:
+    """The result in one line, ``verify: PASS  0.412 ms measured, ...``.
+
+    PASS only if every budget was verified and kept.
+    """
+    told = [check for check in checks if check.budget is not None]
+    if not told:
+        return f"verify: no budget  {'; '.join(map(str, checks))}"
+    kept = all(check.verdict == "PASS" for check in told)
+    result = "FAIL" if failed(told) else "PASS" if kept else "INCOMPLETE"
+    told.sort(key=lambda check: check.verdict != "FAIL")
+    return f"verify: {result}  {'; '.join(map(str, told))}"

@@ -1,0 +1,202 @@
+"""Modules as ONNX: single operators for measuring, whole networks for deployment."""
+
+import copy
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+import onnx
+import torch
+from torch import nn
+
+from goldnas.errors import ExportError
+from goldnas.exporting.fold import folded
+
+OPSET = 18
+
+ARCHITECTURE = "goldnas.architecture"
+"""Key of a model's metadata under which a network's architecture is kept."""
+INPUTS, CLASSES = "goldnas.inputs", "goldnas.classes"
+"""Keys of what it takes (JSON: ``mean`` and ``std`` of pixels in [0, 1]), and of the names of
+its outputs (a JSON list), where they are known."""
+
+# Largest difference from PyTorch, relative to the largest output. Folding and another order
+# of summation cost single-precision networks about 1e-6; a wrong graph is off by 1e-2 or more.
+# There is none for int8, whose outputs differ by much more than its predictions.
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+class NoKernelError(ExportError):
+    """The model may be good, but this machine's onnxruntime cannot compute it."""
+
+
+def to_onnx(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    dynamic_batch: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Export a module as it is deployed: evaluation mode, normalisation and gates folded.
+
+    Args:
+        module: Stays as it is; a copy is exported.
+        input_shape: ``(B, C, H, W)``.
+        dynamic_batch: Leave the batch open. Some runtimes are faster when it is fixed.
+        metadata: Kept in the model, by key.
+
+    Returns:
+        A checked ONNX model from ``input`` to ``output``, weights included. It holds no
+        trace of the machine it was made on.
+
+    Raises:
+        ExportError: If the module does something that ONNX cannot express.
+    """
+    module = folded(module).cpu()
+    # torch takes a batch of one for a constant.
+    batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
+    try:
+        with warnings.catch_warnings(), _interrupts_held_back():
+            warnings.simplefilter("ignore")  # deprecations within torch and onnxscript
+            program = torch.onnx.export(
+                module,
+                (torch.zeros(batch, *input_shape[1:], dtype=_precision(module)),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
+                external_data=False,
+                verbose=False,
+            )
+        assert program is not None  # with dynamo=True it never is
+        model = program.model_proto
+        _strip(model)
+        onnx.helper.set_model_props(model, dict(metadata or {}))
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ExportError(
+            f"cannot export {type(module).__name__} at input {input_shape} to ONNX: {reason}. "
+            "Rewrite the operator with standard layers, or leave it out of the space"
+        ) from error
+    return bytes(model.SerializeToString())
+
+
+def check_onnx(
+    onnx_bytes: bytes,
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    precision: str | None = None,
+) -> float:
+    """Compare an ONNX model in onnxruntime with the module it was exported from.
+
+    Args:
+        onnx_bytes: From :func:`to_onnx`.
+        module: Evaluated in evaluation mode; stays as it is.
+        input_shape: ``(B, C, H, W)`` of the random input.
+        precision: Number format of the model, a key of ``TOLERANCES``; the module's own if not
+            given.
+
+    Returns:
+        The largest absolute difference between the two outputs.
+
+    Raises:
+        NoKernelError: If onnxruntime has no implementation for the number format here.
+        ExportError: If they differ by more than rounding, or onnxruntime rejects the model.
+    """
+    import onnxruntime
+
+    module = copy.deepcopy(module).eval().cpu()
+    dtype = _precision(module)
+    precision = precision or _NAMES[dtype]
+    images = torch.randn(input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module(images.to(dtype)).float()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            onnx_bytes, options, providers=["CPUExecutionProvider"]
+        )
+        (output,) = session.run(None, {"input": images.to(dtype).numpy()})
+    except Exception as error:  # onnxruntime's own classes share no base
+        reason = str(error).strip().splitlines()[0]
+        kind = NoKernelError if type(error).__name__ == "NotImplemented" else ExportError
+        raise kind(f"onnxruntime rejects the exported network: {reason}") from error
+    return check_outputs(torch.from_numpy(output).float(), expected, precision=precision)
+
+
+def check_outputs(actual: torch.Tensor, expected: torch.Tensor, *, precision: str) -> float:
+    """Compare what a runtime puts out with what PyTorch does, of the same images.
+
+    Args:
+        actual: float32, of any shape.
+        expected: float32, of the same.
+        precision: Number format of the runtime's model, a key of ``TOLERANCES``.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        ExportError: If they differ by more than rounding.
+    """
+    if actual.shape != expected.shape:
+        raise ExportError(
+            f"the exported network puts out {tuple(actual.shape)}, PyTorch "
+            f"{tuple(expected.shape)}; it was exported from another network"
+        )
+    difference = float((actual - expected).abs().max())
+    largest = float(expected.abs().max())
+    if not difference <= TOLERANCES[precision] * largest:  # so that NaN is refused, too
+        raise ExportError(
+            f"the exported network differs from PyTorch by {difference:.3g} where outputs "
+            f"reach {largest:.3g}; do not deploy it, report it with its architecture"
+        )
+    return difference
+
+
+def _precision(module: nn.Module) -> torch.dtype:
+    """Number format of a module's weights and statistics; float32 if it has none."""
+    tensors = module.state_dict().values()
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: torch's exporter would now and then eat it.
+
+    A second one does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove notes on how the graph came about: they hold paths of this machine."""
+    graph = model.graph
+    parts = (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *parts):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

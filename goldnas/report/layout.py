@@ -1,0 +1,174 @@
+"""What the networks of a search are made of, and what each operator takes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, TableError
+from goldnas.lut import LatencyTable
+from goldnas.resources import Latency
+from goldnas.searching.config import SearchConfig
+from goldnas.spaces import GoldSpace, SearchSpace, import_space, space_named
+
+_NUMBERS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One candidate at one place."""
+
+    place: str
+    """``cell0.0-2``: an edge of a cell; or the path of a choice."""
+    kind: str
+    """Its name there."""
+    site: str = ""
+    """Channels and image that it maps; empty where the space is not at hand."""
+
+    @property
+    def name(self) -> str:
+        """Name in logs."""
+        return f"{self.place}.{self.kind}"
+
+    @property
+    def part(self) -> str:
+        """The part of the network that it is counted to: its cell, or its choice."""
+        return self.place.split(".")[0] if self.place.startswith("cell") else self.place
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How the cells of a network are laid out."""
+
+    reductions: tuple[bool, ...]
+    """Of each cell, whether it halves the image."""
+    concat: tuple[tuple[int, ...], ...]
+    """Of each cell, the nodes that it puts out."""
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Times:
+    """What one latency table says of the space."""
+
+    table: str
+    operators_us: tuple[float, ...]
+    """Of each operator of the space."""
+    fixed_us: tuple[tuple[str, int, float], ...]
+    """What every network has: its name, how often, microseconds in all."""
+    calibrated: bool
+    """Whether the costs were fitted to whole networks of this space."""
+
+
+@dataclass(frozen=True)
+class SpaceLayout:
+    """The space of a search, as far as it is at hand."""
+
+    operators: tuple[Operator, ...]
+    groups: tuple[tuple[int, ...], ...]
+    """Of each, by number, a network keeps one or more; empty where that is not known."""
+    cells: Cells | None
+    """None where the space is no stack of cells."""
+    times: tuple[Times, ...]
+    problems: tuple[str, ...]
+    """Why something is missing, one line each."""
+
+    @classmethod
+    def of(
+        cls,
+        config: SearchConfig,
+        tables: Iterable[LatencyTable],
+        networks: Iterable[Architecture],
+        pruned: Iterable[str],
+    ) -> "SpaceLayout":
+        """Take a search apart.
+
+        Args:
+            config: Its settings.
+            tables: Its latency tables.
+            networks: Its recorded networks.
+            pruned: Names of the operators that went, for where the space is not at hand.
+        """
+        networks = list(networks)
+        if not networks:
+            return cls((), (), None, (), ("no network is recorded yet",))
+        try:
+            space = _space(config, networks[0])
+        except ConfigError as error:
+            return cls(_listed(networks, pruned), (), None, (), (str(error),))
+        operators = tuple(
+            Operator(g.place, g.name.removeprefix(f"{g.place}."), str(g.site))
+            for g in space.gates
+        )
+        times, problems = [], []
+        for table in tables:
+            try:
+                times.append(_times(table, space))
+            except TableError as error:
+                problems.append(str(error))
+        cells = _cells(space) if isinstance(space, GoldSpace) else None
+        return cls(operators, space.groups, cells, tuple(times), tuple(problems))
+
+    def kept(self, architecture: Architecture) -> str:
+        """A mark for each operator of the space: 1 where a network has it, else 0."""
+        has = {(place, kind) for place, kinds in architecture.choices.items() for kind in kinds}
+        return "".join("01"[(o.place, o.kind) in has] for o in self.operators)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of operators, in the order of the space."""
+        return tuple(dict.fromkeys(operator.kind for operator in self.operators))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Cells or choices, in the order of the network."""
+        return tuple(dict.fromkeys(operator.part for operator in self.operators))
+
+
+def _space(config: SearchConfig, architecture: Architecture) -> SearchSpace:
+    import_space(config.space)
+    # A network of cells does not say which candidates it was chosen from.
+    candidates: Mapping[str, object] = (
+        {} if config.operators is None else {"operators": config.operators}
+    )
+    return space_named(architecture.space, **{**architecture.settings, **candidates})
+
+
+def _listed(networks: Iterable[Architecture], pruned: Iterable[str]) -> tuple[Operator, ...]:
+    """The operators that files name, places in the order of their numbers."""
+    found = {
+        Operator(place, kind)
+        for network in networks
+        for place, kinds in network.choices.items()
+        for kind in kinds
+    }
+    found |= {Operator(*name.rpartition(".")[::2]) for name in pruned}
+
+    def order(operator: Operator) -> list[tuple[bool, int, str]]:
+        pieces = _NUMBERS.split(operator.name)
+        return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
+
+    return tuple(sorted(found, key=order))
+
+
+def _cells(space: GoldSpace) -> Cells:
+    return Cells(
+        reductions=tuple(space.is_reduction(cell) for cell in range(space.cells)),
+        concat=tuple(space.concat(cell) for cell in range(space.cells)),
+        nodes=space.nodes,
+    )
+
+
+def _times(table: LatencyTable, space: SearchSpace) -> Times:
+    latency = Latency(table, space)
+    fixed: dict[str, list[float]] = {}
+    for operator, site in space.fixed_parts:
+        fixed.setdefault(operator, []).append(latency.cost(operator, site))
+    if latency.overhead:
+        fixed["what every network costs besides"] = [latency.overhead]
+    return Times(
+        table=table.name,
+        operators_us=tuple(latency.cost(g.operator, g.site) for g in space.gates),
+        fixed_us=tuple((name, len(us), sum(us)) for name, us in fixed.items()),
+        calibrated=latency.calibration is not None,
+    )

@@ -1,1 +1,0 @@
-"""Training of chosen networks, from scratch or from what a search left."""

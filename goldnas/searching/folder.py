@@ -1,0 +1,227 @@
+"""The folder of a search: everything needed to read, repeat and continue it.
+
+::
+
+    config.json                     settings, as they were given
+    conditions.json                 versions, device, threads, where the tables came from
+    tables/<name>.json              the latency tables
+    events.jsonl                    append-only log
+    checkpoint.pt                   the state of the search to go on from
+    architectures/<fingerprint>.json
+    weights/<fingerprint>.pt
+    front.json                      the recorded networks
+
+Every file but the log is replaced in one step; a line of the log is written in one call.
+"""
+
+import os
+import shlex
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, RunError, TableError
+from goldnas.lut import LatencyTable
+from goldnas.resources import Budget, parse_budget
+from goldnas.run_folder import RunFolder, is_training
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.front import Front, FrontNetwork
+from goldnas.spaces import import_space, space_of
+
+
+class SearchRun(RunFolder):
+    """One search on disk."""
+
+    kind = "search"
+    restore = "restore it from a copy, or search again with another --out"
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        config: SearchConfig,
+        conditions: dict[str, Any],
+        tables: list[LatencyTable],
+    ) -> "SearchRun":
+        """Make the folder, complete, in one step.
+
+        Raises:
+            RunError: If something is there already.
+            WriteError: If the disk refuses; then there is no folder.
+        """
+        cls.check_free(path)
+
+        def fill(run: "SearchRun") -> None:
+            run._write_json("config.json", config)
+            # Engines and caches of a GPU's table stay beside the user's own file, not here.
+            files = {table.name: os.path.realpath(table.path) for table in tables}
+            run._write_json("conditions.json", conditions | {"table_files": files})
+            for table in tables:
+                table.save(run.path / "tables" / f"{table.name}.json")
+
+        return cls.make(path, fill)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Refuse a place that is taken.
+
+        Raises:
+            RunError: If something is there already.
+        """
+        if not path.name:
+            raise RunError(f"{path} is no name for a new folder; choose --out runs/a, say")
+        try:
+            free = not os.listdir(path)
+        except OSError:
+            free = not os.path.lexists(path)
+        if not free:
+            raise RunError(
+                f"{path} exists: continue that search with goldnas search --resume "
+                f"{shlex.quote(str(path))}, or choose another --out"
+            )
+
+    @classmethod
+    def open(cls, path: Path) -> "SearchRun":
+        """Open the folder of a search.
+
+        Raises:
+            RunError: If ``path`` is not the folder of a search.
+        """
+        run = cls(path)
+        if is_training(path):
+            raise RunError(
+                f"{path} is the folder of a training; give that of its search, which may be "
+                "two folders up"
+            )
+        if not os.path.isfile(path / "config.json"):
+            raise RunError(
+                f"{path} is not the folder of a search: it has no config.json. "
+                "Give the --out of a goldnas search"
+            )
+        return run
+
+    @cached_property
+    def config(self) -> SearchConfig:
+        """The settings.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self._read_json("config.json", SearchConfig)
+
+    @cached_property
+    def tables(self) -> list[LatencyTable]:
+        """The latency tables of the search.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        return [
+            self._table(self.path / "tables" / f"{name}.json") for name in self.config.tables
+        ]
+
+    def table_file(self, name: str) -> Path | None:
+        """The file that a table of the search was copied from; None where it is not known."""
+        files = self.conditions.get("table_files")
+        file = files.get(name) if isinstance(files, dict) else None
+        return Path(file) if isinstance(file, str) else None
+
+    def _table(self, path: Path) -> LatencyTable:
+        try:
+            return LatencyTable.load(path)
+        except TableError:
+            # Its advice is to measure again, which would change the search half-way.
+            raise RunError(
+                f"cannot read {path}, this search's copy of its latency table: copy that table "
+                f"there again (goldnas lut show {shlex.quote(str(path))} says what is wrong)"
+            ) from None
+
+    def read(self) -> "SearchRun":
+        """Read what the folder says of the search, once and for all.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        _ = self.config, self.conditions, self.tables
+        return self
+
+    @cached_property
+    def budgets(self) -> list[Budget]:
+        """The budgets of the search."""
+        return [parse_budget(text, self.config.tables) for text in self.config.budgets]
+
+    @property
+    def saved(self) -> str:
+        """That it is, and how to go on."""
+        path = shlex.quote(str(self.path))
+        return f"saved; go on with: goldnas search --resume {path}"
+
+    # -- networks ----------------------------------------------------------------------------
+
+    @property
+    def has_front(self) -> bool:
+        """Whether networks were recorded, and not removed since."""
+        return (self.path / "front.json").exists()
+
+    def front(self) -> Front:
+        """The recorded networks.
+
+        Raises:
+            RunError: If there are none yet, or the file is damaged.
+        """
+        if not self.has_front:
+            raise RunError(
+                f"{self.path} has no network yet: go on with goldnas search --resume "
+                f"{shlex.quote(str(self.path))}"
+            )
+        return self._read_json("front.json", Front)
+
+    def save_front(self, front: Front) -> None:
+        """Replace the list of recorded networks."""
+        self._write_json("front.json", front)
+
+    def save_network(self, architecture: Architecture, weights: dict[str, Tensor]) -> None:
+        """Keep an architecture and its weights."""
+        name = architecture.fingerprint
+        self._write_tensors(f"weights/{name}.pt", weights)
+        architecture.save(self.path / "architectures" / f"{name}.json")
+
+    def architecture(self, network: FrontNetwork) -> Architecture:
+        """The architecture of a recorded network; its space was named when the run was made.
+
+        Raises:
+            RunError: If its file is missing or damaged.
+        """
+        import_space(self.config.space)
+        return self._architecture(f"architectures/{network.fingerprint}.json")
+
+    def network(self, network: FrontNetwork) -> nn.Module:
+        """A recorded network with its weights and gates, in evaluation mode.
+
+        Raises:
+            RunError: If its files are missing or damaged.
+        """
+        architecture = self.architecture(network)
+        module = space_of(architecture).build(architecture, gated=True)
+        return self._with_weights(module, f"weights/{network.fingerprint}.pt")
+
+
+def read_tables(paths: list[Path]) -> list[LatencyTable]:
+    """Read latency tables for a search, each with a name of its own.
+
+    Raises:
+        TableError: If one cannot be read.
+        ConfigError: If two have the same name.
+    """
+    tables = [LatencyTable.load(path) for path in paths]
+    names = [table.name for table in tables]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"two latency tables are named {name!r}; budgets name tables by their file, "
+                "so give one file another name"
+            )
+    return tables

@@ -1,0 +1,130 @@
+"""Random networks that cost what the budgets allow."""
+
+from typing import Any
+
+import numpy as np
+
+from goldnas.errors import ConfigError
+from goldnas.resources import OPERATORS
+from goldnas.searching.feasibility import Feasibility, Mask
+
+
+class BudgetedSampler:
+    """A walk among the networks that meet all budgets and use most of the one that binds.
+
+    A step switches one operator of the space, or two at once, on or off. It is not taken if
+    it leaves a node or an input without an operator, goes over a budget, or uses less than
+    :attr:`floor` of every budget. A step is as likely as its reversal, so in the long run each
+    of these networks is as likely as any other (Metropolis).
+
+    Args:
+        feasibility: The costs and the budgets.
+        seed: The same seed walks the same way.
+
+    Raises:
+        ConfigError: If no network meets the budgets.
+    """
+
+    FLOOR = 0.97
+    """Of the budget that binds: random networks have to cost what others cost."""
+
+    CLIMB, DRAW = 30, 4
+    """Steps that are tried for each gate of the space: to reach the budgets, to draw."""
+
+    def __init__(self, feasibility: Feasibility, seed: int) -> None:
+        self._feasibility = feasibility
+        self._seed = seed
+        self._groups: list[list[int]] = [[] for _ in feasibility.space.gates]
+        """Of each gate, the groups that it is in."""
+        for number, group in enumerate(feasibility.space.groups):
+            for gate in group:
+                self._groups[gate].append(number)
+        self._costs = [feasibility.costs[b.resource] for b in feasibility.budgets]
+        self._limits = [budget.limit for budget in feasibility.budgets]
+        start = feasibility.find(np.ones(len(self._groups), dtype=bool))
+        if start is None:
+            texts = ", ".join(budget.text for budget in feasibility.budgets)
+            raise ConfigError(f"no network of this space meets {texts}; raise a budget")
+        self.mask: Mask = start
+        """``(G,)``, the network that was drawn last."""
+        self.draws = 0
+        self.floor = 0.0
+        self._climb()
+
+    def draw(self) -> Mask:
+        """Draw the next network, ``(G,)``."""
+        self.draws += 1
+        self._wander(self.DRAW, np.random.default_rng((self._seed, self.draws)))
+        return self.mask.copy()
+
+    def state(self) -> dict[str, Any]:
+        """What decides the draws to come, in plain numbers."""
+        return {"gates": np.flatnonzero(self.mask).tolist(), "draws": self.draws}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.mask = np.zeros(len(self._groups), dtype=bool)
+        self.mask[state["gates"]] = True
+        self.draws = state["draws"]
+
+    def use(self, mask: Mask) -> float:
+        """The share of the budget that binds which a network uses."""
+        return self._most(self._shares(mask))
+
+    def _most(self, shares: list[float]) -> float:
+        """The largest share; of the number of operators, which is always all, if alone."""
+        binding = [
+            s for s, cost in zip(shares, self._costs, strict=True) if cost.name != OPERATORS
+        ]
+        return max(binding or shares)
+
+    def _shares(self, mask: Mask) -> list[float]:
+        """The share of each budget that a network uses."""
+        pairs = zip(self._costs, self._limits, strict=True)
+        return [cost.total(mask) / limit for cost, limit in pairs]
+
+    def _climb(self) -> None:
+        """Go from the cheapest network to the budgets, and set the floor.
+
+        Where no network uses as much as :attr:`FLOOR`, the floor is that share of the most.
+        """
+        random = np.random.default_rng(self._seed)
+        best = self.mask
+        for _ in range(self.CLIMB):
+            self._wander(1, random)
+            best = max(best, self.mask, key=self.use)
+            self.floor = 0.9 * self.use(best)
+        self.mask, most = best, self.use(best)
+        self.floor = self.FLOOR * (1 if most >= self.FLOOR else most)
+
+    def _wander(self, rounds: int, random: np.random.Generator) -> None:
+        """Try as many steps as the space has gates, so many times over."""
+        gates, groups, space = len(self._groups), self._groups, self._feasibility.space
+        first = random.integers(gates, size=rounds * gates).tolist()
+        second = random.integers(-gates, gates, size=rounds * gates).tolist()
+        pairs = zip(self._costs, self._limits, strict=True)
+        shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
+        used = self._shares(self.mask)
+        on = self.mask.tolist()
+        members = [sum(on[gate] for gate in group) for group in space.groups]
+        for one, other in zip(first, second, strict=True):
+            switched = (one,) if other < 0 or other == one else (one, other)
+            after = [
+                amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
+                for amount, share in zip(used, shares, strict=True)
+            ]
+            if not self.floor <= self._most(after) or max(after) > 1:
+                continue
+            touched = [(g, -1 if on[gate] else 1) for gate in switched for g in groups[gate]]
+            for group, change in touched:
+                members[group] += change
+            if all(members[group] for group, _ in touched):
+                used = after
+                for gate in switched:
+                    on[gate] = not on[gate]
+            else:
+                for group, change in touched:
+                    members[group] -= change
+        mask = np.array(on)
+        if self._feasibility.within(mask):  # sums of many steps are not exact
+            self.mask = mask

@@ -1,0 +1,40 @@
+"""A network cut out of a super-network, with its weights and statistics of its own."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from goldnas.supernet import SuperNet
+from goldnas.training.distributed import Ranks
+from goldnas.training.gradients import running_statistics
+
+
+def inherited(supernet: SuperNet, device: torch.device) -> nn.Module:
+    """The network that is left, as a plain module; nothing is shared with the whole."""
+    space = supernet.space
+    with torch.device("meta"):  # the weights are about to be replaced
+        network = space.build(space.architecture(supernet.active_gates()), gated=True)
+    network.load_state_dict(supernet.network_state(), assign=True)
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def recalibrate(
+    network: nn.Module, images: Iterable[Tensor], device: torch.device, ranks: Ranks
+) -> None:
+    """Take the running statistics of the normalisations anew.
+
+    Those of a super-network are of other networks too.
+
+    Args:
+        network: On ``device``.
+        images: Batches ``(B, C, H, W)``, of this rank.
+        device: Of this rank.
+        ranks: Whose means all take.
+    """
+    update_bn(images, network, device)
+    statistics = running_statistics(network)
+    ranks.all_reduce(statistics)
+    for tensor in statistics:
+        tensor.div_(ranks.count)

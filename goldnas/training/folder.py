@@ -1,0 +1,146 @@
+"""The folder of a training: everything needed to read, repeat and continue it.
+
+::
+
+    architecture.json    the network
+    config.json          settings, complete
+    conditions.json      versions, device, threads
+    events.jsonl         append-only log
+    checkpoint.pt        the state to go on from
+    weights.pt           the network's weights after the last epoch
+    result.json          what it came to; written last
+"""
+
+import os
+import shlex
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from goldnas.architecture import Architecture
+from goldnas.errors import RunError
+from goldnas.run_folder import RunFolder
+from goldnas.spaces import space_of
+from goldnas.training.config import TrainConfig
+from goldnas.training.result import TrainResult
+
+
+class TrainingFolder(RunFolder):
+    """One training on disk."""
+
+    kind = "training"
+    again = "train again into another --out"
+    restore = "restore it from a copy, or train again with another --out"
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        architecture: Architecture,
+        config: TrainConfig,
+        conditions: dict[str, Any],
+    ) -> "TrainingFolder":
+        """Make the folder, complete, in one step.
+
+        Raises:
+            WriteError: If the disk refuses; then there is no folder.
+        """
+
+        def fill(folder: "TrainingFolder") -> None:
+            architecture.save(folder.path / "architecture.json")
+            folder._write_json("config.json", config)
+            folder._write_json("conditions.json", conditions)
+
+        return cls.make(path, fill)
+
+    @classmethod
+    def open(cls, path: Path) -> "TrainingFolder":
+        """Open the folder of a training.
+
+        Raises:
+            RunError: If ``path`` is not the folder of a training.
+        """
+        names = ("architecture.json", "config.json")
+        if not all(os.path.isfile(path / name) for name in names):
+            raise RunError(
+                f"{path} is not the folder of a training: it has no architecture.json and "
+                "config.json. Give the folder that goldnas train printed"
+            )
+        return cls(path)
+
+    @classmethod
+    def find(
+        cls, path: Path, architecture: Architecture, config: TrainConfig
+    ) -> "TrainingFolder | None":
+        """The folder of a training that began with these settings; None if nothing is there.
+
+        Raises:
+            RunError: If something else is there, or another training.
+        """
+        if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
+            return None
+        folder = cls.open(path)
+        differences = folder.config.differences(config)
+        if folder.architecture != architecture:
+            theirs = folder.architecture.fingerprint
+            differences.insert(0, f"the network ({theirs}, not {architecture.fingerprint})")
+        if differences:
+            raise RunError(
+                f"{path} holds a training with other settings: {', '.join(differences)}. Give "
+                "the same settings to go on with it, or --out another folder"
+            )
+        return folder
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The settings.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self._read_json("config.json", TrainConfig)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The network.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self._architecture("architecture.json")
+
+    @property
+    def saved(self) -> str:
+        """That it is, and how to go on."""
+        return f"saved in {self.path}; the same command goes on"
+
+    def result(self) -> TrainResult | None:
+        """What the training came to; None if it is not done.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        path = self.path / "result.json"
+        return TrainResult.load(path) if path.exists() else None
+
+    def save_result(self, result: TrainResult, weights: dict[str, Tensor]) -> None:
+        """Keep what the training came to: afterwards it is done."""
+        self._write_tensors("weights.pt", weights)
+        result.save(self.path / "result.json")
+
+    def network(self) -> nn.Module:
+        """The network with its weights after the last epoch, in evaluation mode.
+
+        Raises:
+            RunError: If the training is not done, or a file is damaged.
+        """
+        if self.result() is None:
+            raise RunError(
+                f"the training in {self.path} is not done: go on with it by the same goldnas "
+                f"train that began it (--out {shlex.quote(str(self.path))} names its folder)"
+            )
+        architecture = self.architecture
+        module = space_of(architecture).build(architecture, gated=self.config.warm)
+        return self._with_weights(module, "weights.pt")

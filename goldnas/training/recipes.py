@@ -1,0 +1,111 @@
+"""Recipes by name: how networks are trained, as data. Needs no torch."""
+
+from typing import Literal
+
+import msgspec
+
+from goldnas.errors import ConfigError
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a network is trained: everything but the network, the data and the seed."""
+
+    epochs: int
+    """Passes over the training data."""
+
+    batch_size: int
+    """Images that a step learns from, over all processes."""
+
+    learning_rate: float
+    """The highest."""
+
+    decay: float | None = None
+    """Factor of the learning rate after each epoch; None for a cosine, which falls to 0 a
+    little with each step."""
+
+    warm_up: float = 0.0
+    """Share of the steps over which the learning rate rises from 0."""
+
+    momentum: float = 0.9
+
+    weight_decay: float = 3e-4
+
+    gradient_clip: float = 5.0
+    """Largest norm of the gradient."""
+
+    augmentation: Literal["crop", "randaugment", "resized-crop", "none"] = "crop"
+    """``crop`` moves and mirrors; ``randaugment`` applies RandAugment besides; ``resized-crop``
+    is that of ImageNet: a random part, resized, mirrored and recoloured. ``none`` is for data
+    of one's own."""
+
+    cutout: int = 0
+    """Side of the square that Cutout blanks, in pixels of images of 32 pixels or more."""
+
+    drop_path: float = 0.0
+    """Share of operators' outputs that are dropped at the end; it rises from 0 linearly."""
+
+    auxiliary_weight: float = 0.0
+    """Of the auxiliary head's loss; 0 builds none."""
+
+    label_smoothing: float = 0.0
+
+    ema_decay: float = 0.0
+    """Of the moving average of the weights, which then is the network; 0 for none."""
+
+    amp: Literal["auto", "bf16", "off"] = "off"
+    """Number format of the forward and backward pass; ``auto`` is bf16 on a GPU that computes
+    in it."""
+
+
+RECIPES = {
+    # Source: DARTS (arXiv:1806.09055) and its code; GOLD-NAS (arXiv:2007.03331) retrains so.
+    "darts-cifar": Recipe(
+        epochs=600,
+        batch_size=96,
+        learning_rate=0.025,
+        cutout=16,
+        drop_path=0.2,
+        auxiliary_weight=0.4,
+    ),
+    # Source: the same, for ImageNet.
+    "darts-imagenet": Recipe(
+        epochs=250,
+        batch_size=128,
+        learning_rate=0.1,
+        decay=0.97,
+        weight_decay=3e-5,
+        augmentation="resized-crop",
+        auxiliary_weight=0.4,
+        label_smoothing=0.1,
+    ),
+    "modern": Recipe(
+        epochs=60,
+        batch_size=128,
+        learning_rate=0.1,
+        warm_up=0.05,
+        weight_decay=5e-4,
+        augmentation="randaugment",
+        label_smoothing=0.1,
+        ema_decay=0.999,
+        amp="auto",
+    ),
+    "short": Recipe(epochs=15, batch_size=64, learning_rate=0.05),
+}
+
+PURPOSES = {
+    "darts-cifar": "what papers of this field report on CIFAR",
+    "darts-imagenet": "what they report on ImageNet",
+    "modern": "a tenth of those epochs",
+    "short": "to compare networks on a laptop",
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]

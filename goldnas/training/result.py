@@ -1,0 +1,97 @@
+"""What the training of one network came to: ``result.json``. Needs no torch."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from goldnas.errors import RunError
+from goldnas.files import write_atomic
+from goldnas.metric import AnyMetric, Metric, figure_of
+from goldnas.run_folder import read_json
+
+
+class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network after the last epoch of one training.
+
+    Written last: where it exists, the training is done. Accuracies are shares in [0, 1] of
+    the last epoch, never of the best.
+    """
+
+    schema_version: Literal[1] = 1
+
+    fingerprint: str
+    """Of the architecture."""
+
+    recipe: str
+
+    epochs: int
+
+    seed: int
+
+    warm: bool
+    """Whether it began with the weights that the search left."""
+
+    validation_accuracy: float | None
+    """On held-out training images; None where none were held out, or with a task of one's
+    own."""
+
+    test_accuracy: float | None
+    """On the test set, which is read once, at the end; None with a task of one's own."""
+
+    validation_metric: AnyMetric = msgspec.UNSET
+    """The task's, in place of the accuracy, as is the next."""
+
+    test_metric: AnyMetric = msgspec.UNSET
+
+    resources: dict[str, float]
+    """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
+    predicted, in microseconds."""
+
+    images: int
+    """That it was trained on; of other data, items."""
+
+    seconds: float
+    """Of training, over all interruptions."""
+
+    @property
+    def validation(self) -> Metric | None:
+        """Accuracy or metric on what was held out; None where nothing was."""
+        return figure_of(self.validation_accuracy, self.validation_metric)
+
+    @property
+    def test(self) -> Metric:
+        """Accuracy or metric on the test set.
+
+        Raises:
+            RunError: If the file has neither.
+        """
+        figure = figure_of(self.test_accuracy, self.test_metric)
+        if figure is None:
+            raise RunError(
+                f"the result of the training of {self.fingerprint} has no test_accuracy and no "
+                "test_metric; restore result.json from a copy"
+            )
+        return figure
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainResult":
+        """Read the file.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        return read_json(
+            path,
+            cls,
+            "restore it from a copy, or delete it and go on with that training, which writes "
+            "it again",
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file, in one step.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        write_atomic(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
