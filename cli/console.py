@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from goldnas.cli.wording import in_options
 from goldnas.errors import GoldnasError, Status, StoppedError
 
 # Where nobody watches, in a file or a pipe, lines are long enough for the widest table.
@@ -33,10 +34,10 @@ def errors_shown(
     try:
         yield
     except StoppedError as stopped:
-        err.print(Text(str(stopped)), soft_wrap=True)
+        err.print(Text(in_options(str(stopped))), soft_wrap=True)
         raise typer.Exit(stopped.status) from None
     except GoldnasError as error:
-        _print_error(str(error))
+        _print_error(in_options(str(error)))
         raise typer.Exit(error.status) from None
     except OSError as error:
         if error.errno == errno.EPIPE:  # nobody reads the output any more
@@ -80,7 +81,7 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning, beside what a program may be reading."""
-    err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+    err.print(Text.assemble(("warning: ", "bold yellow"), in_options(text)), soft_wrap=True)
 
 
 def print_json(content: Any) -> None:

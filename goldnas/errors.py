@@ -3,6 +3,10 @@
 Each message has three parts: what failed, the value in hand, and the next step. The
 command line prints the message alone and exits with status 2; anything that is not a
 GoldnasError is a bug in goldnas and keeps its traceback.
+
+Messages speak Python. A setting or a call stands in backquotes, as Python has it:
+```batch_size```, ```levels=2```, ```load_run('runs/a').resume()```. The command line shows its
+options and commands in their place (``goldnas/cli/wording.py``): no other module names them.
 """
 
 from enum import IntEnum

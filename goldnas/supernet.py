@@ -16,7 +16,7 @@ from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
 from goldnas.network import Cell, CellNetwork
-from goldnas.spaces import Gate, GoldSpace, SearchSpace
+from goldnas.spaces import Gate, SearchSpace
 
 
 class Quarters(nn.Module):
@@ -103,7 +103,7 @@ class SuperNet(nn.Module):
         self.register_buffer("node_sums", _membership(nodes), persistent=False)
         self.register_buffer("edge_sums", _membership(edges), persistent=False)
         self.auxiliary: AuxiliaryHead | None = None
-        if isinstance(space, GoldSpace):
+        if space.cell_layout is not None:
             self._prepare_cells(space, auxiliary, checkpointing)
             return
         if auxiliary:
@@ -113,7 +113,7 @@ class SuperNet(nn.Module):
             assert isinstance(choice, Choice)
             choice.checkpointing = checkpointing
 
-    def _prepare_cells(self, space: GoldSpace, auxiliary: bool, checkpointing: bool) -> None:
+    def _prepare_cells(self, space: SearchSpace, auxiliary: bool, checkpointing: bool) -> None:
         """Give cells their faster training pass, and one of them its head."""
         for block in self._blocks:
             cell = self.network.get_submodule(block)
@@ -121,10 +121,13 @@ class SuperNet(nn.Module):
             gated = GatedCell.of(cell)
             gated.checkpointing = checkpointing
             self.network.set_submodule(block, gated)
-        self.last_cell, self.auxiliary_cell = str(space.cells - 1), str(2 * space.cells // 3)
+        assert isinstance(self.network, CellNetwork)
+        cells = [int(key) for key in self.network.cells]
+        place = space.auxiliary_place(cells)
+        assert place is not None  # where there are cells there is one
+        self.last_cell, self.auxiliary_cell = str(max(cells)), str(place.cell)
         if auxiliary:
-            channels = space.channels_out(int(self.auxiliary_cell))
-            self.auxiliary = AuxiliaryHead(channels, space.classes)
+            self.auxiliary = AuxiliaryHead(place.channels, space.classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map ``(B, C, H, W)`` to ``(B, classes)`` logits, and to the auxiliary ones or None.

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -33,7 +33,7 @@ from goldnas.profiling.measuring import Estimate, Results, timing_of
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
 from goldnas.resources.costs import total_cost
-from goldnas.spaces import GoldSpace, SearchSpace, space_named
+from goldnas.spaces import SearchSpace, space_named
 from goldnas.spaces.sampling import random_architectures
 
 Counts = npt.NDArray[np.float64]
@@ -356,13 +356,11 @@ def _calibrated_first(
 def space_of_calibration(calibration: Calibration) -> SearchSpace:
     """The space that a table was calibrated for, with the candidates it has costs of."""
     space = space_named(calibration.space, **calibration.settings)
-    if not isinstance(space, GoldSpace):
-        return space
     keys = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
     names = {name for name in keys if name in CANDIDATES}
     # In the space's own order where it has them: on it depends which networks are drawn.
     own = [name for name in space.operators if name in names]
-    return replace(space, operators=(*own, *sorted(names.difference(own))))
+    return space.with_operators((*own, *sorted(names.difference(own))))
 
 
 def counts_of(networks: Sequence[NetworkLatency], keys: Sequence[str]) -> Counts:

@@ -9,7 +9,8 @@ from goldnas.errors import ConfigError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency
 from goldnas.searching.config import SearchConfig
-from goldnas.spaces import GoldSpace, SearchSpace, import_space, space_named
+from goldnas.spaces import SearchSpace, import_space, space_named
+from goldnas.spaces.space import CellLayout
 
 _NUMBERS = re.compile(r"(\d+)")
 
@@ -37,17 +38,6 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Cells:
-    """How the cells of a network are laid out."""
-
-    reductions: tuple[bool, ...]
-    """Of each cell, whether it halves the image."""
-    concat: tuple[tuple[int, ...], ...]
-    """Of each cell, the nodes that it puts out."""
-    nodes: int
-
-
-@dataclass(frozen=True)
 class Times:
     """What one latency table says of the space."""
 
@@ -67,7 +57,7 @@ class SpaceLayout:
     operators: tuple[Operator, ...]
     groups: tuple[tuple[int, ...], ...]
     """Of each, by number, a network keeps one or more; empty where that is not known."""
-    cells: Cells | None
+    cells: CellLayout | None
     """None where the space is no stack of cells."""
     times: tuple[Times, ...]
     problems: tuple[str, ...]
@@ -106,8 +96,7 @@ class SpaceLayout:
                 times.append(_times(table, space))
             except TableError as error:
                 problems.append(str(error))
-        cells = _cells(space) if isinstance(space, GoldSpace) else None
-        return cls(operators, space.groups, cells, tuple(times), tuple(problems))
+        return cls(operators, space.groups, space.cell_layout, tuple(times), tuple(problems))
 
     def kept(self, architecture: Architecture) -> str:
         """A mark for each operator of the space: 1 where a network has it, else 0."""
@@ -149,14 +138,6 @@ def _listed(networks: Iterable[Architecture], pruned: Iterable[str]) -> tuple[Op
         return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
 
     return tuple(sorted(found, key=order))
-
-
-def _cells(space: GoldSpace) -> Cells:
-    return Cells(
-        reductions=tuple(space.is_reduction(cell) for cell in range(space.cells)),
-        concat=tuple(space.concat(cell) for cell in range(space.cells)),
-        nodes=space.nodes,
-    )
 
 
 def _times(table: LatencyTable, space: SearchSpace) -> Times:

@@ -14,7 +14,7 @@ from goldnas.data.examples import Examples, ImageData, Normalisation, split_vali
 from goldnas.data.loader import TrainingLoader, default_workers
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
-from goldnas.spaces import GoldSpace, SearchSpace, import_space, space_named
+from goldnas.spaces import SearchSpace, import_space, space_named
 from goldnas.task import Task, task_named
 from goldnas.training.distributed import Ranks
 
@@ -196,7 +196,7 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
     space = space_named(config.space, **(config.settings | chosen))
     if config.task is None:
         check_classes(space, data.num_classes, config.data)
-    if not isinstance(space, GoldSpace):
+    if space.cell_layout is None:
         for option, asked in {
             "--edge-rule": config.edge_rule,
             "--checkpointing": config.checkpointing,

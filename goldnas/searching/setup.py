@@ -29,7 +29,7 @@ from goldnas.resources import (
 from goldnas.searching.config import SearchConfig, StepSettings
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.searching.strategies import STRATEGIES
-from goldnas.spaces import GoldSpace, SearchSpace
+from goldnas.spaces import SearchSpace
 from goldnas.supernet import SuperNet
 
 
@@ -48,7 +48,7 @@ def supernet_for(config: SearchConfig, space: SearchSpace, device: torch.device)
     """The super-network of a search, with fresh weights, on its device."""
     supernet = SuperNet(
         space,
-        auxiliary=config.auxiliary_weight > 0 and isinstance(space, GoldSpace),
+        auxiliary=config.auxiliary_weight > 0 and space.cell_layout is not None,
         checkpointing=config.checkpointing,
         relaxation=STRATEGIES[config.strategy].relaxation,
     )

@@ -30,7 +30,6 @@ from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.searching.strategies.one_shot import OneShotSearch
 from goldnas.searching.strategies.optuna_study import StudySearch
 from goldnas.searching.strategies.random import SampledSearch
-from goldnas.spaces import GoldSpace
 from goldnas.task import task_named
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import check_batch
@@ -121,10 +120,7 @@ class PreparedSearch:
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
         space = self.data.space
-        if isinstance(space, GoldSpace):
-            config = msgspec.structs.replace(
-                config, cells=space.cells, channels=space.channels, operators=space.operators
-            )
+        config = msgspec.structs.replace(config, **space.search_settings)
         self.config = config
         self.feasibility: Feasibility = ranks.on_all(
             lambda: feasibility_of(config, self.data.space, tables)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -92,6 +92,12 @@ class ChoiceSpace:
     operators: tuple[str, ...] = ()
     """None besides those that the function has in its choices."""
 
+    cell_layout = None
+    """Its networks are no stacks of cells, so they have neither edges nor auxiliary heads."""
+
+    search_settings: ClassVar[dict[str, Any]] = {}
+    """None: the settings are those of the function."""
+
     def __init__(self, name: str, function: SpaceFunction, settings: Mapping[str, Any]) -> None:
         self.name = name
         self._function = function
@@ -149,6 +155,13 @@ class ChoiceSpace:
         name = f"{function.__module__}:{function.__qualname__}"
         FUNCTIONS[name] = function
         return choice_space(name, settings)
+
+    def auxiliary_place(self, cells: Iterable[int]) -> None:
+        """None: its networks have no cells."""
+
+    def with_operators(self, operators: Iterable[str]) -> "ChoiceSpace":
+        """The space itself."""
+        return self
 
     # -- the function ------------------------------------------------------------------------
 

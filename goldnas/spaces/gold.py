@@ -7,7 +7,7 @@ of edges may enter a node, as long as each node keeps one operator.
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ from goldnas.operators import build_operator, check_candidate
 from goldnas.site import Site
 from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
 from goldnas.spaces.registry import register_cells
-from goldnas.spaces.space import Gate
+from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
 
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
 _PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
@@ -107,6 +107,29 @@ class GoldSpace:
         """Channels of a cell's output."""
         reductions = sum(self.is_reduction(index) for index in range(cell + 1))
         return (self.channels << reductions) * len(self.concat(cell))
+
+    @property
+    def cell_layout(self) -> CellLayout:
+        """Its cells, each with edges between its nodes."""
+        return CellLayout(
+            reductions=tuple(self.is_reduction(cell) for cell in range(self.cells)),
+            concat=tuple(self.concat(cell) for cell in range(self.cells)),
+            nodes=self.nodes,
+        )
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """Cells, channels and candidates."""
+        return {"cells": self.cells, "channels": self.channels, "operators": self.operators}
+
+    def auxiliary_place(self, cells: Iterable[int]) -> AuxiliaryPlace:
+        """The last of some cells within two thirds of the depth."""
+        cell = max(cell for cell in cells if cell <= 2 * self.cells // 3)
+        return AuxiliaryPlace(cell, self.channels_out(cell))
+
+    def with_operators(self, operators: Iterable[str]) -> "GoldSpace":
+        """The space with these candidates on every edge."""
+        return replace(self, operators=tuple(operators))
 
     # -- geometry: the one place where shapes are worked out ---------------------------------
 

@@ -1,13 +1,33 @@
 """What a search space is to the rest of goldnas."""
 
 from collections.abc import Hashable, Iterable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
 from goldnas.architecture import Architecture
 from goldnas.operators import Part
 from goldnas.site import AnySite
+
+
+@dataclass(frozen=True)
+class CellLayout:
+    """How the cells of a space are stacked and wired."""
+
+    reductions: tuple[bool, ...]
+    """Of each cell, whether it halves the image."""
+    concat: tuple[tuple[int, ...], ...]
+    """Of each cell, the nodes that it puts out."""
+    nodes: int
+    """Intermediate nodes of a cell."""
+
+
+class AuxiliaryPlace(NamedTuple):
+    """Where an auxiliary head reads."""
+
+    cell: int
+    channels: int
 
 
 class Gate(Protocol):
@@ -91,6 +111,20 @@ class SearchSpace(Protocol):
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
         """Parts that every network of a search has, repeats included."""
+
+    @property
+    def cell_layout(self) -> CellLayout | None:
+        """Its cells, with edges between their nodes; None where a network is no such stack."""
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """Those of the settings ``cells``, ``channels`` and ``operators`` that it has."""
+
+    def auxiliary_place(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
+        """Which of some cells an auxiliary head reads; None where networks have no cells."""
+
+    def with_operators(self, operators: Iterable[str]) -> "SearchSpace":
+        """The space with these candidates; itself, if candidates are not chosen beside it."""
 
     @property
     def profile_options(self) -> str:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from goldnas.network import CellNetwork
-from goldnas.spaces import GoldSpace, SearchSpace
+from goldnas.spaces import SearchSpace
 from goldnas.supernet import AuxiliaryHead
 
 
@@ -23,16 +23,14 @@ class Learner(nn.Module):
         super().__init__()
         self.network = network
         self.auxiliary: AuxiliaryHead | None = None
-        if isinstance(network, CellNetwork) and isinstance(space, GoldSpace):
-            self._prepare_cells(network, space, auxiliary)
-
-    def _prepare_cells(self, network: CellNetwork, space: GoldSpace, auxiliary: bool) -> None:
-        places = [int(key) for key in network.cells]
-        self._last = str(max(places))
-        self._inner = str(max(place for place in places if place <= 2 * space.cells // 3))
+        if not isinstance(network, CellNetwork):
+            return
+        cells = [int(key) for key in network.cells]
+        place = space.auxiliary_place(cells)
+        assert place is not None  # where there are cells there is one
+        self._last, self._inner = str(max(cells)), str(place.cell)
         if auxiliary:
-            channels = space.channels_out(int(self._inner))
-            self.auxiliary = AuxiliaryHead(channels, space.classes)
+            self.auxiliary = AuxiliaryHead(place.channels, space.classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map inputs to outputs, as ``(B, classes)`` logits, and to auxiliary ones or None."""

@@ -33,7 +33,7 @@ from goldnas.searching.data import (
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
 from goldnas.searching.setup import amp_named, conditions_of, device_named, inputs_of
-from goldnas.spaces import GoldSpace, import_space, space_of
+from goldnas.spaces import import_space, space_of
 from goldnas.spaces.mobile_networks import NETWORKS, published
 from goldnas.task import task_named
 from goldnas.training.config import TrainConfig
@@ -251,7 +251,7 @@ def config_for(
                 "label_smoothing is for classification, and not for a --task; leave it out"
             )
         suited["label_smoothing"] = 0.0
-    if not isinstance(space, GoldSpace):
+    if space.cell_layout is None:
         for name in OF_CELLS:
             if given.get(name):
                 raise ConfigError(

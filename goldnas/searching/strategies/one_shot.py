@@ -4,6 +4,7 @@ What GOLD-NAS does without: between the accuracy before the cut and the accuracy
 the discretisation gap.
 """
 
+from collections.abc import Hashable
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,6 @@ from goldnas.searching.schedules import LinearBudgetSchedule, weak_and_free
 from goldnas.searching.strategies.gated import GatedSearch
 from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.searching.subnet import inherited, recalibrate
-from goldnas.spaces import GoldSpace
 
 
 class OneShotSearch(GatedSearch):
@@ -69,16 +69,13 @@ class OneShotSearch(GatedSearch):
 
         The budgets have the last word: what they need to be met stays.
         """
-        space, weights = self.data.space, self._gate_weights().relative
-        assert isinstance(space, GoldSpace)  # the only ones with edges
-        gates = space.gates
+        gates, weights = self.data.space.gates, self._gate_weights().relative
         by_weight = sorted(range(len(gates)), key=lambda index: -weights[index])
-        kept: dict[tuple[int, int], dict[int, int]] = {}
+        kept: dict[Hashable, dict[Hashable, int]] = {}
         for index in by_weight:
-            gate = gates[index]
-            edges = kept.setdefault((gate.cell, gate.node), {})
-            if gate.source not in edges and len(edges) < 2:
-                edges[gate.source] = index
+            edges = kept.setdefault(gates[index].node_id, {})
+            if gates[index].edge_id not in edges and len(edges) < 2:
+                edges[gates[index].edge_id] = index
         keep = {index for edges in kept.values() for index in edges.values()}
         left, chosen = self.active, []
         for index in reversed(by_weight):
