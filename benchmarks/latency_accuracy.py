@@ -27,9 +27,10 @@ import numpy as np
 
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.accuracy import accuracy
-from goldnas.lut.fit import fit_additive
+from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.profiling.backends import backend_like, engines_of, forget_engines
-from goldnas.profiling.calibration import check_networks, counts_of, space_of_calibration
+from goldnas.profiling.calibration import space_of_calibration
+from goldnas.profiling.check import check_table
 from goldnas.profiling.host import Host
 from goldnas.profiling.session import Session
 from goldnas.resources import Flops
@@ -147,11 +148,11 @@ def compare(
     session: Session, space: GoldSpace, table: LatencyTable, networks: int, seed: int
 ) -> dict[str, Any]:
     """Measure fresh networks, and hold each method's predictions against them."""
-    check = check_networks(session, table, space, networks=networks, seed=seed)
+    check = check_table(session, table, space, networks=networks, seed=seed)
     fresh = check.measured.networks
     fitted_to = table.calibrations[-1].networks
     keys = list(dict.fromkeys(key for n in (*fitted_to, *fresh) for key in n.parts))
-    train, test = counts_of(fitted_to, keys), counts_of(fresh, keys)
+    train, test = count_parts(fitted_to, keys), count_parts(fresh, keys)
     train_us = np.array([network.latency_us for network in fitted_to])
     test_us = np.array([network.latency_us for network in fresh])
     flops, isolated_us = np.zeros(len(keys)), np.zeros(len(keys))

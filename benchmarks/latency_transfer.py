@@ -22,12 +22,15 @@ import numpy as np
 
 from goldnas.lut import LatencyTable
 from goldnas.lut.accuracy import accuracy
-from goldnas.lut.fit import fit_additive
-from goldnas.profiling.calibration import calibrate, counts_of, measure_networks, transfer
-from goldnas.profiling.campaign import open_table, profile
+from goldnas.lut.fit import count_parts, fit_additive
+from goldnas.profiling.calibration import calibrate
+from goldnas.profiling.fill import open_table
 from goldnas.profiling.host import Host
+from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
+from goldnas.profiling.transfer import transfer_table
 from goldnas.resources import Latency
 from goldnas.resources.costs import total_cost
 from goldnas.spaces import GoldSpace
@@ -77,7 +80,7 @@ def full_table(
     """Measure all rows and 20 networks; with the seconds it took."""
     began = time.monotonic()
     session = Session(backend)
-    table = profile(session, open_table(path, session.conditions), space.rows())
+    table = measure_rows(session, open_table(path, session.conditions), space.rows())
     return calibrate(session, table, space, networks=20), time.monotonic() - began
 
 
@@ -110,13 +113,13 @@ def compare(
         session = Session(backend)
         path = folder / f"{name} {samples}.json"
         table = open_table(path, session.conditions)
-        table = transfer(session, table, space, old, networks=samples)
+        table = transfer_table(session, table, space, old, networks=samples)
         add(f"old table and {samples} networks", time.monotonic() - began, by_table(table))
         known = table.calibrations[0].networks
         keys = list(table.calibrations[0].latencies_us)
         train_us = np.array([network.latency_us for network in known])
-        fit = fit_additive(counts_of(known, keys), train_us)
-        counts = counts_of(measured.networks, keys)
+        fit = fit_additive(count_parts(known, keys), train_us)
+        counts = count_parts(measured.networks, keys)
         add(f"{samples} networks alone", 0.0, lambda f=fit, c=counts: f.predict(c))
     add("old table as it is", 0.0, by_table(old))
     print(

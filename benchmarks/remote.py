@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from goldnas.lut import LatencyTable, Measured
-from goldnas.profiling import calibration, campaign
 from goldnas.profiling.backend import Failure, Visit
+from goldnas.profiling.fill import fill_table, open_table
 from goldnas.profiling.host import host_of
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend, provider_named
 from goldnas.profiling.session import Session
@@ -99,8 +99,8 @@ def main() -> None:
             )
             backend.relay, backend.name = relay, name
             session = Session(backend, on_warning=lambda text: print(f"{name}: {text}"))
-            before = campaign.open_table(out, session.conditions)
-            made = calibration.fill(session, before, space, networks=arguments.networks)
+            before = open_table(out, session.conditions)
+            made = fill_table(session, before, space, networks=arguments.networks)
             backend.close()
             return made
         finally:

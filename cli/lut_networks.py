@@ -167,7 +167,8 @@ def check(
     drawn_by = secrets.randbits(31) if seed is None else seed
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.profiling.backends import forget_engines
-        from goldnas.profiling.calibration import check_networks, space_of_calibration
+        from goldnas.profiling.calibration import space_of_calibration
+        from goldnas.profiling.check import check_table
         from goldnas.spaces import import_space
 
         import_space(space_ or "")
@@ -176,7 +177,7 @@ def check(
         )
         calibration = _calibration(table)
         space = space_of_calibration(calibration)
-        found = check_networks(session, table, space, networks=networks, seed=drawn_by)
+        found = check_table(session, table, space, networks=networks, seed=drawn_by)
         forget_engines(session.backend)
     result = {
         "table": str(file),

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from goldnas.errors import TableError
-from goldnas.lut.fit import fit_additive
+from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.lut.schema import Calibration, Failed, Interpolated, Measured
 from goldnas.lut.table import LatencyTable
 
@@ -153,9 +153,8 @@ def _held_out_us(calibration: Calibration) -> npt.NDArray[np.float64]:
     networks, prior_us = calibration.networks, calibration.prior_us
     measured_us = np.array([network.latency_us for network in networks])
     keys = list(dict.fromkeys([*prior_us, *(key for n in networks for key in n.parts)]))
-    counts = np.array([[n.parts.get(key, 0) for key in keys] for n in networks], dtype=float)
     prior = np.array([prior_us.get(key, np.nan) for key in keys]) if prior_us else None
-    return fit_additive(counts, measured_us, prior_us=prior).held_out_us
+    return fit_additive(count_parts(networks, keys), measured_us, prior_us=prior).held_out_us
 
 
 def _draw_networks(axes: "Axes", calibration: Calibration, mark_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from goldnas.site import parse_site
+from goldnas.site import AnySite, parse_site
 
 SCHEMA_VERSION = 2
 
@@ -309,7 +309,7 @@ class Campaign(Strict, frozen=True):
     """Why the device slowed itself down, in the words of its driver."""
 
 
-def row_key(operator: str, site: str) -> str:
+def row_key(operator: str, site: AnySite | str) -> str:
     """What a row is called outside the rows: ``sep_conv_3x3 16x32x32->16/s1``."""
     return f"{operator} {site}" if site else operator
 

@@ -39,7 +39,7 @@ from goldnas.profiling.bundle_main import (
     runs_of,
     zipped,
 )
-from goldnas.profiling.calibration import fill
+from goldnas.profiling.fill import fill_table
 from goldnas.profiling.host import RUNNER as RUNNER_FILE
 from goldnas.profiling.measuring import SENTINELS
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -301,7 +301,7 @@ def make_bundle(
     with tempfile.TemporaryDirectory() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)
         table = LatencyTable(session.conditions, (), Path(folder, "table.json"))
-        table = fill(session, table, space, networks=networks)
+        table = fill_table(session, table, space, networks=networks)
         if failed := [row for row in table.rows if isinstance(row, Failed)]:
             raise MeasurementError(
                 f"{len(failed)} of {len(table.rows)} rows cannot be measured: "
@@ -404,7 +404,9 @@ def import_results(
         backend = _Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)
         empty = LatencyTable(session.conditions, (), Path(folder, out.name))
-        table = fill(session, empty, space, networks=manifest.networks, strict=manifest.strict)
+        table = fill_table(
+            session, empty, space, networks=manifest.networks, strict=manifest.strict
+        )
         table = session.finish(table, empty)
     # The clock of a board without a battery is years late, but it was not before the bundle.
     today = datetime.date.today()

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from goldnas.lut import LatencyTable
-from goldnas.profiling import calibration, campaign
 from goldnas.profiling.backend import MeasurementBackend
 from goldnas.profiling.backends import forget_engines
+from goldnas.profiling.fill import fill_table, open_table
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
+from goldnas.profiling.transfer import transfer_table
 from goldnas.spaces import SearchSpace
 
 
@@ -55,12 +56,12 @@ def profile_space(
     session = Session(
         backend, batch=batch, journal=journal, on_progress=on_progress, on_warning=on_warning
     )
-    before = campaign.open_table(out, session.conditions)
+    before = open_table(out, session.conditions)
     if transfer is not None:
         other = LatencyTable.load(transfer)
-        table = calibration.transfer(session, before, space, other, networks=networks)
+        table = transfer_table(session, before, space, other, networks=networks)
     else:
-        table = calibration.fill(session, before, space, networks=networks, strict=strict)
+        table = fill_table(session, before, space, networks=networks, strict=strict)
     if table is not before or journal.exists():
         table = session.finish(table, before)
         forget_engines(backend)

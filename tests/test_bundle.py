@@ -30,9 +30,9 @@ from goldnas.lut import Failed, LatencyTable, Measured
 from goldnas.profiling import bundle_main
 from goldnas.profiling.bundle_main import MANIFEST, answers, part_of, read_results, runs_of
 from goldnas.profiling.calibration import calibrate
-from goldnas.profiling.campaign import profile
 from goldnas.profiling.host import RUNNER
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.spaces import GoldSpace
 from workplace import invoke
@@ -57,7 +57,7 @@ def test_what_comes_back_is_the_table_that_profile_writes(
     assert [path.name for path in out.parent.iterdir()] == ["device.json"]
 
     session = Session(OnnxruntimeBackend(protocol=QUICK))
-    here = profile(session, LatencyTable(session.conditions, (), tmp_path / "here"), rows)
+    here = measure_rows(session, LatencyTable(session.conditions, (), tmp_path / "here"), rows)
     here = session.finish(calibrate(session, here, SPACE, networks=4), here)
     table = LatencyTable.load(out)
     assert table.conditions == here.conditions

@@ -10,14 +10,12 @@ import torch
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Interpolated, LatencyTable
 from goldnas.profiling.backend import Failure, Visit
-from goldnas.profiling.calibration import (
-    calibrate,
-    check_networks,
-    space_of_calibration,
-    transfer,
-)
-from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.calibration import calibrate, space_of_calibration
+from goldnas.profiling.check import check_table
+from goldnas.profiling.fill import open_table
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
+from goldnas.profiling.transfer import transfer_table
 from goldnas.resources import Latency
 from goldnas.resources.costs import costs_of
 from goldnas.spaces import GoldSpace
@@ -36,7 +34,7 @@ def session() -> Session:
 @pytest.fixture(scope="module")
 def measured(session: Session, tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
     out = tmp_path_factory.mktemp("lut") / "cpu.json"
-    return profile(session, open_table(out, session.conditions), SPACE.rows())
+    return measure_rows(session, open_table(out, session.conditions), SPACE.rows())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def calibrated(session: Session, measured: LatencyTable) -> LatencyTable:
 def test_a_calibrated_table_predicts_networks_that_it_has_not_seen(
     session: Session, calibrated: LatencyTable
 ) -> None:
-    check = check_networks(session, calibrated, SPACE, networks=30, seed=77)
+    check = check_table(session, calibrated, SPACE, networks=30, seed=77)
     assert check.accuracy.mape_percent < 1.0
     assert check.accuracy.within_5_percent == 100
     assert check.accuracy.spearman is not None
@@ -100,11 +98,13 @@ def test_a_table_for_another_device_takes_a_few_networks(
 ) -> None:
     slower = Session(SimulatedDevice(noisy(0.5), slowness=3.0))
     out = tmp_path / "slow.json"
-    table = transfer(slower, open_table(out, slower.conditions), SPACE, calibrated, networks=10)
+    table = transfer_table(
+        slower, open_table(out, slower.conditions), SPACE, calibrated, networks=10
+    )
     assert table.missing(SPACE.rows()) == ()
     assert all(isinstance(row, Interpolated) for row in table.rows)
     assert "cpu.json, fitted to 10 networks" in table.rows[0].source  # type: ignore[union-attr]
-    check = check_networks(slower, LatencyTable.load(out), SPACE, networks=20, seed=5)
+    check = check_table(slower, LatencyTable.load(out), SPACE, networks=20, seed=5)
     assert check.accuracy.mape_percent < 1.5
 
 
@@ -117,7 +117,7 @@ def test_a_check_measures_networks_of_the_calibration_again(
     session: Session, calibrated: LatencyTable
 ) -> None:
     space = space_of_calibration(calibrated.calibrations[0])
-    check = check_networks(session, calibrated, space, networks=3, seed=77)
+    check = check_table(session, calibrated, space, networks=3, seed=77)
     assert check.slowdown == pytest.approx(1, abs=0.02)
     assert check.at_its_speed is not None
     assert check.accuracy.networks == check.at_its_speed.networks == 3
@@ -127,24 +127,24 @@ def test_a_table_that_holds_something_is_not_transferred_into(
     session: Session, calibrated: LatencyTable
 ) -> None:
     with pytest.raises(ConfigError, match=r"has rows already.* Choose another --out"):
-        transfer(session, calibrated, SPACE, calibrated, networks=4)
+        transfer_table(session, calibrated, SPACE, calibrated, networks=4)
 
 
 def test_an_operator_that_joins_later_is_calibrated_too(
     session: Session, calibrated: LatencyTable
 ) -> None:
     wider = replace(SPACE, operators=(*SPACE.operators, "max_pool_3x3"))
-    table = profile(session, calibrated, wider.rows())
+    table = measure_rows(session, calibrated, wider.rows())
     gate = next(gate for gate in wider.gates if gate.operator == "max_pool_3x3")
     with pytest.raises(TableError, match=r"calibrated .* but not for max_pool_3x3 .* profile"):
         Latency(table, wider).cost(gate.operator, gate.site)
 
     table = calibrate(session, table, wider, networks=20)
     assert len(table.calibrations[0].networks) == 40
-    check = check_networks(session, table, wider, networks=20, seed=3)
+    check = check_table(session, table, wider, networks=20, seed=3)
     assert check.accuracy.mape_percent < 1.5
     # And the space it grew from is still predicted.
-    check = check_networks(session, table, SPACE, networks=20, seed=3)
+    check = check_table(session, table, SPACE, networks=20, seed=3)
     assert check.accuracy.mape_percent < 1.5
 
 
@@ -183,7 +183,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
     def run(device: SimulatedDevice) -> LatencyTable:
         session = Session(device, journal=tmp_path / "visits")
         table = open_table(tmp_path / "cpu.json", session.conditions)
-        table = profile(session, table, SPACE.rows())
+        table = measure_rows(session, table, SPACE.rows())
         return calibrate(session, table, SPACE, networks=4)
 
     with pytest.raises(KeyboardInterrupt):

@@ -17,8 +17,9 @@ from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
 from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError, Visit
-from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.site import Site
 from simulated_device import WITHOUT_TARGET, SimulatedDevice
@@ -50,7 +51,7 @@ def fill(
 ) -> LatencyTable:
     session = Session(backend, batch=batch, journal=out.with_suffix(".visits"))
     table = open_table(out, session.conditions)
-    return session.finish(profile(session, table, rows), table)
+    return session.finish(measure_rows(session, table, rows), table)
 
 
 def rows_by_operator(path: Path) -> dict[str, Measured | Failed]:
@@ -203,8 +204,9 @@ CAMPAIGN = """
 import sys
 from pathlib import Path
 import msgspec
-from goldnas.profiling.campaign import open_table, profile
+from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.site import Site
 
@@ -214,7 +216,7 @@ quick = msgspec.structs.replace(
 rows = [(operator, Site.parse(site)) for operator, site in zip(sys.argv[2::2], sys.argv[3::2])]
 out = Path(sys.argv[1])
 session = Session(OnnxruntimeBackend(protocol=quick), journal=out.with_suffix(".visits"))
-profile(session, open_table(out, session.conditions), rows)
+measure_rows(session, open_table(out, session.conditions), rows)
 """
 
 
@@ -265,7 +267,7 @@ POOLING = [("skip_connect", Site(4, 4, 8, 8)), ("max_pool_3x3", Site(4, 4, 8, 8)
 
 def test_rows_say_which_of_their_nodes_another_provider_ran(tmp_path: Path) -> None:
     session = Session(Partial(protocol=WITHOUT_TARGET))
-    table = profile(session, open_table(tmp_path / "a.json", session.conditions), POOLING)
+    table = measure_rows(session, open_table(tmp_path / "a.json", session.conditions), POOLING)
     rows = {row.operator: row for row in LatencyTable.load(table.path).rows}
     assert rows["skip_connect"].elsewhere == {}  # type: ignore[union-attr]
     assert rows["max_pool_3x3"].elsewhere == {"other": 1}  # type: ignore[union-attr]
@@ -274,7 +276,7 @@ def test_rows_say_which_of_their_nodes_another_provider_ran(tmp_path: Path) -> N
 def test_strict_refuses_such_rows(tmp_path: Path) -> None:
     session = Session(Partial(protocol=WITHOUT_TARGET))
     table = open_table(tmp_path / "a.json", session.conditions)
-    table = profile(session, table, POOLING, strict=True)
+    table = measure_rows(session, table, POOLING, strict=True)
     rows = {row.operator: row for row in table.rows}
     assert isinstance(rows["skip_connect"], Measured)
     assert isinstance(rows["max_pool_3x3"], Failed)
@@ -290,5 +292,5 @@ def test_how_hot_the_device_was_is_in_the_table(tmp_path: Path) -> None:
         device.health = device.health.and_then(state)
     session = Session(device)
     before = open_table(tmp_path / "a.json", session.conditions)
-    (campaign,) = session.finish(profile(session, before, POOLING), before).campaigns
+    (campaign,) = session.finish(measure_rows(session, before, POOLING), before).campaigns
     assert (campaign.hottest_c, campaign.slowest_mhz, campaign.waited_s) == (79.5, 1500, 30)

@@ -22,9 +22,11 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.lut.lint.tables import lint
 from goldnas.operators import labelled, part_of
-from goldnas.profiling.calibration import check_networks, fill, space_of_calibration
+from goldnas.profiling.calibration import space_of_calibration
+from goldnas.profiling.check import check_table
 from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.context import row_models
+from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
 from goldnas.searching.config import SearchConfig
@@ -243,12 +245,12 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
     space = ChoiceSpace.of(own_spaces.residual, rectify=True) if rectify else RESIDUAL
     session = Session(SimulatedDevice())
     empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
-    table = fill(session, empty, space, networks=2 if rectify else 12)
+    table = fill_table(session, empty, space, networks=2 if rectify else 12)
     assert not table.missing(space.rows())
     again = LatencyTable.load(table.path)
     assert again.rows == tuple(table.sorted_rows())
     if not rectify:
-        found = check_networks(
+        found = check_table(
             session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2

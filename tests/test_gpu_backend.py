@@ -28,11 +28,11 @@ from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
 from goldnas.profiling import gpu_runner
 from goldnas.profiling.backend import Failure, Health, Visit
 from goldnas.profiling.backends import backend_like, engines_of
-from goldnas.profiling.campaign import profile
 from goldnas.profiling.cuda_device import HostDevice, throttle_reasons
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import Host, host_of
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.runtimes import BACKENDS, FullError, options_of
 from goldnas.profiling.session import Session
 from goldnas.site import Site
@@ -427,7 +427,7 @@ def test_a_table_does_not_depend_on_layers_where_nothing_can_run_elsewhere(
     device.provider = "tensorrt-rtx"
     session = Session(device)
     table = LatencyTable(session.conditions, (), tmp_path / "gpu.json")
-    (row,) = profile(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
+    (row,) = measure_rows(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
     assert isinstance(row, Measured)
     assert row.elsewhere == {}
 
@@ -456,7 +456,7 @@ def test_a_row_that_is_bound_by_launching_says_so(
     device.enqueue_us = enqueue_us
     session = Session(device)
     table = LatencyTable(session.conditions, (), tmp_path / "gpu.json")
-    (row,) = profile(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
+    (row,) = measure_rows(session, table, [("max_pool_3x3", Site(4, 4, 8, 8))]).rows
     assert isinstance(row, Measured)
     assert row.launch_bound == bound
     assert LatencyTable.load(table.path).rows == (row,)

@@ -1,18 +1,15 @@
-"""Filling a latency table: what it lacks is exported, measured in context, and written."""
+"""Rows of a latency table: exported, measured in context, and written."""
 
-import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from scipy.stats import truncnorm
 
-from goldnas.errors import ExportError, MeasurementError, TableError
+from goldnas.errors import ExportError, MeasurementError
 from goldnas.files import check_writable
-from goldnas.lut import Conditions, Failed, LatencyTable, Measured, ModelTiming, Row
+from goldnas.lut import Failed, LatencyTable, Measured, ModelTiming, Row
 from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, row_models
@@ -26,27 +23,7 @@ _ALONE = {CPU, *(b.provider for b in BACKENDS.values())} - {
 }
 
 
-def open_table(out: Path, conditions: Conditions) -> LatencyTable:
-    """The table to fill: the file if there is one, else an empty table.
-
-    Raises:
-        TableError: If the file is unreadable, or was measured under other conditions.
-    """
-    if not os.path.exists(out):  # unlike Path.exists, no error where it may not look
-        return LatencyTable(conditions, (), out)
-    table = LatencyTable.load(out)
-    if differences := table.conditions.differences(conditions):
-        raise TableError(
-            f"{out} was measured under other conditions: {'; '.join(differences)}. "
-            "Choose another --out"
-        )
-    updated = msgspec.structs.replace(
-        table.conditions, os=conditions.os, measured_on=conditions.measured_on
-    )
-    return dataclasses.replace(table, conditions=updated)
-
-
-def profile(
+def measure_rows(
     session: Session,
     table: LatencyTable,
     rows: Iterable[Part],
@@ -62,7 +39,7 @@ def profile(
 
     Args:
         session: Measures.
-        table: From :func:`open_table`.
+        table: From :func:`goldnas.profiling.fill.open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
         build: Builds them.
         strict: Whether a row fails if the provider leaves one of its nodes to another.

@@ -1,0 +1,92 @@
+"""A table's predictions against fresh networks, measured for the purpose."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from goldnas.architecture import Architecture
+from goldnas.lut import Accuracy, LatencyTable
+from goldnas.lut.accuracy import accuracy
+from goldnas.profiling.networks import NetworkLatencies, measure_networks
+from goldnas.profiling.session import Session
+from goldnas.resources import Latency
+from goldnas.resources.costs import total_cost
+from goldnas.spaces import SearchSpace
+from goldnas.spaces.sampling import random_architectures
+
+_MEASURED_AGAIN = 5
+"""Networks of the calibration in a check."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A table's predictions against networks that were measured for the purpose."""
+
+    accuracy: Accuracy
+    predicted_us: dict[str, float]
+    """By fingerprint."""
+    measured: NetworkLatencies
+    slowdown: float | None
+    """How much longer than then some of the networks take that the table was calibrated with,
+    measured again; None where none of them can be drawn again."""
+    at_its_speed: Accuracy | None
+    """Of the predictions times that: what the table is off by, but for the machine's speed."""
+
+
+def check_table(
+    session: Session, table: LatencyTable, space: SearchSpace, *, networks: int, seed: int
+) -> Check:
+    """Measure random networks of a space, and compare with what a table predicts.
+
+    A few of the networks that it was calibrated with are measured besides: what they differ
+    from then is the machine, not the table.
+
+    Raises:
+        ExportError: If a network cannot be exported.
+        MeasurementError: If networks cannot be measured.
+        TableError: If the table lacks a row.
+    """
+    latency = Latency(table, space)
+    # Far from the seeds of calibrations, which count up from 0.
+    drawn = list(random_architectures(space, networks, seed=2**32 + seed))
+    predicted_us = {a.fingerprint: total_cost(latency, space.plan(a).parts()) for a in drawn}
+    then_us = _calibrated_us(table, space)
+    again = _calibrated_first(table, space, then_us)
+    found = measure_networks(session, space, [*drawn, *again])
+    measured_us = {network.fingerprint: network.latency_us for network in found.networks}
+
+    fresh = [name for name in predicted_us if name in measured_us]
+    latencies_us = np.array([measured_us[name] for name in fresh])
+    predictions = np.array([predicted_us[name] for name in fresh])
+    ratios = [us / then_us[name] for name, us in measured_us.items() if name in then_us]
+    slowdown = float(np.median(ratios)) if ratios else None
+    return Check(
+        accuracy(predictions, latencies_us),
+        predicted_us,
+        found,
+        slowdown,
+        None if slowdown is None else accuracy(slowdown * predictions, latencies_us),
+    )
+
+
+def _calibrated_us(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
+    """Latencies of the networks that the table was calibrated with, by fingerprint."""
+    calibration = table.calibration_for(space.name, space.settings)
+    return {n.fingerprint: n.latency_us for n in calibration.networks} if calibration else {}
+
+
+def _calibrated_first(
+    table: LatencyTable, space: SearchSpace, known: Collection[str]
+) -> list[Architecture]:
+    """Some of the networks that a table was calibrated with first.
+
+    A table has their fingerprints alone, so they are drawn again: as many as a campaign had,
+    since their number shapes the draw.
+    """
+    for count in dict.fromkeys([*(c.networks for c in table.campaigns), len(known)]):
+        first = islice(random_architectures(space, count, seed=0), _MEASURED_AGAIN)
+        if again := [a for a in first if a.fingerprint in known]:
+            return again
+    return []

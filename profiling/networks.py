@@ -1,0 +1,97 @@
+"""Random whole networks, put together from exported operators and measured."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from goldnas.architecture import Architecture
+from goldnas.errors import MeasurementError
+from goldnas.exporting.onnx import to_onnx
+from goldnas.lut import NetworkLatency, row_key
+from goldnas.profiling.backend import Failure, Timing
+from goldnas.profiling.compose import CompositionError, compose_network
+from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.session import Session
+from goldnas.spaces import SearchSpace
+
+
+@dataclass(frozen=True)
+class NetworkLatencies:
+    """Whole networks as one session measured them."""
+
+    networks: tuple[NetworkLatency, ...]
+    noise_floor_percent: float
+    """Mean difference of the same networks, by every other process and by the rest."""
+
+
+def measure_networks(
+    session: Session, space: SearchSpace, architectures: Iterable[Architecture]
+) -> NetworkLatencies:
+    """Measure whole networks, put together from their operators with random weights.
+
+    Raises:
+        ExportError: If a network cannot be exported.
+        MeasurementError: If one cannot be measured.
+        WriteError: If the journal cannot be written.
+    """
+    chosen = {a.fingerprint: a for a in architectures}
+    models = compose_networks(session, space, chosen.values())
+    estimates = {name: Estimate({name: 1.0}) for name in models}
+    results = session.measure(models, estimates.values())
+    failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
+    for name, error in failed.items():
+        session.warn(f"network {name} is left out: {error}")
+    if 2 * len(failed) > len(models):
+        name, error = next(iter(failed.items()))
+        raise MeasurementError(
+            f"{len(failed)} of {len(models)} networks could not be measured; {name}: {error}"
+        )
+    kept = [name for name in models if name not in failed]
+    networks = tuple(
+        NetworkLatency(
+            fingerprint=name,
+            parts=dict(Counter(row_key(*part) for part in space.plan(chosen[name]).parts())),
+            latency_us=round(estimates[name].latency_us(results), 3),
+            interval_us=round(estimates[name].interval_us(results), 3),
+        )
+        for name in kept
+    )
+    return NetworkLatencies(networks, _noise_floor_percent(results, kept))
+
+
+def compose_networks(
+    session: Session, space: SearchSpace, architectures: Iterable[Architecture]
+) -> dict[str, bytes]:
+    """Networks put together from the session's operators, by fingerprint."""
+    return {a.fingerprint: _compose(session, space, a) for a in architectures}
+
+
+def _compose(session: Session, space: SearchSpace, architecture: Architecture) -> bytes:
+    """A network as ONNX: as a whole, which takes longer, if its parts are not just joined."""
+    shape = (session.batch, *space.input_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same model again after an interruption
+        network = space.build(architecture)
+    try:
+        return compose_network(
+            network, partial(session.operator, build=space.build_part), shape
+        )
+    except CompositionError:
+        return to_onnx(network, shape)
+
+
+def _noise_floor_percent(results: Results, names: Iterable[str]) -> float:
+    """How far two measurements of the same networks are apart, by half the processes each."""
+    differences = []
+    for name in names:
+        visits = timing_of(results, name).visits
+        processes = sorted({visit.process for visit in visits})
+        half = set(processes[::2])
+        one = Timing(tuple(v for v in visits if v.process in half))
+        other = Timing(tuple(v for v in visits if v.process not in half))
+        differences.append(abs(one.latency_us / other.latency_us - 1))
+    return 100 * float(np.mean(differences))

@@ -1,0 +1,57 @@
+"""A table made from another device's and a few whole networks on this one."""
+
+from goldnas.errors import ConfigError
+from goldnas.lut import Interpolated, LatencyTable, row_key
+from goldnas.profiling.calibration import fit_networks
+from goldnas.profiling.networks import measure_networks
+from goldnas.profiling.session import Session
+from goldnas.resources import Latency
+from goldnas.spaces import SearchSpace
+from goldnas.spaces.sampling import random_architectures
+
+
+def transfer_table(
+    session: Session,
+    table: LatencyTable,
+    space: SearchSpace,
+    other: LatencyTable,
+    *,
+    networks: int,
+) -> LatencyTable:
+    """Make a table from another device's and a few whole networks on this one, and write it.
+
+    Args:
+        session: Measures.
+        table: Of this device, empty.
+        space: To draw networks from.
+        other: Has the rows of the space; its costs are the prior of the fit.
+        networks: How many to measure here.
+
+    Raises:
+        ConfigError: If the table is not empty.
+        ExportError: If a network cannot be exported.
+        MeasurementError: If networks cannot be measured.
+        TableError: If the other table lacks a row.
+        WriteError: If the disk refuses; what was measured is in the session's journal.
+    """
+    if table.rows or table.calibrations:
+        raise ConfigError(
+            f"{table.path} has rows already, and --transfer makes a new table. "
+            "Choose another --out"
+        )
+    latency = Latency(other, space)
+    prior_us = {row_key(*part): latency.cost(*part) for part in space.rows()}
+    found = measure_networks(session, space, random_architectures(space, networks, seed=0))
+    fitted = fit_networks(space, found.networks, found.noise_floor_percent, prior_us)
+    source = f"{other.path.name}, fitted to {networks} networks on this device"
+    table = table.with_rows(
+        Interpolated(
+            operator=operator,
+            site=str(site),
+            latency_us=fitted.latencies_us[row_key(operator, site)],
+            source=source,
+        )
+        for operator, site in space.rows()
+    ).with_calibration(fitted)
+    table.save()
+    return table
