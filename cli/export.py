@@ -137,7 +137,7 @@ def export(
             raise ConfigError("--engine is of one batch: leave out --dynamic-batch")
         if engine is not None and engine in (onnx_out, python_out):
             raise ConfigError(f"--engine {engine} is written by another option; rename one")
-        from goldnas.exporting.precision import PRECISIONS, at_precision
+        from goldnas.exporting.precision import PRECISIONS, to_precision
 
         if precision not in PRECISIONS:
             raise ConfigError(
@@ -180,7 +180,7 @@ def export(
         tried = (3, *shape[1:]) if dynamic_batch else shape
         difference = check_onnx(exact, network, tried)
         notes = [f"onnxruntime and PyTorch differ by {difference:.1e} at most"]
-        model = at_precision(
+        model = to_precision(
             exact, precision, images=int8_data.calibration if int8_data else None
         )
         if precision != "fp32":

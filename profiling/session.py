@@ -11,7 +11,7 @@ import torch
 
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import to_onnx
-from goldnas.exporting.precision import at_precision
+from goldnas.exporting.precision import to_precision
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
 from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
@@ -131,7 +131,7 @@ class Session:
         failed: dict[str, Failure] = {}
         for name, model in models.items():
             try:
-                lowered[name] = at_precision(model, self.conditions.precision)
+                lowered[name] = to_precision(model, self.conditions.precision)
             except ExportError as error:
                 failed[name] = Failure(str(error))
         return lowered, failed

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from goldnas.errors import ExportError, MeasurementError
-from goldnas.exporting.precision import symmetric
+from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.files import write_atomic
 from goldnas.profiling.runtimes import (
     BACKENDS,
@@ -316,7 +316,7 @@ class Engine:
 def _parsable(model: bytes) -> bytes:
     """A model as TensorRT takes it: integers are symmetric around zero there."""
     try:
-        return symmetric(model)
+        return make_symmetric(model)
     except (DecodeError, ExportError, onnx.checker.ValidationError) as error:
         raise MeasurementError(" ".join(f"no ONNX model: {error}".split())) from None
 

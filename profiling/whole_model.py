@@ -14,7 +14,7 @@ from onnxruntime.tools.onnx_model_utils import (
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import ARCHITECTURE
-from goldnas.exporting.precision import precision_of
+from goldnas.exporting.precision import read_precision
 from goldnas.profiling.backend import Failure, NodeTime
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
@@ -86,7 +86,7 @@ def read_onnx(
         raise ConfigError(
             f"{path} says that goldnas made it, but holds {error}. Export it again"
         ) from None
-    return OnnxFile(path, fixed, first, precision_of(model), architecture)
+    return OnnxFile(path, fixed, first, read_precision(model), architecture)
 
 
 def _fix(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from exported import EXAMPLES
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import OPSET, NoKernelError, check_onnx, to_onnx
-from goldnas.exporting.precision import at_precision
+from goldnas.exporting.precision import to_precision
 from goldnas.network import CellNetwork
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.site import Site
@@ -150,7 +150,7 @@ def test_what_onnxruntime_rejects_is_one_line(network: CellNetwork) -> None:
 def test_half_precision_of_a_single_precision_module_is_allowed_its_rounding(
     network: CellNetwork, exported: bytes
 ) -> None:
-    half = at_precision(exported, "fp16")
+    half = to_precision(exported, "fp16")
     assert check_onnx(half, network, SHAPE, precision="fp16") > 1e-5
     with pytest.raises(ExportError, match="differs from PyTorch by"):
         check_onnx(half, network, SHAPE)

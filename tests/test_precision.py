@@ -25,7 +25,7 @@ from exported import operator as exported
 from goldnas.data.examples import ImageData, Normalisation
 from goldnas.errors import ConfigError, ExportError
 from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
-from goldnas.exporting.precision import PRECISION, PRECISIONS, at_precision
+from goldnas.exporting.precision import PRECISION, PRECISIONS, to_precision
 from goldnas.lut import Conditions
 from goldnas.operators import CANDIDATES, OPERATORS
 from goldnas.profiling.backend import Failure, Timing, Visit
@@ -113,12 +113,12 @@ def float_islands(graph: onnx.GraphProto) -> list[str]:
 
 
 def test_single_precision_is_the_model_itself() -> None:
-    assert at_precision(b"whatever", "fp32") == b"whatever"
+    assert to_precision(b"whatever", "fp32") == b"whatever"
 
 
 @pytest.mark.parametrize("precision", LOWERED)
 def test_a_lowered_model_is_fed_and_described_as_before(precision: str) -> None:
-    model = onnx.load_model_from_string(at_precision(whole(), precision, images=IMAGES))
+    model = onnx.load_model_from_string(to_precision(whole(), precision, images=IMAGES))
     onnx.checker.check_model(model, full_check=True)
     told = {
         value.name: (
@@ -147,7 +147,7 @@ def test_lowering_is_silent_and_leaves_no_file(
     caplog.clear()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    at_precision(model, precision, images=IMAGES)
+    to_precision(model, precision, images=IMAGES)
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +158,7 @@ def test_every_process_lowers_to_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(whole())
     code = (
         "import hashlib, pathlib;"
-        "from goldnas.exporting.precision import at_precision as lower;"
+        "from goldnas.exporting.precision import to_precision as lower;"
         "model = pathlib.Path('net.onnx').read_bytes();"
         f"print(*(hashlib.sha256(lower(model, p)).hexdigest() for p in {LOWERED}))"
     )
@@ -171,21 +171,21 @@ def test_every_process_lowers_to_the_same_bytes(tmp_path: Path) -> None:
             check=True,
             text=True,
         )
-        here = [hashlib.sha256(at_precision(whole(), p)).hexdigest() for p in LOWERED]
+        here = [hashlib.sha256(to_precision(whole(), p)).hexdigest() for p in LOWERED]
         assert done.stdout.split() == here
 
 
 @pytest.mark.parametrize("precision", LOWERED)
 def test_a_model_in_the_format_already_stays_as_it_is(precision: str) -> None:
-    lowered = at_precision(whole(), precision)
-    assert at_precision(lowered, precision, images=IMAGES) == lowered
+    lowered = to_precision(whole(), precision)
+    assert to_precision(lowered, precision, images=IMAGES) == lowered
 
 
 def test_what_others_have_quantised_stays_as_it_is() -> None:
-    foreign = onnx.load_model_from_string(at_precision(whole(), "int8", images=IMAGES))
+    foreign = onnx.load_model_from_string(to_precision(whole(), "int8", images=IMAGES))
     del foreign.metadata_props[:]
     model = foreign.SerializeToString()
-    assert at_precision(model, "int8") == model
+    assert to_precision(model, "int8") == model
 
 
 def with_a_branch() -> bytes:
@@ -217,28 +217,28 @@ def with_weight(value: float) -> bytes:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: at_precision(b"no model", "int8"), "in int8: .*pars"),
-        (lambda: at_precision(b"no model", "fp16"), "in fp16: .*pars"),
-        (lambda: at_precision(with_a_branch(), "int8"), "in int8: it has branches or loops"),
+        (lambda: to_precision(b"no model", "int8"), "in int8: .*pars"),
+        (lambda: to_precision(b"no model", "fp16"), "in fp16: .*pars"),
+        (lambda: to_precision(with_a_branch(), "int8"), "in int8: it has branches or loops"),
         (
-            lambda: at_precision(with_weight(1e5), "fp16"),
+            lambda: to_precision(with_weight(1e5), "fp16"),
             r"reaches 1e\+05, and fp16 ends at 6.55",
         ),
         (
-            lambda: at_precision(with_weight(np.nan), "bf16"),
+            lambda: to_precision(with_weight(np.nan), "bf16"),
             "reaches nan, and bf16 ends at 3.39",
         ),
         (
-            lambda: at_precision(at_precision(whole(), "fp16"), "int8"),
+            lambda: to_precision(to_precision(whole(), "fp16"), "int8"),
             "in int8: it is in fp16 already; give the fp32 model",
         ),
         (
-            lambda: at_precision(whole(), "int8", images=IMAGES[:, :, 1:]),
+            lambda: to_precision(whole(), "int8", images=IMAGES[:, :, 1:]),
             "onnxruntime cannot run it on these images: .*invalid dimensions",
         ),
-        (lambda: at_precision(whole(), "int8", images=IMAGES[:0]), "there are no images"),
+        (lambda: to_precision(whole(), "int8", images=IMAGES[:0]), "there are no images"),
         (
-            lambda: at_precision(whole(), "int8", images=np.full_like(IMAGES, np.inf)),
+            lambda: to_precision(whole(), "int8", images=np.full_like(IMAGES, np.inf)),
             "not finite for every image",
         ),
     ],
@@ -265,7 +265,7 @@ def test_what_cannot_be_lowered_is_refused_in_one_line(
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown number format 'int4'; known: fp32, fp16"):
-        at_precision(whole(), "int4")
+        to_precision(whole(), "int4")
 
 
 # -- half precision ----------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_an_unknown_format_is_refused() -> None:
     ("precision", "kind"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)]
 )
 def test_every_number_of_half_precision_has_16_bits(precision: str, kind: int) -> None:
-    model = onnx.load_model_from_string(at_precision(whole(), precision))
+    model = onnx.load_model_from_string(to_precision(whole(), precision))
     reals = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
     found = {t.data_type for t in model.graph.initializer if t.data_type in reals}
     assert found == {kind}
@@ -288,7 +288,7 @@ def test_every_number_of_half_precision_has_16_bits(precision: str, kind: int) -
 
 
 def test_fp16_computes_the_same_up_to_rounding() -> None:
-    assert 1e-6 < error_of(at_precision(whole(), "fp16"), whole()) < 1e-2
+    assert 1e-6 < error_of(to_precision(whole(), "fp16"), whole()) < 1e-2
 
 
 # -- integers ----------------------------------------------------------------------------------
@@ -300,8 +300,8 @@ def test_a_composed_network_runs_the_same_integer_nodes_as_the_exported_one(
 ) -> None:
     """So a table that was measured with random weights and ranges is one of real networks."""
     composed = compose_network(network(seed), exported, SHAPE)
-    measured = optimised(at_precision(composed, "int8"), tmp_path)
-    deployed = optimised(at_precision(whole(seed), "int8", images=IMAGES), tmp_path)
+    measured = optimised(to_precision(composed, "int8"), tmp_path)
+    deployed = optimised(to_precision(whole(seed), "int8", images=IMAGES), tmp_path)
     assert kinds(measured) == kinds(deployed)
     assert kinds(deployed)["QLinearAdd"] > 0
     assert kinds(deployed)["QLinearConcat"] > 0
@@ -326,7 +326,7 @@ def test_every_operator_runs_in_integers_within_a_network(
     value = composition.convolve("input", 8, 8)
     one, other = (composition.apply(exported((name, site)), value) for _ in range(2))
     model = composition.to_onnx(composition.add(one, other))
-    graph = optimised(at_precision(model, "int8"), tmp_path)
+    graph = optimised(to_precision(model, "int8"), tmp_path)
     assert float_islands(graph) == []
     assert not kinds(graph).keys() & {"Conv", "FusedConv", "Add", "Relu", "Gemm", "ReduceMean"}
 
@@ -336,8 +336,8 @@ def test_relu6_is_the_end_of_a_range(tmp_path: Path) -> None:
     layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 4, 3))
     layers[0].weight.data *= 30  # most of what it puts out is below 0 or above 6
     exact = to_onnx(layers, SHAPE)
-    assert float_islands(optimised(at_precision(exact, "int8"), tmp_path)) == []
-    model = at_precision(exact, "int8", images=IMAGES)
+    assert float_islands(optimised(to_precision(exact, "int8"), tmp_path)) == []
+    model = to_precision(exact, "int8", images=IMAGES)
     assert float_islands(optimised(model, tmp_path)) == []
     assert error_of(model, exact) < 0.05
 
@@ -346,7 +346,7 @@ def test_what_has_no_integer_form_stays_real_between_integers(tmp_path: Path) ->
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 4, 3))
     exact = to_onnx(layers, SHAPE)
-    model = at_precision(exact, "int8", images=IMAGES)
+    model = to_precision(exact, "int8", images=IMAGES)
     graph = optimised(model, tmp_path)
     assert kinds(graph)["QLinearConv"] == 2
     assert float_islands(graph) != []
@@ -355,31 +355,31 @@ def test_what_has_no_integer_form_stays_real_between_integers(tmp_path: Path) ->
 
 def test_a_model_of_nothing_to_quantise_is_left_alone() -> None:
     exact = to_onnx(nn.Sigmoid(), SHAPE)
-    np.testing.assert_array_equal(outputs(at_precision(exact, "int8")), outputs(exact))
+    np.testing.assert_array_equal(outputs(to_precision(exact, "int8")), outputs(exact))
 
 
 def test_integers_compute_what_the_network_does() -> None:
-    assert error_of(at_precision(whole(), "int8", images=IMAGES), whole()) < 0.1
+    assert error_of(to_precision(whole(), "int8", images=IMAGES), whole()) < 0.1
 
 
 def test_ranges_are_those_of_the_images() -> None:
-    narrow = at_precision(whole(), "int8", images=0.1 * IMAGES)
+    narrow = to_precision(whole(), "int8", images=0.1 * IMAGES)
     assert error_of(narrow, whole()) > 3 * error_of(
-        at_precision(whole(), "int8", images=IMAGES), whole()
+        to_precision(whole(), "int8", images=IMAGES), whole()
     )
 
 
 def test_an_open_batch_stays_open() -> None:
     exact = to_onnx(network(), SHAPE, dynamic_batch=True)
-    model = at_precision(exact, "int8", images=IMAGES[:5])
-    fixed = at_precision(whole(), "int8", images=IMAGES[:5])
+    model = to_precision(exact, "int8", images=IMAGES[:5])
+    fixed = to_precision(whole(), "int8", images=IMAGES[:5])
     (together,) = session(model).run(None, {"input": IMAGES})
     np.testing.assert_allclose(together, outputs(fixed), rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_that_images_do_not_fill_begins_anew() -> None:
     exact = to_onnx(network(), (3, *SPACE.input_shape))
-    (found,) = session(at_precision(exact, "int8", images=IMAGES[:2])).run(
+    (found,) = session(to_precision(exact, "int8", images=IMAGES[:2])).run(
         None, {"input": IMAGES[[0, 1, 0]]}
     )
     np.testing.assert_array_equal(found[0], found[2])
@@ -387,7 +387,7 @@ def test_a_batch_that_images_do_not_fill_begins_anew() -> None:
 
 def test_made_up_ranges_are_all_different() -> None:
     """Runtimes save work between tensors of one range, and networks have none."""
-    model = onnx.load_model_from_string(at_precision(whole(), "int8"))
+    model = onnx.load_model_from_string(to_precision(whole(), "int8"))
     values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     names = {n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"}
     assert len({float(values[name]) for name in names}) == len(names)
@@ -401,7 +401,7 @@ def test_a_large_bias_of_a_small_weight_survives() -> None:
         assert layer.bias is not None
         layer.bias.copy_(torch.tensor([50.0, -20.0]))
     exact = to_onnx(layer, SHAPE)
-    found = outputs(at_precision(exact, "int8", images=IMAGES))
+    found = outputs(to_precision(exact, "int8", images=IMAGES))
     np.testing.assert_allclose(found, outputs(exact), atol=0.3)
 
 
@@ -445,7 +445,7 @@ def test_it_is_what_the_quantiser_of_onnxruntime_makes(tmp_path: Path) -> None:
         weight_type=QuantType.QInt8,
     )
     theirs = (tmp_path / "theirs.onnx").read_bytes()
-    ours = at_precision(exact, "int8", images=images)
+    ours = to_precision(exact, "int8", images=images)
     assert kinds(optimised(ours, tmp_path)) == kinds(optimised(theirs, tmp_path))
     expected = outputs(exact, images)
     steps = 255 / (expected.max() - expected.min())
@@ -479,7 +479,7 @@ def test_a_session_measures_in_the_format_of_its_conditions(precision: str) -> N
     device = Recording(precision)
     model = with_weight(1.0)
     Session(device).measure({"model": model}, [Estimate({"model": 1.0})])
-    assert device.given.pop("model") == at_precision(model, precision)
+    assert device.given.pop("model") == to_precision(model, precision)
     for sentinel in device.given.values():
         assert b"Cast" not in sentinel
         assert b"QuantizeLinear" not in sentinel

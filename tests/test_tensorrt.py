@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exported import NETWORKS, OF_NETWORKS, networks, operator, parts
 from goldnas.errors import MeasurementError
-from goldnas.exporting.precision import at_precision, symmetric
+from goldnas.exporting.precision import to_precision
+from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.operators import OPERATORS
 from goldnas.profiling.runtimes import FullError, MissingRuntimeError, options_of
 from goldnas.profiling.tensorrt_runtime import TensorRT, module_of
@@ -52,7 +53,7 @@ def test_every_operator_of_every_space_builds(
     models = [operator(part).SerializeToString() for part in parts()]
     began = time.monotonic()
     for model in models:
-        assert len(rtx.build(at_precision(model, precision))) > 1000
+        assert len(rtx.build(to_precision(model, precision))) > 1000
     took_s = time.monotonic() - began
     show(f"TensorRT-RTX {rtx.version}: {len(models)} operators, {precision}, {took_s:.1f} s")
     assert {name for name, _ in parts()} == set(OPERATORS)
@@ -64,21 +65,21 @@ def test_whole_networks_build(rtx: TensorRT, space: Any, precision: str, show: S
     models = networks(space)
     began = time.monotonic()
     for model in models:
-        assert len(rtx.build(at_precision(model, precision))) > 1000
+        assert len(rtx.build(to_precision(model, precision))) > 1000
     took_s = time.monotonic() - began
     show(f"TensorRT-RTX {rtx.version}: {NETWORKS} networks, {precision}, {took_s:.1f} s")
 
 
 def test_a_network_in_integers_builds(rtx: TensorRT) -> None:
-    assert rtx.build(at_precision(networks(OF_NETWORKS[0])[0], "int8"))
+    assert rtx.build(to_precision(networks(OF_NETWORKS[0])[0], "int8"))
 
 
 def test_symmetric_integers_compute_nearly_the_same() -> None:
     (space, *_) = OF_NETWORKS
     exact = networks(space)[0]
     images = np.random.default_rng(0).standard_normal((8, *space.input_shape), np.float32)
-    model = at_precision(exact, "int8", images=images)
-    changed = symmetric(model)
+    model = to_precision(exact, "int8", images=images)
+    changed = make_symmetric(model)
     graph = onnx.load_model_from_string(changed).graph
     kinds = {t.data_type for t in graph.initializer if t.name.endswith(("point", "symmetric"))}
     assert TensorProto.UINT8 not in kinds
@@ -89,7 +90,7 @@ def test_symmetric_integers_compute_nearly_the_same() -> None:
     # A coarser grid, and not another network: by the deviation of the outputs.
     assert np.sqrt(((asymmetric - expected) ** 2).mean()) < 0.2 * expected.std()
     assert np.sqrt(((found - expected) ** 2).mean()) < 0.4 * expected.std()
-    assert symmetric(exact) == exact
+    assert make_symmetric(exact) == exact
 
 
 def run(model: bytes, image: np.ndarray) -> np.ndarray:

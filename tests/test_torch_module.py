@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exported import OF_NETWORKS, networks, operator, parts
 from goldnas.errors import MeasurementError
 from goldnas.exporting.onnx import TOLERANCES
-from goldnas.exporting.precision import at_precision
+from goldnas.exporting.precision import to_precision
 from goldnas.operators import OPERATORS, Part
 from goldnas.profiling.torch_module import ONNX_NODE, torch_module
 from goldnas.site import Site
@@ -47,7 +47,7 @@ def test_every_kind_of_mobile_block_computes_the_same(name: str) -> None:
     model = operator(part).SerializeToString()
     assert relative_difference(model, model, (1, 8, 9, 9)) < 1e-5
     for precision in ("fp16", "bf16"):
-        difference = relative_difference(at_precision(model, precision), model, (1, 8, 9, 9))
+        difference = relative_difference(to_precision(model, precision), model, (1, 8, 9, 9))
         assert difference < TOLERANCES[precision]
 
 
@@ -60,7 +60,7 @@ def test_every_operator_is_among_them() -> None:
 def test_whole_networks_compute_the_same(space: GoldSpace, precision: str) -> None:
     """In half precision they are held against onnxruntime in single precision."""
     for network in networks(space):
-        model = at_precision(network, precision)
+        model = to_precision(network, precision)
         difference = relative_difference(model, network, (1, *space.input_shape))
         assert difference < (1e-5 if precision == "fp32" else TOLERANCES[precision])
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
-from goldnas.exporting.precision import at_precision
+from goldnas.exporting.precision import to_precision
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
@@ -107,7 +107,7 @@ def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table:
 
 def test_a_model_in_integers_is_told_from_one_in_fp32(network: Path, tmp_path: Path) -> None:
     path = tmp_path / "int8.onnx"
-    path.write_bytes(at_precision(network.read_bytes(), "int8"))
+    path.write_bytes(to_precision(network.read_bytes(), "int8"))
     code, stdout, stderr = invoke("profile", "--model", path, "--json")
     assert code == 0, stderr
     assert json.loads(stdout)["conditions"]["precision"] == "int8"

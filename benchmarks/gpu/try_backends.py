@@ -16,7 +16,7 @@ import torch
 
 from goldnas.errors import ExportError, GoldnasError
 from goldnas.exporting.onnx import check_outputs, to_onnx
-from goldnas.exporting.precision import at_precision
+from goldnas.exporting.precision import to_precision
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.runtimes import BACKENDS
 from goldnas.spaces import GoldSpace
@@ -55,7 +55,7 @@ def tried(
     try:
         backend = GpuBackend(name, precision=precision)
         conditions = backend.conditions(batch=1)
-        outputs = backend.run(at_precision(exact, precision), images).outputs
+        outputs = backend.run(to_precision(exact, precision), images).outputs
         difference = check_outputs(torch.from_numpy(outputs), expected, precision=precision)
     except ExportError as error:
         return f"wrong: {error}"
