@@ -39,8 +39,8 @@ from goldnas.profiling.bundle_main import (
     runs_of,
     zipped,
 )
+from goldnas.profiling.connection import RUNNER as RUNNER_FILE
 from goldnas.profiling.fill import fill_table
-from goldnas.profiling.host import RUNNER as RUNNER_FILE
 from goldnas.profiling.measuring import SENTINELS
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.session import Session

@@ -1,30 +1,14 @@
-"""Where models are measured: this machine, or another one behind ssh or adb.
+"""Where models are measured: this machine, or another one behind ssh or adb."""
 
-goldnas starts Python there, sends it ``runner.py`` and then models and jobs, all of it over the
-one connection. Nothing has to be there but Python 3.9, numpy and onnxruntime.
-"""
-
-import collections
-import contextlib
 import hashlib
-import json
 import os
-import queue
 import re
 import shlex
-import subprocess
 import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from goldnas.errors import ConfigError, MeasurementError
-
-RUNNER = Path(__file__).with_name("runner.py")
+from goldnas.errors import ConfigError
 
 # Reads the runner and runs it. Neither the folder it starts in nor one beside it is where
 # libraries come from.
@@ -36,8 +20,6 @@ _BOOTSTRAP = (
     "exec(compile(s,'runner.py','exec'),"
     "{{'__name__':'__main__','SOURCE':s,'PLACE':{place!r}}})"
 )
-_READY = "goldnas runner "
-_START_S = 120.0
 
 # Whatever the user's configuration says: no questions, known hosts only, and a dead line is
 # noticed within a minute.
@@ -45,22 +27,6 @@ _SSH_OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=20"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
 )
-
-
-class UnreachableError(MeasurementError):
-    """No runner can be started there."""
-
-
-class LostConnectionError(MeasurementError):
-    """What was connected once is so no more."""
-
-
-class SilentError(MeasurementError):
-    """It said nothing for too long, and was stopped."""
-
-
-class NoRoomError(MeasurementError):
-    """The host takes no more models."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +107,13 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
     if odd or url.query or url.fragment or url.password or url.scheme not in ("ssh", "adb"):
         raise ConfigError(f"unknown --device {device!r}; known: {known}")
     if url.scheme == "ssh":
-        command = _words("GOLDNAS_SSH_COMMAND", "ssh")
+        command = _read_command("GOLDNAS_SSH_COMMAND", "ssh")
         at = ["-p", str(port)] if port else []
         at += ["-l", user] if user else []
         prefix = (*command, "-T", *_SSH_OPTIONS, *at, "--", target)
     else:
         serial = f"{target}:{port}" if port else target
-        command = _words("GOLDNAS_ADB_COMMAND", "adb")
+        command = _read_command("GOLDNAS_ADB_COMMAND", "adb")
         prefix = (*command, "-s", serial, "shell", "-T")
         if perf_test and not place:
             place = "/data/local/tmp"  # where a shell without rights may write, and run
@@ -156,186 +122,9 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
     return Host(device, prefix, start, place, perf_test and perf_test.removeprefix("~/"))
 
 
-def _words(variable: str, default: str) -> list[str]:
+def _read_command(variable: str, default: str) -> list[str]:
     """The command that a variable of the environment names."""
     try:
         return shlex.split(os.environ.get(variable) or default)
     except ValueError as error:
         raise ConfigError(f"{variable} is no command: {error}") from None
-
-
-class Connection:
-    """A runner on a host, and what is said to it.
-
-    Args:
-        host: Where to start it.
-        silence_s: After so long without a word the runner is taken for dead.
-
-    Raises:
-        UnreachableError: If it does not start; with what the host said, and what to do.
-    """
-
-    def __init__(self, host: Host, *, silence_s: float) -> None:
-        self.host = host
-        self._silence_s = silence_s
-        self._stored: set[str] = set()
-        self._said: collections.deque[bytes | None] = collections.deque(maxlen=20)
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
-        source = RUNNER.read_bytes()
-        try:
-            process = subprocess.Popen(
-                host.command(source),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is ours to pass on
-            )
-        except OSError as error:
-            raise UnreachableError(
-                f"cannot start {host.command(b'')[0]}: {error.strerror}; install it, or name "
-                "another"
-            ) from None
-        self._process = process
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        self._input: IO[bytes] = process.stdin
-        reading = [(process.stdout, self._lines.put), (process.stderr, self._said.append)]
-        threads = [threading.Thread(target=_read, args=a, daemon=True) for a in reading]
-        for thread in threads:
-            thread.start()
-        self._errors = threads[1]
-        self.close = weakref.finalize(self, _end, process, threads)
-        """End the runner; what it stored is removed. Done at the latest when goldnas ends."""
-        self._start(source)
-
-    def _start(self, source: bytes) -> None:
-        try:
-            self._input.write(source)
-            self._input.flush()
-            while _READY not in self._line(_START_S):
-                pass  # a greeting of the host
-        except (OSError, LostConnectionError, SilentError):
-            self.close()
-            raise UnreachableError(_advice(self.host, self._process, self._words())) from None
-
-    def ask(self, body: bytes = b"", **request: object) -> Iterator[dict[str, Any]]:
-        """Make a request; what is answered, line by line, and at last what it ends with.
-
-        Raises:
-            LostConnectionError: If the line breaks.
-            NoRoomError: If the host cannot keep a model.
-            SilentError: If it says nothing for too long.
-        """
-        if body:
-            request["size"] = len(body)
-        try:
-            self._input.write(json.dumps(request).encode() + b"\n" + body)
-            self._input.flush()
-        except (OSError, ValueError):  # it is closed
-            raise self._lost() from None
-        while True:
-            line = self._line(self._silence_s)
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                continue  # half of a line, whose end the process did not live to write
-            if not isinstance(answer, dict):
-                continue
-            if "failed" in answer:
-                raise NoRoomError(
-                    f"{self.host.name}: {answer['failed']}; make room there, or name another "
-                    "folder for models (TMPDIR, or ssh://host/folder)"
-                )
-            yield answer
-            if "done" in answer:
-                return
-
-    def facts(self) -> dict[str, Any]:
-        """What the machine is, and what its onnxruntime can do."""
-        (answer,) = self.ask(do="facts")
-        found: dict[str, Any] = answer["done"]
-        return found
-
-    def store(self, model: bytes) -> str:
-        """Send a model, once; its checksum."""
-        sha256 = hashlib.sha256(model).hexdigest()
-        if sha256 not in self._stored:
-            list(self.ask(model, do="store", sha256=sha256))
-            self._stored.add(sha256)
-        return sha256
-
-    def _line(self, seconds: float) -> str:
-        try:
-            line = self._lines.get(timeout=seconds)
-        except queue.Empty:
-            self.close()
-            raise SilentError(
-                f"{self.host.name} said nothing for {seconds:g} s and was stopped; try fewer "
-                "threads, a smaller batch or input, or an idle machine"
-            ) from None
-        if line is None:
-            raise self._lost()
-        return line.decode(errors="replace")
-
-    def _lost(self) -> LostConnectionError:
-        self.close()
-        return LostConnectionError(f"lost the connection to {self.host.name}: {self._words()}")
-
-    def _words(self) -> str:
-        """The last line of what was said on the error stream."""
-        self._errors.join(timeout=5)
-        said = [line.decode(errors="replace").strip() for line in self._said if line]
-        told = [line for line in said if line]
-        return told[-1] if told else f"status {self._process.poll()}, no message"
-
-
-def _read(stream: IO[bytes], take: Callable[[bytes | None], None]) -> None:
-    """Pass lines on, and None at the end."""
-    for line in stream:
-        take(line)
-    take(None)
-
-
-def _end(process: "subprocess.Popen[bytes]", readers: Sequence[threading.Thread]) -> None:
-    """End a runner by ending what it reads; it cleans up after itself."""
-    assert process.stdin
-    with contextlib.suppress(OSError):  # it is gone already
-        process.stdin.close()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for reader, stream in zip(readers, (process.stdout, process.stderr), strict=True):
-        reader.join(timeout=5)
-        if stream is not None and not reader.is_alive():
-            stream.close()
-
-
-def _advice(host: Host, process: "subprocess.Popen[bytes]", said: str) -> str:
-    """What to do about a runner that did not start."""
-    status = process.poll()
-    advice = "see whether it is on and can be reached"
-    if "No module named" in said:
-        module = said.rpartition(" ")[2].strip("'\"").partition(".")[0]
-        advice = f"install it there: {host.python} -m pip install {module}"
-    elif "Host key verification failed" in said or "host key" in said.lower():
-        advice = (
-            "see who it is, then take its key into known_hosts: connect once by hand with ssh"
-        )
-    elif "Permission denied" in said and status == 255:
-        advice = (
-            "let ssh log in without a password: a key in the agent, or in its configuration"
-        )
-    elif "temporary" in said.lower() or "No space left" in said or "Read-only" in said:
-        advice = "make room there, or name another folder: ssh://host/folder, or TMPDIR"
-    elif "too old" in said:
-        advice = "name a Python 3.9 or newer: --python"
-    elif status in (126, 127):
-        advice = (
-            f"{host.python} is not there: install Python 3.9 or newer, or name one, --python"
-        )
-    elif not host.is_remote:
-        advice = "check that this Python and its onnxruntime work"
-    return f"cannot measure on {host.name}: {said}; {advice}"

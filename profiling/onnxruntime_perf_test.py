@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.profiling.backend import CPU
-from goldnas.profiling.host import (
-    Host,
+from goldnas.profiling.connection import (
     LostConnectionError,
     NoRoomError,
     SilentError,
     UnreachableError,
 )
+from goldnas.profiling.host import Host
 
 # What the program calls the execution providers.
 PROGRAM_PROVIDERS = {
@@ -85,7 +85,7 @@ test $status = 0 && cut -d, -f2 {folder}/result 2>/dev/null || tail -1 {folder}/
 
 
 class PerfTest:
-    """The program on a host, in place of :class:`goldnas.profiling.host.Connection`.
+    """The program on a host, in place of :class:`goldnas.profiling.connection.Connection`.
 
     Args:
         host: With the program's path.

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from goldnas.lut import Conditions, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, ProcessDiedError, Visit
-from goldnas.profiling.host import (
+from goldnas.profiling.connection import (
     Connection,
-    Host,
     LostConnectionError,
     SilentError,
     UnreachableError,
 )
+from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_perf_test import PerfTest
 
 _Told = TypeVar("_Told")

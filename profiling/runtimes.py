@@ -186,9 +186,9 @@ def those_that_work() -> list[str]:
     for name in BACKENDS:
         try:
             if name.startswith("tensorrt"):
-                from goldnas.profiling.tensorrt_runtime import module_of
+                from goldnas.profiling.tensorrt_import import import_tensorrt
 
-                module_of(name)
+                import_tensorrt(name)
             elif name == "onnxruntime-cuda":
                 from goldnas.profiling.onnxruntime_cuda import check_provider
 

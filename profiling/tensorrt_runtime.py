@@ -6,75 +6,23 @@ either. What differs is noted where it does.
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import onnx
-import torch
 from google.protobuf.message import DecodeError
-from torch import Tensor
 
 from goldnas.errors import ExportError, MeasurementError
 from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.files import write_atomic
-from goldnas.profiling.runtimes import (
-    BACKENDS,
-    FullError,
-    MissingRuntimeError,
-    own_folder,
-)
+from goldnas.profiling.runtimes import FullError, own_folder
+from goldnas.profiling.tensorrt_engine import Engine
+from goldnas.profiling.tensorrt_import import FLAVOURS, import_tensorrt
 
 AVERAGED_TIMINGS = 8
 """Runs of a tactic that the builder averages: by one of them it chooses by chance."""
-
-PROFILED_CALLS = 20
-
-
-class _Flavour(NamedTuple):
-    title: str
-    module: str
-    oldest: tuple[int, int]
-    below: int
-    """Major version whose interface nobody has seen."""
-
-
-_FLAVOURS = {
-    "tensorrt": _Flavour("TensorRT", "tensorrt", (10, 12), 12),
-    "tensorrt-rtx": _Flavour("TensorRT-RTX", "tensorrt_rtx", (1, 4), 2),
-}
-
-
-def module_of(name: str) -> Any:
-    """Import a flavour.
-
-    Raises:
-        MissingRuntimeError: If it is not installed, cannot load its libraries, or has a
-            version whose interface is not known here.
-    """
-    flavour, install = _FLAVOURS[name], BACKENDS[name].install
-    try:
-        trt = importlib.import_module(flavour.module)
-    except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise MissingRuntimeError(
-            f"{flavour.title} is not installed here ({reason}). Install it: {install}"
-        ) from None
-    try:
-        version = tuple(int(number) for number in trt.__version__.split(".")[:2])
-    except ValueError:
-        version = (0, 0)
-    if not flavour.oldest <= version < (flavour.below, 0):
-        oldest = ".".join(map(str, flavour.oldest))
-        raise MissingRuntimeError(
-            f"{flavour.title} {trt.__version__} is not known to this goldnas, which knows "
-            f"{oldest} to {flavour.below - 1}.x: interfaces change between major versions. "
-            f"Install one of these: {install}"
-        )
-    return trt
 
 
 class TensorRT:
@@ -89,16 +37,16 @@ class TensorRT:
             faster.
 
     Raises:
-        MissingRuntimeError: See :func:`module_of`.
+        MissingRuntimeError: See :func:`import_tensorrt`.
     """
 
     def __init__(
         self, name: str, options: Mapping[str, str], device: Any, folder: Path | None
     ) -> None:
-        self._trt = trt = module_of(name)
+        self._trt = trt = import_tensorrt(name)
         self.version: str = trt.__version__
         self._name = name
-        self._title = _FLAVOURS[name].title
+        self._title = FLAVOURS[name].title
         self._is_rtx = name == "tensorrt-rtx"
         self._options = dict(options)
         self._device = device
@@ -154,7 +102,7 @@ class TensorRT:
             self._keep("timing.cache", bytes(config.get_timing_cache().serialize()))
         return bytes(engine)
 
-    def prepare(self, model: bytes) -> "Engine":
+    def prepare(self, model: bytes) -> Engine:
         """See :meth:`Runtime.prepare`.
 
         Raises:
@@ -173,7 +121,7 @@ class TensorRT:
             self._keep(name, engine)
         return engine
 
-    def load(self, engine: bytes) -> "Engine":
+    def load(self, engine: bytes) -> Engine:
         """Make an engine ready.
 
         Raises:
@@ -255,64 +203,6 @@ class TensorRT:
             write_atomic(self._folder / name, content)
 
 
-class Engine:
-    """An engine with its inputs and outputs on the GPU."""
-
-    def __init__(
-        self, name: str, trt: Any, engine: Any, context: Any, device: Any, graphed: bool
-    ) -> None:
-        self._name = name
-        self._trt = trt
-        self._engine = engine
-        self._context = context
-        self._device = device
-        self.config: Any = None  # kept for as long as the context
-        self.inputs: dict[str, Tensor] = {}
-        self.outputs: dict[str, Tensor] = {}
-        generator = torch.Generator(device.torch_device).manual_seed(0)
-        for index in range(engine.num_io_tensors):
-            tensor_name = engine.get_tensor_name(index)
-            numbers = np.dtype(trt.nptype(engine.get_tensor_dtype(tensor_name)))
-            dtype = getattr(torch, numbers.name)
-            shape = tuple(engine.get_tensor_shape(tensor_name))
-            tensor = torch.zeros(shape, dtype=dtype, device=device.torch_device)
-            is_input = engine.get_tensor_mode(tensor_name) == trt.TensorIOMode.INPUT
-            if is_input and dtype.is_floating_point:
-                tensor.normal_(generator=generator)
-            (self.inputs if is_input else self.outputs)[tensor_name] = tensor
-            context.set_tensor_address(tensor_name, tensor.data_ptr())
-        device.synchronize()
-        self.call = device.captured(self._enqueue) if graphed else self._enqueue
-
-    def _enqueue(self) -> None:
-        # The current stream, since a graph is captured from one of its own.
-        stream = torch.cuda.current_stream().cuda_stream
-        if not self._context.execute_async_v3(stream):
-            raise MeasurementError("the engine does not run")
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """Layers as the engine has them, fused, in the order they run.
-
-        Names and times are TensorRT's own. It does not tell a layer's operator and shape in one
-        way for all versions, so an operator is told by what stands in its name.
-        """
-        profiler = _profiler(self._trt)
-        self._context.profiler = profiler
-        for _ in range(PROFILED_CALLS):
-            self._enqueue()
-            self._device.synchronize()
-        return [
-            {
-                "node": name,
-                "operator": "layer",
-                "provider": self._name,
-                "output": "",
-                "latency_us": float(np.quantile(times_us, 0.1)),
-            }
-            for name, times_us in profiler.times_us.items()
-        ]
-
-
 def _parsable(model: bytes) -> bytes:
     """A model as TensorRT takes it: integers are symmetric around zero there."""
     try:
@@ -353,15 +243,3 @@ def _log(trt: Any) -> Any:
             return any(w in message.lower() for _, message in self.said for w in words)
 
     return Log()
-
-
-def _profiler(trt: Any) -> Any:
-    class Profiler(trt.IProfiler):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.times_us: dict[str, list[float]] = {}
-
-        def report_layer_time(self, layer_name: str, ms: float) -> None:
-            self.times_us.setdefault(layer_name, []).append(1000 * ms)
-
-    return Profiler()

@@ -135,7 +135,7 @@ def _inputs(model: bytes) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """
     import onnx
 
-    from goldnas.profiling.torch_module import DTYPES
+    from goldnas.profiling.torch_nodes import DTYPES
 
     graph = onnx.load_model_from_string(model).graph
     weights = {tensor.name for tensor in graph.initializer}

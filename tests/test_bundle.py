@@ -30,7 +30,7 @@ from goldnas.lut import Failed, LatencyTable, Measured
 from goldnas.profiling import bundle_main
 from goldnas.profiling.bundle_main import MANIFEST, answers, part_of, read_results, runs_of
 from goldnas.profiling.calibration import calibrate
-from goldnas.profiling.host import RUNNER
+from goldnas.profiling.connection import RUNNER
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session

@@ -12,7 +12,8 @@ from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Timing, Visit
-from goldnas.profiling.host import RUNNER, Host, host_of
+from goldnas.profiling.connection import RUNNER
+from goldnas.profiling.host import Host, host_of
 from goldnas.profiling.onnxruntime_backend import (
     IN_CONTEXT,
     OnnxruntimeBackend,

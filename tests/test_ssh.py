@@ -19,7 +19,8 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable, Measured
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure
-from goldnas.profiling.host import Connection, UnreachableError, host_of
+from goldnas.profiling.connection import Connection, UnreachableError
+from goldnas.profiling.host import host_of
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
 from loopback import SSHD, Loopback, loopback

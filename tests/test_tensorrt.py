@@ -21,7 +21,8 @@ from goldnas.exporting.precision import to_precision
 from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.operators import OPERATORS
 from goldnas.profiling.runtimes import FullError, MissingRuntimeError, options_of
-from goldnas.profiling.tensorrt_runtime import TensorRT, module_of
+from goldnas.profiling.tensorrt_import import import_tensorrt
+from goldnas.profiling.tensorrt_runtime import TensorRT
 
 Show = Callable[[str], None]
 
@@ -223,7 +224,7 @@ def test_what_is_not_installed_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
     with pytest.raises(MissingRuntimeError, match=r"is not installed here .* pip install"):
-        module_of(name)
+        import_tensorrt(name)
 
 
 def test_a_builder_that_cannot_start_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
