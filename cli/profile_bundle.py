@@ -50,7 +50,7 @@ def profile_bundle(
 def import_bundle(file: Path, out: Path, *, bundle: Path | None, space: str = "") -> None:
     """Make a latency table of what a bundle has found; a function it names is run if given."""
     from goldnas.cli.profile_table import show_filled
-    from goldnas.profiling.bundle import import_results
+    from goldnas.profiling.bundle_results import import_results
     from goldnas.spaces import import_space
 
     import_space(space)

@@ -1,0 +1,129 @@
+"""What is in the files of a bundle and of its results; ``bundle_main.py`` describes them."""
+
+import datetime
+import json
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from goldnas.lut import Conditions
+from goldnas.lut.schema import Checksum, Count, Microseconds, Strict, Text
+
+
+class Group(Strict, frozen=True):
+    """Models that a process measures together."""
+
+    nodes: bool
+    """Whether it is their nodes that are looked at."""
+    models: dict[Text, Text]
+    """Checksum by name."""
+
+
+class Manifest(Strict, frozen=True):
+    """What a bundle is to measure, and what for."""
+
+    format: Literal["goldnas bundle 1"]
+    checksum: Checksum
+    goldnas: Text
+    torch: Text
+    """Versions that made the models; others may make other ones."""
+    made_on: datetime.date
+    space: Text
+    settings: dict[str, Any]
+    operators: tuple[Text, ...]
+    networks: Annotated[int, msgspec.Meta(ge=0)]
+    """For the calibration."""
+    strict: bool
+    conditions: Conditions
+    """As far as they are known before."""
+    job: dict[str, Any]
+    """What every job of the runner has in common."""
+    sentinels: tuple[Text, Text]
+    groups: tuple[Group, ...]
+    models: dict[Text, Count]
+    """Size by checksum, both of them."""
+    runner: Text
+    """Checksum."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What conditions need to know of a device; the runner may tell more."""
+
+    cpu_model: Text
+    architecture: Text
+    os: Text
+    onnxruntime: Text
+    providers: tuple[Text, ...]
+
+
+class Visited(Strict, frozen=True):
+    """One visit, as the runner tells it."""
+
+    model: Text
+    calls: Count
+    min_us: Microseconds
+    p10_us: Microseconds
+    p25_us: Microseconds
+    median_us: Microseconds
+
+
+class NodeRan(Strict, frozen=True):
+    """One node of a model, as the runner tells it."""
+
+    model: Text
+    node: str
+    operator: str
+    provider: str
+    output: str
+    latency_us: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Rejected(Strict, frozen=True):
+    """A model that could not be measured."""
+
+    model: Text
+    error: str
+
+
+class State(Strict, frozen=True):
+    """Of the device, before a round."""
+
+    round: Annotated[int, msgspec.Meta(ge=0)]
+    temperature_c: float = 0.0
+    frequency_mhz: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    waited_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Run(Strict, frozen=True):
+    """What one process answered."""
+
+    group: Annotated[int, msgspec.Meta(ge=0)]
+    process: Annotated[int, msgspec.Meta(ge=0)]
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    lines: tuple[dict[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for line in self.lines:
+            kinds = {"round": State, "error": Rejected, "node": NodeRan}
+            kind = next((k for name, k in kinds.items() if name in line), Visited)
+            try:
+                msgspec.convert(line, kind)
+            except msgspec.ValidationError as error:  # within another one it would be lost
+                raise ValueError(f"{error} (in {json.dumps(line)[:100]})") from None
+
+
+class Found(Strict, frozen=True):
+    """What a device found."""
+
+    format: Literal["goldnas results 1"]
+    checksum: Checksum
+    bundle: Checksum
+    measured_on: datetime.date
+    """By the device's clock."""
+    facts: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        msgspec.convert(self.facts, Facts)

@@ -1,0 +1,139 @@
+"""What a bundle has found on its device, made into a table."""
+
+import dataclasses
+import datetime
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from goldnas.errors import TableError
+from goldnas.files import check_writable
+from goldnas.lut import LatencyTable
+from goldnas.profiling.bundle import read_manifest
+from goldnas.profiling.bundle_backends import Replay
+from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, read_results, runs_of
+from goldnas.profiling.bundle_records import Found, Manifest
+from goldnas.profiling.fill import fill_table
+from goldnas.profiling.session import Session
+from goldnas.spaces import SearchSpace, space_named
+
+
+def import_results(
+    path: Path,
+    out: Path,
+    *,
+    bundle: Path | None = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> tuple[LatencyTable, SearchSpace]:
+    """Make the table that ``goldnas profile`` would have written on the device.
+
+    Args:
+        path: Results of a bundle.
+        out: The table to write.
+        bundle: The bundle that they have to be of; any if not given.
+        on_warning: Told what may have spoiled the measurements.
+
+    Returns:
+        The table, and the space it is of. Rows that failed on the device are failed ones; then
+        it has no calibration.
+
+    Raises:
+        ConfigError: If models are exported differently here than for the bundle.
+        MeasurementError: If most networks failed, or the device was too noisy.
+        TableError: If the results were changed, are not complete or of another bundle, or the
+            table exists.
+        WriteError: If the disk refuses.
+    """
+    manifest, found = _read(path, bundle)
+    if out.exists():
+        raise TableError(
+            f"{out} exists already. Choose another --out; goldnas lut merge puts tables "
+            "together"
+        )
+    check_writable(out)
+    chosen = {"operators": manifest.operators} if manifest.operators else {}
+    space = space_named(manifest.space, **manifest.settings, **chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        backend = Replay(manifest, found)
+        session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)
+        empty = LatencyTable(session.conditions, (), Path(folder, out.name))
+        table = fill_table(
+            session, empty, space, networks=manifest.networks, strict=manifest.strict
+        )
+        table = session.finish(table, empty)
+    # The clock of a board without a battery is years late, but it was not before the bundle.
+    today = datetime.date.today()
+    measured_on = min(max(found.measured_on, manifest.made_on), today)
+    *earlier, campaign = table.campaigns
+    campaign = msgspec.structs.replace(
+        campaign,
+        measured_on=measured_on,
+        seconds=round(sum(run.seconds for run in found.runs), 1),
+    )
+    table = dataclasses.replace(
+        table,
+        conditions=msgspec.structs.replace(table.conditions, measured_on=measured_on),
+        path=out,
+        campaigns=(*earlier, campaign),
+    )
+    table.save()
+    return table, space
+
+
+def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
+    """Results that are complete and, if one is given, of this bundle.
+
+    Raises:
+        TableError: If they are anything else.
+    """
+    try:
+        archive = Archive(path)
+        if MAIN in archive:
+            raise TableError(
+                f"{path} is a bundle. Carry it to the device, run python {path.name} there, "
+                "and import the results.zip that it writes"
+            )
+        raw_manifest, raw_found = read_results(path)
+        manifest = msgspec.convert(raw_manifest, Manifest)
+        found = msgspec.convert(raw_found, Found)
+        if bundle is not None and read_manifest(bundle)["checksum"] != manifest.checksum:
+            raise TableError(
+                f"{path} holds results of another bundle than {bundle}. Import it without "
+                "--bundle, or with the one that was run"
+            )
+    except BadFileError as error:
+        raise TableError(str(error)) from None
+    except msgspec.ValidationError as error:
+        raise TableError(f"{path} holds what no device can have found: {error}") from None
+    _check_complete(path, manifest, found, runs_of(raw_manifest))
+    return manifest, found
+
+
+def _check_complete(
+    path: Path, manifest: Manifest, found: Found, wanted: list[tuple[int, int]]
+) -> None:
+    """Refuse results in which a visit lacks: it would be waited for without end."""
+    runs = {(run.group, run.process): run for run in found.runs}
+    if lacking := set(wanted) - runs.keys():
+        raise TableError(
+            f"{path} holds {len(wanted) - len(lacking)} of {len(wanted)} runs: measuring was "
+            "interrupted. Run python with the bundle again on the device to go on, and import "
+            "what it writes then"
+        )
+    odd = len(found.runs) != len(wanted)
+    failed: set[tuple[int, str]] = set()
+    for number, process in wanted:
+        group, lines = manifest.groups[number], runs[number, process].lines
+        failed |= {(number, line["model"]) for line in lines if "error" in line}
+        visits = Counter(line["model"] for line in lines if "p10_us" in line)
+        good = {name for name in group.models if (number, name) not in failed}
+        rounds = 0 if group.nodes else manifest.conditions.protocol.rounds
+        odd |= any(visits[name] != rounds for name in good)
+    if odd:
+        raise TableError(
+            f"{path} holds other visits than its bundle asks for. Remove it on the device, and "
+            "run the bundle again"
+        )
