@@ -15,7 +15,6 @@ as the first of them was: ``benchmarks/gpu/profile.sh`` does so. Interrupted, it
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +24,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from goldnas.lut import LatencyTable, Measured
+from goldnas.lut import LatencyTable, Measured, parse_row_key
 from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.profiling.backends import backend_like, engines_of, forget_engines
 from goldnas.profiling.calibration import space_of_calibration
 from goldnas.profiling.check import check_table
 from goldnas.profiling.host import Host
+from goldnas.profiling.profile_space import profile_space
 from goldnas.profiling.session import Session
 from goldnas.resources import Flops
 from goldnas.site import Site
@@ -85,7 +85,7 @@ def main() -> None:
         )
     if arguments.out:
         result = {
-            "space": space.profile_options,
+            "space": space.call,
             "conditions": msgspec.to_builtins(tables[0].conditions),
             "campaigns": [msgspec.to_builtins(table.campaigns) for table in tables],
             "repetitions": repetitions,
@@ -137,11 +137,9 @@ def session_of(table: LatencyTable) -> Session:
 def profile(space: GoldSpace, networks: int, path: Path) -> tuple[LatencyTable, float]:
     """Make a table as a user would; with the seconds it took."""
     path.unlink(missing_ok=True)
-    program = Path(sys.executable).with_name("goldnas")
-    options = [*space.profile_options.split(), "--calibrate", str(networks)]
     began = time.monotonic()
-    subprocess.run([program, "profile", *options, "--out", path], check=True)
-    return LatencyTable.load(path), time.monotonic() - began
+    table = profile_space(space, path, networks=networks)
+    return table, time.monotonic() - began
 
 
 def compare(
@@ -156,9 +154,9 @@ def compare(
     train_us = np.array([network.latency_us for network in fitted_to])
     test_us = np.array([network.latency_us for network in fresh])
     flops, isolated_us = np.zeros(len(keys)), np.zeros(len(keys))
-    rows = {f"{r.operator} {r.site}": r for r in table.rows if isinstance(r, Measured)}
+    rows = {r.key: r for r in table.rows if isinstance(r, Measured)}
     for index, key in enumerate(keys):
-        operator, site = key.split(" ")
+        operator, site = parse_row_key(key)
         flops[index] = Flops().cost(operator, Site.parse(site))
         isolated_us[index] = rows[key].isolated_us
     slope, offset = np.polyfit(train @ flops, train_us, 1)

@@ -70,7 +70,7 @@ def main() -> None:
             for name, backend in devices.items()
         }
     if arguments.out:
-        record = {"space": space.profile_options, "devices": results}
+        record = {"space": space.call, "devices": results}
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -125,13 +125,6 @@ def providers() -> list[str]:
     return list(PROVIDERS)
 
 
-def tables() -> list[str]:
-    """The latency tables that goldnas ships."""
-    from goldnas.lut.table import shipped_tables
-
-    return list(shipped_tables())
-
-
 def networks_of_run(ctx: typer.Context) -> list[Any]:
     """``best``, and the fingerprints of the front of the search that was typed before."""
     # Before the value of an option is there, arguments are not taken apart yet.

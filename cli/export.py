@@ -82,7 +82,6 @@ def export(
             metavar="FILE",
             help="Latency table to verify besides those of the search, for example one of "
             "the same device in int8. Repeat.",
-            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_DEVICE,
         ),
     ] = None,

@@ -70,7 +70,7 @@ def _fitting(
     return [
         table
         for table in tables
-        if table.conditions.backend.split(" ")[0] == backend
+        if table.conditions.runtime == backend
         and table.conditions.gpu is not None
         and table.conditions.precision == precision
     ]

@@ -10,7 +10,7 @@ from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
-from goldnas.cli.options import JsonOption, NamedTableArgument
+from goldnas.cli.options import JsonOption, TableArgument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and 
 
 
 @app.command(cls=Command, rich_help_panel=_LOOK)
-def show(file: NamedTableArgument, as_json: JsonOption = False) -> None:
+def show(file: TableArgument, as_json: JsonOption = False) -> None:
     """Print the conditions, the rows and the calibrations of a latency table.
 
     With --json it prints the file, sorted.

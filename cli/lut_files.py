@@ -24,7 +24,7 @@ _LISTED = 10
 def lint(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Latency tables: paths, or shipped names."),
+        typer.Argument(metavar="FILE...", help="Latency tables."),
     ],
     against: Annotated[
         list[str] | None,
@@ -93,7 +93,7 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="Latency table: a path, or a shipped name.")],
+    a: Annotated[str, typer.Argument(help="Latency table.")],
     b: Annotated[str, typer.Argument(help="The one to compare it with.")],
     as_json: JsonOption = False,
     plot: Annotated[

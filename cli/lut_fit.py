@@ -50,8 +50,9 @@ def fit(
     """
     with errors_shown():
         from goldnas.files import check_writable
+        from goldnas.lut.fit.fitted_networks import FittedNetworks
         from goldnas.lut.fit.networks_csv import LABELS, Networks
-        from goldnas.lut.fit.tables import FittedNetworks, Prior
+        from goldnas.lut.fit.prior import Prior
 
         for given in (networks, test, prior):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):

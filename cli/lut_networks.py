@@ -10,7 +10,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say, warn
 from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
-from goldnas.cli.options import JsonOption, NamedTableArgument, OfFileOption
+from goldnas.cli.options import JsonOption, OfFileOption, TableArgument
 from goldnas.cli.progress import visits_shown
 from goldnas.errors import TableError
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from goldnas.lut import Calibration, LatencyTable
     from goldnas.profiling.session import Session
 
-TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 NetworksOption = Annotated[
     int, typer.Option("--networks", min=2, metavar="N", help="How many networks to measure.")
 ]
 
 
 def predict(
-    file: NamedTableArgument,
+    file: TableArgument,
     architecture: Annotated[
         Path, typer.Argument(metavar="ARCH", help="Architecture, a JSON file.")
     ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, say
-from goldnas.cli.options import NamedTableArgument
+from goldnas.cli.options import TableArgument
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ KINDS = (".svg", ".png", ".pdf", ".html")
 
 
 def plot(
-    file: NamedTableArgument,
+    file: TableArgument,
     plot: Annotated[
         Path,
         typer.Option(

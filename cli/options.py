@@ -1,6 +1,7 @@
 """Options that several commands share; those of devices are in ``device_options.py``."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,13 +21,7 @@ JsonOption = Annotated[
     typer.Option("--json", help="Print one JSON object; all else is said on stderr."),
 ]
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
-NamedTableArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Latency table: a path, or the name of one that goldnas ships.",
-        autocompletion=completion.offering(completion.tables),
-    ),
-]
+TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 
 SpaceOption = Annotated[
     str,

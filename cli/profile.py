@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli import completion, config_file
+from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown, print_json
 from goldnas.cli.device_options import (
     BackendOption,
@@ -144,7 +144,6 @@ def profile(
             metavar="TABLE",
             help="Another device's table of the space: measure only --samples networks here, "
             "and fit its rows to them.",
-            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -186,7 +185,6 @@ def profile(
             metavar="TABLE",
             help="Compare with what a latency table predicts, if goldnas exported the model. "
             "Repeat.",
-            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_MODEL_PANEL,
         ),
     ] = None,

@@ -65,7 +65,6 @@ def search(
             metavar="FILE",
             help="Latency table of a target device, from goldnas profile. Repeat it for "
             "several devices.",
-            autocompletion=completion.offering(completion.tables),
             rich_help_panel=_BUDGET,
         ),
     ] = None,

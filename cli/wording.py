@@ -65,7 +65,7 @@ def _words(call: ast.Call) -> Iterator[str]:
     for argument in call.args:
         if isinstance(argument, ast.Call):  # space('gold', cells=3)
             yield from _words(argument)
-        else:
+        elif not isinstance(argument, ast.Name):  # a variable stands for what is not known
             value = _value(argument)
             yield from (
                 ("--space", str(value)) if name == "space" else (shlex.quote(str(value)),)
@@ -78,7 +78,7 @@ def _words(call: ast.Call) -> Iterator[str]:
 
 def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
     if of_space and setting not in _OF_SPACES:
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) and not _is_json(value) else json.dumps(value)
         yield from ("--set", shlex.quote(f"{setting}={text}"))
     elif value is True:
         yield option(setting)
@@ -88,7 +88,8 @@ def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
         yield from (option(setting), "x".join(map(str, value)))
     elif isinstance(value, dict):
         for key, one in value.items():
-            yield from (option(setting), shlex.quote(f"{key}={one}"))
+            text = "x".join(map(str, one)) if isinstance(one, tuple) else one  # of a shape
+            yield from (option(setting), shlex.quote(f"{key}={text}"))
     elif isinstance(value, list | tuple) and option(setting) != f"--{setting}":
         for one in value:  # which is repeated
             yield from (option(setting), shlex.quote(str(one)))
@@ -103,3 +104,11 @@ def _value(node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,5 +1,7 @@
 """Latency tables: what one device takes for each operator at each site. Needs no torch."""
 
+from goldnas.lut.keys import format_row_key, parse_row_key
+from goldnas.lut.reading import MalformedTableError
 from goldnas.lut.schema import (
     SCHEMA_VERSION,
     Accuracy,
@@ -14,10 +16,9 @@ from goldnas.lut.schema import (
     ModelTiming,
     NetworkLatency,
     Row,
-    checksum_of,
-    row_key,
+    compute_checksum,
 )
-from goldnas.lut.table import LatencyTable, MalformedTableError
+from goldnas.lut.table import LatencyTable
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -35,6 +36,7 @@ __all__ = [
     "ModelTiming",
     "NetworkLatency",
     "Row",
-    "checksum_of",
-    "row_key",
+    "compute_checksum",
+    "format_row_key",
+    "parse_row_key",
 ]

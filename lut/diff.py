@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from goldnas.lut.schema import Failed, Interpolated, Measured, Row, row_key
+from goldnas.lut.schema import Failed, Interpolated, Measured, Row
 from goldnas.lut.table import LatencyTable
 
 
@@ -76,11 +76,7 @@ def diff(a: LatencyTable, b: LatencyTable) -> TableDifference:
 
 
 def _with_latency(table: LatencyTable) -> dict[str, Measured | Interpolated]:
-    return {
-        row_key(row.operator, row.site): row
-        for row in table.sorted_rows()
-        if not isinstance(row, Failed)
-    }
+    return {row.key: row for row in table.sorted_rows() if not isinstance(row, Failed)}
 
 
 def _factor(ratio: float | None) -> float:

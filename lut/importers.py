@@ -9,11 +9,11 @@ from pathlib import Path
 
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
+from goldnas.lut.keys import format_row_key
 from goldnas.lut.schema import (
     Failed,
     Interpolated,
     Row,
-    row_key,
     unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
@@ -85,7 +85,7 @@ def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
         return wanted or 1
     listed = ", ".join(map(str, there))
     if wanted is None and len(there) > 1:
-        raise TableError(f"{path} has batches of {listed}. Choose one, with --batch {there[0]}")
+        raise TableError(f"{path} has batches of {listed}. Choose one, with `batch={there[0]}`")
     if wanted is not None and wanted not in there:
         raise TableError(f"{path} has no batch of {wanted}, only of {listed}. Choose of these")
     return wanted or there[0]
@@ -96,7 +96,7 @@ def _rows(path: Path, form: str, entries: Sequence[Entry]) -> tuple[Row, ...]:
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for entry in entries:
         key = entry.operator, entry.site
-        name = row_key(*key)
+        name = format_row_key(*key)
         if key in values and not format_.repeats:
             raise _refused(path, form, entry.line, f"{name} is there twice")
         values[key].append(_latency(path, form, entry, name))

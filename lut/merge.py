@@ -1,14 +1,14 @@
 """Several tables of one device and setting as one."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
 
 import msgspec
 
 from goldnas.errors import TableError
-from goldnas.lut.schema import Calibration, Failed, row_key
-from goldnas.lut.table import LatencyTable, space_of
+from goldnas.lut.schema import Calibration, Failed
+from goldnas.lut.table import LatencyTable
 
 Preference = Literal["first", "newest"]
 
@@ -39,14 +39,14 @@ def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -
     order = newest_first if prefer == "newest" else list(tables)
     latest = newest_first[0].conditions
     failed = {
-        (row.operator, row.site): row
+        row.key: row
         for table in reversed(order)
         for row in table.rows
         if isinstance(row, Failed)
     }
     rows = _united(
         (
-            ((row.operator, row.site), row_key(row.operator, row.site), row, table)
+            (row.key, row.key, row, table)
             for table in order
             for row in table.rows
             if not isinstance(row, Failed)
@@ -55,7 +55,7 @@ def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -
     )
     calibrations: dict[str, Calibration] = _united(
         (
-            (space_of(calibration), f"the calibration of {calibration.space}", calibration, t)
+            (calibration.space_key, f"the calibration of {calibration.space}", calibration, t)
             for t in order
             for calibration in t.calibrations
         ),
@@ -73,23 +73,20 @@ def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -
     )
 
 
-_Key = TypeVar("_Key", bound=Hashable)
-
-
 def _united(
-    records: Iterable[tuple[_Key, str, _Record, LatencyTable]], prefer: Preference | None
-) -> dict[_Key, _Record]:
+    records: Iterable[tuple[str, str, _Record, LatencyTable]], prefer: Preference | None
+) -> dict[str, _Record]:
     """The first record of each key.
 
     Raises:
         TableError: If two of one key differ and it is not said which to take.
     """
-    found: dict[_Key, tuple[_Record, LatencyTable]] = {}
+    found: dict[str, tuple[_Record, LatencyTable]] = {}
     for key, name, record, table in records:
         earlier, where = found.setdefault(key, (record, table))
         if prefer is None and earlier != record:
             raise TableError(
                 f"{where.path} and {table.path} differ in {name}. Say which to take: "
-                "--prefer first, or --prefer newest"
+                "`prefer='first'`, or `prefer='newest'`"
             )
     return {key: record for key, (record, _) in found.items()}

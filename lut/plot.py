@@ -72,8 +72,8 @@ def plot(table: LatencyTable) -> Figure:
 def marked(table: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot` stand for, by the ``id`` that they have in an SVG file."""
     texts: dict[str, list[str]] = {}
-    for number, (operator, rows) in enumerate(rows_by_operator(table).items()):
-        texts[f"rows-{number}"] = [_told(operator, row) for row in rows]
+    for number, rows in enumerate(rows_by_operator(table).values()):
+        texts[f"rows-{number}"] = [_describe(row) for row in rows]
     for number, calibration in enumerate(c for c in table.calibrations if c.networks):
         texts[f"networks-{number}"] = [
             f"network {network.fingerprint[:8]}\n{network.latency_us / 1000:.4g} ms measured, "
@@ -86,12 +86,11 @@ def marked(table: LatencyTable) -> dict[str, list[str]]:
     return texts
 
 
-def _told(operator: str, row: Measured | Interpolated) -> str:
-    name = f"{operator} {row.site}".strip() or row.operator
+def _describe(row: Measured | Interpolated) -> str:
     if isinstance(row, Interpolated):
-        return f"{name}\n{row.latency_us:.4g} us, not measured: {row.source}"
+        return f"{row.key}\n{row.latency_us:.4g} us, not measured: {row.source}"
     return (
-        f"{name}\n{row.latency_us:.4g} us, give or take {row.interval_us:.2g}\n"
+        f"{row.key}\n{row.latency_us:.4g} us, give or take {row.interval_us:.2g}\n"
         f"{row.isolated_us:.4g} us as a model of its own"
     )
 

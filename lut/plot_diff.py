@@ -27,7 +27,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     if not pairs:
         raise TableError(
             f"{a.path} and {b.path} have no row in common, so there is nothing to draw; "
-            "goldnas lut show lists the rows of each"
+            "see which rows each has"
         )
     differing = {difference.row for difference in diff(a, b).differing}
     lengths = [len(group) + 1.5 for group in pairs.values()]
@@ -59,8 +59,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
             bars.lines[0].set_gid(f"{'ab'[side]}-{number}")
         for place, (first, second) in zip(places, group, strict=True):
             if first.latency_us > 0:
-                key = f"{first.operator} {first.site}".strip()
-                colour = COLOURS[2] if key in differing else COLOURS[-1]
+                colour = COLOURS[2] if first.key in differing else COLOURS[-1]
                 ratios.plot(second.latency_us / first.latency_us, place, "D", color=colour,
                             markersize=4)  # fmt: skip
         ratios.axvline(1, color=COLOURS[-1], linewidth=0.8)
@@ -90,11 +89,10 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
 def marked(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot_diff` stand for, by the ``id`` that they have in SVG."""
     texts: dict[str, list[str]] = {}
-    for number, (operator, group) in enumerate(_pairs(a, b).items()):
+    for number, group in enumerate(_pairs(a, b).values()):
         for side in "ab":
             texts[f"{side}-{number}"] = [
-                f"{operator} {first.site}\n{first.latency_us:.4g} us in a, "
-                f"{second.latency_us:.4g} us in b"
+                f"{first.key}\n{first.latency_us:.4g} us in a, {second.latency_us:.4g} us in b"
                 for first, second in group
             ]
     return texts
@@ -107,15 +105,9 @@ def _named(table: LatencyTable) -> str:
 
 def _pairs(a: LatencyTable, b: LatencyTable) -> dict[str, list[_Pair]]:
     """The rows that both have a latency of, by operator, the fastest of a first."""
-    others = {
-        (row.operator, row.site): row for rows in rows_by_operator(b).values() for row in rows
-    }
+    others = {row.key: row for rows in rows_by_operator(b).values() for row in rows}
     pairs = {
-        operator: [
-            (row, others[row.operator, row.site])
-            for row in rows
-            if (row.operator, row.site) in others
-        ]
+        operator: [(row, others[row.key]) for row in rows if row.key in others]
         for operator, rows in rows_by_operator(a).items()
     }
     return {operator: group for operator, group in pairs.items() if group}

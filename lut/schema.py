@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from goldnas.site import AnySite, parse_site
+from goldnas.lut.keys import format_row_key, format_space_key
+from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
 
@@ -86,6 +87,11 @@ class Conditions(Strict, frozen=True):
     protocol: MeasuringProtocol
     gpu: Gpu | None = None
     """What ran the models, if not the processor."""
+
+    @property
+    def runtime(self) -> str:
+        """The name of the backend, without its version."""
+        return self.backend.split(" ")[0]
 
     @property
     def machine(self) -> str:
@@ -164,6 +170,11 @@ class Located(Strict, frozen=True):
         super().__post_init__()
         parse_site(self.site)
 
+    @property
+    def key(self) -> str:
+        """What the row is called outside the rows."""
+        return format_row_key(self.operator, self.site)
+
 
 class ModelTiming(Strict, frozen=True):
     """One timed model: the quantiles that everything else is worked out from."""
@@ -221,6 +232,11 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
         super().__post_init__()
         if self.site:
             parse_site(self.site)
+
+    @property
+    def key(self) -> str:
+        """What the row is called outside the rows."""
+        return format_row_key(self.operator, self.site)
 
 
 class Failed(Located, frozen=True, tag_field="status", tag="failed"):
@@ -281,6 +297,11 @@ class Calibration(Strict, frozen=True):
     networks: tuple[NetworkLatency, ...]
 
     @property
+    def space_key(self) -> str:
+        """The space with its settings, to be compared."""
+        return format_space_key(self.space, self.settings)
+
+    @property
     def space_and_settings(self) -> str:
         """In words: ``gold: cells 14, channels 36``."""
         given = {name: value for name, value in self.settings.items() if value is not None}
@@ -309,11 +330,6 @@ class Campaign(Strict, frozen=True):
     """Why the device slowed itself down, in the words of its driver."""
 
 
-def row_key(operator: str, site: AnySite | str) -> str:
-    """What a row is called outside the rows: ``sep_conv_3x3 16x32x32->16/s1``."""
-    return f"{operator} {site}" if site else operator
-
-
 class TableFile(Strict, frozen=True):
     """A table's file: all there is in it."""
 
@@ -326,7 +342,7 @@ class TableFile(Strict, frozen=True):
     campaigns: tuple[Campaign, ...] = ()
 
 
-def checksum_of(content: dict[str, Any]) -> str:
+def compute_checksum(content: dict[str, Any]) -> str:
     """The checksum of a file, whatever its ``checksum`` says.
 
     Args:
@@ -337,7 +353,7 @@ def checksum_of(content: dict[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
-def json_schema() -> dict[str, Any]:
+def make_json_schema() -> dict[str, Any]:
     """The published JSON Schema, ``schema.json``, as it follows from the records."""
     schema = msgspec.json.schema(TableFile)
     return {

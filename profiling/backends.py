@@ -38,7 +38,7 @@ def backend_like(
             f"--device cuda: the table is of {conditions.device}, {conditions.machine}, and "
             "not of a GPU. Leave --device out, or say where that is"
         )
-    if conditions.backend.split(" ")[0] not in BACKENDS:
+    if conditions.runtime not in BACKENDS:
         return OnnxruntimeBackend.like(conditions, host=host, on_warning=on_warning)
     if host.is_remote:
         raise ConfigError(

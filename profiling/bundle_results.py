@@ -107,7 +107,8 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
     except BadFileError as error:
         raise TableError(str(error)) from None
     except msgspec.ValidationError as error:
-        raise TableError(f"{path} holds what no device can have found: {error}") from None
+        problem = str(error).replace("`", "'")  # in backquotes, a field would be a setting
+        raise TableError(f"{path} holds what no device can have found: {problem}") from None
     _check_complete(path, manifest, found, runs_of(raw_manifest))
     return manifest, found
 

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from goldnas.architecture import Architecture
-from goldnas.lut import Calibration, LatencyTable, Measured, NetworkLatency, row_key
+from goldnas.lut import (
+    Calibration,
+    LatencyTable,
+    Measured,
+    NetworkLatency,
+    format_row_key,
+    parse_row_key,
+)
 from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.operators import CANDIDATES
@@ -35,12 +42,12 @@ def calibrate(
         WriteError: If the disk refuses; what was measured is in the session's journal.
     """
     before = table.calibration_for(space.name, space.settings)
-    rows_us = {row_key(*part): table.latency_us(*part) for part in space.rows()}
+    rows_us = {format_row_key(*part): table.latency_us(*part) for part in space.rows()}
     # What a transferred row was before it was fitted; else the fit would know its networks.
     prior_us = {**rows_us, **(before.prior_us if before else {})}
     for row in table.rows:
         if isinstance(row, Measured):
-            prior_us[row_key(row.operator, row.site)] = row.latency_us
+            prior_us[row.key] = row.latency_us
     known = before.networks if before else ()
     fresh = draw_lacking(table, space, networks)
     if not fresh:
@@ -72,7 +79,8 @@ def draw_lacking(table: LatencyTable, space: SearchSpace, networks: int) -> list
     before = table.calibration_for(space.name, space.settings)
     known = before.networks if before else ()
     missing = networks - len(known)
-    if before and any(row_key(*part) not in before.latencies_us for part in space.rows()):
+    rows = {format_row_key(*part) for part in space.rows()}
+    if before and not rows <= before.latencies_us.keys():
         missing = networks  # those known lack an operator of the space
     # Seeded by what is known: others than before, and the same after an interruption.
     drawn = random_architectures(space, missing, seed=len(known))
@@ -115,7 +123,7 @@ def fit_networks(
 def space_of_calibration(calibration: Calibration) -> SearchSpace:
     """The space that a table was calibrated for, with the candidates it has costs of."""
     space = space_named(calibration.space, **calibration.settings)
-    keys = dict.fromkeys(key.split(" ")[0] for key in calibration.latencies_us)
+    keys = dict.fromkeys(parse_row_key(key)[0] for key in calibration.latencies_us)
     names = {name for name in keys if name in CANDIDATES}
     # In the space's own order where it has them: on it depends which networks are drawn.
     own = [name for name in space.operators if name in names]

@@ -125,7 +125,7 @@ class GpuBackend(RunnerBackend):
         on_warning: Callable[[str], None] = lambda text: None,
     ) -> "GpuBackend":
         """A backend with a table's settings; whether this is that GPU it has to say."""
-        name = conditions.backend.split(" ")[0]
+        name = conditions.runtime
         known = backend_named(name).options
         options = {k: v for k, v in conditions.backend_options.items() if k in known}
         return cls(

@@ -11,7 +11,7 @@ import torch
 from goldnas.architecture import Architecture
 from goldnas.errors import MeasurementError
 from goldnas.exporting.onnx import to_onnx
-from goldnas.lut import NetworkLatency, row_key
+from goldnas.lut import NetworkLatency, format_row_key
 from goldnas.profiling.backend import Failure, Timing
 from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.measuring import Estimate, Results, timing_of
@@ -54,7 +54,9 @@ def measure_networks(
     networks = tuple(
         NetworkLatency(
             fingerprint=name,
-            parts=dict(Counter(row_key(*part) for part in space.plan(chosen[name]).parts())),
+            parts=dict(
+                Counter(format_row_key(*part) for part in space.plan(chosen[name]).parts())
+            ),
             latency_us=round(estimates[name].latency_us(results), 3),
             interval_us=round(estimates[name].interval_us(results), 3),
         )

@@ -9,7 +9,7 @@ from scipy.stats import truncnorm
 
 from goldnas.errors import ExportError, MeasurementError
 from goldnas.files import check_writable
-from goldnas.lut import Failed, LatencyTable, Measured, ModelTiming, Row
+from goldnas.lut import Failed, LatencyTable, Measured, ModelTiming, Row, format_row_key
 from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, row_models
@@ -50,8 +50,8 @@ def measure_rows(
         MeasurementError: If the runtime cannot start, or the machine is too noisy.
         WriteError: If the disk refuses; what was measured is in the session's journal.
     """
-    measured = {(r.operator, r.site) for r in table.rows if isinstance(r, Measured)}
-    todo = [part for part in dict.fromkeys(rows) if (part[0], str(part[1])) not in measured]
+    measured = {row.key for row in table.rows if isinstance(row, Measured)}
+    todo = [p for p in dict.fromkeys(rows) if format_row_key(*p) not in measured]
     if not todo:
         return table
     check_writable(table.path)
@@ -124,8 +124,7 @@ def _told(left: dict[str, int] | Failure) -> str:
 
 
 def _name(part: Part, label: str) -> str:
-    operator, site = part
-    return f"{operator} {site}: {label}"
+    return f"{format_row_key(*part)}: {label}"
 
 
 def _row(

@@ -1,7 +1,7 @@
 """A table made from another device's and a few whole networks on this one."""
 
 from goldnas.errors import ConfigError
-from goldnas.lut import Interpolated, LatencyTable, row_key
+from goldnas.lut import Interpolated, LatencyTable, format_row_key
 from goldnas.profiling.calibration import fit_networks
 from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
@@ -40,7 +40,7 @@ def transfer_table(
             "Choose another --out"
         )
     latency = Latency(other, space)
-    prior_us = {row_key(*part): latency.cost(*part) for part in space.rows()}
+    prior_us = {format_row_key(*part): latency.cost(*part) for part in space.rows()}
     found = measure_networks(session, space, random_architectures(space, networks, seed=0))
     fitted = fit_networks(space, found.networks, found.noise_floor_percent, prior_us)
     source = f"{other.path.name}, fitted to {networks} networks on this device"
@@ -48,7 +48,7 @@ def transfer_table(
         Interpolated(
             operator=operator,
             site=str(site),
-            latency_us=fitted.latencies_us[row_key(operator, site)],
+            latency_us=fitted.latencies_us[format_row_key(operator, site)],
             source=source,
         )
         for operator, site in space.rows()

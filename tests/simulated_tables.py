@@ -18,7 +18,6 @@ from goldnas.lut import (
     MeasuringProtocol,
     ModelTiming,
     NetworkLatency,
-    row_key,
 )
 from goldnas.resources import Flops
 from goldnas.site import Site
@@ -158,10 +157,7 @@ class Machine:
         networks: int,
         random: np.random.Generator,
     ) -> Calibration:
-        fitted = {
-            row_key(row.operator, row.site): row.latency_us * math.exp(random.normal(0, 0.05))
-            for row in rows
-        }
+        fitted = {row.key: row.latency_us * math.exp(random.normal(0, 0.05)) for row in rows}
         keys, intercept_us = list(fitted), 5 * self.overhead_us
         measured = []
         for number in range(networks):

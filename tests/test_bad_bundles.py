@@ -160,10 +160,10 @@ ODD_RUNS: dict[str, tuple[Callable[[list[Json]], object], str]] = {
     "half": (lambda runs: runs.__delitem__(slice(2, None)), "2 of 4 runs"),
     "one twice": (lambda runs: runs.append(runs[0]), "holds other visits than its bundle asks"),
     "a visit less": (lambda runs: runs[0]["lines"].pop(), "holds other visits"),
-    "zero": (first_line(p10_us=0), "Expected `float` > 0"),
-    "no number": (first_line(p10_us="fast"), "Expected `float`, got `str`"),
+    "zero": (first_line(p10_us=0), "Expected 'float' > 0"),
+    "no number": (first_line(p10_us="fast"), "Expected 'float', got 'str'"),
     "infinite": (first_line(p10_us=float("inf")), "must be finite"),
-    "another field": (first_line(latency_ms=1), "unknown field `latency_ms`"),
+    "another field": (first_line(latency_ms=1), "unknown field 'latency_ms'"),
 }
 
 

@@ -20,7 +20,7 @@ from goldnas.errors import StoppedError
 from goldnas.exporting.fold import Scaled, folded
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
-from goldnas.lut.lint.tables import lint
+from goldnas.lut.lint import lint
 from goldnas.operators import labelled, part_of
 from goldnas.profiling.calibration import space_of_calibration
 from goldnas.profiling.check import check_table
@@ -77,9 +77,9 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
     again = space_of(FULL)
     assert again.settings == RESIDUAL.settings
     assert space_of(FULL) is again  # made once: it calls the function
-    assert again.profile_options == (
-        "--space own_spaces:residual --input 1x8x8 --set width=4 --classes 10 "
-        "--set rectify=false"
+    assert again.call == (
+        "space('own_spaces:residual', input_shape=(1, 8, 8), width=4, classes=10, "
+        "rectify=False)"
     )
 
 

@@ -98,7 +98,7 @@ def test_every_value_that_has_names_is_completed() -> None:
         *(f"{name} {option}" for name in both for option in ("--data", "--space", "--amp")),
         *("search --strategy", "train --recipe", "train --pick", "export --pick"),
         *(f"profile --{o}" for o in ("device", "backend", "provider", "precision", "space")),
-        *("lut show file", "lut check --device", "compare --format", "profile --operators"),
+        *("lut check --device", "compare --format", "profile --operators"),
     }
 
 

@@ -289,12 +289,10 @@ def test_a_table_says_which_command_adds_to_it(conditions: Conditions, tmp_path:
     here = on_an_h200(conditions, backend_options=options)
     table = LatencyTable(here, (), tmp_path / "h200.json")
     table.save()
-    command = LatencyTable.load(table.path).profile_command("--space gold")
-    assert (
-        "--device cuda --space gold --batch 1 --backend tensorrt --precision fp32 " in command
+    assert LatencyTable.load(table.path).profile_call("space('gold')") == (
+        "profile(space('gold'), device='cuda', batch=1, backend='tensorrt', precision='fp32', "
+        f"provider_options={{'tf32': 'yes'}}, out='{table.path}')"
     )
-    assert "--provider-option tf32=yes --out" in command
-    assert "--threads" not in command
 
 
 def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from goldnas.cli.lut import app
 from goldnas.errors import TableError
-from goldnas.lut import Failed, Interpolated, LatencyTable, Measured, checksum_of
+from goldnas.lut import Failed, Interpolated, LatencyTable, Measured, compute_checksum
 from goldnas.lut.diff import diff
 from goldnas.lut.merge import merge
 from goldnas.site import Site
@@ -232,7 +232,7 @@ def test_tables_of_other_conditions_do_not_merge(table: LatencyTable, tmp_path: 
 def test_rows_that_differ_need_a_preference(table: LatencyTable, tmp_path: Path) -> None:
     other = edited(table, latency_us=100.0)
     place = table.rows[1].operator, Site.parse(table.rows[1].site)
-    with pytest.raises(TableError, match=rf"differ in {place[0]} .*--prefer first, or"):
+    with pytest.raises(TableError, match=rf"differ in {place[0]} .*`prefer='first'`, or"):
         merge([table, other])
     assert merge([other, table], prefer="first").latency_us(*place) == 100.0
     assert merge([table, other], prefer="first").latency_us(*place) != 100.0
@@ -262,4 +262,4 @@ def test_a_merged_table_is_sealed(table: LatencyTable, tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     assert run("merge", table.path, "--out", out).exit_code == 0
     content = json.loads(out.read_text())
-    assert content["checksum"] == checksum_of(content)
+    assert content["checksum"] == compute_checksum(content)

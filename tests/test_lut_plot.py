@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.errors import TableError
 from goldnas.lut import Failed, Interpolated, LatencyTable, Measured
+from goldnas.lut.fit.fitted_networks import FittedNetworks
 from goldnas.lut.fit.networks_csv import Networks
-from goldnas.lut.fit.tables import FittedNetworks
 from goldnas.lut.plot import plot
 from goldnas.lut.plot_diff import plot_diff
 from goldnas.spaces import GoldSpace

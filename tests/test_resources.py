@@ -210,21 +210,19 @@ def test_a_row_without_a_latency_is_named_with_the_command_that_measures_it(
     """Absent is not zero."""
     table = make_table(tmp_path / "pi5.json", SPACE)
     gate = SPACE.gates[-1]
-    rows = [
-        row for row in table.rows if (row.operator, row.site) != (gate.operator, str(gate.site))
-    ]
+    rows = [row for row in table.rows if row.key != f"{gate.operator} {gate.site}"]
     assert len(rows) == len(table.rows) - 1
     if failed:
         rows.append(Failed(operator=gate.operator, site=str(gate.site), error="no such kernel"))
     latency = Latency(replace(table, rows=tuple(rows)), SPACE)
     command = (
-        "goldnas profile --device cpu --space gold --channels 4 --cells 3 --input 1x8x8 "
-        "--classes 3 --operators skip_connect,sep_conv_3x3"
+        "`profile(space('gold', channels=4, cells=3, input_shape=(1, 8, 8), classes=3, "
+        "operators=('skip_connect', 'sep_conv_3x3')), device='cpu', "
     )
     with pytest.raises(TableError, match=f"no latency for {gate.operator} at") as caught:
         costs_of(SPACE, latency)
     message = str(caught.value)
     assert str(gate.site) in message
     assert command in message
-    assert f"--out {table.path}" in message
+    assert f"out='{table.path}')`" in message
     assert ("no such kernel" in message) == failed

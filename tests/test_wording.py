@@ -26,6 +26,16 @@ from goldnas.cli.wording import in_options
             "`profile(space('gold', cells=3, input_shape=(1, 8, 8), width=4), out='t.json')`",
             "goldnas profile --space gold --cells 3 --input 1x8x8 --set width=4 --out t.json",
         ),
+        (
+            "`profile(space('a:b', sizes=[4, 8], rectify=False, kind='x y', level='3'))`",
+            "goldnas profile --space a:b --set 'sizes=[4, 8]' --set rectify=false "
+            "--set 'kind=x y' --set 'level=\"3\"'",
+        ),
+        (
+            "`profile(space, device='cpu', out='t.json')`",
+            "goldnas profile --device cpu --out t.json",
+        ),
+        ("`shapes={'input': (1, 3, 64, 64)}`", "--shape input=1x3x64x64"),
         ("nothing in quotes", "nothing in quotes"),
         ("`no python here`", "no python here"),
     ],

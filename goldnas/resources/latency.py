@@ -1,7 +1,7 @@
 """Latency as a latency table predicts it."""
 
 from goldnas.errors import TableError
-from goldnas.lut import LatencyTable
+from goldnas.lut import LatencyTable, format_row_key
 from goldnas.site import AnySite
 from goldnas.spaces import SearchSpace
 
@@ -34,15 +34,14 @@ class Latency:
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
-        options = self.space.profile_options
-        row_us = self.table.latency_us(operator, site, space_options=options)
+        row_us = self.table.latency_us(operator, site, space=self.space.call)
         if self.calibration is None:
             return row_us
-        fitted_us = self.calibration.latencies_us.get(f"{operator} {site}")
+        fitted_us = self.calibration.latencies_us.get(format_row_key(operator, site))
         if fitted_us is None:
             raise TableError(
                 f"{self.table.path} is calibrated for this space, but not for {operator} at "
                 f"{site}; fitted costs and others do not add up. Calibrate it with that "
-                f"operator: {self.table.profile_command(options)}"
+                f"operator: `{self.table.profile_call(self.space.call)}`"
             )
         return fitted_us

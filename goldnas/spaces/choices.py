@@ -4,7 +4,6 @@ import copy
 import inspect
 import json
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -286,15 +285,12 @@ class ChoiceSpace:
         return tuple(map(tuple, groups.values()))
 
     @property
-    def profile_options(self) -> str:
-        """The space as options of ``goldnas profile``."""
-        texts = [f"--space {self.name}", f"--input {'x'.join(map(str, self.input_shape))}"]
-        for name, value in self.settings.items():
-            if name not in OF_DATA:
-                texts.append(f"--set {shlex.quote(f'{name}={json.dumps(value)}')}")
-            elif name == "classes":
-                texts.append(f"--classes {value}")
-        return " ".join(texts)
+    def call(self) -> str:
+        """The call that makes the space again."""
+        settings = {"input_shape": self.input_shape} | {
+            name: value for name, value in self.settings.items() if name != "input_shape"
+        }
+        return f"space({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     def log10_size(self) -> float:
         """Logarithm of the number of networks: non-empty subsets of candidates per choice."""

@@ -220,12 +220,12 @@ class GoldSpace:
         )
 
     @property
-    def profile_options(self) -> str:
-        """The space as options of ``goldnas profile``."""
-        shape = "x".join(map(str, self.input_shape))
+    def call(self) -> str:
+        """The call that makes the space again."""
         return (
-            f"--space {self.name} --channels {self.channels} --cells {self.cells} "
-            f"--input {shape} --classes {self.classes} --operators {','.join(self.operators)}"
+            f"space({self.name!r}, channels={self.channels}, cells={self.cells}, "
+            f"input_shape={self.input_shape}, classes={self.classes}, "
+            f"operators={self.operators})"
         )
 
     @property

@@ -127,8 +127,8 @@ class SearchSpace(Protocol):
         """The space with these candidates; itself, if candidates are not chosen beside it."""
 
     @property
-    def profile_options(self) -> str:
-        """The space as options of ``goldnas profile``."""
+    def call(self) -> str:
+        """The call that makes the space again: ``space('gold', cells=3)``."""
 
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts: what a latency table must hold."""

@@ -97,7 +97,7 @@ class Networks:
             latency_us=1000 * np.array(latency_ms),
         )
 
-    def counts_of(self, operators: tuple[str, ...]) -> NDArray[np.float64]:
+    def count(self, operators: tuple[str, ...]) -> NDArray[np.float64]:
         """Counts of these operators, ``(N, len(operators))``, 0 where there is no column."""
         have = {name: self.counts[:, index] for index, name in enumerate(self.operators)}
         none = np.zeros(len(self.counts))
@@ -105,7 +105,7 @@ class Networks:
 
     def used(self, operators: tuple[str, ...]) -> NDArray[np.bool_]:
         """``(len(operators),)``: which of them any network has."""
-        return np.asarray((self.counts_of(operators) > 0).any(axis=0))
+        return np.asarray((self.count(operators) > 0).any(axis=0))
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

@@ -11,7 +11,6 @@ from goldnas.lut.schema import (
     Failed,
     Measured,
     Row,
-    row_key,
 )
 
 # Whole networks and rows may disagree on an operator by this factor.
@@ -31,7 +30,7 @@ DRIFT_LIMIT_PERCENT = 10.0
 
 def calibration_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
     """Hold a calibration against the rows, and against its own networks."""
-    have = {row_key(row.operator, row.site) for row in rows if not isinstance(row, Failed)}
+    have = {row.key for row in rows if not isinstance(row, Failed)}
     named = dict.fromkeys(
         [*calibration.latencies_us, *(key for n in calibration.networks for key in n.parts)]
     )
@@ -50,7 +49,7 @@ def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator
     measured: dict[str, float] = defaultdict(float)
     in_networks: dict[str, float] = defaultdict(float)
     for row in rows:
-        key = row_key(row.operator, row.site)
+        key = row.key
         if isinstance(row, Measured) and key in calibration.latencies_us:
             fitted_us = calibration.latencies_us[key]
             fitted[row.operator] += fitted_us

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.schema import Failed, Interpolated, Measured, ModelTiming, Row, row_key
+from goldnas.lut.schema import Failed, Interpolated, Measured, ModelTiming, Row
 from goldnas.lut.table import LatencyTable
 
 # Two measurements may share a value: clocks tick, and values are rounded. Without the times
@@ -21,7 +21,7 @@ def copies_within(rows: Sequence[Row]) -> Iterator[Finding]:
     measured: dict[_Signature, str] = {}
     interpolated = defaultdict(list)
     for row in rows:
-        key = row_key(row.operator, row.site)
+        key = row.key
         if isinstance(row, Measured) and row.timings:
             first = measured.setdefault(_signature(row), key)
             if first != key:
@@ -36,23 +36,19 @@ def copies_within(rows: Sequence[Row]) -> Iterator[Finding]:
 
 def copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
     """Rows that another device's table has, to the last digit."""
-    theirs = {
-        (row.operator, row.site): _signature(row)
-        for row in other.rows
-        if not isinstance(row, Failed)
-    }
+    theirs = {row.key: _signature(row) for row in other.rows if not isinstance(row, Failed)}
     alike = [
         row
         for row in rows
         if not isinstance(row, Failed)
-        and theirs.get((row.operator, row.site)) == _signature(row)
+        and theirs.get(row.key) == _signature(row)
         and (_signature(row)[3] or _digits(row.latency_us) >= _ROUND_DIGITS)
     ]
     certain = any(_signature(row)[3] for row in alike)
     if certain or len(alike) > max(_COINCIDENCES, _COINCIDENT_SHARE * len(rows)):
         for row in alike:
             found = f"{row.latency_us:g} us, and all else, is what {other.path} has"
-            yield Finding("copied-from", row_key(row.operator, row.site), found)
+            yield Finding("copied-from", row.key, found)
 
 
 def _signature(row: Measured | Interpolated) -> _Signature:

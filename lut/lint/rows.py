@@ -18,7 +18,6 @@ from goldnas.lut.schema import (
     MeasuringProtocol,
     ModelTiming,
     Row,
-    row_key,
 )
 from goldnas.site import Site, parse_site
 
@@ -51,9 +50,9 @@ def row_findings(rows: Sequence[Row], conditions: Conditions | None) -> Iterator
         yield Finding("empty", "rows", f"none of {len(rows)} rows has a latency")
     for row in measured:
         for problem in _own_findings(row, conditions):
-            yield Finding(problem[0], row_key(row.operator, row.site), problem[1])
+            yield Finding(problem[0], row.key, problem[1])
     for other in rows:
-        key = row_key(other.operator, other.site)
+        key = other.key
         if isinstance(other, Failed):
             yield Finding("failed", key, other.error)
         elif isinstance(other, Interpolated) and other.latency_us == 0:
@@ -153,7 +152,7 @@ def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator
     rates = {}
     for row in rows:
         if macs := macs_of(row.operator, parse_site(row.site)):
-            rates[row_key(row.operator, row.site)] = conditions.batch * macs / row.latency_us
+            rates[row.key] = conditions.batch * macs / row.latency_us
     for key, rate in rates.items():
         if rate > most:
             found = f"{rate:.2g} multiply-adds per us; the most that is possible is {most:.2g}"
@@ -204,10 +203,10 @@ def _order_finding(
     most_us = large.latency_us + _noise_us(large)
     if most_us < _NEIGHBOUR_SHARE * least_us - _NEIGHBOUR_US:
         found = (
-            f"{large.latency_us:.4g} us; {row_key(small.operator, small.site)} takes "
+            f"{large.latency_us:.4g} us; {small.key} takes "
             f"{small.latency_us:.4g} us, and this has {respect}"
         )
-        yield Finding("neighbours", row_key(large.operator, large.site), found)
+        yield Finding("neighbours", large.key, found)
 
 
 def _noise_us(row: Measured | Interpolated) -> float:

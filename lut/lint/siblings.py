@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.lint.work import elements, macs_of, work_of
-from goldnas.lut.schema import Measured, row_key
+from goldnas.lut.schema import Measured
 from goldnas.site import Site, parse_site
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
     limit = max(_UNLIKE, _SIGMAS * _sigma(off, crossed, operators, sites))
     judged = zip(rows, operators, off.tolist(), crossed.tolist(), strict=True)
     for row, operator, log_factor, is_crossed in judged:
-        key = row_key(row.operator, row.site)
+        key = row.key
         usual_us = row.latency_us / math.exp(log_factor)
         if abs(row.latency_us - usual_us) <= 3 * row.interval_us:
             continue

@@ -254,17 +254,6 @@ def test_the_list_of_spaces_tells_what_each_decides(name: str, listed: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_options_of_a_space_make_it_again(name: str) -> None:
+def test_the_call_of_a_space_makes_it_again(name: str) -> None:
     space = odd(name, nodes=4)
-    words = space.profile_options.split()
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    assert given.pop("--space") == name
-    again = space_named(
-        name,
-        channels=int(given["--channels"]),
-        cells=int(given["--cells"]),
-        input_shape=tuple(map(int, given["--input"].split("x"))),
-        classes=int(given["--classes"]),
-        operators=tuple(given["--operators"].split(",")),
-    )
-    assert again == space
+    assert eval(space.call, {"space": space_named}) == space

@@ -1,54 +1,49 @@
-"""Whether a latency table deserves trust: everything that is wrong with it, not the first."""
+"""Everything that is wrong with a table's file, not the first thing alone."""
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from goldnas.errors import ConfigError
+from goldnas.lut.keys import format_row_key
 from goldnas.lut.lint.calibrations import calibration_findings, campaign_findings
 from goldnas.lut.lint.copies import copies_from
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.lint.rows import row_findings
-from goldnas.lut.migrations import MeasuredV1, RowV1, migrate_row
+from goldnas.lut.reading import (
+    MalformedTableError,
+    explain_error,
+    find_repeated,
+    read_json,
+)
 from goldnas.lut.schema import (
     SCHEMA_VERSION,
     Calibration,
     Campaign,
     Conditions,
-    Failed,
     Row,
     TableFile,
-    checksum_of,
-    row_key,
+    compute_checksum,
 )
-from goldnas.lut.table import (
-    LatencyTable,
-    MalformedTableError,
-    duplicates,
-    explained,
-    read_json,
-    shipped_tables,
-    table_path,
-)
+from goldnas.lut.table import LatencyTable
 
 
 def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding]:
     """Everything that is wrong with a table, also with one that cannot be loaded.
 
     Args:
-        source: A path, or the name of a shipped table.
-        against: Tables of other devices, whose rows it should not have; the shipped ones
-            are always among them.
+        source: Its path.
+        against: Tables of other devices, whose rows it should not have.
 
     Raises:
         TableError: If the file cannot be read at all, or one of ``against`` is no table.
     """
-    path = table_path(source)
-    others = [LatencyTable.load(other) for other in [*against, *shipped_tables().values()]]
+    path = Path(source)
+    others = [LatencyTable.load(other) for other in against]
     try:
         raw = read_json(path)
     except MalformedTableError as error:
@@ -57,8 +52,8 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
         what = f"an object with {', '.join(map(str, raw)) or 'nothing'}"
         found = what[:80] if isinstance(raw, dict) else f"a {type(raw).__name__}"
         return [Finding("schema", "file", f"some other JSON, {found}: no latency table")]
-    if raw.get("schema_version") not in (1, SCHEMA_VERSION):
-        found = f"is {raw.get('schema_version')!r}; this goldnas knows 1 and {SCHEMA_VERSION}"
+    if raw.get("schema_version") != SCHEMA_VERSION:
+        found = f"is {raw.get('schema_version')!r}; this goldnas knows {SCHEMA_VERSION}"
         return [Finding("schema", "schema_version", found)]
 
     findings = list(_file_findings(raw))
@@ -81,12 +76,10 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
 
 
 def _file_findings(raw: dict[str, Any]) -> Iterator[Finding]:
-    if raw["schema_version"] == 1:
-        return
     fields = TableFile.__struct_fields__
     for name in raw.keys() - set(fields):
         yield Finding("schema", str(name), "unknown field; times are in fields that end in _us")
-    checksum = checksum_of(raw)
+    checksum = compute_checksum(raw)
     if "checksum" not in raw:
         yield Finding("checksum", "checksum", f"missing; the content has {checksum[:15]}...")
     elif raw["checksum"] != checksum:
@@ -115,28 +108,27 @@ def _parts(raw: dict[str, Any], name: str, kind: Any, findings: list[Finding]) -
 
 
 def _rows(raw: dict[str, Any], findings: list[Finding]) -> tuple[Row, ...]:
-    kind: Any = RowV1 if raw["schema_version"] == 1 else Row
-    sound: Sequence[Row | MeasuredV1] = _parts(raw, "rows", kind, findings)
+    sound: list[Row] = _parts(raw, "rows", Row, findings)
     records = raw.get("rows")
     keys = [
-        (str(record.get("operator")), str(record.get("site", "")))
+        _key(record)
         for record in (records if isinstance(records, list) else [])
         if isinstance(record, dict)
     ]
     findings += [
-        Finding("duplicate", row_key(*key), f"rows[{number}] is there twice")
-        for number, key in duplicates(keys)
+        Finding("duplicate", keys[number], f"rows[{number}] is there twice")
+        for number in find_repeated(keys)
     ]
-    once = {(row.operator, row.site): row for row in sound}
-    return tuple(
-        migrate_row(row) if isinstance(row, MeasuredV1 | Failed) else row
-        for row in once.values()
-    )
+    return tuple({row.key: row for row in sound}.values())
+
+
+def _key(record: dict[str, Any]) -> str:
+    return format_row_key(str(record.get("operator")), str(record.get("site", "")))
 
 
 def _schema_finding(place: str, record: Any, error: str) -> Finding:
     """Say what a record has against it, under the rule that fits the value."""
-    text = explained(error, record)
+    text = explain_error(error, record)
     value = text.rpartition(", is ")[2].partition(";")[0]
     rule = "schema"
     try:
@@ -150,7 +142,7 @@ def _schema_finding(place: str, record: Any, error: str) -> Finding:
     elif number <= 0:
         rule = "zero" if number == 0 else "negative"
     if isinstance(record, dict) and isinstance(record.get("operator"), str):
-        place = row_key(record["operator"], str(record.get("site", "")))
+        place = _key(record)
     return Finding(rule, place, text)
 
 

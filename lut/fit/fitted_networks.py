@@ -14,56 +14,19 @@ from goldnas.errors import ConfigError, DataError
 from goldnas.lut.accuracy import accuracy
 from goldnas.lut.fit.additive import AdditiveFit, fit_additive
 from goldnas.lut.fit.networks_csv import Networks
+from goldnas.lut.fit.prior import Prior
+from goldnas.lut.keys import parse_row_key
 from goldnas.lut.schema import (
     ANY_SPACE,
     Accuracy,
     Calibration,
-    Failed,
     Interpolated,
     NetworkLatency,
-    row_key,
     unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
-from goldnas.site import parse_site
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Costs that are expected beforehand."""
-
-    source: str
-    costs_us: dict[str, float]
-    """By operator, or operator and site."""
-    spread_us: dict[str, float]
-    """Standard deviations, 0 where not known."""
-
-    @classmethod
-    def read(cls, path: Path) -> "Prior":
-        """Read a latency table, or networks of another device, which are fitted first.
-
-        Raises:
-            ConfigError, DataError, TableError: If it is neither.
-        """
-        if path.suffix.lower() == ".csv":
-            networks = Networks.read(path)
-            fit = fit_additive(networks.counts, networks.latency_us)
-            seen = networks.used(networks.operators)
-            names = [n for n, known in zip(networks.operators, seen, strict=True) if known]
-            return cls(
-                path.name,
-                dict(zip(names, fit.costs_us[seen].tolist(), strict=True)),
-                dict(zip(names, fit.spread_us[seen].tolist(), strict=True)),
-            )
-        table = LatencyTable.load(path)
-        costs = {
-            row_key(row.operator, row.site): row.latency_us
-            for row in table.rows
-            if not isinstance(row, Failed)
-        }
-        return cls(path.name, costs, dict.fromkeys(costs, 0.0))
 
 
 @dataclass(frozen=True)
@@ -96,11 +59,11 @@ class FittedNetworks:
         if not prior.costs_us.keys() & set(operators):
             raise ConfigError(
                 f"{prior.source} knows none of the operators of {networks.path}, such as "
-                f"{operators[0]!r}. Name them alike, or leave out --prior"
+                f"{operators[0]!r}. Name them alike, or leave out `prior`"
             )
         operators = tuple(dict.fromkeys([*operators, *prior.costs_us]))
         fit = fit_additive(
-            networks.counts_of(operators),
+            networks.count(operators),
             networks.latency_us,
             prior_us=np.array([prior.costs_us.get(name, np.nan) for name in operators]),
             prior_spread_us=np.array([prior.spread_us.get(name, 0.0) for name in operators]),
@@ -137,7 +100,7 @@ class FittedNetworks:
         if unknown:
             raise DataError(
                 f"{networks.path} counts {_listed(unknown)}, of which {self.networks.path} has "
-                "no column. Measure networks that have it, or give a --prior that knows it"
+                "no column. Measure networks that have it, or give a `prior` that knows it"
             )
         absent = set(self.networks.operators) - set(networks.operators)
         if absent:
@@ -145,9 +108,7 @@ class FittedNetworks:
                 f"{networks.path} has no column {_listed(sorted(absent))}, and "
                 f"{self.networks.path} has. Add it, with 0 where a network has none"
             )
-        return accuracy(
-            self.fit.predict(networks.counts_of(self.operators)), networks.latency_us
-        )
+        return accuracy(self.fit.predict(networks.count(self.operators)), networks.latency_us)
 
     def table(self, path: Path, *, device: str) -> LatencyTable:
         """The fit as a table; ``device`` is what the latencies are of."""
@@ -155,7 +116,7 @@ class FittedNetworks:
         sources = self._sources()
         rows = []
         for key, cost_us, source in zip(self.operators, costs_us, sources, strict=True):
-            operator, site = _split(key)
+            operator, site = parse_row_key(key)
             rows.append(
                 Interpolated(operator=operator, site=site, latency_us=cost_us, source=source)
             )
@@ -214,16 +175,6 @@ class FittedNetworks:
                 self.networks.names, counts, self.networks.latency_us.tolist(), strict=True
             )
         )
-
-
-def _split(key: str) -> tuple[str, str]:
-    """Operator and site, or all as operator where it does not end in a site."""
-    operator, _, site = key.rpartition(" ")
-    try:
-        parse_site(site)
-    except ConfigError:
-        return key, ""
-    return (operator, site) if operator else (key, "")
 
 
 def _listed(names: list[str]) -> str:

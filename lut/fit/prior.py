@@ -1,0 +1,41 @@
+"""What operators are expected to cost before a network is measured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldnas.lut.fit.additive import fit_additive
+from goldnas.lut.fit.networks_csv import Networks
+from goldnas.lut.schema import Failed
+from goldnas.lut.table import LatencyTable
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Costs that are expected beforehand."""
+
+    source: str
+    costs_us: dict[str, float]
+    """By operator, or operator and site."""
+    spread_us: dict[str, float]
+    """Standard deviations, 0 where not known."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Prior":
+        """Read a latency table, or networks of another device, which are fitted first.
+
+        Raises:
+            ConfigError, DataError, TableError: If it is neither.
+        """
+        if path.suffix.lower() == ".csv":
+            networks = Networks.read(path)
+            fit = fit_additive(networks.counts, networks.latency_us)
+            seen = networks.used(networks.operators)
+            names = [n for n, known in zip(networks.operators, seen, strict=True) if known]
+            return cls(
+                path.name,
+                dict(zip(names, fit.costs_us[seen].tolist(), strict=True)),
+                dict(zip(names, fit.spread_us[seen].tolist(), strict=True)),
+            )
+        table = LatencyTable.load(path)
+        costs = {row.key: row.latency_us for row in table.rows if not isinstance(row, Failed)}
+        return cls(path.name, costs, dict.fromkeys(costs, 0.0))

@@ -1,0 +1,124 @@
+"""Reading the file of a latency table: what it holds, or what is wrong with it."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from goldnas.errors import TableError
+from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
+
+
+class MalformedTableError(TableError):
+    """A file that is not a latency table, or is one no longer.
+
+    Args:
+        path: Of the file.
+        problem: In one line, the place first.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        quoted = problem.replace("`", "'")  # in backquotes, a field would be a setting
+        super().__init__(
+            f"{path} is not a latency table: {quoted}. Give the path of one; if this was one, "
+            f"restore it, or delete it and measure again with: {_measuring(path)}"
+        )
+        self.problem = problem
+
+
+def read_table(path: Path) -> TableFile:
+    """Read a table's file.
+
+    Raises:
+        MalformedTableError: If it is no table of this schema version, or was changed.
+        TableError: If it cannot be read, or is of a newer schema version.
+    """
+    raw = read_json(path)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise TableError(
+            f"{path} has schema version {version}, and this goldnas reads up to "
+            f"{SCHEMA_VERSION}. Upgrade goldnas"
+        )
+    if version != SCHEMA_VERSION:
+        raise MalformedTableError(path, f"schema_version is {version!r}, not {SCHEMA_VERSION}")
+    try:
+        file = msgspec.convert(raw, TableFile)
+    except msgspec.ValidationError as error:
+        raise MalformedTableError(path, explain_error(str(error), raw)) from None
+    for number in find_repeated(row.key for row in file.rows):
+        row = file.rows[number]
+        problem = f"rows[{number}]: {row.operator} at {row.site} is there twice"
+        raise MalformedTableError(path, problem)
+    if (checksum := compute_checksum(raw)) != file.checksum:
+        problem = (
+            "it was edited or damaged after goldnas wrote it: its checksum is "
+            f"{file.checksum[:15]}..., that of its content {checksum[:15]}..."
+        )
+        raise MalformedTableError(path, problem)
+    return file
+
+
+def read_json(path: Path) -> Any:
+    """Read a file as JSON.
+
+    Raises:
+        MalformedTableError: If it is none.
+        TableError: If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TableError(
+            f"there is no latency table {path}. Measure one with: {_measuring(path)}"
+        ) from None
+    except OSError as error:
+        raise TableError(
+            f"cannot read the latency table {path}: {error.strerror}. "
+            "Give the path of a file that `profile()` wrote"
+        ) from None
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+    except (ValueError, RecursionError) as error:
+        problem = f"not JSON ({error})"
+    raise MalformedTableError(path, problem)
+
+
+def find_repeated(keys: Iterable[str]) -> list[int]:
+    """The numbers of the keys that came before."""
+    seen: set[str] = set()
+    repeated = []
+    for number, key in enumerate(keys):
+        if key in seen:
+            repeated.append(number)
+        seen.add(key)
+    return repeated
+
+
+def explain_error(error: str, raw: dict[str, Any]) -> str:
+    """Put the place first, and the value last: ``rows[3].latency_us: Expected ..., is -1``.
+
+    Args:
+        error: Of msgspec, on content that is not of the schema.
+        raw: That content.
+    """
+    problem, _, place = error.rpartition(" - at ")
+    place = place.strip("`").removeprefix("$.")
+    text = f"{place}: {problem}" if problem else error
+    value: Any = raw
+    for key in re.findall(r"\w+", place if problem else ""):
+        value = value[int(key) if isinstance(value, list) else key]
+    if not isinstance(value, dict | list):
+        text += f", is {json.dumps(value)}"
+    if "unknown field" in text:
+        text += "; times in a table are microseconds, in fields that end in _us"
+    return text
+
+
+def _measuring(path: Path) -> str:
+    return f"`profile(space, device='cpu', out={str(path)!r})`"
