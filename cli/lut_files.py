@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from goldnas.cli.console import err, errors_shown, out, print_json, say
 from goldnas.cli.lut_plot import check_kind, write_plot
 from goldnas.cli.options import JsonOption, OfFileOption
+from goldnas.cli.wording import in_options
 from goldnas.errors import ConfigError, Status
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def lint(
                 "file": file,
                 "errors": _count(findings, "error"),
                 "warnings": _count(findings, "warning"),
-                "findings": [finding.to_json() for finding in findings],
+                "findings": [_shown(finding) for finding in findings],
             }
             for file, findings in found.items()
         ]
@@ -62,6 +63,12 @@ def lint(
             _print_findings(file, findings)
     if any(_count(findings, "error") for findings in found.values()):
         raise typer.Exit(Status.FOUND)
+
+
+def _shown(finding: "Finding") -> dict[str, Any]:
+    """A finding with its explanation."""
+    content = finding.to_json()
+    return content | {"advice": in_options(content["advice"])}
 
 
 def _count(findings: "Sequence[Finding]", severity: str) -> int:
@@ -87,7 +94,7 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
             say(f"  {finding.place}: {finding.found}")
         if places[_LISTED:]:
             say(f"  and {len(places) - _LISTED} more; --json lists all")
-        say(f"  to do: {rule.advice}")
+        say(f"  to do: {in_options(rule.advice)}")
     counted = [(_count(findings, kind), kind) for kind in ("error", "warning")]
     say(f"{file}: " + ", ".join(f"{n} {kind}{'s' * (n != 1)}" for n, kind in counted))
 

@@ -50,7 +50,7 @@ def fit(
     """
     with errors_shown():
         from goldnas.files import check_writable
-        from goldnas.lut.fit.fitted_networks import FittedNetworks
+        from goldnas.lut.fit.fitted_networks import fit_networks
         from goldnas.lut.fit.networks_csv import LABELS, Networks
         from goldnas.lut.fit.prior import Prior
 
@@ -59,7 +59,7 @@ def fit(
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
         check_writable(out)
         train = Networks.read(networks)
-        fitted = FittedNetworks.of(train, Prior.read(prior) if prior else None)
+        fitted = fit_networks(train, Prior.read(prior) if prior else None)
         tested = Networks.read(test) if test else None
         accuracy = fitted.test(tested) if tested else fitted.held_out()
         fitted.table(out, device=device).save()

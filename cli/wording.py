@@ -23,7 +23,15 @@ NAMES = {
 }
 """Options whose names are not those of the setting; for the others, dashes are underscores."""
 
-COMMANDS = {"profile", "search", "train", "export", "evaluate", "compare", "report", "status"}
+COMMANDS = {
+    **{n: n for n in ("profile", "search", "train", "export", "evaluate", "compare", "report")},
+    "status": "status",
+    "calibrate": "lut calibrate",
+    "fit_networks": "lut fit",
+    "import_table": "lut import",
+    "merge": "lut merge",
+}
+"""Commands of functions."""
 _OF_SPACES = {"channels", "cells", "input_shape", "classes", "operators", "space"}
 _QUOTED = re.compile("`([^`\n]+)`")
 
@@ -59,9 +67,7 @@ def _words(call: ast.Call) -> Iterator[str]:
         assert isinstance(call.func.value, ast.Call)
         call = call.func.value
     elif name in COMMANDS:
-        yield from ("goldnas", name)
-    elif name == "LatencyTable":
-        yield from ("goldnas", "lut")
+        yield from ("goldnas", COMMANDS[name])
     for argument in call.args:
         if isinstance(argument, ast.Call):  # space('gold', cells=3)
             yield from _words(argument)
@@ -77,7 +83,9 @@ def _words(call: ast.Call) -> Iterator[str]:
 
 
 def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
-    if of_space and setting not in _OF_SPACES:
+    if value is ...:  # which is for the reader to choose
+        yield option(setting)
+    elif of_space and setting not in _OF_SPACES:
         text = value if isinstance(value, str) and not _is_json(value) else json.dumps(value)
         yield from ("--set", shlex.quote(f"{setting}={text}"))
     elif value is True:

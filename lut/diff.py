@@ -39,7 +39,7 @@ class TableDifference(msgspec.Struct, frozen=True):
     """Rank correlation; None for fewer than two rows, or where all are equal."""
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """As plain values."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return content
 

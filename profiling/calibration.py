@@ -63,7 +63,7 @@ def calibrate(
             )
         )
     table = table.with_calibration(
-        fit_networks(
+        fit_calibration(
             space,
             (*known, *found.networks),
             noise_floor_percent,
@@ -88,7 +88,7 @@ def draw_lacking(table: LatencyTable, space: SearchSpace, networks: int) -> list
     return [a for a in drawn if a.fingerprint not in fingerprints]
 
 
-def fit_networks(
+def fit_calibration(
     space: SearchSpace,
     networks: Sequence[NetworkLatency],
     noise_floor_percent: float,

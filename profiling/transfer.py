@@ -2,7 +2,7 @@
 
 from goldnas.errors import ConfigError
 from goldnas.lut import Interpolated, LatencyTable, format_row_key
-from goldnas.profiling.calibration import fit_networks
+from goldnas.profiling.calibration import fit_calibration
 from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
@@ -42,7 +42,7 @@ def transfer_table(
     latency = Latency(other, space)
     prior_us = {format_row_key(*part): latency.cost(*part) for part in space.rows()}
     found = measure_networks(session, space, random_architectures(space, networks, seed=0))
-    fitted = fit_networks(space, found.networks, found.noise_floor_percent, prior_us)
+    fitted = fit_calibration(space, found.networks, found.noise_floor_percent, prior_us)
     source = f"{other.path.name}, fitted to {networks} networks on this device"
     table = table.with_rows(
         Interpolated(

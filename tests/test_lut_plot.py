@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.errors import TableError
 from goldnas.lut import Failed, Interpolated, LatencyTable, Measured
-from goldnas.lut.fit.fitted_networks import FittedNetworks
+from goldnas.lut.fit.fitted_networks import fit_networks
 from goldnas.lut.fit.networks_csv import Networks
 from goldnas.lut.plot import plot
 from goldnas.lut.plot_diff import plot_diff
@@ -57,7 +57,7 @@ def test_predictions_in_the_plot_are_those_that_the_table_reports(tmp_path: Path
         f"{ms},{','.join(map(str, c))}" for ms, c in zip(latencies_ms, counts, strict=True)
     ]
     (tmp_path / "networks.csv").write_text("\n".join(lines) + "\n")
-    fitted = FittedNetworks.of(Networks.read(tmp_path / "networks.csv"))
+    fitted = fit_networks(Networks.read(tmp_path / "networks.csv"))
     table = fitted.table(tmp_path / "phone.json", device="phone")
     networks = plot(table).get_axes()[-1]
     (points,) = [c for c in networks.containers if "networks" in c.get_label()]

@@ -35,6 +35,11 @@ from goldnas.cli.wording import in_options
             "`profile(space, device='cpu', out='t.json')`",
             "goldnas profile --device cpu --out t.json",
         ),
+        (
+            "fit again: `fit_networks(networks, prior=...)`",
+            "fit again: goldnas lut fit --prior",
+        ),
+        ("`merge()` puts tables together", "goldnas lut merge puts tables together"),
         ("`shapes={'input': (1, 3, 64, 64)}`", "--shape input=1x3x64x64"),
         ("nothing in quotes", "nothing in quotes"),
         ("`no python here`", "no python here"),

@@ -39,37 +39,6 @@ class FittedNetworks:
     """Columns of the file, and what the prior knows besides."""
     fit: AdditiveFit
 
-    @classmethod
-    def of(cls, networks: Networks, prior: Prior | None = None) -> "FittedNetworks":
-        """Fit costs of operators to networks.
-
-        Raises:
-            ConfigError: If there are fewer than 2 networks, or the prior knows none of their
-                operators.
-        """
-        operators = networks.operators
-        if len(networks.names) < 2:
-            raise ConfigError(
-                f"{networks.path} has 1 network, and a fit needs at least 2. Measure more, "
-                "best 10 to 20"
-            )
-        if prior is None:
-            fit = fit_additive(networks.counts, networks.latency_us)
-            return cls(networks, None, operators, fit)
-        if not prior.costs_us.keys() & set(operators):
-            raise ConfigError(
-                f"{prior.source} knows none of the operators of {networks.path}, such as "
-                f"{operators[0]!r}. Name them alike, or leave out `prior`"
-            )
-        operators = tuple(dict.fromkeys([*operators, *prior.costs_us]))
-        fit = fit_additive(
-            networks.count(operators),
-            networks.latency_us,
-            prior_us=np.array([prior.costs_us.get(name, np.nan) for name in operators]),
-            prior_spread_us=np.array([prior.spread_us.get(name, 0.0) for name in operators]),
-        )
-        return cls(networks, prior, operators, fit)
-
     @property
     def guessed(self) -> frozenset[str]:
         """Operators that no network has and no prior knows: they get a level of the others."""
@@ -175,6 +144,37 @@ class FittedNetworks:
                 self.networks.names, counts, self.networks.latency_us.tolist(), strict=True
             )
         )
+
+
+def fit_networks(networks: Networks, prior: Prior | None = None) -> FittedNetworks:
+    """Fit costs of operators to networks.
+
+    Raises:
+        ConfigError: If there are fewer than 2 networks, or the prior knows none of their
+            operators.
+    """
+    operators = networks.operators
+    if len(networks.names) < 2:
+        raise ConfigError(
+            f"{networks.path} has 1 network, and a fit needs at least 2. Measure more, "
+            "best 10 to 20"
+        )
+    if prior is None:
+        fit = fit_additive(networks.counts, networks.latency_us)
+        return FittedNetworks(networks, None, operators, fit)
+    if not prior.costs_us.keys() & set(operators):
+        raise ConfigError(
+            f"{prior.source} knows none of the operators of {networks.path}, such as "
+            f"{operators[0]!r}. Name them alike, or leave out `prior`"
+        )
+    operators = tuple(dict.fromkeys([*operators, *prior.costs_us]))
+    fit = fit_additive(
+        networks.count(operators),
+        networks.latency_us,
+        prior_us=np.array([prior.costs_us.get(name, np.nan) for name in operators]),
+        prior_spread_us=np.array([prior.spread_us.get(name, 0.0) for name in operators]),
+    )
+    return FittedNetworks(networks, prior, operators, fit)
 
 
 def _listed(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What ``goldnas lut lint`` can find, why it matters, and what to do about it."""
+"""What can be wrong with a table, why it matters, and what to do about it."""
 
 from typing import Any, Literal
 
@@ -33,16 +33,16 @@ class Finding(msgspec.Struct, frozen=True):
         return msgspec.structs.asdict(self) | msgspec.structs.asdict(RULES[self.rule])
 
 
-_AGAIN = "delete the row and measure it again: goldnas profile with the same --out"
-_TABLE_AGAIN = "measure the table again: goldnas profile"
-_RESTORE = "restore the file from where it came from, or measure again: goldnas profile"
+_AGAIN = "delete the row and measure it again: `profile()` with the same `out`"
+_TABLE_AGAIN = "measure the table again: `profile()`"
+_RESTORE = "restore the file from where it came from, or measure again: `profile()`"
 
 RULES = {
     "json": Rule("error", "what is lost from the file cannot be told", _RESTORE),
     "schema": Rule(
         "error",
         "a search refuses the file; a wrong or missing field may hide another unit",
-        "write the field as lut/README.md has it, or measure again: goldnas profile",
+        "write the field as lut/README.md has it, or measure again: `profile()`",
     ),
     "checksum": Rule(
         "error", "somebody or something changed the file after goldnas wrote it", _RESTORE
@@ -57,7 +57,7 @@ RULES = {
     "missing-condition": Rule(
         "error",
         "a latency without its device, runtime and precision cannot be compared or repeated",
-        _TABLE_AGAIN + " on a system that tells it, or pass it to goldnas lut import",
+        _TABLE_AGAIN + " on a system that tells it, or pass it to `import_table()`",
     ),
     "arithmetic": Rule(
         "error", "the number a search uses is not the one that was measured", _AGAIN
@@ -67,7 +67,7 @@ RULES = {
     "unit": Rule(
         "error",
         "milliseconds or nanoseconds among microseconds are off by 1,000",
-        "times are microseconds: convert them, or measure again: goldnas profile",
+        "times are microseconds: convert them, or measure again: `profile()`",
     ),
     "copied": Rule(
         "error", "two measurements are never equal in every digit: one was copied", _AGAIN
@@ -78,17 +78,17 @@ RULES = {
     "neighbours": Rule(
         "error",
         "more work is clearly faster than less: one of the rows was disturbed, or swapped",
-        "delete both rows and measure them again: goldnas profile with the same --out",
+        "delete both rows and measure them again: `profile()` with the same `out`",
     ),
     "calibration-rows": Rule(
         "error",
         "a prediction would count parts that the table does not have",
-        "calibrate again: goldnas lut calibrate",
+        "calibrate again: `calibrate()`",
     ),
     "accuracy": Rule(
         "error",
         "the promise of how well the table predicts does not follow from its networks",
-        "calibrate again: goldnas lut calibrate",
+        "calibrate again: `calibrate()`",
     ),
     "siblings": Rule(
         "warning",
@@ -114,15 +114,15 @@ RULES = {
         "warning",
         "the provider left nodes of the row to another one, with copies between the two",
         "measure with the provider that the network will run on, or leave the operator out: "
-        "goldnas profile --strict",
+        "`profile(strict=True)`",
     ),
     "failed": Rule(
-        "warning", "a search that needs the row refuses the table", "run goldnas profile again"
+        "warning", "a search that needs the row refuses the table", "run `profile()` again"
     ),
     "free": Rule(
         "warning",
         "a search takes everything that costs nothing",
-        "fit again with more networks, or with a prior: goldnas lut fit --prior",
+        "fit again with more networks, or with a prior: `fit_networks(networks, prior=...)`",
     ),
     "context": Rule(
         "warning",
