@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import warn
+from goldnas.cli.wording import in_options
 from goldnas.errors import GoldnasError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def measure(
     """
     from goldnas.profiling.deployed import measure_network
 
-    return measure_network(
+    measured_us, unverified = measure_network(
         network,
         input_shape,
         tables,
@@ -122,6 +123,7 @@ def measure(
         engines=partial(_engines_for, search),
         on_warning=warn,
     )
+    return measured_us, {name: in_options(reason) for name, reason in unverified.items()}
 
 
 def keep(

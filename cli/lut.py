@@ -11,6 +11,7 @@ from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
 from goldnas.cli.options import JsonOption, TableArgument
+from goldnas.cli.wording import in_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +113,7 @@ def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
         elif isinstance(row, Interpolated):
             interpolated.add_row(*place, f"{row.latency_us:.1f}", Text(row.source))
         else:
-            failed.add_row(*place, Text(row.error), style="red")
+            failed.add_row(*place, Text(in_options(row.error)), style="red")
     return measured, interpolated, failed
 
 

@@ -35,8 +35,8 @@ def backend_like(
     """
     if host.is_gpu and conditions.gpu is None:
         raise ConfigError(
-            f"--device cuda: the table is of {conditions.device}, {conditions.machine}, and "
-            "not of a GPU. Leave --device out, or say where that is"
+            f"`device='cuda'`: the table is of {conditions.device}, {conditions.machine}, and "
+            "not of a GPU. Leave `device` out, or say where that is"
         )
     if conditions.runtime not in BACKENDS:
         return OnnxruntimeBackend.like(conditions, host=host, on_warning=on_warning)
@@ -46,9 +46,9 @@ def backend_like(
             f"{host.name}: run goldnas there"
         )
     if host.perf_test or host.python != sys.executable:
-        option = "--perf-test" if host.perf_test else "--python"
+        setting = "perf_test" if host.perf_test else "python"
         raise ConfigError(
-            f"{option} does not go with a table of {conditions.backend}, which goldnas "
+            f"`{setting}` does not go with a table of {conditions.backend}, which goldnas "
             "measures in its own interpreter: leave it out"
         )
     return GpuBackend.like(conditions, folder=folder, on_warning=on_warning)

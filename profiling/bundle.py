@@ -55,7 +55,7 @@ def make_bundle(
     protocol: MeasuringProtocol | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
-    """Write a file that measures what ``goldnas profile`` would.
+    """Write a file that measures what would be measured here.
 
     Args:
         out: The file. A bundle that is there already is replaced.
@@ -79,7 +79,7 @@ def make_bundle(
         try:
             read_manifest(out)
         except BadFileError as error:
-            raise ConfigError(f"{error}. Choose another --bundle, this file exists") from None
+            raise ConfigError(f"{error}. Choose another `bundle`, this file exists") from None
     recorder = Recorder(backend)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)
@@ -88,8 +88,8 @@ def make_bundle(
         if failed := [row for row in table.rows if isinstance(row, Failed)]:
             raise MeasurementError(
                 f"{len(failed)} of {len(table.rows)} rows cannot be measured: "
-                f"{failed[0].operator} at {failed[0].site} ({failed[0].error}). --operators "
-                "without the operator leaves it out"
+                f"{failed[0].operator} at {failed[0].site} ({failed[0].error}). "
+                "`operators` without the operator leaves it out"
             )
     # The sentinels alone are visited before everything else, and with it again.
     groups = [g for g in recorder.groups if not any(_within(g, h) for h in recorder.groups)]

@@ -28,7 +28,7 @@ def import_results(
     bundle: Path | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> tuple[LatencyTable, SearchSpace]:
-    """Make the table that ``goldnas profile`` would have written on the device.
+    """Make the table that profiling on the device would have written.
 
     Args:
         path: Results of a bundle.
@@ -50,8 +50,7 @@ def import_results(
     manifest, found = _read(path, bundle)
     if out.exists():
         raise TableError(
-            f"{out} exists already. Choose another --out; goldnas lut merge puts tables "
-            "together"
+            f"{out} exists already. Choose another `out`; `merge()` puts tables together"
         )
     check_writable(out)
     chosen = {"operators": manifest.operators} if manifest.operators else {}
@@ -102,7 +101,7 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
         if bundle is not None and read_manifest(bundle)["checksum"] != manifest.checksum:
             raise TableError(
                 f"{path} holds results of another bundle than {bundle}. Import it without "
-                "--bundle, or with the one that was run"
+                "`bundle`, or with the one that was run"
             )
     except BadFileError as error:
         raise TableError(str(error)) from None

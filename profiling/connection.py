@@ -208,10 +208,10 @@ def _advice(host: Host, process: "subprocess.Popen[bytes]", said: str) -> str:
     elif "temporary" in said.lower() or "No space left" in said or "Read-only" in said:
         advice = "make room there, or name another folder: ssh://host/folder, or TMPDIR"
     elif "too old" in said:
-        advice = "name a Python 3.9 or newer: --python"
+        advice = "name a Python 3.9 or newer: `python`"
     elif status in (126, 127):
         advice = (
-            f"{host.python} is not there: install Python 3.9 or newer, or name one, --python"
+            f"{host.python} is not there: install Python 3.9 or newer, or name one: `python`"
         )
     elif not host.is_remote:
         advice = "check that this Python and its onnxruntime work"

@@ -159,7 +159,7 @@ def check_gpu() -> None:
     if torch.version.cuda is None:
         raise NoGpuError(
             f"the PyTorch here, {torch.__version__}, was built without CUDA. Install one that "
-            "has it, or measure this machine's processor: --device cpu"
+            "has it, or measure this machine's processor: `device='cpu'`"
         )
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -167,7 +167,7 @@ def check_gpu() -> None:
         reason = str(error).strip().splitlines()[0].split(". ")[0].rstrip(".")
         raise NoGpuError(
             f"no GPU to measure on: {reason}. Run this on a machine with an NVIDIA GPU and its "
-            "driver, or measure this machine's processor: --device cpu"
+            "driver, or measure this machine's processor: `device='cpu'`"
         ) from None
 
 

@@ -28,7 +28,7 @@ def open_table(out: Path, conditions: Conditions) -> LatencyTable:
     if differences := table.conditions.differences(conditions):
         raise TableError(
             f"{out} was measured under other conditions: {'; '.join(differences)}. "
-            "Choose another --out"
+            "Choose another `out`"
         )
     updated = msgspec.structs.replace(
         table.conditions, os=conditions.os, measured_on=conditions.measured_on

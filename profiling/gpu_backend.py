@@ -79,10 +79,12 @@ class GpuBackend(RunnerBackend):
         backend = backend_named(name)
         if precision not in backend.precisions:
             raise ConfigError(
-                f"--backend {name} has no {precision}, only {', '.join(backend.precisions)}"
+                f"`backend={name!r}` has no {precision}, only {', '.join(backend.precisions)}"
             )
         if device != "cuda" and name != "torch":
-            raise ConfigError(f"--backend {name} measures a GPU: --device cuda, not {device}")
+            raise ConfigError(
+                f"`backend={name!r}` measures a GPU: `device='cuda'`, not {device}"
+            )
         self._name = name
         self._device = device
         self._options = options_of(name, options or {})
@@ -173,7 +175,7 @@ class GpuBackend(RunnerBackend):
         lines = self._answers({}, facts=True)
         for line in lines:
             if "unusable" in line:
-                raise MeasurementError(f"--backend {self._name}: {line['unusable']}")
+                raise MeasurementError(f"`backend={self._name!r}`: {line['unusable']}")
         found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
         if self._not_kept:
             self._on_warning(self._not_kept)

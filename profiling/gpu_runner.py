@@ -163,7 +163,7 @@ def _with_advice(error: MeasurementError, backend: str) -> str:
     """What is wrong, and what would work here instead."""
     if isinstance(error, NoGpuError):
         return str(error)
-    others = [f"--backend {name}" for name in those_that_work() if name != backend]
+    others = [f"`backend={name!r}`" for name in those_that_work() if name != backend]
     return f"{error}; or measure with what is here: {', '.join(others)}"
 
 

@@ -68,7 +68,7 @@ class Host:
 
 
 def host_of(device: str, python: str | None = None, perf_test: str | None = None) -> Host:
-    """The host that ``--device`` names.
+    """The host of a device.
 
     Args:
         device: ``cpu`` or ``cuda``, both of this machine; ``ssh://[user@]host[:port][/folder]``,
@@ -81,7 +81,7 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
     """
     if python and perf_test:
         raise ConfigError(
-            f"--python {python} and --perf-test {perf_test} both measure; give one of them"
+            f"`python={python!r}` and `perf_test={perf_test!r}` both measure; give one of them"
         )
     if device in ("cpu", "cuda"):
         here = os.path.expanduser(perf_test) if perf_test else None
@@ -95,7 +95,7 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
         url = urlsplit(device)
         port = url.port
     except ValueError as error:
-        raise ConfigError(f"--device {device!r}: {error}; known: {known}") from None
+        raise ConfigError(f"`device` {device!r}: {error}; known: {known}") from None
     place = unquote(url.path) if url.path not in ("", "/") else None
     name = url.hostname or ""
     # As the netloc has it: hostname is in lower case, which an alias or a serial may not be.
@@ -105,7 +105,7 @@ def host_of(device: str, python: str | None = None, perf_test: str | None = None
     plain = re.fullmatch(r"\w[\w.:%-]*|:[\w.:%-]+", target)
     odd = not plain or not name or (user or "").startswith("-")
     if odd or url.query or url.fragment or url.password or url.scheme not in ("ssh", "adb"):
-        raise ConfigError(f"unknown --device {device!r}; known: {known}")
+        raise ConfigError(f"unknown `device` {device!r}; known: {known}")
     if url.scheme == "ssh":
         command = _read_command("GOLDNAS_SSH_COMMAND", "ssh")
         at = ["-p", str(port)] if port else []

@@ -127,17 +127,17 @@ class OnnxruntimeBackend(RunnerBackend):
         if self._cores and max(self._cores) >= (facts["cores"] or 1):
             raise MeasurementError(
                 f"{self._host.name} has no core {max(self._cores)}, only 0 to "
-                f"{(facts['cores'] or 1) - 1}. Choose of these: --cores"
+                f"{(facts['cores'] or 1) - 1}. Choose of these: `cores`"
             )
         if 0 < (facts.get("cores") or 0) < self._job["threads"]:
             raise MeasurementError(
-                f"{self._host.name} has {facts['cores']} cores, fewer than --threads "
-                f"{self._job['threads']}. Give as many, or fewer"
+                f"{self._host.name} has {facts['cores']} cores, fewer than "
+                f"`threads={self._job['threads']}`. Give as many, or fewer"
             )
         if self._job["threads"] > 1 and not facts.get("shares_threads", True):
             raise MeasurementError(
                 f"onnxruntime {facts['onnxruntime']} of {self._host.name} cannot share threads "
-                "between models. Update it to 1.23 or later, or measure with --threads 1"
+                "between models. Update it to 1.23 or later, or measure with `threads=1`"
             )
         return Conditions(
             device="cpu",
@@ -173,8 +173,9 @@ def provider_named(name: str) -> str:
     """
     if name == "cuda":
         raise ConfigError(
-            "--provider cuda is --backend onnxruntime-cuda: a GPU is timed by its own events"
+            "`provider='cuda'` is `backend='onnxruntime-cuda'`: a GPU is timed by its own "
+            "events"
         )
     if name not in PROVIDERS:
-        raise ConfigError(f"unknown --provider {name!r}; known: {', '.join(PROVIDERS)}")
+        raise ConfigError(f"unknown `provider` {name!r}; known: {', '.join(PROVIDERS)}")
     return PROVIDERS[name][0]

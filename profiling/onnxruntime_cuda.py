@@ -86,7 +86,7 @@ class OnnxruntimeCuda:
             if "out of memory" in reason.lower() or "Failed to allocate memory" in reason:
                 raise FullError(reason) from None
             if "graph" in reason.lower() and self._provider_options["enable_cuda_graph"] == "1":
-                reason += ". Without a graph: --provider-option cuda_graph=no"
+                reason += ". Without a graph: `provider_options={'cuda_graph': 'no'}`"
             raise MeasurementError(reason) from None
 
 

@@ -126,7 +126,7 @@ class PerfTest:
             self.close()
             raise UnreachableError(
                 f"cannot measure on {self.host.name}: {_said(status, lines)}; put an "
-                "onnxruntime_perf_test there that may be run, and name its path: --perf-test"
+                "onnxruntime_perf_test there that may be run, and name its path: `perf_test`"
             )
         told = {name: value.strip() for name, _, value in (li.partition(" ") for li in lines)}
         models = (told.get(name) for name in ("phone", "board", "processor"))

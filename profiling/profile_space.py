@@ -1,4 +1,4 @@
-"""A space measured into a latency table: what ``goldnas profile`` does."""
+"""A space measured into a latency table."""
 
 from collections.abc import Callable
 from pathlib import Path

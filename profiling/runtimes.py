@@ -16,7 +16,7 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True)
 class Backend:
-    """One of the names of ``--backend``."""
+    """What runs models on a GPU."""
 
     install: str
     """What to do to have it."""
@@ -110,7 +110,7 @@ def backend_named(name: str) -> Backend:
     """
     if name not in BACKENDS:
         known = ", ".join(["onnxruntime", *BACKENDS])
-        raise ConfigError(f"unknown --backend {name!r}; known: {known}")
+        raise ConfigError(f"unknown `backend` {name!r}; known: {known}")
     return BACKENDS[name]
 
 
@@ -122,7 +122,8 @@ def options_of(name: str, given: Mapping[str, str]) -> dict[str, str]:
     """
     defaults = backend_named(name).options
     for option, value in given.items():
-        told = f"--provider-option {option}={value}"
+        shown = {option: value}
+        told = f"`provider_options={shown}`"
         if option not in defaults:
             raise ConfigError(f"{told}: {name} has no such option, but {', '.join(defaults)}")
         if defaults[option] in YES_NO and value not in YES_NO:

@@ -184,9 +184,11 @@ class TensorRT:
         if log.tells_of("out of memory", "outofmemory"):
             return FullError(f"{self._title} cannot build it: {log.last()}")
         if log.tells_of("workspace", "insufficient memory"):
+            allowed = {"workspace_mib": str(4 * mib)}
             return MeasurementError(
                 f"{self._title} finds no way to run it within a workspace of {mib} MiB: "
-                f"{log.last()}. Allow more: --provider-option workspace_mib={4 * mib}"
+                f"{log.last()}. Allow more: "
+                f"`provider_options={allowed}`"
             )
         return MeasurementError(
             f"{self._title} cannot build it: {log.last() or 'it says nothing more'}"

@@ -36,8 +36,8 @@ def transfer_table(
     """
     if table.rows or table.calibrations:
         raise ConfigError(
-            f"{table.path} has rows already, and --transfer makes a new table. "
-            "Choose another --out"
+            f"{table.path} has rows already, and `transfer` makes a new table. "
+            "Choose another `out`"
         )
     latency = Latency(other, space)
     prior_us = {format_row_key(*part): latency.cost(*part) for part in space.rows()}

@@ -67,7 +67,7 @@ def read_onnx(
         raise ConfigError(f"{path} is no ONNX model: it has no node. Give an ONNX file")
     if unknown := (shapes or {}).keys() - {entry.name for entry in inputs}:
         raise ConfigError(
-            f"--shape of {min(unknown)!r}: {path} has no such input, but "
+            f"`shapes` of {min(unknown)!r}: {path} has no such input, but "
             f"{', '.join(repr(entry.name) for entry in inputs)}"
         )
     for entry in inputs:
@@ -107,13 +107,15 @@ def _fix(
         elif shape and batch not in (None, shape[0]):
             raise ConfigError(f"{told}: its batch is {shape[0]} and cannot be {batch}")
         if not all(shape):
-            example = "x".join(str(size or 64) for size in shape)
-            raise ConfigError(f"{told}: say how large, as in --shape {entry.name}={example}")
+            example = {entry.name: tuple(size or 64 for size in shape)}
+            raise ConfigError(f"{told}: say how large, as in `shapes={example}`")
     try:
         make_input_shape_fixed(graph, entry.name, list(shape))
     except ValueError:
         wanted = "x".join(map(str, shape))
-        raise ConfigError(f"{told}, and cannot be {wanted}. Choose another --shape") from None
+        raise ConfigError(
+            f"{told}, and cannot be {wanted}. Choose another of `shapes`"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_a_check_measures_networks_of_the_calibration_again(
 def test_a_table_that_holds_something_is_not_transferred_into(
     session: Session, calibrated: LatencyTable
 ) -> None:
-    with pytest.raises(ConfigError, match=r"has rows already.* Choose another --out"):
+    with pytest.raises(ConfigError, match=r"has rows already.* Choose another `out`"):
         transfer_table(session, calibrated, SPACE, calibrated, networks=4)
 
 

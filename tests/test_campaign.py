@@ -114,7 +114,7 @@ def test_a_table_of_other_conditions_is_not_mixed(
     out = tmp_path / "cpu.json"
     LatencyTable(Counting().conditions(batch=1), (), out).save()
     before = out.read_bytes()
-    with pytest.raises(TableError, match=f"other conditions: {named}. Choose another --out"):
+    with pytest.raises(TableError, match=f"other conditions: {named}. Choose another `out`"):
         fill(Counting(threads), out, ROWS, batch=batch)
     assert out.read_bytes() == before
 

@@ -109,7 +109,7 @@ def test_options_are_those_given_else_as_they_are_by_default() -> None:
 
 
 def test_another_device_than_a_gpu_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--backend torch-graph measures a GPU"):
+    with pytest.raises(ConfigError, match="`backend='torch-graph'` measures a GPU"):
         GpuBackend("torch-graph", device="cpu")
 
 
@@ -179,7 +179,7 @@ def test_without_tensorrt_it_is_said_how_to_get_it_and_what_would_work(
     assert line["unusable"].startswith("TensorRT is not installed here (")
     assert "pip install 'tensorrt>=10.12,<12'" in line["unusable"]
     assert "or measure with what is here: " in line["unusable"]
-    assert "--backend torch, --backend torch-graph" in line["unusable"]
+    assert "`backend='torch'`, `backend='torch-graph'`" in line["unusable"]
     assert "--backend tensorrt," not in line["unusable"]
     assert "onnxruntime-cuda" not in line["unusable"]
 
@@ -308,21 +308,21 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "host"),
+    ("setting", "host"),
     [
-        ("--python", host_of("cpu", "/usr/bin/another-python")),
-        ("--perf-test", host_of("cpu", None, "onnxruntime_perf_test")),
+        ("python", host_of("cpu", "/usr/bin/another-python")),
+        ("perf_test", host_of("cpu", None, "onnxruntime_perf_test")),
     ],
 )
 def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
-    conditions: Conditions, option: str, host: Host
+    conditions: Conditions, setting: str, host: Host
 ) -> None:
-    with pytest.raises(ConfigError, match=f"^{option} does not go with a table of tensorrt"):
+    with pytest.raises(ConfigError, match=f"^`{setting}` does not go with a table of tensorrt"):
         backend_like(on_an_h200(conditions), host=host)
 
 
 def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
-    with pytest.raises(ConfigError, match=r"^--device cuda: the table is of cpu, .*not of"):
+    with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is of cpu, .*not of"):
         backend_like(conditions, host=host_of("cuda"))
     assert isinstance(backend_like(on_an_h200(conditions), host=host_of("cuda")), GpuBackend)
 

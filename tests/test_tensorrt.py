@@ -241,7 +241,7 @@ def test_a_builder_out_of_workspace_says_how_to_give_it_more(
     module = FakeTrt(says="Skipping tactic 0x0 due to insufficient memory on requested size")
     expected = (
         "no way to run it within a workspace of 16 MiB: Could not find any implementation for "
-        "node conv1.. Allow more: --provider-option workspace_mib=64"
+        "node conv1.. Allow more: `provider_options={'workspace_mib': '64'}`"
     )
     with pytest.raises(MeasurementError, match=expected):
         tensorrt(monkeypatch, module).build(operator(parts()[0]).SerializeToString())
