@@ -25,12 +25,13 @@ import msgspec
 import numpy as np
 
 from goldnas.lut import LatencyTable, Measured, parse_row_key
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit import count_parts, fit_additive
-from goldnas.profiling.backends import backend_like, engines_of, forget_engines
-from goldnas.profiling.calibration import space_of_calibration
+from goldnas.profiling.calibration import rebuild_space
 from goldnas.profiling.check import check_table
+from goldnas.profiling.gpu_backend import forget_engines, locate_engines
 from goldnas.profiling.host import Host
+from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.profile_space import profile_space
 from goldnas.profiling.session import Session
 from goldnas.resources import Flops
@@ -63,7 +64,7 @@ def main() -> None:
     sessions: list[Session] = []
     folder = arguments.tables or Path(tempfile.mkdtemp())
     if arguments.table:
-        space = space_of_calibration(checked(arguments.table).calibrations[-1])
+        space = rebuild_space(checked(arguments.table).calibrations[-1])
     for repetition in range(len(arguments.table or ()) or arguments.repetitions):
         if arguments.table:
             table = LatencyTable.load(arguments.table[repetition])
@@ -121,10 +122,10 @@ def checked(paths: list[Path]) -> LatencyTable:
 
 def session_of(table: LatencyTable) -> Session:
     """What measures as a table was measured; exits if this is another device or runtime."""
-    backend = backend_like(
+    backend = match_backend(
         table.conditions,
         host=Host(),
-        folder=engines_of(table.path),
+        folder=locate_engines(table.path),
         on_warning=lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     journal = table.path.with_suffix(".check.visits")
@@ -174,7 +175,7 @@ def compare(
         "fingerprints": [network.fingerprint for network in fresh],
         "predicted_us": {method: p.tolist() for method, p in predictions.items()},
         "accuracy": {
-            method: msgspec.to_builtins(accuracy(predictions[method], test_us))
+            method: msgspec.to_builtins(compute_accuracy(predictions[method], test_us))
             for method in METHODS
         },
         "held_out": msgspec.to_builtins(table.calibrations[-1].accuracy),

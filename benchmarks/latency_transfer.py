@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from goldnas.lut import LatencyTable
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.profiling.calibration import calibrate
 from goldnas.profiling.fill import open_table
@@ -99,7 +99,7 @@ def compare(
     rows: dict[str, dict[str, Any]] = {}
 
     def add(method: str, seconds: float, predict: Callable[[], np.ndarray]) -> None:
-        found = msgspec.to_builtins(accuracy(predict(), measured_us))
+        found = msgspec.to_builtins(compute_accuracy(predict(), measured_us))
         rows[method] = {"seconds": seconds, **found}
 
     def by_table(table: LatencyTable) -> Callable[[], np.ndarray]:

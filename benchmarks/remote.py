@@ -25,8 +25,8 @@ import numpy as np
 from goldnas.lut import LatencyTable, Measured
 from goldnas.profiling.backend import Failure, Visit
 from goldnas.profiling.fill import fill_table, open_table
-from goldnas.profiling.host import host_of
-from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend, provider_named
+from goldnas.profiling.host import find_host
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend, find_provider
 from goldnas.profiling.session import Session
 from goldnas.spaces import GoldSpace
 
@@ -93,8 +93,8 @@ def main() -> None:
         relay.take(name)
         try:
             backend = InTurn(
-                host=host_of(ways[name.split()[0]], arguments.python),
-                provider=provider_named(arguments.provider),
+                host=find_host(ways[name.split()[0]], arguments.python),
+                provider=find_provider(arguments.provider),
                 provider_options=dict(o.split("=", 1) for o in arguments.provider_option),
             )
             backend.relay, backend.name = relay, name

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from goldnas.lut import LatencyTable, Measured
-from goldnas.lut.schema import unstated_conditions
+from goldnas.lut.schema import make_unstated_conditions
 from goldnas.resources import Costs, Flops, Latency, Parameters, costs_of
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -50,7 +50,7 @@ def made_up_table(path: Path, space: SearchSpace) -> LatencyTable:
                 timings=(),
             )
         )
-    told = unstated_conditions("made up", protocol="made up", statistic="none")
+    told = make_unstated_conditions("made up", protocol="made up", statistic="none")
     return LatencyTable(told, tuple(rows), path)
 
 

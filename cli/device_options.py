@@ -111,7 +111,7 @@ def gpu_backend_name(device: str | None, backend: str | None) -> str | None:
     Raises:
         ConfigError: If there is no such backend, or not for such a device.
     """
-    from goldnas.profiling.runtimes import backend_named
+    from goldnas.profiling.runtimes import find_backend
 
     if backend in (None, "onnxruntime"):
         if device == "cuda" and backend is not None:
@@ -121,7 +121,7 @@ def gpu_backend_name(device: str | None, backend: str | None) -> str | None:
             )
         return "tensorrt" if device == "cuda" else None
     assert backend is not None
-    backend_named(backend)
+    find_backend(backend)
     if device not in (None, "cuda"):
         raise ConfigError(
             f"--backend {backend} measures the GPU of this machine, and --device {device} is "
@@ -201,11 +201,11 @@ def backend_from(
     """
     from msgspec.structs import replace
 
-    from goldnas.profiling.host import host_of
+    from goldnas.profiling.host import find_host
     from goldnas.profiling.onnxruntime_backend import (
         IN_CONTEXT,
         OnnxruntimeBackend,
-        provider_named,
+        find_provider,
     )
 
     check_precision(precision)
@@ -214,8 +214,8 @@ def backend_from(
         raise ConfigError(f"--cores {cores!r}: give numbers from 0, as in --cores 0,1")
     return OnnxruntimeBackend(
         threads,
-        host=host_of(device, python, perf_test),
-        provider=provider_named(provider),
+        host=find_host(device, python, perf_test),
+        provider=find_provider(provider),
         provider_options=options_from(provider_options),
         precision=precision,
         cores=sorted({int(number) for number in numbers}),

@@ -143,16 +143,16 @@ def export(
                 f"unknown --precision {precision!r}; known: {', '.join(PRECISIONS)}"
             )
         # Imported here so that --help need not load torch.
-        from goldnas.exporting.budget_check import failed, verify, verify_line
+        from goldnas.exporting.budget_check import check_budgets, is_over_budget, summary_line
         from goldnas.exporting.onnx import check_onnx, to_onnx
-        from goldnas.exporting.python_source import python_source, weights_of
+        from goldnas.exporting.python_source import pack_weights, to_python
         from goldnas.files import check_writable, write_atomic
-        from goldnas.profiling.host import host_of
+        from goldnas.profiling.host import find_host
         from goldnas.resources import Latency
         from goldnas.spaces import space_of
         from goldnas.spaces.plan import NetworkPlan
 
-        host = host_of(device, python, perf_test)
+        host = find_host(device, python, perf_test)
         source = source_of(run, pick, space_ or "")
         search, architecture, network = source.search, source.architecture, source.network
         if engine is not None and precision == "int8" and source.config.task is not None:
@@ -206,7 +206,7 @@ def export(
         )
         if gpu is not None:
             gpu.forget_engines()
-        checks = verify(
+        checks = check_budgets(
             network,
             tuple(plan.parts()),
             space.input_shape,
@@ -219,8 +219,8 @@ def export(
         files: dict[Path, bytes | str] = {onnx_out: model}
         if python_out is not None:
             assert isinstance(plan, NetworkPlan)  # refused above
-            files[python_out] = python_source(plan, name=source.fingerprint, gated=source.gated)
-            files[python_out.with_suffix(".pt")] = weights_of(network)
+            files[python_out] = to_python(plan, name=source.fingerprint, gated=source.gated)
+            files[python_out.with_suffix(".pt")] = pack_weights(network)
         if engine is not None:
             files[engine] = built
         for path, content in files.items():
@@ -236,8 +236,8 @@ def export(
             _print(checks)
         if source.search is not None:
             keep(source.search, source.fingerprint, checks, tables, precision)
-        say(verify_line(checks))
-        if failed(checks):
+        say(summary_line(checks))
+        if is_over_budget(checks):
             raise typer.Exit(Status.OVER_BUDGET)
 
 

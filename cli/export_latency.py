@@ -34,14 +34,14 @@ def gpu_for(
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
-    from goldnas.profiling.deployed import no_caches
+    from goldnas.profiling.deployed import explain_no_caches
     from goldnas.profiling.gpu_backend import GpuBackend
 
     fitting = _fitting(backend, precision, tables)
     if fitting:
         folder = _engines_for(search, fitting[0])
         if folder is None:
-            warn(no_caches(fitting[0]))
+            warn(explain_no_caches(fitting[0]))
         gpu = GpuBackend.like(fitting[0].conditions, folder=folder, on_warning=warn)
     else:
         gpu = GpuBackend(backend, precision=precision, on_warning=warn)
@@ -55,13 +55,13 @@ def _engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | No
     A search has a copy of the table, and its folder gets no engines by itself: those beside the
     file that was copied are used, and added to. None if that is gone.
     """
-    from goldnas.profiling.backends import engines_of
+    from goldnas.profiling.gpu_backend import locate_engines
 
-    beside = engines_of(table.path)
+    beside = locate_engines(table.path)
     if search is None or all(table is not own for own in search.tables) or beside.is_dir():
         return beside
     file = search.table_file(table.name)
-    return engines_of(file) if file is not None and os.path.isfile(file) else None
+    return locate_engines(file) if file is not None and os.path.isfile(file) else None
 
 
 def _fitting(

@@ -120,9 +120,9 @@ def calibrate(
     journal = Path(f"{file}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
-        from goldnas.profiling.backends import forget_engines
         from goldnas.profiling.calibration import calibrate as fit_to_networks
-        from goldnas.profiling.calibration import space_of_calibration
+        from goldnas.profiling.calibration import rebuild_space
+        from goldnas.profiling.gpu_backend import forget_engines
         from goldnas.spaces import import_space
 
         import_space(space_ or "")
@@ -130,7 +130,7 @@ def calibrate(
             file, journal, on_progress, device=device, python=python, perf_test=perf_test
         )
         before = _calibration(table)
-        space = space_of_calibration(before)
+        space = rebuild_space(before)
         more = len(before.networks) + networks
         table_now = session.finish(fit_to_networks(session, table, space, networks=more), table)
         forget_engines(session.backend)
@@ -165,9 +165,9 @@ def check(
     """
     drawn_by = secrets.randbits(31) if seed is None else seed
     with errors_shown(), visits_shown() as on_progress:
-        from goldnas.profiling.backends import forget_engines
-        from goldnas.profiling.calibration import space_of_calibration
+        from goldnas.profiling.calibration import rebuild_space
         from goldnas.profiling.check import check_table
+        from goldnas.profiling.gpu_backend import forget_engines
         from goldnas.spaces import import_space
 
         import_space(space_ or "")
@@ -175,7 +175,7 @@ def check(
             file, None, on_progress, device=device, python=python, perf_test=perf_test
         )
         calibration = _calibration(table)
-        space = space_of_calibration(calibration)
+        space = rebuild_space(calibration)
         found = check_table(session, table, space, networks=networks, seed=drawn_by)
         forget_engines(session.backend)
     result = {
@@ -246,17 +246,18 @@ def _on_its_device(
         TableError: If the device or its software is another.
     """
     from goldnas.lut import LatencyTable
-    from goldnas.profiling.backends import backend_like, engines_of
-    from goldnas.profiling.host import host_of
+    from goldnas.profiling.gpu_backend import locate_engines
+    from goldnas.profiling.host import find_host
+    from goldnas.profiling.match_backend import match_backend
     from goldnas.profiling.session import Session
 
     table = LatencyTable.load(file)
     theirs = table.conditions
     session = Session(
-        backend_like(
+        match_backend(
             theirs,
-            host=host_of(device, python, perf_test),
-            folder=engines_of(table.path),
+            host=find_host(device, python, perf_test),
+            folder=locate_engines(table.path),
             on_warning=warn,
         ),
         batch=theirs.batch,

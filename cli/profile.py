@@ -213,14 +213,14 @@ def profile(
     def measuring(number_format: str = precision) -> "MeasurementBackend":
         if gpu is None:
             return on_a_processor(number_format)
-        from goldnas.profiling.backends import engines_of
+        from goldnas.profiling.gpu_backend import locate_engines
 
         return gpu_backend_from(
             gpu,
             options=provider_option or (),
             precision=number_format,
             target_percent=target,
-            folder=table and engines_of(table),
+            folder=table and locate_engines(table),
         )
 
     def on_a_processor(number_format: str = precision) -> "OnnxruntimeBackend":

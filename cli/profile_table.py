@@ -76,7 +76,7 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
     """
     from goldnas.lut import Failed
     from goldnas.lut.lint import RULES
-    from goldnas.lut.lint.calibrations import calibration_findings, campaign_findings
+    from goldnas.lut.lint.calibrations import check_calibration, check_campaigns
 
     rows = space.rows()
     lacking = table.missing(rows)
@@ -90,9 +90,9 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
             f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
             f"twice they differ by {fitted.noise_floor_percent:.1f} %"
         )
-        for finding in calibration_findings(fitted, table.rows):
+        for finding in check_calibration(fitted, table.rows):
             warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
-    for finding in campaign_findings(table.campaigns[-1:]):
+    for finding in check_campaigns(table.campaigns[-1:]):
         warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
     if lacking:
         errors = {(r.operator, r.site): r.error for r in table.rows if isinstance(r, Failed)}

@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from goldnas.lut.schema import Accuracy
 
 
-def accuracy(predicted_us: NDArray[np.float64], measured_us: NDArray[np.float64]) -> Accuracy:
+def compute_accuracy(
+    predicted_us: NDArray[np.float64], measured_us: NDArray[np.float64]
+) -> Accuracy:
     """Compare predictions with measurements of the same networks.
 
     Args:

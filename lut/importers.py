@@ -14,7 +14,7 @@ from goldnas.lut.schema import (
     Failed,
     Interpolated,
     Row,
-    unstated_conditions,
+    make_unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
 
@@ -65,7 +65,7 @@ def import_table(
         raise TableError(f"{path} holds no latency. Give the path of a {form} file")
 
     batch = _batch(path, entries, batch)
-    conditions = unstated_conditions(
+    conditions = make_unstated_conditions(
         device,
         protocol=f"imported from {form}",
         statistic=FORMATS[form].statistic,

@@ -34,7 +34,7 @@ def plot(table: LatencyTable) -> Figure:
     Raises:
         TableError: If no row has a latency.
     """
-    by_operator = rows_by_operator(table)
+    by_operator = group_rows(table)
     drawn = [calibration for calibration in table.calibrations if calibration.networks]
 
     lengths = [len(group) + 1.5 for group in by_operator.values()]
@@ -69,10 +69,10 @@ def plot(table: LatencyTable) -> Figure:
     return figure
 
 
-def marked(table: LatencyTable) -> dict[str, list[str]]:
+def label_marks(table: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot` stand for, by the ``id`` that they have in an SVG file."""
     texts: dict[str, list[str]] = {}
-    for number, rows in enumerate(rows_by_operator(table).values()):
+    for number, rows in enumerate(group_rows(table).values()):
         texts[f"rows-{number}"] = [_describe(row) for row in rows]
     for number, calibration in enumerate(c for c in table.calibrations if c.networks):
         texts[f"networks-{number}"] = [
@@ -95,7 +95,7 @@ def _describe(row: Measured | Interpolated) -> str:
     )
 
 
-def rows_by_operator(table: LatencyTable) -> dict[str, list[Measured | Interpolated]]:
+def group_rows(table: LatencyTable) -> dict[str, list[Measured | Interpolated]]:
     """The rows that have a latency, the fastest of each operator first.
 
     Raises:
@@ -135,12 +135,12 @@ def _draw_rows(
     axes.set_yticks(places, [row.site or row.operator for row in rows], fontsize=7)
     axes.set_ylim(len(rows) - 0.25, -0.75)
     if min(row.latency_us for row in rows) > 0:  # an interpolated row may be free
-        log_scaled(axes)
+        scale_log(axes)
     axes.set_title(operator, fontsize=9, loc="left")
     axes.grid(axis="x", alpha=0.3)
 
 
-def log_scaled(axes: "Axes") -> None:
+def scale_log(axes: "Axes") -> None:
     """Make latencies logarithmic, in plain numbers: 20, not 2 times a power of ten."""
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())

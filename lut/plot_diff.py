@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 
 from goldnas.errors import TableError
 from goldnas.lut.diff import diff
-from goldnas.lut.plot import COLOURS, log_scaled, rows_by_operator
+from goldnas.lut.plot import COLOURS, group_rows, scale_log
 from goldnas.lut.schema import Interpolated, Measured
 from goldnas.lut.table import LatencyTable
 
@@ -34,7 +34,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     figure = Figure(
         figsize=(11, max(3.0, _INCHES_PER_ROW * sum(lengths) + 1.5)), layout="constrained"
     )
-    figure.suptitle(f"a: {_named(a)}\nb: {_named(b)}", fontsize=10)
+    figure.suptitle(f"a: {_describe_table(a)}\nb: {_describe_table(b)}", fontsize=10)
     panels = figure.subplots(
         len(pairs),
         2,
@@ -69,7 +69,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
         times.set_yticks(places, [row.site or row.operator for row, _ in group], fontsize=7)
         ratios.set_yticks(places, [])
         if min(row.latency_us for pair in group for row in pair) > 0:
-            log_scaled(times)
+            scale_log(times)
         times.set_title(operator, fontsize=9, loc="left")
     panels[-1, 0].set_xlabel("latency, us")
     panels[-1, 1].set_xlabel("b over a")
@@ -86,7 +86,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     return figure
 
 
-def marked(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
+def label_marks(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot_diff` stand for, by the ``id`` that they have in SVG."""
     texts: dict[str, list[str]] = {}
     for number, group in enumerate(_pairs(a, b).values()):
@@ -98,16 +98,19 @@ def marked(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
     return texts
 
 
-def _named(table: LatencyTable) -> str:
-    told = table.conditions
-    return f"{table.name}, {told.machine}, {told.backend}, {told.precision}, batch {told.batch}"
+def _describe_table(table: LatencyTable) -> str:
+    conditions = table.conditions
+    return (
+        f"{table.name}, {conditions.machine}, {conditions.backend}, {conditions.precision}, "
+        f"batch {conditions.batch}"
+    )
 
 
 def _pairs(a: LatencyTable, b: LatencyTable) -> dict[str, list[_Pair]]:
     """The rows that both have a latency of, by operator, the fastest of a first."""
-    others = {row.key: row for rows in rows_by_operator(b).values() for row in rows}
+    others = {row.key: row for rows in group_rows(b).values() for row in rows}
     pairs = {
         operator: [(row, others[row.key]) for row in rows if row.key in others]
-        for operator, rows in rows_by_operator(a).items()
+        for operator, rows in group_rows(a).items()
     }
     return {operator: group for operator, group in pairs.items() if group}

@@ -116,7 +116,7 @@ class Conditions(Strict, frozen=True):
         return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
 
 
-def unstated_conditions(
+def make_unstated_conditions(
     device: str,
     *,
     protocol: str,

@@ -125,7 +125,7 @@ class Health:
     throttled: tuple[str, ...] = ()
     """Why it slowed itself down, in the words of its driver."""
 
-    def and_then(self, state: Mapping[str, Any]) -> "Health":
+    def with_state(self, state: Mapping[str, Any]) -> "Health":
         """With one more state of the device, as runners tell it before a round."""
         temperatures = [self.hottest_c, state.get("temperature_c")]
         frequencies = [self.slowest_mhz, state.get("frequency_mhz")]

@@ -31,9 +31,9 @@ from goldnas.profiling.bundle_main import (
     RUNNER,
     Archive,
     BadFileError,
-    checksum_of,
-    model_entry,
-    zipped,
+    compute_checksum,
+    make_entries,
+    name_entry,
 )
 from goldnas.profiling.bundle_records import Group, Manifest
 from goldnas.profiling.connection import RUNNER as RUNNER_FILE
@@ -113,16 +113,16 @@ def make_bundle(
             "runner": hashlib.sha256(runner).hexdigest(),
         }
     )
-    content["checksum"] = checksum_of(content)
+    content["checksum"] = compute_checksum(content)
     entries = {
         MAIN: Path(bundle_main.__file__).read_bytes(),
         RUNNER: runner,
         MANIFEST: json.dumps(content).encode(),
-        **{model_entry(sha256): model for sha256, model in recorder.models.items()},
+        **{name_entry(sha256): model for sha256, model in recorder.models.items()},
     }
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as archive:
-        for entry, data in zipped(entries):
+        for entry, data in make_entries(entries):
             archive.writestr(entry, data)
     write_atomic(out, written.getvalue())
     return msgspec.convert(content, Manifest)

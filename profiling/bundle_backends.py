@@ -81,7 +81,7 @@ class Replay(Elsewhere):
         for lines in self._lines.values():
             for line in lines:
                 if "round" in line:
-                    self.health = self.health.and_then(line)
+                    self.health = self.health.with_state(line)
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
         wanted = {n: hashlib.sha256(model).hexdigest() for n, model in models.items()}

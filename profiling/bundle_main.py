@@ -73,7 +73,7 @@ GUARD = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
 
 FACTS = (
     "import json, sys; sys.path.insert(0, sys.argv[1]); import runner; "
-    "print(json.dumps(runner.facts()))"
+    "print(json.dumps(runner.collect_facts()))"
 )
 
 
@@ -151,7 +151,7 @@ class Archive:
                 f"{self.path}: {name} is not in the format {form!r}; make the bundle and "
                 "import its results with one version of goldnas"
             )
-        if content.get("checksum") != checksum_of(content):
+        if content.get("checksum") != compute_checksum(content):
             raise BadFileError(
                 f"{self.path} was changed: {name} has another checksum than it says{AGAIN}"
             )
@@ -167,14 +167,14 @@ class Archive:
             raise BadFileError(f"{self.path} is no whole zip file: {error}{AGAIN}") from None
 
 
-def checksum_of(content: dict[str, Any]) -> str:
+def compute_checksum(content: dict[str, Any]) -> str:
     """The checksum of a JSON file, whatever its ``checksum`` says; as for tables."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
-def model_entry(sha256: str) -> str:
+def name_entry(sha256: str) -> str:
     """The name of a model within a bundle."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise BadFileError(f"{sha256[:100]!r} is no checksum of a model{AGAIN}")
@@ -195,7 +195,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, found
 
 
-def zipped(entries: dict[str, bytes]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
+def make_entries(entries: dict[str, bytes]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
     """Entries for a zip file that is the same whenever it is made."""
     for name, content in entries.items():
         # Without a date it would be today's, which for a board without a clock is 1970.
@@ -214,13 +214,13 @@ def write_results(path: Path, manifest: dict[str, Any], found: dict[str, Any]) -
         BadFileError: If the disk refuses; what was there is still there.
     """
     content = {"format": RESULTS, "bundle": manifest["checksum"], **found}
-    content["checksum"] = checksum_of(content)
+    content["checksum"] = compute_checksum(content)
     entries = {MANIFEST: json.dumps(manifest).encode(), FOUND: json.dumps(content).encode()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                for entry, data in zipped(entries):
+                for entry, data in make_entries(entries):
                     archive.writestr(entry, data)
             file.flush()
             os.fsync(file.fileno())
@@ -228,7 +228,7 @@ def write_results(path: Path, manifest: dict[str, Any], found: dict[str, Any]) -
     except OSError as error:
         raise BadFileError(
             f"cannot write {path}: {error.strerror}; make room, or name another place: "
-            f"{command()} FOLDER"
+            f"{format_command()} FOLDER"
         ) from None
     finally:
         with contextlib.suppress(OSError):
@@ -238,7 +238,7 @@ def write_results(path: Path, manifest: dict[str, Any], found: dict[str, Any]) -
 # -- what is to be done ------------------------------------------------------------------------
 
 
-def runs_of(manifest: dict[str, Any]) -> list[tuple[int, int]]:
+def list_runs(manifest: dict[str, Any]) -> list[tuple[int, int]]:
     """Group and process of every run, in order: every model is visited from first to last."""
     processes = manifest["conditions"]["protocol"]["processes"]
     groups = list(enumerate(manifest["groups"]))
@@ -250,7 +250,7 @@ def runs_of(manifest: dict[str, Any]) -> list[tuple[int, int]]:
     ]
 
 
-def begun(
+def load_runs(
     results: Path, manifest: dict[str, Any], facts: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The runs that are done already.
@@ -258,10 +258,10 @@ def begun(
     Raises:
         BadFileError: If something else is where the results are to be.
     """
-    for path in (results, part_of(results)):
+    for path in (results, locate_part(results)):
         if not path.exists():
             continue
-        advice = f"move it away, or name another file: {command()} FILE"
+        advice = f"move it away, or name another file: {format_command()} FILE"
         try:
             theirs, found = read_results(path)
         except BadFileError as error:
@@ -279,17 +279,17 @@ def begun(
     return []
 
 
-def command() -> str:
+def format_command() -> str:
     """How this program was started."""
     return f"python {shlex.quote(sys.argv[0])}"
 
 
-def part_of(results: Path) -> Path:
+def locate_part(results: Path) -> Path:
     """Where results are that are not complete yet."""
     return results.with_name(f"{results.name}.part")
 
 
-def noise_percent(sentinels: list[str], runs: list[dict[str, Any]]) -> float:
+def compute_noise_percent(sentinels: list[str], runs: list[dict[str, Any]]) -> float:
     """How far two copies of one model are apart."""
     times_us: dict[str, list[float]] = {name: [] for name in sentinels}
     for line in (line for run in runs for line in run["lines"]):
@@ -311,18 +311,18 @@ def measure(bundle: Path, results: Path) -> None:
     """
     archive = Archive(bundle)
     manifest = archive.json(MANIFEST, BUNDLE)
-    models = {sha256: model_entry(sha256) for sha256 in manifest["models"]}
+    models = {sha256: name_entry(sha256) for sha256 in manifest["models"]}
     archive.check_entries([MAIN, RUNNER, MANIFEST, *models.values()])
-    with temporary_folder() as folder:
+    with make_temporary_folder() as folder:
         unpack(archive, RUNNER, manifest["runner"], MOST_BYTES, folder / RUNNER)
         for sha256, entry in models.items():
             size = manifest["models"][sha256]
             unpack(archive, entry, sha256, size, folder / f"{sha256}.onnx")
-        facts = facts_of(folder)
+        facts = ask_facts(folder)
         check_device(folder, manifest, facts)
-        runs = begun(results, manifest, facts)
+        runs = load_runs(results, manifest, facts)
         done = {(run["group"], run["process"]) for run in runs}
-        due = [run for run in runs_of(manifest) if run not in done]
+        due = [run for run in list_runs(manifest) if run not in done]
         print(
             f"{len(models)} models on {facts['cpu_model']} with onnxruntime "
             f"{facts['onnxruntime']}: {len(due)} of {len(done) + len(due)} runs to do",
@@ -332,13 +332,13 @@ def measure(bundle: Path, results: Path) -> None:
         def save() -> None:
             today = str(datetime.date.today())
             found = {"measured_on": today, "facts": facts, "runs": runs}
-            write_results(part_of(results), manifest, found)
+            write_results(locate_part(results), manifest, found)
 
         if due:
             save()  # before anything is measured in vain
         for number, (group, process) in enumerate(due, 1):
             began = time.monotonic()
-            lines = visited(folder, manifest, runs, group, process)
+            lines = visit_models(folder, manifest, runs, group, process)
             seconds = round(time.monotonic() - began, 3)
             run = {"group": group, "process": process, "seconds": seconds, "lines": lines}
             runs.append(run)
@@ -347,8 +347,8 @@ def measure(bundle: Path, results: Path) -> None:
             minutes = f"{left_s / 60:.0f} min" if left_s > 90 else f"{left_s:.0f} s"
             print(f"run {number} of {len(due)}; about {minutes} left", flush=True)
         if due:
-            os.replace(part_of(results), results)
-    differ_percent = noise_percent(manifest["sentinels"], runs)
+            os.replace(locate_part(results), results)
+    differ_percent = compute_noise_percent(manifest["sentinels"], runs)
     if differ_percent > NOISE_WARNS:
         print(
             f"two copies of one model differ by {differ_percent:.1f} %: stop other programs, "
@@ -376,7 +376,7 @@ def unpack(archive: Archive, entry: str, sha256: str, most_bytes: int, path: Pat
         ) from None
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
+def ask_facts(folder: Path) -> dict[str, Any]:
     """What this machine is, and what its onnxruntime can do.
 
     In a process of its own: an onnxruntime that is built for another processor kills it.
@@ -386,7 +386,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        said = last_line(done.stderr) or f"status {done.returncode}, no message"
+        said = find_last_line(done.stderr) or f"status {done.returncode}, no message"
         raise BadFileError(
             f"cannot measure here: {said}; numpy and onnxruntime have to work in this Python: "
             f"{sys.executable} -m pip install numpy onnxruntime"
@@ -403,13 +403,13 @@ def check_device(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) 
             f"has {', '.join(facts['providers'])}; install one that has it, or make a bundle "
             "with another --provider"
         )
-    _, failure = answered(folder, job, {})
+    _, failure = run_process(folder, job, {})
     if failure:
         cores = f"; cores {job['cores']} were asked for" if job["cores"] else ""
         raise BadFileError(f"cannot measure here: {failure}{cores}")
 
 
-def visited(
+def visit_models(
     folder: Path, manifest: dict[str, Any], runs: list[dict[str, Any]], group: int, process: int
 ) -> list[dict[str, Any]]:
     """Do a run: the models of a group, without those that have failed before.
@@ -422,16 +422,18 @@ def visited(
     failed = {line["model"] for line in before if "error" in line}
     models = {name: sha for name, sha in wanted["models"].items() if name not in failed}
     job = {**manifest["job"], "nodes": wanted["nodes"], "seed": process}
-    lines = answers(folder, job, models)
+    lines = measure_models(folder, job, models)
     for line in lines:
         if "error" in line and line["model"] in manifest["sentinels"]:
             raise BadFileError(f"cannot measure here: {line['error']}")
     return lines
 
 
-def answers(folder: Path, job: dict[str, Any], models: dict[str, str]) -> list[dict[str, Any]]:
+def measure_models(
+    folder: Path, job: dict[str, Any], models: dict[str, str]
+) -> list[dict[str, Any]]:
     """Measure together; if that breaks the runtime, by halves, to find who does it."""
-    lines, failure = answered(folder, job, models)
+    lines, failure = run_process(folder, job, models)
     if not failure:
         return lines
     if len(models) <= 1:
@@ -441,11 +443,11 @@ def answers(folder: Path, job: dict[str, Any], models: dict[str, str]) -> list[d
     return [
         line
         for half in halves
-        for line in answers(folder, job, {name: models[name] for name in half})
+        for line in measure_models(folder, job, {name: models[name] for name in half})
     ]
 
 
-def answered(
+def run_process(
     folder: Path, job: dict[str, Any], models: dict[str, str]
 ) -> tuple[list[dict[str, Any]], str]:
     """What a fresh process answers; and why it ended, if that is not all there is to say."""
@@ -489,14 +491,14 @@ def answered(
             if child.stdout:
                 child.stdout.close()
         said.seek(0)
-        last = last_line(said.read())
+        last = find_last_line(said.read())
     if status:
         reason = silent[0] if silent else last or "no message"
         return [], f"the process that measures ended with status {status}: {reason}"
-    return [line for line in map(parsed, heard) if line], ""
+    return [line for line in map(parse_line, heard) if line], ""
 
 
-def parsed(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
     """A line of the runner; nothing, if it is somebody else's."""
     try:
         content = json.loads(line)
@@ -505,13 +507,13 @@ def parsed(line: bytes) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def last_line(said: bytes) -> str:
+def find_last_line(said: bytes) -> str:
     """What an error stream ends with."""
     return "".join(said.decode(errors="replace").strip().splitlines()[-1:])
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def make_temporary_folder() -> Iterator[Path]:
     """A folder that is gone afterwards, also if this process is killed.
 
     Raises:
@@ -543,7 +545,7 @@ def main() -> None:
     """Measure, and say what came of it."""
     bundle = Path(sys.argv[0])
     parser = argparse.ArgumentParser(
-        prog=command(),
+        prog=format_command(),
         description="Measure the models in this file on this machine. After an interruption "
         "the same command goes on where it was.",
     )
@@ -574,7 +576,7 @@ def main() -> None:
             f"error: {error.filename or 'the system'}: {error.strerror}; see what is wrong"
         )
     except KeyboardInterrupt:
-        kept = part_of(results)
+        kept = locate_part(results)
         print(
             f"interrupted; the same command goes on: {kept} keeps what is done", file=sys.stderr
         )

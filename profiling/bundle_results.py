@@ -14,7 +14,7 @@ from goldnas.files import check_writable
 from goldnas.lut import LatencyTable
 from goldnas.profiling.bundle import read_manifest
 from goldnas.profiling.bundle_backends import Replay
-from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, read_results, runs_of
+from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, list_runs, read_results
 from goldnas.profiling.bundle_records import Found, Manifest
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
@@ -108,7 +108,7 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
     except msgspec.ValidationError as error:
         problem = str(error).replace("`", "'")  # in backquotes, a field would be a setting
         raise TableError(f"{path} holds what no device can have found: {problem}") from None
-    _check_complete(path, manifest, found, runs_of(raw_manifest))
+    _check_complete(path, manifest, found, list_runs(raw_manifest))
     return manifest, found
 
 

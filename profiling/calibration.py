@@ -13,7 +13,7 @@ from goldnas.lut import (
     format_row_key,
     parse_row_key,
 )
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.operators import CANDIDATES
 from goldnas.profiling.networks import measure_networks
@@ -114,13 +114,13 @@ def fit_calibration(
         intercept_us=round(fitted.intercept_us, 3),
         latencies_us=dict(zip(prior_us, fitted.costs_us.round(4).tolist(), strict=True)),
         prior_us={key: round(us, 4) for key, us in prior_us.items()},
-        accuracy=accuracy(fitted.held_out_us, latencies_us),
+        accuracy=compute_accuracy(fitted.held_out_us, latencies_us),
         noise_floor_percent=round(noise_floor_percent, 3),
         networks=tuple(networks),
     )
 
 
-def space_of_calibration(calibration: Calibration) -> SearchSpace:
+def rebuild_space(calibration: Calibration) -> SearchSpace:
     """The space that a table was calibrated for, with the candidates it has costs of."""
     space = space_named(calibration.space, **calibration.settings)
     keys = dict.fromkeys(parse_row_key(key)[0] for key in calibration.latencies_us)

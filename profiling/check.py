@@ -8,7 +8,7 @@ import numpy as np
 
 from goldnas.architecture import Architecture
 from goldnas.lut import Accuracy, LatencyTable
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import NetworkLatencies, measure_networks
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
@@ -63,11 +63,11 @@ def check_table(
     ratios = [us / then_us[name] for name, us in measured_us.items() if name in then_us]
     slowdown = float(np.median(ratios)) if ratios else None
     return Check(
-        accuracy(predictions, latencies_us),
+        compute_accuracy(predictions, latencies_us),
         predicted_us,
         found,
         slowdown,
-        None if slowdown is None else accuracy(slowdown * predictions, latencies_us),
+        None if slowdown is None else compute_accuracy(slowdown * predictions, latencies_us),
     )
 
 

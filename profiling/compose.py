@@ -163,7 +163,7 @@ def compose_network(
     composition = Composition(input_shape, seed=seed)
     values: dict[fx.Node, str] = {}
     modules = dict(network.named_modules())
-    for node in _nodes_of(network):
+    for node in _trace(network):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "placeholder":
             values[node] = "input"
@@ -197,7 +197,7 @@ def _joined(
     return str(value) if target is functional.dropout else None
 
 
-def _nodes_of(network: nn.Module) -> Iterable[Any]:
+def _trace(network: nn.Module) -> Iterable[Any]:
     try:
         return _PartTracer().trace(network).nodes
     except Exception as error:  # of any kind: it is somebody's forward that is followed

@@ -163,8 +163,8 @@ class Connection:
         """The last line of what was said on the error stream."""
         self._errors.join(timeout=5)
         said = [line.decode(errors="replace").strip() for line in self._said if line]
-        told = [line for line in said if line]
-        return told[-1] if told else f"status {self._process.poll()}, no message"
+        lines = [line for line in said if line]
+        return lines[-1] if lines else f"status {self._process.poll()}, no message"
 
 
 def _read(stream: IO[bytes], take: Callable[[bytes | None], None]) -> None:

@@ -38,7 +38,7 @@ class RowModels:
     """The row's latency: the sum of these factors times the models' latencies."""
 
 
-def row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> RowModels:
+def make_row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> RowModels:
     """Make the models for one operator at one site.
 
     Args:

@@ -62,7 +62,7 @@ class HostDevice:
         return {}
 
     @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
+    def use(self) -> Iterator[None]:
         """Run what is within on this device."""
         yield
 
@@ -127,7 +127,7 @@ class CudaDevice:
         return self._nvml.busy_with_others()
 
     @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
+    def use(self) -> Iterator[None]:
         """Put what is within into the stream.
 
         Not PyTorch's default one: TensorRT would synchronise it after every call, and nothing
@@ -136,7 +136,7 @@ class CudaDevice:
         with torch.cuda.stream(self.stream):
             yield
 
-    def captured(self, call: Callable[[], object]) -> Callable[[], object]:
+    def capture(self, call: Callable[[], object]) -> Callable[[], object]:
         """A call as a CUDA graph, which is launched as a whole.
 
         Args:
@@ -207,7 +207,7 @@ class _Nvml:
         known: dict[str, Any] = {name: n for name, n in state.items() if n is not None}
         reasons = self._number("nvmlDeviceGetCurrentClocksThrottleReasons")
         if reasons is not None:
-            known["throttled"] = throttle_reasons(int(reasons))
+            known["throttled"] = name_throttle_reasons(int(reasons))
         return known
 
     def busy_with_others(self) -> bool:
@@ -233,7 +233,7 @@ class _Nvml:
             return None
 
 
-def throttle_reasons(bits: int) -> list[str]:
+def name_throttle_reasons(bits: int) -> list[str]:
     """NVML's reasons for a low clock in words, but for those that are no fault."""
     bits &= ~(IDLE | APPLICATION_CLOCKS)
     named = [name for bit, name in REASONS.items() if bits & bit]
@@ -254,8 +254,8 @@ def _text(value: str | bytes) -> str:
 def _driver_of_the_system() -> str:
     """The driver's version as Linux has it."""
     try:
-        told = Path("/proc/driver/nvidia/version").read_text()
+        text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
         return "unknown"
-    version = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", told)
+    version = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
     return version[0] if version else "unknown"

@@ -10,9 +10,9 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, LatencyTable
-from goldnas.profiling.backends import backend_like, engines_of, forget_engines
-from goldnas.profiling.gpu_backend import GpuBackend
+from goldnas.profiling.gpu_backend import GpuBackend, forget_engines, locate_engines
 from goldnas.profiling.host import Host
+from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
 
@@ -26,7 +26,7 @@ def measure_network(
     models: Mapping[int, bytes] | None = None,
     host: Host | None = None,
     gpu: GpuBackend | None = None,
-    engines: Callable[[LatencyTable], Path | None] = lambda table: engines_of(table.path),
+    engines: Callable[[LatencyTable], Path | None] = lambda table: locate_engines(table.path),
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Measure a network as each table's rows were measured, where the table is of this machine.
@@ -65,7 +65,7 @@ def measure_network(
             continue
         folder = engines(table)
         try:
-            backend = backend_like(same, host=host, folder=folder, on_warning=on_warning)
+            backend = match_backend(same, host=host, folder=folder, on_warning=on_warning)
             if (
                 gpu is not None
                 and theirs.gpu is not None
@@ -85,7 +85,7 @@ def measure_network(
                 unverified[table.name] = reason
                 continue
             if theirs.gpu is not None and folder is None and backend is not gpu:
-                on_warning(no_caches(table))
+                on_warning(explain_no_caches(table))
             if theirs.batch not in exported:
                 exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             estimate = Estimate({"network": 1.0})
@@ -105,7 +105,7 @@ def measure_network(
     return measured_us, unverified
 
 
-def no_caches(table: LatencyTable) -> str:
+def explain_no_caches(table: LatencyTable) -> str:
     """The warning that engines for a table are built anew."""
     return (
         f"the file that {table.path} was copied from is gone, and the folder engines beside "

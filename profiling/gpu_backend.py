@@ -19,7 +19,7 @@ from goldnas.errors import ConfigError, MeasurementError
 from goldnas.lut import Conditions, Gpu, MeasuringProtocol
 from goldnas.profiling.host import Host
 from goldnas.profiling.runner_backend import RunnerBackend
-from goldnas.profiling.runtimes import backend_named, options_of
+from goldnas.profiling.runtimes import complete_options, find_backend
 
 # Engines are dear to load, and what differs between processes of a CPU, where in its memory
 # something lies, matters little on a GPU: few processes, and many rounds.
@@ -76,7 +76,7 @@ class GpuBackend(RunnerBackend):
         silence_s: float = 1800.0,
         on_warning: Callable[[str], None] = lambda text: None,
     ) -> None:
-        backend = backend_named(name)
+        backend = find_backend(name)
         if precision not in backend.precisions:
             raise ConfigError(
                 f"`backend={name!r}` has no {precision}, only {', '.join(backend.precisions)}"
@@ -87,7 +87,7 @@ class GpuBackend(RunnerBackend):
             )
         self._name = name
         self._device = device
-        self._options = options_of(name, options or {})
+        self._options = complete_options(name, options or {})
         self._not_kept = ""
         if folder is None or not _can_be_kept(folder):
             scratch = Path(tempfile.mkdtemp(prefix="goldnas-"))
@@ -128,7 +128,7 @@ class GpuBackend(RunnerBackend):
     ) -> "GpuBackend":
         """A backend with a table's settings; whether this is that GPU it has to say."""
         name = conditions.runtime
-        known = backend_named(name).options
+        known = find_backend(name).options
         options = {k: v for k, v in conditions.backend_options.items() if k in known}
         return cls(
             name,
@@ -205,11 +205,11 @@ class GpuBackend(RunnerBackend):
             place = Path(scratch, "images.npy")
             np.save(place, images)
             lines = self._answers({"net": model}, run=True, images=str(place), outputs=scratch)
-            told = next(line for line in lines if line.keys() & {"error", "outputs"})
-            if "error" in told:
-                raise MeasurementError(f"{self._name}: {told['error']}")
-            engine = Path(told["engine"]).read_bytes() if told["engine"] else b""
-            return Deployed(engine, np.load(told["outputs"]))
+            reply = next(line for line in lines if line.keys() & {"error", "outputs"})
+            if "error" in reply:
+                raise MeasurementError(f"{self._name}: {reply['error']}")
+            engine = Path(reply["engine"]).read_bytes() if reply["engine"] else b""
+            return Deployed(engine, np.load(reply["outputs"]))
 
     def forget_engines(self) -> None:
         """Remove engines once their table is written; what makes building faster stays."""
@@ -218,6 +218,21 @@ class GpuBackend(RunnerBackend):
         for folder in self._folder.glob("*/"):
             if not any(folder.iterdir()):
                 shutil.rmtree(folder)
+
+
+def locate_engines(table: Path) -> Path:
+    """Where a GPU's engines and caches for a table are kept: beside it.
+
+    Whatever is measured for the table is built with the timing cache there, and so of the same
+    tactics.
+    """
+    return table.with_name("engines")
+
+
+def forget_engines(backend: object) -> None:
+    """Remove the engines of a backend, if it has some, once its results are written."""
+    if isinstance(backend, GpuBackend):
+        backend.forget_engines()
 
 
 def _can_be_kept(folder: Path) -> bool:

@@ -28,14 +28,14 @@ import torch
 from goldnas.errors import MeasurementError
 from goldnas.profiling import stream_timing
 from goldnas.profiling.cuda_device import CudaDevice, HostDevice, NoGpuError
-from goldnas.profiling.runner import cpu_model
+from goldnas.profiling.runner import read_cpu_model
 from goldnas.profiling.runtimes import (
     FullError,
     MissingRuntimeError,
     Model,
     Runtime,
-    runtime_named,
-    those_that_work,
+    list_working,
+    load_runtime,
 )
 
 
@@ -44,16 +44,16 @@ def main(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)  # of the processor; for the GPU it only launches
     try:
         device = CudaDevice() if job["device"] == "cuda" else HostDevice()
-        runtime = runtime_named(job["backend"], job["options"], device, Path(job["folder"]))
+        runtime = load_runtime(job["backend"], job["options"], device, Path(job["folder"]))
     except (NoGpuError, MissingRuntimeError) as error:
         if not job.get("facts"):
             sys.exit(str(error))
         answer(unusable=_with_advice(error, job["backend"]))
         return
     if job.get("facts"):
-        answer(facts=facts(runtime, device))
+        answer(facts=collect_facts(runtime, device))
         return
-    with device.used(), torch.inference_mode():
+    with device.use(), torch.inference_mode():
         if job.get("run"):
             run(job, runtime, device)
         else:
@@ -142,12 +142,12 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
     answer(engine=engine, outputs=str(outputs))
 
 
-def facts(runtime: Runtime, device: Any) -> dict[str, Any]:
+def collect_facts(runtime: Runtime, device: Any) -> dict[str, Any]:
     """What this machine is, and what measures on it."""
     gpu = device.gpu
     cudnn = torch.backends.cudnn.version() if gpu else ""  # type: ignore[no-untyped-call]
     return {
-        "cpu_model": cpu_model(),
+        "cpu_model": read_cpu_model(),
         "architecture": platform.machine() or "unknown",
         "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "version": runtime.version,
@@ -163,7 +163,7 @@ def _with_advice(error: MeasurementError, backend: str) -> str:
     """What is wrong, and what would work here instead."""
     if isinstance(error, NoGpuError):
         return str(error)
-    others = [f"`backend={name!r}`" for name in those_that_work() if name != backend]
+    others = [f"`backend={name!r}`" for name in list_working() if name != backend]
     return f"{error}; or measure with what is here: {', '.join(others)}"
 
 

@@ -67,7 +67,7 @@ class Host:
         return [*self.prefix, command] if self.prefix else ["sh", "-c", command]
 
 
-def host_of(device: str, python: str | None = None, perf_test: str | None = None) -> Host:
+def find_host(device: str, python: str | None = None, perf_test: str | None = None) -> Host:
     """The host of a device.
 
     Args:

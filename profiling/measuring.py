@@ -22,7 +22,7 @@ from goldnas.profiling.backend import (
     Visit,
 )
 from goldnas.profiling.journal import Journal
-from goldnas.profiling.steadying import steadied
+from goldnas.profiling.steadying import steady
 
 MOST_PROCESSES = 24
 """After which an estimate whose interval is still too wide is taken as it is."""
@@ -81,7 +81,7 @@ class Estimate:
         self, results: Mapping[str, Timing | Failure]
     ) -> Iterable[tuple[float, Timing]]:
         for name, factor in self.terms.items():
-            yield factor, timing_of(results, name)
+            yield factor, get_timing(results, name)
 
 
 def _by_process(visits: Iterable[Visit]) -> dict[int, list[float]]:
@@ -108,7 +108,7 @@ def _slowness(visited: Iterable[Sequence[Visit]]) -> list[float]:
     return [float(np.median(ratios)) for ratios in relative.values()]
 
 
-def timing_of(results: Mapping[str, Timing | Failure], name: str) -> Timing:
+def get_timing(results: Mapping[str, Timing | Failure], name: str) -> Timing:
     """The timing of a model.
 
     Raises:
@@ -166,7 +166,7 @@ def measure(
     def results() -> Results:
         known = {name: journal.visits(name, model) for name, model in everything.items()}
         failed = {n: f for n, f in failures.items() if len(known[n]) < enough}
-        return steadied({n: failed.get(n, Timing(visits)) for n, visits in known.items()})
+        return steady({n: failed.get(n, Timing(visits)) for n, visits in known.items()})
 
     while names := _due(estimates, results(), backend.protocol) - failures.keys():
         lacking = [enough - len(journal.visits(n, everything[n])) for n in names]
@@ -183,7 +183,7 @@ def measure(
         on_progress(done, done)
 
     final = results()
-    one, other = (timing_of(final, name).latency_us for name in SENTINELS)
+    one, other = (get_timing(final, name).latency_us for name in SENTINELS)
     visited = {name: journal.visits(name, model) for name, model in everything.items()}
     of_models = [visits for name, visits in visited.items() if name in models and visits]
     slowness = _slowness(of_models or [visited[name] for name in SENTINELS])

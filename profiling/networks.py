@@ -14,7 +14,7 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import NetworkLatency, format_row_key
 from goldnas.profiling.backend import Failure, Timing
 from goldnas.profiling.compose import CompositionError, compose_network
-from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.session import Session
 from goldnas.spaces import SearchSpace
 
@@ -90,7 +90,7 @@ def _noise_floor_percent(results: Results, names: Iterable[str]) -> float:
     """How far two measurements of the same networks are apart, by half the processes each."""
     differences = []
     for name in names:
-        visits = timing_of(results, name).visits
+        visits = get_timing(results, name).visits
         processes = sorted({visit.process for visit in visits})
         half = set(processes[::2])
         one = Timing(tuple(v for v in visits if v.process in half))

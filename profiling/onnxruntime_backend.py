@@ -165,7 +165,7 @@ class OnnxruntimeBackend(RunnerBackend):
         return self._connected().facts()
 
 
-def provider_named(name: str) -> str:
+def find_provider(name: str) -> str:
     """The execution provider of a short name.
 
     Raises:

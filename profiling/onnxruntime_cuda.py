@@ -134,7 +134,7 @@ class BoundSession:
 
         Which provider has a node is certain; its time is what the host takes to launch it.
         """
-        from goldnas.profiling.runner import nodes_of
+        from goldnas.profiling.runner import profile_nodes
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
@@ -148,7 +148,7 @@ class BoundSession:
                 "visit_ms": 20,
                 "min_calls": 7,
             }
-            return nodes_of(place, job)
+            return profile_nodes(place, job)
 
     def _bound(self, entry: Any, *, is_input: bool) -> Tensor:
         dtype = _TYPES.get(entry.type)

@@ -128,15 +128,15 @@ class PerfTest:
                 f"cannot measure on {self.host.name}: {_said(status, lines)}; put an "
                 "onnxruntime_perf_test there that may be run, and name its path: `perf_test`"
             )
-        told = {name: value.strip() for name, _, value in (li.partition(" ") for li in lines)}
-        models = (told.get(name) for name in ("phone", "board", "processor"))
+        reply = {name: value.strip() for name, _, value in (li.partition(" ") for li in lines)}
+        models = (reply.get(name) for name in ("phone", "board", "processor"))
         return {
             "cpu_model": next((m for m in models if m), "unknown"),
-            "architecture": told.get("architecture") or "unknown",
-            "os": told.get("os") or "unknown",
-            "onnxruntime": f"perf_test {told.get('sha256') or 'unknown'}",
+            "architecture": reply.get("architecture") or "unknown",
+            "os": reply.get("os") or "unknown",
+            "onnxruntime": f"perf_test {reply.get('sha256') or 'unknown'}",
             "providers": list(PROGRAM_PROVIDERS),
-            "cores": int(told.get("cores") or 0),
+            "cores": int(reply.get("cores") or 0),
         }
 
     def store(self, model: bytes) -> str:
@@ -187,10 +187,10 @@ class PerfTest:
         shuffle = random.Random(job["seed"]).shuffle
         for number in range(job["rounds"] if order else 0):
             shuffle(order)
-            told: dict[str, float] = {}
+            first: dict[str, float] = {}
             for state, name, times_us in self._round({n: models[n] for n in order}, job):
-                if state and not told:
-                    told = state
+                if state and not first:
+                    first = state
                     yield {"round": number, **state}
                 if isinstance(times_us, str):
                     order.remove(name)
@@ -262,10 +262,10 @@ class PerfTest:
                 f"{self.host.name} said nothing for {self._silence_s:g} s; try a smaller batch "
                 "or input, or an idle machine"
             ) from None
-        told = done.stdout.decode(errors="replace").replace("\r", "").splitlines()
-        if _BEGIN not in told or not told[-1].startswith(_END):
+        reply = done.stdout.decode(errors="replace").replace("\r", "").splitlines()
+        if _BEGIN not in reply or not reply[-1].startswith(_END):
             said = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()
-            if _BEGIN in told or self._stored:
+            if _BEGIN in reply or self._stored:
                 raise LostConnectionError(
                     f"lost the connection to {self.host.name}: {said[-1]}"
                 )
@@ -273,8 +273,8 @@ class PerfTest:
                 f"cannot measure on {self.host.name}: {said[-1]}; see whether it is on and can "
                 "be reached"
             )
-        lines = [line for line in told[told.index(_BEGIN) + 1 : -1] if line.strip()]
-        return int(told[-1].removeprefix(_END)), lines
+        lines = [line for line in reply[reply.index(_BEGIN) + 1 : -1] if line.strip()]
+        return int(reply[-1].removeprefix(_END)), lines
 
 
 def _said(status: int, lines: list[str]) -> str:
@@ -321,16 +321,16 @@ def _state(lines: list[str]) -> dict[str, float]:
 
 def _times_us(lines: list[str], count: int) -> list[Times | str]:
     """Of each visit the time of each call, or why there is none."""
-    told: list[tuple[int, list[str]]] = [(0, [])] * count
+    visits: list[tuple[int, list[str]]] = [(0, [])] * count
     said: list[str] = []  # what comes before the first visit is of none
     for line in lines:
         if match := re.fullmatch(r"visit (\d+) (\d+)", line):
             said = []
-            told[int(match[1])] = (int(match[2]), said)
+            visits[int(match[1])] = (int(match[2]), said)
         else:
             said.append(line)
     found: list[Times | str] = []
-    for status, said in told:
+    for status, said in visits:
         try:
             times_us = 1e6 * np.array([float(line) for line in said])
         except ValueError:

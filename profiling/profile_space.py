@@ -5,8 +5,8 @@ from pathlib import Path
 
 from goldnas.lut import LatencyTable
 from goldnas.profiling.backend import MeasurementBackend
-from goldnas.profiling.backends import forget_engines
 from goldnas.profiling.fill import fill_table, open_table
+from goldnas.profiling.gpu_backend import forget_engines
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.transfer import transfer_table

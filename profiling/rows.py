@@ -12,8 +12,8 @@ from goldnas.files import check_writable
 from goldnas.lut import Failed, LatencyTable, Measured, ModelTiming, Row, format_row_key
 from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.profiling.backend import CPU, Failure, Timing
-from goldnas.profiling.context import RowModels, row_models
-from goldnas.profiling.measuring import Estimate, Results, timing_of
+from goldnas.profiling.context import RowModels, make_row_models
+from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.runtimes import BACKENDS
 from goldnas.profiling.session import Session
 
@@ -60,7 +60,7 @@ def measure_rows(
     for part in todo:
         try:
             operator = session.operator(part, build)
-            plans[part] = row_models(operator, part[1], batch=session.batch)
+            plans[part] = make_row_models(operator, part[1], batch=session.batch)
         except ExportError as error:
             failed[part] = str(error)
     models = {
@@ -88,7 +88,7 @@ def measure_rows(
                 row = msgspec.structs.replace(row, elsewhere=left)
             if strict and left:
                 raise MeasurementError(
-                    f"{session.backend.provider} leaves nodes: {_told(left)}"
+                    f"{session.backend.provider} leaves nodes: {_list_left(left)}"
                 )
             found.append(row)
         except MeasurementError as error:
@@ -117,7 +117,7 @@ def _elsewhere(
     return found
 
 
-def _told(left: dict[str, int] | Failure) -> str:
+def _list_left(left: dict[str, int] | Failure) -> str:
     if isinstance(left, Failure):
         return left.error
     return ", ".join(f"{count} to {other}" for other, count in left.items())
@@ -142,7 +142,7 @@ def _row(
             f"one more of it takes {difference_us:.3f} us, within {interval_us:.3f} us: the "
             "runtime leaves it out, or merges its copies"
         )
-    timings = {label: timing_of(results, _name(part, label)) for label in plan.models}
+    timings = {label: get_timing(results, _name(part, label)) for label in plan.models}
     return Measured(
         operator=part[0],
         site=str(part[1]),

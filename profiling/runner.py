@@ -171,7 +171,7 @@ def visit(
     }
 
 
-def nodes_of(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, object]]:
+def profile_nodes(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, object]]:
     """Run a model under the runtime's profiler: its nodes, as the runtime has them.
 
     The profiler has whole microseconds, so that a latency is a mean: of the faster half of the
@@ -184,13 +184,13 @@ def nodes_of(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, objec
     profile.unlink()
     nodes: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
-        told = event.get("args", {})
+        args = event.get("args", {})
         name = event.get("name", "")
         if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
             continue
-        if told["op_name"] in ("If", "Loop", "Scan"):  # the nodes within are there as well
+        if args["op_name"] in ("If", "Loop", "Scan"):  # the nodes within are there as well
             continue
-        node = nodes.setdefault((name, told.get("node_index", "")), {**told, "us": []})
+        node = nodes.setdefault((name, args.get("node_index", "")), {**args, "us": []})
         node["us"].append(event["dur"])
     found: list[dict[str, object]] = []
     for (name, _), node in nodes.items():
@@ -211,12 +211,12 @@ def nodes_of(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, objec
 def settle(hot_c: float, longest_s: float) -> dict[str, float]:
     """Wait while the machine is hot; how hot it is, and how fast its fastest core."""
     began = time.monotonic()
-    while (degrees := highest("/sys/class/thermal", "thermal_zone*/temp")) is not None:
+    while (degrees := read_highest("/sys/class/thermal", "thermal_zone*/temp")) is not None:
         if degrees / 1000 <= hot_c or time.monotonic() >= began + longest_s:
             break
         time.sleep(1)
     # The fastest is the one that this runs on, or as fast; the others may idle.
-    kilohertz = highest("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")
+    kilohertz = read_highest("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")
     state = {}
     if degrees is not None:
         state["temperature_c"] = degrees / 1000
@@ -239,7 +239,7 @@ def share_threads(threads: int) -> None:
     ort.set_global_thread_pool_sizes(threads, 1)
 
 
-def highest(folder: str, pattern: str) -> Any:
+def read_highest(folder: str, pattern: str) -> Any:
     """The largest number in some files; None if there is none that can be read."""
     found = []
     for file in Path(folder).glob(pattern):
@@ -274,7 +274,7 @@ def run(job: dict[str, Any]) -> None:
     for name, model in job["models"].items():
         try:
             if job.get("nodes"):
-                for node in nodes_of(model, job):
+                for node in profile_nodes(model, job):
                     answer(model=name, **node)
             else:
                 loaded[name] = load(model, job)
@@ -299,10 +299,10 @@ def run(job: dict[str, Any]) -> None:
 # -- serving -----------------------------------------------------------------------------------
 
 
-def facts() -> dict[str, object]:
+def collect_facts() -> dict[str, object]:
     """What this machine is, and what its onnxruntime can do."""
     return {
-        "cpu_model": cpu_model(),
+        "cpu_model": read_cpu_model(),
         "architecture": platform.machine() or "unknown",
         "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "onnxruntime": ort.__version__,
@@ -313,12 +313,12 @@ def facts() -> dict[str, object]:
     }
 
 
-def cpu_model() -> str:
+def read_cpu_model() -> str:
     """What the processor calls itself; "unknown" where the system does not tell."""
     if sys.platform == "darwin":  # platform.processor() is "arm" on every Mac
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        return told.stdout.strip() or "unknown"
+        reply = subprocess.run(command, capture_output=True, text=True, check=False)
+        return reply.stdout.strip() or "unknown"
     try:  # boards; their processors have no names, or those of many
         return Path("/proc/device-tree/model").read_text().strip("\0 \n")
     except OSError:
@@ -389,7 +389,7 @@ class Server:
             requests.put(None)
 
     def _facts(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
-        return facts()
+        return collect_facts()
 
     def _store(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
         if hashlib.sha256(body).hexdigest() != header["sha256"]:

@@ -16,7 +16,7 @@ from goldnas.profiling.connection import (
 from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_perf_test import PerfTest
 
-_Told = TypeVar("_Told")
+_Reply = TypeVar("_Reply")
 
 
 class RunnerBackend(ABC):
@@ -79,7 +79,7 @@ class RunnerBackend(ABC):
             MeasurementError: If it says nothing for too long; or the host cannot be reached
                 again, or has no room for the models.
         """
-        return self._told_of(models, lambda told: Visit(process=seed, **told), seed=seed)
+        return self._collect(models, lambda line: Visit(process=seed, **line), seed=seed)
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """See :meth:`MeasurementBackend.nodes`.
@@ -87,19 +87,19 @@ class RunnerBackend(ABC):
         Raises:
             MeasurementError: As for :meth:`visit`.
         """
-        return self._told_of(models, lambda told: NodeTime(**told), nodes=True, seed=0)
+        return self._collect(models, lambda line: NodeTime(**line), nodes=True, seed=0)
 
-    def _told_of(
+    def _collect(
         self,
         models: Mapping[str, bytes],
-        read: Callable[[dict[str, Any]], _Told],
+        read: Callable[[dict[str, Any]], _Reply],
         **job: object,
-    ) -> dict[str, tuple[_Told, ...] | Failure]:
+    ) -> dict[str, tuple[_Reply, ...] | Failure]:
         """What the runner says of each model, in order; notes how the device bore it."""
-        found: dict[str, tuple[_Told, ...] | Failure] = dict.fromkeys(models, ())
+        found: dict[str, tuple[_Reply, ...] | Failure] = dict.fromkeys(models, ())
         for line in self._answers(models, **job):
             if "round" in line:
-                self.health = self.health.and_then(line)
+                self.health = self.health.with_state(line)
             elif name := line.pop("model", None):
                 before = found[name]
                 if "error" in line:

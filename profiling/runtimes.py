@@ -102,7 +102,7 @@ class Runtime(Protocol):
         """
 
 
-def backend_named(name: str) -> Backend:
+def find_backend(name: str) -> Backend:
     """The backend of a name.
 
     Raises:
@@ -114,29 +114,29 @@ def backend_named(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def options_of(name: str, given: Mapping[str, str]) -> dict[str, str]:
+def complete_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
     """All options of a backend: as given, else as they are by default.
 
     Raises:
         ConfigError: If there is no such option, or it cannot have such a value.
     """
-    defaults = backend_named(name).options
+    defaults = find_backend(name).options
     for option, value in given.items():
         shown = {option: value}
-        told = f"`provider_options={shown}`"
+        text = f"`provider_options={shown}`"
         if option not in defaults:
-            raise ConfigError(f"{told}: {name} has no such option, but {', '.join(defaults)}")
+            raise ConfigError(f"{text}: {name} has no such option, but {', '.join(defaults)}")
         if defaults[option] in YES_NO and value not in YES_NO:
-            raise ConfigError(f"{told}: it is yes or no")
+            raise ConfigError(f"{text}: it is yes or no")
         low, high = (0, 5) if option == "optimization_level" else (1, 2**20)
         if defaults[option] not in YES_NO and not (
             value.isdecimal() and low <= int(value) <= high
         ):
-            raise ConfigError(f"{told}: it is a whole number from {low} to {high}")
+            raise ConfigError(f"{text}: it is a whole number from {low} to {high}")
     return {**defaults, **given}
 
 
-def runtime_named(
+def load_runtime(
     name: str, options: Mapping[str, str], device: Any, folder: Path | None
 ) -> Runtime:
     """Load a runtime.
@@ -164,7 +164,7 @@ def runtime_named(
     return Torch(name, options, device, folder)
 
 
-def own_folder(parent: Path | None, device: Any, name: str, version: str) -> Path | None:
+def make_own_folder(parent: Path | None, device: Any, name: str, version: str) -> Path | None:
     """Where to keep what is of one GPU, version and driver alone.
 
     Args:
@@ -181,7 +181,7 @@ def own_folder(parent: Path | None, device: Any, name: str, version: str) -> Pat
     return folder
 
 
-def those_that_work() -> list[str]:
+def list_working() -> list[str]:
     """The backends that are installed and could run here, given a GPU."""
     works = []
     for name in BACKENDS:

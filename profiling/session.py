@@ -15,7 +15,7 @@ from goldnas.exporting.precision import to_precision
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
 from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
-from goldnas.profiling.context import row_models
+from goldnas.profiling.context import make_row_models
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import (
     NOISE_WARNS,
@@ -88,7 +88,7 @@ class Session:
         if not self._sentinel:
             name, site = SENTINEL
             operator = _exported(name, site, 1, build_operator, OPERATORS[name])
-            chains = row_models(operator, site, batch=1)
+            chains = make_row_models(operator, site, batch=1)
             self._sentinel = chains.models["chain of 6"]
             check_quiet(self.backend, self._sentinel, on_warning=self._on_warning)
         lowered, rejected = self._lowered(models)

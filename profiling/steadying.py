@@ -12,7 +12,7 @@ _FAST = 0.1
 """Quantile over the rounds; of the very fastest, chance has a share."""
 
 
-def steadied(results: Mapping[str, Timing | Failure]) -> dict[str, Timing | Failure]:
+def steady(results: Mapping[str, Timing | Failure]) -> dict[str, Timing | Failure]:
     """Bring the visits of all rounds to one speed of the machine.
 
     For seconds to minutes a machine may be some percent slower, all models alike. With

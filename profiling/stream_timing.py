@@ -64,7 +64,7 @@ def warm_up(call: Callable[[], object], device: Device, warmup_ms: float) -> Non
         before = now
 
 
-def calls_per_sample(call: Callable[[], object], device: Device) -> int:
+def count_calls(call: Callable[[], object], device: Device) -> int:
     """How many calls fill a sample."""
     calls = 1
     while calls < _MOST_CALLS:
@@ -99,7 +99,7 @@ def visit(
         samples. Also ``enqueue_us``, the host's time for one call into an empty stream.
     """
     warm_up(call, device, warmup_ms)
-    calls = calls_per_sample(call, device)
+    calls = count_calls(call, device)
     samples_us: list[float] = []
     enqueued_us: list[float] = []
     end_ns = device.clock_ns() + visit_ms * 1e6

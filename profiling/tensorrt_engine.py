@@ -38,7 +38,7 @@ class Engine:
             (self.inputs if is_input else self.outputs)[tensor_name] = tensor
             context.set_tensor_address(tensor_name, tensor.data_ptr())
         device.synchronize()
-        self.call = device.captured(self._enqueue) if graphed else self._enqueue
+        self.call = device.capture(self._enqueue) if graphed else self._enqueue
 
     def _enqueue(self) -> None:
         # The current stream, since a graph is captured from one of its own.

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from goldnas.errors import ExportError, MeasurementError
 from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.files import write_atomic
-from goldnas.profiling.runtimes import FullError, own_folder
+from goldnas.profiling.runtimes import FullError, make_own_folder
 from goldnas.profiling.tensorrt_engine import Engine
 from goldnas.profiling.tensorrt_import import FLAVOURS, import_tensorrt
 
@@ -33,7 +33,7 @@ class TensorRT:
         options: ``workspace_mib``, ``optimization_level`` (of TensorRT), ``cuda_graph`` and
             ``tf32``, all of them.
         device: A ``CudaDevice``. Building for TensorRT-RTX needs none.
-        folder: See :func:`runtime_named`. It gets engines, and what makes building another one
+        folder: See :func:`load_runtime`. It gets engines, and what makes building another one
             faster.
 
     Raises:
@@ -50,7 +50,7 @@ class TensorRT:
         self._is_rtx = name == "tensorrt-rtx"
         self._options = dict(options)
         self._device = device
-        self._folder = own_folder(folder, device, name, self.version)
+        self._folder = make_own_folder(folder, device, name, self.version)
         self._log = _log(trt)
         self._runtime: Any = None
         self._kernels: Any = None
@@ -218,7 +218,7 @@ def _first_error(parser: Any) -> str:
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         place = " ".join(
-            str(told()) for told in (error.node_operator, error.node_name) if str(told())
+            str(read()) for read in (error.node_operator, error.node_name) if str(read())
         )
         return " ".join(f"node {place or error.node()}: {error.desc()}".split())
     return ""

@@ -19,7 +19,7 @@ ONNX_NODE = "onnx"
 """Key of a generated node's notes under which the name and the type of its ONNX node are."""
 
 
-def torch_module(model: bytes) -> fx.GraphModule:
+def to_torch(model: bytes) -> fx.GraphModule:
     """Generate the module that computes what an ONNX model computes.
 
     Args:

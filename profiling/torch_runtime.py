@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from goldnas.errors import MeasurementError
-from goldnas.profiling.runtimes import FullError, own_folder
-from goldnas.profiling.torch_module import ONNX_NODE, torch_module
+from goldnas.profiling.runtimes import FullError, make_own_folder
+from goldnas.profiling.torch_module import ONNX_NODE, to_torch
 
 PROFILED_CALLS = 20
 
@@ -24,7 +24,7 @@ class Torch:
             too, since its kernels would be launched one by one.
         options: ``tf32``.
         device: Of ``cuda_device.py``.
-        folder: See :func:`runtime_named`. It gets compiled kernels.
+        folder: See :func:`load_runtime`. It gets compiled kernels.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Torch:
         self.version = str(torch.__version__)
         self._name = name
         self._device = device
-        if own := own_folder(folder, device, name, self.version):
+        if own := make_own_folder(folder, device, name, self.version):
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own)
         torch.backends.cudnn.allow_tf32 = options["tf32"] == "yes"
         torch.backends.cuda.matmul.allow_tf32 = options["tf32"] == "yes"
@@ -46,7 +46,7 @@ class Torch:
             FullError: If the GPU has no memory for it.
             MeasurementError: If it has a node that is not known here, or PyTorch fails.
         """
-        module = torch_module(model)
+        module = to_torch(model)
         try:
             return Module(module, _inputs(model), self._device, self._name)
         except torch.OutOfMemoryError as error:
@@ -80,7 +80,7 @@ class Module:
         self._result: Any = None
         device.synchronize()
         self._enqueue()
-        self.call = self._enqueue if name == "torch" else device.captured(self._enqueue)
+        self.call = self._enqueue if name == "torch" else device.capture(self._enqueue)
 
     @property
     def outputs(self) -> dict[str, Tensor]:

@@ -79,9 +79,9 @@ def read_onnx(
     except (EncodeError, ValueError) as error:
         raise ConfigError(f"{path} is too large to be measured: {error}") from None
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    told = metadata.get(ARCHITECTURE)
+    text = metadata.get(ARCHITECTURE)
     try:
-        architecture = Architecture.from_json(told) if told is not None else None
+        architecture = Architecture.from_json(text) if text is not None else None
     except ConfigError as error:
         raise ConfigError(
             f"{path} says that goldnas made it, but holds {error}. Export it again"
@@ -99,22 +99,22 @@ def _fix(
     """Give one input a shape without open sizes."""
     dims = entry.type.tensor_type.shape.dim
     now = [dim.dim_value or dim.dim_param or "?" for dim in dims]
-    told = f"input {entry.name!r} of {path} is {'x'.join(map(str, now)) or 'a single number'}"
+    shown = f"input {entry.name!r} of {path} is {'x'.join(map(str, now)) or 'a single number'}"
     if shape is None:
         shape = [dim.dim_value for dim in dims]
         if shape and not shape[0]:
             shape[0] = batch or 1
         elif shape and batch not in (None, shape[0]):
-            raise ConfigError(f"{told}: its batch is {shape[0]} and cannot be {batch}")
+            raise ConfigError(f"{shown}: its batch is {shape[0]} and cannot be {batch}")
         if not all(shape):
             example = {entry.name: tuple(size or 64 for size in shape)}
-            raise ConfigError(f"{told}: say how large, as in `shapes={example}`")
+            raise ConfigError(f"{shown}: say how large, as in `shapes={example}`")
     try:
         make_input_shape_fixed(graph, entry.name, list(shape))
     except ValueError:
         wanted = "x".join(map(str, shape))
         raise ConfigError(
-            f"{told}, and cannot be {wanted}. Choose another of `shapes`"
+            f"{shown}, and cannot be {wanted}. Choose another of `shapes`"
         ) from None
 
 

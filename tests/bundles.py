@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from goldnas.profiling import bundle
-from goldnas.profiling.bundle_main import MANIFEST, checksum_of, runs_of, write_results
+from goldnas.profiling.bundle_main import MANIFEST, compute_checksum, list_runs, write_results
 from workplace import invoke
 
 SMALL = [
@@ -139,7 +139,7 @@ def fabricated(made: Path, results: Path, **fields: Any) -> Path:
     facts = {"cpu_model": "Abacus", "architecture": "wood", "os": "None 1.0"}
     facts |= {"onnxruntime": "1.0", "providers": [manifest["job"]["provider"]]}
     runs = []
-    for number, process in runs_of(manifest):
+    for number, process in list_runs(manifest):
         group = manifest["groups"][number]
         slowness = 1 + process / 100
         sizes = {name: manifest["models"][sha256] for name, sha256 in group["models"].items()}
@@ -194,7 +194,7 @@ def with_field(name: str, key: str, value: object, *, checksum: bool = False) ->
         content = json.loads(entries[name])
         content[key] = value
         if checksum:
-            content["checksum"] = checksum_of(content)
+            content["checksum"] = compute_checksum(content)
         entries[name] = json.dumps(content).encode()
 
     return lambda path: rewritten(path, change)

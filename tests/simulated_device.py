@@ -16,7 +16,7 @@ from goldnas.lut import Conditions, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, Visit
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
-from goldnas.profiling.runtimes import own_folder
+from goldnas.profiling.runtimes import make_own_folder
 
 Noise = Callable[[np.random.Generator, str], float]
 
@@ -113,11 +113,11 @@ class SimulatedGpu(GpuBackend):
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
         if job.get("facts"):
-            told = dict.fromkeys(("cpu_model", "architecture", "os"), "simulated")
+            reply = dict.fromkeys(("cpu_model", "architecture", "os"), "simulated")
             settings = {"version": "1.0", "cuda": "13.0", "cudnn": "", "clocks": True}
-            return [{"facts": told | settings | {"busy_with_others": False, "gpu": _GPU}}]
+            return [{"facts": reply | settings | {"busy_with_others": False, "gpu": _GPU}}]
         device = SimpleNamespace(gpu=SimpleNamespace(**_GPU))
-        folder = own_folder(Path(self._job["folder"]), device, "tensorrt", "1.0")
+        folder = make_own_folder(Path(self._job["folder"]), device, "tensorrt", "1.0")
         assert folder is not None
         cache = folder / "timing.cache"
         self.prepared.append((folder, cache.read_bytes() if cache.exists() else b""))

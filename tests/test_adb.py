@@ -12,7 +12,7 @@ from goldnas.errors import MeasurementError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure
-from goldnas.profiling.host import host_of
+from goldnas.profiling.host import find_host
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
 
@@ -40,7 +40,7 @@ def adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_phone_is_measured_and_left_clean(adb: Path, tmp_path: Path) -> None:
     place = tmp_path / "data local tmp"
     place.mkdir()
-    host = host_of(f"adb://R58M12{place}".replace(" ", "%20"), sys.executable)
+    host = find_host(f"adb://R58M12{place}".replace(" ", "%20"), sys.executable)
     backend = OnnxruntimeBackend(host=host, protocol=QUICK)
     model = to_onnx(build_operator("sep_conv_3x3", Site(16, 16, 8, 8)), (1, 16, 8, 8))
     found = backend.visit({"good": model, "bad": b"no model"}, seed=0)
@@ -52,13 +52,13 @@ def test_a_phone_is_measured_and_left_clean(adb: Path, tmp_path: Path) -> None:
 
 
 def test_a_phone_that_is_not_there_is_told(adb: Path) -> None:
-    backend = OnnxruntimeBackend(host=host_of("adb://OTHER", sys.executable))
+    backend = OnnxruntimeBackend(host=find_host("adb://OTHER", sys.executable))
     with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; see whether"):
         backend.conditions(batch=1)
 
 
 def test_without_adb_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDNAS_ADB_COMMAND", "no-such-adb")
-    backend = OnnxruntimeBackend(host=host_of("adb://R58M12"))
+    backend = OnnxruntimeBackend(host=find_host("adb://R58M12"))
     with pytest.raises(MeasurementError, match="cannot start no-such-adb"):
         backend.conditions(batch=1)

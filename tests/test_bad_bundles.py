@@ -26,7 +26,7 @@ from bundles import (
     without,
 )
 from goldnas.profiling import bundle_main
-from goldnas.profiling.bundle_main import FOUND, MANIFEST, checksum_of, read_results
+from goldnas.profiling.bundle_main import FOUND, MANIFEST, compute_checksum, read_results
 from workplace import invoke
 
 pytestmark = pytest.mark.usefixtures("carried_quickly")
@@ -205,7 +205,7 @@ def test_models_that_are_exported_differently_here_are_no_failed_rows(
         for group in manifest["groups"]:
             group["models"] |= {n: "f" * 64 for n in group["models"] if "stem" in n}
         manifest["models"]["f" * 64] = 100
-        manifest["checksum"] = checksum_of(manifest)
+        manifest["checksum"] = compute_checksum(manifest)
         entries[MANIFEST] = json.dumps(manifest).encode()
 
     other = Path(shutil.copy(made, tmp_path / "out.zip"))

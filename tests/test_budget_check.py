@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from goldnas.errors import TableError
-from goldnas.exporting.budget_check import BudgetCheck, failed, verify, verify_line
+from goldnas.exporting.budget_check import (
+    BudgetCheck,
+    check_budgets,
+    is_over_budget,
+    summary_line,
+)
 from goldnas.lut import LatencyTable
 from goldnas.resources import Budget, Latency, count_flops, count_parameters
 from goldnas.spaces import GoldSpace
@@ -24,7 +29,7 @@ def budget(resource: str, limit: float) -> Budget:
 def test_predictions_of_counts_equal_the_built_network() -> None:
     architecture = SPACE.architecture(KEPT)
     network = SPACE.build(architecture, gated=True)
-    checks = verify(
+    checks = check_budgets(
         network,
         tuple(SPACE.plan(architecture).parts()),
         SPACE.input_shape,
@@ -42,7 +47,7 @@ def test_predicted_latency_is_the_sum_over_all_parts(
 ) -> None:
     architecture = SPACE.architecture(KEPT)
     parts = tuple(SPACE.plan(architecture).parts())
-    (check, *_) = verify(
+    (check, *_) = check_budgets(
         SPACE.build(architecture),
         parts,
         SPACE.input_shape,
@@ -61,7 +66,7 @@ def test_a_row_that_the_table_lacks_is_an_error(tmp_path: Path, make_table: Make
     table = make_table(tmp_path / "cpu.json", SPACE)
     lacking = replace(table, rows=table.rows[1:])
     with pytest.raises(TableError, match="has no latency for stem_cifar"):
-        verify(
+        check_budgets(
             SPACE.build(architecture),
             tuple(SPACE.plan(architecture).parts()),
             SPACE.input_shape,
@@ -75,7 +80,7 @@ def test_each_budget_of_a_resource_is_judged() -> None:
     architecture = SPACE.architecture(KEPT)
     network = SPACE.build(architecture)
     exact = count_parameters(network)
-    checks = verify(
+    checks = check_budgets(
         network,
         tuple(SPACE.plan(architecture).parts()),
         SPACE.input_shape,
@@ -84,7 +89,7 @@ def test_each_budget_of_a_resource_is_judged() -> None:
         unverified={},
     )
     assert [p.verdict for p in checks] == ["", "PASS", "FAIL"]
-    assert failed(checks)
+    assert is_over_budget(checks)
 
 
 def test_the_measurement_decides_and_not_the_prediction() -> None:
@@ -97,7 +102,7 @@ def test_what_was_not_measured_is_neither_kept_nor_failed() -> None:
     check = BudgetCheck("latency@pi5", 700.0, None, budget("latency@pi5", 600.0), "elsewhere")
     assert check.verdict == "not verified"
     assert check.difference is None
-    assert not failed([check])
+    assert not is_over_budget([check])
 
 
 FAST = BudgetCheck("latency@cpu", 530.0, 412.0, budget("latency@cpu", 600.0))
@@ -133,4 +138,4 @@ UNASKED = BudgetCheck("params", 4e3, 4e3)
     ids=["pass", "fail", "incomplete", "unasked"],
 )
 def test_the_last_line_says_it_all(checks: list[BudgetCheck], line: str) -> None:
-    assert verify_line(checks) == line
+    assert summary_line(checks) == line

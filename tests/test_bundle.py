@@ -28,7 +28,13 @@ from bundles import (
 )
 from goldnas.lut import Failed, LatencyTable, Measured
 from goldnas.profiling import bundle_main
-from goldnas.profiling.bundle_main import MANIFEST, answers, part_of, read_results, runs_of
+from goldnas.profiling.bundle_main import (
+    MANIFEST,
+    list_runs,
+    locate_part,
+    measure_models,
+    read_results,
+)
 from goldnas.profiling.calibration import calibrate
 from goldnas.profiling.connection import RUNNER
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
@@ -119,7 +125,7 @@ def test_it_runs_as_a_user_who_may_do_nothing(made: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_the_same_command_goes_on_after_an_interruption(device: Device, how: int) -> None:
-    part = part_of(device.results)
+    part = locate_part(device.results)
     process = device.start()
     deadline = time.monotonic() + 60
     while not (part.exists() and read_results(part)[1]["runs"]):
@@ -188,7 +194,7 @@ def test_a_model_is_in_a_bundle_once_and_every_process_visits_all(made: Path) ->
     assert set(models.values()) == manifest["models"].keys()
     networks = [name for name in models if ":" not in name and "sentinel" not in name]
     assert len(networks) == 4
-    assert runs_of(manifest) == [(0, process) for process in range(4)]
+    assert list_runs(manifest) == [(0, process) for process in range(4)]
 
 
 @pytest.mark.parametrize("source", [Path(bundle_main.__file__), RUNNER])
@@ -240,7 +246,9 @@ def test_a_model_that_kills_the_runtime_is_found_and_spares_the_others(tmp_path:
         "for name in job['models']:\n"
         "    sys.exit('out of luck') if name == 'bad' else print(json.dumps({'model': name}))\n"
     )
-    found = answers(tmp_path, {}, dict.fromkeys(("one", "two", "bad", "three"), "0" * 64))
+    found = measure_models(
+        tmp_path, {}, dict.fromkeys(("one", "two", "bad", "three"), "0" * 64)
+    )
     errors = {line["model"]: line.get("error") for line in found}
     assert errors.keys() == {"one", "two", "bad", "three"}
     assert errors["bad"] == "the process that measures ended with status 1: out of luck"
@@ -252,7 +260,7 @@ def test_a_runtime_that_says_nothing_is_stopped(
 ) -> None:
     (tmp_path / "runner.py").write_text("import time; time.sleep(60)")
     monkeypatch.setattr(bundle_main, "SILENCE_S", 0.1)
-    (line,) = answers(tmp_path, {}, {"slow": "0" * 64})
+    (line,) = measure_models(tmp_path, {}, {"slow": "0" * 64})
     assert "it said nothing for 0.1 s and was stopped" in line["error"]
 
 
@@ -275,7 +283,7 @@ def test_nodes_that_run_elsewhere_are_told_of_and_strict_fails_them(tmp_path: Pa
     made, out = tmp_path / "out.zip", tmp_path / "device.json"
     provider = ["--provider", "openvino", "--provider-option", "device_type=CPU"]
     assert invoke("profile", "--bundle", made, *SMALL, *provider)[0] == 0
-    assert runs_of(manifest_of(made)) == [(0, 0), (1, 0), (0, 1), (0, 2), (0, 3)]
+    assert list_runs(manifest_of(made)) == [(0, 0), (1, 0), (0, 1), (0, 2), (0, 3)]
     code, _, stderr = import_(fabricated(made, tmp_path / "r.zip"), out)
     assert code == 0, stderr
     table = LatencyTable.load(out)

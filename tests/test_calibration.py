@@ -10,7 +10,7 @@ import torch
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Interpolated, LatencyTable
 from goldnas.profiling.backend import Failure, Visit
-from goldnas.profiling.calibration import calibrate, space_of_calibration
+from goldnas.profiling.calibration import calibrate, rebuild_space
 from goldnas.profiling.check import check_table
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.rows import measure_rows
@@ -109,14 +109,14 @@ def test_a_table_for_another_device_takes_a_few_networks(
 
 
 def test_the_space_of_a_calibration_can_be_drawn_from(calibrated: LatencyTable) -> None:
-    space = space_of_calibration(calibrated.calibrations[0])
+    space = rebuild_space(calibrated.calibrations[0])
     assert (space.settings, space.operators) == (SPACE.settings, SPACE.operators)
 
 
 def test_a_check_measures_networks_of_the_calibration_again(
     session: Session, calibrated: LatencyTable
 ) -> None:
-    space = space_of_calibration(calibrated.calibrations[0])
+    space = rebuild_space(calibrated.calibrations[0])
     check = check_table(session, calibrated, space, networks=3, seed=77)
     assert check.slowdown == pytest.approx(1, abs=0.02)
     assert check.at_its_speed is not None

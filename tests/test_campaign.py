@@ -54,7 +54,7 @@ def fill(
     return session.finish(measure_rows(session, table, rows), table)
 
 
-def rows_by_operator(path: Path) -> dict[str, Measured | Failed]:
+def group_rows(path: Path) -> dict[str, Measured | Failed]:
     return {row.operator: row for row in LatencyTable.load(path).rows}
 
 
@@ -63,17 +63,17 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path: Path) -> None:
     first = Counting()
     fill(first, out, ROWS[:2])
     assert first.asked == {"skip_connect 4x8x8->4/s1": 3, "max_pool_3x3 4x8x8->4/s1": 3}
-    kept = rows_by_operator(out)
+    kept = group_rows(out)
 
     again = Counting()
     fill(again, out, ROWS[:2])
     assert again.asked == {}
-    assert rows_by_operator(out) == kept
+    assert group_rows(out) == kept
 
     more = Counting()
     fill(more, out, ROWS)
     assert more.asked == {"relu_conv_bn 4x8x8->4/s1": 3}
-    assert rows_by_operator(out).items() > kept.items()
+    assert group_rows(out).items() > kept.items()
 
 
 def test_a_row_says_what_it_was_worked_out_from(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_fails_is_recorded_as_failed_and_tried_again(
     monkeypatch.setitem(OPERATORS, "branching", lambda site: Branching())
     wanted = [("half_precision", SITE), ("branching", SITE), ROWS[0]]
     table = fill(Counting(), out, wanted)
-    rows = rows_by_operator(out)
+    rows = group_rows(out)
     assert isinstance(rows["skip_connect"], Measured)
     assert isinstance(rows["half_precision"], Failed)
     assert "Could not find an implementation for Mul" in rows["half_precision"].error
@@ -151,7 +151,7 @@ def test_what_fails_is_recorded_as_failed_and_tried_again(
 
     monkeypatch.setitem(OPERATORS, "half_precision", OPERATORS["max_pool_3x3"])
     fill(Counting(), out, [("half_precision", SITE)])
-    assert isinstance(rows_by_operator(out)["half_precision"], Measured)
+    assert isinstance(group_rows(out)["half_precision"], Measured)
 
 
 def test_a_model_that_kills_its_process_does_not_take_the_others_along(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_model_that_kills_its_process_does_not_take_the_others_along(tmp_path:
 
     out = tmp_path / "cpu.json"
     fill(Fragile(), out, ROWS[:2])
-    rows = rows_by_operator(out)
+    rows = group_rows(out)
     assert isinstance(rows["skip_connect"], Measured)
     assert isinstance(rows["max_pool_3x3"], Failed)
     assert rows["max_pool_3x3"].error == "the process that measures ended with status -11"
@@ -187,7 +187,7 @@ def test_a_board_that_is_short_of_memory_is_asked_for_less_from_then_on(
 
     board, out = SmallBoard(), tmp_path / "cpu.json"
     fill(board, out, ROWS[:2])
-    rows = rows_by_operator(out)
+    rows = group_rows(out)
     assert all(isinstance(row, Measured) for row in rows.values())
     assert board.protocol.processes > 2
     assert 0 < board.deaths <= 3  # by halves in the first process, and never again
@@ -289,7 +289,7 @@ def test_how_hot_the_device_was_is_in_the_table(tmp_path: Path) -> None:
         {"temperature_c": 61.0, "frequency_mhz": 2400.0, "waited_s": 0.0},
         {"temperature_c": 79.5, "frequency_mhz": 1500.0, "waited_s": 30.0},
     ):
-        device.health = device.health.and_then(state)
+        device.health = device.health.with_state(state)
     session = Session(device)
     before = open_table(tmp_path / "a.json", session.conditions)
     (campaign,) = session.finish(measure_rows(session, before, POOLING), before).campaigns

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 import goldnas
 import own_spaces
 from goldnas.errors import StoppedError
-from goldnas.exporting.fold import Scaled, folded
+from goldnas.exporting.fold import Scaled, fold
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.lut.lint import lint
 from goldnas.operators import labelled, part_of
-from goldnas.profiling.calibration import space_of_calibration
+from goldnas.profiling.calibration import rebuild_space
 from goldnas.profiling.check import check_table
 from goldnas.profiling.compose import CompositionError, compose_network
-from goldnas.profiling.context import row_models
+from goldnas.profiling.context import make_row_models
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
@@ -184,14 +184,14 @@ def test_a_gate_is_folded_into_what_takes_it_in(
             nn.init.normal_(module.running_mean)
     choice.gates = torch.tensor([0.3, 0.7])
     x = torch.randn(2, *shape)
-    result = folded(choice)
+    result = fold(choice)
     torch.testing.assert_close(result(x), choice.eval()(x))
     assert isinstance(result.operators["one"], Scaled) == scaled
 
 
 def test_layers_keep_their_numbers_where_others_may_count_them() -> None:
     layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
-    assert [type(layer) for layer in folded(layers)] == [nn.Conv2d, nn.Identity, nn.ReLU]
+    assert [type(layer) for layer in fold(layers)] == [nn.Conv2d, nn.Identity, nn.ReLU]
 
 
 # -- latency -----------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_the_models_of_every_row_run(shape: list[int]) -> None:
         exported = onnx.load_model_from_string(
             to_onnx(space.build_part(operator, site), (2, *site.input_shape))
         )
-        found = row_models(exported, site, batch=2)
+        found = make_row_models(exported, site, batch=2)
         assert found.method == (
             "chain" if site.input_shape == site.output_shape else "branches"
         )
@@ -216,7 +216,7 @@ def test_the_models_of_every_row_run(shape: list[int]) -> None:
 
 def test_a_row_of_a_sequence_is_fed_by_a_convolution_of_its_rank() -> None:
     pool = labelled(nn.MaxPool1d(2), ("pool", Shapes((3, 8), (3, 4))))
-    found = row_models(
+    found = make_row_models(
         onnx.load_model_from_string(to_onnx(pool, (1, 3, 8))), Shapes((3, 8), (3, 4)), batch=1
     )
     for model in found.models.values():
@@ -251,7 +251,7 @@ def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None
     assert again.rows == tuple(table.sorted_rows())
     if not rectify:
         found = check_table(
-            session, again, space_of_calibration(again.calibrations[0]), networks=10, seed=1
+            session, again, rebuild_space(again.calibrations[0]), networks=10, seed=1
         )
         assert found.accuracy.mape_percent < 2
     # Visits to a simulated device take no time, and of its system nothing is known.

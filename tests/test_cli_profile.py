@@ -57,10 +57,10 @@ def test_a_second_profile_changes_nothing(profiled: tuple[Path, str, str]) -> No
     code, stdout, stderr = invoke("profile", *SMALL, "--out", out, "--json")
     assert code == 0, stderr
     assert out.read_bytes() == before
-    (told,) = json.loads(stdout)["tables"]
-    assert (told["table"], told["networks"]) == (str(out), 6)
-    assert told["rows"] == len(SMALL_SPACE.rows())
-    assert told["mape_percent"] == LatencyTable.load(out).calibrations[0].accuracy.mape_percent
+    (reply,) = json.loads(stdout)["tables"]
+    assert (reply["table"], reply["networks"]) == (str(out), 6)
+    assert reply["rows"] == len(SMALL_SPACE.rows())
+    assert reply["mape_percent"] == LatencyTable.load(out).calibrations[0].accuracy.mape_percent
 
 
 def test_show_prints_conditions_and_rows_with_units(profiled: tuple[Path, str, str]) -> None:
@@ -151,14 +151,14 @@ def test_what_is_not_given_is_as_the_space_says(name: str) -> None:
 
 
 def test_several_devices_are_told_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    reply: list[str] = []
     monkeypatch.setattr(
         "goldnas.cli.profile_fleet.profile_fleet",
-        lambda devices, out, o, **_: told.extend(o),
+        lambda devices, out, o, **_: reply.extend(o),
     )
     given = ["--space", "gold-imagenet", "--cells", "3"]
     assert invoke("profile", "--devices", "all.toml", "--out", "lut", *given)[0] == 0
-    assert told == [
+    assert reply == [
         *("--space", "gold-imagenet", "--cells", "3"),
         *("--calibrate", "20", "--target", "1.0"),
     ]
@@ -242,15 +242,15 @@ def test_predict_says_what_a_network_takes_and_where_it_goes(
         "lut", "predict", profiled[0], tmp_path / "arch.json", "--json"
     )
     assert (code, stderr) == (0, "")
-    told = json.loads(stdout)
-    assert told["calibrated"] is True
+    reply = json.loads(stdout)
+    assert reply["calibrated"] is True
     (calibration,) = table.calibrations
     parts = Counter(f"{o} {s}" for o, s in SMALL_SPACE.plan(architecture).parts())
     expected = calibration.intercept_us + sum(
         count * calibration.latencies_us[key] for key, count in parts.items()
     )
-    assert told["latency_us"] == pytest.approx(expected)
-    rows = {f"{row['operator']} {row['site']}": row["count"] for row in told["rows"]}
+    assert reply["latency_us"] == pytest.approx(expected)
+    rows = {f"{row['operator']} {row['site']}": row["count"] for row in reply["rows"]}
     assert rows == parts
     assert invoke("lut", "predict", profiled[0], tmp_path / "arch.json")[0] == 0
 
@@ -260,12 +260,12 @@ def test_check_measures_fresh_networks_now(profiled: tuple[Path, str, str]) -> N
         "lut", "check", profiled[0], "--networks", "4", "--seed", "1", "--json"
     )
     assert code == 0, stderr
-    told = json.loads(stdout)
-    assert told.keys() >= {
+    reply = json.loads(stdout)
+    assert reply.keys() >= {
         *("networks", "mape_percent", "within_5_percent", "within_10_percent"),
         *("spearman", "noise_floor_percent", "slowdown", "mape_percent_at_its_speed"),
     }
-    assert told["networks"] == 4
+    assert reply["networks"] == 4
 
 
 @pytest.mark.parametrize("slow", [True, False], ids=["a slow machine", "a bad table"])

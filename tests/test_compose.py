@@ -16,7 +16,7 @@ from goldnas.errors import ExportError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator, part_of
 from goldnas.profiling.compose import Composition, compose_network
-from goldnas.profiling.context import row_models
+from goldnas.profiling.context import make_row_models
 from goldnas.site import Site
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.spaces.sampling import random_architectures
@@ -159,7 +159,7 @@ def test_the_larger_model_has_four_more_of_the_operator(
     operator: str, site: Site, method: str, fed: bool, tmp_path: Path
 ) -> None:
     alone = exported((operator, site))
-    plan = row_models(alone, site, batch=1)
+    plan = make_row_models(alone, site, batch=1)
     assert plan.method == method
     assert ("feeder chain of 6" in plan.models) == fed
     counts = {label: optimised(model, tmp_path) for label, model in plan.models.items()}
@@ -173,7 +173,7 @@ def test_the_larger_model_has_four_more_of_the_operator(
 
 def test_the_factors_of_a_row_leave_one_operator() -> None:
     site = Site(8, 8, 8, 8, 2)
-    plan = row_models(exported(("max_pool_3x3", site)), site, batch=1)
+    plan = make_row_models(exported(("max_pool_3x3", site)), site, batch=1)
     assert plan.terms["5 branches"] == 0.25 == -plan.terms["1 branch"]
     assert plan.terms["feeder chain of 6"] == -0.25 == -plan.terms["feeder chain of 2"]
     assert plan.terms["isolated"] == 0

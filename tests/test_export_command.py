@@ -26,7 +26,7 @@ from goldnas.errors import Status
 from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS, check_onnx
 from goldnas.exporting.precision import PRECISION
 from goldnas.lut import LatencyTable, MeasuringProtocol
-from goldnas.lut.schema import unstated_conditions
+from goldnas.lut.schema import make_unstated_conditions
 from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.resources import count_parameters
@@ -129,13 +129,13 @@ def test_a_file_says_what_it_takes_and_what_it_tells_apart(tmp_path: Path) -> No
         "inputs": {"mean": [0.25], "std": [0.5]},
         "classes": ["ja", "é"],
     }
-    told = metadata_of(finished(tmp_path / "now", ("1GFLOPs",), conditions=known))
-    assert json.loads(told[INPUTS]) == known["inputs"]
-    assert json.loads(told[CLASSES]) == known["classes"]
+    kept = metadata_of(finished(tmp_path / "now", ("1GFLOPs",), conditions=known))
+    assert json.loads(kept[INPUTS]) == known["inputs"]
+    assert json.loads(kept[CLASSES]) == known["classes"]
     # Of an earlier goldnas, or of data that has neither.
-    told = metadata_of(finished(tmp_path / "earlier", ("1GFLOPs",), conditions={"classes": []}))
-    assert ARCHITECTURE in told
-    assert not {INPUTS, CLASSES} & told.keys()
+    kept = metadata_of(finished(tmp_path / "earlier", ("1GFLOPs",), conditions={"classes": []}))
+    assert ARCHITECTURE in kept
+    assert not {INPUTS, CLASSES} & kept.keys()
 
 
 def metadata_of(case: Case) -> dict[str, str]:
@@ -189,9 +189,12 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
     result = case.export("--dynamic-batch", "--json")
     assert result.exit_code == Status.OVER_BUDGET, result.output
     assert result.stderr.splitlines()[-1].startswith("verify: FAIL  latency@cpu")
-    told = json.loads(result.stdout)
-    assert (told["network"], told["files"]) == (case.architecture.fingerprint, [str(case.out)])
-    latency, flops, _ = told["resources"]
+    reply = json.loads(result.stdout)
+    assert (reply["network"], reply["files"]) == (
+        case.architecture.fingerprint,
+        [str(case.out)],
+    )
+    latency, flops, _ = reply["resources"]
     assert (latency["verdict"], flops["verdict"]) == ("FAIL", "PASS")
     assert latency["measured"] > latency["budget"] == 0.001
     (value,) = onnx.load(case.out).graph.input
@@ -239,13 +242,13 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
     python = case.out.with_name("net.py")
     result = case.export("--precision", "int8", *luts, "--python-out", python)
     assert result.exit_code == 0, result.output
-    told = re.search(
+    found = re.search(
         r"int8: (\S+) % of the held-out images right, ([+-]\S+) points from (\S+) % in fp32; "
         r"(\S+) % classified as in fp32",
         result.stdout,
     )
-    assert told, result.stdout
-    now, change, was, agreeing = map(float, told.groups())
+    assert found, result.stdout
+    now, change, was, agreeing = map(float, found.groups())
     assert now - was == pytest.approx(change, abs=0.02)
     assert agreeing > 80
     reason = "latency@cpu not verified: the table is of fp32, the network is int8"
@@ -397,8 +400,8 @@ def test_an_engine_that_computes_the_same_is_stored(
         assert engine.read_bytes() == b"an engine"
         assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")
         assert "no table is of tensorrt" in result.stdout
-        told = "images are classified as by" if precision == "int8" else "PyTorch differ by"
-        assert re.search(rf"engine: .*{told}", result.stdout)
+        note = "images are classified as by" if precision == "int8" else "PyTorch differ by"
+        assert re.search(rf"engine: .*{note}", result.stdout)
 
 
 def test_an_engine_that_computes_something_else_is_not_stored(
@@ -433,7 +436,7 @@ def test_an_int8_engine_that_says_other_classes_is_not_stored(
 def test_engines_are_cached_beside_the_users_table_and_not_in_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
 ) -> None:
-    for module in ("gpu_backend", "backends"):
+    for module in ("gpu_backend", "match_backend"):
         monkeypatch.setattr(f"goldnas.profiling.{module}.GpuBackend", SimulatedGpu)
     monkeypatch.setattr(SimulatedGpu, "prepared", [])
     here = SimulatedGpu("tensorrt", protocol=ONCE).conditions(batch=1)
@@ -471,7 +474,7 @@ def test_an_imported_table_of_a_gpu_is_not_verified(
     tmp_path: Path, make_table: MakeTable
 ) -> None:
     """Its backend has a name that is known here, and its device one that is not."""
-    theirs = unstated_conditions(
+    theirs = make_unstated_conditions(
         "jetson", backend="tensorrt 8.6", protocol="theirs", statistic="mean"
     )
     table = make_table(tmp_path / "jetson.json", SPACE, row_us=10.0, conditions=theirs)

@@ -80,8 +80,8 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
     code, stdout, stderr = run(devices, out, "--calibrate", "0", "--json")
     assert code == 0, stderr
     assert len(LatencyTable.load(out / "there.json").rows) == len(rows)
-    told = {device["device"]: device["rows"] for device in json.loads(stdout)["devices"]}
-    assert told == {"here": len(rows), "there": len(rows)}
+    reply = {device["device"]: device["rows"] for device in json.loads(stdout)["devices"]}
+    assert reply == {"here": len(rows), "there": len(rows)}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from exported import EXAMPLES, FIXED_STRIDE
-from goldnas.exporting.fold import folded
+from goldnas.exporting.fold import fold
 from goldnas.network import Cell
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.operators.skip import FactorizedReduce
@@ -57,7 +57,7 @@ def test_a_folded_operator_computes_the_same(name: str, site: Site) -> None:
     operator = build_operator(name, site).double()
     as_if_trained(operator)
     images = torch.randn(2, *site.input_shape, dtype=torch.float64)
-    result = folded(operator)
+    result = fold(operator)
     assert largest_error(result(images), operator.eval()(images)) < 1e-12
     assert_folded(result)
 
@@ -71,7 +71,7 @@ def test_a_gate_moves_into_its_operator(name: str, site: Site) -> None:
     cell = Cell(nn.Identity(), None, operators, (2,), gated=True).double()
     as_if_trained(cell)
     images = torch.randn(2, *site.input_shape, dtype=torch.float64)
-    result = folded(cell)
+    result = fold(cell)
     assert largest_error(result(images, images), cell.eval()(images, images)) < 1e-12
     assert_folded(result)
 
@@ -94,7 +94,7 @@ def test_a_folded_network_computes_the_same(
     network = space.build(space.architecture(space.gates), gated=gated)
     as_if_trained(network)
     images = torch.randn(2, 1, 9, 9)
-    result = folded(network)
+    result = fold(network)
     assert largest_error(result(images), network.eval()(images)) < 1e-5
     assert_folded(result)
 
@@ -103,7 +103,7 @@ def test_the_module_itself_stays_as_it_is() -> None:
     space = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8))
     network = space.build(space.architecture(space.gates), gated=True)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded(network)
+    fold(network)
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
     after = network.state_dict()

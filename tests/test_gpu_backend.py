@@ -27,13 +27,13 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
 from goldnas.profiling import gpu_runner
 from goldnas.profiling.backend import Failure, Health, Visit
-from goldnas.profiling.backends import backend_like, engines_of
-from goldnas.profiling.cuda_device import HostDevice, throttle_reasons
-from goldnas.profiling.gpu_backend import GpuBackend
-from goldnas.profiling.host import Host, host_of
+from goldnas.profiling.cuda_device import HostDevice, name_throttle_reasons
+from goldnas.profiling.gpu_backend import GpuBackend, locate_engines
+from goldnas.profiling.host import Host, find_host
+from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
-from goldnas.profiling.runtimes import BACKENDS, FullError, options_of
+from goldnas.profiling.runtimes import BACKENDS, FullError, complete_options
 from goldnas.profiling.session import Session
 from goldnas.site import Site
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, SimulatedGpu
@@ -99,7 +99,7 @@ def test_what_does_not_fit_a_gpu_is_one_line_and_writes_nothing(
 
 
 def test_options_are_those_given_else_as_they_are_by_default() -> None:
-    assert options_of("tensorrt", {"workspace_mib": "64"}) == {
+    assert complete_options("tensorrt", {"workspace_mib": "64"}) == {
         "workspace_mib": "64",
         "optimization_level": "3",
         "cuda_graph": "yes",
@@ -153,7 +153,7 @@ def job(**fields: Any) -> dict[str, Any]:
     return {
         "backend": name,
         "device": "cuda",
-        "options": options_of(name, {}),
+        "options": complete_options(name, {}),
         "folder": "engines",
         "models": {},
         "rounds": 2,
@@ -165,7 +165,7 @@ def job(**fields: Any) -> dict[str, Any]:
     }
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+def replies(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -175,7 +175,7 @@ def test_without_tensorrt_it_is_said_how_to_get_it_and_what_would_work(
     monkeypatch.setattr(gpu_runner, "CudaDevice", HostDevice)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     gpu_runner.main(job(backend="tensorrt", facts=True))
-    (line,) = told(capsys)
+    (line,) = replies(capsys)
     assert line["unusable"].startswith("TensorRT is not installed here (")
     assert "pip install 'tensorrt>=10.12,<12'" in line["unusable"]
     assert "or measure with what is here: " in line["unusable"]
@@ -204,7 +204,7 @@ def test_a_full_gpu_ends_the_process_so_that_fewer_models_are_tried_at_once(
         SystemExit, match=r"^the GPU's memory is full: CUDA out of memory. Tried"
     ):
         gpu_runner.measure(job(models=models), Full(), HostDevice())
-    assert told(capsys) == []
+    assert replies(capsys) == []
 
 
 class Broken(HostDevice):
@@ -235,7 +235,7 @@ def test_a_gpu_that_cannot_go_on_ends_the_process_and_a_rejected_model_does_not(
             gpu_runner.measure(of_one, Rejecting(), device)
         return
     gpu_runner.measure(of_one, Rejecting(), device)
-    assert told(capsys) == [{"model": "net", "error": "the kernel failed"}]
+    assert replies(capsys) == [{"model": "net", "error": "the kernel failed"}]
 
 
 def test_a_model_is_run_on_images_one_by_one() -> None:
@@ -297,39 +297,39 @@ def test_a_table_says_which_command_adds_to_it(conditions: Conditions, tmp_path:
 
 def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
     options = {"provider": "tensorrt", "workspace_mib": "64", "cuda": "13.0"}
-    like = backend_like(on_an_h200(conditions, backend_options=options), host=Host())
+    like = match_backend(on_an_h200(conditions, backend_options=options), host=Host())
     assert isinstance(like, GpuBackend)
-    assert like._options == options_of("tensorrt", {"workspace_mib": "64"})
-    assert isinstance(backend_like(conditions, host=Host()), OnnxruntimeBackend)
+    assert like._options == complete_options("tensorrt", {"workspace_mib": "64"})
+    assert isinstance(match_backend(conditions, host=Host()), OnnxruntimeBackend)
     with pytest.raises(
         ConfigError, match="measured where its GPU is, and not by way of ssh://a"
     ):
-        backend_like(on_an_h200(conditions), host=host_of("ssh://a"))
+        match_backend(on_an_h200(conditions), host=find_host("ssh://a"))
 
 
 @pytest.mark.parametrize(
     ("setting", "host"),
     [
-        ("python", host_of("cpu", "/usr/bin/another-python")),
-        ("perf_test", host_of("cpu", None, "onnxruntime_perf_test")),
+        ("python", find_host("cpu", "/usr/bin/another-python")),
+        ("perf_test", find_host("cpu", None, "onnxruntime_perf_test")),
     ],
 )
 def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
     conditions: Conditions, setting: str, host: Host
 ) -> None:
     with pytest.raises(ConfigError, match=f"^`{setting}` does not go with a table of tensorrt"):
-        backend_like(on_an_h200(conditions), host=host)
+        match_backend(on_an_h200(conditions), host=host)
 
 
 def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
     with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is of cpu, .*not of"):
-        backend_like(conditions, host=host_of("cuda"))
-    assert isinstance(backend_like(on_an_h200(conditions), host=host_of("cuda")), GpuBackend)
+        match_backend(conditions, host=find_host("cuda"))
+    assert isinstance(match_backend(on_an_h200(conditions), host=find_host("cuda")), GpuBackend)
 
 
 def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Path) -> None:
-    folder = engines_of(tmp_path / "h200.json")
-    like = backend_like(on_an_h200(conditions), host=Host(), folder=folder)
+    folder = locate_engines(tmp_path / "h200.json")
+    like = match_backend(on_an_h200(conditions), host=Host(), folder=folder)
     assert isinstance(like, GpuBackend)
     assert like._folder == tmp_path / "engines"
 
@@ -337,7 +337,7 @@ def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Pat
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> type[SimulatedGpu]:
     """What measures this machine's GPU in every command."""
-    for module in ("gpu_backend", "backends"):
+    for module in ("gpu_backend", "match_backend"):
         monkeypatch.setattr(f"goldnas.profiling.{module}.GpuBackend", SimulatedGpu)
     monkeypatch.setattr(SimulatedGpu, "prepared", [])
     return SimulatedGpu
@@ -402,11 +402,11 @@ def test_a_table_is_checked_where_caches_cannot_be_kept(
 
 def test_a_place_that_can_be_no_folder_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file")
-    told: list[str] = []
-    backend = SimulatedGpu("tensorrt", folder=tmp_path / "engines", on_warning=told.append)
-    assert told == []  # whoever measures nothing need not know
+    replies: list[str] = []
+    backend = SimulatedGpu("tensorrt", folder=tmp_path / "engines", on_warning=replies.append)
+    assert replies == []  # whoever measures nothing need not know
     backend.conditions(batch=1)
-    (warning,) = told
+    (warning,) = replies
     assert warning.startswith(f"{tmp_path / 'engines'} cannot be written: ")
     assert backend._folder.is_dir()
 
@@ -467,7 +467,7 @@ def test_the_worst_of_a_gpu_is_kept() -> None:
         {"temperature_c": 71.0, "frequency_mhz": 1500.0, "throttled": ["power cap"]},
         {"memory_mhz": 2619.0},
     ):
-        health = health.and_then(state)
+        health = health.with_state(state)
     assert health == Health(71.0, 1500.0, 0.0, 2619.0, ("power cap",))
 
 
@@ -481,4 +481,4 @@ def test_the_worst_of_a_gpu_is_kept() -> None:
     ],
 )
 def test_reasons_for_a_low_clock_have_words(bits: int, reasons: list[str]) -> None:
-    assert throttle_reasons(bits) == reasons
+    assert name_throttle_reasons(bits) == reasons

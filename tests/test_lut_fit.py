@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from goldnas.cli.main import app
 from goldnas.errors import ConfigError
 from goldnas.lut import Interpolated, LatencyTable
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit import fit_additive
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ class World:
 
     def error_percent(self, prior_us: Array | None = None) -> float:
         fit = fit_additive(self.counts, self.latency_us, prior_us=prior_us)
-        return accuracy(fit.predict(self.fresh), self.fresh_us).mape_percent
+        return compute_accuracy(fit.predict(self.fresh), self.fresh_us).mape_percent
 
 
 # -- what the fit finds ------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_it_beats_non_negative_least_squares(networks: int, columns: int) -> Non
     world = World(networks, columns, noise=0.05)
     design = np.column_stack([np.ones(networks), world.counts])
     found = nnls(design, world.latency_us)[0]
-    simple = accuracy(found[0] + world.fresh @ found[1:], world.fresh_us).mape_percent
+    simple = compute_accuracy(found[0] + world.fresh @ found[1:], world.fresh_us).mape_percent
     assert world.error_percent() < simple
 
 
@@ -130,9 +130,9 @@ def test_held_out_predictions_are_not_flattered() -> None:
     """As bad as on fresh networks, where there are far too few for so many columns."""
     world = World(20, 60)
     fit = fit_additive(world.counts, world.latency_us)
-    held_out = accuracy(fit.held_out_us, world.latency_us).mape_percent
-    fresh = accuracy(fit.predict(world.fresh), world.fresh_us).mape_percent
-    fitted = accuracy(fit.predict(world.counts), world.latency_us).mape_percent
+    held_out = compute_accuracy(fit.held_out_us, world.latency_us).mape_percent
+    fresh = compute_accuracy(fit.predict(world.fresh), world.fresh_us).mape_percent
+    fitted = compute_accuracy(fit.predict(world.counts), world.latency_us).mape_percent
     assert held_out > 2 * fitted
     assert 0.5 * fresh < held_out < 2 * fresh
 
@@ -172,7 +172,7 @@ def test_what_is_no_measurement_is_refused(
 
 
 def test_accuracy_is_relative_to_the_measurement() -> None:
-    found = accuracy(np.array([104.0, 188.0, 300.0]), np.array([100.0, 200.0, 300.0]))
+    found = compute_accuracy(np.array([104.0, 188.0, 300.0]), np.array([100.0, 200.0, 300.0]))
     assert found.mape_percent == pytest.approx(10 / 3)
     assert found.within_5_percent == pytest.approx(200 / 3)
     assert found.within_10_percent == 100
@@ -180,7 +180,7 @@ def test_accuracy_is_relative_to_the_measurement() -> None:
 
 
 def test_equal_latencies_have_no_rank_correlation() -> None:
-    assert accuracy(np.array([1.0, 2.0]), np.array([3.0, 3.0])).spearman is None
+    assert compute_accuracy(np.array([1.0, 2.0]), np.array([3.0, 3.0])).spearman is None
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_the_table_holds_the_whole_model(world: World) -> None:
     rows = [by_name[key] for key in keys]
     assert all(isinstance(row, Interpolated) and "30 networks" in row.source for row in rows)
     costs_us = np.array([row.latency_us for row in rows if isinstance(row, Interpolated)])
-    found = accuracy(calibration.intercept_us + world.fresh @ costs_us, world.fresh_us)
+    found = compute_accuracy(calibration.intercept_us + world.fresh @ costs_us, world.fresh_us)
     assert {key: printed[key] for key in KEYS} == pytest.approx(
         {key: getattr(found, key) for key in KEYS}, rel=1e-3
     )

@@ -19,7 +19,7 @@ from exported import EXAMPLES
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable, compute_checksum
 from goldnas.lut.lint import RULES, lint
-from goldnas.lut.lint.work import MACS, macs_of
+from goldnas.lut.lint.work import MACS, count_macs
 from goldnas.operators import OPERATORS, Part
 from goldnas.resources import Flops
 from goldnas.site import Site
@@ -391,7 +391,7 @@ def test_blocks_are_held_against_each_other_as_other_operators_are(tmp_path: Pat
 def test_the_work_of_every_family_is_known(name: str) -> None:
     for site in (Site(8, 8, 9, 7), Site(24, 40, 9, 7, 2, affine=True)):
         strided = Site(24, 40, 9, 7) if name.startswith("classifier") else site
-        assert macs_of(name, strided) == Flops().cost(name, strided) > 0, (name, strided)
+        assert count_macs(name, strided) == Flops().cost(name, strided) > 0, (name, strided)
 
 
 def test_lint_needs_no_torch(good: dict[str, Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Visit
-from goldnas.profiling.host import host_of
+from goldnas.profiling.host import find_host
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
 from workplace import invoke
@@ -85,7 +85,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def backend(place: Path, perf_test: Path, **settings: object) -> OnnxruntimeBackend:
     device = f"adb://R58M12{place}".replace(" ", "%20")
-    host = host_of(device, perf_test=str(perf_test))
+    host = find_host(device, perf_test=str(perf_test))
     return OnnxruntimeBackend(host=host, protocol=QUICK, **settings)  # type: ignore[arg-type]
 
 
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_told(place: Path, tmp_path: Path) ->
 
 
 def test_a_phone_that_is_not_there_is_told(place: Path) -> None:
-    host = host_of("adb://OTHER", perf_test="/data/local/tmp/perf_test")
+    host = find_host("adb://OTHER", perf_test="/data/local/tmp/perf_test")
     with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; see whether"):
         OnnxruntimeBackend(host=host).conditions(batch=1)
 
@@ -207,7 +207,7 @@ def test_a_line_that_breaks_is_tried_again(place: Path, tmp_path: Path) -> None:
 
 def test_python_and_the_program_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="`python='a'` and `perf_test='b'` both measure"):
-        host_of("cpu", "a", "b")
+        find_host("cpu", "a", "b")
 
 
 def test_it_measures_on_this_machine_too(
@@ -215,7 +215,7 @@ def test_it_measures_on_this_machine_too(
 ) -> None:
     program(tmp_path / "perf_test", FAST)
     monkeypatch.chdir(tmp_path)
-    host = host_of("cpu", perf_test="./perf_test")
+    host = find_host("cpu", perf_test="./perf_test")
     measuring = OnnxruntimeBackend(host=host, protocol=QUICK)
     found = measuring.visit({"model": b"x" * 700}, seed=0)["model"]
     assert not isinstance(found, Failure)

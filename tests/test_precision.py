@@ -120,14 +120,14 @@ def test_single_precision_is_the_model_itself() -> None:
 def test_a_lowered_model_is_fed_and_described_as_before(precision: str) -> None:
     model = onnx.load_model_from_string(to_precision(whole(), precision, images=IMAGES))
     onnx.checker.check_model(model, full_check=True)
-    told = {
+    reply = {
         value.name: (
             value.type.tensor_type.elem_type,
             [dim.dim_value for dim in value.type.tensor_type.shape.dim],
         )
         for value in (*model.graph.input, *model.graph.output)
     }
-    assert told == {
+    assert reply == {
         "input": (TensorProto.FLOAT, list(SHAPE)),
         "output": (TensorProto.FLOAT, [1, 10]),
     }

@@ -13,11 +13,11 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure, Timing, Visit
 from goldnas.profiling.connection import RUNNER
-from goldnas.profiling.host import Host, host_of
+from goldnas.profiling.host import Host, find_host
 from goldnas.profiling.onnxruntime_backend import (
     IN_CONTEXT,
     OnnxruntimeBackend,
-    provider_named,
+    find_provider,
 )
 from goldnas.site import Site
 
@@ -90,10 +90,10 @@ def test_the_runner_takes_its_job_from_a_file_too(model: bytes, tmp_path: Path) 
         [sys.executable, "-P", RUNNER, job_file], capture_output=True, check=True, text=True
     )
     answers = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
-    told = {answer["model"]: answer for answer in answers if "model" in answer}
-    assert "No such file" in told["gone"]["error"]
-    assert "checksum differs" in told["changed"]["error"]
-    assert told["good"]["p10_us"] > 0
+    reply = {answer["model"]: answer for answer in answers if "model" in answer}
+    assert "No such file" in reply["gone"]["error"]
+    assert "checksum differs" in reply["changed"]["error"]
+    assert reply["good"]["p10_us"] > 0
 
 
 def test_times_are_microseconds_and_fill_the_visit(model: bytes) -> None:
@@ -129,7 +129,7 @@ def test_a_model_of_open_shape_is_refused() -> None:
 def test_a_provider_that_the_build_lacks_is_an_error_that_says_where_it_comes_from(
     model: bytes,
 ) -> None:
-    backend = OnnxruntimeBackend(provider=provider_named("openvino"), protocol=QUICK)
+    backend = OnnxruntimeBackend(provider=find_provider("openvino"), protocol=QUICK)
     with pytest.raises(MeasurementError, match=r"comes with: pip install onnxruntime-openvino"):
         backend.conditions(batch=1)
     result = backend.visit({"model": model}, seed=0)["model"]
@@ -187,7 +187,7 @@ def test_a_backend_like_a_table_has_its_settings() -> None:
 def test_devices_are_read_from_their_address(
     device: str, prefix: list[str], place: str | None
 ) -> None:
-    host = host_of(device)
+    host = find_host(device)
     assert list(host.prefix[-len(prefix) :]) == prefix
     assert host.place == place
 
@@ -201,7 +201,7 @@ def test_devices_are_read_from_their_address(
 )
 def test_an_address_that_is_none_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="known: cpu, cuda, ssh"):
-        host_of(device)
+        find_host(device)
 
 
 def test_what_goes_to_a_far_shell_is_quoted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from exported import FIXED_STRIDE
 from goldnas.errors import ExportError
-from goldnas.exporting.python_source import _call, python_source, weights_of
+from goldnas.exporting.python_source import _call, pack_weights, to_python
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.site import Site
 from goldnas.spaces import DARTS_OPERATORS, SPACES, GoldSpace
@@ -42,7 +42,7 @@ def space_of_all(name: str = "gold", **settings: Any) -> GoldSpace:
 
 def source_of(space: GoldSpace, *, gated: bool = True) -> str:
     plan = space.plan(space.architecture(space.gates))
-    return python_source(plan, name="0123abcd", gated=gated)
+    return to_python(plan, name="0123abcd", gated=gated)
 
 
 def run(source: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_file_alone_gives_the_same_outputs(
     for _ in range(3):
         network(torch.randn(16, 1, 9, 9))
     (tmp_path / "net.py").write_text(source_of(space, gated=gated))
-    (tmp_path / "net.pt").write_bytes(weights_of(network))
+    (tmp_path / "net.pt").write_bytes(pack_weights(network))
     torch.save(IMAGES, tmp_path / "images.pt")
     files = [tmp_path / "net.py", tmp_path / "images.pt", tmp_path / "outputs.pt"]
     done = subprocess.run(
@@ -113,7 +113,7 @@ def test_parts_that_nobody_reads_are_left_out() -> None:
     """A DARTS cell may read one input alone."""
     space = space_of_all(operators=("skip_connect",), nodes=1)
     architecture = space.architecture([gate for gate in space.gates if gate.source == 0])
-    source = python_source(space.plan(architecture), name="0123abcd", gated=False)
+    source = to_python(space.plan(architecture), name="0123abcd", gated=False)
     network = run(source)["network"]()
     assert list(network.cells) == ["0", "2"]
     assert network.cells["2"].preprocess1 is None
@@ -171,4 +171,4 @@ def test_a_layer_that_cannot_be_written_is_an_error(
     with pytest.raises(
         ExportError, match=f"cannot write 'own' as plain PyTorch: it has {named}"
     ):
-        python_source(plan, name="0123abcd", gated=True)
+        to_python(plan, name="0123abcd", gated=True)

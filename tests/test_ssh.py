@@ -20,7 +20,7 @@ from goldnas.lut import LatencyTable, Measured
 from goldnas.operators import build_operator
 from goldnas.profiling.backend import Failure
 from goldnas.profiling.connection import Connection, UnreachableError
-from goldnas.profiling.host import host_of
+from goldnas.profiling.host import find_host
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
 from loopback import SSHD, Loopback, loopback
@@ -64,7 +64,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def far(server: Loopback, place: Path, python: str = sys.executable) -> OnnxruntimeBackend:
-    host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", python)
+    host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", python)
     return OnnxruntimeBackend(host=host, protocol=QUICK, patience_s=20)
 
 
@@ -95,7 +95,7 @@ def test_a_far_machine_is_measured_like_this_one_and_left_clean(
 
 
 def test_a_model_is_sent_once(server: Loopback, place: Path, model: bytes) -> None:
-    connection = Connection(host_of(f"{server.device}/tmp", sys.executable), silence_s=60)
+    connection = Connection(find_host(f"{server.device}/tmp", sys.executable), silence_s=60)
     sent: list[str] = []
     ask = connection.ask
     connection.ask = lambda body=b"", **request: (  # type: ignore[method-assign]
@@ -143,7 +143,7 @@ def test_a_broken_connection_is_taken_up_again(
 ) -> None:
     warnings: list[str] = []
     slow = msgspec.structs.replace(QUICK, visit_ms=1000.0)
-    host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
+    host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
     backend = OnnxruntimeBackend(host=host, protocol=slow, on_warning=warnings.append)
     backend.conditions(batch=1)
     cut = threading.Timer(1.0, server.cut)
@@ -160,7 +160,7 @@ def test_a_broken_connection_is_taken_up_again(
 def test_a_connection_that_breaks_within_a_request_leaves_nothing_behind(
     server: Loopback, place: Path
 ) -> None:
-    host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
+    host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
     connection = Connection(host, silence_s=60)
     connection._input.write(b'{"do": "run", "job": {"mod')
     connection.close()
@@ -173,7 +173,7 @@ def test_a_machine_that_does_not_come_back_is_an_error(
     slow = msgspec.structs.replace(QUICK, visit_ms=1000.0)
     with loopback(tmp_path) as server:
         monkeypatch.setenv("GOLDNAS_SSH_COMMAND", server.command)
-        host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
+        host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
         backend = OnnxruntimeBackend(host=host, protocol=slow, patience_s=1)
         backend.conditions(batch=1)
         threading.Timer(1.0, server.die).start()
@@ -199,7 +199,7 @@ def test_a_measuring_process_that_is_killed_is_an_error_and_the_next_works(
     server: Loopback, place: Path, model: bytes
 ) -> None:
     slow = msgspec.structs.replace(QUICK, visit_ms=5000.0)
-    host = host_of(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
+    host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
     backend = OnnxruntimeBackend(host=host, protocol=slow)
     kill = ["pkill", "-KILL", "-f", f"{place}/.*job.json"]
     threading.Timer(2.0, lambda: subprocess.run(kill, check=False)).start()
@@ -215,9 +215,9 @@ def test_when_goldnas_is_killed_nothing_is_left_behind(
     (tmp_path / "model.onnx").write_bytes(model)
     program = (
         "import sys, pathlib\n"
-        "from goldnas.profiling.host import host_of\n"
+        "from goldnas.profiling.host import find_host\n"
         "from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend\n"
-        "backend = OnnxruntimeBackend(host=host_of(sys.argv[1], sys.executable))\n"
+        "backend = OnnxruntimeBackend(host=find_host(sys.argv[1], sys.executable))\n"
         "for seed in range(1000):\n"
         "    backend.visit({'m': pathlib.Path(sys.argv[2]).read_bytes()}, seed=seed)\n"
     )
@@ -313,6 +313,6 @@ def test_a_full_or_read_only_disk_is_told(
 
 
 def test_a_machine_that_is_off_is_told(server: Loopback) -> None:
-    host = host_of("ssh://127.0.0.1:1")
+    host = find_host("ssh://127.0.0.1:1")
     said = refusal(OnnxruntimeBackend(host=host))
     assert "Connection refused" in said

@@ -20,7 +20,7 @@ from goldnas.errors import MeasurementError
 from goldnas.exporting.precision import to_precision
 from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.operators import OPERATORS
-from goldnas.profiling.runtimes import FullError, MissingRuntimeError, options_of
+from goldnas.profiling.runtimes import FullError, MissingRuntimeError, complete_options
 from goldnas.profiling.tensorrt_import import import_tensorrt
 from goldnas.profiling.tensorrt_runtime import TensorRT
 
@@ -30,7 +30,7 @@ Show = Callable[[str], None]
 @pytest.fixture(scope="module")
 def rtx() -> TensorRT:
     try:
-        return TensorRT("tensorrt-rtx", options_of("tensorrt-rtx", {}), None, None)
+        return TensorRT("tensorrt-rtx", complete_options("tensorrt-rtx", {}), None, None)
     except MissingRuntimeError as error:
         pytest.skip(str(error))
 
@@ -197,7 +197,9 @@ class FakeTrt:
 def tensorrt(monkeypatch: pytest.MonkeyPatch, module: FakeTrt) -> TensorRT:
     with monkeypatch.context() as patch:  # for no longer: PyTorch looks for it, too
         patch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
-        return TensorRT("tensorrt", options_of("tensorrt", {"workspace_mib": "16"}), None, None)
+        return TensorRT(
+            "tensorrt", complete_options("tensorrt", {"workspace_mib": "16"}), None, None
+        )
 
 
 @pytest.mark.parametrize("version", ["9.3.0", "10.11.0", "12.0.1", "unheard-of"])

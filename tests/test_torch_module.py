@@ -12,7 +12,7 @@ from goldnas.errors import MeasurementError
 from goldnas.exporting.onnx import TOLERANCES
 from goldnas.exporting.precision import to_precision
 from goldnas.operators import OPERATORS, Part
-from goldnas.profiling.torch_module import ONNX_NODE, torch_module
+from goldnas.profiling.torch_module import ONNX_NODE, to_torch
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 
@@ -27,7 +27,7 @@ def relative_difference(model: bytes, reference: bytes, shape: tuple[int, ...]) 
     session = ort.InferenceSession(reference, options, providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"input": images.numpy()})
     with torch.inference_mode():
-        found = torch_module(model)(images).numpy()
+        found = to_torch(model)(images).numpy()
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     return float(np.abs(found - expected).max() / np.abs(expected).max())
@@ -69,7 +69,7 @@ def test_every_node_is_there_by_its_name() -> None:
     network = networks(OF_NETWORKS[0])[0]
     graph = onnx.load_model_from_string(network).graph
     expected = [(node.name or node.output[0], node.op_type) for node in graph.node]
-    made = [n.meta[ONNX_NODE] for n in torch_module(network).graph.nodes if ONNX_NODE in n.meta]
+    made = [n.meta[ONNX_NODE] for n in to_torch(network).graph.nodes if ONNX_NODE in n.meta]
     assert made == expected
 
 
@@ -119,7 +119,7 @@ REJECTED = {
 @pytest.mark.parametrize(("node", "message"), REJECTED.values(), ids=REJECTED)
 def test_what_is_not_known_is_refused_and_named(node: onnx.NodeProto, message: str) -> None:
     with pytest.raises(MeasurementError, match=message):
-        torch_module(single(node, w=WEIGHT))
+        to_torch(single(node, w=WEIGHT))
 
 
 def test_padding_is_with_a_number_that_is_known_beforehand() -> None:
@@ -130,15 +130,15 @@ def test_padding_is_with_a_number_that_is_known_beforehand() -> None:
     assert relative_difference(model, model, (1, 4, 8, 8)) == 0.0
     assert not any(
         isinstance(a, torch.fx.Node)
-        for n in torch_module(model).graph.nodes
+        for n in to_torch(model).graph.nodes
         if ONNX_NODE in n.meta
         for a in n.args[1:]
     )
     computed = helper.make_node("Pad", ["input", "pads", "input"], ["output"])
     with pytest.raises(MeasurementError, match="node Pad 'output': its value is not constant"):
-        torch_module(single(computed, pads=pads))
+        to_torch(single(computed, pads=pads))
 
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(MeasurementError, match="no ONNX model"):
-        torch_module(b"no model")
+        to_torch(b"no model")

@@ -79,13 +79,13 @@ def test_profile_of_a_model_says_where_its_time_goes(tmp_path: Path) -> None:
     path.write_bytes(to_onnx(Two(), (1, 8, 32, 32)))
     code, stdout, stderr = invoke("profile", "--model", path, "--json")
     assert code == 0, stderr
-    told = json.loads(stdout)
-    longest = max(told["nodes"], key=lambda node: node["latency_us"])
+    reply = json.loads(stdout)
+    longest = max(reply["nodes"], key=lambda node: node["latency_us"])
     assert (longest["operator"], longest["output"]) == ("Conv", "1x64x32x32")
-    assert longest["latency_us"] > 0.5 * told["latency_us"]
-    added = sum(node["latency_us"] for node in told["nodes"]) + told["outside_us"]
-    assert added == pytest.approx(told["latency_us"])
-    assert told["architecture"] is None
+    assert longest["latency_us"] > 0.5 * reply["latency_us"]
+    added = sum(node["latency_us"] for node in reply["nodes"]) + reply["outside_us"]
+    assert added == pytest.approx(reply["latency_us"])
+    assert reply["architecture"] is None
     code, stdout, _ = invoke("profile", "--model", path)
     assert code == 0
     assert "longest of" in stdout
@@ -97,10 +97,10 @@ def test_a_network_of_goldnas_is_held_against_a_prediction(network: Path, table:
         "profile", "--model", network, "--latency-lut", table, "--json"
     )
     assert code == 0, stderr
-    told = json.loads(stdout)
-    (prediction,) = told["predictions"]
+    reply = json.loads(stdout)
+    (prediction,) = reply["predictions"]
     assert prediction["table"] == "cpu"
-    ratio = told["latency_us"] / prediction["latency_us"]
+    ratio = reply["latency_us"] / prediction["latency_us"]
     assert prediction["difference_percent"] == pytest.approx(100 * (ratio - 1))
     assert any("cpu_model" in difference for difference in prediction["other_conditions"])
 

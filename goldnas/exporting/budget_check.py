@@ -65,7 +65,7 @@ class BudgetCheck:
         return f"{name}{measured}{predicted}{difference}{budget}{unverified}"
 
 
-def verify(
+def check_budgets(
     network: nn.Module,
     parts: Sequence[Part],
     input_shape: tuple[int, ...],
@@ -109,20 +109,20 @@ def verify(
     return checks
 
 
-def failed(checks: Iterable[BudgetCheck]) -> bool:
+def is_over_budget(checks: Iterable[BudgetCheck]) -> bool:
     """Whether a budget is exceeded."""
     return any(check.verdict == "FAIL" for check in checks)
 
 
-def verify_line(checks: Sequence[BudgetCheck]) -> str:
+def summary_line(checks: Sequence[BudgetCheck]) -> str:
     """The result in one line, ``verify: PASS  0.412 ms measured, ...``.
 
     PASS only if every budget was verified and kept.
     """
-    told = [check for check in checks if check.budget is not None]
-    if not told:
+    budgeted = [check for check in checks if check.budget is not None]
+    if not budgeted:
         return f"verify: no budget  {'; '.join(map(str, checks))}"
-    kept = all(check.verdict == "PASS" for check in told)
-    result = "FAIL" if failed(told) else "PASS" if kept else "INCOMPLETE"
-    told.sort(key=lambda check: check.verdict != "FAIL")
-    return f"verify: {result}  {'; '.join(map(str, told))}"
+    kept = all(check.verdict == "PASS" for check in budgeted)
+    result = "FAIL" if is_over_budget(budgeted) else "PASS" if kept else "INCOMPLETE"
+    budgeted.sort(key=lambda check: check.verdict != "FAIL")
+    return f"verify: {result}  {'; '.join(map(str, budgeted))}"

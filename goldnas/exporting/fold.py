@@ -42,7 +42,7 @@ class Scaled(nn.Module):
         return output
 
 
-def folded(module: nn.Module) -> nn.Module:
+def fold(module: nn.Module) -> nn.Module:
     """Copy a module for inference: in evaluation mode, with what can be folded folded.
 
     A normalisation that follows no convolution (after pooling, on a skip connection) stays.

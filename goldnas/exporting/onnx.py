@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from goldnas.errors import ExportError
-from goldnas.exporting.fold import folded
+from goldnas.exporting.fold import fold
 
 OPSET = 18
 
@@ -56,7 +56,7 @@ def to_onnx(
     Raises:
         ExportError: If the module does something that ONNX cannot express.
     """
-    module = folded(module).cpu()
+    module = fold(module).cpu()
     # torch takes a batch of one for a constant.
     batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
     try:

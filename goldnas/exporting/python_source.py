@@ -84,7 +84,7 @@ if __name__ == "__main__":
 '''
 
 
-def python_source(plan: NetworkPlan, *, name: str, gated: bool) -> str:
+def to_python(plan: NetworkPlan, *, name: str, gated: bool) -> str:
     """Write a network as Python that needs torch and nothing else.
 
     Its ``network()`` has the state dict and the outputs of ``build_plan(plan)``, bit for bit.
@@ -122,7 +122,7 @@ def python_source(plan: NetworkPlan, *, name: str, gated: bool) -> str:
     )
 
 
-def weights_of(network: nn.Module) -> bytes:
+def pack_weights(network: nn.Module) -> bytes:
     """The state dict, as the file that ``python_source`` expects beside its own."""
     buffer = io.BytesIO()
     torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)

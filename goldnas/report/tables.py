@@ -20,9 +20,11 @@ def table_page(table: LatencyTable) -> str:
     Raises:
         TableError: If no row has a latency.
     """
-    from goldnas.lut.plot import marked, plot
+    from goldnas.lut.plot import label_marks, plot
 
-    return _page(f"Latency table {table.name}", lambda: plot(table), marked(table), [table])
+    return _page(
+        f"Latency table {table.name}", lambda: plot(table), label_marks(table), [table]
+    )
 
 
 def diff_page(a: LatencyTable, b: LatencyTable) -> str:
@@ -31,10 +33,10 @@ def diff_page(a: LatencyTable, b: LatencyTable) -> str:
     Raises:
         TableError: If they have no row in common.
     """
-    from goldnas.lut.plot_diff import marked, plot_diff
+    from goldnas.lut.plot_diff import label_marks, plot_diff
 
     title = f"Latency tables {a.name} and {b.name}"
-    return _page(title, lambda: plot_diff(a, b), marked(a, b), [a, b])
+    return _page(title, lambda: plot_diff(a, b), label_marks(a, b), [a, b])
 
 
 def _page(

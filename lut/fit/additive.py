@@ -45,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldnas.errors import ConfigError
-from goldnas.lut.fit.evidence import Array, Belief, Posterior, beliefs_of
+from goldnas.lut.fit.evidence import Array, Belief, Posterior, list_beliefs
 
 _OUTLIERS = 0.05
 """Share of the networks."""
@@ -151,7 +151,7 @@ def _fit(
 
     unit_us = float(np.median(latency_us))
     y = latency_us / unit_us
-    beliefs = beliefs_of(counts, prior, prior_spread)
+    beliefs = list_beliefs(counts, prior, prior_spread)
     error = _errors(counts, y, _rounding(latency_us) / unit_us, beliefs)
     posteriors = [Posterior(counts, y, error, belief) for belief in beliefs]
     evidence = np.array(

@@ -36,7 +36,7 @@ class Belief:
     """m; 0 without a prior, where ``s`` is the level."""
 
 
-def beliefs_of(counts: Array, prior: Array | None, prior_spread: Array) -> list[Belief]:
+def list_beliefs(counts: Array, prior: Array | None, prior_spread: Array) -> list[Belief]:
     """The choices of the module's docstring, scaled so that the median network costs 1."""
     ones = np.ones(counts.shape[1])
     root_mean_square = np.sqrt((counts**2).mean(axis=0))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldnas.errors import ConfigError, DataError
-from goldnas.lut.accuracy import accuracy
+from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit.additive import AdditiveFit, fit_additive
 from goldnas.lut.fit.networks_csv import Networks
 from goldnas.lut.fit.prior import Prior
@@ -22,7 +22,7 @@ from goldnas.lut.schema import (
     Calibration,
     Interpolated,
     NetworkLatency,
-    unstated_conditions,
+    make_unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
 
@@ -52,7 +52,7 @@ class FittedNetworks:
 
     def held_out(self) -> Accuracy:
         """Each network of the fit, predicted by a fit without it."""
-        return accuracy(self.fit.held_out_us, self.networks.latency_us)
+        return compute_accuracy(self.fit.held_out_us, self.networks.latency_us)
 
     def test(self, networks: Networks) -> Accuracy:
         """Accuracy on other networks.
@@ -77,7 +77,9 @@ class FittedNetworks:
                 f"{networks.path} has no column {_listed(sorted(absent))}, and "
                 f"{self.networks.path} has. Add it, with 0 where a network has none"
             )
-        return accuracy(self.fit.predict(networks.count(self.operators)), networks.latency_us)
+        return compute_accuracy(
+            self.fit.predict(networks.count(self.operators)), networks.latency_us
+        )
 
     def table(self, path: Path, *, device: str) -> LatencyTable:
         """The fit as a table; ``device`` is what the latencies are of."""
@@ -102,7 +104,7 @@ class FittedNetworks:
         )
         statistic = f"latencies of whole networks, as {self.networks.path.name} has them"
         return LatencyTable(
-            unstated_conditions(device, protocol="fit", statistic=statistic),
+            make_unstated_conditions(device, protocol="fit", statistic=statistic),
             tuple(rows),
             path,
             calibrations=(calibration,),

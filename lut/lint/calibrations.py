@@ -28,7 +28,7 @@ AA_LIMIT_PERCENT = 2.0
 DRIFT_LIMIT_PERCENT = 10.0
 
 
-def calibration_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+def check_calibration(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
     """Hold a calibration against the rows, and against its own networks."""
     have = {row.key for row in rows if not isinstance(row, Failed)}
     named = dict.fromkeys(
@@ -120,7 +120,7 @@ def _predicted_us(calibration: Calibration, parts: dict[str, int]) -> float | No
     )
 
 
-def campaign_findings(campaigns: Iterable[Campaign]) -> Iterator[Finding]:
+def check_campaigns(campaigns: Iterable[Campaign]) -> Iterator[Finding]:
     """Campaigns on a machine that was not quiet."""
     for campaign in campaigns:
         place = f"campaign of {campaign.measured_on}"

@@ -16,7 +16,7 @@ _ROUND_DIGITS, _TELLING_DIGITS = 5, 7
 _Signature = tuple[float, float, float, tuple[ModelTiming, ...]]
 
 
-def copies_within(rows: Sequence[Row]) -> Iterator[Finding]:
+def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
     """Rows that are those of another operator or site of the same table."""
     measured: dict[_Signature, str] = {}
     interpolated = defaultdict(list)
@@ -34,7 +34,7 @@ def copies_within(rows: Sequence[Row]) -> Iterator[Finding]:
             yield Finding("repeated", keys[0], f"{latency_us:.6g} us is also that of {others}")
 
 
-def copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
+def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
     """Rows that another device's table has, to the last digit."""
     theirs = {row.key: _signature(row) for row in other.rows if not isinstance(row, Failed)}
     alike = [

@@ -10,10 +10,10 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.lut.keys import format_row_key
-from goldnas.lut.lint.calibrations import calibration_findings, campaign_findings
-from goldnas.lut.lint.copies import copies_from
+from goldnas.lut.lint.calibrations import check_calibration, check_campaigns
+from goldnas.lut.lint.copies import find_copies_from
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.lint.rows import row_findings
+from goldnas.lut.lint.rows import check_rows
 from goldnas.lut.reading import (
     MalformedTableError,
     explain_error,
@@ -63,15 +63,15 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
     campaigns = _parts(raw, "campaigns", Campaign, findings)
     known = conditions[0] if conditions else None
     findings += _condition_findings(known)
-    findings += row_findings(rows, known)
+    findings += check_rows(rows, known)
     for calibration in calibrations:
-        findings += calibration_findings(calibration, rows)
-    findings += campaign_findings(campaigns)
+        findings += check_calibration(calibration, rows)
+    findings += check_campaigns(campaigns)
     for other in others:
         if other.path.resolve() != path.resolve() and not (
             known and not known.differences(other.conditions)
         ):
-            findings += copies_from(other, rows)
+            findings += find_copies_from(other, rows)
     return findings
 
 

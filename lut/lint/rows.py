@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from goldnas.lut.lint.copies import copies_within
+from goldnas.lut.lint.copies import find_copies
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.lint.siblings import sibling_findings
-from goldnas.lut.lint.work import macs_of
+from goldnas.lut.lint.siblings import check_siblings
+from goldnas.lut.lint.work import count_macs
 from goldnas.lut.schema import (
     Conditions,
     Failed,
@@ -38,7 +38,7 @@ _NEIGHBOUR_SHARE, _NEIGHBOUR_US = 0.85, 0.5
 _VECTOR = 16
 
 
-def row_findings(rows: Sequence[Row], conditions: Conditions | None) -> Iterator[Finding]:
+def check_rows(rows: Sequence[Row], conditions: Conditions | None) -> Iterator[Finding]:
     """Everything that is wrong with rows that follow the schema.
 
     Args:
@@ -59,11 +59,11 @@ def row_findings(rows: Sequence[Row], conditions: Conditions | None) -> Iterator
             yield Finding("free", key, "latency_us is 0")
     if conditions is not None:
         yield from _rate_findings(measured, conditions)
-    yield from copies_within(rows)
+    yield from find_copies(rows)
     yield from _neighbour_findings(
         [row for row in rows if not isinstance(row, Failed) and row.site]
     )
-    yield from sibling_findings(measured)
+    yield from check_siblings(measured)
 
 
 def _own_findings(row: Measured, conditions: Conditions | None) -> Iterator[tuple[str, str]]:
@@ -151,7 +151,7 @@ def _rate_findings(rows: Sequence[Measured], conditions: Conditions) -> Iterator
     most = conditions.threads * _MOST_PER_CORE if is_cpu else _MOST_PER_ACCELERATOR
     rates = {}
     for row in rows:
-        if macs := macs_of(row.operator, parse_site(row.site)):
+        if macs := count_macs(row.operator, parse_site(row.site)):
             rates[row.key] = conditions.batch * macs / row.latency_us
     for key, rate in rates.items():
         if rate > most:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.lint.work import elements, macs_of, work_of
+from goldnas.lut.lint.work import count_elements, count_macs, find_work
 from goldnas.lut.schema import Measured
 from goldnas.site import Site, parse_site
 
@@ -30,7 +30,7 @@ _UNLIKE, _SIGMAS = math.log(1.4), 8.0
 """A row is unlike its siblings if it is off by both: single sizes do suit a machine better."""
 
 
-def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
+def check_siblings(rows: Sequence[Measured]) -> Iterator[Finding]:
     """Rows that are far from a model of all of them.
 
     Latency is taken as an overhead, a cost per multiply-add and a cost per element moved,
@@ -64,7 +64,7 @@ def sibling_findings(rows: Sequence[Measured]) -> Iterator[Finding]:
         if abs(row.latency_us - usual_us) <= 3 * row.interval_us:
             continue
         found = f"{row.latency_us:.4g} us; its siblings say about {usual_us:.3g} us"
-        known = work_of(row.operator) is not None or by_operator[operator] >= _FEWEST_LIKE
+        known = find_work(row.operator) is not None or by_operator[operator] >= _FEWEST_LIKE
         if known and abs(log_factor) > _WRONG_UNIT:
             yield Finding("unit", key, found)
         elif is_crossed and abs(log_factor) > limit:
@@ -94,7 +94,7 @@ def _off_model(rows: Sequence[Measured]) -> "Floats":
     sites = [Site.parse(row.site) for row in rows]
     work = np.array(
         [
-            [1.0, macs_of(row.operator, site), elements(site)]
+            [1.0, count_macs(row.operator, site), count_elements(site)]
             for row, site in zip(rows, sites, strict=True)
         ]
     )

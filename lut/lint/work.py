@@ -70,10 +70,10 @@ MACS: dict[str, Callable[[Site], int]] = {
     "avg_pool_3x3": lambda site: 0,
     "classifier": lambda site: site.in_channels * site.out_channels,
 }
-"""Multiply-adds for one image, by operator; see ``work_of`` for families."""
+"""Multiply-adds for one image, by operator; see ``find_work`` for families."""
 
 
-def work_of(operator: str) -> Callable[[Site], int] | None:
+def find_work(operator: str) -> Callable[[Site], int] | None:
     """Multiply-adds for one image as a function of the site; None if they are not known."""
     if operator in MACS:
         return MACS[operator]
@@ -87,13 +87,13 @@ def work_of(operator: str) -> Callable[[Site], int] | None:
     return None
 
 
-def macs_of(operator: str, site: AnySite) -> int:
+def count_macs(operator: str, site: AnySite) -> int:
     """Multiply-adds for one image; 0 for an operator or a site that says nothing of them."""
-    work = work_of(operator)
+    work = find_work(operator)
     return work(site) if work and isinstance(site, Site) else 0
 
 
-def elements(site: Site) -> int:
+def count_elements(site: Site) -> int:
     """Numbers that are read and written, for one image."""
     read = site.in_channels * site.height * site.width
     return read + site.out_channels * site.out_height * site.out_width

@@ -14,7 +14,7 @@ from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
 from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.runtimes import BACKENDS as ON_GPUS
-from goldnas.profiling.runtimes import those_that_work
+from goldnas.profiling.runtimes import list_working
 
 QUICK = msgspec.structs.replace(IN_CONTEXT, rounds=4)
 QUICK_ON_A_GPU = msgspec.structs.replace(ON_A_GPU, rounds=4)
@@ -24,7 +24,7 @@ ON_THIS_PROCESSOR = msgspec.structs.replace(ON_A_GPU, rounds=4, visit_ms=2.0, wa
 def on_a_gpu(name: str) -> MeasurementBackend:
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
-    if name not in those_that_work():
+    if name not in list_working():
         pytest.skip(f"{name} is not installed")
     return GpuBackend(name, protocol=QUICK_ON_A_GPU)
 

@@ -1,4 +1,4 @@
-"""Backends with the settings of a table."""
+"""The backend that measures as a table was measured."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from goldnas.profiling.runner_backend import RunnerBackend
 from goldnas.profiling.runtimes import BACKENDS
 
 
-def backend_like(
+def match_backend(
     conditions: Conditions,
     *,
     host: Host,
@@ -25,8 +25,8 @@ def backend_like(
     Args:
         conditions: Of the table.
         host: Where.
-        folder: Where a GPU's engines and caches are kept, see :func:`engines_of`; a temporary
-            one if not given.
+        folder: Where a GPU's engines and caches are kept, see
+            :func:`goldnas.profiling.gpu_backend.locate_engines`; a temporary one if not given.
         on_warning: Told what may spoil the measurements.
 
     Raises:
@@ -52,18 +52,3 @@ def backend_like(
             "measures in its own interpreter: leave it out"
         )
     return GpuBackend.like(conditions, folder=folder, on_warning=on_warning)
-
-
-def engines_of(table: Path) -> Path:
-    """Where a GPU's engines and caches for a table are kept: beside it.
-
-    Whatever is measured for the table is built with the timing cache there, and so of the same
-    tactics.
-    """
-    return table.with_name("engines")
-
-
-def forget_engines(backend: object) -> None:
-    """Remove the engines of a backend, if it has some, once its results are written."""
-    if isinstance(backend, GpuBackend):
-        backend.forget_engines()
