@@ -134,7 +134,7 @@ def diff(
             write_plot(plot, lambda: plot_diff(first, second), lambda: diff_page(first, second))
             err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
     if as_json:
-        print_json(difference.to_json())
+        print_json(difference)
     else:
         _print_difference(difference, a, b)
 

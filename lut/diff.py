@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from typing import Any
 
 import msgspec
 
@@ -37,11 +36,6 @@ class TableDifference(msgspec.Struct, frozen=True):
     ratio_p95: float | None
     spearman: float | None
     """Rank correlation; None for fewer than two rows, or where all are equal."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
-        return content
 
 
 def diff(a: LatencyTable, b: LatencyTable) -> TableDifference:

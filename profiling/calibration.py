@@ -42,7 +42,10 @@ def calibrate(
         WriteError: If the disk refuses; what was measured is in the session's journal.
     """
     before = table.calibration_for(space.name, space.settings)
-    rows_us = {format_row_key(*part): table.latency_us(*part) for part in space.rows()}
+    rows_us = {
+        format_row_key(*part): table.latency_us(*part, space=space.call)
+        for part in space.rows()
+    }
     # What a transferred row was before it was fitted; else the fit would know its networks.
     prior_us = {**rows_us, **(before.prior_us if before else {})}
     for row in table.rows:
