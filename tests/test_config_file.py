@@ -65,7 +65,8 @@ def test_arguments_of_a_file_come_after_those_that_are_typed() -> None:
     text = '[lut.predict]\nfile = "cpu.json"\narchitecture = "-odd name.json"\n[lut.diff]\n'
     assert given(text, command="lut predict")["architecture"] == Path("-odd name.json")
     params = given(text, "pi5.json", "lut predict")
-    assert (params["file"], params["architecture"]) == ("pi5.json", Path("-odd name.json"))
+    assert params["file"] == Path("pi5.json")
+    assert params["architecture"] == Path("-odd name.json")
     text = '[compare]\nruns = ["a", "b"]\n'
     assert list(given(text, command="compare")["runs"]) == [Path("a"), Path("b")]
     assert list(given(text, "c --json", "compare")["runs"]) == [Path("c")]
