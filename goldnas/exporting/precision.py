@@ -5,11 +5,10 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from goldnas.errors import ConfigError, ExportError
+from goldnas.exporting import PRECISIONS
 from goldnas.exporting.half_precision import to_half
 from goldnas.exporting.int8 import QUANTISED, to_int8
 from goldnas.exporting.int8_ranges import Images
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 PRECISION = "goldnas.precision"
 """Key of a model's metadata under which its number format is kept; without it, it is fp32."""

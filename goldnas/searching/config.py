@@ -1,131 +1,213 @@
-"""Settings of a search: everything that decides its result."""
+"""Settings of a search: everything that decides its result. Needs no torch."""
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
 from goldnas.errors import ConfigError
-from goldnas.searching.strategies import check_strategy
+from goldnas.settings import NOT_NEGATIVE, POSITIVE, check_bounds, setting
+from goldnas.space_settings import SpaceSettings
+from goldnas.training.shared_settings import (
+    AMP,
+    AuxiliaryWeight,
+    DataDir,
+    ImageSize,
+    Loggers,
+    TaskName,
+    Threads,
+    TrainDevice,
+    Workers,
+)
+
+_BUDGET, _DATA, _STRATEGY = "Budgets", "Data", "Strategy"
+_TRAINING, _PACE = "Training", "Pace of the pruning"
 
 
-class StepSettings(Protocol):
-    """What the settings of a search and of a training both say of a step."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training data."""
-
-    @property
-    def learning_rate(self) -> float:
-        """Of the weights, the highest."""
-
-    @property
-    def momentum(self) -> float:
-        """Of the weights."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Of the weights."""
-
-    @property
-    def gradient_clip(self) -> float:
-        """Largest norm of the gradient."""
-
-    @property
-    def auxiliary_weight(self) -> float:
-        """Of the auxiliary head's loss."""
-
-    @property
-    def amp(self) -> str:
-        """``off`` or ``bf16``: number format of the forward and backward pass."""
-
-    @property
-    def task(self) -> str | None:
-        """The function that says what is learnt; None for classification."""
-
-    @property
-    def loggers(self) -> tuple[str, ...]:
-        """Where figures go besides the folder; no result depends on it."""
-
-
-class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one search, with the symbols of GOLD-NAS (arXiv:2007.03331, Algorithm 1).
 
-    Written to ``config.json`` of the run before the first step, so that a run can be
-    repeated, and continued, from its folder alone.
+    Where None is given for a setting that the strategy or the pace decides, the struct holds
+    what they decide. It is written to ``config.json`` of the run before the first step, so that
+    a run can be repeated, and continued, from its folder alone.
     """
 
     schema_version: Literal[1] = 1
 
-    data: str = "digits"
-    """Name of a dataset, path of a folder or an ``.npz``, or ``package.module:function``."""
+    budgets: Annotated[
+        tuple[str, ...],
+        setting(
+            "What the network may cost: 600MFLOPs, 3Mparams, 5ms, or 5ms@pi5 where there are "
+            "several tables. Repeat it for several budgets at once.",
+            group=_BUDGET,
+            metavar="AMOUNT",
+        ),
+    ] = ()
 
-    task: str | None = None
-    """``package.module:function`` of what is learnt; None for classification."""
-
-    data_dir: str | None = None
-    """Where named datasets are kept, or downloaded to."""
-
-    image_size: int | None = None
-    """Side that the images of a folder are resized to."""
-
-    space: str = "gold"
-    """Name of a registered one, or ``package.module:function``."""
-
-    settings: dict[str, Any] = {}
-    """Arguments of the function, besides what it is told of the data."""
-
-    strategy: str = "gold"
-    """How the space is searched: one of goldnas.searching.strategies."""
-
-    levels: Literal[1, 2] = 1
-    """On 1, weights and gates learn from the same images, as in GOLD-NAS; on 2, as in DARTS,
-    each from a half of their own."""
-
-    edge_rule: bool = False
-    """Whether a cut leaves one operator per edge and two edges per node at most, as DARTS."""
-
-    samples: int | None = None
-    """Networks that a strategy that samples tries; None for one that does not."""
-
-    score: Literal["supernet", "naswot", "synflow"] | None = None
-    """What ranks them: the accuracy with shared weights, or a proxy that needs no training.
-    None for a single random network, of which nothing is trained."""
-
-    storage: str | None = None
-    """URL of an Optuna storage that several searches share; None to keep the study here."""
-
-    cells: int | None = None
-    """None for as many as the space says, as for the next two; the run's folder says which."""
-
-    channels: int | None = None
-
-    operators: tuple[str, ...] | None = None
-
-    single: bool = False
-    """Whether each node, or choice, keeps exactly one operator: a budget of its own kind."""
-
-    budgets: tuple[str, ...] = ()
-    """As typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``."""
+    single: Annotated[
+        bool,
+        setting(
+            "Leave exactly one operator at each node, or choice; alone or with budgets.",
+            group=_BUDGET,
+        ),
+    ] = False
 
     tables: tuple[str, ...] = ()
     """Names of the latency tables, kept in the run's folder."""
 
-    pace: Literal["planned", "paper"] = "planned"
-    """``planned`` meets every budget by the last epoch; ``paper`` is Algorithm 1."""
+    data: Annotated[
+        str,
+        setting(
+            "cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of train/ "
+            "and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or their "
+            "folder), an .npz file, or a function, my_module:data.",
+            group=_DATA,
+            kind="dataset",
+        ),
+    ] = "digits"
 
-    epochs: int = 50
-    """Passes over the training data; with the pace ``paper`` the most there may be."""
+    task: TaskName = None
 
-    batch_size: int = 96
-    """Images that a step learns from, over all parts and all processes."""
+    data_dir: DataDir = None
 
-    accumulate: int = 1
-    """Parts, one after the other, that a process divides its images of a step into."""
+    image_size: ImageSize = None
 
-    learning_rate: float = 0.05
-    """Of the weights."""
+    flip: Annotated[
+        bool | None,
+        setting("Mirror images at random; by default only those in colour.", group=_DATA),
+    ] = None
+
+    crop_padding: Annotated[
+        int | None,
+        setting(
+            "Pixels of the random crop: an eighth of a side.", group=_DATA, bounds=NOT_NEGATIVE
+        ),
+    ] = None
+
+    cutout: Annotated[
+        int,
+        setting("Side of Cutout's square, in pixels.", group=_DATA, bounds=NOT_NEGATIVE),
+    ] = 0
+
+    autoaugment: Annotated[bool, setting("Apply AutoAugment for CIFAR-10.", group=_DATA)] = (
+        False
+    )
+
+    validation_fraction: Annotated[
+        float,
+        setting("Share of the training data held out to score networks.", group=_DATA),
+    ] = 0.1
+
+    workers: Workers = None
+
+    strategy: Annotated[
+        str,
+        setting(
+            "How to search: gold, one-shot, darts1, darts2, random, evolution, tpe, or another "
+            "that goldnas has; `list_strategies` shows what each does.",
+            group=_STRATEGY,
+            metavar="NAME",
+            kind="strategy",
+        ),
+    ] = "gold"
+
+    levels: Annotated[
+        Literal[1, 2],
+        setting(
+            "1: weights and gates learn from the same images; 2: each from a half of its own, "
+            "as in DARTS. 1 unless given or part of the strategy.",
+            group=_STRATEGY,
+        ),
+    ] = None  # type: ignore[assignment]  # the strategy decides
+
+    edge_rule: Annotated[
+        bool,
+        setting(
+            "Cut as DARTS does, to one operator per edge and two edges per node at most.",
+            group=_STRATEGY,
+        ),
+    ] = False
+
+    networks: Annotated[
+        int | None,
+        setting(
+            "Networks to try, where the strategy samples them; 100 at random and 200 "
+            "otherwise. A single random network is neither trained nor scored.",
+            group=_STRATEGY,
+            bounds=POSITIVE,
+        ),
+    ] = None
+
+    score: Annotated[
+        Literal["supernet", "naswot", "synflow"] | None,
+        setting(
+            "What ranks them. supernet: accuracy on held-out images, or the metric of the "
+            "`task`, with weights that `epochs` have trained for all of them. naswot, synflow: "
+            "proxies that train nothing.",
+            group=_STRATEGY,
+        ),
+    ] = None
+
+    storage: Annotated[
+        str | None,
+        setting(
+            "Optuna storage, where several searches work on one study (evolution, tpe): "
+            "sqlite:///study.db, say.",
+            group=_STRATEGY,
+            metavar="URL",
+        ),
+    ] = None
+
+    epochs: Annotated[
+        int,
+        setting(
+            "Passes over the training data, 50 unless given; all budgets hold at the end of "
+            "the last. With `pace='paper'` the most there may be, 1000.",
+            group=_TRAINING,
+            bounds=POSITIVE,
+        ),
+    ] = None  # type: ignore[assignment]  # the pace decides
+
+    batch_size: Annotated[
+        int,
+        setting(
+            "Images per step, over all processes; auto for the most that fit the memory, up to "
+            "512.",
+            group=_TRAINING,
+            bounds=POSITIVE,
+            metavar="N|auto",
+        ),
+    ] = 96
+
+    accumulate: Annotated[
+        int,
+        setting(
+            "Parts of a step, one after the other, for less memory; a step learns from as many "
+            "images as without.",
+            group=_TRAINING,
+            bounds=POSITIVE,
+        ),
+    ] = 1
+
+    learning_rate: Annotated[
+        float,
+        setting(
+            "Of the weights; 0.05, 0.01 with `pace='paper'`, and 0.025 for DARTS.",
+            group=_TRAINING,
+            bounds=POSITIVE,
+        ),
+    ] = None  # type: ignore[assignment]  # strategy and pace decide
+
+    gate_learning_rate: Annotated[
+        float,
+        setting(
+            "Of the gates; 1, and 3e-4 for DARTS, which descends by Adam.",
+            group=_TRAINING,
+            bounds=POSITIVE,
+        ),
+    ] = None  # type: ignore[assignment]  # the strategy decides
+
+    auxiliary_weight: AuxiliaryWeight = 0.4
 
     momentum: float = 0.9
     """Of weights and gates."""
@@ -136,137 +218,131 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gradient_clip: float = 5.0
     """Largest norm of the weights' gradient."""
 
-    gate_learning_rate: float = 1.0
-
-    auxiliary_weight: float = 0.4
-    """Of the auxiliary head's loss, in a space of cells; 0 builds none."""
-
-    mu: float = 1.0
-    """Weight of each resource that is over its budget beside the uniform term of the
-    penalty. A resource is scaled to a mean of 1 per gate, so that no unit matters."""
-
-    n0: int | None = None
-    """Operators pruned at a time; None for one in a hundred (4 of the paper's 392)."""
-
-    xi_max: float = 0.05
-    """Share of its node under which an operator is weak: it may be pruned (``paper``), or goes
-    if it spends nothing of what is budgeted (``planned``, and where a strategy cuts)."""
-
-    xi_min: float = 0.01
-    """Share of its node under which an operator is pruned at once (``paper``)."""
-
-    lambda0: float | None = None
-    """First step of the penalty (``paper``: 1e-5), or where it starts (``planned``: one over
-    the steps between the first pruning and the last)."""
-
-    c0: float = 2.0
-    """Factor by which the penalty's steps grow, and by which it relaxes (``paper``)."""
-
-    t0: int = 3
-    """Epochs without pruning that make a plateau (``paper``)."""
-
-    crop_padding: int | None = None
-    """Pixels of padding for the random crop; None for what suits the data."""
-
-    flip: bool | None = None
-    """Whether to mirror images at random; None for what suits the data."""
-
-    cutout: int = 0
-    """Side of the square that Cutout blanks, in pixels; 0 for none."""
-
-    autoaugment: bool = False
-    """Whether to apply AutoAugment's policy for CIFAR-10."""
-
-    validation_fraction: float = 0.1
-    """Share of the training data held out to score networks."""
-
     check_images: int = 1000
     """Held-out images, at most, that score a network before and after each pruning."""
 
-    seed: int = 0
+    seed: Annotated[int, setting("Random seed.", group=_TRAINING, bounds=NOT_NEGATIVE)] = 0
 
-    workers: int | None = None
-    """Processes that load images; None for what suits the data. No result depends on it."""
+    train_device: TrainDevice = "auto"
 
-    train_device: str = "auto"
-    """``cuda``, ``mps``, ``cpu``, or ``auto`` for the first of these there is."""
+    amp: Annotated[
+        Literal["off", "bf16"],
+        setting(
+            AMP,
+            group=_TRAINING,
+            kind="amp",
+        ),
+    ] = "off"
 
-    amp: Literal["off", "bf16"] = "off"
-    """Number format of the forward and backward pass; weights, statistics and losses stay in
-    fp32."""
+    checkpointing: Annotated[
+        bool,
+        setting(
+            "Keep less for the backward pass and compute it again: less memory, more time.",
+            group=_TRAINING,
+        ),
+    ] = False
 
-    checkpointing: bool = False
-    """Whether the backward pass computes the inside of cells again instead of keeping it."""
+    threads: Threads = None
 
-    threads: int | None = None
-    """CPU threads of the training; None for torch's own choice."""
+    pace: Annotated[
+        Literal["planned", "paper"],
+        setting(
+            "planned: every budget holds after `epochs`. paper: Algorithm 1 until they hold.",
+            group=_PACE,
+        ),
+    ] = "planned"
 
-    loggers: tuple[str, ...] = ()
-    """Where figures go besides the folder: names of goldnas.loggers, or
-    ``package.module:function``. No result depends on it."""
+    n0: Annotated[
+        int | None,
+        setting(
+            "Operators pruned at a time; one in a hundred unless given.",
+            group=_PACE,
+            bounds=POSITIVE,
+        ),
+    ] = None
+
+    xi_max: Annotated[
+        float,
+        setting(
+            "Share of its node under which an operator is weak: in the plan, one that spends "
+            "nothing of what is budgeted.",
+            group=_PACE,
+        ),
+    ] = 0.05
+
+    xi_min: Annotated[
+        float, setting("Share of its node that goes at once (paper).", group=_PACE)
+    ] = 0.01
+
+    lambda0: Annotated[
+        float | None,
+        setting(
+            "First step of the penalty's weight; 1e-5 (paper), or from the number of steps.",
+            group=_PACE,
+            bounds=POSITIVE,
+        ),
+    ] = None
+
+    c0: Annotated[
+        float, setting("Growth of the steps of the penalty's weight (paper).", group=_PACE)
+    ] = 2.0
+
+    t0: Annotated[
+        int,
+        setting("Epochs that make a plateau (paper).", group=_PACE, bounds=POSITIVE),
+    ] = 3
+
+    mu: Annotated[
+        float,
+        setting(
+            "Weight of resources over budget beside the uniform penalty.",
+            group=_PACE,
+            bounds=NOT_NEGATIVE,
+        ),
+    ] = 1.0
+
+    loggers: Loggers = ()
 
     def __post_init__(self) -> None:
         if not (self.budgets or self.single):
             raise ConfigError(
-                "a search needs at least one budget, for example --budget 600MFLOPs"
+                "a search needs at least one budget, for example `budgets=['600MFLOPs']`"
             )
-        check_strategy(
-            self.strategy,
-            levels=self.levels,
-            pace=self.pace,
-            rule=self.edge_rule,
-            samples=self.samples,
-            score=self.score,
-            storage=self.storage,
-        )
-        positive = (
-            "epochs",
-            "batch_size",
-            "accumulate",
-            "learning_rate",
-            "gate_learning_rate",
-            "n0",
-            "lambda0",
-            "t0",
-            "check_images",
-            "threads",
-            "gradient_clip",
-            "image_size",
-            "samples",
-        )
-        for field in positive:
-            value = getattr(self, field)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{field} must be positive and finite, got {value}")
-        not_negative = (
-            "auxiliary_weight",
-            "mu",
-            "weight_decay",
-            "cutout",
-            "crop_padding",
-            "workers",
-            "seed",
-        )
-        for field in not_negative:
-            value = getattr(self, field)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{field} must be 0 or more, and finite, got {value}")
+        self._resolve()
+        check_bounds(self)
         if self.batch_size == 1:
-            raise ConfigError("batch_size must be at least 2, got 1: batches are normalised")
+            raise ConfigError("`batch_size` must be at least 2, got 1: batches are normalised")
         if self.seed >= 2**63:
-            raise ConfigError(f"seed must be under 2**63, got {self.seed}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum must lie in [0, 1), got {self.momentum}")
+            raise ConfigError(f"`seed` must be under 2**63, got {self.seed}")
+        for field in ("momentum", "weight_decay", "gradient_clip", "check_images"):
+            value = getattr(self, field)
+            if not 0 <= value < (1 if field == "momentum" else math.inf):
+                raise ConfigError(f"`{field}` is out of range: {value}")
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(
-                f"validation_fraction must lie in (0, 1), got {self.validation_fraction}"
+                f"`validation_fraction` must lie in (0, 1), got {self.validation_fraction}"
             )
         if not 0 < self.xi_min < self.xi_max < 1:
             raise ConfigError(
-                f"thresholds must satisfy 0 < xi_min < xi_max < 1, got "
+                f"thresholds must satisfy 0 < `xi_min` < `xi_max` < 1, got "
                 f"{self.xi_min} and {self.xi_max}"
             )
         if not 1 < self.c0 < math.inf:
             raise ConfigError(
-                f"c0 must be over 1, or the penalty never grows, and finite; got {self.c0}"
+                f"`c0` must be over 1, or the penalty never grows, and finite; got {self.c0}"
             )
+
+    def _resolve(self) -> None:
+        """Fill in what strategy and pace decide."""
+        from goldnas.searching.strategies import resolve_settings
+
+        left = ("levels", "learning_rate", "gate_learning_rate", *_OPTIONAL)
+        given = {name: getattr(self, name) for name in left}
+        for name, value in resolve_settings(self.strategy, given).items():
+            msgspec.structs.force_setattr(self, name, value)
+        if self.epochs is None:
+            epochs = {"planned": 50, "paper": 1000}[self.pace]
+            msgspec.structs.force_setattr(self, "epochs", epochs)
+
+
+_OPTIONAL = ("pace", "edge_rule", "networks", "score", "storage")

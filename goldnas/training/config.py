@@ -1,12 +1,64 @@
 """Settings of a training: everything that decides its result. Needs no torch."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal, Protocol
 
 from msgspec.structs import asdict
 
 from goldnas.errors import ConfigError
-from goldnas.training.recipes import Recipe
+from goldnas.settings import NOT_NEGATIVE, SHARE, check_bounds, setting
+from goldnas.training.recipes import TRAINING, Recipe
+from goldnas.training.shared_settings import (
+    DataDir,
+    ImageSize,
+    Loggers,
+    TaskName,
+    Threads,
+    TrainDevice,
+    Workers,
+)
+
+_DATA = "Data of a file"
+
+
+class StepSettings(Protocol):
+    """What the settings of a search and of a training both say of a step."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training data."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the weights, the highest."""
+
+    @property
+    def momentum(self) -> float:
+        """Of the weights."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the weights."""
+
+    @property
+    def gradient_clip(self) -> float:
+        """Largest norm of the gradient."""
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """Of the auxiliary head's loss."""
+
+    @property
+    def amp(self) -> str:
+        """``off`` or ``bf16``: number format of the forward and backward pass."""
+
+    @property
+    def task(self) -> str | None:
+        """The function that says what is learnt; None for classification."""
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """Where figures go besides the folder; no result depends on it."""
 
 
 class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,20 +70,24 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     schema_version: Literal[1] = 1
 
-    recipe: str
+    recipe: Annotated[str, setting("How to train.", kind="recipe")]
     """Name of the recipe that the other settings are from, unless they were given."""
 
-    data: str
-    """Name of a dataset, path of a folder or an ``.npz``, or ``package.module:function``."""
+    data: Annotated[
+        str,
+        setting(
+            "Dataset to train a file's network on: as of a search. A search's network learns "
+            "on the data of its search, and for its task.",
+            group=_DATA,
+            kind="dataset",
+        ),
+    ]
 
-    task: str | None = None
-    """``package.module:function`` of what is learnt; None for classification."""
+    task: TaskName = None
 
-    data_dir: str | None = None
-    """Where named datasets are kept, or downloaded to."""
+    data_dir: DataDir = None
 
-    image_size: int | None = None
-    """Side that the images of a folder are resized to."""
+    image_size: ImageSize = None
 
     crop_padding: int
     """Pixels of padding for the random crop."""
@@ -39,54 +95,54 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     flip: bool
     """Whether to mirror images at random."""
 
-    validation_fraction: float = 0.1
-    """Share of the training data held out; 0 for none."""
+    validation_fraction: Annotated[
+        float,
+        setting(
+            "Share of the training data held out: the search's, or 0.1. 0 trains on all.",
+            group=TRAINING,
+            bounds=SHARE,
+        ),
+    ] = 0.1
 
     split_seed: int = 0
     """Decides which images are held out; of a search's network, the seed of the search."""
 
-    seed: int = 0
-    """Of the weights, and of the order and augmentation of the images."""
+    seed: Annotated[
+        int, setting("Of the weights and the order of images.", bounds=NOT_NEGATIVE)
+    ] = 0
 
     warm: bool = False
     """Whether it begins with the weights that the search left."""
 
-    workers: int | None = None
-    """Processes that load images; None for what suits the data. No result depends on it."""
+    workers: Workers = None
 
-    train_device: str = "auto"
-    """``cuda``, ``mps``, ``cpu``, or ``auto`` for the first of these there is."""
+    train_device: TrainDevice = "auto"
 
-    threads: int | None = None
-    """CPU threads of the training; None for torch's own choice."""
+    threads: Threads = None
 
-    loggers: tuple[str, ...] = ()
-    """Where figures go besides the folder: names of goldnas.loggers, or
-    ``package.module:function``. No result depends on it."""
+    loggers: Loggers = ()
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "learning_rate", "gradient_clip", "threads"):
-            value = getattr(self, field)
-            if value is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{field} must be positive and finite, got {value}")
-        for field in ("auxiliary_weight", "weight_decay", "cutout", "workers", "seed"):
-            value = getattr(self, field)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{field} must be 0 or more, and finite, got {value}")
-        shares = (
-            *("drop_path", "label_smoothing", "ema_decay"),
-            *("validation_fraction", "momentum", "warm_up"),
-        )
-        for field in shares:
+        check_bounds(self)
+        if not 0 < self.gradient_clip < math.inf:
+            raise ConfigError(
+                f"`gradient_clip` must be positive and finite, got {self.gradient_clip}"
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(
+                f"`weight_decay` must be 0 or more, and finite, got {self.weight_decay}"
+            )
+        for field in ("ema_decay", "momentum", "warm_up"):
             value = getattr(self, field)
             if not 0 <= value < 1:
-                raise ConfigError(f"{field} must lie in [0, 1), got {value}")
+                raise ConfigError(f"`{field}` must lie in [0, 1), got {value}")
         if self.batch_size < 2:
             raise ConfigError(
-                f"batch_size must be at least 2, got {self.batch_size}: batches are normalised"
+                f"`batch_size` must be at least 2, got {self.batch_size}: batches are "
+                "normalised"
             )
         if self.seed >= 2**63:
-            raise ConfigError(f"seed must be under 2**63, got {self.seed}")
+            raise ConfigError(f"`seed` must be under 2**63, got {self.seed}")
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """What differs in another one that decides the result, ``epochs (15, not 20)``."""

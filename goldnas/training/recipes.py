@@ -1,23 +1,33 @@
 """Recipes by name: how networks are trained, as data. Needs no torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from goldnas.errors import ConfigError
+from goldnas.settings import NOT_NEGATIVE, POSITIVE, SHARE, setting
+from goldnas.training.shared_settings import (
+    AMP,
+    AuxiliaryWeight,
+)
+
+TRAINING = "Settings, in place of the recipe's"
+"""A group of settings."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a network is trained: everything but the network, the data and the seed."""
 
-    epochs: int
-    """Passes over the training data."""
+    epochs: Annotated[
+        int,
+        setting("Passes over the data; else the recipe's.", bounds=POSITIVE),
+    ]
 
-    batch_size: int
-    """Images that a step learns from, over all processes."""
+    batch_size: Annotated[
+        int, setting("Images per step, over all processes.", group=TRAINING, bounds=POSITIVE)
+    ]
 
-    learning_rate: float
-    """The highest."""
+    learning_rate: Annotated[float, setting("The highest.", group=TRAINING, bounds=POSITIVE)]
 
     decay: float | None = None
     """Factor of the learning rate after each epoch; None for a cosine, which falls to 0 a
@@ -38,23 +48,43 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     is that of ImageNet: a random part, resized, mirrored and recoloured. ``none`` is for data
     of one's own."""
 
-    cutout: int = 0
-    """Side of the square that Cutout blanks, in pixels of images of 32 pixels or more."""
+    cutout: Annotated[
+        int,
+        setting(
+            "Side of Cutout's square. A recipe's is at most half the side of images under 32 "
+            "pixels.",
+            group=TRAINING,
+            bounds=NOT_NEGATIVE,
+        ),
+    ] = 0
 
-    drop_path: float = 0.0
-    """Share of operators' outputs that are dropped at the end; it rises from 0 linearly."""
+    drop_path: Annotated[
+        float,
+        setting(
+            "Share of operators dropped at the end, never identities.",
+            group=TRAINING,
+            bounds=SHARE,
+        ),
+    ] = 0.0
 
-    auxiliary_weight: float = 0.0
-    """Of the auxiliary head's loss; 0 builds none."""
+    auxiliary_weight: AuxiliaryWeight = 0.0
 
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[
+        float,
+        setting("Share of a label given to all classes.", group=TRAINING, bounds=SHARE),
+    ] = 0.0
 
     ema_decay: float = 0.0
     """Of the moving average of the weights, which then is the network; 0 for none."""
 
-    amp: Literal["auto", "bf16", "off"] = "off"
-    """Number format of the forward and backward pass; ``auto`` is bf16 on a GPU that computes
-    in it."""
+    amp: Annotated[
+        Literal["auto", "bf16", "off"],
+        setting(
+            AMP,
+            group=TRAINING,
+            kind="amp",
+        ),
+    ] = "off"
 
 
 RECIPES = {

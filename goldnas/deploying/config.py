@@ -1,0 +1,95 @@
+"""Settings of an export. Needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from goldnas.errors import ConfigError
+from goldnas.exporting import PRECISIONS
+from goldnas.profiling.config import Device, PerfTest, Python
+from goldnas.settings import setting
+
+_FILES = "Files"
+
+ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
+
+CALIBRATION_IMAGES = 256
+"""Training images that the ranges of an int8 network are taken from."""
+
+
+class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export writes, and where it measures."""
+
+    out: Annotated[Path, setting("ONNX file to write.", group=_FILES, metavar="FILE")]
+
+    python_out: Annotated[
+        Path | None,
+        setting(
+            "Also write plain PyTorch that imports torch alone, its weights beside it.",
+            group=_FILES,
+            metavar="FILE.py",
+        ),
+    ] = None
+
+    dynamic_batch: Annotated[
+        bool, setting("Leave the batch open; it is 1 otherwise.", group=_FILES)
+    ] = False
+
+    precision: Annotated[
+        str,
+        setting(
+            "Number format of the ONNX file; its inputs and outputs stay fp32. For int8, "
+            f"{CALIBRATION_IMAGES} training images of the search, drawn by its seed, say "
+            "which range each tensor has, and the held-out images what it costs in accuracy, "
+            "or in the metric of the task.",
+            group=_FILES,
+            metavar="fp32|fp16|bf16|int8",
+            kind="precision",
+        ),
+    ] = "fp32"
+
+    engine: Annotated[
+        Path | None,
+        setting(
+            "Also build the engine that `backend` runs on this machine's GPU, run it, and "
+            "compare its outputs with PyTorch's.",
+            group=_FILES,
+            metavar="FILE.engine",
+        ),
+    ] = None
+
+    backend: Annotated[
+        str,
+        setting(
+            "What `engine` is built with.",
+            group=_FILES,
+            metavar="tensorrt|tensorrt-rtx",
+            kind="engine",
+        ),
+    ] = "tensorrt"
+
+    device: Device = "cpu"
+    python: Python = None
+    perf_test: PerfTest = None
+
+    def __post_init__(self) -> None:
+        out, python_out, engine = self.out, self.python_out, self.engine
+        if python_out is not None and python_out.suffix != ".py":
+            raise ConfigError(f"`python_out` must end in .py, got {python_out}")
+        if python_out is not None and out in (python_out, python_out.with_suffix(".pt")):
+            raise ConfigError(f"`out` {out} is also written by `python_out`; rename one")
+        if self.backend not in ENGINE_BACKENDS:
+            raise ConfigError(
+                f"`backend={self.backend!r}` builds no engine; {', '.join(ENGINE_BACKENDS)} do"
+            )
+        if engine is None and self.backend != "tensorrt":
+            raise ConfigError("`backend` goes with an `engine` file, which is not given")
+        if engine is not None and self.dynamic_batch:
+            raise ConfigError("an `engine` is of one batch: leave out `dynamic_batch`")
+        if engine is not None and engine in (out, python_out):
+            raise ConfigError(f"`engine` {engine} is written by another setting; rename one")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"unknown `precision={self.precision!r}`; known: {', '.join(PRECISIONS)}"
+            )

@@ -1,0 +1,81 @@
+"""Settings that say which space is meant. Needs no torch."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from goldnas.settings import POSITIVE, setting
+
+_SPACE = "Search space"
+
+
+class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A space by its name, and what is not as the space says."""
+
+    space: Annotated[
+        str,
+        setting(
+            "The search space, which decides what is not given: gold, mobile and more, as "
+            "`search(list_spaces=True)` shows them, or a function of your own, "
+            "my_package.spaces:small. A search takes images and classes from its data.",
+            group=_SPACE,
+            metavar="NAME",
+            kind="space",
+        ),
+    ] = "gold"
+
+    channels: Annotated[
+        int | None,
+        setting(
+            "Channels of a node in the first stage; of the `space` unless given.",
+            group=_SPACE,
+            bounds=POSITIVE,
+        ),
+    ] = None
+
+    cells: Annotated[
+        int | None,
+        setting(
+            "Cells of the network; of the `space` unless given.", group=_SPACE, bounds=POSITIVE
+        ),
+    ] = None
+
+    operators: Annotated[
+        tuple[str, ...] | None,
+        setting(
+            "Candidate operators of an edge, separated by commas; of the `space` unless given.",
+            group=_SPACE,
+            metavar="NAME,...",
+            kind="operator",
+        ),
+    ] = None
+
+    settings: Annotated[
+        dict[str, Any],
+        setting(
+            "Another setting of the space, such as an argument of your function: a number, a "
+            "text or JSON. Repeat.",
+            group=_SPACE,
+            metavar="NAME=VALUE",
+        ),
+    ] = {}
+
+
+class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
+    """A space with its inputs and classes, where no data says them."""
+
+    input_shape: Annotated[
+        tuple[int, ...] | None,
+        setting(
+            "Channels, height and width of an image; of the `space` unless given.",
+            group=_SPACE,
+            metavar="CxHxW",
+        ),
+    ] = None
+
+    classes: Annotated[
+        int | None,
+        setting(
+            "Classes to tell apart; of the `space` unless given.", group=_SPACE, bounds=POSITIVE
+        ),
+    ] = None

@@ -1,0 +1,355 @@
+"""Settings of a measurement: of tables, models and bundles. Needs no torch."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from goldnas.errors import ConfigError
+from goldnas.exporting import PRECISIONS
+from goldnas.settings import POSITIVE, check_bounds, setting
+
+if TYPE_CHECKING:
+    from goldnas.profiling.gpu_backend import GpuBackend
+    from goldnas.profiling.host import Host
+    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+
+_DEVICE, _MEASURING = "Device", "Measuring"
+
+_OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
+"""Settings that a GPU has no use for."""
+
+
+# Settings that several structs have.
+_DEVICE_SETTING = setting(
+    "Where to measure: cpu, which is this machine; cuda, its GPU; ssh://host, or "
+    "ssh://user@host:port/folder; adb://SERIAL. The last two need only Python, numpy "
+    "and onnxruntime there, or `perf_test`.",
+    group=_DEVICE,
+    kind="device",
+)
+Device = Annotated[str, _DEVICE_SETTING]
+Python = Annotated[
+    str | None,
+    setting(
+        "Python there whose onnxruntime measures, such as that of an environment with "
+        "onnxruntime-openvino.",
+        group=_DEVICE,
+        metavar="PATH",
+    ),
+]
+PerfTest = Annotated[
+    str | None,
+    setting(
+        "onnxruntime_perf_test there, which measures in place of a Python. For phones.",
+        group=_DEVICE,
+        metavar="PATH",
+    ),
+]
+
+
+class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where something is measured again, as it was."""
+
+    device: Device = "cpu"
+    python: Python = None
+    perf_test: PerfTest = None
+
+    def find_host(self) -> "Host":
+        """The machine.
+
+        Raises:
+            ConfigError: If it is named wrongly.
+        """
+        from goldnas.profiling.host import find_host
+
+        return find_host(self.device, self.python, self.perf_test)
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How models are run, wherever that is."""
+
+    threads: Annotated[
+        int, setting("Threads of the runtime.", group=_DEVICE, bounds=POSITIVE)
+    ] = 1
+
+    cores: Annotated[
+        tuple[int, ...],
+        setting("Cores to run on, counted from 0, if not all.", group=_DEVICE, metavar="N,..."),
+    ] = ()
+
+    provider: Annotated[
+        str,
+        setting(
+            "What runs the models in onnxruntime: cpu, openvino, xnnpack, coreml, nnapi, qnn.",
+            group=_DEVICE,
+            kind="provider",
+        ),
+    ] = "cpu"
+
+    provider_options: Annotated[
+        Mapping[str, str],
+        setting(
+            "Option of the provider, in its own names, or of the backend: workspace_mib, "
+            "optimization_level, cuda_graph, tf32. Repeat.",
+            group=_DEVICE,
+            metavar="NAME=VALUE",
+        ),
+    ] = {}
+
+    precision: Annotated[
+        str,
+        setting(
+            "Number format of the models: fp32, fp16, bf16, int8.",
+            group=_DEVICE,
+            kind="precision",
+        ),
+    ] = "fp32"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"unknown `precision={self.precision!r}`; known: {', '.join(PRECISIONS)}"
+            )
+        if not all(isinstance(core, int) and core >= 0 for core in self.cores):
+            raise ConfigError(f"`cores` are numbers from 0, got {list(self.cores)}")
+
+    def make_processor_backend(
+        self,
+        *,
+        on_warning: Callable[[str], None],
+        host: "Host | None" = None,
+        target_percent: float | None = None,
+        precision: str | None = None,
+    ) -> "OnnxruntimeBackend":
+        """What measures a processor.
+
+        Args:
+            on_warning: Told what may spoil the measurements.
+            host: Where; this machine unless given.
+            target_percent: Of the 95 % interval of a row; 1 unless given.
+            precision: In place of the one of the settings.
+        """
+        from msgspec.structs import replace
+
+        from goldnas.profiling.onnxruntime_backend import (
+            IN_CONTEXT,
+            OnnxruntimeBackend,
+            find_provider,
+        )
+
+        narrow = {} if target_percent is None else {"target_percent": target_percent}
+        return OnnxruntimeBackend(
+            self.threads,
+            host=host,
+            provider=find_provider(self.provider),
+            provider_options=self.provider_options,
+            precision=precision or self.precision,
+            cores=sorted(set(self.cores)),
+            protocol=replace(IN_CONTEXT, **narrow),
+            on_warning=on_warning,
+        )
+
+
+class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
+    """What is measured on, and how."""
+
+    device: Annotated[str | None, _DEVICE_SETTING] = None
+    """This machine's processor, or its GPU where ``backend`` is one of a GPU, unless given."""
+    python: Python = None
+    backend: Annotated[
+        str | None,
+        setting(
+            "What runs the models: onnxruntime (of cpu, ssh and adb); of cuda tensorrt, which "
+            "is the default there, tensorrt-rtx, onnxruntime-cuda, torch, torch-graph, "
+            "torch-compile.",
+            group=_DEVICE,
+            kind="backend",
+        ),
+    ] = None
+
+    target_percent: Annotated[
+        float,
+        setting(
+            "Measuring a row ends when its 95 % interval is this narrow, to either side, or "
+            "after 24 processes.",
+            group=_MEASURING,
+            metavar="PERCENT",
+        ),
+    ] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.target_percent >= 0.1:
+            raise ConfigError(
+                f"`target_percent` must be 0.1 or more, got {self.target_percent}"
+            )
+        if (gpu := self.gpu_backend) is not None:
+            for name in _OF_A_PROCESSOR:
+                default = _default(type(self), name)
+                if getattr(self, name, default) != default:
+                    raise ConfigError(
+                        f"`{name}` does not go with `backend={gpu!r}`: leave it out"
+                    )
+
+    @property
+    def gpu_backend(self) -> str | None:
+        """What measures this machine's GPU; None where something else is measured.
+
+        Raises:
+            ConfigError: If there is no such backend, or not for such a device.
+        """
+        from goldnas.profiling.runtimes import find_backend
+
+        device, backend = self.device, self.backend
+        if backend is None:
+            return "tensorrt" if device == "cuda" else None
+        if backend == "onnxruntime":
+            if device == "cuda":
+                raise ConfigError(
+                    "`backend='onnxruntime'` measures processors. Of a GPU it is "
+                    "`backend='onnxruntime-cuda'`"
+                )
+            return None
+        find_backend(backend)
+        if device not in ("cpu", "cuda"):
+            raise ConfigError(
+                f"`backend={backend!r}` measures the GPU of this machine, and "
+                f"`device={device!r}` is something else: leave one of the two out"
+            )
+        return backend
+
+    def make_backend(
+        self,
+        *,
+        on_warning: Callable[[str], None],
+        folder: Path | None = None,
+        precision: str | None = None,
+    ) -> "OnnxruntimeBackend | GpuBackend":
+        """What measures.
+
+        Args:
+            on_warning: Told what may spoil the measurements.
+            folder: For engines and caches of a GPU; a temporary one if not given.
+            precision: In place of the one of the settings.
+        """
+        from msgspec.structs import replace
+
+        from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
+        from goldnas.profiling.host import find_host
+
+        if self.gpu_backend is None:
+            place = (self.device or "cpu", self.python, getattr(self, "perf_test", None))
+            return self.make_processor_backend(
+                host=find_host(*place),
+                target_percent=self.target_percent,
+                precision=precision,
+                on_warning=on_warning,
+            )
+        return GpuBackend(
+            self.gpu_backend,
+            options=self.provider_options,
+            precision=precision or self.precision,
+            protocol=replace(ON_A_GPU, target_percent=self.target_percent),
+            folder=folder,
+            on_warning=on_warning,
+        )
+
+
+class TableConfig(DeviceConfig, frozen=True, kw_only=True):
+    """How a latency table is made."""
+
+    perf_test: PerfTest = None
+
+    batch: Annotated[
+        int,
+        setting("Images per call.", group=_MEASURING, bounds=POSITIVE, metavar="N,..."),
+    ] = 1
+
+    networks: Annotated[
+        int | None,
+        setting(
+            "Random whole networks to measure besides, to which the rows are fitted: 20, or 10 "
+            "with `transfer`; 0 for none.",
+            group=_MEASURING,
+            metavar="N",
+        ),
+    ] = None
+
+    strict: Annotated[
+        bool,
+        setting(
+            "Fail rows of which the provider leaves a node to another one.", group=_MEASURING
+        ),
+    ] = False
+
+    transfer: Annotated[
+        Path | None,
+        setting(
+            "Another device's table of the space: measure only `networks` here, and fit its "
+            "rows to them.",
+            group=_MEASURING,
+            metavar="TABLE",
+            kind="table",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks is None:
+            networks = 20 if self.transfer is None else 10
+            msgspec.structs.force_setattr(self, "networks", networks)
+        _check_networks(self.networks, transfer=self.transfer is not None)
+        if self.transfer is not None and self.strict:
+            raise ConfigError("`strict` does not go with `transfer`: leave it out")
+
+
+class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
+    """How a whole ONNX file is measured."""
+
+    shapes: Annotated[
+        Mapping[str, tuple[int, ...]],
+        setting(
+            "Shape of an input that the model leaves open. Repeat.",
+            group="A whole model",
+            metavar="INPUT=1x3x224x224",
+        ),
+    ] = {}
+
+    batch: int | None = None
+    """Images per call; None for what the file says."""
+
+
+class BundleConfig(RuntimeConfig, frozen=True, kw_only=True):
+    """How a bundle measures, wherever it is carried to."""
+
+    batch: int = 1
+    networks: int = 20
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_networks(self.networks, transfer=False)
+
+
+def _check_networks(networks: Any, *, transfer: bool) -> None:
+    """Refuse fewer networks than a fit needs.
+
+    Raises:
+        ConfigError: Naming the number.
+    """
+    if networks == 1 or networks < 0 or (transfer and networks < 2):
+        raise ConfigError(
+            f"`networks={networks}`: a fit needs 2 networks or more"
+            + ("" if transfer else "; 0 for none")
+        )
+
+
+def _default(struct: type[msgspec.Struct], name: str) -> Any:
+    for field in msgspec.structs.fields(struct):
+        if field.name == name:
+            factory = field.default_factory
+            return field.default if factory is msgspec.NODEFAULT else factory()
+    return None
