@@ -83,3 +83,8 @@ class StoppedError(GoldnasError):
 
 class WriteError(GoldnasError):
     """A file could not be written; what was there before is unchanged."""
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says, as a part of a message: settings alone stand in backquotes there."""
+    return str(error).replace("`", "'")

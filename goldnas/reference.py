@@ -20,9 +20,36 @@ from goldnas.errors import ConfigError
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+GIVEN: dict[str, Any] = {}
+"""What a program gave in place of a name: data, tasks; by the name that stands for it."""
+
+_GIVEN = "given"
+
+
+def give(kind: str, value: Any, digest: str) -> str:
+    """Keep what a program gives, for as long as it runs.
+
+    Args:
+        kind: ``data`` or ``task``.
+        value: To keep.
+        digest: Of what it holds, in hexadecimal digits.
+
+    Returns:
+        The name that stands for it in settings and files.
+    """
+    name = f"{_GIVEN}:{kind}_{digest[:12]}"
+    GIVEN[name] = value
+    return name
+
+
 def is_function(name: str) -> bool:
     """Whether a name is one of a function: ``package.module:function``."""
     return _REFERENCE.fullmatch(name) is not None
+
+
+def name_items(data: str) -> str:
+    """What a dataset has: images, or, where a function returns it, items of any kind."""
+    return "items" if is_function(data) else "images"
 
 
 def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
@@ -44,6 +71,12 @@ def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
             f"my_package.my_module:{kind.split()[-1]}"
         )
     module_name, _, path = name.partition(":")
+    if module_name == _GIVEN:
+        what = path.partition("_")[0]
+        raise ConfigError(
+            f"the {what} {name} was given by a program that has ended: give it again, as "
+            f"`load_run(folder, {what}=...)`"
+        )
     function: object = _imported(module_name)
     for attribute in path.split("."):
         if not hasattr(function, attribute):
@@ -69,6 +102,8 @@ def returned_by(name: str, kind: str, returns: str) -> Any:
     Raises:
         ConfigError: If it cannot be imported, or fails.
     """
+    if name in GIVEN:
+        return GIVEN[name]
     function = function_named(name, kind, returns)
     try:
         return function()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, WriteError
+from goldnas.errors import ConfigError, RunError, WriteError, reason_of
 from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ EARLIER_NAMES = {
     "pictures": "images",
     "pictures_at_once": "images_at_once",
     "pressure": "penalty_weight",
+    "samples": "networks",
 }
-"""What fields of logs and results were called before, and are called now."""
+"""What fields of logs, settings and results were called before, and are called now."""
 
 
 def is_training(path: Path) -> bool:
@@ -65,7 +66,7 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
             )
         return msgspec.convert(_renamed(content), form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else reason_of(error)
         raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
 
 
@@ -131,7 +132,7 @@ class RunFolder:
             raise WriteError(str(error).replace(str(temporary), str(path))) from None
         except OSError as error:
             raise WriteError(
-                f"cannot make {path}: {error.strerror}; choose another --out"
+                f"cannot make {path}: {error.strerror}; choose another `out`"
             ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -213,8 +214,8 @@ class RunFolder:
                 events.append(event)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({error}); delete it, nothing "
-                    "goes on from it"
+                    f"{path}: line {number} is not of this log ({reason_of(error)}); "
+                    "delete it, nothing goes on from it"
                 ) from None
         return events
 
@@ -232,10 +233,11 @@ class RunFolder:
         """
         if not (self.path / "checkpoint.pt").exists():
             return None
-        return self._read_tensors(
+        state = self._read_tensors(
             "checkpoint.pt",
             f"delete it, and the {self.kind} starts again from its first epoch",
         )
+        return {"strategy": {}, **state}  # which earlier trainings did not have
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process left half-written."""
@@ -253,7 +255,7 @@ class RunFolder:
         try:
             return Architecture.from_json(path.read_bytes())
         except (OSError, ConfigError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = error.strerror if isinstance(error, OSError) else reason_of(error)
             raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:

@@ -61,6 +61,9 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
+Relaxation = Literal["sigmoid", "softmax", "none"]
+
+
 class SuperNet(nn.Module):
     """A network with all operators of a space, gated, that shrinks as operators are pruned.
 
@@ -88,7 +91,7 @@ class SuperNet(nn.Module):
         *,
         auxiliary: bool = False,
         checkpointing: bool = False,
-        relaxation: Literal["sigmoid", "softmax", "none"] = "sigmoid",
+        relaxation: Relaxation = "sigmoid",
     ) -> None:
         super().__init__()
         self.space = space

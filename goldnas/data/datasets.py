@@ -20,7 +20,7 @@ from goldnas.data.files import ImageFiles, Places, common_size, joined
 from goldnas.data.own import own_dataset
 from goldnas.data.shards import are_shards, read_shards, shards_named
 from goldnas.errors import ConfigError, DataError
-from goldnas.reference import is_function
+from goldnas.reference import GIVEN, is_function
 
 # Images on disk are kept decoded in memory up to this size, else decoded as they are used.
 DECODED_BYTES_LIMIT = 2 * 1024**3
@@ -104,6 +104,8 @@ def load_dataset(
         return _shards(name, image_size)
     if is_folder:
         return _folder(path, image_size)
+    if isinstance(arrays := GIVEN.get(name), dict):
+        return _of_arrays(name, name, arrays)
     if is_function(name):
         return Dataset(name, *own_dataset(name, labelled=labelled))
     raise DataError(
@@ -194,16 +196,21 @@ def _npz(path: Path) -> Dataset:
             f"{path} has the keys {', '.join(keys) or '(none)'}; "
             f"needed: {', '.join(NPZ_KEYS)}; rename its arrays"
         )
-    _check_npz(path, found)
-    num_classes = int(found["y_train"].max()) + 1
+    return _of_arrays(str(path), path.stem, found)
+
+
+def _of_arrays(place: str, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+    """Images and labels in memory; errors name the place that they are from."""
+    _check_arrays(place, arrays)
+    num_classes = int(arrays["y_train"].max()) + 1
     return Dataset(
-        path.stem,
-        _image_data(found["x_train"], found["y_train"], num_classes),
-        _image_data(found["x_test"], found["y_test"], num_classes),
+        name,
+        _image_data(arrays["x_train"], arrays["y_train"], num_classes),
+        _image_data(arrays["x_test"], arrays["y_test"], num_classes),
     )
 
 
-def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _check_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
     """Check that the arrays are images and labels that belong together.
 
     Raises:
@@ -226,7 +233,7 @@ def _check_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f"{path}: x_train has images of {arrays['x_train'].shape[1:]}, x_test of "
             f"{arrays['x_test'].shape[1:]}; needed: one size for both"
         )
-    _check_labels(str(path), {key: arrays[key] for key in ("y_train", "y_test")})
+    _check_labels(path, {key: arrays[key] for key in ("y_train", "y_test")})
 
 
 def _check_labels(place: str, labels: dict[str, np.ndarray]) -> None:

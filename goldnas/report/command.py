@@ -75,4 +75,4 @@ def _options(config: SearchConfig, run: Path) -> Iterator[str]:
 
 
 def _trains(config: SearchConfig) -> bool:
-    return STRATEGIES[config.strategy].samples is None or config.score == "supernet"
+    return STRATEGIES[config.strategy].networks is None or config.score == "supernet"

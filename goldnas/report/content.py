@@ -92,7 +92,7 @@ class Content:
     @property
     def samples(self) -> bool:
         """Whether the strategy samples networks, and prunes none."""
-        return STRATEGIES[self.run.config.strategy].samples is not None
+        return STRATEGIES[self.run.config.strategy].networks is not None
 
     @cached_property
     def verdicts(self) -> tuple["TableFacts", ...]:

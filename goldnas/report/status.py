@@ -47,8 +47,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     """To come to, at most."""
     networks_tried: int
-    samples: int | None
-    """To try, by a strategy that samples."""
+    networks_to_try: int | None
+    """By a strategy that samples."""
     seconds: float | None
     """That it ran."""
     quiet_seconds: float | None
@@ -100,11 +100,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             data=run.data,
             space=run.config.space,
             strategy=run.config.strategy,
-            budgets=[b.text for b in content.budgets] + ["--single"] * run.config.single,
+            budgets=[b.text for b in content.budgets] + ["single"] * run.config.single,
             epochs_done=timeline.epochs_done,
             epochs=run.config.epochs,
             networks_tried=len(timeline.tried),
-            samples=run.config.samples,
+            networks_to_try=run.config.networks,
             seconds=content.seconds,
             quiet_seconds=quiet,
             seconds_left=left * lasting_s[0] if planned and lasting_s and left > 0 else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from goldnas.errors import ConfigError
 
 OPERATORS = "operators"
-"""The resource of which every gate costs 1; its budget is ``--single``."""
+"""The resource of which every gate costs 1; its budget is that of a search with ``single``."""
 
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 UNITS: dict[str, tuple[str, float]] = {

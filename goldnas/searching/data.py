@@ -1,8 +1,9 @@
 """From the settings of a search to what it learns from, and to a space of networks for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import chain, count, repeat
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import Dataset, load_dataset
-from goldnas.data.examples import Examples, ImageData, Normalisation, split_validation
+from goldnas.data.examples import Batch, Examples, ImageData, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, default_workers
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
@@ -33,6 +34,33 @@ class SearchData:
     normalisation: Normalisation
     gate_loader: TrainingLoader | None = None
     """Of the images that the gates learn from, where they have their own."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Images and labels for the weights, and a batch for gates that have their own.
+
+        Args:
+            epoch: Counted from 0.
+            start: Its first step.
+        """
+        for_weights = self.loader.epoch(epoch, start=start)
+        for_gates: Iterator[Batch | None] = repeat(None)
+        if self.gate_loader is not None:
+            for_gates = _endless(self.gate_loader, epoch * len(self.loader) + start)
+        pairs = zip(for_weights, for_gates, strict=False)
+        return ((*batch, others) for batch, others in pairs)
+
+    def batches_from(self, step: int) -> Iterator[tuple[Any, ...]]:
+        """The batches from a step on, through as many epochs as it takes."""
+        epoch, done = divmod(step, len(self.loader))
+        later = chain.from_iterable(map(self.batches, count(epoch + 1)))
+        return chain(self.batches(epoch, start=done), later)
+
+
+def _endless(loader: TrainingLoader, step: int) -> Iterator[Batch]:
+    """The batches from a step on, counted over all epochs, without an end."""
+    epoch, done = divmod(step, len(loader))
+    later = chain.from_iterable(map(loader.epoch, count(epoch + 1)))
+    return chain(loader.epoch(epoch, start=done), later)
 
 
 class DataSettings(Protocol):
@@ -139,25 +167,26 @@ def _augmentation(config: SearchConfig, train: Examples) -> Augmentation:
             autoaugment=config.autoaugment,
         )
     asked = {
-        "--crop-padding": config.crop_padding,
-        "--flip": config.flip,
-        "--cutout": config.cutout,
-        "--autoaugment": config.autoaugment,
+        "crop_padding": config.crop_padding,
+        "flip": config.flip,
+        "cutout": config.cutout,
+        "autoaugment": config.autoaugment,
     }
-    check_no_augmentation(config.data, [option for option, value in asked.items() if value])
+    check_no_augmentation(config.data, [name for name, value in asked.items() if value])
     return Augmentation(crop_padding=0)
 
 
-def check_no_augmentation(data: str, options: Sequence[str]) -> None:
+def check_no_augmentation(data: str, settings: Sequence[str]) -> None:
     """Refuse augmentation of what may be no images.
 
     Raises:
-        ConfigError: If some was asked for.
+        ConfigError: If some settings ask for it.
     """
-    if options:
+    if settings:
+        named = ", ".join(f"`{setting}`" for setting in settings)
         raise ConfigError(
-            f"{', '.join(options)} changes images that goldnas reads itself, and the items "
-            f"of {data} are used as they are; leave it out, and augment in that dataset"
+            f"{named} changes images that goldnas reads itself, and the items of {data} are "
+            "used as they are; leave it out, and augment in that dataset"
         )
 
 
@@ -197,13 +226,14 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
     if config.task is None:
         check_classes(space, data.num_classes, config.data)
     if space.cell_layout is None:
-        for option, asked in {
-            "--edge-rule": config.edge_rule,
-            "--checkpointing": config.checkpointing,
+        for setting, asked in {
+            "edge_rule": config.edge_rule,
+            "checkpointing": config.checkpointing,
         }.items():
             if asked:
                 raise ConfigError(
-                    f"{option} is for spaces of cells, and {space.name} is none; leave it out"
+                    f"`{setting}` is for spaces of cells, and {space.name} is none; leave it "
+                    "out"
                 )
     return space
 
@@ -219,7 +249,7 @@ def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
     shape = "x".join(map(str, space.output_shape))
     advice = "let the function take classes=, and use it"
     if len(space.output_shape) > 1:
-        advice = "end it in one number for each class, or give the --task that it is for"
+        advice = "end it in one number for each class, or give the `task` that it is for"
     raise ConfigError(
         f"networks of space {space.name} put out {shape} numbers, and {data} has {classes} "
         f"classes; {advice}"

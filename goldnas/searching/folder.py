@@ -15,7 +15,7 @@ Every file but the log is replaced in one step; a line of the log is written in 
 """
 
 import os
-import shlex
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class SearchRun(RunFolder):
     """One search on disk."""
 
     kind = "search"
-    restore = "restore it from a copy, or search again with another --out"
+    restore = "restore it from a copy, or search again with another `out`"
 
     @classmethod
     def create(
@@ -72,15 +72,15 @@ class SearchRun(RunFolder):
             RunError: If something is there already.
         """
         if not path.name:
-            raise RunError(f"{path} is no name for a new folder; choose --out runs/a, say")
+            raise RunError(f"{path} is no name for a new folder; choose `out='runs/a'`, say")
         try:
             free = not os.listdir(path)
         except OSError:
             free = not os.path.lexists(path)
         if not free:
             raise RunError(
-                f"{path} exists: continue that search with goldnas search --resume "
-                f"{shlex.quote(str(path))}, or choose another --out"
+                f"{path} exists: continue that search with "
+                f"`load_run({str(path)!r}).resume()`, or choose another `out`"
             )
 
     @classmethod
@@ -99,7 +99,7 @@ class SearchRun(RunFolder):
         if not os.path.isfile(path / "config.json"):
             raise RunError(
                 f"{path} is not the folder of a search: it has no config.json. "
-                "Give the --out of a goldnas search"
+                "Give the `out` of a search"
             )
         return run
 
@@ -136,7 +136,7 @@ class SearchRun(RunFolder):
             # Its advice is to measure again, which would change the search half-way.
             raise RunError(
                 f"cannot read {path}, this search's copy of its latency table: copy that table "
-                f"there again (goldnas lut show {shlex.quote(str(path))} says what is wrong)"
+                f"there again (`LatencyTable.load({str(path)!r})` says what is wrong)"
             ) from None
 
     def read(self) -> "SearchRun":
@@ -156,8 +156,16 @@ class SearchRun(RunFolder):
     @property
     def saved(self) -> str:
         """That it is, and how to go on."""
-        path = shlex.quote(str(self.path))
-        return f"saved; go on with: goldnas search --resume {path}"
+        return f"saved; go on with: `load_run({str(self.path)!r}).resume()`"
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The state to continue from, or None before the first was saved.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        state = super().checkpoint()
+        return state if state is None or "front" not in state else _convert_state(state)
 
     # -- networks ----------------------------------------------------------------------------
 
@@ -174,8 +182,8 @@ class SearchRun(RunFolder):
         """
         if not self.has_front:
             raise RunError(
-                f"{self.path} has no network yet: go on with goldnas search --resume "
-                f"{shlex.quote(str(self.path))}"
+                f"{self.path} has no network yet: go on with "
+                f"`load_run({str(self.path)!r}).resume()`"
             )
         return self._read_json("front.json", Front)
 
@@ -209,19 +217,33 @@ class SearchRun(RunFolder):
         return self._with_weights(module, f"weights/{network.fingerprint}.pt")
 
 
-def read_tables(paths: list[Path]) -> list[LatencyTable]:
-    """Read latency tables for a search, each with a name of its own.
+def _convert_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of an earlier goldnas, in which parts had other names and places."""
+    names = {"pace": "schedule", "doomed": "scheduled_removals", "walk": "sampler"}
+    own = {names.get(name, name): value for name, value in state["strategy"].items()}
+    if "schedule" in own:
+        own["schedule"] = {
+            "lambda" if name == "pressure" else name: value
+            for name, value in own["schedule"].items()
+        }
+    met = ["met single" if text == "--single" else text for text in state["met"]]
+    recorder = {"front": state["front"], "met": met, "recorded": state["recorded"]}
+    return {**state, "strategy": {"recorder": recorder, **own}}
+
+
+def read_tables(tables: Sequence[LatencyTable | str | Path]) -> list[LatencyTable]:
+    """Latency tables for a search, each with a name of its own; files are read.
 
     Raises:
         TableError: If one cannot be read.
         ConfigError: If two have the same name.
     """
-    tables = [LatencyTable.load(path) for path in paths]
-    names = [table.name for table in tables]
+    read = [t if isinstance(t, LatencyTable) else LatencyTable.load(t) for t in tables]
+    names = [table.name for table in read]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
                 f"two latency tables are named {name!r}; budgets name tables by their file, "
                 "so give one file another name"
             )
-    return tables
+    return read

@@ -37,6 +37,12 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Whether another network is at least as good in accuracy, or the task's metric, and in
     every resource; by their scores where nothing was trained."""
 
+    def __post_init__(self) -> None:
+        earlier, reason = "met --single", "met single"  # as earlier runs call it, and this one
+        if earlier in self.reasons:
+            reasons = tuple(reason if one == earlier else one for one in self.reasons)
+            msgspec.structs.force_setattr(self, "reasons", reasons)
+
     @property
     def figure(self) -> Metric | None:
         """Its accuracy, or the task's metric; None where nothing was trained."""

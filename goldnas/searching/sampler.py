@@ -57,12 +57,12 @@ class BudgetedSampler:
         self._wander(self.DRAW, np.random.default_rng((self._seed, self.draws)))
         return self.mask.copy()
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What decides the draws to come, in plain numbers."""
         return {"gates": np.flatnonzero(self.mask).tolist(), "draws": self.draws}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
         self.mask = np.zeros(len(self._groups), dtype=bool)
         self.mask[state["gates"]] = True
         self.draws = state["draws"]

@@ -24,7 +24,7 @@ class GateWeights:
     """K w~: over the node's mean."""
 
 
-class Pace(Protocol):
+class PruningSchedule(Protocol):
     """Decides after a step of training whether and what to prune."""
 
     plateau: bool
@@ -42,10 +42,10 @@ class Pace(Protocol):
     def choose(self, step: int, weights: GateWeights, active: Mask) -> list[int]:
         """The gates to prune now; adapts lambda."""
 
-    def state(self) -> dict[str, float]:
-        """What :meth:`restore` needs to go on."""
+    def state_dict(self) -> dict[str, float]:
+        """What :meth:`load_state_dict` needs to go on."""
 
-    def restore(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
 
 
@@ -109,7 +109,7 @@ class AlgorithmOneSchedule:
         self.stable_epochs = 0 if chosen else self.stable_epochs + 1
         return chosen
 
-    def state(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         """lambda; its step, Delta; and t."""
         return {
             "lambda": self.lambda_,
@@ -117,7 +117,7 @@ class AlgorithmOneSchedule:
             "stable_epochs": self.stable_epochs,
         }
 
-    def restore(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
         self.lambda_, self.increase = state["lambda"], state["increase"]
         self.stable_epochs = int(state["stable_epochs"])
@@ -208,11 +208,11 @@ class LinearBudgetSchedule:
         free = weak_and_free(self.feasibility, weights.normalised, left, self.config.xi_max)
         return chosen + free[: self.n0]
 
-    def state(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         """Lambda."""
         return {"lambda": self.lambda_}
 
-    def restore(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
         self.lambda_ = state["lambda"]
 

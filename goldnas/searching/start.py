@@ -2,62 +2,38 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 
-from goldnas.data.datasets import resolved
+from goldnas.data.datasets import Dataset, resolved
 from goldnas.data.examples import Examples
 from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
+from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import SearchData, blank_loss, dataset_of, search_data, space_for
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.setup import (
-    amp_named,
-    autocast_for,
-    check_feasible,
-    conditions_of,
-    device_named,
-    feasibility_of,
-    inputs_of,
-    supernet_for,
-)
-from goldnas.searching.strategies.darts import DartsSearch
-from goldnas.searching.strategies.engine import SupernetSearch
-from goldnas.searching.strategies.gold import GradualSearch
-from goldnas.searching.strategies.one_shot import OneShotSearch
-from goldnas.searching.strategies.optuna_study import StudySearch
-from goldnas.searching.strategies.random import SampledSearch
+from goldnas.searching.front import Front
+from goldnas.searching.session import Session
+from goldnas.searching.strategies import SearchStrategy, find_strategy
+from goldnas.searching.supernet_learner import build_supernet
 from goldnas.task import task_named
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import check_batch
+from goldnas.training.loop import TrainingLoop
+from goldnas.training.machine import (
+    autocast_for,
+    choose_amp,
+    choose_device,
+    describe_inputs,
+    describe_machine,
+)
 from goldnas.training.memory import LARGEST_BATCH, free_bytes, step_memory
 
-SEARCHES: dict[str, type[SupernetSearch]] = {
-    "gold": GradualSearch,
-    "one-shot": OneShotSearch,
-    "darts1": DartsSearch,
-    "darts2": DartsSearch,
-    "random": SampledSearch,
-    "evolution": StudySearch,
-    "tpe": StudySearch,
-}
-"""By the names of :data:`goldnas.searching.strategies.STRATEGIES`."""
-
-
-def largest_batch(config: SearchConfig, data: Examples, device: torch.device) -> int:
-    """The largest batch whose step fits the memory that is free on a device.
-
-    Raises:
-        ConfigError: If none does, or the free memory is not known.
-    """
-    free = free_bytes(device)
-    supernet = supernet_for(config, space_for(config, data), device)
-    blank = blank_loss(task_named(config.task), data)
-    memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
-    return memory.largest_batch(free, len(data))
+SearchLoop = TrainingLoop[Front]
 
 
 class PreparedSearch:
@@ -93,7 +69,7 @@ class PreparedSearch:
             torch.set_num_threads(threads or config.threads or 1)
         self.ranks = ranks = ranks or Ranks()
         ranks.broadcast(lambda: check_loggers(config.loggers))
-        device = ranks.on_all(lambda: device_named(config.train_device))
+        device = ranks.on_all(lambda: choose_device(config.train_device))
         self.device = ranks.on_all(lambda: ranks.device(device))
         dataset = ranks.first_of_machine(lambda: dataset_of(config))
         # As they were resolved: a search that goes on, from whichever folder, neither
@@ -105,26 +81,28 @@ class PreparedSearch:
             data_dir=config.data_dir and os.path.realpath(config.data_dir),
         )
         if amp is not None:
-            chosen = ranks.on_all(lambda: amp_named(amp, self.device))
+            chosen = ranks.on_all(lambda: choose_amp(amp, self.device))
             config = msgspec.structs.replace(config, amp=chosen)
         if fit_batch:
-            settings = config
-            most = ranks.broadcast(lambda: largest_batch(settings, dataset.train, self.device))
-            # Processes without devices of their own share the memory that is free.
-            parts = 1 if self.device.type == "cpu" else ranks.count
-            batch_size = min(most * parts, LARGEST_BATCH)
-            config = msgspec.structs.replace(config, batch_size=batch_size)
+            config = self._fitted(config, dataset)
         self.tables = tables
         self.classes = dataset.classes
         self.data: SearchData = ranks.on_all(
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
-        space = self.data.space
-        config = msgspec.structs.replace(config, **space.search_settings)
-        self.config = config
+        self.config = msgspec.structs.replace(config, **self.data.space.search_settings)
         self.feasibility: Feasibility = ranks.on_all(
-            lambda: feasibility_of(config, self.data.space, tables)
+            lambda: build_feasibility(
+                self.data.space, config.budgets, tables, single=config.single
+            )
         )
+
+    def _fitted(self, config: SearchConfig, dataset: Dataset) -> SearchConfig:
+        """The settings with the largest batch whose step fits the memory that is free."""
+        most = self.ranks.broadcast(lambda: largest_batch(config, dataset.train, self.device))
+        # Processes without devices of their own share the memory that is free.
+        parts = 1 if self.device.type == "cpu" else self.ranks.count
+        return msgspec.structs.replace(config, batch_size=min(most * parts, LARGEST_BATCH))
 
     def check_feasible(self) -> None:
         """Refuse budgets that no network of the space meets.
@@ -134,7 +112,19 @@ class PreparedSearch:
         """
         self.ranks.on_all(lambda: check_feasible(self.feasibility))
 
-    def start(self, folder: Path) -> SupernetSearch:
+    def describe(self) -> dict[str, Any]:
+        """What was loaded, the device, and what networks of the space need."""
+        return {
+            "data": self.config.data,
+            "images": self.data.loader.num_images,
+            "held_out": len(self.data.validation),
+            "kept": self.data.loader.kept,
+            "log10_size": self.data.space.log10_size(),
+            "device": str(self.device),
+            "limits": list_limits(self.feasibility),
+        }
+
+    def start(self, folder: Path) -> SearchLoop:
         """Make the folder of the search.
 
         Raises:
@@ -145,18 +135,18 @@ class PreparedSearch:
         config, ranks = self.config, self.ranks
         num_images = self.data.loader.images_per_batch
         ranks.on_all(lambda: check_batch(num_images, ranks.count, config.accumulate))
-        ranks.broadcast(lambda: SEARCHES[config.strategy].check(config))
-        conditions = conditions_of(self.device, ranks.count)
-        conditions |= inputs_of(self.data.normalisation, self.classes)
+        ranks.broadcast(lambda: find_strategy(config.strategy).check(config))
+        conditions = describe_machine(self.device, ranks.count)
+        conditions |= describe_inputs(self.data.normalisation, self.classes)
         run = ranks.broadcast(
             lambda: SearchRun.create(folder, config, conditions, self.tables).read()
         )
-        return self._search(run)
+        return self._loop(run)
 
     @classmethod
     def resume(
         cls, run: SearchRun, *, workers: int | None = None, ranks: Ranks | None = None
-    ) -> SupernetSearch:
+    ) -> SearchLoop:
         """Go on with a search from its last checkpoint, on as many threads as before.
 
         Args:
@@ -174,17 +164,65 @@ class PreparedSearch:
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         num_images = prepared.data.loader.images_per_batch
         ranks.on_all(lambda: check_batch(num_images, ranks.count, accumulate=1))
-        ranks.broadcast(lambda: SEARCHES[run.config.strategy].check(run.config))
-        search = prepared._search(run)
-        search.resume()
-        return search
+        ranks.broadcast(lambda: find_strategy(run.config.strategy).check(run.config))
+        loop = prepared._loop(run)
+        loop.checkpoints.resume()
+        return loop
 
-    def _search(self, run: SearchRun) -> SupernetSearch:
-        search = SEARCHES[self.config.strategy]
-        return search(run, self.data, self.feasibility, self.device, self.ranks)
+    def _loop(self, run: SearchRun) -> SearchLoop:
+        info = find_strategy(run.config.strategy)
+
+        def strategy(loop: SearchLoop) -> SearchStrategy:
+            return info.make(Session(loop, run.config, self.data, self.feasibility, run, info))
+
+        return SearchLoop(
+            run,
+            run.config,
+            self.data,
+            self.device,
+            self.ranks,
+            strategy,
+            accumulate=run.config.accumulate,
+        )
 
 
-def opened(folder: Path, ranks: Ranks) -> SearchRun:
+def run_search(loop: SearchLoop) -> Front:
+    """Search until the budgets are met and nothing is left to do; at its end, read the front.
+
+    Raises:
+        RunError: If training diverges again and again, two images do not fit in memory, or the
+            last epoch leaves a budget unmet.
+        RankError: If the ranks lose each other, or come to differ.
+        StoppedError: If a signal asked for it; the search was saved.
+        WriteError: If the disk refuses.
+    """
+    front = loop.ranks.broadcast(lambda: _front_at_end(loop.run))
+    return loop.train() if front is None else front
+
+
+def _front_at_end(run: Any) -> Front | None:
+    assert isinstance(run, SearchRun)
+    ended = [event["event"] for event in run.events()[-1:]] == ["end"]
+    # Without its front, what is left to do comes out the same again.
+    return run.front() if ended and run.has_front else None
+
+
+def largest_batch(config: SearchConfig, data: Examples, device: torch.device) -> int:
+    """The largest batch whose step fits the memory that is free on a device.
+
+    Raises:
+        ConfigError: If none does, or the free memory is not known.
+    """
+    free = free_bytes(device)
+    space = space_for(config, data)
+    relaxation = find_strategy(config.strategy).relaxation
+    supernet = build_supernet(config, space, device, relaxation)
+    blank = blank_loss(task_named(config.task), data)
+    memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
+    return memory.largest_batch(free, len(data))
+
+
+def open_run(folder: Path, ranks: Ranks) -> SearchRun:
     """Open the folder of a search, on the first rank, and tell the others what it says.
 
     Raises:

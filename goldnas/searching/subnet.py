@@ -11,7 +11,7 @@ from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import running_statistics
 
 
-def inherited(supernet: SuperNet, device: torch.device) -> nn.Module:
+def extract_subnet(supernet: SuperNet, device: torch.device) -> nn.Module:
     """The network that is left, as a plain module; nothing is shared with the whole."""
     space = supernet.space
     with torch.device("meta"):  # the weights are about to be replaced

@@ -116,8 +116,8 @@ class TorchrunRanks(Ranks):
         if device.index is not None or self.local >= there:
             raise ConfigError(
                 f"the processes of one machine cannot train on {str(device)!r}: each needs a "
-                f"CUDA device of its own, and torch finds {there}. Start fewer with "
-                "--nproc-per-node, or give a new search --train-device cuda or cpu"
+                f"CUDA device of its own, and torch finds {there}. Start fewer "
+                "processes, or search with `train_device` cuda or cpu"
             )
         mine = torch.device("cuda", self.local)
         torch.cuda.set_device(mine)

@@ -12,7 +12,6 @@
 """
 
 import os
-import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,8 @@ class TrainingFolder(RunFolder):
     """One training on disk."""
 
     kind = "training"
-    again = "train again into another --out"
-    restore = "restore it from a copy, or train again with another --out"
+    again = "train again into another `out`"
+    restore = "restore it from a copy, or train again with another `out`"
 
     @classmethod
     def create(
@@ -66,7 +65,7 @@ class TrainingFolder(RunFolder):
         if not all(os.path.isfile(path / name) for name in names):
             raise RunError(
                 f"{path} is not the folder of a training: it has no architecture.json and "
-                "config.json. Give the folder that goldnas train printed"
+                "config.json. Give the folder of a training"
             )
         return cls(path)
 
@@ -89,7 +88,7 @@ class TrainingFolder(RunFolder):
         if differences:
             raise RunError(
                 f"{path} holds a training with other settings: {', '.join(differences)}. Give "
-                "the same settings to go on with it, or --out another folder"
+                "the same settings to go on with it, or another folder as `out`"
             )
         return folder
 
@@ -138,8 +137,8 @@ class TrainingFolder(RunFolder):
         """
         if self.result() is None:
             raise RunError(
-                f"the training in {self.path} is not done: go on with it by the same goldnas "
-                f"train that began it (--out {shlex.quote(str(self.path))} names its folder)"
+                f"the training in {self.path} is not done: go on with it by the same settings "
+                f"that it began with, and `out={str(self.path)!r}`"
             )
         architecture = self.architecture
         module = space_of(architecture).build(architecture, gated=self.config.warm)

@@ -111,7 +111,7 @@ class BatchGradients:
             raise self._ranks.common(
                 RunError(
                     f"out of memory with {size} images at once, which cannot be halved: "
-                    "take fewer --channels or --cells, or a machine with more memory"
+                    "take fewer `channels` or `cells`, or a machine with more memory"
                 )
             )
         self._halved(self.at_once, self.parts * self._ranks.count)
@@ -126,8 +126,8 @@ def check_batch(num_images: int, ranks: int, accumulate: int) -> None:
     if num_images // (ranks * accumulate) < 2:
         raise ConfigError(
             f"a batch of {num_images} images is fewer than 2 for each of {ranks} x "
-            f"{accumulate} parts (processes x --accumulate): divide it less, or take "
-            f"a --batch-size of {2 * ranks * accumulate} or more"
+            f"{accumulate} parts (processes x `accumulate`): divide it less, or take "
+            f"a `batch_size` of {2 * ranks * accumulate} or more"
         )
 
 

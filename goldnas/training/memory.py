@@ -26,10 +26,10 @@ from goldnas.recompute import statistics_frozen
 from goldnas.supernet import SuperNet
 
 LARGEST_BATCH = 512
-"""Of ``--batch-size auto``: with larger ones a search has too few steps to decide in."""
+"""Of ``batch_size="auto"``: with larger ones a search has too few steps to decide in."""
 
 SHARE_OF_FREE = 0.7
-"""Of the free memory that ``--batch-size auto`` fills: allocators keep some of what was freed,
+"""Of the free memory that ``batch_size="auto"`` fills: allocators keep some of what was freed,
 and libraries need some for themselves."""
 
 
@@ -64,8 +64,8 @@ class StepMemory:
             if batch_size < 2:
                 raise ConfigError(
                     f"a step on two images needs {memory_text(self.step_bytes(2))}, and "
-                    f"{memory_text(free_bytes)} are free: search with fewer --channels or "
-                    "--cells, or with --checkpointing"
+                    f"{memory_text(free_bytes)} are free: search with fewer `channels` "
+                    "or `cells`, or with `checkpointing`"
                 )
         return batch_size
 
@@ -188,7 +188,7 @@ def free_bytes(device: torch.device) -> int:
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
         return int(min(1024 * int(fields["MemAvailable"].split()[0]), _free_of_container()))
     raise ConfigError(
-        f"how much memory is free on {device} cannot be asked here: give --batch-size a number"
+        f"how much memory is free on {device} cannot be asked here: give `batch_size` a number"
     )
 
 

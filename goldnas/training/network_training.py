@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,15 @@ from goldnas.data.loader import TrainingLoader
 from goldnas.resources import count_flops, count_parameters
 from goldnas.spaces import space_of
 from goldnas.task import Task
+from goldnas.training.auxiliary import WithAuxiliaryHead
+from goldnas.training.averaging import moving_average
 from goldnas.training.config import TrainConfig
-from goldnas.training.distributed import Ranks
 from goldnas.training.drop_path import DropPath
 from goldnas.training.folder import TrainingFolder
-from goldnas.training.learner import Learner, moving_average
 from goldnas.training.loop import TrainingLoop
+from goldnas.training.machine import autocast_for
 from goldnas.training.result import TrainResult
+from goldnas.training.weights import WeightsOptimizer, compute_loss
 
 
 @dataclass(frozen=True)
@@ -35,184 +38,239 @@ class TrainingData:
     """Looked at once, after the last epoch."""
     normalisation: Normalisation
 
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Images and labels of each step of an epoch, from one of the steps on."""
+        return self.loader.epoch(epoch, start=start)
 
-class Training(TrainingLoop):
-    """One training of one network.
+
+class NetworkLearner:
+    """One network, its auxiliary head, their optimiser, and the average of the weights.
 
     Args:
-        run: Its folder; the first rank alone writes it.
-        architecture: The network.
+        loop: That trains it.
         config: Settings.
-        data: The images, of which this rank loads its share.
-        device: Of this rank.
-        ranks: The processes that train together.
+        architecture: The network.
         weights: With gates, to begin with; None for fresh ones without gates.
-        predicted: Further resources of the result, such as latencies, by name.
     """
 
-    run: TrainingFolder
-    config: TrainConfig
-    data: TrainingData
+    module: WithAuxiliaryHead
+    optimizer: WeightsOptimizer
 
     def __init__(
         self,
-        run: TrainingFolder,
-        architecture: Architecture,
+        loop: TrainingLoop[TrainResult],
         config: TrainConfig,
-        data: TrainingData,
-        device: torch.device,
-        ranks: Ranks,
-        *,
-        weights: dict[str, Tensor] | None = None,
-        predicted: dict[str, float] | None = None,
+        architecture: Architecture,
+        weights: Mapping[str, Tensor] | None,
     ) -> None:
-        self.architecture = architecture
+        self._loop = loop
+        self._config = config
+        self._architecture = architecture
         self._weights = weights
-        self._predicted = predicted or {}
-        super().__init__(run, config, data, device, ranks)
-        self.seconds = 0.0
+        self._seconds = 0.0
         """Of training, until the last checkpoint."""
         self._began = time.monotonic()
 
-    def _build(self) -> None:
+    def build(self) -> None:
         """Make the network, and what trains it, as they are before the first step."""
-        config, device = self.config, self.device
-        space = space_of(self.architecture)
+        config, device = self._config, self._loop.device
+        space = space_of(self._architecture)
         torch.manual_seed(config.seed)
-        network = space.build(self.architecture, gated=self._weights is not None)
+        network = space.build(self._architecture, gated=self._weights is not None)
         if self._weights is not None:
             network.load_state_dict(self._weights)
-        learner = Learner(network, space, auxiliary=config.auxiliary_weight > 0)
+        module = WithAuxiliaryHead(network, space, auxiliary=config.auxiliary_weight > 0)
         # Depthwise convolutions run faster with channels last, forward and backward.
-        self.learner = learner.to(device).to(memory_format=torch.channels_last)
-        self.average = moving_average(network, config.ema_decay) if config.ema_decay else None
+        self.module = module.to(device).to(memory_format=torch.channels_last)
+        self._average = moving_average(network, config.ema_decay) if config.ema_decay else None
         # After the average was copied, which is to drop nothing.
-        self.drop_path = DropPath(network, device, config.seed)
-        self.weights_optimizer = self._sgd(self.learner.parameters())
-
-    @property
-    def _module(self) -> nn.Module:
-        return self.learner
+        self._drop_path = DropPath(network, device, config.seed)
+        self.optimizer = WeightsOptimizer(self.module.parameters(), config, device)
 
     @property
     def network(self) -> nn.Module:
         """The network that is scored and kept: the average of the weights, if there is one."""
-        trained = self.learner.network if self.average is None else self.average.module
+        trained = self.module.network if self._average is None else self._average.module
         assert isinstance(trained, nn.Module)
         return trained
 
-    # -- the loop ----------------------------------------------------------------------------
+    def train_step(self, step: int, images: Tensor, labels: Tensor, progress: float) -> Tensor:
+        """One descent; return the loss of the task.
 
-    def train(self) -> TrainResult:
-        """Train to the last epoch, and read the test set.
-
-        Raises:
-            RunError: If training diverges again and again, or two images do not fit in
-                memory.
-            RankError: If the ranks lose each other, or come to differ.
-            StoppedError: If a signal asked for it; the training was saved.
-            WriteError: If the disk refuses.
+        Args:
+            step: Counted from 0.
+            images: ``(B, C, H, W)``.
+            labels: ``(B,)``.
+            progress: Share of the training that is over: paths are dropped more and more.
         """
-        self._began = time.monotonic() - self.seconds
-        return self._learn(self._finish)
-
-    def _train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
-        """One descent; return the task's loss."""
-        share = step / self.total_steps
-        self.drop_path.begin(step, self.ranks.index, self.config.drop_path * share)
-        loss = super()._train_step(step, images, labels)
-        if self.average is not None:
-            self.average.update_parameters(self.learner.network)
+        loop, config = self._loop, self._config
+        self._drop_path.begin(step, loop.ranks.index, config.drop_path * progress)
+        self.module.train()
+        loss = loop.gradients.compute(self.module, images, labels, self._compute_loss)
+        self.optimizer.descend(loop.learning_rate(step))
+        if self._average is not None:
+            self._average.update_parameters(self.module.network)
         return loss
 
-    def planned_learning_rate(self, step: int) -> float:
-        """Of this step: the recipe's."""
-        config = self.config
+    def _compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return compute_loss(
+            self.module,
+            images,
+            labels,
+            task=self._loop.data.task,
+            device=self._loop.device,
+            autocast=lambda: autocast_for(self._config, self._loop.device),
+            auxiliary_weight=self._config.auxiliary_weight,
+        )
+
+    def score(self, examples: Examples | None) -> float | None:
+        """The metric of the network on some examples; None without any."""
+        return None if examples is None else self._loop.scorer.score(self.network, examples)
+
+    # -- the log, and state ------------------------------------------------------------------
+
+    def describe_start(self) -> dict[str, Any]:
+        """Nothing besides what the log says of every loop."""
+        return {}
+
+    def describe_epoch(self) -> dict[str, Any]:
+        """Loss, score and learning rate."""
+        loop = self._loop
+        assert isinstance(loop.data, TrainingData)
+        return {
+            "step": loop.step,
+            "loss": loop.mean_loss,
+            f"validation_{loop.scorer.field}": self.score(loop.data.validation),
+            "learning_rate": loop.learning_rate(loop.step - 1),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt, and in what time."""
+        self._seconds = time.monotonic() - self._began
+        return {
+            "seconds": self._seconds,
+            "learner": self.module.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.module.load_state_dict(state["learner"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._seconds = state["seconds"]
+        self._began = time.monotonic() - self._seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of training, until the last checkpoint."""
+        return self._seconds
+
+
+class NetworkTraining:
+    """Trains one network for the epochs of a recipe, and reads the test set once.
+
+    Args:
+        loop: That trains it.
+        run: Its folder; the first rank alone writes it.
+        architecture: The network.
+        config: Settings.
+        data: What it learns from, is held out, and is tested on.
+        weights: With gates, to begin with; None for fresh ones without gates.
+        predicted: Further resources of the result, such as latencies, by name.
+    """
+
+    def __init__(
+        self,
+        loop: TrainingLoop[TrainResult],
+        run: TrainingFolder,
+        architecture: Architecture,
+        config: TrainConfig,
+        data: TrainingData,
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+        predicted: Mapping[str, float] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._run = run
+        self._config = config
+        self._data = data
+        self._predicted = predicted or {}
+        self.architecture = architecture
+        self.learner = NetworkLearner(loop, config, architecture, weights)
+
+    def describe_start(self) -> dict[str, Any]:
+        """Nothing besides what the log says of every loop."""
+        return {}
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self._config.epochs * self._loop.steps_per_epoch
+
+    def train_step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        """One descent."""
+        return self.learner.train_step(step, images, labels, step / self.total_steps)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights: the recipe's."""
+        config = self._config
         progress = step / self.total_steps
         if progress < config.warm_up:
             return config.learning_rate * (step + 1) / (1 + config.warm_up * self.total_steps)
         if config.decay is not None:
-            return config.learning_rate * math.pow(config.decay, step // self.steps_per_epoch)
+            epoch = step // self._loop.steps_per_epoch
+            return config.learning_rate * math.pow(config.decay, epoch)
         left = (progress - config.warm_up) / (1 - config.warm_up)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * left))
 
-    def _of_epoch(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "loss": float(torch.stack(self.losses).mean()),
-            f"validation_{self._figure}": self._validation_score(),
-            "learning_rate": self.learning_rate(self.step - 1),
-        }
+    def finished(self) -> bool:
+        """Whether the last epoch is over."""
+        return self._loop.epoch >= self._config.epochs
 
-    def _finish(self) -> TrainResult:
+    def after_step(self, step: int) -> None:
+        """Nothing is decided between steps."""
+
+    def after_epoch(self, step: int) -> None:
+        """Nothing is kept of an epoch but the checkpoint."""
+
+    def finish(self) -> TrainResult:
         """Score the network of the last epoch, and keep it."""
-        network, config = self.network, self.config
+        network, config, scorer = self.learner.network, self._config, self._loop.scorer
+        validation = self.learner.score(self._data.validation)
+        test = self.learner.score(self._data.test)
         result = TrainResult(
             fingerprint=self.architecture.fingerprint,
             recipe=config.recipe,
             epochs=config.epochs,
             seed=config.seed,
             warm=config.warm,
-            **self._scored(
-                validation=self._validation_score(),
-                test=self.scorer.score(network, self.data.test),
-            ),
+            **scorer.as_fields(validation, "validation_"),
+            **scorer.as_fields(test, "test_"),
             resources={
                 "FLOPs": count_flops(network, space_of(self.architecture).input_shape),
                 "params": count_parameters(network),
                 **self._predicted,
             },
-            images=self.data.loader.num_images,
-            seconds=round(self.seconds, 2),
+            images=self._data.loader.num_images,
+            seconds=round(self.learner.seconds, 2),
         )
-        if self.ranks.first:
+        if self._loop.ranks.first:
             state = {k: v.detach().cpu().clone() for k, v in network.state_dict().items()}
-            self.run.save_result(result, state)
-        self._event(
+            self._run.save_result(result, state)
+        self._loop.events.emit(
             "end",
-            step=self.step,
-            **{
-                f"validation_{self._figure}": result.validation and result.validation.value,
-                f"test_{self._figure}": result.test.value,
-            },
+            step=self._loop.step,
+            **{f"validation_{scorer.field}": validation, f"test_{scorer.field}": test},
             seconds=result.seconds,
         )
         return result
 
-    def _validation_score(self) -> float | None:
-        held_out = self.data.validation
-        return None if held_out is None else self.scorer.score(self.network, held_out)
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: all of it follows from the step."""
+        return {}
 
-    def _scored(self, **scores: float | None) -> dict[str, Any]:
-        """The fields of the result that say how good the network is."""
-        accuracies: dict[str, Any] = {f"{part}_accuracy": scores[part] for part in scores}
-        if self.config.task is None:
-            return accuracies
-        return dict.fromkeys(accuracies) | {
-            f"{part}_metric": None if score is None else self.data.task.measured(score)
-            for part, score in scores.items()
-        }
-
-    # -- state -------------------------------------------------------------------------------
-
-    def _save(self) -> None:
-        self.seconds = time.monotonic() - self._began
-        super()._save()
-
-    def state(self) -> dict[str, Any]:
-        """Everything that decides what comes next, for :meth:`restore`."""
-        return super().state() | {
-            "seconds": self.seconds,
-            "learner": self.learner.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.weights_optimizer.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        super().restore(state)
-        self.learner.load_state_dict(state["learner"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.weights_optimizer.load_state_dict(state["optimizer"])
-        self.seconds = state["seconds"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to go on from."""

@@ -6,59 +6,104 @@ has gates of its own, and the cut goes on until the budgets hold.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from goldnas.data.examples import Batch
 from goldnas.recompute import statistics_frozen
-from goldnas.searching.strategies.one_shot import OneShotSearch
+from goldnas.searching.gates import Gates
+from goldnas.searching.session import Session
+from goldnas.searching.strategies.one_shot import OneShot
+from goldnas.searching.strategies.registry import register_strategy
+from goldnas.searching.supernet_learner import SupernetLearner
+
+_DARTS: dict[str, Any] = {
+    "takes": {"edge_rule"},
+    "relaxation": "softmax",
+    "levels": (2,),
+    "learning_rate": 0.025,
+    "gate_learning_rate": 3e-4,
+}
 
 
-class DartsSearch(OneShotSearch):
-    """Gates learn from images of their own, by Adam; first or second order."""
+@register_strategy(
+    "darts1",
+    description="DARTS, first order: two levels, softmax, cut at the end (arXiv:1806.09055)",
+    **_DARTS,
+)
+def darts1(session: Session) -> OneShot:
+    """Gates that learn as if the weights were at their best already."""
+    gates = Gates(session, _adam(session))
+    return OneShot(session, gates, CosineRates(session))
 
-    presses = False  # DARTS knows no cost
 
-    def planned_learning_rate(self, step: int) -> float:
-        """Of the weights at this step: a cosine to a twenty-fifth, as 0.025 to 0.001."""
-        progress = min(1.0, step / self.total_steps)
-        share = 0.04 + 0.48 * (1 + math.cos(math.pi * progress))
-        return self.config.learning_rate * share
+@register_strategy(
+    "darts2",
+    description="DARTS, second order: the gates look one step of the weights ahead",
+    **_DARTS,
+)
+def darts2(session: Session) -> OneShot:
+    """Gates that learn from the weights as they will be one step later."""
+    gates = Gates(session, _adam(session))
 
-    def penalty_weight(self, step: int) -> float:
-        """None."""
-        return 0.0
-
-    def _gates_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            [self.supernet.alpha],
-            lr=self.config.gate_learning_rate,
-            betas=(0.5, 0.999),
-            weight_decay=1e-3,
+    def descend_gates(learner: SupernetLearner) -> Callable[[int, Batch, Batch], None]:
+        return lambda step, for_gates, for_weights: _second_order(
+            session, learner, gates, step, for_gates, for_weights
         )
 
-    def _train_gates(self, step: int, for_gates: Batch, for_weights: Batch) -> None:
-        if self.config.strategy == "darts1":
-            super()._train_gates(step, for_gates, for_weights)
-            return
-        (group,) = self.weights_optimizer.param_groups
-        momenta = [
-            self.weights_optimizer.state[w].get("momentum_buffer") for w in group["params"]
-        ]
-        # Passes with weights that are tried, and put back, are not to be remembered.
-        with statistics_frozen(self.supernet):
-            self.supernet.alpha.grad = second_order_gradient(
-                group["params"],
-                self.supernet.alpha,
-                train=lambda: self._gradient(*for_weights, 0.0),
-                validate=lambda: self._gradient(*for_gates, 0.0),
-                step_size=group["lr"],
-                momenta=momenta,
-                momentum=group["momentum"],
-                weight_decay=group["weight_decay"],
-            )
-        self.gates_optimizer.step()
+    return OneShot(session, gates, CosineRates(session), descend_gates)
+
+
+@dataclass(frozen=True)
+class CosineRates:
+    """A cosine to a twenty-fifth of the learning rate, as 0.025 to 0.001; no penalty."""
+
+    session: Session
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights at a step."""
+        config = self.session.config
+        progress = min(1.0, step / (config.epochs * self.session.loop.steps_per_epoch))
+        share = 0.04 + 0.48 * (1 + math.cos(math.pi * progress))
+        return config.learning_rate * share
+
+    def penalty_weight(self, step: int) -> float:
+        """None: DARTS knows no cost."""
+        return 0.0
+
+
+def _adam(session: Session) -> Callable[[nn.Parameter], torch.optim.Optimizer]:
+    return lambda alpha: torch.optim.Adam(
+        [alpha], lr=session.config.gate_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3
+    )
+
+
+def _second_order(
+    session: Session,
+    learner: SupernetLearner,
+    gates: Gates,
+    step: int,
+    for_gates: Batch,
+    for_weights: Batch,
+) -> None:
+    """One descent of the gates, one step of the weights ahead."""
+    config, alpha = session.config, learner.supernet.alpha
+    # Passes with weights that are tried, and put back, are not to be remembered.
+    with statistics_frozen(learner.supernet):
+        alpha.grad = second_order_gradient(
+            learner.optimizer.weights,
+            alpha,
+            train=lambda: learner.compute_gradient(*for_weights, 0.0),
+            validate=lambda: learner.compute_gradient(*for_gates, 0.0),
+            step_size=session.loop.learning_rate(step),
+            momenta=learner.optimizer.momenta(),
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    gates.descend()
 
 
 @torch.no_grad()

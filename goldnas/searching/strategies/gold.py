@@ -1,151 +1,210 @@
-"""The GOLD-NAS search (arXiv:2007.03331): train weights and gates together, prune gradually."""
+"""GOLD-NAS (arXiv:2007.03331): train weights and gates together, prune gradually."""
 
 import math
 from itertools import islice
 from typing import Any
 
+from torch import Tensor
+
 from goldnas.errors import RunError
-from goldnas.searching.schedules import AlgorithmOneSchedule, LinearBudgetSchedule, Pace
-from goldnas.searching.strategies.gated import GatedSearch
+from goldnas.searching.front import Front
+from goldnas.searching.gate_training import GateTraining
+from goldnas.searching.gates import Gates, verify_chosen
+from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
+from goldnas.searching.recorder import FrontRecorder
+from goldnas.searching.schedules import (
+    AlgorithmOneSchedule,
+    LinearBudgetSchedule,
+    PruningSchedule,
+)
+from goldnas.searching.session import Session
+from goldnas.searching.strategies.registry import register_strategy
+from goldnas.searching.supernet_learner import SupernetLearner
 
 
-class GradualSearch(GatedSearch):
-    """A super-network that becomes a network, a few operators at a time."""
+@register_strategy(
+    "gold",
+    description="GOLD-NAS: one level, pruned gradually (arXiv:2007.03331)",
+    takes={"pace"},
+    penalised=True,
+)
+class GoldNas:
+    """A super-network that becomes a network, a few operators at a time.
 
-    presses = True
+    Args:
+        session: Of the search.
+    """
 
-    BEYOND = (0.97, 0.94, 0.91, 0.88, 0.85)
-    """Shares of the budgets at which the front goes on below them."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        config, gates = self.config, len(self.data.space.gates)
-        steps = config.epochs * self.steps_per_epoch
-        self.pace: Pace = (
-            AlgorithmOneSchedule(config, self.feasibility, self.steps_per_epoch, gates)
-            if config.pace == "paper"
-            else LinearBudgetSchedule(config, self.feasibility, steps, gates)
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.schedule = _make_schedule(session)
+        self.gates = Gates(session)
+        self.learner = SupernetLearner(
+            session,
+            gates=self.gates,
+            penalty_weight=self.schedule.penalty_weight,
         )
+        self.training = GateTraining(session, self.learner, self.gates)
+        self.recorder = FrontRecorder(session)
         self.level = 0
-        """Of :attr:`BEYOND`, those that are over."""
-        self.doomed: list[tuple[int, int]] | None = None
-        """The operators that go at this level, each with the step before which it goes."""
+        """Of the tighter shares of the budgets, those that are over."""
+        self.scheduled_removals: list[tuple[int, int]] | None = None
+        """Operators that go at this level, each with the step before which it goes."""
 
-    def planned_learning_rate(self, step: int) -> float:
-        """Of the weights at this step."""
-        return self.pace.learning_rate(step)
+    # -- until the budgets hold --------------------------------------------------------------
 
-    def penalty_weight(self, step: int) -> float:
-        """Lambda at this step."""
-        return self.pace.penalty_weight(step)
+    def describe_start(self) -> dict[str, Any]:
+        """Nothing besides what the log says of the super-network."""
+        return {}
 
-    @property
-    def below_budgets(self) -> bool:
-        """Whether the front is being carried on below the budgets."""
-        return self.doomed is not None
+    def train_step(self, step: int, *batch: Any) -> Tensor:
+        """Let weights and gates descend."""
+        return self.training.step(step, *batch)
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of a planned search, with those below the budgets; of any other, at most."""
-        steps = super().total_steps
-        return steps + len(self.BEYOND) * self._segment(steps)
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights: the schedule's."""
+        return self.schedule.learning_rate(step)
 
-    def _finished(self) -> bool:
-        done = super()._finished()
-        if self.config.pace == "paper" and self.epoch > 0:
-            return done or self.feasibility.within(self.active)
+    def finished(self) -> bool:
+        """Whether the last epoch is over; with Algorithm 1, also whether the budgets hold."""
+        done = self.session.loop.epoch >= self.session.config.epochs
+        if self.session.config.pace == "paper" and self.session.loop.epoch > 0:
+            return done or self.session.feasibility.within(self.learner.mask)
         return done
 
-    def _after_step(self, step: int) -> None:
-        if self.pace.due(step):
-            self._prune(step)
-
-    def _prune(self, step: int) -> None:
-        self._check_sane()
-        chosen = self.pace.choose(step, self._gate_weights(), self.active)
-        self.ranks.verify(
-            f"after step {step + 1}", lambda: {"the operators to prune": str(chosen)}
-        )
+    def after_step(self, step: int) -> None:
+        """Prune where the schedule says so; record what meets a budget for the first time."""
+        if not self.schedule.due(step):
+            return
+        self.session.loop.check_sane()
+        chosen = self.schedule.choose(step, self.gates.weights(), self.learner.mask)
+        verify_chosen(self.session, f"after step {step + 1}", chosen)
         if not chosen:
             return
-        if self.pace.plateau:
-            self._record(step, ["plateau"])
+        if self.schedule.plateau:
+            self.recorder.record(self.learner, step, ["plateau"])
         self._remove("prune", step, chosen)
-        newly_met = [b.text for b in self._met_budgets() if b.text not in self.met]
-        if newly_met:
-            self.met |= set(newly_met)
-            self._record(step, [f"met {text}" for text in newly_met])
+        if newly_met := self.recorder.newly_met(self.learner):
+            self.recorder.record(self.learner, step, [f"met {text}" for text in newly_met])
 
-    def _after_epoch(self, step: int) -> None:
-        if self._finished():
-            self._record(step, ["end"])
+    def after_epoch(self, step: int) -> None:
+        """Record the network of the last epoch, and those that an epoch of pruning left."""
+        if self.finished():
+            self.recorder.record(self.learner, step, ["end"])
         elif self._at_new_plateau():
-            self._record(step, ["plateau"])
+            self.recorder.record(self.learner, step, ["plateau"])
 
     def _at_new_plateau(self) -> bool:
         """Whether a planned search has pruned since it recorded a network.
 
-        Its plan falls evenly, so the end of any epoch is as good a plateau as another; the
-        pace of the paper finds its plateaus itself.
+        The plan falls evenly, so the end of any epoch is as good a plateau as another.
+        Algorithm 1 finds its plateaus itself.
         """
-        pruned = not self.active.all()
-        planned = self.config.pace == "planned"
-        return planned and pruned and self._architecture().fingerprint != self.recorded
+        pruned = not self.learner.mask.all()
+        planned = self.session.config.pace == "planned"
+        return (
+            planned
+            and pruned
+            and (self.learner.architecture.fingerprint != self.recorder.recorded)
+        )
 
-    def _after_training(self) -> None:
-        """Carry the front on below the budgets: what a tighter budget would have left.
+    # -- below the budgets -------------------------------------------------------------------
 
-        After the last epoch one more tenth of the steps is shared out between the levels of
-        :attr:`BEYOND`. At each, weak operators go one at a time while the rest trains on.
+    def finish(self) -> Front:
+        """Carry the front on below the budgets: what tighter budgets would have left.
+
+        After the last epoch one more tenth of the steps is shared out between the tighter
+        shares of the budgets. At each, weak operators go one by one while the rest trains on.
 
         Raises:
             RunError: If the last epoch left a budget unmet.
         """
-        if not self.feasibility.within(self.active):
-            unmet = [b.text for b in self.feasibility.budgets if b.text not in self.met]
-            raise self.ranks.common(
-                RunError(
-                    f"{self.config.epochs} epochs ended over budget: {', '.join(unmet)}. "
-                    "Algorithm 1 has no deadline: allow more --epochs, or use --pace planned"
-                )
-            )
-        first = self.epoch * self.steps_per_epoch
-        segment = self._segment(first)
-        for level in range(self.level, len(self.BEYOND)):
+        self._check_budgets()
+        first = self.session.loop.epoch * self.session.loop.steps_per_epoch
+        steps = _steps_per_share(first)
+        for level in range(self.level, len(TIGHTER_SHARES)):
             self.level = level
-            start, end = first + level * segment, first + (level + 1) * segment
-            if self.doomed is None:
-                chosen = self._weakest_over(self.BEYOND[level])
+            start, end = first + level * steps, first + (level + 1) * steps
+            if self.scheduled_removals is None:
+                chosen = self.gates.weakest_over(TIGHTER_SHARES[level])
                 if chosen is None:
-                    return
+                    break
                 if not chosen:
                     continue
-                # Even gaps over the first half of the segment; what is left after it at once.
-                gap = max(1, segment // (2 * len(chosen)))
-                self.doomed = [(start + i * gap, index) for i, index in enumerate(chosen)]
-                self.step = start
-            for batch in islice(self._batches(), end - self.step):
-                self._remove_doomed(by=self.step)
-                self.losses.append(self._train_step(self.step, *batch))
-                self._end_step()
-            self._check_sane()
-            self._remove_doomed()
-            self._record(end - 1, ["beyond"])
-            self.doomed, self.losses = None, []
+                # Even gaps over the first half of the steps; what is left after it at once.
+                gap = max(1, steps // (2 * len(chosen)))
+                self.scheduled_removals = [
+                    (start + i * gap, index) for i, index in enumerate(chosen)
+                ]
+                self.session.loop.step = start
+            self._train_to(end)
+            self.recorder.record(self.learner, end - 1, ["beyond"])
+            self.scheduled_removals, self.session.loop.losses = None, []
+        return self.recorder.finish()
 
-    def _segment(self, steps: int) -> int:
-        """Steps of each level below the budgets, after so many steps above them."""
-        return max(1, steps // 10 // len(self.BEYOND))
+    def _train_to(self, end: int) -> None:
+        """Train to a step, and remove what was scheduled by then."""
+        loop = self.session.loop
+        for batch in islice(self.session.data.batches_from(loop.step), end - loop.step):
+            self._remove_scheduled(by=loop.step)
+            loop.train_step(*batch)
+            loop.end_step()
+        loop.check_sane()
+        self._remove_scheduled()
 
-    def _remove_doomed(self, *, by: float = math.inf) -> None:
+    def _remove_scheduled(self, *, by: float = math.inf) -> None:
         """Remove, one at a time, the operators whose turn comes by a step."""
-        while self.doomed and self.doomed[0][0] <= by:
-            _, index = self.doomed.pop(0)
-            self._remove("beyond", self.step, [index])
+        while self.scheduled_removals and self.scheduled_removals[0][0] <= by:
+            _, index = self.scheduled_removals.pop(0)
+            self._remove("beyond", self.session.loop.step, [index])
 
-    def _own_state(self) -> dict[str, Any]:
-        return {"pace": self.pace.state(), "level": self.level, "doomed": self.doomed}
+    def _check_budgets(self) -> None:
+        if not self.session.feasibility.within(self.learner.mask):
+            raise self.session.loop.ranks.common(
+                RunError(
+                    f"{self.session.config.epochs} epochs ended over budget: "
+                    f"{', '.join(self.recorder.unmet)}. Algorithm 1 has no deadline: allow "
+                    "more `epochs`, or use `pace='planned'`"
+                )
+            )
 
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        self.pace.restore(state["pace"])
-        self.level, self.doomed = state["level"], state["doomed"]
+    def _remove(self, event: str, step: int, chosen: list[int]) -> None:
+        remove_operators(self.session, self.learner, self.gates, event, step, chosen)
+
+    # -- state -------------------------------------------------------------------------------
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of a planned search, with those below the budgets; of any other, at most."""
+        steps = self.session.config.epochs * self.session.loop.steps_per_epoch
+        return steps + len(TIGHTER_SHARES) * _steps_per_share(steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The front, the schedule, and how far below the budgets the search is."""
+        return {
+            "recorder": self.recorder.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "level": self.level,
+            "scheduled_removals": self.scheduled_removals,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.recorder.load_state_dict(state["recorder"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.level = state["level"]
+        self.scheduled_removals = state["scheduled_removals"]
+
+
+def _make_schedule(session: Session) -> PruningSchedule:
+    config, gates = session.config, len(session.space.gates)
+    steps_per_epoch = session.loop.steps_per_epoch
+    if config.pace == "paper":
+        return AlgorithmOneSchedule(config, session.feasibility, steps_per_epoch, gates)
+    total_steps = config.epochs * steps_per_epoch
+    return LinearBudgetSchedule(config, session.feasibility, total_steps, gates)
+
+
+def _steps_per_share(steps: int) -> int:
+    """Steps at each tighter share of the budgets, after so many steps above them."""
+    return max(1, steps // 10 // len(TIGHTER_SHARES))

@@ -4,72 +4,153 @@ What GOLD-NAS does without: between the accuracy before the cut and the accuracy
 the discretisation gap.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
+from torch import Tensor
+
+from goldnas.data.examples import Batch
+from goldnas.searching.front import Front
+from goldnas.searching.gate_training import GateTraining
+from goldnas.searching.gates import Gates
+from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
+from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.schedules import LinearBudgetSchedule, weak_and_free
-from goldnas.searching.strategies.gated import GatedSearch
-from goldnas.searching.strategies.gold import GradualSearch
-from goldnas.searching.subnet import inherited, recalibrate
+from goldnas.searching.session import Session
+from goldnas.searching.strategies.registry import register_strategy
+from goldnas.searching.subnet import extract_subnet, recalibrate
+from goldnas.searching.supernet_learner import SupernetLearner
+
+RECALIBRATED = 4096
+"""Images, at most, that the statistics of a cut network are taken from."""
 
 
-class OneShotSearch(GatedSearch):
-    """A super-network that is trained as GOLD-NAS's is, under its penalty, and cut once."""
+class Rates(Protocol):
+    """How fast weights learn, and how hard gates are pressed."""
 
-    presses = True
-
-    RECALIBRATED = 4096
-    """Images, at most, that the statistics of a cut network are taken from."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.pace = LinearBudgetSchedule(
-            self.config, self.feasibility, self.total_steps, len(self.data.space.gates)
-        )
-
-    def planned_learning_rate(self, step: int) -> float:
-        """Of the weights at this step: GOLD-NAS's."""
-        return self.pace.learning_rate(step)
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights at a step."""
 
     def penalty_weight(self, step: int) -> float:
-        """Lambda at this step: where GOLD-NAS's starts."""
-        return self.pace.penalty_weight(step)
+        """Lambda at a step."""
 
-    def _after_training(self) -> None:
-        """Cut to the budgets, and on to a share of them after the other; nothing is trained."""
-        step = self.step - 1
-        if self.config.edge_rule:
+
+@register_strategy(
+    "one-shot",
+    description="the same super-network and penalty, cut to the budgets at the end",
+    takes={"edge_rule"},
+    penalised=True,
+)
+def one_shot(session: Session) -> "OneShot":
+    """The super-network of GOLD-NAS, trained under its first penalty, and cut once."""
+    schedule = LinearBudgetSchedule(
+        session.config,
+        session.feasibility,
+        session.config.epochs * session.loop.steps_per_epoch,
+        len(session.space.gates),
+    )
+    return OneShot(session, Gates(session), schedule)
+
+
+class OneShot:
+    """Trains a whole super-network, and cuts it once.
+
+    Args:
+        session: Of the search.
+        gates: That learn.
+        rates: Of weights and penalty.
+        descend_gates: See :class:`GateTraining`; given the learner.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        gates: Gates,
+        rates: Rates,
+        descend_gates: Callable[[SupernetLearner], Callable[[int, Batch, Batch], None]]
+        | None = None,
+    ) -> None:
+        self.session = session
+        self.gates = gates
+        self.rates = rates
+        self.learner = SupernetLearner(
+            session, gates=gates, penalty_weight=rates.penalty_weight
+        )
+        descend = descend_gates(self.learner) if descend_gates else None
+        self.training = GateTraining(session, self.learner, gates, descend)
+        self.recorder = FrontRecorder(session)
+
+    # -- training ----------------------------------------------------------------------------
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.session.config.epochs * self.session.loop.steps_per_epoch
+
+    def describe_start(self) -> dict[str, Any]:
+        """Nothing besides what the log says of the super-network."""
+        return {}
+
+    def train_step(self, step: int, *batch: Any) -> Tensor:
+        """Let weights and gates descend."""
+        return self.training.step(step, *batch)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights."""
+        return self.rates.learning_rate(step)
+
+    def finished(self) -> bool:
+        """Whether the last epoch is over."""
+        return self.session.loop.epoch >= self.session.config.epochs
+
+    def after_step(self, step: int) -> None:
+        """Nothing is pruned while the super-network trains."""
+
+    def after_epoch(self, step: int) -> None:
+        """Nothing is recorded while the super-network trains."""
+
+    # -- the cut -----------------------------------------------------------------------------
+
+    def finish(self) -> Front:
+        """Cut to the budgets, and on to one tighter share of them after the other."""
+        step = self.session.loop.step - 1
+        if self.session.config.edge_rule:
             self._cut(step, self._against_edge_rule())
-        for share in (1.0, *GradualSearch.BEYOND):
-            chosen = self._weakest_over(share)
+        for share in (1.0, *TIGHTER_SHARES):
+            chosen = self.gates.weakest_over(share)
             if chosen is None:
-                return
+                break
             if share == 1:
                 chosen += self._weak_and_free(without=chosen)
             if chosen or share == 1:  # else it is the network before
                 self._cut(step, chosen)
-                self._record(step, ["end" if share == 1 else "beyond"])
+                self.recorder.record(self.learner, step, ["end" if share == 1 else "beyond"])
+        return self.recorder.finish()
 
     def _weak_and_free(self, without: list[int]) -> list[int]:
         """What GOLD-NAS would have pruned besides, since no budget asks for it."""
-        left = self.active
+        left = self.learner.mask
         left[without] = False
-        weights = self._gate_weights().normalised
-        return weak_and_free(self.feasibility, weights, left, self.config.xi_max)
+        weights = self.gates.weights().normalised
+        threshold = self.session.config.xi_max
+        return weak_and_free(self.session.feasibility, weights, left, threshold)
 
     def _cut(self, step: int, chosen: list[int]) -> None:
-        if chosen:
-            self._remove("cut", step, chosen)
-            self._recalibrate()
-            self._event("recalibrated", **{self._figure: self._score(self.data.check)})
+        if not chosen:
+            return
+        session = self.session
+        remove_operators(session, self.learner, self.gates, "cut", step, chosen)
+        self._recalibrate()
+        score = self.learner.score(session.data.check)
+        session.emit("recalibrated", **{session.loop.scorer.field: score})
 
     def _against_edge_rule(self) -> list[int]:
         """What DARTS would cut: all but the best operator of the two best edges of a node.
 
         The budgets have the last word: what they need to be met stays.
         """
-        gates, weights = self.data.space.gates, self._gate_weights().relative
+        gates, weights = self.session.space.gates, self.gates.weights().relative
         by_weight = sorted(range(len(gates)), key=lambda index: -weights[index])
         kept: dict[Hashable, dict[Hashable, int]] = {}
         for index in by_weight:
@@ -77,18 +158,28 @@ class OneShotSearch(GatedSearch):
             if gates[index].edge_id not in edges and len(edges) < 2:
                 edges[gates[index].edge_id] = index
         keep = {index for edges in kept.values() for index in edges.values()}
-        left, chosen = self.active, []
+        left, chosen = self.learner.mask, []
         for index in reversed(by_weight):
-            if index not in keep and self.feasibility.may_prune(left, index):
+            if index not in keep and self.session.feasibility.may_prune(left, index):
                 left[index] = False
                 chosen.append(index)
         return chosen
 
     def _recalibrate(self) -> None:
         """Take the running statistics anew, from the network that is left."""
-        network = inherited(self.supernet, self.device)
-        loader = self.data.loader
-        batches = -(-self.RECALIBRATED // loader.images_per_batch)
-        batches_of_images = (images for images, _ in islice(loader.epoch(0), batches))
-        recalibrate(network, batches_of_images, self.device, self.ranks)
-        self.supernet.network.load_state_dict(network.state_dict(), strict=False)
+        loop, loader = self.session.loop, self.session.data.loader
+        network = extract_subnet(self.learner.supernet, loop.device)
+        batches = -(-RECALIBRATED // loader.images_per_batch)
+        images = (images for images, _ in islice(loader.epoch(0), batches))
+        recalibrate(network, images, loop.device, loop.ranks)
+        self.learner.supernet.network.load_state_dict(network.state_dict(), strict=False)
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The front."""
+        return {"recorder": self.recorder.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.recorder.load_state_dict(state["recorder"])

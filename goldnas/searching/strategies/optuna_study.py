@@ -1,4 +1,4 @@
-"""Strategies whose networks Optuna chooses: evolution, and the Parzen estimator.
+"""Strategies whose networks Optuna proposes: evolution, and the Parzen estimator.
 
 A trial says of every gate whether it is on. What a sampler knows of a network is its score,
 the share of the first budget that it uses, and by how much it is over each budget.
@@ -16,176 +16,211 @@ import numpy as np
 
 from goldnas.errors import ConfigError, RunError
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.strategies.random import Candidate, SampledSearch
+from goldnas.searching.sampled import Candidate, Rank
+from goldnas.searching.sampler import BudgetedSampler
+from goldnas.searching.session import Session
+from goldnas.searching.strategies.random import SampledSearch
+from goldnas.searching.strategies.registry import register_strategy
 
 if TYPE_CHECKING:
     import optuna
 
+LARGEST_POPULATION = 50
+"""Networks of a generation, and random ones at first; a tenth of all if that is fewer."""
+
+CHEAP = 0.85
+"""Of the first budget: what costs less is no better for it. Otherwise half of a population
+would be networks far below the budgets, which nobody asked for."""
+
 _OF_ONE_MACHINE = {
-    *("storage", "samples", "data", "data_dir", "workers", "train_device", "threads"),
+    *("storage", "networks", "data", "data_dir", "workers", "train_device", "threads"),
     *("amp", "checkpointing", "accumulate"),
 }
 """Settings in which searches on one study may differ."""
 
 
-class StudySearch(SampledSearch):
-    """Networks that a sampler of Optuna proposes; the first of them are random.
+def check_storage(config: SearchConfig) -> None:
+    """Refuse a search without Optuna, or with a storage that cannot be reached.
 
-    Without a storage the study is made anew from the candidates, which are part of the state,
-    and each proposal has a seed of its own: a continued search ends as one that was not
-    stopped. With a storage, searches of equal settings work on one study, and each records
-    the best of all.
+    Raises:
+        ConfigError: Saying what to install, or what is wrong with the storage.
+    """
+    if find_spec("optuna") is None:
+        raise ConfigError(
+            f"strategy {config.strategy} needs Optuna: pip install 'goldnas[optuna]'"
+        )
+    if config.storage is not None:
+        try:
+            _open_study(config)
+        except RunError as error:
+            raise ConfigError(str(error)) from None
+
+
+_OPTUNA: dict[str, Any] = {
+    "takes": {"networks", "score", "storage"},
+    "relaxation": "none",
+    "levels": (1,),
+    "networks": 200,
+    "always_ranks": True,
+    "check": check_storage,
+}
+
+
+@register_strategy("evolution", description="NSGA-II, by Optuna", **_OPTUNA)
+def evolution(session: Session) -> SampledSearch:
+    """Networks that NSGA-II proposes."""
+    return SampledSearch(session, OptunaProposer)
+
+
+@register_strategy(
+    "tpe", description="the tree-structured Parzen estimator, by Optuna", **_OPTUNA
+)
+def tpe(session: Session) -> SampledSearch:
+    """Networks that the Parzen estimator proposes."""
+    return SampledSearch(session, OptunaProposer)
+
+
+class OptunaProposer:
+    """Proposes what a sampler of Optuna does; its first networks are random.
+
+    Without a storage the study is made again from the candidates of the search, so that it
+    goes on when the search was stopped. With a storage, searches of equal settings work on one
+    study, and each records the best of all.
+
+    Args:
+        session: Of the search.
+        sampler: Of the random networks.
     """
 
-    LARGEST_POPULATION = 50
-    """Networks of a generation, and random ones at first; a tenth of all if that is fewer."""
-
-    CHEAP = 0.85
-    """Of the first budget: what costs less is no better for it. Otherwise half of a population
-    would be networks far below the budgets, which nobody asked for."""
-
-    def _build(self) -> None:
-        super()._build()
+    def __init__(self, session: Session, sampler: BudgetedSampler) -> None:
+        self._session = session
+        self._config = session.config
+        self._random = sampler
+        self._names = [gate.name for gate in session.space.gates]
         self._study: optuna.Study | None = None
         self._trial: optuna.Trial | None = None
 
-    @staticmethod
-    def check(config: SearchConfig) -> None:
-        """Refuse a search without Optuna, or with a storage that cannot be reached.
-
-        Raises:
-            ConfigError: Saying what to install, or what is wrong with the storage.
-        """
-        if find_spec("optuna") is None:
-            raise ConfigError(
-                f"strategy {config.strategy} needs Optuna: pip install 'goldnas[optuna]'"
-            )
-        if config.storage is not None:
-            try:
-                _opened(config)
-            except RunError as error:
-                raise ConfigError(str(error)) from None
-
-    # -- one trial ---------------------------------------------------------------------------
-
-    def _next(self) -> Candidate | None:
-        """Try what the sampler proposes; None once the study has all its trials."""
-        proposed = self.ranks.broadcast(self._asked)
+    def try_next(self, candidates: list[Candidate], rank: Rank) -> Candidate | None:
+        """Rank what the sampler proposes; None once the study has all its trials."""
+        session = self._session
+        proposed = session.loop.ranks.broadcast(lambda: self._ask(candidates))
         if proposed is None:
             return None
-        gates = self._repaired(proposed)
-        self._look_at(gates)
-        known = {tuple(c.gates): c.score for c in self.candidates}
+        gates = self._repair(proposed, len(candidates))
+        mask = np.zeros(len(self._names), dtype=bool)
+        mask[gates] = True
+        known = {tuple(c.gates): c.score for c in candidates}
         score = known.get(tuple(gates))
-        if score is None and self.feasibility.within(self.mask):
-            score = self._merit(gates)
-        trial = self.ranks.broadcast(lambda: self._told(proposed, gates, score))
+        if score is None and session.feasibility.within(mask):
+            score = rank(gates)
+        spent = session.resources(mask)
+        trial = session.loop.ranks.broadcast(lambda: self._tell(proposed, gates, score, spent))
         return Candidate(gates, score, trial)
 
-    def _asked(self) -> list[int] | None:
-        """The gates that a new trial proposes to keep."""
-        with _reaching(self.config):
-            study = self._opened()
-            done = len(_complete(study))
-            if done >= self.samples:
-                return None
-            study.sampler = self._sampler()
-            names = self._names()
-            if done < self._population():
-                on = self.sampler.draw().tolist()
-                study.enqueue_trial(dict(zip(names, on, strict=True)))
-            self._trial = trial = study.ask(dict.fromkeys(names, _on_or_off()))
-            kept = trial.params
-            return [index for index, name in enumerate(names) if kept[name]]
+    def all_candidates(self, candidates: list[Candidate]) -> list[Candidate]:
+        """With a storage, those of every search that works on the study."""
+        if self._config.storage is None:
+            return candidates
+        return self._session.loop.ranks.broadcast(self._candidates_of_study)
 
-    def _told(
-        self, proposed: list[int], gates: list[int], score: float | None
+    def restart(self) -> None:
+        """Make the study anew when it is needed next."""
+        self._study = self._trial = None
+
+    def _ask(self, candidates: list[Candidate]) -> list[int] | None:
+        """The gates that a new trial proposes to keep."""
+        assert self._config.networks is not None  # the settings see to it
+        with _reach_storage(self._config):
+            study = self._open(candidates)
+            done = len(_complete_trials(study))
+            if done >= self._config.networks:
+                return None
+            study.sampler = self._make_sampler(len(candidates))
+            if done < self._population():
+                on = self._random.draw().tolist()
+                study.enqueue_trial(dict(zip(self._names, on, strict=True)))
+            trial = study.ask(dict.fromkeys(self._names, _on_or_off()))
+            self._trial, kept = trial, trial.params
+            return [index for index, name in enumerate(self._names) if kept[name]]
+
+    def _tell(
+        self,
+        proposed: list[int],
+        gates: list[int],
+        score: float | None,
+        spent: dict[str, float],
     ) -> dict[str, Any]:
         """Tell the study of a network; return what to make its trial from again."""
         trial, study = self._trial, self._study
         assert trial is not None
         assert study is not None
-        spent = self._resources()
-        with _reaching(self.config):
-            for budget in self.feasibility.budgets:
+        budgets = self._session.feasibility.budgets
+        with _reach_storage(self._config):
+            for budget in budgets:
                 trial.set_constraint(budget.resource, spent[budget.resource] / budget.limit - 1)
             trial.set_user_attr("gates", gates)
-            first = self.feasibility.budgets[0]
             # A network over budget has no score: its constraints put it behind all others.
             values = [
                 -math.inf if score is None else score,
-                max(spent[first.resource] / first.limit, self.CHEAP),
+                max(spent[budgets[0].resource] / budgets[0].limit, CHEAP),
             ]
-            told = study.tell(trial, values)
-        attributes = {k: v for k, v in told.system_attrs.items() if k != "fixed_params"}
+            frozen = study.tell(trial, values)
+        attributes = {k: v for k, v in frozen.system_attrs.items() if k != "fixed_params"}
         return {"proposed": proposed, "values": values, "attributes": attributes}
 
-    def _repaired(self, gates: list[int]) -> list[int]:
+    def _repair(self, gates: list[int], tried: int) -> list[int]:
         """Give every node and input that is left without an operator one at random."""
-        random = np.random.default_rng((self.config.seed, len(self.candidates)))
+        random = np.random.default_rng((self._config.seed, tried))
         kept = set(gates)
-        for group in self.data.space.groups:
+        for group in self._session.space.groups:
             if kept.isdisjoint(group):
                 kept.add(int(random.choice(group)))
         return sorted(kept)
 
     # -- the study ---------------------------------------------------------------------------
 
-    def _opened(self) -> "optuna.Study":
+    def _open(self, candidates: list[Candidate]) -> "optuna.Study":
         """The study, with what is known so far."""
         import optuna
 
         if self._study is None:
-            self._study = _opened(self.config)
-            names = self._names()
-            for candidate in () if self.config.storage else self.candidates:
+            self._study = _open_study(self._config)
+            for candidate in () if self._config.storage else candidates:
                 proposed = set(candidate.trial["proposed"])
                 self._study.add_trial(
                     optuna.trial.create_trial(
                         values=candidate.trial["values"],
-                        params={name: i in proposed for i, name in enumerate(names)},
-                        distributions=dict.fromkeys(names, _on_or_off()),
+                        params={name: i in proposed for i, name in enumerate(self._names)},
+                        distributions=dict.fromkeys(self._names, _on_or_off()),
                         user_attrs={"gates": candidate.gates},
                         system_attrs=candidate.trial["attributes"],
                     )
                 )
         return self._study
 
-    def _sampler(self) -> "optuna.samplers.BaseSampler":
+    def _make_sampler(self, tried: int) -> "optuna.samplers.BaseSampler":
         """The sampler of the next trial."""
         from optuna.samplers import NSGAIISampler, TPESampler
 
         seed = None
-        if self.config.storage is None:
-            mixed = np.random.SeedSequence((self.config.seed, len(self.candidates)))
+        if self._config.storage is None:
+            mixed = np.random.SeedSequence((self._config.seed, tried))
             seed = int(mixed.generate_state(1)[0])
-        if self.config.strategy == "evolution":
+        if self._config.strategy == "evolution":
             return NSGAIISampler(population_size=self._population(), seed=seed)
         return TPESampler(n_startup_trials=self._population(), multivariate=True, seed=seed)
 
     def _population(self) -> int:
-        return max(4, min(self.LARGEST_POPULATION, self.samples // 10))
+        assert self._config.networks is not None
+        return max(4, min(LARGEST_POPULATION, self._config.networks // 10))
 
-    def _names(self) -> list[str]:
-        return [gate.name for gate in self.data.space.gates]
-
-    def _record_best(self) -> None:
-        if self.config.storage is not None:
-            self.candidates = self.ranks.broadcast(self._of_all)
-        super()._record_best()
-
-    def _of_all(self) -> list[Candidate]:
-        """The candidates of every search that works on the study."""
-        with _reaching(self.config):
-            trials = _complete(self._opened())
+    def _candidates_of_study(self) -> list[Candidate]:
+        with _reach_storage(self._config):
+            trials = _complete_trials(self._open([]))
         return [
             Candidate(t.user_attrs["gates"], t.values[0] if t.values[0] > -math.inf else None)
             for t in trials
         ]
-
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        super()._restore_own(state)
-        self._study = None
 
 
 def study_name(config: SearchConfig) -> str:
@@ -196,11 +231,11 @@ def study_name(config: SearchConfig) -> str:
     return f"goldnas-{hashlib.sha256(text).hexdigest()[:8]}"
 
 
-def _opened(config: SearchConfig) -> "optuna.Study":
+def _open_study(config: SearchConfig) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _reaching(config):
+    with _reach_storage(config):
         return optuna.create_study(
             storage=config.storage,
             study_name=study_name(config),
@@ -209,7 +244,7 @@ def _opened(config: SearchConfig) -> "optuna.Study":
         )
 
 
-def _complete(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
+def _complete_trials(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
     import optuna
 
     return study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
@@ -222,7 +257,7 @@ def _on_or_off() -> "optuna.distributions.CategoricalDistribution":
 
 
 @contextmanager
-def _reaching(config: SearchConfig) -> Iterator[None]:
+def _reach_storage(config: SearchConfig) -> Iterator[None]:
     """Say in one line what is wrong with a storage.
 
     Raises:
@@ -236,5 +271,5 @@ def _reaching(config: SearchConfig) -> Iterator[None]:
         place = config.storage.split("@")[-1]  # without a password
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"cannot use the study in {place!r} ({reason}); mend --storage"
+            f"cannot use the study in {place!r} ({reason}); mend `storage`"
         ) from None

@@ -1,15 +1,13 @@
-"""A network with what it needs to learn, and nobody needs afterwards."""
+"""A network with its auxiliary head, which helps it to learn and goes afterwards."""
 
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from goldnas.network import CellNetwork
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import AuxiliaryHead
 
 
-class Learner(nn.Module):
+class WithAuxiliaryHead(nn.Module):
     """A network and its auxiliary head.
 
     Args:
@@ -43,24 +41,3 @@ class Learner(nn.Module):
         if self.auxiliary is None:
             return logits, None
         return logits, self.auxiliary(features[self._inner])
-
-
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a network whose weights and statistics follow those of the network.
-
-    The decay rises to its value, so that the average forgets the first steps: after ``n``
-    updates it is ``(1 + n) / (10 + n)`` at most.
-    """
-
-    def follow(
-        averages: list[Tensor] | tuple[Tensor, ...],
-        currents: list[Tensor] | tuple[Tensor, ...],
-        count: Tensor | int,
-    ) -> None:
-        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, currents, share)
-        else:  # counts of batches, which nobody reads
-            torch._foreach_copy_(averages, currents)
-
-    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)

@@ -1,0 +1,117 @@
+"""From budgets as they are typed to costs and limits, and whether they can be met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from goldnas.errors import ConfigError
+from goldnas.lut import LatencyTable
+from goldnas.resources import (
+    OPERATORS,
+    Budget,
+    Costs,
+    Flops,
+    Latency,
+    Parameters,
+    Resource,
+    costs_of,
+    format_amount,
+    parse_budget,
+)
+from goldnas.searching.feasibility import Feasibility, Mask, cheapest
+from goldnas.spaces import SearchSpace
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One resource: what the smallest, the current and the full network need of it."""
+
+    resource: str
+    smallest: float
+    current: float
+    full: float
+    budget: Budget | None
+
+
+def build_feasibility(
+    space: SearchSpace,
+    budgets: Sequence[str],
+    tables: Sequence[LatencyTable] = (),
+    *,
+    single: bool = False,
+) -> Feasibility:
+    """The costs of a space in every resource, and the budgets.
+
+    Args:
+        space: Of the search.
+        budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``.
+        tables: Latency tables, whose names the budgets may name.
+        single: Whether each node, or choice, keeps exactly one operator.
+
+    Raises:
+        ConfigError: If a budget is malformed, given twice, or names no table.
+        TableError: If a table lacks a row.
+    """
+    parsed = [parse_budget(text, [table.name for table in tables]) for text in budgets]
+    for budget in parsed:
+        same = [other.text for other in parsed if other.resource == budget.resource]
+        if len(same) > 1:
+            raise ConfigError(
+                f"budgets {' and '.join(same)} are of one resource; keep the one you need"
+            )
+    resources: list[Resource] = [
+        Flops(space.build_part),
+        Parameters(space.build_part),
+        *(Latency(table, space) for table in tables),
+    ]
+    costs = [costs_of(space, resource) for resource in resources]
+    if single:
+        nodes = len({gate.node_id for gate in space.gates})
+        parsed.append(Budget(OPERATORS, nodes, "single"))
+        costs.append(Costs(OPERATORS, np.ones(len(space.gates)), fixed=0.0))
+    return Feasibility(space, costs, parsed)
+
+
+def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:
+    """The table that a user sees before training starts.
+
+    Args:
+        feasibility: Of the search.
+        active: The gates that are left, where a search goes on.
+    """
+    space = feasibility.space
+    everything = np.ones(len(space.gates), dtype=bool)
+
+    def limit(cost: Costs) -> Limit:
+        smallest = cheapest(space, cost.gates, everything)
+        assert smallest is not None  # without a ceiling there always is one
+        budget = next((b for b in feasibility.budgets if b.resource == cost.name), None)
+        current = cost.total(everything if active is None else active)
+        return Limit(cost.name, cost.total(smallest), current, cost.total(everything), budget)
+
+    return [limit(cost) for cost in feasibility.costs.values()]
+
+
+def check_feasible(feasibility: Feasibility) -> None:
+    """Refuse budgets that no network of the space meets.
+
+    Raises:
+        ConfigError: Saying by how much they are missed.
+    """
+    for limit in list_limits(feasibility):
+        budget = limit.budget
+        if budget is not None and limit.smallest > budget.limit:
+            raise ConfigError(
+                f"budget {budget.text} cannot be met: the smallest network of this space needs "
+                f"{format_amount(limit.resource, limit.smallest)}, "
+                f"{format_amount(limit.resource, limit.smallest - budget.limit)} more. "
+                "Raise the budget, or search with fewer `channels` or `cells`"
+            )
+    everything = np.ones(len(feasibility.space.gates), dtype=bool)
+    if feasibility.find(everything) is None:
+        raise ConfigError(
+            f"no network of this space meets "
+            f"{', '.join(budget.text for budget in feasibility.budgets)} together, though each "
+            "can be met alone. Raise one of them"
+        )

@@ -1,0 +1,95 @@
+"""Recording networks on the front of a search."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from torch import Tensor
+
+from goldnas.architecture import Architecture
+from goldnas.searching.front import Front, FrontNetwork
+from goldnas.searching.session import Session
+from goldnas.searching.supernet_learner import SupernetLearner
+
+
+class FrontRecorder:
+    """Writes networks down: their files, the front, the log."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        budgets = session.feasibility.budgets
+        self.front = Front(budgets={b.resource: b.limit for b in budgets})
+        self.recorded = ""
+        """Fingerprint of the network recorded last."""
+        everything = np.ones(len(session.space.gates), dtype=bool)
+        self._met = set(self._budgets_met(session.resources(everything)))
+
+    def newly_met(self, learner: SupernetLearner) -> list[str]:
+        """The budgets that hold now and never held before, as they were typed."""
+        met = self._budgets_met(self._session.resources(learner.mask))
+        fresh = [text for text in met if text not in self._met]
+        self._met |= set(fresh)
+        return fresh
+
+    @property
+    def unmet(self) -> list[str]:
+        """The budgets that never held."""
+        return [b.text for b in self._session.feasibility.budgets if b.text not in self._met]
+
+    def record(self, learner: SupernetLearner, step: int, reasons: list[str]) -> None:
+        """Record the network that is left, with its weights, exact resources and score."""
+        session, mask = self._session, learner.mask
+        architecture = learner.architecture
+        score = learner.score(session.data.validation)
+        network = FrontNetwork(
+            fingerprint=architecture.fingerprint,
+            **session.loop.scorer.as_fields(score),
+            resources=session.resources(mask),
+            epoch=step // session.loop.steps_per_epoch,
+            step=step + 1,
+            reasons=tuple(reasons),
+            meets_budgets=session.feasibility.within(mask),
+        )
+        self.keep(network, architecture, learner.supernet.network_state())
+
+    def keep(
+        self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
+    ) -> None:
+        """Write a network down."""
+        if self._session.loop.ranks.first:
+            self._session.run.save_network(architecture, weights)
+        self.front = self.front.with_network(network)
+        self.save()
+        self.recorded = network.fingerprint
+        self._session.emit("network", **msgspec.to_builtins(network))
+
+    def save(self) -> None:
+        """Write the front."""
+        if self._session.loop.ranks.first:
+            self._session.run.save_front(self.front)
+
+    def finish(self) -> Front:
+        """Write the front, and say in the log that the search is over."""
+        self.save()
+        self._session.emit(
+            "end", epoch=self._session.loop.epoch, networks=len(self.front.networks)
+        )
+        return self.front
+
+    def state_dict(self) -> dict[str, Any]:
+        """The front, the budgets that held, what was recorded last."""
+        return {
+            "front": msgspec.to_builtins(self.front),
+            "met": sorted(self._met),
+            "recorded": self.recorded,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.front = msgspec.convert(state["front"], Front)
+        self._met = set(state["met"])
+        self.recorded = state["recorded"]
+
+    def _budgets_met(self, resources: dict[str, float]) -> list[str]:
+        budgets = self._session.feasibility.budgets
+        return [b.text for b in budgets if resources[b.resource] <= b.limit]

@@ -1,0 +1,204 @@
+"""The super-network of a search, as its loop trains it."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from goldnas.architecture import Architecture
+from goldnas.data.examples import Examples
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.data import blank_loss
+from goldnas.searching.feasibility import Mask
+from goldnas.searching.gates import Gates
+from goldnas.searching.session import Session
+from goldnas.spaces import SearchSpace
+from goldnas.supernet import Relaxation, SuperNet
+from goldnas.training.machine import autocast_for
+from goldnas.training.memory import step_memory, take_peak_bytes
+from goldnas.training.weights import WeightsOptimizer, compute_loss
+
+
+class SupernetLearner:
+    """A super-network, the optimiser of its weights and, where they learn, its gates.
+
+    Args:
+        session: Of the search.
+        gates: What they learn by; None where they are all open.
+        penalty_weight: Lambda at a step.
+        at_hand: Where a search looks at one network after the other: the gates ``(G,)`` of the
+            one at hand, and that network with its weights. Else it is what is left.
+        all_momenta: Whether every weight has a momentum from the start: for steps that train
+            a part of them.
+    """
+
+    supernet: SuperNet
+    optimizer: WeightsOptimizer
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        gates: Gates | None = None,
+        penalty_weight: Callable[[int], float] = lambda step: 0.0,
+        at_hand: tuple[Callable[[], Mask], Callable[[], nn.Module]] | None = None,
+        all_momenta: bool = False,
+    ) -> None:
+        self._session = session
+        self._gates = gates
+        self.penalty_weight = penalty_weight
+        self._all_momenta = all_momenta
+        self._mask, self._network = at_hand or (self._active, lambda: self.supernet)
+
+    @property
+    def module(self) -> SuperNet:
+        """The super-network."""
+        return self.supernet
+
+    def build(self) -> None:
+        """Make the whole super-network, as it is before the first step."""
+        config, device = self._session.config, self._session.loop.device
+        torch.manual_seed(config.seed)
+        self.supernet = build_supernet(
+            config, self._session.space, device, self._session.strategy.relaxation
+        )
+        weights = (p for p in self.supernet.parameters() if p is not self.supernet.alpha)
+        self.optimizer = WeightsOptimizer(weights, config, device)
+        if self._all_momenta:
+            self.optimizer.start_momentum()
+        if self._gates is not None:
+            self._gates.build(self.supernet)
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def compute_gradient(self, images: Tensor, labels: Tensor, penalty_weight: float) -> Tensor:
+        """Leave the gradient of a batch in the parameters; return the loss of the task.
+
+        Args:
+            images: ``(B, C, H, W)``.
+            labels: ``(B,)``.
+            penalty_weight: Lambda.
+        """
+
+        def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+            loss, of_task = self.compute_loss(some, theirs)
+            if self._gates is not None and penalty_weight > 0:
+                loss = loss + penalty_weight * self._gates.penalty()
+            return loss, of_task
+
+        return self._session.loop.gradients.compute(self.supernet, images, labels, loss_of)
+
+    def compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of some images with the auxiliary head's, and the part of the task."""
+        return compute_loss(
+            self.supernet,
+            images,
+            labels,
+            task=self._session.data.task,
+            device=self._session.loop.device,
+            autocast=self._autocast,
+            auxiliary_weight=self._session.config.auxiliary_weight,
+        )
+
+    # -- the network that is left ------------------------------------------------------------
+
+    @property
+    def mask(self) -> Mask:
+        """The gates of the network that is left, or at hand, ``(G,)``; a copy."""
+        return self._mask()
+
+    @property
+    def architecture(self) -> Architecture:
+        """That network."""
+        space = self._session.space
+        return space.architecture(space.gates[index] for index in np.flatnonzero(self.mask))
+
+    def score(self, examples: Examples) -> float:
+        """The metric of that network."""
+        return self._session.score(self._network(), examples)
+
+    def prune(self, gates: Iterable[int]) -> None:
+        """Take operators out, with what the optimisers remember of them."""
+        self.optimizer.forget(self.supernet.prune(gates))
+        if self._gates is not None:
+            self._gates.forget_pruned()
+
+    def step_bytes(self) -> int:
+        """Memory that a training step needs with the operators that are left, estimated."""
+        data, loop = self._session.data, self._session.loop
+        blank = blank_loss(data.task, data.check)
+        memory = step_memory(self.supernet, loop.device, self._autocast, blank)
+        return memory.step_bytes(loop.gradients.at_once)
+
+    # -- the log -----------------------------------------------------------------------------
+
+    def describe_start(self) -> dict[str, Any]:
+        """Resources, budgets, and the memory of a step."""
+        budgets = self._session.feasibility.budgets
+        return {
+            "resources": self._session.resources(self.mask),
+            "budgets": {budget.resource: budget.limit for budget in budgets},
+            "memory_bytes": self.step_bytes(),
+        }
+
+    def describe_epoch(self) -> dict[str, Any]:
+        """Loss, score, rates, operators, resources, memory."""
+        session, loop, mask = self._session, self._session.loop, self.mask
+        last = loop.step - 1
+        return {
+            "step": loop.step,
+            "loss": loop.mean_loss,
+            f"validation_{loop.scorer.field}": self.score(session.data.validation),
+            "learning_rate": loop.learning_rate(last),
+            "penalty_weight": self.penalty_weight(last),
+            "live_operators": int(mask.sum()),
+            "resources": session.resources(mask),
+            "memory_bytes": self.step_bytes(),
+            "peak_memory_bytes": take_peak_bytes(loop.device),
+        }
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt."""
+        state = {
+            "supernet": self.supernet.state_dict(),
+            "weights_optimizer": self.optimizer.state_dict(),
+        }
+        if self._gates is not None:
+            state["gates_optimizer"] = self._gates.optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Prune what was pruned, then load what was learnt."""
+        self.prune(torch.nonzero(~state["supernet"]["active"]).flatten().tolist())
+        self.supernet.load_state_dict(state["supernet"])
+        self.optimizer.load_state_dict(state["weights_optimizer"])
+        if self._gates is not None:
+            self._gates.charge()
+            self._gates.optimizer.load_state_dict(state["gates_optimizer"])
+
+    def _active(self) -> Mask:
+        # On the CPU, numpy would share the memory of the super-network's.
+        mask: Mask = self.supernet.active.cpu().numpy().copy()
+        return mask
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast_for(self._session.config, self._session.loop.device)
+
+
+def build_supernet(
+    config: SearchConfig, space: SearchSpace, device: torch.device, relaxation: Relaxation
+) -> SuperNet:
+    """The super-network of a search, with fresh weights, on its device."""
+    supernet = SuperNet(
+        space,
+        auxiliary=config.auxiliary_weight > 0 and space.cell_layout is not None,
+        checkpointing=config.checkpointing,
+        relaxation=relaxation,
+    )
+    # Depthwise convolutions run faster with channels last, forward and backward.
+    return supernet.to(device).to(memory_format=torch.channels_last)

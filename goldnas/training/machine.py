@@ -1,0 +1,78 @@
+"""The machine that trains: its device, its number format, what the folder says of it."""
+
+import contextlib
+import platform
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+
+import goldnas
+from goldnas.data.examples import Normalisation
+from goldnas.errors import ConfigError
+from goldnas.training.config import StepSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """The device to train on.
+
+    Raises:
+        ConfigError: If it is unknown or not available: another is never taken instead.
+    """
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if available.get(name.split(":")[0], False):
+        with contextlib.suppress(RuntimeError):  # of a number, like cuda:7, that is not there
+            torch.zeros(1, device=name)
+            return torch.device(name)
+    have = ", ".join(kind for kind, there in available.items() if there)
+    raise ConfigError(
+        f"cannot train on {name!r}: torch finds {have} here; choose from these, or auto"
+    )
+
+
+def choose_amp(name: str, device: torch.device) -> Literal["off", "bf16"]:
+    """The number format to train in; ``auto`` is bf16 on a GPU that computes in it, else off.
+
+    Raises:
+        ConfigError: If it is unknown, or the device does not have it.
+    """
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "off" or (name == "auto" and not fast):
+        return "off"
+    if name not in ("auto", "bf16"):
+        raise ConfigError(f"unknown `amp={name!r}`; known: auto, bf16, off")
+    if not (fast or device.type == "cpu"):
+        raise ConfigError(f"cannot train on {device} with `amp='bf16'`; leave it at auto")
+    return "bf16"
+
+
+def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextManager[object]:
+    """The context of a forward pass in the number format of the settings."""
+    if config.amp == "off":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:
+    """What a search runs on, for its folder."""
+    return {
+        "goldnas": goldnas.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "ranks": ranks,
+    }
+
+
+def describe_inputs(normalisation: Normalisation, classes: Sequence[str]) -> dict[str, Any]:
+    """What networks take and what they tell apart, for the folder."""
+    return {"inputs": normalisation.told(), "classes": classes}

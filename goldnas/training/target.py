@@ -1,0 +1,186 @@
+"""What is trained, and on which data: a network of a search, of a file, or a published one."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from goldnas.architecture import Architecture
+from goldnas.data.augmentation import Augmentation
+from goldnas.data.datasets import Dataset, load_dataset, resolved
+from goldnas.errors import ConfigError
+from goldnas.genotypes import NAMED, read_genotype
+from goldnas.lut import LatencyTable
+from goldnas.reference import is_function
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import FrontNetwork
+from goldnas.spaces import import_space, space_of
+from goldnas.spaces.mobile_networks import NETWORKS, published
+from goldnas.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTarget:
+    """A network to train, and on which data."""
+
+    architecture: Architecture
+    data: dict[str, Any]
+    """Those fields of its :class:`TrainConfig` that say on which images it learns."""
+    trainings: Path
+    """The folder that its trainings go to."""
+    tables: tuple[LatencyTable, ...] = ()
+    """Of which its latencies are predicted."""
+    weights: dict[str, Tensor] | None = None
+    """With gates, to begin with; None for fresh ones without gates."""
+
+    def folder(self, config: TrainConfig) -> Path:
+        """Where a training goes unless something else is said."""
+        name = (
+            f"{self.architecture.fingerprint}-{config.recipe}-e{config.epochs}-s{config.seed}"
+        )
+        return self.trainings / (name + "-warm" * config.warm)
+
+
+def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> TrainTarget:
+    """A network of a search, on the data and with the split of the search.
+
+    Args:
+        run: The search.
+        network: Of its front.
+        warm: Whether to begin with the weights and gates that the search recorded.
+
+    Raises:
+        GoldnasError: If a file of it is missing or damaged, or there are no trained weights to
+            begin with.
+    """
+    if warm and network.figure is None:
+        raise ConfigError(
+            f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
+            "it began with; leave `warm` out"
+        )
+    config, architecture = run.config, run.architecture(network)
+    suits = _augmentation(config.data, architecture)
+    given = {"crop_padding": config.crop_padding, "flip": config.flip}
+    return TrainTarget(
+        architecture=architecture,
+        data={
+            "data": config.data,
+            "task": config.task,
+            "data_dir": config.data_dir,
+            "image_size": config.image_size,
+            **suits,
+            **{name: value for name, value in given.items() if value is not None},
+            "validation_fraction": config.validation_fraction,
+            "split_seed": config.seed,
+        },
+        trainings=run.path / "trained",
+        tables=tuple(run.tables),
+        weights=run.network(network).state_dict() if warm else None,
+    )
+
+
+def target_of_file(
+    target: Architecture | str | Path,
+    *,
+    data: str,
+    task: str | None = None,
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+    space: str = "gold",
+    channels: int | None = None,
+    cells: int | None = None,
+) -> TrainTarget:
+    """A network from a file, on data of its own.
+
+    Args:
+        target: An architecture or its JSON file, a file with a genotype, or the name of a known
+            genotype or a published mobile network.
+        data: Name of a dataset, path of a folder, shards or an ``.npz``, or a function.
+        task: The function that says what is learnt; None for classification.
+        data_dir: Where named datasets are.
+        image_size: Side to resize a folder's images to.
+        space: Of a genotype: ``gold-imagenet`` for large images.
+        channels: Of a genotype, of a node in the first stage; None for the space's.
+        cells: Of a DARTS genotype; None for as many as DARTS evaluates with.
+
+    Raises:
+        GoldnasError: If there is no such network, or no such data.
+    """
+    if isinstance(target, Architecture):
+        architecture = target
+    elif Path(target).suffix == ".json":
+        import_space(space)
+        architecture = Architecture.load(Path(target))
+    else:
+        target = str(target)
+        text = target if target in NETWORKS else _genotype_text(target)
+        dataset = load_dataset(
+            data, data_dir=data_dir, image_size=image_size, labelled=task is None
+        )
+        shape, classes = _of_images(dataset), dataset.train.num_classes
+        if target in NETWORKS:
+            if classes is None:
+                raise ConfigError(
+                    f"{target} tells classes apart, and the targets of {data} are none; train "
+                    "a network of a space of yours, from an architecture file"
+                )
+            architecture = published(target, input_shape=shape, classes=classes)
+        else:
+            architecture = read_genotype(
+                text,
+                space=space,
+                channels=channels,
+                cells=cells,
+                input_shape=shape,
+                classes=classes,
+            )
+    return TrainTarget(
+        architecture=architecture,
+        data={
+            "data": resolved(data),
+            "task": task,
+            "data_dir": data_dir and os.path.realpath(data_dir),
+            "image_size": image_size,
+            **_augmentation(resolved(data), architecture),
+        },
+        trainings=Path("trained"),
+    )
+
+
+def _augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
+    """The settings that say what is done to images; nothing to data of one's own."""
+    if is_function(data):
+        return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
+    suits = Augmentation.default_for(space_of(architecture).input_shape)
+    return {"crop_padding": suits.crop_padding, "flip": suits.flip}
+
+
+def _of_images(dataset: Dataset) -> tuple[int, int, int]:
+    """The shape of the inputs, for a genotype.
+
+    Raises:
+        ConfigError: If they are no images.
+    """
+    shape = dataset.train.input_shape
+    if len(shape) != 3:
+        raise ConfigError(
+            f"a genotype is for images, and the items of {dataset.name} are "
+            f"{'x'.join(map(str, shape))}; use a `space` of your own"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _genotype_text(target: str) -> str:
+    if target in NAMED:
+        return target
+    try:
+        return Path(target).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(
+            f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
+            f"as .json, a file with a genotype, or one of {', '.join([*NAMED, *NETWORKS])}"
+        ) from None

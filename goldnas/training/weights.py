@@ -1,0 +1,108 @@
+"""How weights learn: SGD along a clipped gradient of the loss of a task."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goldnas.data.examples import to_device
+from goldnas.task import Task
+from goldnas.training.config import StepSettings
+
+
+class WeightsOptimizer:
+    """SGD with momentum and weight decay, along a clipped gradient.
+
+    Args:
+        weights: Of a network, on ``device``.
+        config: Momentum, weight decay and the largest norm of the gradient.
+        device: That trains.
+    """
+
+    def __init__(
+        self, weights: Iterable[nn.Parameter], config: StepSettings, device: torch.device
+    ) -> None:
+        self._gradient_clip = config.gradient_clip
+        self.sgd = torch.optim.SGD(
+            weights,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            # One pass over all weights, where there are hundreds of small ones.
+            fused=device.type in ("cpu", "cuda"),
+        )
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """The weights that learn."""
+        weights: list[nn.Parameter] = self.sgd.param_groups[0]["params"]
+        return weights
+
+    def descend(self, learning_rate: float) -> None:
+        """Take one step along the gradient that is in the weights."""
+        nn.utils.clip_grad_norm_(self.weights, self._gradient_clip)
+        for group in self.sgd.param_groups:
+            group["lr"] = learning_rate
+        self.sgd.step()
+
+    def forget(self, removed: Iterable[nn.Parameter]) -> None:
+        """Drop pruned weights and their momentum."""
+        gone = {id(weight) for weight in removed}
+        for group in self.sgd.param_groups:
+            for weight in [w for w in group["params"] if id(w) in gone]:
+                self.sgd.state.pop(weight, None)
+            group["params"] = [w for w in group["params"] if id(w) not in gone]
+
+    def start_momentum(self) -> None:
+        """Give every weight a momentum of zero.
+
+        A fused optimiser wants a momentum of every weight, or of none, and steps that train
+        parts of a network leave some weights without a gradient.
+        """
+        for weight in self.weights:
+            self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+
+    def momenta(self) -> list[Tensor | None]:
+        """Of each weight; None before its first step."""
+        return [self.sgd.state[weight].get("momentum_buffer") for weight in self.weights]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the optimiser."""
+        return self.sgd.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; weights that were pruned by then have to be forgotten before."""
+        self.sgd.load_state_dict(state)
+
+
+def compute_loss(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    task: Task,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    auxiliary_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """The loss of some inputs, and the part of it that is of the task alone.
+
+    Args:
+        module: Maps inputs to outputs and auxiliary outputs, or None.
+        inputs: ``(B, ...)``.
+        targets: ``(B, ...)``.
+        task: Whose loss it is.
+        device: Of the module.
+        autocast: For the forward pass.
+        auxiliary_weight: Of the loss of the auxiliary outputs.
+    """
+    inputs = to_device(inputs, device, non_blocking=True)
+    targets = targets.to(device, non_blocking=True)
+    with autocast():
+        outputs, auxiliary = module(inputs)
+        loss = of_task = task.loss_of(outputs, targets)
+        if auxiliary is not None:
+            loss = loss + auxiliary_weight * task.loss_of(auxiliary, targets)
+    return loss, of_task
