@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -182,7 +182,7 @@ class LatencyTable:
         write_atomic(path or self.path, self.to_json())
 
     @classmethod
-    def load(cls, source: str | Path) -> "LatencyTable":
+    def load(cls, source: str | Path) -> Self:
         """Read a table.
 
         Args:

@@ -33,6 +33,8 @@ class Check:
     measured again; None where none of them can be drawn again."""
     at_its_speed: Accuracy | None
     """Of the predictions times that: what the table is off by, but for the machine's speed."""
+    seed: int
+    """That draws the same networks again."""
 
 
 def check_table(
@@ -68,6 +70,7 @@ def check_table(
         found,
         slowdown,
         None if slowdown is None else compute_accuracy(slowdown * predictions, latencies_us),
+        seed,
     )
 
 

@@ -1,16 +1,20 @@
 """How the outputs of what is exported compare with those of the network in PyTorch."""
 
 import copy
-from contextlib import closing
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from goldnas.cli.console import warn
-from goldnas.cli.export_source import CALIBRATION_IMAGES, Int8Data
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn
+from goldnas.deploying.config import CALIBRATION_IMAGES
+from goldnas.deploying.source import Int8Data
+from goldnas.errors import ExportError
+from goldnas.exporting.onnx import NoKernelError, check_onnx, check_outputs
+from goldnas.profiling.gpu_backend import GpuBackend
+from goldnas.task import CLASSIFICATION
+from goldnas.training.evaluate import onnx_predictions, onnx_score
 
-    from goldnas.profiling.gpu_backend import GpuBackend
+Warn = Callable[[str], None]
 
 TRIED_IMAGES = 16
 """Random images that an engine's outputs are compared on."""
@@ -22,13 +26,10 @@ MUCH = 0.01
 """Share of the held-out images that a network may lose in int8 without a warning."""
 
 
-def compared(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
+def compare_int8(exact: bytes, model: bytes, int8_data: Int8Data, warn: Warn) -> str:
     """What int8 changes in predictions; by outputs, a right network may be far off."""
-    from goldnas.task import CLASSIFICATION
-    from goldnas.training.evaluate import onnx_predictions
-
     if int8_data.task is not CLASSIFICATION:
-        return _compared_by_metric(exact, model, int8_data)
+        return _compare_metric(exact, model, int8_data)
     labels = int8_data.held_out.labels
     before, after = (
         onnx_predictions(network, int8_data.held_out, int8_data.normalisation)
@@ -38,7 +39,7 @@ def compared(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     was, now = (float((found == labels).double().mean()) for found in (before, after))
     if was - now > MUCH:
         warn(
-            f"int8 costs {100 * (was - now):.2f} points of accuracy. --precision fp16 costs "
+            f"int8 costs {100 * (was - now):.2f} points of accuracy. `precision='fp16'` costs "
             "next to none, where the device has it"
         )
     return (
@@ -47,10 +48,8 @@ def compared(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     )
 
 
-def _compared_by_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
+def _compare_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     """The same of a task of one's own, of which nobody knows how much is much."""
-    from goldnas.training.evaluate import onnx_score
-
     was, now = (
         int8_data.task.measured(
             onnx_score(network, int8_data.held_out, int8_data.normalisation, int8_data.task)
@@ -63,14 +62,14 @@ def _compared_by_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     )
 
 
-def differs(model: bytes, network: "nn.Module", shape: tuple[int, ...], precision: str) -> str:
+def compare_half(
+    model: bytes, network: nn.Module, shape: tuple[int, ...], precision: str, warn: Warn
+) -> str:
     """How far the outputs in half precision are from PyTorch's in single precision.
 
     Raises:
         ExportError: If it is more than rounding.
     """
-    from goldnas.exporting.onnx import NoKernelError, check_onnx
-
     try:
         difference = check_onnx(model, network, shape, precision=precision)
     except NoKernelError as error:
@@ -79,13 +78,14 @@ def differs(model: bytes, network: "nn.Module", shape: tuple[int, ...], precisio
     return f"{precision}: they differ by {difference:.1e} at most"
 
 
-def deployed(
-    gpu: "GpuBackend",
+def compare_engine(
+    gpu: GpuBackend,
     model: bytes,
-    network: "nn.Module",
+    network: nn.Module,
     input_shape: tuple[int, ...],
     precision: str,
     int8_data: Int8Data | None,
+    warn: Warn,
 ) -> tuple[bytes, str]:
     """The engine of a network, and how its outputs compare with PyTorch's.
 
@@ -97,19 +97,13 @@ def deployed(
             images.
         MeasurementError: If the engine cannot be built or does not run.
     """
-    import torch
-
-    from goldnas.errors import ExportError
-    from goldnas.exporting.onnx import check_outputs
-
     if int8_data is None:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn((TRIED_IMAGES, *input_shape), generator=generator)
     else:
         first = torch.arange(min(CALIBRATION_IMAGES, len(int8_data.held_out)))
         images, _ = int8_data.held_out.batch(first, int8_data.normalisation)
-    with closing(gpu):
-        found = gpu.run(model, images.numpy())
+    found = gpu.run(model, images.numpy())
     actual = torch.from_numpy(found.outputs)
     with torch.no_grad():
         expected = copy.deepcopy(network).eval().cpu()(images)
@@ -117,14 +111,14 @@ def deployed(
         if not bool(actual.isfinite().all()):
             raise ExportError("the int8 engine puts out what is no number; do not deploy it")
         agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
-        told = (
+        said = (
             f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "
             "images as PyTorch does in fp32"
         )
         if agreeing < AGREEING_REFUSES:
-            raise ExportError(f"{told}; do not deploy it. --precision fp16 is closer")
+            raise ExportError(f"{said}; do not deploy it. `precision='fp16'` is closer")
         if agreeing < AGREEING_WARNS:
-            warn(f"{told}. --precision fp16 is closer")
+            warn(f"{said}. `precision='fp16'` is closer")
         return found.engine, (
             f"engine: {100 * agreeing:.1f} % of {len(images)} held-out images are classified "
             "as by PyTorch in fp32"

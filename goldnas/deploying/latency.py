@@ -1,32 +1,29 @@
 """The latencies of what is exported: measured on the devices of the tables, and kept."""
 
+import datetime
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from goldnas.cli.console import warn
-from goldnas.cli.wording import in_options
+from goldnas.deploying.config import ExportConfig
+from goldnas.deploying.source import Source
 from goldnas.errors import GoldnasError
+from goldnas.exporting.budget_check import BudgetCheck
+from goldnas.lut import LatencyTable
+from goldnas.profiling.deployed import explain_no_caches, measure_network
+from goldnas.profiling.gpu_backend import GpuBackend, locate_engines
+from goldnas.profiling.host import Host
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.measured import Measurement, keep_measured
+from goldnas.spaces import SearchSpace
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from goldnas.exporting.budget_check import BudgetCheck
-    from goldnas.lut import LatencyTable
-    from goldnas.profiling.gpu_backend import GpuBackend
-    from goldnas.profiling.host import Host
-    from goldnas.searching.folder import SearchRun
+Warn = Callable[[str], None]
 
 
-def gpu_for(
-    backend: str,
-    precision: str,
-    tables: "Sequence[LatencyTable]",
-    search: "SearchRun | None",
-) -> "GpuBackend":
+def choose_gpu(
+    config: ExportConfig, tables: Sequence[LatencyTable], search: SearchRun | None, warn: Warn
+) -> GpuBackend:
     """What builds engines and runs them: as the first table of the backend was measured.
 
     So the engine that is stored is the one that is held against that table.
@@ -34,29 +31,24 @@ def gpu_for(
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
     """
-    from goldnas.profiling.deployed import explain_no_caches
-    from goldnas.profiling.gpu_backend import GpuBackend
-
-    fitting = _fitting(backend, precision, tables)
+    fitting = _fitting(config, tables)
     if fitting:
         folder = _engines_for(search, fitting[0])
         if folder is None:
             warn(explain_no_caches(fitting[0]))
         gpu = GpuBackend.like(fitting[0].conditions, folder=folder, on_warning=warn)
     else:
-        gpu = GpuBackend(backend, precision=precision, on_warning=warn)
+        gpu = GpuBackend(config.backend, precision=config.precision, on_warning=warn)
     gpu.conditions(batch=1)
     return gpu
 
 
-def _engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | None:
+def _engines_for(search: SearchRun | None, table: LatencyTable) -> Path | None:
     """Where engines and caches for a table are kept: beside the user's own file of it.
 
     A search has a copy of the table, and its folder gets no engines by itself: those beside the
     file that was copied are used, and added to. None if that is gone.
     """
-    from goldnas.profiling.gpu_backend import locate_engines
-
     beside = locate_engines(table.path)
     if search is None or all(table is not own for own in search.tables) or beside.is_dir():
         return beside
@@ -64,28 +56,25 @@ def _engines_for(search: "SearchRun | None", table: "LatencyTable") -> Path | No
     return locate_engines(file) if file is not None and os.path.isfile(file) else None
 
 
-def _fitting(
-    backend: str, precision: str, tables: "Sequence[LatencyTable]"
-) -> "list[LatencyTable]":
+def _fitting(config: ExportConfig, tables: Sequence[LatencyTable]) -> list[LatencyTable]:
     """The tables that an engine can be held against."""
     return [
         table
         for table in tables
-        if table.conditions.runtime == backend
+        if table.conditions.runtime == config.backend
         and table.conditions.gpu is not None
-        and table.conditions.precision == precision
+        and table.conditions.precision == config.precision
     ]
 
 
-def of_other_engines(
-    backend: str, precision: str, tables: "Sequence[LatencyTable]"
-) -> list[str]:
+def describe_other_engines(config: ExportConfig, tables: Sequence[LatencyTable]) -> list[str]:
     """What the latencies below do not say of the engine that is stored."""
-    fitting = _fitting(backend, precision, tables)
+    fitting = _fitting(config, tables)
     if not fitting:
         return [
-            f"the engine's latency is not compared: no table is of {backend} in {precision}. "
-            f"goldnas profile --backend {backend} makes one, --latency-lut names it"
+            f"the engine's latency is not compared: no table is of {config.backend} in "
+            f"{config.precision}. `profile(backend={config.backend!r})` makes one, `tables` "
+            "names it"
         ]
     of_batches = [t for t in fitting if t.conditions.batch != 1]
     return [
@@ -95,49 +84,50 @@ def of_other_engines(
     ]
 
 
-def measure(
-    network: "nn.Module",
-    input_shape: tuple[int, ...],
-    precision: str,
-    tables: "Sequence[LatencyTable]",
+def measure_latencies(
+    source: Source,
+    space: SearchSpace,
+    config: ExportConfig,
+    tables: Sequence[LatencyTable],
     models: dict[int, bytes],
-    host: "Host",
-    search: "SearchRun | None" = None,
-    gpu: "GpuBackend | None" = None,
+    host: Host,
+    gpu: GpuBackend | None,
+    warn: Warn,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds on a machine by table; and why not, for tables of other machines.
 
-    ``models`` holds what is exported already, by batch. ``search`` has some of the tables.
-    ``gpu`` measures for those whose conditions it has.
+    Args:
+        source: The network.
+        space: That it is of.
+        config: Of the export.
+        tables: Of the devices; those of the search are among them.
+        models: What is exported already, by batch.
+        host: That measures.
+        gpu: Measures for the tables whose conditions it has.
+        warn: Told what may spoil the measurements.
     """
-    from goldnas.profiling.deployed import measure_network
-
-    measured_us, unverified = measure_network(
-        network,
-        input_shape,
+    return measure_network(
+        source.network,
+        space.input_shape,
         tables,
-        precision=precision,
+        precision=config.precision,
         models=models,
         host=host,
         gpu=gpu,
-        engines=partial(_engines_for, search),
+        engines=partial(_engines_for, source.search),
         on_warning=warn,
     )
-    return measured_us, {name: in_options(reason) for name, reason in unverified.items()}
 
 
-def keep(
-    search: "SearchRun",
-    fingerprint: str,
-    checks: "Sequence[BudgetCheck]",
-    tables: "Sequence[LatencyTable]",
+def keep_measurements(
+    source: Source,
+    checks: Sequence[BudgetCheck],
+    tables: Sequence[LatencyTable],
     precision: str,
+    warn: Warn,
 ) -> None:
-    """Keep what was measured in the search's folder, for goldnas compare."""
-    import datetime
-
-    from goldnas.searching.measured import Measurement, keep_measured
-
+    """Keep what was measured in the folder of the search, where comparisons find it."""
+    assert source.search is not None
     machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     kept = {
@@ -153,6 +143,6 @@ def keep(
     }
     try:
         if kept:
-            keep_measured(search.path, fingerprint, kept)
+            keep_measured(source.search.path, source.fingerprint, kept)
     except GoldnasError as error:  # the export is there, whatever became of this
         warn(f"what was measured is not kept: {error}")

@@ -1,0 +1,197 @@
+"""A network as files: exported, compared with PyTorch, measured, and held against budgets."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldnas.deploying.config import ExportConfig
+from goldnas.deploying.latency import (
+    choose_gpu,
+    describe_other_engines,
+    keep_measurements,
+    measure_latencies,
+)
+from goldnas.deploying.outputs import compare_engine, compare_half, compare_int8
+from goldnas.deploying.source import Source, draw_int8_data
+from goldnas.errors import ConfigError
+from goldnas.exporting.budget_check import (
+    BudgetCheck,
+    check_budgets,
+    is_over_budget,
+    summary_line,
+)
+from goldnas.exporting.onnx import check_onnx, to_onnx
+from goldnas.exporting.precision import to_precision
+from goldnas.exporting.python_source import pack_weights, to_python
+from goldnas.files import check_writable, write_atomic
+from goldnas.lut import LatencyTable
+from goldnas.profiling.gpu_backend import GpuBackend
+from goldnas.profiling.host import find_host
+from goldnas.resources import Latency
+from goldnas.spaces import SearchSpace, space_of
+from goldnas.spaces.plan import NetworkPlan
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export: its files, and how prediction, measurement and budgets compare."""
+
+    fingerprint: str
+    figure: str
+    """For people: how often the network is right, or the metric of its task."""
+    precision: str
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+    """For people: how outputs compare with PyTorch's."""
+    checks: tuple[BudgetCheck, ...]
+    """Latencies first, then FLOPs and parameters; one for each budget of a resource, or one if
+    it has none."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every budget was verified, and holds."""
+        return all(check.verdict == "PASS" for check in self.checks if check.budget)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a budget is exceeded; one that was not verified is neither."""
+        return is_over_budget(self.checks)
+
+    @property
+    def summary(self) -> str:
+        """The result in one line, ``verify: PASS  0.412 ms measured, ...``."""
+        return summary_line(self.checks)
+
+
+def export_network(
+    source: Source,
+    config: ExportConfig,
+    tables: Sequence[LatencyTable],
+    *,
+    on_warning: Callable[[str], None],
+) -> Exported:
+    """Export a network, measure it, check every budget, and write the files.
+
+    Args:
+        source: The network.
+        config: What to write, and where to measure.
+        tables: Of the devices; a latency is verified where a table is of the device that is
+            measured and of the same precision.
+        on_warning: Told what is not as it should be, and does not stop the export.
+
+    Raises:
+        ConfigError: If the network cannot be written as the settings say.
+        ExportError: If what was exported computes something else.
+        MeasurementError: If a device cannot measure.
+        WriteError: If the disk refuses.
+    """
+    _check_task(source, config)
+    host = find_host(config.device, config.python, config.perf_test)
+    for path in filter(None, (config.out, config.python_out, config.engine)):
+        check_writable(path)
+    # Before the network is exported: whether there is a GPU at all.
+    gpu = None
+    if config.engine is not None:
+        gpu = choose_gpu(config, tables, source.search, on_warning)
+    space = space_of(source.architecture)
+    plan = space.plan(source.architecture)
+    _check_python_out(config, plan, space)
+
+    files, notes = _export(source, config, space, gpu, on_warning)
+    if gpu is not None:
+        notes += describe_other_engines(config, tables)
+    models = {} if config.dynamic_batch else {1: files[config.out]}
+    measured_us, unverified = measure_latencies(
+        source, space, config, tables, models, host, gpu, on_warning
+    )
+    if gpu is not None:
+        gpu.forget_engines()
+    checks = check_budgets(
+        source.network,
+        tuple(plan.parts()),
+        space.input_shape,
+        build=space.build_part,
+        budgets=source.search.budgets if source.search is not None else (),
+        latencies=[Latency(table, space) for table in tables],
+        measured_us=measured_us,
+        unverified=unverified,
+    )
+    if isinstance(plan, NetworkPlan) and config.python_out is not None:
+        text = to_python(plan, name=source.fingerprint, gated=source.gated)
+        files[config.python_out] = text.encode()
+        files[config.python_out.with_suffix(".pt")] = pack_weights(source.network)
+    written = _write(files, config)
+    if source.search is not None:
+        keep_measurements(source, checks, tables, config.precision, on_warning)
+    return Exported(
+        fingerprint=source.fingerprint,
+        figure=source.figure,
+        precision=config.precision,
+        files=written,
+        notes=tuple(notes),
+        checks=tuple(checks),
+    )
+
+
+def _check_task(source: Source, config: ExportConfig) -> None:
+    int8_engine = config.engine is not None and config.precision == "int8"
+    if int8_engine and source.config.task is not None:
+        raise ConfigError(
+            "an `engine` in int8 is compared with PyTorch by the classes that both find, and "
+            f"task {source.config.task} has none; take `precision='fp16'`"
+        )
+
+
+def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace) -> None:
+    if config.python_out is not None and not isinstance(plan, NetworkPlan):
+        raise ConfigError(
+            f"`python_out` writes networks of cells, and {space.name} is a function that has "
+            "its own source; leave it out"
+        )
+
+
+def _export(
+    source: Source,
+    config: ExportConfig,
+    space: SearchSpace,
+    gpu: GpuBackend | None,
+    on_warning: Callable[[str], None],
+) -> tuple[dict[Path, bytes], list[str]]:
+    """The ONNX file, the engine if one is asked for, and notes on their outputs."""
+    network, precision = source.network, config.precision
+    shape = (1, *space.input_shape)
+    int8_data = draw_int8_data(source) if precision == "int8" else None
+    exact = to_onnx(
+        network, shape, dynamic_batch=config.dynamic_batch, metadata=source.metadata()
+    )
+    tried = (3, *shape[1:]) if config.dynamic_batch else shape
+    difference = check_onnx(exact, network, tried)
+    notes = [f"onnxruntime and PyTorch differ by {difference:.1e} at most"]
+    images = int8_data.calibration if int8_data else None
+    model = to_precision(exact, precision, images=images)
+    if precision != "fp32":
+        notes[0] += " in fp32"
+        notes.append(
+            compare_int8(exact, model, int8_data, on_warning)
+            if int8_data
+            else compare_half(model, network, tried, precision, on_warning)
+        )
+    files = {config.out: model}
+    if gpu is not None and config.engine is not None:
+        with closing(gpu):
+            engine, note = compare_engine(
+                gpu, model, network, space.input_shape, precision, int8_data, on_warning
+            )
+        files[config.engine] = engine
+        notes.append(note)
+    return files, notes
+
+
+def _write(files: Mapping[Path, bytes], config: ExportConfig) -> tuple[Path, ...]:
+    """Write the files, the engine last."""
+    order = sorted(files, key=lambda path: path == config.engine)
+    for path in order:
+        write_atomic(path, files[path])
+    return tuple(order)

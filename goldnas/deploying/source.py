@@ -1,0 +1,146 @@
+"""What is exported: a network of a search or of a training, and what was asked of it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from goldnas.architecture import Architecture
+from goldnas.data.examples import Examples, Normalisation
+from goldnas.deploying.config import CALIBRATION_IMAGES
+from goldnas.errors import ConfigError
+from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS
+from goldnas.reference import name_items
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import FrontNetwork
+from goldnas.spaces import import_space
+from goldnas.task import Task
+from goldnas.training.config import TrainConfig
+from goldnas.training.folder import TrainingFolder
+from goldnas.training.split_data import find_split_seed, load_split
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its weights."""
+
+    architecture: Architecture
+    network: nn.Module
+    gated: bool
+    """Whether its operators are scaled by gates."""
+    figure: str
+    """For people: how often it is right, or what the metric of its task is."""
+    config: SearchConfig | TrainConfig
+    """Which images it learnt from."""
+    search: SearchRun | None
+    """Whose budgets and tables it is held against."""
+    conditions: Mapping[str, Any]
+    """Of the folder: what the network takes, and what it tells apart."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the architecture."""
+        return self.architecture.fingerprint
+
+    def metadata(self) -> dict[str, str]:
+        """The metadata of an exported file: who has nothing else can use the network."""
+        metadata = {ARCHITECTURE: self.architecture.to_json().decode()}
+        for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
+            if known := self.conditions.get(name):  # earlier folders do not have it
+                metadata[key] = json.dumps(known)
+        return metadata
+
+
+def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:
+    """A network that a search recorded.
+
+    Raises:
+        RunError: If a file of it is missing or damaged.
+    """
+    right = "untrained, with the weights it began with"
+    if chosen.figure is not None:
+        right = chosen.figure.on(f"the held-out {name_items(search.config.data)}")
+    return Source(
+        architecture=search.architecture(chosen),
+        network=search.network(chosen),
+        gated=True,
+        figure=right,
+        config=search.config,
+        search=search,
+        conditions=search.conditions,
+    )
+
+
+def source_of_training(training: TrainingFolder, space: str = "") -> Source:
+    """The network of a training; of one in ``trained/`` of a search, the search is known too.
+
+    Args:
+        training: Its folder.
+        space: The function that a training without a search names.
+
+    Raises:
+        RunError: If the training is not done, or a file of it is missing or damaged.
+    """
+    search = find_search_around(training.path, space)
+    network, result = training.network(), training.result()
+    assert result is not None  # or there would be no network
+    return Source(
+        architecture=training.architecture,
+        network=network,
+        gated=training.config.warm,
+        figure=result.test.on("the test set"),
+        config=training.config,
+        search=search,
+        conditions=training.conditions,
+    )
+
+
+def find_search_around(folder: Path, space: str) -> SearchRun | None:
+    """The search whose network a training is of, if the training is in its folder.
+
+    The function that its space is, or else the one that is named here, gets imported.
+    """
+    around = Path(os.path.realpath(folder)).parent
+    if around.name != "trained" or not os.path.isfile(around.parent / "config.json"):
+        import_space(space)
+        return None
+    search = SearchRun.open(around.parent)
+    import_space(search.config.space)
+    return search
+
+
+@dataclass(frozen=True)
+class Int8Data:
+    """What an int8 network takes its ranges from, and is compared on."""
+
+    calibration: Any
+    """Some of the training images, normalised: float32 ``(N, C, H, W)``."""
+    held_out: Examples
+    normalisation: Normalisation
+    task: Task
+
+
+def draw_int8_data(source: Source) -> Int8Data:
+    """Draw them from the data that a network learnt from.
+
+    Raises:
+        GoldnasError: If the data is gone or is of another kind now, or nothing was held out.
+    """
+    config = source.config
+    if config.validation_fraction == 0:
+        raise ConfigError(
+            "what int8 costs is found on held-out images, and this training held out none: "
+            "train with a `validation_fraction`, or export with `precision='fp16'`"
+        )
+    data = load_split(config, [source.architecture])
+    assert data.held_out is not None
+    generator = torch.Generator().manual_seed(find_split_seed(config))
+    shuffled = torch.randperm(len(data.train), generator=generator)
+    drawn, _ = data.train.batch(shuffled[:CALIBRATION_IMAGES], data.normalisation)
+    return Int8Data(drawn.numpy(), data.held_out, data.normalisation, data.task)
