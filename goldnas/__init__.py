@@ -1,22 +1,75 @@
-"""Hardware-aware neural architecture search: profile, search under a budget, export, verify."""
+"""Hardware-aware neural architecture search: profile, search under a budget, export, verify.
 
+Five verbs, :func:`space`, :func:`profile`, :func:`search`, :func:`train` and :func:`export`,
+and the nouns that they pass on. Importing goldnas imports nothing else until a name is used.
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from goldnas.api.exports import export as export
+    from goldnas.api.networks import Network as Network
+    from goldnas.api.networks import NetworkFront as NetworkFront
+    from goldnas.api.networks import TrainedNetwork as TrainedNetwork
+    from goldnas.api.profiles import make_bundle as make_bundle
+    from goldnas.api.profiles import profile as profile
+    from goldnas.api.profiles import profile_model as profile_model
+    from goldnas.api.searches import Run as Run
+    from goldnas.api.searches import load_run as load_run
+    from goldnas.api.searches import search as search
+    from goldnas.api.spaces import Feasibility as Feasibility
+    from goldnas.api.spaces import feasible as feasible
+    from goldnas.api.spaces import space as space
+    from goldnas.api.tables import LatencyTable as LatencyTable
+    from goldnas.api.tables import Prediction as Prediction
+    from goldnas.api.trainings import train as train
+    from goldnas.architecture import Architecture as Architecture
     from goldnas.choice import Choice as Choice
+    from goldnas.deploying.config import ExportConfig as ExportConfig
+    from goldnas.deploying.export import Exported as Exported
+    from goldnas.errors import GoldnasError as GoldnasError
+    from goldnas.exporting.budget_check import BudgetCheck as BudgetCheck
+    from goldnas.profiling.config import BundleConfig as BundleConfig
+    from goldnas.profiling.config import ModelConfig as ModelConfig
+    from goldnas.profiling.config import TableConfig as TableConfig
+    from goldnas.searching.config import SearchConfig as SearchConfig
     from goldnas.task import Task as Task
+    from goldnas.training.config import TrainConfig as TrainConfig
 
 __version__ = "0.1.0"
 
+_MODULES = {
+    "api.exports": ("export",),
+    "api.networks": ("Network", "NetworkFront", "TrainedNetwork"),
+    "api.profiles": ("make_bundle", "profile", "profile_model"),
+    "api.searches": ("Run", "load_run", "search"),
+    "api.spaces": ("Feasibility", "feasible", "space"),
+    "api.tables": ("LatencyTable", "Prediction"),
+    "api.trainings": ("train",),
+    "architecture": ("Architecture",),
+    "choice": ("Choice",),
+    "deploying.config": ("ExportConfig",),
+    "deploying.export": ("Exported",),
+    "errors": ("GoldnasError",),
+    "exporting.budget_check": ("BudgetCheck",),
+    "profiling.config": ("BundleConfig", "ModelConfig", "TableConfig"),
+    "searching.config": ("SearchConfig",),
+    "task": ("Task",),
+    "training.config": ("TrainConfig",),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", *_PLACES]
+
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch where it is asked for: ``--help`` does not need it."""
-    if name == "Choice":
-        from goldnas.choice import Choice
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"goldnas.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
 
-        return Choice
-    if name == "Task":
-        from goldnas.task import Task
 
-        return Task
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

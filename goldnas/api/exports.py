@@ -1,0 +1,109 @@
+"""``goldnas.export``: a network as files, measured and held against its budgets."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas.api.networks import Network, TrainedNetwork
+from goldnas.api.searches import Run
+from goldnas.errors import ConfigError
+from goldnas.lut import LatencyTable
+from goldnas.settings import make_settings
+
+if TYPE_CHECKING:
+    from goldnas.deploying.export import Exported
+    from goldnas.deploying.source import Source
+
+
+def export(
+    network: Network | TrainedNetwork | Run | str | Path,
+    out: str | Path,
+    *,
+    tables: Sequence[LatencyTable | str | Path] = (),
+    pick: str | None = None,
+    space: "str | Callable[..., Any] | None" = None,
+    on_warning: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> "Exported":
+    """Export a network, measure it, and check every budget.
+
+    Budgets and tables are those of the search, also for a training in its folder. A latency is
+    verified if a table is of the device that measures, and of the same precision. What was
+    measured is kept in the search's folder, for comparisons.
+
+    Args:
+        network: Of a search or a training; a search, whose best network it is then; or the
+            folder of a search or of a training.
+        out: ONNX file to write.
+        tables: Latency tables to verify besides those of the search.
+        pick: Of the folder of a search, which network: ``best``, a number, a fingerprint.
+        space: The function that the folder of a training names as its space.
+        on_warning: Told what is not as it should be, and does not stop the export.
+        settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
+            ``bf16``, ``int8``), ``python_out``, ``dynamic_batch``, ``engine``, ``device`` and
+            so on.
+
+    Returns:
+        Its files, how outputs compare, and a check for each resource. ``passed`` says whether
+        every budget was verified and holds.
+
+    Raises:
+        ConfigError: If a setting is wrong, or does not go with the network.
+        ExportError: If what was exported computes something else than the network.
+        MeasurementError: If a device cannot measure.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> result = goldnas.export(run.best, "example.onnx")
+        >>> [check.resource for check in result.checks][-2:]
+        ['FLOPs', 'params']
+        >>> result.files
+        (PosixPath('example.onnx'),)
+    """
+    from goldnas.deploying.config import ExportConfig
+    from goldnas.deploying.export import export_network
+    from goldnas.searching.folder import read_tables
+
+    config = make_settings(ExportConfig, "an export", {"out": out, **settings})
+    source = _find_source(network, pick, space)
+    more = read_tables(tables)
+    own = source.search.tables if source.search is not None else []
+    for table in more:
+        if table.name in [other.name for other in own]:
+            if any(table.rows == other.rows for other in own if other.name == table.name):
+                continue  # the search has it already
+            raise ConfigError(
+                f"the search has a latency table named {table.name!r} already; give "
+                f"{table.path} another name"
+            )
+    known_names = [other.name for other in own]
+    added = [table for table in more if table.name not in known_names]
+    return export_network(source, config, [*own, *added], on_warning=on_warning)
+
+
+def _find_source(network: Any, pick: str | None, space: Any) -> "Source":
+    from goldnas.api.searches import _name_space
+    from goldnas.deploying.source import source_of_search, source_of_training
+    from goldnas.run_folder import is_training
+    from goldnas.searching.folder import SearchRun
+    from goldnas.training.folder import TrainingFolder
+
+    named = "" if space is None else _name_space(space)
+    if isinstance(network, str | Path):
+        folder = Path(network)
+        if not is_training(folder):
+            network = Run(SearchRun.open(folder))
+        elif pick not in (None, "best"):
+            raise ConfigError(f"{folder} holds one network: leave out `pick={pick!r}`")
+        else:
+            return source_of_training(TrainingFolder.open(folder), named)
+    if isinstance(network, Run):
+        network = network.front.pick(pick or "best")
+    if isinstance(network, TrainedNetwork):
+        return source_of_training(network.folder, named)
+    if isinstance(network, Network):
+        return source_of_search(network.folder, network.record)
+    raise ConfigError(
+        f"a {type(network).__name__} is no network with weights: give one of a search "
+        "(run.best) or of a training"
+    )

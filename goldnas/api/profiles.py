@@ -1,0 +1,164 @@
+"""``goldnas.profile``: a latency table of one device; whole models; bundles."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas.api.tables import LatencyTable
+from goldnas.settings import make_settings
+
+if TYPE_CHECKING:
+    from goldnas.profiling.bundle_records import Manifest
+    from goldnas.profiling.profile_model import ModelProfile
+    from goldnas.spaces import SearchSpace
+
+
+def profile(
+    space: "SearchSpace | Callable[..., Any] | str",
+    *,
+    out: str | Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_warning: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> LatencyTable:
+    """Measure every operator of a space on a device, into a latency table.
+
+    Each operator is measured within small networks, in rounds over all of them, until its time
+    is known to 1 %. Then random networks of the space are measured whole, and the rows are
+    fitted to them. What the file holds already is kept; a call that was interrupted goes on.
+
+    Args:
+        space: Of :func:`goldnas.space`, or what that takes.
+        out: The file, like ``lut/cpu.json``.
+        on_progress: Told how many visits are done, of how many as far as is known.
+        on_warning: Told what may spoil the measurements.
+        settings: Fields of :class:`goldnas.TableConfig`: ``device`` (``cpu``, ``cuda``,
+            ``ssh://host``, ``adb://SERIAL``), ``backend``, ``threads``, ``batch`` (images per
+            call), ``precision``, ``networks`` (to fit to; 0 for none), ``target_percent``,
+            ``transfer`` (another device's table) and so on.
+
+    Returns:
+        The table. Rows that could not be measured are in it as failed.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        MeasurementError: If nothing can be measured, or the machine is too noisy.
+        TableError: If the file is unreadable, or of other conditions.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> again = goldnas.profile(space, out="lut/cpu.json", networks=4)  # has it all
+        >>> again.rows == table.rows
+        True
+    """
+    from goldnas.api.spaces import as_space
+    from goldnas.profiling.config import TableConfig
+    from goldnas.profiling.gpu_backend import locate_engines
+    from goldnas.profiling.profile_space import profile_space
+
+    config = make_settings(TableConfig, "a table", settings)
+    assert config.networks is not None  # resolved
+    path = Path(out)
+    profile_space(
+        as_space(space),
+        path,
+        config.make_backend(folder=locate_engines(path), on_warning=on_warning),
+        batch=config.batch,
+        networks=config.networks,
+        strict=config.strict,
+        transfer=config.transfer,
+        on_progress=on_progress,
+        on_warning=on_warning,
+    )
+    return LatencyTable.load(path)
+
+
+def profile_model(
+    model: str | Path,
+    *,
+    tables: Sequence[LatencyTable | str | Path] = (),
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_warning: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> "ModelProfile":
+    """Measure any ONNX file and its nodes, and compare with what tables predict.
+
+    Args:
+        model: The file.
+        tables: To compare with, if goldnas exported the model, or their files.
+        on_progress: Told how many visits are done, of how many.
+        on_warning: Told what may spoil the measurements.
+        settings: Fields of :class:`goldnas.ModelConfig`: ``shapes`` (of inputs that the model
+            leaves open, like ``{"input": (1, 3, 224, 224)}``), ``batch``, and where and how to
+            measure, as of :func:`profile`.
+
+    Raises:
+        ConfigError: If the file is no model, or a setting is wrong.
+        MeasurementError: If the runtime rejects the model, or the machine is too noisy.
+        TableError: If a table cannot be read, or lacks a row of the network.
+
+    Example:
+        >>> found = goldnas.profile_model("net.onnx", target_percent=5)
+        >>> found.latency.latency_us > 0
+        True
+    """
+    from goldnas.profiling.config import ModelConfig
+    from goldnas.profiling.profile_model import profile_model as measure
+    from goldnas.searching.folder import read_tables
+
+    config = make_settings(ModelConfig, "the measurement of a model", settings)
+    return measure(
+        Path(model),
+        config,
+        read_tables(tables),
+        on_progress=on_progress,
+        on_warning=on_warning,
+    )
+
+
+def make_bundle(
+    space: "SearchSpace | Callable[..., Any] | str",
+    out: str | Path,
+    *,
+    on_warning: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> "Manifest":
+    """Write a file that measures a space on a device that it is carried to.
+
+    ``python FILE.zip`` there writes ``results.zip``, of which ``goldnas lut import`` makes a
+    latency table.
+
+    Args:
+        space: As for :func:`profile`.
+        out: The file, like ``pi5.zip``.
+        on_warning: Told what may spoil the measurements.
+        settings: Fields of :class:`goldnas.BundleConfig`: ``threads``, ``batch``,
+            ``precision``, ``networks`` and so on.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ConfigError: If a setting is wrong, or another file is there already.
+        MeasurementError: If an operator of the space cannot be expressed.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> made = goldnas.make_bundle(space, "device.zip", networks=2)
+        >>> len(made.models) > 0
+        True
+    """
+    from goldnas.api.spaces import as_space
+    from goldnas.profiling.bundle import make_bundle as write_bundle
+    from goldnas.profiling.config import BundleConfig
+
+    config = make_settings(BundleConfig, "a bundle", settings)
+    return write_bundle(
+        Path(out),
+        config.make_processor_backend(on_warning=on_warning),
+        as_space(space),
+        batch=config.batch,
+        networks=config.networks,
+        strict=config.strict,
+        on_warning=on_warning,
+    )

@@ -1,0 +1,362 @@
+"""``goldnas.search``, and what it leaves."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas.api.networks import Network, NetworkFront
+from goldnas.api.tables import LatencyTable
+from goldnas.errors import ConfigError
+from goldnas.searching.config import SearchConfig
+from goldnas.settings import make_settings
+
+if TYPE_CHECKING:
+    from goldnas.resources import Budget
+    from goldnas.searching.folder import SearchRun
+    from goldnas.searching.start import SearchLoop
+    from goldnas.spaces import SearchSpace
+    from goldnas.task import Task
+    from goldnas.training.distributed import Ranks
+    from goldnas.training.events import Observer
+
+
+def _watch_nothing(event: str, fields: dict[str, Any]) -> None:
+    """Look at no event."""
+
+
+class Run:
+    """One search: its folder, its settings, and the networks that it found.
+
+    Args:
+        folder: Of the search.
+
+    Example:
+        >>> run = goldnas.load_run("runs/a")
+        >>> run.config.epochs
+        4
+        >>> run.finished
+        True
+    """
+
+    def __init__(self, folder: "SearchRun") -> None:
+        self.folder = folder
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def config(self) -> SearchConfig:
+        """The settings.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        return self.folder.config
+
+    @property
+    def tables(self) -> list[LatencyTable]:
+        """The latency tables of the search, as its folder keeps them.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        return [LatencyTable.of(table) for table in self.folder.tables]
+
+    @property
+    def budgets(self) -> "list[Budget]":
+        """The budgets, in FLOPs, parameters and microseconds."""
+        return self.folder.budgets
+
+    @property
+    def front(self) -> NetworkFront:
+        """The networks that were recorded so far, the cheapest first.
+
+        Raises:
+            RunError: If there are none yet, or the file is damaged.
+        """
+        return NetworkFront(self.folder, self.folder.front())
+
+    @property
+    def best(self) -> Network:
+        """The most accurate network within all budgets.
+
+        Raises:
+            RunError: If no recorded network meets the budgets yet.
+        """
+        return self.front.pick("best")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search is at its end."""
+        return [event["event"] for event in self.events()[-1:]] == ["end"]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event of the log, a dictionary each."""
+        return self.folder.events()
+
+    def resume(
+        self,
+        *,
+        on_event: "Observer" = _watch_nothing,
+        workers: int | None = None,
+        stop_signal: Callable[[], int] = lambda: 0,
+        ranks: "Ranks | None" = None,
+    ) -> "Run":
+        """Go on from the last checkpoint, to the end.
+
+        Args:
+            on_event: Told the name of each event and its fields; see :func:`goldnas.search`.
+            workers: Loading processes, where they should differ; no result depends on them.
+            stop_signal: See :func:`goldnas.search`.
+            ranks: See :func:`goldnas.search`.
+
+        Raises:
+            GoldnasError: If the folder is damaged, the data or the device is gone, or the
+                search ends before its time.
+        """
+        from goldnas.searching.start import PreparedSearch
+
+        with _joined(ranks) as joined:
+            loop = PreparedSearch.resume(self.folder, workers=workers, ranks=joined)
+            return _finish(loop, self.folder, on_event, stop_signal)
+
+
+def search(
+    space: "SearchSpace | Callable[..., Any] | str" = "gold",
+    *,
+    data: Any = "digits",
+    budgets: Sequence[str] = (),
+    tables: Sequence[LatencyTable | str | Path] = (),
+    out: str | Path,
+    task: "Task | str | None" = None,
+    on_event: "Observer" = _watch_nothing,
+    stop_signal: Callable[[], int] = lambda: 0,
+    ranks: "Ranks | None" = None,
+    **settings: Any,
+) -> Run:
+    """Search a space for networks within budgets; one run leaves a front of them.
+
+    Args:
+        space: Of :func:`goldnas.space`, which must fit the data; or a function of yours, or a
+            name: then it is made to fit the data, with the settings ``cells``, ``channels``,
+            ``operators`` and ``settings`` (a dictionary of all others).
+        data: The name or the path of a dataset, arrays, or two datasets of PyTorch: see
+            :func:`goldnas.data.given.name_data`.
+        budgets: Like ``600MFLOPs``, ``3Mparams``, ``5ms``, or ``5ms@pi5`` where there are
+            several tables; all hold at the end.
+        tables: Latency tables of the devices, or their files.
+        out: Folder to make for the search.
+        task: A :class:`goldnas.Task`, or ``module:name`` of a function that returns one;
+            classification unless given.
+        on_event: Told the name of each event and its fields, a dictionary: those of
+            ``events.jsonl``; ``ready`` before the folder is made, with what was loaded and the
+            limits of the space; ``begin`` with the ``loop``; and ``step`` after each step.
+        stop_signal: Asked after each step: a number other than 0 saves the search and ends it
+            with a :class:`StoppedError`.
+        ranks: The processes that search together; those that torchrun started unless given.
+        settings: Any other field of :class:`goldnas.SearchConfig`: ``epochs``, ``strategy``,
+            ``seed``, ``batch_size`` (a number or ``auto``), ``amp`` and so on. What is left out
+            is what the strategy, the pace and the data make of it.
+
+    Returns:
+        The search, at its end.
+
+    Raises:
+        ConfigError: If a setting is wrong, or no network meets the budgets; nothing is written.
+        DataError: If the data is missing or unreadable.
+        TableError: If a table cannot be read, or lacks a row of the space.
+        RunError: If ``out`` is taken, or training diverges again and again.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> import goldnas
+        >>> space = goldnas.space("gold", cells=2, channels=4, input_shape=(1, 8, 8))
+        >>> found = goldnas.search(space, budgets=["100kFLOPs"], epochs=1, out="runs/example")
+        >>> found.best.resources["FLOPs"] <= 100_000
+        True
+    """
+    from goldnas.data.given import name_data
+    from goldnas.searching.folder import SearchRun, read_tables
+    from goldnas.searching.start import PreparedSearch
+
+    with _joined(ranks) as joined:
+        folder = Path(out)
+        joined.broadcast(lambda: SearchRun.check_free(folder))
+        read = joined.broadcast(lambda: read_tables(tables))
+        fit_batch = settings.get("batch_size") == "auto"
+        if fit_batch:
+            del settings["batch_size"]
+        amp = settings.pop("amp", "auto")
+        config = joined.on_all(
+            lambda: _make_config(
+                space,
+                {
+                    **settings,
+                    "data": name_data(data),
+                    "task": _name_task(task),
+                    "budgets": tuple(budgets),
+                    "tables": tuple(table.name for table in read),
+                },
+            )
+        )
+        prepared = PreparedSearch(config, read, amp=amp, fit_batch=fit_batch, ranks=joined)
+        auxiliary = settings.get("auxiliary_weight")
+        joined.on_all(lambda: _check_space(space, prepared.data.space, config.data, auxiliary))
+        on_event("ready", prepared.describe())
+        prepared.check_feasible()
+        loop = prepared.start(folder)
+        assert isinstance(loop.run, SearchRun)
+        return _finish(loop, loop.run, on_event, stop_signal)
+
+
+def load_run(
+    path: str | Path,
+    *,
+    space: "Callable[..., Any] | str | None" = None,
+    data: Any = None,
+    task: "Task | str | None" = None,
+) -> Run:
+    """Open the folder of a search.
+
+    Args:
+        path: The folder.
+        space: The function that its space is, or the name of it: a file that names a function
+            does not get it run.
+        data: The data, where it was given as arrays or datasets by a program that has ended.
+        task: The task, likewise.
+
+    Raises:
+        RunError: If it is not the folder of a search, or is damaged.
+
+    Example:
+        >>> import goldnas
+        >>> goldnas.load_run("runs/a").best.meets_budgets
+        True
+    """
+    from goldnas.searching.folder import SearchRun
+
+    folder = SearchRun.open(Path(path)).read()
+    if data is not None:
+        _give_again(folder.config.data, "data", data)
+    if task is not None:
+        _give_again(folder.config.task or "", "task", task)
+    if space is not None:
+        _name_space(space)
+    return Run(folder)
+
+
+def _finish(
+    loop: "SearchLoop",
+    folder: "SearchRun",
+    on_event: "Observer",
+    stop_signal: Callable[[], int],
+) -> Run:
+    from goldnas.searching.start import run_search
+
+    loop.events.observer = on_event
+    loop.stop_signal = stop_signal
+    loop.events.emit_unlogged("begin", loop=loop)
+    run_search(loop)
+    return Run(folder)
+
+
+def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
+    given = {name: value for name, value in given.items() if value is not None}
+    config = make_settings(SearchConfig, "a search", given | _space_settings(space))
+    if config.score != "supernet" and config.networks is not None and "epochs" in given:
+        raise ConfigError("nothing is trained without `score='supernet'`; leave `epochs` out")
+    return config
+
+
+def _name_space(space: "Callable[..., Any] | str") -> str:
+    """The name of a function, under which this program finds it; a name as it is."""
+    from goldnas.spaces import FUNCTIONS, import_space
+
+    if isinstance(space, str):
+        import_space(space)
+        return space
+    name = f"{space.__module__}:{space.__qualname__}"
+    FUNCTIONS[name] = space
+    return name
+
+
+def _space_settings(space: Any) -> dict[str, Any]:
+    """The fields of the settings that say which space it is."""
+    if isinstance(space, str) or callable(space):
+        return {"space": _name_space(space)}
+    named = space.search_settings
+    of_data = ("input_shape", "classes")
+    settings = {k: v for k, v in space.settings.items() if k not in (*named, *of_data)}
+    if is_dataclass(space):
+        defaults = {f.name: f.default for f in fields(space) if f.default is not MISSING}
+        settings = {k: v for k, v in settings.items() if v != defaults.get(k)}
+    return {"space": space.name, "settings": settings, **named}
+
+
+def _check_space(
+    given: Any, made: "SearchSpace", data: str, auxiliary_weight: float | None
+) -> None:
+    """Refuse a space that is not for the data, or not for what was given.
+
+    Raises:
+        ConfigError: If its inputs or its outputs are of another shape, or it has no place for
+            an auxiliary head.
+    """
+    if auxiliary_weight and made.cell_layout is None:
+        raise ConfigError(
+            f"`auxiliary_weight={auxiliary_weight:g}`: networks of {made.name} have no "
+            "auxiliary head, which is of cells; leave it out"
+        )
+    if isinstance(given, str) or callable(given):
+        return
+    for what in ("input_shape", "output_shape"):
+        theirs, needed = (tuple(getattr(one, what)) for one in (given, made))
+        if theirs != needed:
+            setting = (
+                f"input_shape={needed}" if what == "input_shape" else f"classes={made.classes}"
+            )
+            raise ConfigError(
+                f"the {what.replace('_', ' ')} of the space is {theirs}, and {data} needs "
+                f"{needed}: make the space with `{setting}`"
+            )
+
+
+def _name_task(task: "Task | str | None") -> str | None:
+    from goldnas.reference import give
+    from goldnas.task import CLASSIFICATION, Task
+
+    if isinstance(task, Task):
+        if task is CLASSIFICATION:
+            return None
+        return give("task", task, f"{abs(hash(task.name)):016x}")
+    return task
+
+
+def _give_again(name: str, what: str, value: Any) -> None:
+    """Put a value under the name that a folder has for it."""
+    from goldnas.data.given import name_data
+    from goldnas.reference import GIVEN
+
+    if not name.startswith("given:"):
+        raise ConfigError(f"the folder names its `{what}` itself, {name}: leave `{what}` out")
+    given = name_data(value) if what == "data" else _name_task(value)
+    if given not in GIVEN:
+        raise ConfigError(f"give the `{what}` itself, not its name")
+    if what == "data" and given != name:
+        raise ConfigError(
+            f"this is other `data` than the search had: {given}, not {name}; give it the same"
+        )
+    GIVEN[name] = GIVEN[given]
+
+
+def _joined(ranks: "Ranks | None") -> Any:
+    """The processes of torchrun, unless they are given."""
+    if ranks is not None:
+        return nullcontext(ranks)
+    from goldnas.training.distributed import init_process_group
+
+    return init_process_group()

@@ -1,0 +1,106 @@
+"""Spaces, and whether budgets can be met in them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas.lut import LatencyTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from goldnas.searching.budgets import Limit
+    from goldnas.spaces import SearchSpace
+
+
+def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> "SearchSpace":
+    """Make a search space.
+
+    Args:
+        space: The name of a space (``gold``, ``gold-imagenet``, ``gold-extended``, ``mobile``),
+            a function of yours that returns a module with :class:`goldnas.Choice` in it, or the
+            name of such a function, ``my_package.my_module:function``.
+        settings: Its own: ``cells``, ``channels``, ``input_shape`` ``(C, H, W)`` in pixels,
+            ``classes``, ``operators`` and so on; of a function, its arguments and
+            ``input_shape``.
+
+    Returns:
+        The space. ``len(space.gates)`` operators can be kept or pruned; ``space.log10_size()``
+        is the logarithm of the number of networks.
+
+    Raises:
+        ConfigError: If there is no such space, or a setting does not fit it.
+
+    Example:
+        >>> import goldnas
+        >>> space = goldnas.space("gold", cells=3, channels=8, input_shape=(1, 8, 8))
+        >>> len(space.gates)
+        84
+    """
+    from goldnas.spaces import ChoiceSpace, import_space, space_named
+
+    if callable(space):
+        return ChoiceSpace.of(space, **settings)
+    import_space(space)
+    return space_named(space, **settings)
+
+
+def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSpace":
+    """A space as it is; one of what :func:`space` takes."""
+    return space(given) if isinstance(given, str) or callable(given) else given
+
+
+@dataclass(frozen=True)
+class Feasibility:
+    """Whether budgets can be met; true where they can."""
+
+    limits: "tuple[Limit, ...]"
+    """Of each resource what the smallest and the full network need, in FLOPs, parameters and
+    microseconds, and its budget."""
+    reason: str
+    """Why the budgets cannot be met; empty where they can."""
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+def feasible(
+    space: "SearchSpace | Callable[..., nn.Module] | str",
+    budgets: Sequence[str],
+    tables: "Sequence[LatencyTable | str | Path]" = (),
+    *,
+    single: bool = False,
+) -> Feasibility:
+    """Say whether some network of a space meets all budgets, before anything runs.
+
+    Args:
+        space: Of :func:`goldnas.space`, or what that takes.
+        budgets: Like ``600MFLOPs``, ``3Mparams``, ``5ms``, or ``5ms@pi5`` where there are
+            several tables.
+        tables: Latency tables of the devices, or their files.
+        single: Whether each node, or choice, keeps exactly one operator.
+
+    Raises:
+        ConfigError: If a budget is malformed, or names no table.
+        TableError: If a table cannot be read, or lacks a row of the space.
+
+    Example:
+        >>> import goldnas
+        >>> space = goldnas.space("gold", cells=3, channels=8, input_shape=(1, 8, 8))
+        >>> bool(goldnas.feasible(space, ["200kFLOPs"]))
+        True
+        >>> print(goldnas.feasible(space, ["100kFLOPs"]).reason)  # doctest: +ELLIPSIS
+        budget 100kFLOPs cannot be met: the smallest network of this space needs 162.6 kFLOPs...
+    """
+    from goldnas.errors import ConfigError
+    from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
+    from goldnas.searching.folder import read_tables
+
+    costs = build_feasibility(as_space(space), budgets, read_tables(tables), single=single)
+    reason = ""
+    try:
+        check_feasible(costs)
+    except ConfigError as error:
+        reason = str(error)
+    return Feasibility(tuple(list_limits(costs)), reason)

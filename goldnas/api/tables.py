@@ -1,0 +1,234 @@
+"""Latency tables, with what needs more than their file: a network, or the device."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas import lut
+from goldnas.errors import TableError
+from goldnas.settings import make_settings
+
+if TYPE_CHECKING:
+    from goldnas.lut import Calibration
+    from goldnas.profiling.check import Check
+    from goldnas.profiling.session import Session
+
+
+def _ignore(*_: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class PredictedRow:
+    """What a network has of one row of a table."""
+
+    operator: str
+    site: str
+    count: int
+    latency_us: float
+    """Of all of them."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a table says of a network."""
+
+    latency_us: float
+    """Microseconds for one call, with the batch of the table."""
+    mape_percent: float | None
+    """Mean error on networks it was not fitted to; None of a table that was not calibrated."""
+    overhead_us: float
+    """Whatever the network holds."""
+    rows: tuple[PredictedRow, ...]
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds."""
+        return self.latency_us / 1000
+
+
+class LatencyTable(lut.LatencyTable):
+    """The latencies of a space's operators on one device: a JSON file, and what it is good for.
+
+    :func:`goldnas.profile` makes one, :meth:`load` reads one.
+
+    Example:
+        >>> import goldnas
+        >>> table = goldnas.LatencyTable.load("lut/cpu.json")  # doctest: +SKIP
+        >>> table.predict(run.best).latency_ms  # doctest: +SKIP
+        0.187
+    """
+
+    @classmethod
+    def of(cls, table: lut.LatencyTable) -> "LatencyTable":
+        """A table that was read without what needs more than its file."""
+        return cls(
+            table.conditions, table.rows, table.path, table.calibrations, table.campaigns
+        )
+
+    def predict(self, network: Any) -> Prediction:
+        """What a network takes on the device of the table.
+
+        Args:
+            network: Of a search, a training, or an :class:`goldnas.Architecture`.
+
+        Raises:
+            TableError: If the table lacks a row of the network.
+        """
+        from collections import Counter
+
+        from goldnas.api.networks import find_architecture
+        from goldnas.resources import Latency
+        from goldnas.resources.costs import total_cost
+        from goldnas.spaces import space_of
+
+        architecture = find_architecture(network)
+        space = space_of(architecture)
+        parts = list(space.plan(architecture).parts())
+        latency = Latency(self, space)
+        fitted = latency.calibration
+        return Prediction(
+            latency_us=total_cost(latency, parts),
+            mape_percent=fitted.accuracy.mape_percent if fitted else None,
+            overhead_us=latency.overhead,
+            rows=tuple(
+                PredictedRow(operator, str(site), count, count * latency.cost(operator, site))
+                for (operator, site), count in Counter(parts).items()
+            ),
+        )
+
+    def check(
+        self,
+        networks: int = 20,
+        *,
+        seed: int | None = None,
+        on_progress: Callable[[int, int], None] = _ignore,
+        on_warning: Callable[[str], None] = _ignore,
+        **host: Any,
+    ) -> "Check":
+        """Measure fresh random networks now, and compare with what the table predicts.
+
+        Args:
+            networks: How many to measure.
+            seed: Of the networks; other ones each time unless given.
+            on_progress: Told how many visits are done, of how many.
+            on_warning: Told what may spoil the measurements.
+            host: Where the table was made: ``device`` (``cpu``, ``cuda``, ``ssh://host`` and
+                so on), ``python`` and ``perf_test``, as of :class:`goldnas.TableConfig`.
+
+        Raises:
+            TableError: If the table was never calibrated, or the device is another.
+            MeasurementError: If the networks cannot be measured.
+
+        Example:
+            >>> table.check(networks=4, seed=1).accuracy.networks
+            4
+        """
+        from goldnas.profiling.calibration import rebuild_space
+        from goldnas.profiling.check import check_table
+        from goldnas.profiling.gpu_backend import forget_engines
+
+        space = rebuild_space(self.last_calibration)
+        session = self._open_session(None, host, on_progress, on_warning)
+        drawn_by = secrets.randbits(31) if seed is None else seed
+        found = check_table(session, self, space, networks=networks, seed=drawn_by)
+        forget_engines(session.backend)
+        return found
+
+    def calibrate(
+        self,
+        networks: int = 20,
+        *,
+        on_progress: Callable[[int, int], None] = _ignore,
+        on_warning: Callable[[str], None] = _ignore,
+        **host: Any,
+    ) -> "LatencyTable":
+        """Measure more random networks, fit the rows to all of them, and write the table.
+
+        What is measured is kept beside the table until then: a call that was interrupted
+        goes on.
+
+        Args:
+            networks: How many more.
+            on_progress: As of :meth:`check`.
+            on_warning: As of :meth:`check`.
+            host: As of :meth:`check`.
+
+        Returns:
+            The table as it is now.
+
+        Raises:
+            TableError: If the table was never calibrated, or the device is another.
+            MeasurementError: If the networks cannot be measured.
+
+        Example:
+            >>> more = table.calibrate(networks=2)
+            >>> len(more.last_calibration.networks) - len(table.last_calibration.networks)
+            2
+        """
+        from goldnas.profiling.calibration import calibrate, rebuild_space
+        from goldnas.profiling.gpu_backend import forget_engines
+
+        before = self.last_calibration
+        space = rebuild_space(before)
+        session = self._open_session(Path(f"{self.path}.visits"), host, on_progress, on_warning)
+        most = len(before.networks) + networks
+        session.finish(calibrate(session, self, space, networks=most), self)
+        forget_engines(session.backend)
+        return type(self).load(self.path)
+
+    @property
+    def last_calibration(self) -> "Calibration":
+        """The calibration that was made last.
+
+        Raises:
+            TableError: If there is none.
+        """
+        if not self.calibrations:
+            raise TableError(
+                f"{self.path} was never calibrated, so it does not say of which space networks "
+                "are to be drawn. Measure some: `profile(space, networks=20, "
+                f"out={str(self.path)!r})`"
+            )
+        return self.calibrations[-1]
+
+    def _open_session(
+        self,
+        journal: Path | None,
+        host: dict[str, Any],
+        on_progress: Callable[[int, int], None],
+        on_warning: Callable[[str], None],
+    ) -> "Session":
+        """What measures under the conditions of the table.
+
+        Raises:
+            ConfigError: If a setting does not go with the table.
+            TableError: If the device or its software is another.
+        """
+        from goldnas.profiling.config import HostConfig
+        from goldnas.profiling.gpu_backend import locate_engines
+        from goldnas.profiling.match_backend import match_backend
+        from goldnas.profiling.session import Session
+
+        theirs = self.conditions
+        backend = match_backend(
+            theirs,
+            host=make_settings(HostConfig, "the device of a table", host).find_host(),
+            folder=locate_engines(self.path),
+            on_warning=on_warning,
+        )
+        session = Session(
+            backend,
+            batch=theirs.batch,
+            journal=journal,
+            on_progress=on_progress,
+            on_warning=on_warning,
+        )
+        if differences := theirs.differences(session.conditions):
+            raise TableError(
+                f"{self.path} was measured under other conditions: {'; '.join(differences)}. "
+                "Networks can be measured for it only where it was made: `device` says where"
+            )
+        return session

@@ -1,0 +1,166 @@
+"""``goldnas.train``: one network, from scratch or from what a search left."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldnas.api.networks import Network, TrainedNetwork
+from goldnas.api.searches import Run, _joined, _name_space, _name_task, _watch_nothing
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldnas.task import Task
+    from goldnas.training.distributed import Ranks
+    from goldnas.training.events import Observer
+    from goldnas.training.target import TrainTarget
+
+
+def train(
+    network: Network | Run | Architecture | str | Path,
+    *,
+    recipe: str = "short",
+    warm: bool = False,
+    out: str | Path | None = None,
+    data: Any = None,
+    task: "Task | str | None" = None,
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+    space: "str | Callable[..., Any] | None" = None,
+    channels: int | None = None,
+    cells: int | None = None,
+    on_event: "Observer" = _watch_nothing,
+    stop_signal: Callable[[], int] = lambda: 0,
+    ranks: "Ranks | None" = None,
+    **settings: Any,
+) -> TrainedNetwork:
+    """Train one network, and score it on the test set once, after the last epoch.
+
+    The same call goes on with a training that was stopped; of one that is done it returns the
+    result.
+
+    Args:
+        network: Of a search; a search, whose best network it is then; an architecture, its
+            file, a file with a genotype, or the name of a published network: ``DARTS_V1``,
+            ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``,
+            ``mnasnet_a1``.
+        recipe: Name of a recipe: ``short``, ``modern``, ``darts-cifar``, ``darts-imagenet`` ...
+        warm: Whether to begin with the weights and gates of the search.
+        out: Folder of the training; else one in ``trained/``, in the folder of the search.
+        data: Of a network that is of no search: as for :func:`goldnas.search`.
+        task: Likewise.
+        data_dir: Where named datasets are, likewise.
+        image_size: Side in pixels that images of a folder are resized to, likewise.
+        space: Of a genotype; or the function that an architecture's file names.
+        channels: Of a genotype, of a node in the first stage.
+        cells: Of a DARTS genotype.
+        on_event: Told the name of each event and its fields, as by :func:`goldnas.search`.
+        stop_signal: As for :func:`goldnas.search`.
+        ranks: As for :func:`goldnas.search`.
+        settings: Fields of :class:`goldnas.TrainConfig` in place of the recipe's: ``epochs``,
+            ``seed``, ``batch_size``, ``learning_rate``, ``validation_fraction`` and so on.
+
+    Returns:
+        The network with its weights after the last epoch.
+
+    Raises:
+        ConfigError: If a setting is wrong, or does not go with the network.
+        DataError: If the data is missing or unreadable.
+        RunError: If ``out`` holds something else, or training diverges again and again.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> again = goldnas.train(run.best, recipe="short", epochs=2)
+        >>> again.fingerprint == run.best.fingerprint
+        True
+    """
+    of_data = {
+        "data": data,
+        "task": task,
+        "data_dir": data_dir,
+        "image_size": image_size,
+        "space": space,
+        "channels": channels,
+        "cells": cells,
+    }
+    given = {name: value for name, value in of_data.items() if value is not None}
+    with _joined(ranks) as joined:
+        target = joined.broadcast(lambda: find_target(network, warm=warm, **given))
+        return train_target(
+            target,
+            recipe=recipe,
+            out=out,
+            on_event=on_event,
+            stop_signal=stop_signal,
+            ranks=joined,
+            **settings,
+        )
+
+
+def train_target(
+    target: "TrainTarget",
+    *,
+    recipe: str = "short",
+    out: str | Path | None = None,
+    on_event: "Observer" = _watch_nothing,
+    stop_signal: Callable[[], int] = lambda: 0,
+    ranks: "Ranks",
+    **settings: Any,
+) -> TrainedNetwork:
+    """Train what :func:`find_target` has found; see :func:`train`."""
+    from goldnas.training.folder import TrainingFolder
+    from goldnas.training.result import TrainResult
+    from goldnas.training.start import prepare, resolve_config
+
+    config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
+    folder = Path(out) if out is not None else target.folder(config)
+    loop = prepare(target, config, folder, ranks)
+    if isinstance(loop, TrainResult):
+        on_event("done", {"folder": folder})
+        return TrainedNetwork(TrainingFolder.open(folder), loop)
+    loop.events.observer = on_event
+    loop.stop_signal = stop_signal
+    loop.events.emit_unlogged("begin", loop=loop, folder=folder)
+    result = loop.train()
+    return TrainedNetwork(TrainingFolder.open(folder), result)
+
+
+def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTarget":
+    """What is to be trained, and on which data.
+
+    Args:
+        network: See :func:`train`.
+        warm: See :func:`train`.
+        of_data: ``data``, ``task``, ``data_dir``, ``image_size``, ``space``, ``channels`` and
+            ``cells``, those that are given.
+
+    Raises:
+        GoldnasError: If there is no such network, or a setting does not go with it.
+    """
+    from goldnas.data.given import name_data
+    from goldnas.training.target import target_of_file, target_of_run
+
+    if isinstance(network, Run):
+        network = network.best
+    if isinstance(network, Network):
+        if of_data:
+            raise ConfigError(
+                f"{', '.join(f'`{name}`' for name in of_data)} cannot be given with a network "
+                "of a search, which says it; train its `architecture` on other data"
+            )
+        return target_of_run(network.folder, network.record, warm=warm)
+    if warm:
+        raise ConfigError(
+            "only a network of a search has weights to begin with; leave `warm` out"
+        )
+    if "data" not in of_data:
+        raise ConfigError(
+            "a network that is of no search is trained on some `data`, for example "
+            "`data='cifar10'`"
+        )
+    named: dict[str, Any] = {
+        "data": name_data(of_data.pop("data")),
+        "task": _name_task(of_data.pop("task", None)),
+        "space": _name_space(of_data.pop("space", "gold")),
+    }
+    return target_of_file(network, **named, **of_data)
