@@ -65,6 +65,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read what was typed, and before it what the file of ``--config`` says."""
+        args = config_file.rename_earlier(self.name or "", args)
         if ctx.resilient_parsing:  # of a line that is not complete yet
             return super().parse_args(ctx, args)
         typed, *_ = self.make_parser(ctx).parse_args(list(args))

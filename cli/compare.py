@@ -28,7 +28,7 @@ def compare(
             "--format",
             metavar="table|markdown|csv|latex",
             help="CSV is in shares, FLOPs, parameters, microseconds and seconds, as is --json.",
-            autocompletion=completion.offering(completion.formats),
+            autocompletion=completion.OFFERS["format"],
         ),
     ] = "table",
     plot: Annotated[

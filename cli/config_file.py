@@ -22,6 +22,13 @@ from urllib.parse import urlsplit
 from goldnas.errors import ConfigError
 from goldnas.files import write_atomic
 
+EARLIER_NAMES = {
+    ("profile", "calibrate"): "networks",
+    ("profile", "samples"): "networks",
+    ("search", "samples"): "networks",
+}
+"""Options by the command and the name that they had, which still works."""
+
 _SHARED = ("config", "save_config")
 _KINDS = {bool: "true or false", dict: "a table", list: "a list"}
 
@@ -63,7 +70,7 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
                 f"a line {head}"
             )
     known = {_key(parameter): parameter for parameter in parameters(ctx)}
-    keys = [written.replace("_", "-") for written in table]
+    keys = [_key_today(names, written) for written in table]
     given: dict[str, Setting] = {}
     for key, (written, value) in zip(keys, table.items(), strict=True):
         if key not in known:
@@ -134,6 +141,22 @@ def _names(ctx: Any) -> list[str]:
 
 def _command(names: Iterable[str]) -> str:
     return " ".join(("goldnas", *names))
+
+
+def _key_today(names: list[str], written: str) -> str:
+    """What an option of a file is called, however it was called when that was written."""
+    key = written.replace("_", "-")
+    return EARLIER_NAMES.get((".".join(names), key), key)
+
+
+def rename_earlier(command: str, words: Iterable[str]) -> list[str]:
+    """A typed line with the names that options have today."""
+    renamed = []
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        today = EARLIER_NAMES.get((command, name)) if word.startswith("--") else None
+        renamed.append(word if today is None else f"--{today}{equals}{value}")
+    return renamed
 
 
 def _key(parameter: Any) -> str:

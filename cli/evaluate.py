@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
-from goldnas.cli.export_source import search_around
 from goldnas.cli.front import front_table
 from goldnas.cli.options import JsonOption, OfFileOption
-from goldnas.cli.split_data import images_of
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
@@ -37,16 +35,17 @@ def evaluate(
             _evaluate_training(run, space_ or "", as_json)
             return
         from goldnas.searching.folder import SearchRun
-        from goldnas.searching.setup import device_named
+        from goldnas.training.machine import choose_device
+        from goldnas.training.split_data import load_split
 
         opened = SearchRun.open(run)
         front = opened.front()
-        images = images_of(opened.config, map(opened.architecture, front.networks))
-        device = device_named("auto")
+        images = load_split(opened.config, map(opened.architecture, front.networks))
+        device = choose_device("auto")
         test = {
             network.fingerprint: None
             if network.figure is None  # it was not trained
-            else images.tested(opened.network(network), device)
+            else images.score_test(opened.network(network), device)
             for network in front.networks
         }
         if as_json:
@@ -64,15 +63,16 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
     """Score the network of a training again, and say so beside what it scored at its end."""
     import msgspec
 
-    from goldnas.searching.setup import device_named
+    from goldnas.deploying.source import find_search_around
     from goldnas.training.folder import TrainingFolder
+    from goldnas.training.machine import choose_device
+    from goldnas.training.split_data import load_split
 
     folder = TrainingFolder.open(path)
-    search_around(path, space)
+    find_search_around(path, space)
     network, result = folder.network(), folder.result()
-    images = images_of(folder.config, [folder.architecture])
-    device = device_named("auto")
-    test = images.tested(network, device)
+    images = load_split(folder.config, [folder.architecture])
+    test = images.score_test(network, choose_device("auto"))
     assert result is not None  # or there would be no network
     if as_json:
         key = images.test_key

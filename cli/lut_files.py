@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from goldnas.cli.console import err, errors_shown, out, print_json, say
+from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
 from goldnas.cli.lut_plot import check_kind, write_plot
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.cli.wording import in_options
@@ -243,9 +243,12 @@ def import_(
             for option, given in own.items():
                 if given:
                     raise ConfigError(f"{file} says itself what it is of: leave out {option}")
-            from goldnas.cli.profile_bundle import import_bundle
+            from goldnas.cli.profile_table import show_filled
+            from goldnas.profiling.bundle_results import import_results
+            from goldnas.spaces import import_space
 
-            import_bundle(file, target, bundle=bundle, space=space_ or "")
+            import_space(space_ or "")
+            show_filled(*import_results(file, target, bundle=bundle, on_warning=warn))
             return
         if bundle is not None:
             raise ConfigError(f"--bundle goes with results.zip, and {file} is no zip file")

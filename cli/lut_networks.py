@@ -1,22 +1,17 @@
 """``goldnas lut predict``, ``calibrate`` and ``check``: tables against whole networks."""
 
-import secrets
-import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say, warn
-from goldnas.cli.device_options import DeviceOption, PerfTestOption, PythonOption
 from goldnas.cli.options import JsonOption, OfFileOption, TableArgument
 from goldnas.cli.progress import visits_shown
-from goldnas.errors import TableError
+from goldnas.cli.struct_options import Options, with_options
+from goldnas.profiling.config import HostConfig
 
-if TYPE_CHECKING:
-    from goldnas.lut import Calibration, LatencyTable
-    from goldnas.profiling.session import Session
+_HOST = Options(HostConfig)
 
 NetworksOption = Annotated[
     int, typer.Option("--networks", min=2, metavar="N", help="How many networks to measure.")
@@ -37,79 +32,60 @@ def predict(
         goldnas lut predict lut/cpu.json network.json
         goldnas lut predict lut/cpu.json network.json --json
     """
-    from collections import Counter
-
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.lut import LatencyTable
-
     with errors_shown():
-        table = LatencyTable.load(file)
         # Imported here so that --help need not load torch.
+        from goldnas.api.tables import LatencyTable
         from goldnas.architecture import Architecture
-        from goldnas.resources import Latency
-        from goldnas.resources.costs import total_cost
-        from goldnas.spaces import import_space, space_of
+        from goldnas.spaces import import_space
 
+        table = LatencyTable.load(file)
         import_space(space_ or "")
         network = Architecture.load(architecture)
-        space = space_of(network)
-        parts = list(space.plan(network).parts())
-        latency = Latency(table, space)
-        latency_us = total_cost(latency, parts)
-        rows = [
-            {
-                "operator": operator,
-                "site": str(site),
-                "count": count,
-                "latency_us": count * latency.cost(operator, site),
-            }
-            for (operator, site), count in Counter(parts).items()
-        ]
-    fitted = latency.calibration
+        predicted = table.predict(network)
     if as_json:
         print_json(
             {
                 "architecture": network.fingerprint,
                 "table": table.name,
-                "latency_us": latency_us,
-                "calibrated": fitted is not None,
-                "mape_percent": fitted.accuracy.mape_percent if fitted else None,
-                "overhead_us": latency.overhead,
-                "rows": rows,
+                "latency_us": predicted.latency_us,
+                "calibrated": predicted.mape_percent is not None,
+                "mape_percent": predicted.mape_percent,
+                "overhead_us": predicted.overhead_us,
+                "rows": predicted.rows,
             }
         )
         return
     shown = Table("operator", "site")
     for header in ("times", "us", "share"):
         shown.add_column(header, justify="right")
-    for row in sorted(rows, key=lambda row: -float(str(row["latency_us"]))):
-        us = float(str(row["latency_us"]))
+    for row in sorted(predicted.rows, key=lambda row: -row.latency_us):
         shown.add_row(
-            Text(str(row["operator"])),
-            Text(str(row["site"])),
-            str(row["count"]),
-            f"{us:.1f}",
-            f"{100 * us / latency_us:.1f} %",
+            Text(row.operator),
+            Text(row.site),
+            str(row.count),
+            f"{row.latency_us:.1f}",
+            f"{100 * row.latency_us / predicted.latency_us:.1f} %",
         )
-    shown.add_row("whatever it holds", "", "", f"{latency.overhead:.1f}", "")
+    shown.add_row("whatever it holds", "", "", f"{predicted.overhead_us:.1f}", "")
     out.print(shown)
     accuracy = (
-        f"off by {fitted.accuracy.mape_percent:.1f} % on networks it was not fitted to"
-        if fitted
-        else "not calibrated for this space: expect 10 % or more"
+        "not calibrated for this space: expect 10 % or more"
+        if predicted.mape_percent is None
+        else f"off by {predicted.mape_percent:.1f} % on networks it was not fitted to"
     )
-    say(f"{network.fingerprint}: {latency_us / 1000:.4g} ms on {table.name} ({accuracy})")
+    say(f"{network.fingerprint}: {predicted.latency_ms:.4g} ms on {table.name} ({accuracy})")
 
 
+@with_options(_HOST)
 def calibrate(
+    ctx: typer.Context,
     file: TableArgument,
     networks: NetworksOption = 20,
-    device: DeviceOption = "cpu",
-    python: PythonOption = None,
-    perf_test: PerfTestOption = None,
     space_: OfFileOption = None,
+    **host: Any,
 ) -> None:
     """Measure more random networks, and fit the rows of a table anew.
 
@@ -120,21 +96,16 @@ def calibrate(
     journal = Path(f"{file}.visits")
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
-        from goldnas.profiling.calibration import calibrate as fit_to_networks
-        from goldnas.profiling.calibration import rebuild_space
-        from goldnas.profiling.gpu_backend import forget_engines
+        from goldnas.api.tables import LatencyTable
         from goldnas.spaces import import_space
 
         import_space(space_ or "")
-        table, session = _on_its_device(
-            file, journal, on_progress, device=device, python=python, perf_test=perf_test
+        table = LatencyTable.load(file)
+        before = table.last_calibration
+        fitted = table.calibrate(
+            networks, on_progress=on_progress, on_warning=warn, **_HOST.given(ctx, host)
         )
-        before = _calibration(table)
-        space = rebuild_space(before)
-        more = len(before.networks) + networks
-        table_now = session.finish(fit_to_networks(session, table, space, networks=more), table)
-        forget_engines(session.backend)
-        after = _calibration(table_now)
+        after = fitted.last_calibration
     say(
         f"{file}: fitted to {len(after.networks)} networks of {after.space_and_settings}, "
         f"{networks} of them new: off by "
@@ -144,18 +115,18 @@ def calibrate(
     )
 
 
+@with_options(_HOST)
 def check(
+    ctx: typer.Context,
     file: TableArgument,
     networks: NetworksOption = 20,
-    device: DeviceOption = "cpu",
-    python: PythonOption = None,
-    perf_test: PerfTestOption = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Of the networks; other ones each time if not given."),
     ] = None,
     space_: OfFileOption = None,
     as_json: JsonOption = False,
+    **host: Any,
 ) -> None:
     """Measure fresh random networks now, and compare with what the table predicts.
 
@@ -163,21 +134,20 @@ def check(
         goldnas lut check lut/cpu.json
         goldnas lut check lut/cpu.json --networks 40 --seed 1 --json
     """
-    drawn_by = secrets.randbits(31) if seed is None else seed
     with errors_shown(), visits_shown() as on_progress:
-        from goldnas.profiling.calibration import rebuild_space
-        from goldnas.profiling.check import check_table
-        from goldnas.profiling.gpu_backend import forget_engines
+        from goldnas.api.tables import LatencyTable
         from goldnas.spaces import import_space
 
         import_space(space_ or "")
-        table, session = _on_its_device(
-            file, None, on_progress, device=device, python=python, perf_test=perf_test
+        table = LatencyTable.load(file)
+        found = table.check(
+            networks,
+            seed=seed,
+            on_progress=on_progress,
+            on_warning=warn,
+            **_HOST.given(ctx, host),
         )
-        calibration = _calibration(table)
-        space = rebuild_space(calibration)
-        found = check_table(session, table, space, networks=networks, seed=drawn_by)
-        forget_engines(session.backend)
+        calibration = table.last_calibration
     result = {
         "table": str(file),
         "space": calibration.space,
@@ -191,7 +161,7 @@ def check(
         "slowdown": found.slowdown,
         "mape_percent_at_its_speed": found.at_its_speed and found.at_its_speed.mape_percent,
         "noise_floor_percent": found.measured.noise_floor_percent,
-        "seed": drawn_by,
+        "seed": found.seed,
     }
     if as_json:
         print_json(result)
@@ -204,7 +174,7 @@ def check(
         f"{found.accuracy.within_5_percent:.0f} %, within 10 %: "
         f"{found.accuracy.within_10_percent:.0f} % of them; Spearman "
         f"{'undefined' if spearman is None else f'{spearman:.3f}'}; measured twice they "
-        f"differ by {found.measured.noise_floor_percent:.2f} % (seed {drawn_by})"
+        f"differ by {found.measured.noise_floor_percent:.2f} % (seed {found.seed})"
     )
     if found.slowdown is None or found.at_its_speed is None:
         return
@@ -218,56 +188,3 @@ def check(
             "the machine runs at another speed than when the table was made (clocks, other "
             "work). Where this one is usual, make the table anew"
         )
-
-
-def _calibration(table: "LatencyTable") -> "Calibration":
-    if not table.calibrations:
-        raise TableError(
-            f"{table.path} was never calibrated, so it does not say of which space networks "
-            f"are to be drawn. Measure some with: goldnas profile --calibrate 20 and the "
-            f"options of the space, --out {shlex.quote(str(table.path))}"
-        )
-    return table.calibrations[-1]
-
-
-def _on_its_device(
-    file: Path,
-    journal: Path | None,
-    on_progress: Callable[[int, int], None],
-    *,
-    device: str,
-    python: str | None,
-    perf_test: str | None,
-) -> "tuple[LatencyTable, Session]":
-    """Open a table, and what measures under its conditions.
-
-    Raises:
-        ConfigError: If an option does not go with the table.
-        TableError: If the device or its software is another.
-    """
-    from goldnas.lut import LatencyTable
-    from goldnas.profiling.gpu_backend import locate_engines
-    from goldnas.profiling.host import find_host
-    from goldnas.profiling.match_backend import match_backend
-    from goldnas.profiling.session import Session
-
-    table = LatencyTable.load(file)
-    theirs = table.conditions
-    session = Session(
-        match_backend(
-            theirs,
-            host=find_host(device, python, perf_test),
-            folder=locate_engines(table.path),
-            on_warning=warn,
-        ),
-        batch=theirs.batch,
-        journal=journal,
-        on_progress=on_progress,
-        on_warning=warn,
-    )
-    if differences := theirs.differences(session.conditions):
-        raise TableError(
-            f"{file} was measured under other conditions: {'; '.join(differences)}. "
-            "Networks can be measured for it only where it was made: --device says where"
-        )
-    return table, session

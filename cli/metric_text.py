@@ -2,15 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from goldnas.reference import is_function
-
 if TYPE_CHECKING:
     from goldnas.metric import Metric
-
-
-def things(data: str) -> str:
-    """What a dataset has: images, or, where a function returns it, items of any kind."""
-    return "items" if is_function(data) else "images"
 
 
 def cell(figure: "Metric | None") -> str:

@@ -1,112 +1,53 @@
-"""``goldnas profile``: measure a device."""
+"""``goldnas profile``: measure a device.
 
-from collections.abc import Sequence
+Four programs are behind the command: a table, tables of several devices, a whole model, a
+bundle.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from goldnas.cli import config_file
-from goldnas.cli.console import errors_shown, print_json
-from goldnas.cli.device_options import (
-    BackendOption,
-    CoresOption,
-    DeviceOption,
-    PerfTestOption,
-    PrecisionOption,
-    ProviderOption,
-    ProviderOptionsOption,
-    PythonOption,
-    ThreadsOption,
-    backend_from,
-    gpu_backend_from,
-    gpu_backend_name,
-)
-from goldnas.cli.options import (
-    CellsOption,
-    ChannelsOption,
-    ClassesOption,
-    InputOption,
-    JsonOption,
-    OperatorsOption,
-    SetOption,
-    SpaceOption,
-    space_from,
-)
+from goldnas.cli.console import errors_shown, print_json, say, warn
+from goldnas.cli.options import JsonOption
+from goldnas.cli.progress import visits_shown
+from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError
+from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
+from goldnas.space_settings import WholeSpaceSettings
 
 if TYPE_CHECKING:
-    from goldnas.profiling.backend import MeasurementBackend
-    from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
     from goldnas.spaces import SearchSpace
 
-_PANEL = "Measuring"
-_MODEL_PANEL = "A whole model"
+_MEASURING, _MODEL = "Measuring", "A whole model"
+
+_OPTIONS = Options(TableConfig, ModelConfig, WholeSpaceSettings, defaults={"device": "cpu"})
 
 
-# Parameters that go together.
-_HOW = ("threads", "cores", "provider", "provider_option", "precision")
-_WHERE = ("device", "backend", "python", "perf_test")
-_OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
-_OF_A_SPACE = ("space", "channels", "cells", "input_", "classes", "operators", "set_")
-_OF_A_MODEL = ("model", "shape", "latency_lut", "space")
-
-
-def batches_of(text: str) -> tuple[int, ...]:
-    """Numbers of images, separated by commas.
-
-    Raises:
-        typer.BadParameter: If it is anything else.
-    """
-    numbers = [number.strip() for number in text.split(",")]
-    if not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers):
-        raise typer.BadParameter(f"give numbers from 1, as in 1,8,64; got {text!r}")
-    if len(set(map(int, numbers))) < len(numbers):
-        raise typer.BadParameter(f"one of them is there twice: {text!r}")
-    return tuple(map(int, numbers))
-
-
-def _checked_batches(text: str) -> str:
-    batches_of(text)
-    return text
-
-
+@with_options(_OPTIONS)
 def profile(
     ctx: typer.Context,
-    table: Annotated[
+    out_: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE",
             help="Latency table to write, like lut/cpu.json. What it holds already is kept, "
-            "so an interrupted command can be run again.",
-            rich_help_panel=_PANEL,
+            "so an interrupted command can be run again. Of several --batch there is a table "
+            "each: lut/t4-b1.json and lut/t4-b64.json.",
+            rich_help_panel=_MEASURING,
         ),
     ] = None,
-    device: DeviceOption = "cpu",
-    python: PythonOption = None,
-    perf_test: PerfTestOption = None,
-    threads: ThreadsOption = 1,
-    cores: CoresOption = "",
-    provider: ProviderOption = "cpu",
-    provider_option: ProviderOptionsOption = None,
-    backend: BackendOption = None,
-    precision: PrecisionOption = "fp32",
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail rows of which the provider leaves a node to another one.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = False,
     devices: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
             help="Several devices at once: a table of the file for each, with device, python, "
             "threads, cores, provider and so on. --out is then a folder.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_MEASURING,
         ),
     ] = None,
     bundle: Annotated[
@@ -115,87 +56,29 @@ def profile(
             metavar="FILE.zip",
             help="Measure nothing here: write a file that measures on a device that it is "
             "carried to. goldnas lut import makes the table of what comes back.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_MEASURING,
         ),
     ] = None,
-    batch: Annotated[
-        str,
-        typer.Option(
-            metavar="N,...",
-            callback=_checked_batches,
-            help="Images per call. Of several there is a table each: --out lut/t4.json with "
-            "--batch 1,64 writes lut/t4-b1.json and lut/t4-b64.json.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = "1",
-    calibrate: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Random whole networks to measure besides, to which the rows are fitted; "
-            "0 for none.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = 20,
-    transfer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TABLE",
-            help="Another device's table of the space: measure only --samples networks here, "
-            "and fit its rows to them.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            min=2, help="Networks that --transfer measures: 10.", rich_help_panel=_PANEL
-        ),
-    ] = None,
-    target: Annotated[
-        float,
-        typer.Option(
-            min=0.1,
-            metavar="PERCENT",
-            help="Measuring a row ends when its 95 % interval is this narrow, to either side, "
-            "or after 24 processes.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = 1.0,
     model: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
             help="Measure this model instead of operators, and print where its time goes.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=_MODEL,
         ),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
+    tables: Annotated[
+        list[Path] | None,
         typer.Option(
-            metavar="INPUT=1x3x224x224",
-            help="Shape of an input that the model leaves open. Repeat.",
-            rich_help_panel=_MODEL_PANEL,
-        ),
-    ] = None,
-    latency_lut: Annotated[
-        list[str] | None,
-        typer.Option(
+            "--latency-lut",
             metavar="TABLE",
             help="Compare with what a latency table predicts, if goldnas exported the model. "
             "Repeat.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     as_json: JsonOption = False,
-    space: SpaceOption = "gold",
-    channels: ChannelsOption = None,
-    cells: CellsOption = None,
-    input_: InputOption = None,
-    classes: ClassesOption = None,
-    operators: OperatorsOption = None,
-    set_: SetOption = None,
+    **settings: Any,
 ) -> None:
     """Measure every operator of a search space on a device, into a latency table.
 
@@ -209,133 +92,44 @@ def profile(
         goldnas profile --device ssh://pi@raspberry --threads 4 --out lut/pi5.json
         goldnas profile --model net.onnx --latency-lut lut/cpu.json
     """
-
-    def measuring(number_format: str = precision) -> "MeasurementBackend":
-        if gpu is None:
-            return on_a_processor(number_format)
-        from goldnas.profiling.gpu_backend import locate_engines
-
-        return gpu_backend_from(
-            gpu,
-            options=provider_option or (),
-            precision=number_format,
-            target_percent=target,
-            folder=table and locate_engines(table),
-        )
-
-    def on_a_processor(number_format: str = precision) -> "OnnxruntimeBackend":
-        return backend_from(
-            device,
-            python=python,
-            perf_test=perf_test,
-            threads=threads,
-            cores=cores,
-            provider=provider,
-            provider_options=provider_option or (),
-            precision=number_format,
-            target_percent=target,
-        )
-
-    def chosen() -> "SearchSpace":
-        return space_from(
-            space,
-            channels=channels,
-            cells=cells,
-            input_=input_,
-            classes=classes,
-            operators=operators,
-            settings=set_ or (),
-        )
-
+    own = {"out": out_, "devices": devices, "bundle": bundle, "model": model, "tables": tables}
     interrupted = "interrupted; run the command again to go on"
-    if table is not None and not devices and len(batches_of(batch)) == 1:
-        interrupted += f": {table}.visits keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted):
-        gpu = gpu_backend_name(device if _is_given(ctx, "device") else None, backend)
-        if gpu is not None:
-            others = [name for name in ctx.params if name not in _OF_A_PROCESSOR]
-            allow(ctx, f"--backend {gpu}", *others)
-        batches = batches_of(batch)
-        if len(batches) > 1 and table is None:
-            raise ConfigError(f"--batch {batch}: several go with --out alone, a table each")
-        if samples is not None and transfer is None:
-            raise ConfigError("--samples goes with --transfer TABLE, which is not given")
-        if calibrate == 1:
-            raise ConfigError("--calibrate 1: a fit needs 2 networks or more; 0 for none")
+        given = _OPTIONS.given(ctx, settings)
+        batches = given.get("batch", (1,))
+        given |= {name: value for name, value in own.items() if value is not None}
+        if len(batches) == 1 and "batch" in given:
+            (given["batch"],) = batches
+        if len(batches) > 1 and (out_ is None or devices is not None):
+            raise ConfigError(
+                f"`batch={batches}`: several go with a table alone, `out`, one for each"
+            )
         if model is not None:
-            where = ("device", "backend", "python")  # perf_test does not tell of nodes
-            allow(ctx, "--model", *_OF_A_MODEL, *_HOW, *where, "batch", "target")
-            from goldnas.cli.profile_model import profile_model
-
-            profile_model(
-                model,
-                measuring,
-                precision=precision,
-                batch=None if batches == (1,) else batches[0],
-                shapes=shape or (),
-                tables=latency_lut or (),
-                space=space,
-                as_json=as_json,
-            )
+            how = _take(given, "--model", ModelConfig, "model", "tables", "space")
+            _profile_model(how, as_json)
         elif bundle is not None:
-            allow(
-                ctx, "--bundle", "bundle", *_HOW, *_OF_A_SPACE, "batch", "calibrate", "strict"
-            )
-            from goldnas.cli.profile_bundle import profile_bundle
-
-            profile_bundle(
-                bundle,
-                on_a_processor(),
-                chosen(),
-                batch=batches[0],
-                networks=calibrate,
-                strict=strict,
-                as_json=as_json,
-            )
-        elif table is None:
+            how = _take(given, "--bundle", BundleConfig, "bundle", *_OF_A_SPACE)
+            _make_bundle(how, as_json)
+        elif out_ is None:
             raise ConfigError(
                 "give --out FILE for a latency table, --model FILE.onnx, or --bundle FILE.zip"
             )
         elif devices is not None:
-            allow(
-                ctx,
-                f"--devices ({devices} says what is of one device)",
-                *("devices", "table", "calibrate", "target", *_OF_A_SPACE),
-            )
+            whose = f"--devices ({devices} says what is of one device)"
+            _take(given, whose, None, "devices", "out", *_OF_ALL_DEVICES)
             from goldnas.cli.profile_fleet import profile_fleet
 
-            common = {
-                **{"--space": space, "--channels": channels, "--cells": cells},
-                **{"--input": input_, "--classes": classes, "--operators": operators},
-                **{"--calibrate": calibrate, "--target": target},
-            }
-            given = [o for o in common.items() if o[1] is not None]
-            given += [("--set", text) for text in set_ or ()]
-            words = [str(part) for option in given for part in option]
-            profile_fleet(devices, table, words, as_json=as_json)
+            common = {name: settings[name] for name in _OF_ALL_DEVICES if name in given}
+            profile_fleet(devices, out_, common, as_json=as_json)
         else:
-            of_a_table = ("table", "batch", "target", *_WHERE, *_HOW, *_OF_A_SPACE)
-            if transfer is not None:
-                allow(ctx, "--transfer", *of_a_table, "transfer", "samples")
-            else:
-                allow(ctx, "a latency table", *of_a_table, "calibrate", "strict")
-            from goldnas.cli.profile_table import profile_table
+            how = _take(given, "a latency table", TableConfig, "out", *_OF_A_SPACE)
+            if len(batches) == 1:
+                interrupted += f": {out_}.visits keeps what is done"
+            _profile_tables(how, tables_of(out_, batches), as_json)
 
-            measured = [
-                profile_table(
-                    out,
-                    measuring(),
-                    chosen(),
-                    batch=images,
-                    networks=calibrate,
-                    transfer=transfer,
-                    samples=samples or 10,
-                    strict=strict,
-                )
-                for images, out in tables_of(table, batches).items()
-            ]
-            if as_json:
-                print_json({"tables": measured})
+
+_OF_A_SPACE = WholeSpaceSettings.__struct_fields__
+_OF_ALL_DEVICES = ("networks", "target_percent", *_OF_A_SPACE)
 
 
 def tables_of(out: Path, batches: Sequence[int]) -> dict[int, Path]:
@@ -345,22 +139,78 @@ def tables_of(out: Path, batches: Sequence[int]) -> dict[int, Path]:
     return {batch: out.with_stem(f"{out.stem}-b{batch}") for batch in batches}
 
 
-def allow(ctx: typer.Context, what: str, *names: str) -> None:
-    """Refuse options that would have no effect.
+def _take(
+    given: Mapping[str, Any], what: str, struct: type[msgspec.Struct] | None, *others: str
+) -> dict[str, Any]:
+    """What was given, all of which has to be for this program.
 
     Args:
-        ctx: Of the command.
-        what: They would have none on.
-        names: Of the parameters that do have one.
+        given: Settings and arguments.
+        what: Is measured.
+        struct: Its settings.
+        others: Its arguments.
 
     Raises:
-        ConfigError: If another one is given.
+        ConfigError: If something else is given: it would have no effect.
     """
-    for parameter in config_file.parameters(ctx):
-        if _is_given(ctx, parameter.name) and parameter.name not in (*names, "as_json"):
-            raise ConfigError(f"{parameter.opts[0]} does not go with {what}: leave it out")
+    known = {*others, *(struct.__struct_fields__ if struct is not None else ())}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"`{name}` does not go with {what}: leave it out")
+    return dict(given)
 
 
-def _is_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
+def _pop_space(given: dict[str, Any]) -> "SearchSpace":
+    """The space that the options describe."""
+    from goldnas.api.spaces import space
+
+    name = given.pop("space", "gold")
+    named = {key: given.pop(key) for key in _OF_A_SPACE if key in given and key != "settings"}
+    return space(name, **given.pop("settings", {}), **named)
+
+
+def _profile_tables(given: dict[str, Any], tables: Mapping[int, Path], as_json: bool) -> None:
+    """A table of one device for each batch."""
+    from goldnas.api.profiles import profile as profile_space
+    from goldnas.cli.profile_table import describe_filled, show_filled
+
+    space = _pop_space(given)
+    written = []
+    for batch, path in tables.items():
+        with visits_shown() as on_progress:
+            how = given | {"out": path, "batch": batch}
+            table = profile_space(space, on_progress=on_progress, on_warning=warn, **how)
+        show_filled(table, space)
+        written.append(describe_filled(table, space))
+    if as_json:
+        print_json({"tables": written})
+
+
+def _profile_model(given: dict[str, Any], as_json: bool) -> None:
+    """Any ONNX file, and which of its nodes take the time."""
+    from goldnas.api.profiles import profile_model
+    from goldnas.cli.profile_model import print_profile
+    from goldnas.spaces import import_space
+
+    import_space(given.pop("space", ""))
+    with visits_shown() as on_progress:
+        found = profile_model(on_progress=on_progress, on_warning=warn, **given)
+    print_profile(found, as_json=as_json)
+
+
+def _make_bundle(given: dict[str, Any], as_json: bool) -> None:
+    """A file that measures where it is carried to."""
+    from shlex import quote
+
+    from goldnas.api.profiles import make_bundle
+
+    out: Path = given.pop("bundle")
+    made = make_bundle(_pop_space(given), out, on_warning=warn, **given)
+    size_bytes = out.stat().st_size
+    say(
+        f"wrote {out}: {len(made.models)} models, {size_bytes / 1e6:.1f} MB. Carry it to the "
+        f"device, run python {quote(out.name)} there, carry results.zip back, then: goldnas "
+        "lut import results.zip --out lut/device.json"
+    )
+    if as_json:
+        print_json({"bundle": out, "models": len(made.models), "size_bytes": size_bytes})

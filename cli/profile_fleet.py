@@ -8,41 +8,35 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from goldnas.cli.console import err, out, print_json, say
-from goldnas.errors import ConfigError, MeasurementError, TableError
+from goldnas.cli.wording import option_words
+from goldnas.errors import ConfigError, MeasurementError, TableError, reason_of
 from goldnas.files import check_writable
+from goldnas.profiling.config import TableConfig
+from goldnas.settings import describe_fields
 
 _PROGRAM = "from goldnas.cli.main import app; app()"
 
-# What a device may say of itself; everything else is the same for all.
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "device": str,
-    "python": str,
-    "perf_test": str,
-    "backend": str,
-    "threads": int,
-    "cores": list,
-    "provider": str,
-    "provider_options": dict,
-    "precision": str,
-    "batch": int,
-    "strict": bool,
-}
+_OF_ALL = {"networks", "transfer", "target_percent"}
+_KINDS = {name: kind for name, kind, _ in describe_fields(TableConfig) if name not in _OF_ALL}
+"""What a device may say of itself; everything else is the same for all."""
 
 
 def profile_fleet(
-    devices: Path, folder: Path, options: Sequence[str], *, as_json: bool = False
+    devices: Path, folder: Path, common: Mapping[str, Any], *, as_json: bool = False
 ) -> None:
     """Profile each device of a file in a process of its own.
 
     Args:
         devices: A TOML file; each of its tables is a device.
         folder: For a latency table of each, by its name.
-        options: Of ``goldnas profile``, the same for all.
+        common: Options of ``goldnas profile`` that are the same for all, as they were typed.
         as_json: Whether to print what came of each as JSON.
 
     Raises:
@@ -50,6 +44,7 @@ def profile_fleet(
         MeasurementError: If a device failed; the others have ended by then.
     """
     fleet = read_fleet(devices)
+    options = [word for name, value in common.items() for word in option_words(name, value)]
     check_writable(folder / "devices")
     tables = {name: folder / f"{name}.json" for name in fleet}
     processes = {
@@ -122,35 +117,16 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         raise ConfigError(f"{path}: {name!r} is no device. Begin one with a line like [pi-5]")
     options: list[str] = []
     for key, value in table.items():
-        given: Any = value
         place = f"{path}: {key!r} of [{name}]"
-        kind = _KINDS.get(key)
-        if kind is None:
+        if key not in _KINDS:
             raise ConfigError(f"{place} is unknown; known: {', '.join(_KINDS)}")
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ConfigError(f"{place} is {value!r}, and must be a {_WORDS[key]}")
-        flag = f"--{key.replace('_', '-')}"
-        if key == "strict":
-            options += [flag] if value else []
-        elif key == "cores":
-            options += [flag, ",".join(map(str, given))]
-        elif key == "provider_options":
-            for option in given.items():
-                options += ["--provider-option", "=".join(map(str, option))]
-        else:
-            options += [flag, str(value)]
+        try:
+            msgspec.convert(value, _KINDS[key])
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{place} is {value!r}: {reason_of(error)}") from None
+        if value is not False:  # a flag that is off
+            options += option_words(key, value)
     return options
-
-
-_WORDS = {
-    **dict.fromkeys(
-        ("device", "python", "perf_test", "backend", "provider", "precision"), "text"
-    ),
-    **dict.fromkeys(("threads", "batch"), "whole number"),
-    "cores": "list of numbers",
-    "provider_options": "table",
-    "strict": "true or false",
-}
 
 
 def _outcome(name: str, path: Path, seconds: float) -> dict[str, Any]:

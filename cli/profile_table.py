@@ -1,65 +1,20 @@
-"""``goldnas profile --out``: a latency table of one device."""
+"""What is said of a latency table that was filled."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.cli.console import say, warn
-from goldnas.cli.progress import visits_shown
 from goldnas.errors import MeasurementError
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable
-    from goldnas.profiling.backend import MeasurementBackend
     from goldnas.spaces import SearchSpace
 
 
-def profile_table(
-    out: Path,
-    backend: "MeasurementBackend",
-    space: "SearchSpace",
-    *,
-    batch: int,
-    networks: int,
-    transfer: str | None,
-    samples: int,
-    strict: bool,
-) -> dict[str, Any]:
-    """Measure what a table lacks, write it, and say what came of it.
-
-    Args:
-        out: The table, there or not.
-        backend: Measures.
-        space: Whose rows and networks are measured.
-        batch: Images per call.
-        networks: That the calibration is to rest on.
-        transfer: Another device's table, to be carried over instead.
-        samples: Networks that this takes.
-        strict: Whether rows fail of which nodes run elsewhere.
-
-    Returns:
-        What came of it, as plain values.
-
-    Raises:
-        MeasurementError: If a row could not be measured; the others are written.
-    """
-    from goldnas.profiling.profile_space import profile_space
-
-    with visits_shown() as on_progress:
-        table = profile_space(
-            space,
-            out,
-            backend,
-            batch=batch,
-            networks=networks if transfer is None else samples,
-            strict=strict,
-            transfer=transfer,
-            on_progress=on_progress,
-            on_warning=warn,
-        )
-    show_filled(table, space)
+def describe_filled(table: "LatencyTable", space: "SearchSpace") -> dict[str, Any]:
+    """What a table has of a space, as plain values."""
     fitted = table.calibration_for(space.name, space.settings)
     return {
-        "table": out,
+        "table": table.path,
         "rows": len(space.rows()),
         "conditions": table.conditions,
         "networks": len(fitted.networks) if fitted else 0,

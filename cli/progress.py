@@ -1,7 +1,7 @@
 """Searches, trainings and measurements while they run: lines, and on a terminal more."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from goldnas.cli.console import err, warn
@@ -9,50 +9,20 @@ from goldnas.cli.console import err, warn
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from goldnas.training.loop import Observer, TrainingLoop
+    from goldnas.training.loop import TrainingLoop
 
 
-@contextmanager
-def shown(
-    loop: "TrainingLoop",
-    line: Callable[[str, dict[str, Any]], str | None],
-    display: "Callable[[], AbstractContextManager[Observer]]",
-) -> Iterator[None]:
-    """Show a search or a training while it runs.
-
-    Args:
-        loop: The search or training; its first rank alone is shown.
-        line: What to print of an event, if anything; setbacks need not be among them.
-        display: What a terminal shows besides, and who is to be told of its events.
-    """
-    if not loop.ranks.first:
-        yield
-        return
-
-    def show(event: str, fields: dict[str, Any]) -> None:
-        if event == "logger_failed":
-            warn(
-                f"logger {fields['logger']} is left out from here on: {fields['reason']}. "
-                f"{loop.run.path}/events.jsonl has everything"
-            )
-        if (text := line(event, fields) or _setback_line(loop, event, fields)) is not None:
-            err.print(text, soft_wrap=True, highlight=False)
-
-    if not err.is_terminal:
-        loop.observer = show
-        yield
-        return
-    with display() as tell:
-
-        def observe(event: str, fields: dict[str, Any]) -> None:
-            tell(event, fields)
-            show(event, fields)
-
-        loop.observer = observe
-        yield
+def warn_of_logger(loop: "TrainingLoop[Any]", event: str, fields: dict[str, Any]) -> None:
+    """Say that a logger failed, if that is the event."""
+    if event == "logger_failed":
+        warn(
+            f"logger {fields['logger']} is left out from here on: {fields['reason']}. "
+            f"{loop.run.path}/events.jsonl has everything"
+        )
 
 
-def _setback_line(loop: "TrainingLoop", event: str, fields: dict[str, Any]) -> str | None:
+def setback_line(loop: "TrainingLoop[Any]", event: str, fields: dict[str, Any]) -> str | None:
+    """What to say of a setback, if the event is one."""
     if event == "out_of_memory":
         return (
             f"  out of memory in step {fields['step']}: from now on "

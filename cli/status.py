@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
-from goldnas.cli.metric_text import things
 from goldnas.cli.options import JsonOption
 from goldnas.metric import figure_of
+from goldnas.reference import name_items
 
 if TYPE_CHECKING:
     from goldnas.report.status import Status
@@ -48,17 +48,17 @@ def _print(status: "Status") -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_row("search", Text(f"{status.strategy} in {status.space} on {status.data}"))
     facts.add_row("budgets", Text(", ".join(status.budgets)))
-    if status.samples is not None:
-        facts.add_row("networks", f"{status.networks_tried} of {status.samples} tried")
+    if status.networks_to_try is not None:
+        facts.add_row("networks", f"{status.networks_tried} of {status.networks_to_try} tried")
     epochs = f"{status.epochs_done} of {status.epochs}"
     if status.seconds_left is not None:
         epochs += f", about {timedelta(seconds=round(status.seconds_left))} left"
     facts.add_row("epochs", epochs)
     if status.metric is not None and status.loss is not None:
         unit = " %" if status.metric.label == "%" else ""
-        found = f"{status.metric.digits}{unit} on held-out {things(status.data)}"
+        found = f"{status.metric.digits}{unit} on held-out {name_items(status.data)}"
         facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
-    if status.live_operators is not None and status.samples is None:
+    if status.live_operators is not None and status.networks_to_try is None:
         whole = "" if status.operators is None else f" of {status.operators}"
         pressed = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
         facts.add_row("operators", f"{status.live_operators}{whole} are left{pressed}")
@@ -106,7 +106,7 @@ def _recorded(status: "Status") -> str:
         return f"{networks}, none within all budgets yet"
     merit, figure = "untrained", figure_of(best.accuracy, best.metric)
     if figure is not None:
-        merit = figure.on(f"held-out {things(status.data)}")
+        merit = figure.on(f"held-out {name_items(status.data)}")
     elif best.score is not None:
         merit = f"score {best.score:.5g}"
     done = f"{status.trained} trainings done, {status.measured} networks measured"

@@ -9,34 +9,37 @@ import typer
 
 from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
-from goldnas.cli.options import (
-    JsonOption,
-    amp_option,
-    auxiliary_weight_option,
-    data_dir_option,
-    image_size_option,
-    logger_option,
-    task_option,
-    threads_option,
-    train_device_option,
-    workers_option,
-)
+from goldnas.cli.options import JsonOption
 from goldnas.cli.processes import joined
-from goldnas.cli.train_networks import Sources, Wishes, train_each, train_one
+from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.train_networks import Targets, TrainOptions, train_each, train_one
 from goldnas.cli.train_ray import train_on_ray
 from goldnas.cli.train_results import Outcomes, print_outcomes, print_recipes, print_summary
 from goldnas.errors import ConfigError, Status
+from goldnas.training.config import TrainConfig
+from goldnas.training.recipes import TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from goldnas.searching.folder import SearchRun
-    from goldnas.searching.front import FrontNetwork
     from goldnas.training.distributed import Ranks
 
-_NETWORK, _DATA, _TRAINING = "Network", "Data of a file", "Settings, in place of the recipe's"
+_NETWORK, _OF_FILE_PANEL = "Network", "Data of a file"
+_OF_FILE = ("data", "task", "data_dir", "image_size", "space", "channels", "cells")
+"""Options that go with a network from a file, and not with that of a search."""
+
+_OPTIONS = Options(
+    TrainConfig,
+    panels=dict.fromkeys(("task", "data_dir", "image_size"), _OF_FILE_PANEL)
+    | dict.fromkeys(("workers", "train_device", "threads", "auxiliary_weight"), TRAINING),
+    # What the recipe, the search or the file says where it is not given.
+    defaults={"recipe": "short", "data": None, "amp": None}
+    | dict.fromkeys(("cutout", "drop_path", "auxiliary_weight", "label_smoothing"))
+    | {"validation_fraction": None},
+)
 
 
+@with_options(_OPTIONS)
 def train(
     ctx: typer.Context,
     target: Annotated[
@@ -46,7 +49,6 @@ def train(
             "genotype, or a published one: DARTS_V1, DARTS_V2, mobilenet_v2, "
             "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1.",
             show_default=False,
-            autocompletion=completion.targets,
         ),
     ] = None,
     pick: Annotated[
@@ -86,20 +88,9 @@ def train(
             rich_help_panel=_NETWORK,
         ),
     ] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="How to train: see --list-recipes.",
-            autocompletion=completion.offering(completion.recipes),
-        ),
-    ] = "short",
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", help="Show the recipes and exit.")
     ] = False,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the data; else the recipe's.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights and the order of images.")] = 0,
     out_: Annotated[
         Path | None,
         typer.Option(
@@ -108,28 +99,14 @@ def train(
             help="Folder of the training; else one in trained/, in the folder of the search.",
         ),
     ] = None,
-    logger: Annotated[list[str] | None, logger_option()] = None,
     as_json: JsonOption = False,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Dataset to train a file's network on: as of goldnas search. A search's "
-            "network learns on the data of its search, and for its task.",
-            autocompletion=completion.offering(completion.datasets),
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    task: Annotated[str | None, task_option(_DATA)] = None,
-    data_dir: Annotated[str | None, data_dir_option(_DATA)] = None,
-    image_size: Annotated[int | None, image_size_option(_DATA)] = None,
     space: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
             help="Of a genotype: gold unless given, gold-imagenet for large images. Of an "
             "architecture as .json: the function that it names, module:function.",
-            autocompletion=completion.offering(completion.spaces),
-            rich_help_panel=_DATA,
+            rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
     channels: Annotated[
@@ -138,7 +115,7 @@ def train(
             min=1,
             help="Of a genotype, of a node in the first stage; 36 unless given, 48 of "
             "gold-imagenet.",
-            rich_help_panel=_DATA,
+            rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
     cells: Annotated[
@@ -146,48 +123,10 @@ def train(
         typer.Option(
             min=1,
             help="Of a DARTS genotype; 20 unless given, 14 of gold-imagenet.",
-            rich_help_panel=_DATA,
+            rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=2, help="Images per step.", rich_help_panel=_TRAINING),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="The highest.", rich_help_panel=_TRAINING)
-    ] = None,
-    cutout: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Side of Cutout's square. A recipe's is at most half the side of images "
-            "under 32 pixels.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    drop_path: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of operators dropped at the end, never identities.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    auxiliary_weight: Annotated[float | None, auxiliary_weight_option(_TRAINING)] = None,
-    label_smoothing: Annotated[
-        float | None,
-        typer.Option(help="Share of a label given to all classes.", rich_help_panel=_TRAINING),
-    ] = None,
-    validation_fraction: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the training data held out: the search's, or 0.1. 0 trains on all.",
-            rich_help_panel=_TRAINING,
-        ),
-    ] = None,
-    workers: Annotated[int | None, workers_option(_TRAINING)] = None,
-    train_device: Annotated[str, train_device_option(_TRAINING)] = "auto",
-    amp: Annotated[str | None, amp_option(_TRAINING)] = None,
-    threads: Annotated[int | None, threads_option(_TRAINING)] = None,
+    **settings: Any,
 ) -> None:
     """Train networks and score them on the test set, once, after the last epoch.
 
@@ -205,53 +144,35 @@ def train(
     if list_recipes:
         print_recipes(as_json=as_json)
         return
-    of_file = {
-        "--data": data,
-        "--task": task,
-        "--data-dir": data_dir,
-        "--image-size": image_size,
-        "--space": space,
-        "--channels": channels,
-        "--cells": cells,
-    }
-    given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "cutout": cutout,
-        "drop_path": drop_path,
-        "auxiliary_weight": auxiliary_weight,
-        "label_smoothing": label_smoothing,
-        "validation_fraction": validation_fraction,
-        "workers": workers,
-        "train_device": train_device,
-        "amp": amp,
-        "threads": threads,
-        "loggers": tuple(logger or ()),
-    }
     with (
         errors_shown(if_interrupted=lambda: "interrupted; the same command goes on"),
         joined() as ranks,
     ):
+        given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
+        of_file = {name: given.pop(name) for name in _OF_FILE if name in given}
+        own = {"space": space, "channels": channels, "cells": cells}
+        of_file |= {name: value for name, value in own.items() if value is not None}
         of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
-        ranks.broadcast(lambda: _check_loggers(logger or ()))
+        ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
-        wishes = Wishes(recipe, seed, given, config_file.effective(ctx), out_)
+        options = TrainOptions(given, config_file.effective(ctx), out_)
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
-        sources = _sources(where, pick or ["best"], every, warm, of_file, ranks)
+        targets = ranks.broadcast(
+            lambda: _find_targets(where, pick or ["best"], every, warm, of_file)
+        )
         outcomes: Outcomes
-        alone = len(sources) == 1 and ray is None
+        alone = len(targets) == 1 and ray is None
         if alone:
-            ((name, source),) = sources.items()
-            outcomes = {name: train_one(source, wishes, ranks)}
+            ((name, find),) = targets.items()
+            outcomes = {name: train_one(find, options, ranks)}
         else:
-            ranks.on_all(lambda: _check_several(len(sources), out_, ray, ranks))
+            ranks.on_all(lambda: _check_several(len(targets), out_, ray, ranks))
             outcomes = (
-                train_each(sources, wishes, ranks)
+                train_each(targets, options, ranks)
                 if ray is None
-                else train_on_ray(sources, wishes, ray)
+                else train_on_ray(targets, options, ray)
             )
         if as_json:
             print_outcomes(outcomes)
@@ -292,10 +213,8 @@ def _check_options(
     from goldnas.genotypes import NAMED
     from goldnas.spaces.mobile_networks import NETWORKS
 
-    in_search, in_file = (
-        [option for option, value in options.items() if value not in (None, False)]
-        for options in (of_search, of_file)
-    )
+    in_search = [name for name, value in of_search.items() if value not in (None, False)]
+    in_file = [f"`{name}`" for name in _OF_FILE if name in of_file]
     if os.path.isdir(target):
         if in_file:
             raise ConfigError(
@@ -310,63 +229,38 @@ def _check_options(
             f"{', '.join(in_search)} cannot be given with {target}, which is not the folder of "
             "a search"
         )
-    sizes = [option for option in in_file if option in ("--space", "--channels", "--cells")]
-    if ":" in (of_file["--space"] or ""):  # a function, which the file alone does not get run
-        sizes.remove("--space")
+    sizes = [name for name in ("space", "channels", "cells") if name in of_file]
+    if ":" in of_file.get("space", ""):  # a function, which the file alone does not get run
+        sizes.remove("space")
     if sizes and (Path(target).suffix == ".json" or target in NETWORKS):
-        raise ConfigError(f"{', '.join(sizes)} is of a genotype; {target} says it itself")
-    named = [*NAMED, *NETWORKS]
-    if target not in named and not os.path.lexists(target):
+        named = ", ".join(f"`{name}`" for name in sizes)
+        raise ConfigError(f"{named} is of a genotype; {target} says it itself")
+    known = [*NAMED, *NETWORKS]
+    if target not in known and not os.path.lexists(target):
         raise ConfigError(
             f"there is no {target}. Give the folder of a search, an architecture as .json, a "
-            f"file with a genotype, or one of {', '.join(named)}"
+            f"file with a genotype, or one of {', '.join(known)}"
         )
-    if of_file["--data"] is None:
+    if "data" not in of_file:
         raise ConfigError(
             f"a network from a file, {target}, is trained on some --data, for example --data "
             "cifar10"
         )
 
 
-def _sources(
-    target: str,
-    picks: list[str],
-    every: bool,
-    warm: bool,
-    of_file: dict[str, Any],
-    ranks: "Ranks",
-) -> Sources:
-    """What the command line says to train, by name; each is read when its turn comes.
+def _find_targets(
+    target: str, picks: list[str], every: bool, warm: bool, of_file: dict[str, Any]
+) -> Targets:
+    """What to train, by name; each is read when its turn comes.
 
     Raises:
         GoldnasError: If there is no such search, or no such network in it.
     """
-    from goldnas.training.start import subject_from, subject_of
+    from goldnas.api.searches import load_run
+    from goldnas.api.trainings import find_target
 
-    if os.path.isdir(target):
-        run, networks = ranks.broadcast(lambda: _chosen(Path(target), picks, every))
-        return {n.fingerprint: partial(subject_of, run, n, warm=warm) for n in networks}
-    read = partial(
-        subject_from,
-        target,
-        data=of_file["--data"],
-        task=of_file["--task"],
-        data_dir=of_file["--data-dir"],
-        image_size=of_file["--image-size"],
-        space=of_file["--space"] or "gold",
-        channels=of_file["--channels"],
-        cells=of_file["--cells"],
-    )
-    return {target: read}
-
-
-def _chosen(
-    folder: Path, picks: list[str], every: bool
-) -> "tuple[SearchRun, list[FrontNetwork]]":
-    from goldnas.searching.folder import SearchRun
-
-    run = SearchRun.open(folder).read()
-    front = run.front()
-    if every:
-        return run, [network for network in front.networks if not network.dominated]
-    return run, [front.pick(which) for which in picks]
+    if not os.path.isdir(target):
+        return {target: partial(find_target, target, **of_file)}
+    front = load_run(target).front
+    networks = [n for n in front if not n.dominated] if every else map(front.pick, picks)
+    return {n.fingerprint: partial(find_target, n, warm=warm) for n in networks}

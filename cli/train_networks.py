@@ -1,6 +1,7 @@
 """Networks that are trained one after another, and what is said of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,37 +9,38 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from goldnas.cli.console import err, say
-from goldnas.cli.metric_text import things
+from goldnas.cli.progress import bar, setback_line, warn_of_logger
 from goldnas.cli.signals import signals_noted
-from goldnas.cli.train_progress import training_shown
 from goldnas.cli.train_results import Outcomes, Trained, print_result
+from goldnas.cli.wording import in_options
 from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError
 from goldnas.files import write_atomic
-from goldnas.reference import is_function
+from goldnas.reference import is_function, name_items
 
 if TYPE_CHECKING:
+    from goldnas.training.config import TrainConfig
     from goldnas.training.distributed import Ranks
-    from goldnas.training.start import Subject
+    from goldnas.training.network_training import TrainingData
+    from goldnas.training.start import NetworkLoop
+    from goldnas.training.target import TrainTarget
 
-Sources = Mapping[str, "Callable[[], Subject]"]
+Targets = Mapping[str, "Callable[[], TrainTarget]"]
 """What reads each network, by its name."""
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrainOptions:
     """How the command line says to train, whichever network."""
 
-    recipe: str
-    seed: int
     given: dict[str, Any]
-    """Settings, by their field, in place of those of the recipe; None for none."""
-    options: str
+    """Settings, by their field, in place of those of the recipe."""
+    text: str
     """What to keep as ``options.toml``."""
     out: Path | None = None
     """The folder, where it is not the usual one."""
 
 
-def train_each(sources: Sources, wishes: Wishes, ranks: "Ranks") -> Outcomes:
+def train_each(targets: Targets, options: TrainOptions, ranks: "Ranks") -> Outcomes:
     """Train one network after another; one that fails does not stop the others.
 
     Raises:
@@ -46,10 +48,10 @@ def train_each(sources: Sources, wishes: Wishes, ranks: "Ranks") -> Outcomes:
         RankError: If the ranks lost each other.
     """
     outcomes: dict[str, Trained | str] = {}
-    for name, source in sources.items():
-        say(f"network {name}, {len(outcomes) + 1} of {len(sources)}")
+    for name, find in targets.items():
+        say(f"network {name}, {len(outcomes) + 1} of {len(targets)}")
         try:
-            outcomes[name] = train_one(source, wishes, ranks)
+            outcomes[name] = train_one(find, options, ranks)
         except StoppedError:
             raise
         except (GoldnasError, SystemExit) as error:
@@ -66,43 +68,107 @@ def train_each(sources: Sources, wishes: Wishes, ranks: "Ranks") -> Outcomes:
 
 def one_line(error: BaseException) -> str:
     """What an error says, in a line."""
-    return " ".join(str(error).splitlines())
+    return in_options(" ".join(str(error).splitlines()))
 
 
-def _keep_options(folder: Path, options: str) -> None:
-    """Keep those that a training began with, whichever go on with it."""
-    path = folder / "options.toml"
-    if not path.exists():
-        write_atomic(path, options)
-
-
-def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -> Trained:
+def train_one(
+    find: "Callable[[], TrainTarget]", options: TrainOptions, ranks: "Ranks"
+) -> Trained:
     """Train one network, or go on, or find it done; and say what it came to.
 
     Raises:
         GoldnasError: If that is not possible, or a signal stopped it.
     """
-    from goldnas.training.recipes import recipe_named
-    from goldnas.training.result import TrainResult
-    from goldnas.training.start import OF_CELLS, config_for, prepare
+    from goldnas.api.trainings import train_target
 
-    subject = ranks.broadcast(source)
-    config = ranks.on_all(
-        lambda: config_for(subject, wishes.recipe, seed=wishes.seed, **wishes.given)
-    )
-    folder = wishes.out or subject.folder(config)
-    prepared = prepare(subject, config, folder, ranks)
-    if isinstance(prepared, TrainResult):
-        say("trained already, with these settings")
-        print_result(prepared, folder, config.data)
-        return Trained(prepared, folder)
-    config, held_out = prepared.config, prepared.data.validation
-    ranks.broadcast(lambda: _keep_options(folder, wishes.options))
+    output = TrainOutput(options, ranks)
+    try:
+        with output:
+            trained = train_target(
+                ranks.broadcast(find),
+                out=options.out,
+                on_event=output.observe,
+                stop_signal=output.stop_signal,
+                ranks=ranks,
+                **options.given,
+            )
+    except (RankError, WriteError) as error:
+        if not output.began:
+            raise
+        raise type(error)(f"{error}; then the same command goes on") from None
+    print_result(trained.result, trained.path, trained.folder.config.data)
+    return Trained(trained.result, trained.path)
+
+
+class TrainOutput:
+    """Watches one training; from its first step on signals stop it in good order."""
+
+    def __init__(self, options: TrainOptions, ranks: "Ranks") -> None:
+        self._options = options
+        self._ranks = ranks
+        self._stack = ExitStack()
+        self._signal: Callable[[], int] = lambda: 0
+        self._loop: NetworkLoop | None = None
+        self._advance: Callable[[], None] = lambda: None
+        self.began = False
+        """Whether there is a folder to go on from."""
+
+    def __enter__(self) -> "TrainOutput":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.close()
+
+    def stop_signal(self) -> int:
+        """The number of the signal that came, 0 for none."""
+        return self._signal()
+
+    def observe(self, event: str, fields: dict[str, Any]) -> None:
+        """Say what there is to say of an event."""
+        if event == "done":
+            say("trained already, with these settings")
+        if event == "begin":
+            self._begin(fields["loop"], fields["folder"])
+        if self._loop is None or not self._ranks.first:
+            return
+        if event in ("step", "setback"):
+            self._advance()
+        warn_of_logger(self._loop, event, fields)
+        line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
+        if line is not None:
+            err.print(line, soft_wrap=True, highlight=False)
+
+    def _begin(self, loop: "NetworkLoop", folder: Path) -> None:
+        self.began = True
+        self._ranks.broadcast(lambda: _keep_options(folder, self._options.text))
+        _print_beginning(loop, self._options.given)
+        torchrun = self._ranks.by_torchrun
+        self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
+        if self._ranks.first and err.is_terminal:
+            self._advance = self._stack.enter_context(_bar(loop))
+        self._loop = loop
+
+
+def _keep_options(folder: Path, text: str) -> None:
+    """Keep those that a training began with, whichever go on with it."""
+    path = folder / "options.toml"
+    if not path.exists():
+        write_atomic(path, text)
+
+
+def _print_beginning(loop: "NetworkLoop", given: Mapping[str, Any]) -> None:
+    """Say what is trained on what, and which settings are not as the recipe has them."""
+    from goldnas.training.recipes import recipe_named
+    from goldnas.training.start import OF_CELLS
+
+    config: TrainConfig = loop.config  # type: ignore[assignment]  # of every training
+    data: TrainingData = loop.data  # type: ignore[assignment]
+    fingerprint = loop.strategy.architecture.fingerprint  # type: ignore[attr-defined]
+    held_out = 0 if data.validation is None else len(data.validation)
     say(
-        f"network {subject.architecture.fingerprint}: {config.epochs} epochs of "
-        f"{config.recipe} on {prepared.data.loader.num_images} {things(config.data)} of "
-        f"{config.data}, {0 if held_out is None else len(held_out)} held out, "
-        f"{prepared.data.loader.kept}; training on {prepared.device}"
+        f"network {fingerprint}: {config.epochs} epochs of {config.recipe} on "
+        f"{data.loader.num_images} {name_items(config.data)} of {config.data}, {held_out} "
+        f"held out, {data.loader.kept}; training on {loop.device}"
     )
     own = is_function(config.data)
     for field, why in (
@@ -113,14 +179,32 @@ def train_one(source: "Callable[[], Subject]", wishes: Wishes, ranks: "Ranks") -
         *((name, "a network without cells") for name in OF_CELLS),
     ):
         value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)
-        if wishes.given.get(field) is None and value != of_recipe:
-            said, instead = (v if isinstance(v, str) else f"{v:g}" for v in (value, of_recipe))
-            say(f"{field.replace('_', ' ')} {said} for {why}, in place of {instead}")
-    try:
-        with training_shown(prepared), signals_noted(torchrun=ranks.by_torchrun) as signal:
-            prepared.stop_signal = signal
-            result = prepared.train()
-    except (RankError, WriteError) as error:
-        raise type(error)(f"{error}; then the same command goes on") from None
-    print_result(result, folder, config.data)
-    return Trained(result, folder)
+        if given.get(field) is None and value != of_recipe:
+            texts = (v if isinstance(v, str) else f"{v:g}" for v in (value, of_recipe))
+            shown, instead = texts
+            say(f"{field.replace('_', ' ')} {shown} for {why}, in place of {instead}")
+
+
+@contextmanager
+def _bar(loop: "NetworkLoop") -> "Iterator[Callable[[], None]]":
+    """A bar with the time left; what it gives moves it to where the loop is."""
+    strategy: Any = loop.strategy
+    with bar(strategy.architecture.fingerprint, "steps", over_s=60) as progress:
+        task = progress.add_task("", total=strategy.total_steps, completed=loop.step)
+        yield lambda: progress.update(task, completed=loop.step)
+
+
+def _line(loop: "NetworkLoop", event: str, fields: dict[str, Any]) -> str | None:
+    """What a training says of an event, if anything."""
+    if event != "epoch":
+        return None
+    validation = ""
+    if (accuracy := fields.get("validation_accuracy")) is not None:
+        validation = f"validation {100 * accuracy:.2f} %, "
+    if (metric := fields.get("validation_metric")) is not None:
+        validation = f"validation {loop.data.task.name} {metric:.4g}, "
+    return (
+        f"epoch {fields['epoch'] + 1}/{loop.config.epochs}: loss {fields['loss']:.3f}, "
+        f"{validation}learning rate {fields['learning_rate']:.2g}, "
+        f"{fields['seconds']:.0f} s"
+    )

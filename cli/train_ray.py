@@ -8,22 +8,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from goldnas.cli.console import say
-from goldnas.cli.train_networks import Sources, Wishes, one_line, train_one
+from goldnas.cli.train_networks import Targets, TrainOptions, one_line, train_one
 from goldnas.cli.train_results import Outcomes, Trained
 from goldnas.errors import ConfigError, GoldnasError
 
 if TYPE_CHECKING:
-    from goldnas.training.start import Subject
+    from goldnas.training.target import TrainTarget
 
 
-def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
+def train_on_ray(targets: Targets, options: TrainOptions, address: str) -> Outcomes:
     """Train networks side by side; one that fails does not stop the others.
 
     Each takes a GPU, where the cluster has any, and ``--threads`` cores, or one.
 
     Args:
-        sources: Read where they are trained: from a folder that all machines share.
-        wishes: How to train.
+        targets: Read where they are trained: from a folder that all machines share.
+        options: How to train.
         address: Of a cluster, as ``ray.init`` takes it; ``local`` for this machine alone.
 
     Raises:
@@ -47,8 +47,8 @@ def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
         ) from None
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-        task = ray.remote(num_cpus=wishes.given.get("threads") or 1, num_gpus=gpus)(_task)
-        tasks = {name: task.remote(source, wishes) for name, source in sources.items()}
+        task = ray.remote(num_cpus=options.given.get("threads") or 1, num_gpus=gpus)(_task)
+        tasks = {name: task.remote(find, options) for name, find in targets.items()}
         say(f"{len(tasks)} networks, side by side as there is room")
         outcomes: dict[str, Trained | str] = {}
         for name, running in tasks.items():
@@ -61,10 +61,10 @@ def train_on_ray(sources: Sources, wishes: Wishes, address: str) -> Outcomes:
         ray.shutdown()
 
 
-def _task(source: "Callable[[], Subject]", wishes: Wishes) -> Trained | str:
+def _task(find: "Callable[[], TrainTarget]", options: TrainOptions) -> Trained | str:
     from goldnas.training.distributed import Ranks
 
     try:
-        return train_one(source, wishes, Ranks())
+        return train_one(find, options, Ranks())
     except GoldnasError as error:
         return one_line(error)

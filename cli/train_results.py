@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from goldnas.cli.console import out, print_json, say
-from goldnas.cli.metric_text import cell, heading, things
+from goldnas.cli.metric_text import cell, heading
+from goldnas.reference import name_items
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
@@ -36,7 +37,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     held_out = ""
     if result.validation is not None:
         # Of a share, the words at its end are not said twice.
-        on = result.validation.on(f"the held-out {things(data)}").removesuffix(" right")
+        on = result.validation.on(f"the held-out {name_items(data)}").removesuffix(" right")
         held_out = f", {on}"
     amounts = [
         f"{name} " * name.startswith("latency") + format_amount(name, amount)
@@ -46,7 +47,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
         f"epoch{held_out}\n"
         f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
-        f"{result.images} {things(data)} took {timedelta(seconds=round(result.seconds))}\n"
+        f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}\n"
         f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )
 

@@ -16,10 +16,11 @@ NAMES = {
     "budgets": "budget",
     "input_shape": "input",
     "loggers": "logger",
-    "model": "model",
     "provider_options": "provider-option",
+    "settings": "set",
     "shapes": "shape",
     "tables": "latency-lut",
+    "target_percent": "target",
 }
 """Options whose names are not those of the setting; for the others, dashes are underscores."""
 
@@ -55,56 +56,63 @@ def _said(code: str) -> str:
         if isinstance(node, ast.Name):
             return option(node.id)
         if isinstance(node, ast.Call):
-            return " ".join(_words(node))
+            return shlex.join(_words(node))
     return code
 
 
 def _words(call: ast.Call) -> Iterator[str]:
     """The words of a call: its command, if it has one, then its arguments and settings."""
     name = call.func.id if isinstance(call.func, ast.Name) else ""
-    if isinstance(call.func, ast.Attribute):  # load_run('runs/a').resume()
-        yield from ("goldnas", "search", "--resume")
-        assert isinstance(call.func.value, ast.Call)
-        call = call.func.value
+    if isinstance(call.func, ast.Attribute):
+        if isinstance(call.func.value, ast.Call):  # load_run('runs/a').resume()
+            yield from ("goldnas", "search", "--resume")
+            call = call.func.value
+        else:  # LatencyTable.load('lut/cpu.json')
+            yield from ("goldnas", "lut", "show")
     elif name in COMMANDS:
-        yield from ("goldnas", COMMANDS[name])
+        yield from ("goldnas", *COMMANDS[name].split())
     for argument in call.args:
         if isinstance(argument, ast.Call):  # space('gold', cells=3)
             yield from _words(argument)
         elif not isinstance(argument, ast.Name):  # a variable stands for what is not known
             value = _value(argument)
-            yield from (
-                ("--space", str(value)) if name == "space" else (shlex.quote(str(value)),)
-            )
+            yield from (("--space", str(value)) if name == "space" else (str(value),))
     for keyword in call.keywords:
         if keyword.arg is None:
             continue
-        yield from _option_words(keyword.arg, _value(keyword.value), of_space=name == "space")
+        yield from option_words(keyword.arg, _value(keyword.value), of_space=name == "space")
 
 
-def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
+def option_words(setting: str, value: Any, *, of_space: bool = False) -> Iterator[str]:
+    """What is typed for a setting.
+
+    Args:
+        setting: Its name.
+        value: As Python has it; ``...`` for one that the reader is to choose.
+        of_space: Whether those that have no option of their own are of a space, for ``--set``.
+    """
     if value is ...:  # which is for the reader to choose
         yield option(setting)
     elif of_space and setting not in _OF_SPACES:
         text = value if isinstance(value, str) and not _is_json(value) else json.dumps(value)
-        yield from ("--set", shlex.quote(f"{setting}={text}"))
+        yield from ("--set", f"{setting}={text}")
     elif value is True:
         yield option(setting)
     elif value is False:
         yield f"--no-{option(setting)[2:]}"
-    elif setting == "input_shape":
+    elif setting == "input_shape" and not isinstance(value, str):
         yield from (option(setting), "x".join(map(str, value)))
     elif isinstance(value, dict):
         for key, one in value.items():
             text = "x".join(map(str, one)) if isinstance(one, tuple) else one  # of a shape
-            yield from (option(setting), shlex.quote(f"{key}={text}"))
+            yield from (option(setting), f"{key}={text}")
     elif isinstance(value, list | tuple) and option(setting) != f"--{setting}":
         for one in value:  # which is repeated
-            yield from (option(setting), shlex.quote(str(one)))
+            yield from (option(setting), str(one))
     elif isinstance(value, list | tuple):
-        yield from (option(setting), shlex.quote(",".join(map(str, value))))
+        yield from (option(setting), ",".join(map(str, value)))
     else:
-        yield from (option(setting), shlex.quote(str(value)))
+        yield from (option(setting), str(value))
 
 
 def _value(node: ast.expr) -> Any:

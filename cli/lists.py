@@ -1,4 +1,4 @@
-"""The spaces that goldnas has, and what each decides."""
+"""Spaces and strategies that goldnas has, and what each decides or does."""
 
 import inspect
 from dataclasses import fields
@@ -17,6 +17,18 @@ def print_spaces(*, as_json: bool = False) -> None:
         out.print(f"{space['name']}: {space['description']}", highlight=False)
         told = "; ".join(f"{key} {shown(value)}" for key, value in space["settings"].items())
         out.print(f"    {told}\n", highlight=False)
+
+
+def print_strategies(*, as_json: bool = False) -> None:
+    """Show every strategy."""
+    from goldnas.searching.strategies import STRATEGIES
+
+    known = {name: info.description for name, info in STRATEGIES.items()}
+    if as_json:
+        print_json({"strategies": known})
+        return
+    for name, description in known.items():
+        out.print(f"{name}: {description}", highlight=False)
 
 
 def _spaces() -> list[dict[str, Any]]:

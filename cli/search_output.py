@@ -1,0 +1,245 @@
+"""What a search says: before it starts, for each epoch, and at its end."""
+
+import shlex
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.table import Table
+
+from goldnas.cli.console import err, out, print_json, say, warn
+from goldnas.cli.front import front_table
+from goldnas.cli.progress import setback_line, warn_of_logger
+from goldnas.cli.search_display import live_display, strategy_of
+from goldnas.cli.signals import signals_noted
+from goldnas.errors import ConfigError, GoldnasError
+from goldnas.files import write_atomic
+from goldnas.reference import name_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from goldnas.api.searches import Run
+    from goldnas.cli.search_display import SearchDisplay
+    from goldnas.searching.budgets import Limit
+    from goldnas.searching.session import Session
+    from goldnas.searching.start import SearchLoop
+    from goldnas.training.distributed import Ranks
+
+
+class SearchOutput:
+    """Watches one search; from its first step on signals stop it in good order.
+
+    Args:
+        ranks: Of which the first speaks.
+        options: What to keep as ``options.toml``; None for a search that goes on.
+    """
+
+    def __init__(self, ranks: "Ranks", *, options: str | None = None) -> None:
+        self._ranks = ranks
+        self._options = options
+        self._stack = ExitStack()
+        self._signal: Callable[[], int] = lambda: 0
+        self._loop: SearchLoop | None = None
+        self._display: SearchDisplay | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.close()
+
+    def stop_signal(self) -> int:
+        """The number of the signal that came, 0 for none."""
+        return self._signal()
+
+    def observe(self, event: str, fields: dict[str, Any]) -> None:
+        """Say what there is to say of an event."""
+        if event == "begin":
+            self._begin(fields["loop"])
+        if not self._ranks.first:
+            return
+        if event == "ready":
+            _print_ready(fields)
+        if self._loop is None:
+            return
+        if self._display is not None:
+            self._display.observe(event, fields)
+        warn_of_logger(self._loop, event, fields)
+        line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
+        if line is not None:
+            err.print(line, soft_wrap=True, highlight=False)
+
+    def _begin(self, loop: "SearchLoop") -> None:
+        if self._options is None:
+            from goldnas.searching.budgets import list_limits
+
+            strategy = strategy_of(loop)
+            costs, mask = strategy.session.feasibility, strategy.learner.mask
+            out.print(_limits_table(list_limits(costs, mask)))
+        else:
+            options = self._options
+            path = loop.run.path / "options.toml"
+            self._ranks.broadcast(lambda: write_atomic(path, options))
+        advice = "try --batch-size auto, or --checkpointing"
+        _print_memory(loop, "go on where there is more" if self._options is None else advice)
+        torchrun = self._ranks.by_torchrun
+        self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
+        if self._ranks.first and err.is_terminal:
+            self._display = self._stack.enter_context(live_display(loop))
+        self._loop = loop
+
+
+# -- before the first step ---------------------------------------------------------------------
+
+
+def _print_ready(fields: dict[str, Any]) -> None:
+    data = fields["data"]
+    out.print(
+        f"{data}: {fields['images']} {name_items(data)} to train on, {fields['held_out']} held "
+        f"out, {fields['kept']}; space of 10^{fields['log10_size']:.2f} networks; training on "
+        f"{fields['device']}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    out.print(_limits_table(fields["limits"]))
+
+
+def _limits_table(limits: "Sequence[Limit]") -> Table:
+    from goldnas.resources import format_amount
+
+    table = Table()
+    for heading in ("resource", "smallest", "current", "full", "budget", ""):
+        table.add_column(heading, justify="left" if heading == "resource" else "right")
+    for limit in limits:
+        amounts = (limit.smallest, limit.current, limit.full)
+        budget = limit.budget
+        verdict = ""
+        if budget is not None and limit.smallest > budget.limit:
+            verdict = "too small"
+        elif budget is not None:
+            verdict = "met" if limit.current <= budget.limit else "within reach"
+        table.add_row(
+            limit.resource,
+            *(format_amount(limit.resource, amount) for amount in amounts),
+            "none" if budget is None else format_amount(limit.resource, budget.limit),
+            verdict,
+        )
+    return table
+
+
+def _print_memory(loop: "SearchLoop", advice: str) -> None:
+    """Say what a step needs, and what to do if that is too much."""
+    from goldnas.training.memory import free_bytes, memory_text
+
+    strategy = strategy_of(loop)
+    if not loop.ranks.first or not strategy.total_steps:
+        return
+    config, at_once = strategy.session.config, loop.gradients.at_once
+    needed = strategy.learner.step_bytes()
+    line = f"a step on {at_once} {name_items(config.data)} at once needs about "
+    line += memory_text(needed)
+    try:
+        free = free_bytes(loop.device)
+    except ConfigError:  # not known everywhere
+        free = needed
+    else:
+        line += f" of {memory_text(free)} free"
+    out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
+    if needed > free:
+        warn(f"that may not fit: {advice}")
+
+
+# -- while it runs -----------------------------------------------------------------------------
+
+
+def _line(loop: "SearchLoop", event: str, fields: dict[str, Any]) -> str | None:
+    """What a search says of an event, if anything."""
+    from goldnas.resources import format_amount
+
+    session = strategy_of(loop).session
+    if event == "epoch":
+        resources = ", ".join(
+            format_amount(name, amount) for name, amount in fields["resources"].items()
+        )
+        penalised = session.strategy.penalised
+        weight = f", lambda {fields['penalty_weight']:.1e}" if penalised else ""
+        of = f"/{session.config.epochs}" if session.config.pace == "planned" else ""
+        return (
+            f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
+            f"{_held_out(session, fields)}, {fields['live_operators']} "
+            f"operators, {resources}{weight}, {fields['seconds']:.0f} s"
+        )
+    if event == "score" and fields["best"]:
+        of = f"{fields['number']} of {session.config.networks}"
+        return f"network {of}: score {fields['score']:.5g}, the best so far"
+    if event == "network":
+        return f"  saved {fields['fingerprint']}: {', '.join(fields['reasons'])}"
+    return None
+
+
+def _held_out(session: "Session", fields: dict[str, Any]) -> str:
+    if "validation_accuracy" in fields:
+        return f"{100 * fields['validation_accuracy']:.2f} %"
+    return f"{session.data.task.name} {fields['validation_metric']:.4g}"
+
+
+# -- at its end --------------------------------------------------------------------------------
+
+
+def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
+    """Show what a search came to, and what to do next."""
+    front = run.front.record
+    if as_json:
+        print_json({"folder": run.path, "budgets": front.budgets, "networks": front.networks})
+    else:
+        out.print(front_table(front))
+    _print_drops(run)
+    if report:
+        _write_report(run)
+    named = shlex.quote(str(run.path))
+    next_step = f"Next: goldnas export {named} --out net.onnx"
+    if all(network.figure is None for network in front.networks):
+        next_step = f"Nothing was trained yet. Next: goldnas train {named}"
+    out.print(
+        f"{run.path}: {len(front.networks)} networks. {next_step}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _print_drops(run: "Run") -> None:
+    """Say what pruning, or the cut, cost at once."""
+    from goldnas.task import task_named
+
+    # By step: after a resumption the log holds some prunings twice.
+    events = run.events()
+    prunings = {e["step"]: e for e in events if e["event"] == "prune"}
+    cut = next((e for e in events if e["event"] == "cut"), None)
+    task = task_named(run.config.task)
+    if run.config.task is None:
+        drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
+        most = f"drop of accuracy in one: {100 * max(drops, default=0.0):.2f} %"
+        if cut:
+            shares = (100 * cut["accuracy_before"], 100 * cut["accuracy_after"])
+            span = f"accuracy from {shares[0]:.2f} to {shares[1]:.2f} %"
+    else:
+        sign = 1 if task.higher_is_better else -1
+        drops = [sign * (e["metric_before"] - e["metric_after"]) for e in prunings.values()]
+        most = f"loss of {task.name} in one: {max(drops, default=0.0):.4g}"
+        if cut:
+            span = f"{task.name} from {cut['metric_before']:.4g} to {cut['metric_after']:.4g}"
+    if drops:
+        out.print(f"{len(drops)} prunings; largest {most}", highlight=False)
+    if cut:
+        out.print(f"the cut to the budgets took the {span}", highlight=False)
+
+
+def _write_report(run: "Run") -> None:
+    """Write the report into the folder; a search that ended does not fail for it."""
+    from goldnas.cli.report import write_report
+
+    try:
+        say(f"wrote {write_report(run.path)}")
+    except (GoldnasError, OSError) as error:
+        named = shlex.quote(str(run.path))
+        warn(f"there is no report: {error}. Try: goldnas report {named}")
