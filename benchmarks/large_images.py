@@ -33,9 +33,9 @@ from goldnas.data.files import ImageFiles, Places, joined
 from goldnas.data.loader import TrainingLoader, evaluation_batches
 from goldnas.data.shards import read_shards
 from goldnas.resources import count_flops
-from goldnas.searching.setup import conditions_of
 from goldnas.spaces import space_of
 from goldnas.spaces.mobile_networks import published
+from goldnas.training.machine import describe_machine
 
 IMAGENET, CLASSES, SIDE = 1_281_167, 1000, 224
 AUGMENTATIONS = {
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     datasets.DECODED_BYTES_LIMIT = 0
     results: dict[str, Any] = {
-        "conditions": conditions_of(torch.device("cpu")),
+        "conditions": describe_machine(torch.device("cpu"), 1),
         "arguments": {k: v for k, v in vars(arguments).items() if k != "json"},
     }
     with tempfile.TemporaryDirectory() as folder:

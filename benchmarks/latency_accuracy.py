@@ -106,7 +106,7 @@ def checked(paths: list[Path]) -> LatencyTable:
         if not table.calibrations:
             sys.exit(
                 f"{table.path} was never calibrated, so there is nothing to hold networks "
-                "against: make it with goldnas profile --calibrate 20"
+                "against: make it with goldnas profile --networks 20"
             )
         if differences := first.conditions.differences(table.conditions):
             sys.exit(

@@ -23,9 +23,8 @@ from goldnas.resources import Budget
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.schedules import weakest_over
-from goldnas.searching.setup import conditions_of
 from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.training.machine import describe_machine
 
 CASES = {"cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"], "cuda": ["36,14,96", "36,14,512"]}
 
@@ -47,7 +46,10 @@ def main() -> None:
         "and Cutout": {"cutout": arguments.cutout},
         "and AutoAugment": {"cutout": arguments.cutout, "autoaugment": True},
     }
-    results: dict[str, Any] = {"conditions": conditions_of(device), "share": arguments.share}
+    results: dict[str, Any] = {
+        "conditions": describe_machine(device, 1),
+        "share": arguments.share,
+    }
     print("| case | augmentation | workers | loader images/s | step images/s | both images/s |")
     print("| --- " * 6 + "|")
     for case in arguments.case or CASES[arguments.device]:
@@ -64,8 +66,8 @@ def main() -> None:
                 **settings,
             )
             with tempfile.TemporaryDirectory() as folder:
-                search = PreparedSearch(config, [], amp="auto").start(Path(folder) / "run")
-                row = measure(search, arguments.share, arguments.batches)
+                loop = PreparedSearch(config, [], amp="auto").start(Path(folder) / "run")
+                row = measure(loop, arguments.share, arguments.batches)
             results[f"{case} {name}"] = row
             speeds = " | ".join(f"{row[of]:.0f}" for of in ("loader", "step", "both"))
             print(f"| {case} | {name} | {row['workers']} | {speeds} |", flush=True)
@@ -74,20 +76,20 @@ def main() -> None:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def prune(search: GradualSearch, share: float) -> None:
+def prune(strategy: Any, share: float) -> None:
     """Remove operators at random, until a share of the FLOPs is left."""
-    flops = search.feasibility.costs["FLOPs"]
-    limit = share * flops.total(search.active)
-    goal = Feasibility(search.data.space, [flops], [Budget("FLOPs", limit, "share")])
-    weights = np.random.default_rng(0).random(len(search.active))
-    chosen = weakest_over(goal, {"FLOPs": limit}, weights, search.active)
-    search._forget(search.supernet.prune(chosen))
+    session, mask = strategy.session, strategy.learner.mask
+    flops = session.feasibility.costs["FLOPs"]
+    limit = share * flops.total(mask)
+    goal = Feasibility(session.space, [flops], [Budget("FLOPs", limit, "share")])
+    weights = np.random.default_rng(0).random(len(mask))
+    strategy.learner.prune(weakest_over(goal, {"FLOPs": limit}, weights, mask))
 
 
-def measure(search: GradualSearch, share: float, batches: int) -> dict[str, Any]:
+def measure(loop: Any, share: float, batches: int) -> dict[str, Any]:
     """Images per second of the loader, the step, and both in one loop."""
-    prune(search, share)
-    loader, middle = search.data.loader, search.steps_per_epoch
+    prune(loop.strategy, share)
+    loader, middle = loop.data.loader, loop.steps_per_epoch
     endless = chain.from_iterable(map(loader.epoch, count()))
     images, labels = next(endless)
 
@@ -95,20 +97,20 @@ def measure(search: GradualSearch, share: float, batches: int) -> dict[str, Any]
         """Images per second of a number of pieces of work, without the first three."""
         for _ in range(3):
             work()
-        if search.device.type == "cuda":
+        if loop.device.type == "cuda":
             torch.cuda.synchronize()
         began = time.perf_counter()
         for _ in range(batches):
             work()
-        if search.device.type == "cuda":
+        if loop.device.type == "cuda":
             torch.cuda.synchronize()
         return batches * len(labels) / (time.perf_counter() - began)
 
     return {
         "workers": loader.workers,
         "loader": rate(lambda: next(endless)),
-        "step": rate(lambda: search._train_step(middle, images, labels)),
-        "both": rate(lambda: search._train_step(middle, *next(endless))),
+        "step": rate(lambda: loop.strategy.train_step(middle, images, labels)),
+        "both": rate(lambda: loop.strategy.train_step(middle, *next(endless))),
     }
 
 

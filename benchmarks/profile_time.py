@@ -36,7 +36,7 @@ def main() -> None:
     program = str(Path(sys.executable).with_name("goldnas"))
     command = [program, "profile", "--cells", str(arguments.cells)]
     command += ["--channels", str(arguments.channels), "--operators"]
-    calibrated = ["--calibrate", str(arguments.networks)]
+    calibrated = ["--networks", str(arguments.networks)]
     rows: list[dict[str, Any]] = []
     print(
         f"{'rows':>5}{'rows alone, s':>15}{'networks, s':>13}{'again, s':>10}{'converged':>11}"
@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for operators in OPERATORS:
             out = Path(folder, f"{operators.count(',')}.json")
-            alone = timed([*command, operators, "--out", str(out), "--calibrate", "0"])
+            alone = timed([*command, operators, "--out", str(out), "--networks", "0"])
             networks = timed([*command, operators, "--out", str(out), *calibrated])
             again = timed([*command, operators, "--out", str(out), *calibrated])
             table = LatencyTable.load(out)

@@ -119,6 +119,12 @@ TRAININGS = {
     "--batch-size 256",
 }
 
+RESUMED = (
+    *("gold", "gold-paper", "gold-levels", "gold-single", "one-shot", "darts2", "random"),
+    "evolution",
+)
+"""Searches that are interrupted after an epoch, and go on."""
+
 LOOKS = {
     "evaluate": "evaluate {runs}/gold --json",
     "evaluate-task": "evaluate {runs}/task --json",
@@ -148,10 +154,15 @@ RENAMED: dict[str, str] = {
     "pictures": "images",
     "pictures_at_once": "images_at_once",
     "pressure": "penalty_weight",
+    "samples": "networks",
 }
 """Fields of logs whose names changed: what the recorded ones are called now."""
 
-RENAMED_TEXTS: dict[str, str] = {}
+RENAMED_TEXTS: dict[str, str] = {
+    "met --single": "met single",
+    "held-out pictures": "held-out images",
+    "settings too: samples": "settings too: networks",
+}
 
 
 class Checkout:
@@ -205,6 +216,9 @@ class Checkout:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         process.communicate()
+        halfway = self.folder / "halfway" / out
+        shutil.rmtree(halfway, ignore_errors=True)
+        shutil.copytree(self.folder / out, halfway)
         self.run(resume)
 
 
@@ -217,7 +231,7 @@ def jobs_of(checkout: Checkout) -> Iterator[tuple[str, Any]]:
             f"ranks/{name}",
             lambda n=name: checkout.run(f"{SEARCHES[n]} --out ranks/{n}", ranks=2),
         )
-    for name in ("gold", "gold-levels", "one-shot", "darts2", "random"):
+    for name in RESUMED:
         yield (
             f"resumed/{name}",
             lambda n=name: checkout.interrupted(
@@ -264,13 +278,16 @@ def run_all(checkout: Checkout, only: str) -> None:
 def plain(value: Any) -> Any:
     """A value without times, under today's names."""
     if isinstance(value, dict):
-        return {
-            RENAMED.get(key, key): plain(one) for key, one in value.items() if key not in TIMES
-        }
+        names = {key: RENAMED.get(key, key) for key in value if key not in TIMES}
+        if "networks_tried" in value:  # a status, which has networks besides
+            names |= {"samples": "networks_to_try"}
+        return {today: plain(value[name]) for name, today in names.items() if name in value}
     if isinstance(value, list):
         return [plain(one) for one in value]
     if isinstance(value, str):
-        return RENAMED_TEXTS.get(value, value)
+        for earlier, today in RENAMED_TEXTS.items():
+            value = value.replace(earlier, today)
+        return value
     return value
 
 
@@ -333,7 +350,7 @@ def compare(before: Path, after: Path, only: str) -> int:
                 print(f"DIFFERENT {name}/{file}")
                 for line in differences(mine.get(file), theirs.get(file))[:25]:
                     print(f"    {line[:200]}")
-    for name in ("gold", "gold-levels", "one-shot", "darts2", "random"):
+    for name in RESUMED:
         if (after / "resumed" / name / "front.json").exists():
             whole = plain(json.loads((after / "runs" / name / "front.json").read_text()))
             resumed = plain(json.loads((after / "resumed" / name / "front.json").read_text()))
@@ -377,6 +394,30 @@ def check_old(before: Path, after: Checkout) -> int:
     return bad
 
 
+def check_continued(before: Path, after: Checkout) -> int:
+    """Go on with what the other code left halfway: it must come to what that came to."""
+    bad = count = 0
+    for folder in sorted((before / "halfway").glob("*/*")):
+        name = folder.relative_to(before / "halfway")
+        going_on = after.folder / "continued" / name
+        shutil.rmtree(going_on, ignore_errors=True)
+        shutil.copytree(folder, going_on)
+        place = shlex.quote(str(going_on))
+        words = f"search --resume {place}"
+        if name.parts[0] == "trained":
+            words = f"{TRAININGS['scratch']} --epochs 6 --out {place}"
+        after.run(words)
+        mine, theirs = contents_of(before / name), contents_of(going_on)
+        for file in sorted({*mine, *theirs} - {"events.jsonl", "conditions.json"}):
+            count += 1
+            if mine.get(file) != theirs.get(file):
+                bad += 1
+                print(f"DIFFERENT continued {name}/{file}")
+                print("\n".join(differences(mine.get(file), theirs.get(file))[:25]))
+    print(f"{count} files of folders that the other code left halfway: {bad} different")
+    return bad
+
+
 def main() -> None:
     """Record, or check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -398,6 +439,7 @@ def main() -> None:
     if arguments.action == "check":
         bad = compare(arguments.before, folder, arguments.only)
         bad += 0 if arguments.only else check_old(arguments.before, checkout)
+        bad += 0 if arguments.only else check_continued(arguments.before, checkout)
         sys.exit(bool(bad))
 
 

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from goldnas.searching.config import SearchConfig
-from goldnas.searching.start import PreparedSearch
+import goldnas
 
 SIZES: dict[str, dict[str, Any]] = {
     "least": {
@@ -88,18 +87,6 @@ def measure(
         arrays[f"y_{part}"] = np.arange(images) % CLASSES
     np.savez(folder / "data.npz", **arrays)
     torch.set_num_threads(1)
-    config = SearchConfig(
-        data=str(folder / "data.npz"),
-        cells=cells,
-        channels=channels,
-        budgets=(budget,),
-        epochs=epochs,
-        batch_size=batch_size,
-        validation_fraction=0.5,
-        n0=1,
-        train_device="cpu",
-    )
-    search = PreparedSearch(config, []).start(folder / "run")
     measured: dict[str, list[float]] = {"epoch": [], "prune": []}
 
     def observe(event: str, fields: dict[str, Any]) -> None:
@@ -108,8 +95,19 @@ def measure(
             if event == "epoch" and len(measured["epoch"]) % 25 == 0:
                 print(f"epoch {len(measured['epoch'])}: {resident_mib():.0f} MiB", flush=True)
 
-    search.observer = observe
-    search.search()
+    goldnas.search(
+        data=str(folder / "data.npz"),
+        out=folder / "run",
+        on_event=observe,
+        cells=cells,
+        channels=channels,
+        budgets=[budget],
+        epochs=epochs,
+        batch_size=batch_size,
+        validation_fraction=0.5,
+        n0=1,
+        train_device="cpu",
+    )
     return measured
 
 

@@ -98,7 +98,7 @@ VARIANTS: dict[str, dict[str, Words]] = {
         "gold": [],
         "one-shot": ["--strategy", "one-shot"],
         "darts1": ["--strategy", "darts1"],
-        "random": ["--strategy", "random", "--samples", "1"],
+        "random": ["--strategy", "random", "--networks", "1"],
     },
     "ablations": {"gold": [], "mu = 0": ["--mu", "0"], "two levels": ["--levels", "2"]},
     "pace": {"gold": [], "paper pace": ["--pace", "paper"]},

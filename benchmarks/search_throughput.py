@@ -40,14 +40,19 @@ from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import ImageData, Normalisation
 from goldnas.data.loader import TrainingLoader
 from goldnas.resources import Budget
+from goldnas.searching.budgets import build_feasibility
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import SearchData, space_for
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.schedules import weakest_over
-from goldnas.searching.setup import conditions_of, feasibility_of, supernet_for
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.session import Session
+from goldnas.searching.start import SearchLoop
+from goldnas.searching.strategies import find_strategy
+from goldnas.searching.supernet_learner import build_supernet
 from goldnas.task import CLASSIFICATION
+from goldnas.training.distributed import Ranks
+from goldnas.training.machine import describe_machine
 
 CASES = {
     "cpu": ["8,5,96", "8,8,96", "16,5,96", "16,8,96"],
@@ -172,7 +177,7 @@ class PerOperatorStep:
         torch.manual_seed(config.seed)
         self.config = config
         self.zeroed = zeroed
-        supernet = supernet_for(config, data.space, device)
+        supernet = build_supernet(config, data.space, device, "sigmoid")
         supernet.to(memory_format=torch.contiguous_format)
         self.net = PerOperatorNet(supernet).train()
         self.alpha = supernet.alpha
@@ -212,24 +217,33 @@ class GoldnasStep:
 
     def __init__(self, config: SearchConfig, data: SearchData, device: torch.device) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        run = SearchRun.create(Path(self.folder.name, "run"), config, conditions_of(device), [])
-        feasibility = feasibility_of(config, data.space, [])
-        self.search = GradualSearch(run, data, feasibility, device)
+        conditions = describe_machine(device, 1)
+        run = SearchRun.create(Path(self.folder.name, "run"), config, conditions, [])
+        feasibility, gold = build_feasibility(data.space, config.budgets), find_strategy("gold")
+        self.loop = SearchLoop(
+            run,
+            config,
+            data,
+            device,
+            Ranks(),
+            lambda loop: gold.make(Session(loop, config, data, feasibility, run, gold)),
+        )
+        self.learner: Any = self.loop.learner
         # In the middle of a search, where the penalty is on.
-        self.step = config.epochs * self.search.steps_per_epoch // 2
-        assert self.search.pace.penalty_weight(self.step) > 0
+        self.step = config.epochs * self.loop.steps_per_epoch // 2
+        assert self.learner.penalty_weight(self.step) > 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Train once."""
-        at_once = self.search.gradients.at_once
-        loss = self.search._train_step(self.step, images, labels)
-        if self.search.gradients.at_once < at_once:  # it would time a divided step
+        at_once = self.loop.gradients.at_once
+        loss = self.loop.strategy.train_step(self.step, images, labels)
+        if self.loop.gradients.at_once < at_once:  # it would time a divided step
             raise torch.OutOfMemoryError
         return loss
 
     def prune(self, chosen: list[int]) -> None:
         """Remove operators."""
-        self.search._forget(self.search.supernet.prune(chosen))
+        self.learner.prune(chosen)
 
 
 # -- measuring ---------------------------------------------------------------------------------
@@ -261,7 +275,7 @@ def set_up(
             settings = {f: getattr(config, f) for f in config.__struct_fields__} | {"amp": own}
             contenders[name] = GoldnasStep(SearchConfig(**settings), data, device)
     batch_of = (normalisation.apply(pixels).to(device), images.labels.to(device))
-    return contenders, data, feasibility_of(config, space, []), batch_of
+    return contenders, data, build_feasibility(space, config.budgets), batch_of
 
 
 def to_remove(feasibility: Feasibility, left: np.ndarray, share: float) -> list[int]:
@@ -305,7 +319,7 @@ def measure(
                     seconds[name].append(time.perf_counter() - began)
         for name, samples in seconds.items():
             low, _, high = quantiles(samples, n=4)
-            search = getattr(contenders[name], "search", None)
+            learner = getattr(contenders[name], "learner", None)
             rows.append(
                 {
                     "contender": name,
@@ -315,7 +329,7 @@ def measure(
                     "images_per_s": len(images) / median(samples),
                     "spread": (high - low) / median(samples),
                     "step_s": samples,
-                    "estimated_bytes": search and search.step_bytes(),
+                    "estimated_bytes": learner and learner.step_bytes(),
                 }
             )
     return rows
@@ -384,7 +398,7 @@ def keep(path: Path, key: str, rows: list[dict[str, Any]], device: torch.device)
     """Put a case into the file, beside those of other calls."""
     held = json.loads(path.read_text()) if path.exists() else {}
     command = f"benchmarks/search_throughput.py --device {device} --case {key.split()[1]}"
-    conditions = conditions_of(device) | {"command": command}
+    conditions = describe_machine(device, 1) | {"command": command}
     held[key] = {"goldnas": goldnas.__version__, "conditions": conditions, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held, indent=2) + "\n")

@@ -20,7 +20,7 @@ from workplace import invoke
 
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
-    *("--calibrate", "4", "--operators", "skip_connect"),
+    *("--networks", "4", "--operators", "skip_connect"),
 ]
 QUICK = msgspec.structs.replace(bundle.CARRIED, processes=4, warmup_ms=0.5, visit_ms=1.0)
 NO_GOLDNAS = "raise ImportError('a device has no goldnas')\n"

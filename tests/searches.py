@@ -1,14 +1,16 @@
 """Small searches, and when two of them are the same."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+import goldnas
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.folder import SearchRun
-from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.start import PreparedSearch, SearchLoop
+from goldnas.searching.strategies import STRATEGIES
 
 SMALL: dict[str, Any] = {
     "cells": 2,
@@ -21,23 +23,53 @@ SMALL: dict[str, Any] = {
 }
 
 
-def started(folder: Path, **settings: Any) -> GradualSearch:
-    prepared = PreparedSearch(SearchConfig(**(SMALL | settings)), [])
+def settings_of(strategy: str) -> dict[str, Any]:
+    """Of a search by a strategy that is over in seconds."""
+    few = {"networks": 8} if STRATEGIES[strategy].networks is not None else {}
+    return {"strategy": strategy, "epochs": 1, "auxiliary_weight": 0.0} | few
+
+
+class StoppedOnPurposeError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def search(folder: Path, **settings: Any) -> goldnas.Run:
+    """A small search, to its end."""
+    return goldnas.search(out=folder, **SMALL | settings)
+
+
+def stop_search(folder: Path, event: str, number: int, **settings: Any) -> None:
+    """A small search that ends without notice when an event comes for the n-th time."""
+    seen: list[str] = []
+
+    def stop(happened: str, fields: dict[str, Any]) -> None:
+        seen.append(happened)
+        if seen.count(event) == number:
+            raise StoppedOnPurposeError
+
+    with pytest.raises(StoppedOnPurposeError):
+        search(folder, on_event=stop, **settings)
+    torch.manual_seed(123)  # whatever happens to the global state before it goes on
+
+
+def make_loop(folder: Path, tables: Iterable[Any] = (), **settings: Any) -> SearchLoop:
+    """The loop of a small search that has not begun, to look inside."""
+    prepared = PreparedSearch(SearchConfig(**SMALL | settings), list(tables))
     prepared.check_feasible()
     return prepared.start(folder)
 
 
-def weights_of(run: SearchRun) -> dict[str, torch.Tensor]:
+def weights_of(run: goldnas.Run) -> dict[str, torch.Tensor]:
     """Every weight of every network of a run, by network and name."""
     return {
         f"{network.fingerprint} {name}": value
-        for network in run.front().networks
-        for name, value in run.network(network).state_dict().items()
+        for network in run.front
+        for name, value in network.build().state_dict().items()
     }
 
 
-def assert_same_results(first: SearchRun, second: SearchRun) -> None:
-    assert first.front() == second.front()
+def assert_same_results(first: goldnas.Run, second: goldnas.Run) -> None:
+    assert first.front.record == second.front.record
     mine, theirs = weights_of(first), weights_of(second)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -277,7 +277,7 @@ def test_mistakes_in_the_space_are_found_when_a_bundle_is_made(tmp_path: Path) -
     out = tmp_path / "out.zip"
     refused = invoke("profile", "--bundle", out, *SMALL, "--operators", "conv")
     assert_refused(refused, "unknown operator 'conv'")
-    refused = invoke("profile", "--bundle", out, *SMALL, "--calibrate", "1")
+    refused = invoke("profile", "--bundle", out, *SMALL, "--networks", "1")
     assert_refused(refused, "a fit needs 2 networks or more")
     assert not any(tmp_path.iterdir())
 

@@ -291,7 +291,7 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_named(
     monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     assert_refused(
         Case(
-            "profile --bundle new.zip --cells 1 --channels 4 --input 1x8x8 --calibrate 0",
+            "profile --bundle new.zip --cells 1 --channels 4 --input 1x8x8 --networks 0",
             "the system refuses: /no/such/folder/.*: No such file or directory. See that the",
         )
     )

@@ -221,7 +221,7 @@ def test_a_model_that_the_device_rejects_is_a_failed_row(
             return (x.to(torch.bfloat16) * 2).float()
 
     monkeypatch.setitem(OPERATORS, "max_pool_3x3", lambda site: HalfPrecision())
-    settings = [*SMALL[:-1], "max_pool_3x3", "--calibrate", "0"]
+    settings = [*SMALL[:-1], "max_pool_3x3", "--networks", "0"]
     assert invoke("profile", "--bundle", device.bundle, *settings)[0] == 0
     code, _, stderr = device.run()
     assert (code, stderr) == (0, "")

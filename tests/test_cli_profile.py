@@ -21,7 +21,7 @@ from workplace import invoke
 
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
-    *("--calibrate", "6", "--target", "100", "--operators", "skip_connect"),
+    *("--networks", "6", "--target", "100", "--operators", "skip_connect"),
 ]
 SMALL_SPACE = GoldSpace(channels=4, cells=1, input_shape=(3, 8, 8), operators=("skip_connect",))
 
@@ -160,7 +160,7 @@ def test_several_devices_are_told_what_was_given(monkeypatch: pytest.MonkeyPatch
     assert invoke("profile", "--devices", "all.toml", "--out", "lut", *given)[0] == 0
     assert reply == [
         *("--space", "gold-imagenet", "--cells", "3"),
-        *("--calibrate", "20", "--target", "1.0"),
+        *("--networks", "20", "--target", "1.0"),
     ]
 
 
@@ -336,15 +336,15 @@ def test_a_table_without_a_calibration_cannot_be_checked(
     code, _, stderr = invoke("lut", "check", tmp_path / "cpu.json")
     assert code == 2
     assert "was never calibrated" in stderr
-    assert "goldnas profile --calibrate 20" in stderr
+    assert "goldnas profile --networks 20" in stderr
 
 
 def test_transfer_makes_a_table_from_another_one(
     profiled: tuple[Path, str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "two.json"
-    options = ["--batch", "2", "--transfer", profiled[0], "--samples", "4"]
-    space = SMALL[: SMALL.index("--calibrate")] + SMALL[SMALL.index("--operators") :]
+    options = ["--batch", "2", "--transfer", profiled[0], "--networks", "4"]
+    space = SMALL[: SMALL.index("--networks")] + SMALL[SMALL.index("--operators") :]
     code, stdout, stderr = invoke("profile", *space, *options, "--out", out)
     assert code == 0, stderr
     table = LatencyTable.load(out)

@@ -10,7 +10,7 @@ from torch import Tensor
 from goldnas.searching.strategies.darts import second_order_gradient
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
-from searches import started
+from searches import search
 
 STEP, MOMENTUM, DECAY = 0.1, 0.9, 3e-4
 
@@ -109,7 +109,7 @@ def test_edge_rule_leaves_two_edges_and_one_operator_each(
     tmp_path: Path, strategy: str
 ) -> None:
     levels = 2 if strategy == "darts1" else 1
-    search = started(
+    run = search(
         tmp_path / "a",
         strategy=strategy,
         levels=levels,
@@ -117,8 +117,8 @@ def test_edge_rule_leaves_two_edges_and_one_operator_each(
         budgets=("200kFLOPs",),
         epochs=1,
     )
-    (end,) = (n for n in search.search().networks if "end" in n.reasons)
-    choices = search.run.architecture(end).choices
+    (end,) = (network for network in run.front if "end" in network.reasons)
+    choices = end.architecture.choices
     assert max(len(operators) for operators in choices.values()) == 1
     nodes = [
         place.rpartition("-")[0].split(".")[0] + place.rpartition("-")[2] for place in choices
@@ -127,12 +127,11 @@ def test_edge_rule_leaves_two_edges_and_one_operator_each(
 
 
 def test_the_cut_is_logged_with_the_accuracy_before_and_after(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", strategy="one-shot", batch_size=32)
-    front = search.search()
-    assert front.pick("best").meets_budgets
-    *_, epoch = (event for event in search.run.events() if event["event"] == "epoch")
-    cuts = [event for event in search.run.events() if event["event"] == "cut"]
-    assert cuts[0]["live_operators"] < len(search.data.space.gates)
+    run = search(tmp_path / "a", strategy="one-shot", batch_size=32)
+    assert run.best.meets_budgets
+    *_, epoch = (event for event in run.events() if event["event"] == "epoch")
+    cuts = [event for event in run.events() if event["event"] == "cut"]
+    assert cuts[0]["live_operators"] < epoch["live_operators"] == 2 * 28
     # All held-out digits are looked at: it is the accuracy of the whole super-network.
     assert cuts[0]["accuracy_before"] == epoch["validation_accuracy"]
     assert cuts[0]["accuracy_after"] != cuts[0]["accuracy_before"]

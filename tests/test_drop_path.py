@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from goldnas.network import CellNetwork
 from goldnas.operators import part_of
 from goldnas.spaces import GoldSpace
+from goldnas.training.averaging import moving_average
 from goldnas.training.drop_path import DropPath
-from goldnas.training.learner import moving_average
 
 CPU = torch.device("cpu")
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(3, 8, 8))

@@ -16,7 +16,7 @@ from goldnas.lut import LatencyTable
 
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
-    *("--calibrate", "2", "--target", "100", "--operators", "skip_connect"),
+    *("--networks", "2", "--target", "100", "--operators", "skip_connect"),
 ]
 # What each device runs: it measures badly, and soon.
 PROGRAM = """
@@ -72,12 +72,12 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    code, _, stderr = run(devices, out, "--calibrate", "0")
+    code, _, stderr = run(devices, out, "--networks", "0")
     assert code == 2
     assert "1 of 2 devices failed: there" in stderr
     rows = LatencyTable.load(out / "here.json").rows
     assert (out / "there.json.visits").exists()
-    code, stdout, stderr = run(devices, out, "--calibrate", "0", "--json")
+    code, stdout, stderr = run(devices, out, "--networks", "0", "--json")
     assert code == 0, stderr
     assert len(LatencyTable.load(out / "there.json").rows) == len(rows)
     reply = {device["device"]: device["rows"] for device in json.loads(stdout)["devices"]}

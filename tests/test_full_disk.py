@@ -96,7 +96,7 @@ def test_a_profile_whose_disk_fills_goes_on_once_there_is_room(
         }
 
     monkeypatch.setattr(OnnxruntimeBackend, "visit", visit)
-    command = f"{PROFILE} --calibrate 0 --out disk/cpu.json"
+    command = f"{PROFILE} --networks 0 --out disk/cpu.json"
     with small_disk(2 * PAGE) as make_room:
         code, stderr = goldnas(command)
         assert code == 2, stderr

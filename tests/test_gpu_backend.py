@@ -374,7 +374,7 @@ def test_a_table_is_checked_where_caches_cannot_be_kept(
     table = tmp_path / "lut" / "h200.json"
     code, _, stderr = invoke(
         *("profile", "--backend", "tensorrt", "--cells", "1", "--channels", "4"),
-        *("--input", "1x8x8", "--calibrate", "4", "--out", table),
+        *("--input", "1x8x8", "--networks", "4", "--out", table),
     )
     assert code == 0, stderr
     check = ("lut", "check", table, "--networks", "2", "--seed", "1")

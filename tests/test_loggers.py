@@ -21,8 +21,8 @@ from goldnas.comparison.history import lasting
 from goldnas.errors import StoppedError
 from goldnas.run_folder import RunFolder
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.start import PreparedSearch
-from searches import started
+from goldnas.searching.start import PreparedSearch, run_search
+from searches import make_loop
 from test_long_runs import spoil
 from workplace import RESUME, WITHIN, Case, assert_refused, changed, goldnas, invoke
 
@@ -167,19 +167,19 @@ def test_tensorboard_shows_what_the_log_of_a_training_says(workplace: Path) -> N
 
 def test_a_search_that_goes_on_goes_on_in_the_same_log(tmp_path: Path) -> None:
     """The steps that a crash has done again are there once, as they were at last."""
-    search = started(tmp_path / "a", epochs=2, loggers=("tensorboard",))
+    search = make_loop(tmp_path / "a", epochs=2, loggers=("tensorboard",))
 
     def crash(event: str, fields: dict[str, Any]) -> None:
         if event == "prune" and fields["epoch"] == 1:
             raise KeyboardInterrupt
 
-    search.observer = crash
+    search.events.observer = crash
     with pytest.raises(KeyboardInterrupt):
-        search.search()
+        run_search(search)
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
     crashed_at = resumed.run.events()[-1]["step"]
     assert resumed.step < crashed_at, "the pruning is not done again"
-    resumed.search()
+    run_search(resumed)
     found = read_back(tmp_path / "a")
     assert_same(found, expected(lasting(resumed.run.events()), {"FLOPs": 100_000}))
     steps = [step for step, _ in found["prune/accuracy_after"]]
@@ -188,9 +188,9 @@ def test_a_search_that_goes_on_goes_on_in_the_same_log(tmp_path: Path) -> None:
 
 
 def test_what_a_setback_goes_back_before_is_not_shown(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", epochs=2, loggers=("tensorboard",))
+    search = make_loop(tmp_path / "a", epochs=2, loggers=("tensorboard",))
     spoil(search, 9)
-    search.search()
+    run_search(search)
     events = search.run.events()
     kept = lasting(events)
     assert "setback" in [event["event"] for event in kept]
@@ -199,28 +199,21 @@ def test_what_a_setback_goes_back_before_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_each_network_that_is_tried_is_one_more_step(tmp_path: Path) -> None:
-    search = started(
+    search = make_loop(
         tmp_path / "a",
-        **{"strategy": "random", "samples": 4, "score": "synflow", "epochs": 1},
+        **{"strategy": "random", "networks": 4, "score": "synflow", "epochs": 1},
         loggers=("tensorboard",),
     )
     # Stopped after the second, as a signal would.
-    search.stop_signal = lambda: signal.SIGTERM if len(search.candidates) == 2 else 0
+    search.stop_signal = lambda: signal.SIGTERM if len(search.strategy.candidates) == 2 else 0
     with pytest.raises(StoppedError):
-        search.search()
+        run_search(search)
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
-    resumed.search()
+    run_search(resumed)
     scores = [e["score"] for e in resumed.run.events() if e["event"] == "score"]
     assert len(scores) == 4
     wanted = [(n, float(np.float32(score))) for n, score in enumerate(scores, 1)]
     assert read_back(tmp_path / "a")["score/score"] == wanted
-
-
-def test_a_process_that_is_not_the_first_logs_nothing(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", epochs=1, loggers=("tensorboard",))
-    search.ranks.index = 1
-    search.search()
-    assert not (tmp_path / "a" / "tensorboard").exists()
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -246,7 +239,7 @@ def test_a_logger_that_fails_is_left_out_and_the_search_goes_on(own: Path) -> No
 
 
 def test_tensorboard_whose_folder_is_gone_is_left_out(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", epochs=1, loggers=("tensorboard",))
+    search = make_loop(tmp_path / "a", epochs=1, loggers=("tensorboard",))
     said: list[dict[str, Any]] = []
 
     def observe(event: str, fields: dict[str, Any]) -> None:
@@ -258,8 +251,8 @@ def test_tensorboard_whose_folder_is_gone_is_left_out(tmp_path: Path) -> None:
                 file.unlink()
             folder.rmdir()
 
-    search.observer = observe
-    search.search()
+    search.events.observer = observe
+    run_search(search)
     (failure,) = said
     assert failure["logger"] == "tensorboard"
     assert "No such file" in failure["reason"]
@@ -301,8 +294,8 @@ def test_a_logger_that_there_is_not_is_refused(workplace: Path, case: Case) -> N
 
 
 def test_the_server_of_tensorboard_shows_a_run(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", epochs=1, loggers=("tensorboard",))
-    search.search()
+    search = make_loop(tmp_path / "a", epochs=1, loggers=("tensorboard",))
+    run_search(search)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -336,15 +329,15 @@ def test_mlflow_has_the_figures_of_a_search_that_was_interrupted(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "digits")
-    search = started(tmp_path / "a", epochs=2, loggers=("mlflow",))
+    search = make_loop(tmp_path / "a", epochs=2, loggers=("mlflow",))
     search.stop_signal = lambda: signal.SIGTERM if search.step == 7 else 0
     with pytest.raises(StoppedError):
-        search.search()
+        run_search(search)
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("digits").experiment_id
     (stopped,) = client.search_runs([experiment])
     assert stopped.info.status == "KILLED"
-    PreparedSearch.resume(SearchRun.open(tmp_path / "a")).search()
+    run_search(PreparedSearch.resume(SearchRun.open(tmp_path / "a")))
 
     (run,) = client.search_runs([experiment])
     assert run.info.status == "FINISHED"

@@ -13,15 +13,15 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goldnas.cli.search_progress import SearchDisplay
+from goldnas.api.searches import Run
+from goldnas.cli.search_display import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
-from goldnas.training import loop
+from goldnas.searching.start import PreparedSearch, SearchLoop, run_search
+from goldnas.training import checkpoints
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import BatchGradients, check_batch
-from searches import assert_same_results, started
+from searches import assert_same_results, make_loop
 
 QUICK: dict[str, Any] = {"epochs": 2, "auxiliary_weight": 0.0, "check_images": 50}
 STEPS = 10
@@ -30,8 +30,8 @@ STEPS = 10
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
-    search = started(tmp_path_factory.mktemp("runs") / "a", **QUICK)
-    search.search()
+    search = make_loop(tmp_path_factory.mktemp("runs") / "a", **QUICK)
+    run_search(search)
     assert search.steps_per_epoch * search.config.epochs == STEPS
     return search.run
 
@@ -47,15 +47,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
 def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
     finished: SearchRun, tmp_path: Path, step: int, number: int
 ) -> None:
-    search = started(tmp_path / "a", **QUICK)
+    search = make_loop(tmp_path / "a", **QUICK)
     search.stop_signal = lambda: number if search.step == step else 0
-    with pytest.raises(StoppedError, match=rf"after step {step}, .* --resume .*/a$") as stopped:
-        search.search()
+    with pytest.raises(StoppedError, match=rf"after step {step}, .*resume") as stopped:
+        run_search(search)
     assert stopped.value.status == 128 + number
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
     assert resumed.step == step
-    resumed.search()
-    assert_same_results(finished, resumed.run)
+    run_search(resumed)
+    assert_same_results(Run(finished), Run(resumed.run))
     events = [event for event in resumed.run.events() if event["event"] != "start"]
     whole = [event for event in finished.events() if event["event"] != "start"]
     for ours, theirs in zip(events, whole, strict=True):  # no line is missing, none twice
@@ -66,15 +66,15 @@ def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
 def test_a_crash_costs_minutes_however_long_an_epoch_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
-    search = started(tmp_path / "a", **QUICK)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+    search = make_loop(tmp_path / "a", **QUICK)
 
     def crash() -> int:
         return 0 if search.step < 3 else 1 // 0
 
     search.stop_signal = crash
     with pytest.raises(ZeroDivisionError):
-        search.search()
+        run_search(search)
     state = search.run.checkpoint()
     assert state is not None
     assert (state["epoch"], state["step"]) == (0, 2)
@@ -83,7 +83,7 @@ def test_a_crash_costs_minutes_however_long_an_epoch_is(
 # -- setbacks ----------------------------------------------------------------------------------
 
 
-def spoil(search: GradualSearch, *steps: int, factor: float = float("nan")) -> None:
+def spoil(search: SearchLoop, *steps: int, factor: float = float("nan")) -> None:
     """Multiply weights by a factor after each of these steps, once for each mention."""
     left = list(steps)
 
@@ -91,9 +91,9 @@ def spoil(search: GradualSearch, *steps: int, factor: float = float("nan")) -> N
         if event == "step" and fields["step"] in left:
             left.remove(fields["step"])
             with torch.no_grad():
-                next(search.supernet.network.classifier.parameters()).mul_(factor)
+                next(search.learner.supernet.network.classifier.parameters()).mul_(factor)
 
-    search.observer = observe
+    search.events.observer = observe
 
 
 def assert_finite(run: SearchRun) -> None:
@@ -111,38 +111,38 @@ def test_nan_at_a_random_step_costs_a_setback_and_nothing_else(
     tmp_path: Path, seed: int
 ) -> None:
     step = random.Random(seed).randint(1, STEPS + 2)
-    search = started(tmp_path / "a", **QUICK, seed=seed)
+    search = make_loop(tmp_path / "a", **QUICK, seed=seed)
     spoil(search, step)
-    front = search.search()
+    front = run_search(search)
     assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
     (setback,) = (event for event in search.run.events() if event["event"] == "setback")
     assert setback["back_to_step"] < setback["step"]
-    assert search.setbacks == 1
+    assert search.checkpoints.setbacks == 1
     assert_finite(search.run)
 
 
 def test_every_setback_halves_the_learning_rate_and_the_fourth_is_the_end(
     tmp_path: Path,
 ) -> None:
-    search = started(tmp_path / "a", **QUICK)
+    search = make_loop(tmp_path / "a", **QUICK)
     planned = search.learning_rate(5)
     spoil(search, 7, 7, 7, 7)
     with pytest.raises(
-        RunError, match=r"diverged .*4 times.* lower --learning-rate than 0\.05"
+        RunError, match=r"diverged .*4 times.* lower `learning_rate` than 0\.05"
     ):
-        search.search()
+        run_search(search)
     setbacks = [event for event in search.run.events() if event["event"] == "setback"]
     assert [event["learning_rate"] / planned for event in setbacks] == [0.5, 0.25, 0.125]
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
-    assert (resumed.step, resumed.setbacks) == (5, 3)
-    resumed.search()  # what was wrong is gone
+    assert (resumed.step, resumed.checkpoints.setbacks) == (5, 3)
+    run_search(resumed)  # what was wrong is gone
     assert_finite(resumed.run)
 
 
 def test_a_loss_far_above_guessing_is_as_bad_as_nan(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", **QUICK)
+    search = make_loop(tmp_path / "a", **QUICK)
     spoil(search, 7, factor=1e6)
-    search.search()
+    run_search(search)
     (setback,) = (event for event in search.run.events() if event["event"] == "setback")
     assert setback["back_to_step"] == 5
     assert_finite(search.run)
@@ -193,10 +193,10 @@ def test_the_gradient_is_that_of_the_whole_batch_however_it_is_divided(
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
+def limit_memory(search: SearchLoop, room: int) -> list[list[int]]:
     """Let the device have room for so many images; return those of each step, by part."""
     steps: list[list[int]] = []
-    loss_of = search._loss
+    loss_of = search.learner.compute_loss
 
     def limited(images: Tensor, labels: Tensor) -> Any:
         step = search.step
@@ -207,16 +207,16 @@ def limit_memory(search: GradualSearch, room: int) -> list[list[int]]:
         steps[step].append(len(images))
         return loss_of(images, labels)
 
-    search._loss = limited  # type: ignore[method-assign]
+    search.learner.compute_loss = limited  # type: ignore[method-assign]
     return steps
 
 
 def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
     tmp_path: Path,
 ) -> None:
-    search = started(tmp_path / "a", **QUICK)
+    search = make_loop(tmp_path / "a", **QUICK)
     steps = limit_memory(search, 100)
-    front = search.search()
+    front = run_search(search)
     assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
     assert all(sum(parts) == 256 for parts in steps if parts)
     assert max(max(parts) for parts in steps if parts) == 64
@@ -230,27 +230,27 @@ def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
 
 
 def test_accumulating_from_the_beginning_is_what_out_of_memory_comes_to(tmp_path: Path) -> None:
-    short = started(tmp_path / "a", **QUICK | {"epochs": 1})
+    short = make_loop(tmp_path / "a", **QUICK | {"epochs": 1})
     limit_memory(short, 128)
     told: list[str] = []
-    short.observer = lambda event, fields: told.append(event)
-    short.search()
+    short.events.observer = lambda event, fields: told.append(event)
+    run_search(short)
     assert told.count("out_of_memory") == 1
-    accumulating = started(tmp_path / "b", **QUICK | {"epochs": 1}, accumulate=2)
-    accumulating.search()
-    assert_same_results(short.run, accumulating.run)
+    accumulating = make_loop(tmp_path / "b", **QUICK | {"epochs": 1}, accumulate=2)
+    run_search(accumulating)
+    assert_same_results(Run(short.run), Run(accumulating.run))
 
 
 def test_memory_for_less_than_two_images_ends_with_advice(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", **QUICK)
+    search = make_loop(tmp_path / "a", **QUICK)
     limit_memory(search, 1)
-    with pytest.raises(RunError, match=r"out of memory with 2 images .* fewer --channels"):
-        search.search()
+    with pytest.raises(RunError, match=r"out of memory with 2 images .* fewer `channels`"):
+        run_search(search)
 
 
 def test_a_batch_cannot_be_divided_into_single_images(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"256 images .* 1 x 129 parts .*of 258 or more"):
-        started(tmp_path / "a", accumulate=129)
+        make_loop(tmp_path / "a", accumulate=129)
     assert not (tmp_path / "a").exists()
     check_batch(256, ranks=8, accumulate=16)
     with pytest.raises(ConfigError, match="16 x 16 parts"):
@@ -261,7 +261,7 @@ def test_a_batch_cannot_be_divided_into_single_images(tmp_path: Path) -> None:
 
 
 def test_a_terminal_shows_where_the_search_stands(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", **QUICK, budgets=("100kFLOPs", "20kparams"))
+    search = make_loop(tmp_path / "a", **QUICK, budgets=("100kFLOPs", "20kparams"))
     display = SearchDisplay(search)
     screens: list[str] = []
 
@@ -271,8 +271,8 @@ def test_a_terminal_shows_where_the_search_stands(tmp_path: Path) -> None:
         console.print(display.table())
         screens.append(console.file.getvalue())  # type: ignore[attr-defined]
 
-    search.observer = observe
-    search.search()
+    search.events.observer = observe
+    run_search(search)
     for shown in ("epoch", "1 of 2", "step 2", "steps/s", "left", "operators  ", "56 of 56"):
         assert any(shown in screen for screen in screens[:6]), shown
     assert all("lambda" in screen and "budget 100 kFLOPs" in screen for screen in screens)

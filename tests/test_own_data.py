@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import goldnas
 import own_data
 from compared import network, searched
 from goldnas.comparison.rows import compare
@@ -22,12 +23,13 @@ from goldnas.errors import ConfigError, StoppedError
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
 from goldnas.training.evaluate import score
 from goldnas.training.recipes import RECIPES
-from goldnas.training.start import config_for, subject_of
+from goldnas.training.start import resolve_config
+from goldnas.training.target import target_of_run
 from searches import assert_same_results
-from workplace import Case, assert_refused, goldnas, invoke
+from workplace import Case, assert_refused, invoke
+from workplace import goldnas as run_goldnas
 
 NONE = Normalisation((), ())
 CPU = torch.device("cpu")
@@ -44,8 +46,8 @@ RMSE: dict[str, Any] = {
 }
 
 
-def started(folder: Path, **settings: Any) -> Any:
-    return PreparedSearch(SearchConfig(**(RMSE | settings)), []).start(folder)
+def search(folder: Path, **settings: Any) -> goldnas.Run:
+    return goldnas.search(out=folder, **RMSE | settings)
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -107,58 +109,49 @@ def test_a_metric_does_not_depend_on_how_items_are_divided() -> None:
 
 
 def test_a_search_descends_the_loss_and_ranks_by_the_metric(tmp_path: Path) -> None:
-    search = started(tmp_path / "run")
-    search.search()
-    front = search.run.front()
+    run = search(tmp_path / "run")
+    front, events = run.front.record, run.events()
     figures = [network.metric for network in front.networks]
     assert all(f.name == "RMSE" and not f.higher_is_better for f in figures)
     assert {network.accuracy for network in front.networks} == {None}
     within = [n for n in front.networks if n.meets_budgets and "beyond" not in n.reasons]
     assert front.pick("best").metric.value == min(n.metric.value for n in within)
-    epochs = [e for e in search.run.events() if e["event"] == "epoch"]
+    epochs = [e for e in events if e["event"] == "epoch"]
     assert epochs[-1]["loss"] < epochs[0]["loss"]
-    told = {(k, v) for e in search.run.events() for k, v in e.items() if "accuracy" in k}
+    told = {(k, v) for e in events for k, v in e.items() if "accuracy" in k}
     assert told == {("accuracy", None)}
-    (prune,) = [e for e in search.run.events() if e["event"] == "prune"]
-    assert search.run.front().networks[0].resources["operators"] == 1
-    assert read_runs([search.run.path])[0].drops == [
-        prune["metric_after"] - prune["metric_before"]
-    ]
+    (prune,) = [e for e in events if e["event"] == "prune"]
+    assert front.networks[0].resources["operators"] == 1
+    assert read_runs([run.path])[0].drops == [prune["metric_after"] - prune["metric_before"]]
 
 
 def test_a_search_with_a_task_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    whole = started(tmp_path / "a")
-    whole.search()
-    stopped = started(tmp_path / "b")
-    stopped.stop_signal = lambda: 15 if stopped.step == 6 else 0
+    asked = iter([0] * 5 + [15])
     with pytest.raises(StoppedError, match="interrupted after step 6"):
-        stopped.search()
-    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
-    resumed.search()
-    assert_same_results(whole.run, resumed.run)
+        search(tmp_path / "b", stop_signal=lambda: next(asked))
+    resumed = goldnas.load_run(tmp_path / "b").resume()
+    assert_same_results(search(tmp_path / "a"), resumed)
 
 
 def test_sampled_networks_are_ranked_with_the_sign_of_the_metric(tmp_path: Path) -> None:
-    search = started(tmp_path / "run", strategy="random", samples=2, score="supernet", epochs=1)
-    search.search()
-    scores = [e for e in search.run.events() if e["event"] == "score"]
+    run = search(tmp_path / "run", strategy="random", networks=2, epochs=1)
+    scores = [e for e in run.events() if e["event"] == "score"]
     assert all(e["score"] < 0 for e in scores)
-    best = search.run.front().pick("best")
-    assert best.score == max(e["score"] for e in scores)
+    assert run.best.record.score == max(e["score"] for e in scores)
 
 
 def test_a_loss_that_is_large_from_the_start_is_no_divergence(tmp_path: Path) -> None:
-    search: GradualSearch = started(tmp_path / "run", epochs=1)
-    search.losses = [torch.tensor(1e6)]
-    search._check_sane()
+    loop = PreparedSearch(SearchConfig(**RMSE), []).start(tmp_path / "run")
+    loop.losses = [torch.tensor(1e6)]
+    loop.check_sane()
 
 
 @pytest.fixture(scope="module")
 def regression(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search, and a finished training of its network."""
     folder = tmp_path_factory.mktemp("regression") / "run"
-    started(folder).search()
-    code, stderr = goldnas(f"train {folder} --epochs 1 --batch-size 8 --train-device cpu")
+    search(folder)
+    code, stderr = run_goldnas(f"train {folder} --epochs 1 --batch-size 8 --train-device cpu")
     assert code == 0, stderr
     return folder
 
@@ -202,7 +195,7 @@ def test_searches_for_different_tasks_are_not_compared(
     regression: Path, tmp_path: Path
 ) -> None:
     searched(tmp_path / "other", [network("aaaaaaaa", 0.9, 1e6)], data="own_data:levels")
-    code, stderr = goldnas(f"compare {tmp_path / 'other'} {regression}")
+    code, stderr = run_goldnas(f"compare {tmp_path / 'other'} {regression}")
     assert code == 2
     assert "for classification and" in stderr
     assert "different tasks are not comparable" in stderr
@@ -210,15 +203,15 @@ def test_searches_for_different_tasks_are_not_compared(
 
 def test_recipes_leave_out_what_is_for_images_and_classes(regression: Path) -> None:
     run = SearchRun.open(regression)
-    subject = subject_of(run, run.front().pick("best"))
+    target = target_of_run(run, run.front().pick("best"))
     assert RECIPES["modern"].label_smoothing > 0
-    config = config_for(subject, "modern")
+    config = resolve_config(target, "modern")
     assert (config.augmentation, config.cutout, config.label_smoothing) == ("none", 0, 0)
     assert (config.crop_padding, config.flip) == (0, False)
-    with pytest.raises(ConfigError, match="label_smoothing is for classification"):
-        config_for(subject, "short", label_smoothing=0.1)
-    with pytest.raises(ConfigError, match="--cutout changes images"):
-        config_for(subject, "short", cutout=2)
+    with pytest.raises(ConfigError, match="`label_smoothing` is for classification"):
+        resolve_config(target, "short", label_smoothing=0.1)
+    with pytest.raises(ConfigError, match="`cutout` changes images"):
+        resolve_config(target, "short", cutout=2)
 
 
 def test_a_task_may_make_something_else_of_labels(tmp_path: Path) -> None:
@@ -227,7 +220,7 @@ def test_a_task_may_make_something_else_of_labels(tmp_path: Path) -> None:
         "search --data digits --task own_data:top_two --cells 1 --channels 2 --epochs 1 "
         "--batch-size 512 --auxiliary-weight 0.4 --train-device cpu --budget 1MFLOPs --out"
     )
-    code, stderr = goldnas(f"{command} {tmp_path / 'new'}")
+    code, stderr = run_goldnas(f"{command} {tmp_path / 'new'}")
     assert code == 0, stderr
     front = SearchRun.open(tmp_path / "new").front()
     assert {n.metric.name for n in front.networks} == {"top 2"}
@@ -341,7 +334,7 @@ def test_an_item_that_fails_late_is_one_line(
 ) -> None:
     """Labels are told, so that items are read when their turn comes."""
     monkeypatch.chdir(tmp_path)
-    code, stderr = goldnas(
+    code, stderr = run_goldnas(
         f"{BASE} --data own_data:{name} --space own_data:line_net --batch-size 9"
     )
     assert code == 2, stderr

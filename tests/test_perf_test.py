@@ -119,7 +119,7 @@ def test_a_table_of_a_phone_says_what_measured_it(place: Path, tmp_path: Path) -
     out = tmp_path / "phone.json"
     where = [f"--device=adb://R58M12{place}".replace(" ", "%20"), "--perf-test", perf_test]
     space = ["--cells", "1", "--channels", "4", "--input", "3x8x8"]
-    code, _, stderr = invoke("profile", *where, *space, "--calibrate", "4", "--out", out)
+    code, _, stderr = invoke("profile", *where, *space, "--networks", "4", "--out", out)
     assert code == 0, stderr
     table = LatencyTable.load(out)
     assert table.conditions.backend.startswith("onnxruntime perf_test ")
@@ -139,7 +139,7 @@ def test_an_exported_network_is_measured_where_the_table_is_of(
 ) -> None:
     perf_test = program(tmp_path / "onnxruntime_perf_test", FAST)
     where = [f"--device=adb://R58M12{place}".replace(" ", "%20"), "--perf-test", perf_test]
-    space = ["--cells", "2", "--channels", "4", "--input", "1x8x8", "--calibrate", "4"]
+    space = ["--cells", "2", "--channels", "4", "--input", "1x8x8", "--networks", "4"]
     code, _, stderr = invoke("profile", *where, *space, "--out", "phone.json")
     assert code == 0, stderr
     export = ["export", "run", "--out", "net.onnx", "--latency-lut", "phone.json"]

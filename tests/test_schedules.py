@@ -10,7 +10,7 @@ from goldnas.searching.schedules import (
     AlgorithmOneSchedule,
     GateWeights,
     LinearBudgetSchedule,
-    Pace,
+    PruningSchedule,
     operators_at_a_time,
 )
 from goldnas.spaces import GoldSpace
@@ -212,7 +212,7 @@ def test_lambda_grows_geometrically_while_nothing_is_weak() -> None:
     for epoch in range(10):
         assert schedule.choose(3 * epoch + 2, strong(), EVERYTHING) == []
         trajectory.append(
-            (schedule.penalty_weight(3 * epoch + 3), schedule.state()["increase"])
+            (schedule.penalty_weight(3 * epoch + 3), schedule.state_dict()["increase"])
         )
     expected = [
         (2e-5, 2e-5),
@@ -237,16 +237,16 @@ def test_lambda_relaxes_where_enough_were_weak_and_its_step_starts_anew() -> Non
     active = EVERYTHING.copy()
     assert len(schedule.choose(2, weak({FREE[0]: 0.02, FREE[1]: 0.03}), active)) == 2
     assert schedule.penalty_weight(0) == pytest.approx(0.7e-4)
-    assert schedule.state()["increase"] == 1e-5
+    assert schedule.state_dict()["increase"] == 1e-5
     active[FREE[:2]] = False
     assert len(schedule.choose(2, weak({FREE[2]: 0.02}), active)) == 1  # fewer than n0
     assert schedule.penalty_weight(0) == pytest.approx(0.9e-4)
-    assert schedule.state()["increase"] == 2e-5
+    assert schedule.state_dict()["increase"] == 2e-5
     active[FREE[2]] = False
     # Those that went at once, under xi_min, count among the n0.
     assert len(schedule.choose(2, weak({FREE[3]: 0.001, FREE[5]: 0.02}), active)) == 2
     assert schedule.penalty_weight(0) == pytest.approx(0.45e-4)
-    assert schedule.state()["increase"] == 1e-5
+    assert schedule.state_dict()["increase"] == 1e-5
 
 
 def test_other_lambda0_and_c0_give_another_trajectory() -> None:
@@ -330,7 +330,7 @@ def test_a_plateau_is_t0_epochs_without_pruning_before_one_with() -> None:
 
 @pytest.mark.parametrize("kind", ["paper", "planned"])
 def test_a_restored_schedule_goes_on_as_if_it_had_not_stopped(kind: str) -> None:
-    def fresh() -> Pace:
+    def fresh() -> PruningSchedule:
         feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2)])
         if kind == "paper":
             return AlgorithmOneSchedule(config(t0=1), feasibility, 10, GATES)
@@ -341,14 +341,14 @@ def test_a_restored_schedule_goes_on_as_if_it_had_not_stopped(kind: str) -> None
     pruned = 0
     for step in filter(schedule.due, range(200)):
         again = fresh()
-        again.restore(schedule.state())
+        again.load_state_dict(schedule.state_dict())
         weights = random_weights(generator, active)
         if step % 3 == 0:
             weights = GateWeights(weights.normalised + 0.05, weights.relative)
         chosen = schedule.choose(step, weights, active)
         assert again.choose(step, weights, active) == chosen
         assert again.penalty_weight(step + 1) == schedule.penalty_weight(step + 1)
-        assert again.state() == schedule.state()
+        assert again.state_dict() == schedule.state_dict()
         assert again.plateau == schedule.plateau
         active[chosen] = False
         pruned += len(chosen)

@@ -8,71 +8,48 @@ from typing import Any
 import pytest
 import torch
 
+import goldnas
+from goldnas.data import datasets
 from goldnas.errors import ConfigError, RunError
 from goldnas.resources import count_flops, count_parameters
-from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import dataset_of, search_data
-from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front, FrontNetwork
-from goldnas.searching.setup import feasibility_of
-from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.pruning import TIGHTER_SHARES
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import score
-from searches import SMALL, assert_same_results, started
+from searches import assert_same_results, search, stop_search
 from workplace import invoke
 
 CPU = torch.device("cpu")
 
 
-def final(front: Front) -> FrontNetwork:
+def final(run: goldnas.Run) -> goldnas.Network:
     """The network that training ended with."""
-    (network,) = (n for n in front.networks if "end" in n.reasons)
+    (network,) = (network for network in run.front if "end" in network.reasons)
     return network
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
-    search = started(tmp_path_factory.mktemp("runs") / "a")
-    search.search()
-    return search.run
-
-
-class StoppedOnPurposeError(Exception):
-    """Stands for whatever ends a process."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> goldnas.Run:
+    return search(tmp_path_factory.mktemp("runs") / "a")
 
 
 @pytest.mark.parametrize("stop_at_step", [1, 5, 6, 9])
 def test_a_resumed_search_ends_in_the_same_bits(
-    finished: SearchRun, tmp_path: Path, stop_at_step: int
+    finished: goldnas.Run, tmp_path: Path, stop_at_step: int
 ) -> None:
-    search = started(tmp_path / "b")
-
-    def stop(event: str, fields: dict[str, Any]) -> None:
-        if event == "step" and fields["step"] == stop_at_step:
-            raise StoppedOnPurposeError
-
-    search.observer = stop
-    with pytest.raises(StoppedOnPurposeError):
-        search.search()
-    torch.manual_seed(123)  # whatever happened to the global state in between
-    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
-    resumed.search()
-    assert_same_results(finished, resumed.run)
+    stop_search(tmp_path / "b", "step", stop_at_step)
+    assert_same_results(finished, goldnas.load_run(tmp_path / "b").resume())
 
 
 def test_the_number_of_loading_processes_changes_nothing(
-    finished: SearchRun, tmp_path: Path
+    finished: goldnas.Run, tmp_path: Path
 ) -> None:
-    search = started(tmp_path / "b", workers=2)
-    search.search()
-    assert_same_results(finished, search.run)
+    assert_same_results(finished, search(tmp_path / "b", workers=2))
 
 
-def test_another_seed_gives_other_weights(finished: SearchRun, tmp_path: Path) -> None:
-    search = started(tmp_path / "b", seed=1)
-    search.search()
-    assert search.run.front() != finished.front()
+def test_another_seed_gives_other_weights(finished: goldnas.Run, tmp_path: Path) -> None:
+    assert search(tmp_path / "b", seed=1).front.record != finished.front.record
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4])
@@ -82,34 +59,35 @@ def test_another_seed_gives_other_weights(finished: SearchRun, tmp_path: Path) -
 def test_every_budget_holds_after_the_last_epoch_whatever_their_number(
     tmp_path: Path, epochs: int, budgets: tuple[str, ...]
 ) -> None:
-    search = started(tmp_path / "a", epochs=epochs, budgets=budgets)
-    front = search.search()
-    last = final(front)
-    assert last.epoch == epochs - 1
+    run = search(tmp_path / "a", epochs=epochs, budgets=budgets)
+    last = final(run)
+    assert last.record.epoch == epochs - 1
     assert last.meets_budgets
-    assert all(last.resources[name] <= limit for name, limit in front.budgets.items())
+    assert all(last.resources[name] <= limit for name, limit in run.front.budgets.items())
 
 
 def test_resources_of_recorded_networks_are_those_of_the_built_modules(
-    finished: SearchRun,
+    finished: goldnas.Run,
 ) -> None:
-    for network in finished.front().networks:
-        built = finished.network(network)
+    for network in finished.front:
+        built = network.build()
         assert network.resources == {
             "FLOPs": count_flops(built, (1, 8, 8)),
             "params": count_parameters(built),
         }
 
 
-def test_recorded_accuracy_is_that_of_the_saved_weights(finished: SearchRun) -> None:
+def test_recorded_accuracy_is_that_of_the_saved_weights(finished: goldnas.Run) -> None:
     data = search_data(finished.config, dataset_of(finished.config), CPU)
-    assert finished.conditions["inputs"] == data.normalisation.told()
-    for network in finished.front().networks:
-        built = finished.network(network)
+    assert finished.folder.conditions["inputs"] == data.normalisation.told()
+    for network in finished.front:
+        built = network.build()
         assert score(built, data.validation, data.normalisation, CPU) == network.accuracy
 
 
-def test_the_log_holds_the_accuracy_before_and_after_every_pruning(finished: SearchRun) -> None:
+def test_the_log_holds_the_accuracy_before_and_after_every_pruning(
+    finished: goldnas.Run,
+) -> None:
     gates = 2 * 28
     prunings = [event for event in finished.events() if event["event"] == "prune"]
     assert prunings
@@ -120,41 +98,36 @@ def test_the_log_holds_the_accuracy_before_and_after_every_pruning(finished: Sea
         assert event["live_operators"] == gates
 
 
-def test_a_front_that_was_removed_comes_back(finished: SearchRun, tmp_path: Path) -> None:
+def test_a_front_that_was_removed_comes_back(finished: goldnas.Run, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished.path, folder)
     (folder / "front.json").unlink()
-    search = PreparedSearch.resume(SearchRun.open(folder))
-    search.search()
-    assert_same_results(finished, SearchRun.open(folder))
+    assert_same_results(finished, goldnas.load_run(folder).resume())
 
 
-def test_the_front_goes_on_below_the_budgets(finished: SearchRun) -> None:
-    front = finished.front()
-    trained = final(front).resources["FLOPs"]
-    beyond = [n.resources["FLOPs"] for n in front.networks if "beyond" in n.reasons]
+def test_the_front_goes_on_below_the_budgets(finished: goldnas.Run) -> None:
+    trained = final(finished).resources["FLOPs"]
+    beyond = [n.resources["FLOPs"] for n in finished.front if "beyond" in n.reasons]
     shares = sorted((flops / 100e3 for flops in beyond), reverse=True)
     assert len(shares) >= 3
-    assert all(s <= limit for s, limit in zip(shares, GradualSearch.BEYOND, strict=False))
+    assert all(s <= limit for s, limit in zip(shares, TIGHTER_SHARES, strict=False))
     assert max(beyond) < trained
     steps = [event for event in finished.events() if event["event"] == "beyond"]
     assert all(len(event["operators"]) == 1 for event in steps)
-    assert front.pick("best").resources["FLOPs"] >= trained
+    assert finished.best.resources["FLOPs"] >= trained
 
 
-def test_a_search_at_its_end_has_nothing_left_to_do(finished: SearchRun) -> None:
+def test_a_search_at_its_end_has_nothing_left_to_do(finished: goldnas.Run) -> None:
     before = {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
-    again = PreparedSearch.resume(SearchRun.open(finished.path))
-    assert again.search() == finished.front()
+    assert goldnas.load_run(finished.path).resume().front.record == finished.front.record
     assert before == {p: p.read_bytes() for p in finished.path.rglob("*") if p.is_file()}
 
 
 def test_a_space_decides_what_is_not_given_and_the_folder_says_it(tmp_path: Path) -> None:
     space = GoldImageNetSpace()
-    run = started(
-        tmp_path / "a", space=space.name, cells=1, channels=None, budgets=("1GFLOPs",)
-    ).run
-    config = SearchRun.open(run.path).read().config
+    settings = {"space": space.name, "cells": 1, "channels": None, "budgets": ("1GFLOPs",)}
+    stop_search(tmp_path / "a", "begin", 1, **settings)
+    config = goldnas.load_run(tmp_path / "a").config
     assert (config.space, config.cells) == ("gold-imagenet", 1)
     assert (config.channels, config.operators) == (space.channels, space.operators)
 
@@ -178,39 +151,46 @@ def test_a_search_behind_the_imagenet_stem_ends_in_a_network_that_is_exported(
     assert "CellNetwork(\n        stem0_imagenet(1, 4)," in net.with_suffix(".py").read_text()
 
 
-def test_the_test_set_is_never_looked_at(tmp_path: Path) -> None:
-    config = SearchConfig(**SMALL)
-    dataset = dataset_of(config)
+def test_the_test_set_is_never_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unseen: Any = None  # touching it would raise
-    data = search_data(config, dataclasses.replace(dataset, test=unseen), CPU)
-    run = SearchRun.create(tmp_path / "a", config, {}, [])
-    assert GradualSearch(run, data, feasibility_of(config, data.space, []), CPU).search()
-    train = len(dataset.train)
-    assert data.loader.num_images + len(data.validation) == train
+    dataset = dataclasses.replace(datasets.load_dataset("digits"), test=unseen)
+    monkeypatch.setattr("goldnas.searching.data.load_dataset", lambda *_, **__: dataset)
+    ready: list[dict[str, Any]] = []
+    run = search(
+        tmp_path / "a",
+        on_event=lambda e, fields: ready.append(fields) if e == "ready" else None,
+    )
+    assert run.best.meets_budgets
+    assert ready[0]["images"] + ready[0]["held_out"] == len(dataset.train)
 
 
 def test_pruned_operators_leave_the_module_and_the_optimiser(tmp_path: Path) -> None:
-    search = started(tmp_path / "a")
-    search.search()
-    live = {id(parameter) for parameter in search.supernet.parameters()}
-    optimised = search.weights_optimizer.param_groups[0]["params"]
-    assert {id(p) for p in optimised} <= live
-    assert {id(p) for p in search.weights_optimizer.state} <= live
-    names = {f"{g.cell}.{g.key}" for g in search.supernet.active_gates()}
+    """Else memory and time would stay those of the whole super-network."""
+    loops: list[Any] = []
+    search(
+        tmp_path / "a",
+        on_event=lambda e, fields: loops.append(fields["loop"]) if e == "begin" else None,
+    )
+    learner = loops[0].learner
+    weights = [name for name, _ in learner.supernet.named_parameters() if name != "alpha"]
+    optimised = learner.optimizer.state_dict()
+    assert sum(len(group["params"]) for group in optimised["param_groups"]) == len(weights)
+    assert len(optimised["state"]) <= len(weights)
+    names = {f"{g.cell}.{g.key}" for g in learner.supernet.active_gates()}
     modules = {
         f"{cell}.{key}"
-        for cell, module in search.supernet.network.cells.items()
-        for key in module.operators  # type: ignore[union-attr]
+        for cell, module in learner.supernet.network.cells.items()
+        for key in module.operators
     }
     assert names == modules
-    momentum = search.gates_optimizer.state[search.supernet.alpha]["momentum_buffer"]
-    assert momentum[~search.supernet.active].eq(0).all()
 
 
 def test_the_pace_of_the_paper_ends_within_the_budgets_and_records_plateaus(
     tmp_path: Path,
 ) -> None:
-    search = started(
+    run = search(
         tmp_path / "a",
         pace="paper",
         epochs=200,
@@ -219,30 +199,29 @@ def test_the_pace_of_the_paper_ends_within_the_budgets_and_records_plateaus(
         budgets=("105kFLOPs",),
         auxiliary_weight=0.0,
     )
-    front = search.search()
-    assert final(front).meets_budgets
-    assert search.epoch < 200
-    assert any("plateau" in network.reasons for network in front.networks)
+    assert final(run).meets_budgets
+    assert final(run).record.epoch < 199
+    assert any("plateau" in network.reasons for network in run.front)
 
 
 def test_the_pace_of_the_paper_says_when_its_epochs_end_over_budget(tmp_path: Path) -> None:
-    search = started(tmp_path / "a", pace="paper", epochs=1)
-    with pytest.raises(RunError, match=r"1 epochs ended over budget: 100kFLOPs.*--epochs"):
-        search.search()
+    with pytest.raises(RunError, match=r"1 epochs ended over budget: 100kFLOPs.*`epochs`"):
+        search(tmp_path / "a", pace="paper", epochs=1)
 
 
 def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:
-    search = started(tmp_path / "a")
+    loops: list[Any] = []
 
     def spoil(event: str, fields: dict[str, Any]) -> None:
+        if event == "begin":
+            loops.append(fields["loop"])
         if event == "step" and fields["epoch"] == 1:
             with torch.no_grad():
-                search.supernet.network.classifier[-1].weight.fill_(float("nan"))  # type: ignore[index]
+                loops[0].learner.supernet.network.classifier[-1].weight.fill_(float("nan"))
 
-    search.observer = spoil
-    with pytest.raises(RunError, match=r"training diverged.*--learning-rate"):
-        search.search()
-    state = search.run.checkpoint()
+    with pytest.raises(RunError, match=r"training diverged.*`learning_rate`"):
+        search(tmp_path / "a", on_event=spoil)
+    state = goldnas.load_run(tmp_path / "a").folder.checkpoint()
     assert state is not None
     assert state["epoch"] == 1
     assert all(torch.isfinite(v).all() for v in state["supernet"].values())
@@ -251,8 +230,8 @@ def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) 
 def test_a_folder_that_is_taken_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"exists: .*--resume"):
-        started(tmp_path / "a")
+    with pytest.raises(RunError, match=r"exists: .*resume"):
+        search(tmp_path / "a")
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "thesis.txt"]
 
 
@@ -260,7 +239,7 @@ def test_a_budget_below_the_smallest_network_says_by_how_much(tmp_path: Path) ->
     with pytest.raises(
         ConfigError, match=r"smallest network .* needs 35\.\d+ kFLOPs, 15\.\d+ kFLOPs more"
     ):
-        started(tmp_path / "a", budgets=("20kFLOPs",))
+        search(tmp_path / "a", budgets=("20kFLOPs",))
     assert not (tmp_path / "a").exists()
 
 
@@ -306,20 +285,10 @@ def test_latency_of_several_devices_is_budgeted_beside_flops(
         make_table(tmp_path / "pi5.json", space),
         make_table(tmp_path / "t4.json", space, scale=0.1),
     ]
-    config = SearchConfig(
-        **SMALL
-        | {
-            "tables": ("pi5", "t4"),
-            "budgets": ("110kFLOPs", "140us@pi5", "1ms@t4"),
-            "epochs": 2,
-        }
-    )
-    prepared = PreparedSearch(config, tables)
-    prepared.check_feasible()
-    front = prepared.start(tmp_path / "a").search()
-    last = final(front)
+    budgets = ("110kFLOPs", "140us@pi5", "1ms@t4")
+    last = final(search(tmp_path / "a", tables=tables, budgets=budgets, epochs=2))
     assert last.resources["latency@pi5"] <= 140
     assert last.resources["latency@t4"] == pytest.approx(last.resources["latency@pi5"] / 10)
-    reopened = SearchRun.open(tmp_path / "a")
+    reopened = goldnas.load_run(tmp_path / "a")
     assert [table.name for table in reopened.tables] == ["pi5", "t4"]
     assert [budget.limit for budget in reopened.budgets] == [110e3, 140, 1e3]

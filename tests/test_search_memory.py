@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 import torch
 
+import goldnas
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
 from goldnas.searching import start
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.setup import autocast_for, supernet_for
-from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.supernet_learner import build_supernet
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
+from goldnas.training.machine import autocast_for
 from goldnas.training.memory import StepMemory, memory_text, step_memory
 from scripts import BENCHMARKS, benchmark
-from searches import SMALL
+from searches import assert_same_results, make_loop, search, stop_search
 from workplace import WITHIN, invoke
 
 SCRIPT = BENCHMARKS / "search_throughput.py"
@@ -39,7 +39,7 @@ def estimate(config: SearchConfig, supernet: SuperNet) -> StepMemory:
 
 def test_the_estimate_leaves_the_super_network_as_it_was() -> None:
     config = SearchConfig(budgets=("1MFLOPs",), checkpointing=True)
-    supernet = supernet_for(config, SPACE, CPU)
+    supernet = build_supernet(config, SPACE, CPU, "sigmoid")
     before = copy.deepcopy(supernet.state_dict())
     estimate(config, supernet)
     assert all(torch.equal(value, before[n]) for n, value in supernet.state_dict().items())
@@ -50,7 +50,7 @@ def test_the_estimate_leaves_the_super_network_as_it_was() -> None:
 def test_the_estimate_falls_as_operators_go_and_with_bf16_and_checkpointing() -> None:
     settings: dict[str, Any] = {"budgets": ("1MFLOPs",)}
     plain = SearchConfig(**settings)
-    supernet = supernet_for(plain, SPACE, CPU)
+    supernet = build_supernet(plain, SPACE, CPU, "sigmoid")
     full = estimate(plain, supernet)
     half = estimate(SearchConfig(**settings, amp="bf16"), supernet)
     assert 0.4 < half.image_bytes / full.image_bytes < 0.7
@@ -74,7 +74,7 @@ def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
     module = benchmark("search_throughput")
     _, data, feasibility, _ = module.set_up("8,5,128", [], CPU)
     config = SearchConfig(cells=5, channels=8, budgets=("1GFLOPs",))
-    supernet = supernet_for(config, data.space, CPU)
+    supernet = build_supernet(config, data.space, CPU, "sigmoid")
     left = supernet.active.numpy()
     supernet.prune(module.to_remove(feasibility, left, module.SHARES[share]))
     memory = estimate(config, supernet)
@@ -113,7 +113,7 @@ def test_the_largest_batch_is_a_power_of_two_that_fits() -> None:
     for free in range(1800, 40_000, 500):
         batch_size = memory.largest_batch(free, 45_000)
         assert memory.step_bytes(batch_size) <= 0.7 * free < memory.step_bytes(2 * batch_size)
-    with pytest.raises(ConfigError, match=r"two images needs .* --checkpointing"):
+    with pytest.raises(ConfigError, match=r"two images needs .* `checkpointing`"):
         memory.largest_batch(free_bytes=1200, num_images=45_000)
 
 
@@ -124,34 +124,17 @@ def test_amounts_of_memory_are_written_for_people() -> None:
 # -- in a search -------------------------------------------------------------------------------
 
 
-def weights_of(search: GradualSearch) -> list[torch.Tensor]:
-    return list(search.supernet.state_dict().values())
-
-
 def test_bf16_and_checkpointing_resume_to_the_same_bits(tmp_path: Path) -> None:
-    config = SearchConfig(**SMALL | {"epochs": 2}, amp="bf16", checkpointing=True)
-    whole = PreparedSearch(config, []).start(tmp_path / "a")
-    whole.search()
-    search = PreparedSearch(config, []).start(tmp_path / "b")
-
-    def stop(event: str, fields: dict[str, Any]) -> None:
-        if event == "step" and fields["epoch"] == 1:
-            raise KeyboardInterrupt
-
-    search.observer = stop
-    with pytest.raises(KeyboardInterrupt):
-        search.search()
-    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
+    settings = {"epochs": 2, "amp": "bf16", "checkpointing": True}
+    whole = search(tmp_path / "a", **settings)
+    stop_search(tmp_path / "b", "step", 8, **settings)
+    resumed = goldnas.load_run(tmp_path / "b").resume()
     assert resumed.config.amp == "bf16"
-    resumed.search()
-    for mine, theirs in zip(weights_of(resumed), weights_of(whole), strict=True):
-        assert torch.equal(mine, theirs)
+    assert_same_results(whole, resumed)
 
 
 def test_the_log_shows_the_memory_fall_as_operators_go(tmp_path: Path) -> None:
-    search = PreparedSearch(SearchConfig(**SMALL), []).start(tmp_path / "a")
-    search.search()
-    events = search.run.events()
+    events = search(tmp_path / "a").events()
     needed = [e["memory_bytes"] for e in events if e["event"] in ("start", "epoch")]
     assert needed == sorted(needed, reverse=True)
     assert needed[-1] < 0.8 * needed[0]
@@ -161,19 +144,16 @@ def test_the_log_shows_the_memory_fall_as_operators_go(tmp_path: Path) -> None:
 def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SearchConfig(**SMALL)
-    assert PreparedSearch(config, [], fit_batch=True).config.batch_size == 512
-    needed = PreparedSearch(config, []).start(tmp_path / "a").step_bytes()  # by 256 images
+    loop = make_loop(tmp_path / "a")  # by 256 images
+    needed = loop.learner.step_bytes()
     monkeypatch.setattr(start, "free_bytes", lambda device: needed)
-    search = PreparedSearch(config, [], fit_batch=True).start(tmp_path / "b")
-    assert search.config.batch_size == 128
-    assert search.step_bytes() <= 0.7 * needed
-    monkeypatch.undo()
-    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "b"))
-    assert resumed.config.batch_size == 128
+    run = search(tmp_path / "b", epochs=1, batch_size="auto")
+    assert run.config.batch_size == 128
+    assert run.events()[0]["memory_bytes"] <= 0.7 * needed
     monkeypatch.setattr(start, "free_bytes", lambda device: 1000)
     with pytest.raises(ConfigError, match=r"two images needs .* and 0 MiB are free"):
-        PreparedSearch(config, [], fit_batch=True)
+        search(tmp_path / "c", batch_size="auto")
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ pytestmark = [
 QUICK = msgspec.structs.replace(IN_CONTEXT, processes=2)
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
-    *("--calibrate", "4", "--target", "100", "--operators", "skip_connect"),
+    *("--networks", "4", "--target", "100", "--operators", "skip_connect"),
 ]
 
 

@@ -25,8 +25,9 @@ from goldnas.spaces import space_of
 from goldnas.training.config import TrainConfig
 from goldnas.training.evaluate import onnx_predictions, score
 from goldnas.training.folder import TrainingFolder
-from goldnas.training.network_training import Training
 from goldnas.training.recipes import RECIPES
+from goldnas.training.start import NetworkLoop
+from searches import StoppedOnPurposeError
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -49,16 +50,12 @@ Genotype(gene=[[('skip_connect', 0, 2), ('sep_conv_3x3', 1, 2)], [('sep_conv_3x3
 ON_DIGITS = f"--data digits {SETTINGS} --out new"
 
 
-class StoppedOnPurposeError(Exception):
-    """Stands for whatever ends a process."""
-
-
-def stop_at(training: Training, step: int) -> None:
+def stop_at(training: NetworkLoop, step: int) -> None:
     def stop(event: str, fields: dict[str, Any]) -> None:
         if event == "step" and fields["step"] == step:
             raise StoppedOnPurposeError
 
-    training.observer = stop
+    training.events.observer = stop
 
 
 def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace: Path) -> None:
@@ -174,8 +171,12 @@ def test_settings_that_are_given_replace_those_of_the_recipe(workplace: Path) ->
     assert result.images == len(load_dataset("digits").train)
 
 
-def rates(training: Training) -> list[float]:
-    return [training.learning_rate(step) for step in range(training.total_steps)]
+def rates(training: NetworkLoop) -> list[float]:
+    return [training.learning_rate(step) for step in range(steps_of(training))]
+
+
+def steps_of(training: NetworkLoop) -> int:
+    return training.config.epochs * training.steps_per_epoch
 
 
 def test_the_learning_rate_is_the_recipes(workplace: Path) -> None:
@@ -218,11 +219,11 @@ def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: P
     training = prepared("run", "new", batch_size=64)
 
     def spoil(event: str, fields: dict[str, Any]) -> None:
-        if event == "step" and fields["step"] == training.total_steps:
+        if event == "step" and fields["step"] == steps_of(training):
             with torch.no_grad():
                 training.learner.network.classifier[-1].weight.zero_()  # type: ignore[index]
 
-    training.observer = spoil
+    training.events.observer = spoil
     result = training.train()
     logged = [e["validation_accuracy"] for e in training.run.events() if "loss" in e]
     assert max(logged) > 0.5  # of ten classes
@@ -240,11 +241,11 @@ def test_a_nan_costs_a_return_to_the_last_checkpoint_at_half_the_rate(workplace:
             with torch.no_grad():
                 training.learner.network.classifier[-1].weight.fill_(float("nan"))  # type: ignore[index]
 
-    training.observer = spoil
+    training.events.observer = spoil
     result = training.train()
     (setback,) = (e for e in training.run.events() if e["event"] == "setback")
     assert setback["back_to_step"] == training.steps_per_epoch < 7
-    assert training.setbacks == 1
+    assert training.checkpoints.setbacks == 1
     assert result.test_accuracy > 0
 
 
@@ -326,9 +327,9 @@ CASES = {
     "cutout": Case(
         f"{TRAIN} --cutout 8", "cutout of 8 pixels hides images of 8x8; choose a sm"
     ),
-    "drop-path": Case(f"{TRAIN} --drop-path 1", r"drop_path must lie in \[0, 1\), got 1.0"),
-    "rate": Case(f"{TRAIN} --learning-rate 0", "learning_rate must be positive and finite"),
-    "seed": Case(f"{TRAIN} --seed -1", "seed must be 0 or more, and finite, got -1"),
+    "drop-path": Case(f"{TRAIN} --drop-path 1", r"--drop-path must lie in \[0, 1\), got 1.0"),
+    "rate": Case(f"{TRAIN} --learning-rate 0", "--learning-rate must be positive and finite"),
+    "seed": Case(f"{TRAIN} --seed -1", "--seed must be 0 or more, and finite, got -1"),
     "fraction": Case(f"{TRAIN} --validation-fraction 1", r"must lie in \[0, 1\), got 1.0"),
     "a folder in use": Case(f"{TRAIN} --out images", "images is not the folder of a train"),
     "into a file": Case(f"{TRAIN} --out a_file/x", "cannot write a_file/x/arch.*: a folder of"),
@@ -374,7 +375,7 @@ def test_a_folder_of_another_training_is_refused_by_what_differs(workplace: Path
     case = Case(
         "train run --epochs 5 --batch-size 64 --seed 1 --train-device cpu --out new",
         r"new holds a training with other settings: epochs \(2, not 5\), batch_size \(256, not "
-        r"64\), seed \(0, not 1\). Give the same .*--out another",
+        r"64\), seed \(0, not 1\). Give the same .*as --out",
     )
     assert_refused(case)
     other = next(
@@ -586,7 +587,7 @@ def test_a_warm_training_begins_with_what_the_search_left(workplace: Path) -> No
     opened = SearchRun.open(Path("run"))
     found = opened.network(opened.front().pick("best")).state_dict()
     training = prepared("run", "new", warm=True)
-    begun = training.network.state_dict()
+    begun = training.learner.network.state_dict()
     assert begun.keys() == found.keys()
     assert all(torch.equal(begun[name], found[name]) for name in found)
     assert training.config.learning_rate == pytest.approx(0.005)  # a tenth of the recipe's
@@ -630,7 +631,7 @@ def test_warm_without_weights_is_refused(workplace: Path) -> None:
 
 
 def test_warm_is_refused_where_nothing_was_trained(workplace: Path) -> None:
-    drawn = "search --strategy random --samples 1 --cells 2 --channels 4 --out drawn"
+    drawn = "search --strategy random --networks 1 --cells 2 --channels 4 --out drawn"
     code, stderr = goldnas(f"{drawn} --budget 100kFLOPs")
     assert code == 0, stderr
     assert_refused(Case("train drawn --warm", "nothing was trained in drawn: network "))
@@ -676,7 +677,7 @@ def test_an_unfinished_training_is_not_exported(workplace: Path) -> None:
     stop_at(training, 6)
     with pytest.raises(StoppedOnPurposeError):
         training.train()
-    message = "the training in new is not done: go on with it by the same goldnas train"
+    message = "the training in new is not done: go on with it by the same settings"
     assert_refused(Case("export new --out net.onnx", message))
     assert_refused(Case("evaluate new", message))
     assert_refused(

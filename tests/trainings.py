@@ -7,9 +7,9 @@ import torch
 
 from goldnas.searching.folder import SearchRun
 from goldnas.training.folder import TrainingFolder
-from goldnas.training.network_training import Training
 from goldnas.training.result import TrainResult
-from goldnas.training.start import config_for, prepare, subject_of
+from goldnas.training.start import NetworkLoop, prepare, resolve_config
+from goldnas.training.target import target_of_run
 
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
 
@@ -21,13 +21,13 @@ def prepared(
     *,
     warm: bool = False,
     **given: Any,
-) -> Training:
+) -> NetworkLoop:
     """A training of the best network of a search, which is not done."""
     opened = SearchRun.open(Path(run))
-    subject = subject_of(opened, opened.front().pick("best"), warm=warm)
-    training = prepare(subject, config_for(subject, recipe, **SMALL | given), Path(folder))
-    assert isinstance(training, Training)
-    return training
+    target = target_of_run(opened, opened.front().pick("best"), warm=warm)
+    loop = prepare(target, resolve_config(target, recipe, **SMALL | given), Path(folder))
+    assert not isinstance(loop, TrainResult)
+    return loop
 
 
 def result_of(folder: str | Path) -> TrainResult:

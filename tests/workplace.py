@@ -31,7 +31,7 @@ WITHIN = f"{SEARCH} --budget 100kFLOPs"
 TIMED = f"{SEARCH} --latency-lut cpu.json"
 RESUME = "search --resume run"
 EXPORT = "export run --out net.onnx"
-PROFILE = "profile --cells 1 --channels 4 --input 1x8x8 --calibrate 0 --out new.json"
+PROFILE = "profile --cells 1 --channels 4 --input 1x8x8 --networks 0 --out new.json"
 LONG = "m" * 300
 
 NOT_A_TABLE = "cpu.json is not a latency table: "

@@ -92,7 +92,7 @@ for backend in $BACKEND; do
         step "profile-$setting-$number" \
           "$python" -c 'from goldnas.cli.main import app; app()' profile "${where[@]}" \
           --precision "$precision" --batch "$batch" --cells "$cells" --channels "$channels" \
-          --input "$input" --operators "$operators" --calibrate "$calibrate" \
+          --input "$input" --operators "$operators" --networks "$calibrate" \
           --target "$target" --out "$table" || complete=no
         made+=(--table "$table")
       done

@@ -1,0 +1,163 @@
+"""What every registered strategy promises; a new one is tested by being registered."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import goldnas
+import own_spaces
+from goldnas.errors import ConfigError, StoppedError
+from goldnas.resources import count_flops, count_parameters
+from goldnas.searching.config import SearchConfig
+from goldnas.searching.strategies import STRATEGIES
+from goldnas.searching.strategies.registry import OPTIONAL
+from searches import assert_same_results, search, settings_of, stop_search
+
+TESTS = Path(__file__).parent.parent
+OTHERS = {
+    "pace": "paper",
+    "edge_rule": True,
+    "networks": 3,
+    "score": "naswot",
+    "storage": "sqlite:///x.db",
+}
+"""A value of each setting that only some strategies have a use for."""
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(name: str, tmp_path_factory: pytest.TempPathFactory) -> goldnas.Run:
+    """A search at its end."""
+    return search(tmp_path_factory.mktemp("runs") / "a", **settings_of(name))
+
+
+def test_it_is_described_and_starts_from_settings_of_its_own(name: str) -> None:
+    info = STRATEGIES[name]
+    assert info.description
+    config = SearchConfig(strategy=name, budgets=("1MFLOPs",))
+    assert config.levels == info.levels[0]
+    assert config.learning_rate == info.learning_rate
+    assert config.gate_learning_rate == info.gate_learning_rate
+    assert config.networks == info.networks
+
+
+def test_settings_that_it_has_no_use_for_are_refused(name: str) -> None:
+    assert OTHERS.keys() == OPTIONAL.keys()
+    for setting in OPTIONAL.keys() - STRATEGIES[name].takes:
+        with pytest.raises(ConfigError, match=setting):
+            SearchConfig(strategy=name, budgets=("1MFLOPs",), **{setting: OTHERS[setting]})
+
+
+def test_the_best_network_meets_all_budgets(finished: goldnas.Run) -> None:
+    best = finished.best
+    assert finished.finished
+    assert best.meets_budgets
+    assert all(best.resources[r] <= limit for r, limit in finished.front.budgets.items())
+    assert best.accuracy is not None
+    assert 0 < best.accuracy <= 1
+
+
+def test_several_budgets_hold_at_once(name: str, tmp_path: Path) -> None:
+    budgets = ("110kFLOPs", "9kparams")
+    best = search(tmp_path / "a", **settings_of(name) | {"budgets": budgets}).best
+    assert best.resources["FLOPs"] <= 110e3
+    assert best.resources["params"] <= 9e3
+
+
+def test_every_network_builds_with_its_weights_and_costs_what_it_says(
+    finished: goldnas.Run,
+) -> None:
+    for network in finished.front:
+        built = network.build()
+        assert network.architecture.fingerprint == network.fingerprint
+        assert network.resources == {
+            "FLOPs": count_flops(built, (1, 8, 8)),
+            "params": count_parameters(built),
+        }
+
+
+def test_its_log_begins_with_a_start_and_ends_with_the_end(finished: goldnas.Run) -> None:
+    events = finished.events()
+    assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
+    assert "FLOPs" in events[0]["resources"]
+    recorded = {e["fingerprint"] for e in events if e["event"] == "network"}
+    assert {network.fingerprint for network in finished.front} <= recorded
+    steps = [event["step"] for event in events if "step" in event]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("event", ["step", "score"])
+def test_a_search_that_was_stopped_ends_in_the_same_bits(
+    finished: goldnas.Run, tmp_path: Path, event: str
+) -> None:
+    name = finished.config.strategy
+    if event == "score" and STRATEGIES[name].networks is None:
+        pytest.skip("it scores no networks")
+    stop_search(tmp_path / "b", event, 2, **settings_of(name))
+    assert_same_results(finished, goldnas.load_run(tmp_path / "b").resume())
+
+
+def test_a_signal_saves_it_and_it_goes_on(finished: goldnas.Run, tmp_path: Path) -> None:
+    asked = iter([0, 15])
+    folder = tmp_path / "b"
+    with pytest.raises(StoppedError) as stopped:
+        search(folder, stop_signal=lambda: next(asked), **settings_of(finished.config.strategy))
+    assert stopped.value.status == 128 + 15
+    assert_same_results(finished, goldnas.load_run(folder).resume())
+
+
+def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
+    name: str, tmp_path: Path
+) -> None:
+    best = search(
+        tmp_path / "a",
+        space=own_spaces.residual,
+        single=True,
+        **settings_of(name) | {"budgets": ("60kFLOPs",), "cells": None, "channels": None},
+    ).best
+    assert best.meets_budgets
+    assert all(len(kept) == 1 for kept in best.architecture.choices.values())
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes came to, by strategy."""
+    if os.name == "nt":
+        pytest.skip("torchrun wants libuv there")
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", TESTS / "strategy_ranks.py", folder),
+        ],
+        env=environment,
+        check=True,
+        timeout=300,
+    )
+    return [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
+
+
+def test_two_processes_decide_and_learn_the_same_into_one_folder(
+    name: str, ranks: list[dict[str, Any]]
+) -> None:
+    first, second = (rank[name] for rank in ranks)
+    assert first == second
+    assert first["decided"]
+    best = goldnas.load_run(first["folder"]).best
+    assert best.meets_budgets
+    assert best.build()

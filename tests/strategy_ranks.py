@@ -1,0 +1,46 @@
+"""What the conformance suite of strategies starts with torchrun.
+
+Usage: ``strategy_ranks.py FOLDER``; each rank searches by every strategy, and writes down what
+it was told of, and what its weights are in the end.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import goldnas
+from goldnas.searching.strategies import STRATEGIES
+from goldnas.training.distributed import init_process_group
+from goldnas.training.divergence import fingerprint
+from searches import search, settings_of
+
+NOT_COMPARED = ("seconds", "memory_bytes", "peak_memory_bytes", "loop")
+
+
+def main(folder: Path) -> None:
+    found: dict[str, Any] = {}
+    with init_process_group() as ranks:
+        for name in STRATEGIES:
+            decided: list[Any] = []
+            loops: list[Any] = []
+
+            def observe(event: str, fields: dict[str, Any], to: Any = (decided, loops)) -> None:
+                if event == "begin":
+                    to[1].append(fields["loop"])
+                elif event not in ("ready", "step"):
+                    kept = {k: v for k, v in fields.items() if k not in NOT_COMPARED}
+                    to[0].append([event, kept])
+
+            run = search(folder / name, ranks=ranks, on_event=observe, **settings_of(name))
+            assert isinstance(run, goldnas.Run)
+            found[name] = {
+                "folder": str(run.path),
+                "decided": decided,
+                "weights": fingerprint(loops[0].learner.module),
+            }
+        (folder / f"{ranks.index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
