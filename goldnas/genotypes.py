@@ -9,6 +9,7 @@ from typing import Any
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.spaces import GoldSpace, cell_space_named
+from goldnas.spaces.cell_gate import format_edge
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
 NAMED = {
@@ -110,7 +111,7 @@ def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:
     choices: dict[str, tuple[str, ...]] = {}
     for cell, operators in enumerate(edges):
         for operator, source, node in operators:
-            place = f"cell{cell}.{source}-{node}"
+            place = format_edge(cell, source, node)
             choices[place] = (*choices.get(place, ()), operator)
     architecture = space.architecture_of(choices)
     space.build(architecture)  # an unknown operator, or a node without one, is an error now

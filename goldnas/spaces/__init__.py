@@ -6,10 +6,10 @@ Every module of this folder is imported, so that what it registers is known.
 import importlib
 import pkgutil
 
+from goldnas.spaces.cell_gate import CellGate
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.making import cell_space_named, space_named, space_of
-from goldnas.spaces.plan import CellGate
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
 from goldnas.spaces.registry import SMALL, SPACES, register_cells, register_function
 from goldnas.spaces.space import Gate, Plan, SearchSpace
