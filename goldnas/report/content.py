@@ -51,7 +51,7 @@ class Content:
         )
 
     @cached_property
-    def anatomy(self) -> SpaceLayout:
+    def layout(self) -> SpaceLayout:
         """The space, as far as it is at hand."""
         config = self.run.config
         return SpaceLayout.of(config, self.tables, self.architectures, self.timeline.gone)

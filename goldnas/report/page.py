@@ -14,9 +14,11 @@ from markupsafe import Markup
 
 import goldnas
 from goldnas.metric import ACCURACY, Metric
-from goldnas.report.charts import Chart, front_charts, time_charts, tried_chart
 from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.content import Content
+from goldnas.report.course_charts import draw_course, draw_tried
+from goldnas.report.drawing import Chart
+from goldnas.report.front_charts import draw_fronts
 from goldnas.resources import OPERATORS, Budget, format_amount
 from goldnas.searching.front import FrontNetwork
 
@@ -29,11 +31,11 @@ def report(path: Path) -> str:
     """
     content = Content.read(path)
     charts = {
-        "front": list(front_charts(content.networks, content.budgets)),
+        "front": list(draw_fronts(content.networks, content.budgets)),
         "time": list(
-            time_charts(content.timeline, content.anatomy, content.budgets, content.metric)
+            draw_course(content.timeline, content.layout, content.budgets, content.metric)
         ),
-        "tried": [chart for chart in [tried_chart(content.timeline)] if chart is not None],
+        "tried": [chart for chart in [draw_tried(content.timeline)] if chart is not None],
     }
     return html_page(
         "search.html",
@@ -103,11 +105,11 @@ def _as_json(data: Any) -> str:
 
 
 def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
-    anatomy, gone = content.anatomy, content.timeline.gone
-    kinds, parts = anatomy.kinds, anatomy.parts
+    layout, gone = content.layout, content.timeline.gone
+    kinds, parts = layout.kinds, layout.parts
     return {
         "networks": [
-            _network(content, network, anatomy.kept(architecture))
+            _network(content, network, layout.kept(architecture))
             for network, architecture in zip(
                 content.networks, content.architectures, strict=True
             )
@@ -120,14 +122,14 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
         "parts": parts,
         "operators": [
             [o.place, kinds.index(o.kind), parts.index(o.part), o.site]
-            for o in anatomy.operators
+            for o in layout.operators
         ],
-        "groups": anatomy.groups,
-        "cells": anatomy.cells
+        "groups": layout.groups,
+        "cells": layout.cells
         and {
-            "reductions": anatomy.cells.reductions,
-            "concat": anatomy.cells.concat,
-            "nodes": anatomy.cells.nodes,
+            "reductions": layout.cells.reductions,
+            "concat": layout.cells.concat,
+            "nodes": layout.cells.nodes,
         },
         "times": [
             {
@@ -135,9 +137,9 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
                 "us": [round(us, 3) for us in times.operators_us],
                 "fixed": [[name, count, round(us, 3)] for name, count, us in times.fixed_us],
             }
-            for times in anatomy.times
+            for times in layout.times
         ],
-        "gone": [gone.get(o.name) for o in anatomy.operators],
+        "gone": [gone.get(o.name) for o in layout.operators],
         "moments": [
             {
                 "x": round(moment.epochs, 4),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut import LatencyTable
-from goldnas.report.charts import inline, page_style
+from goldnas.report.drawing import inline_svg, page_style
 from goldnas.report.page import html_page
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _page(
     tables: Sequence[LatencyTable],
 ) -> str:
     with page_style("table"):
-        svg = inline(draw(), title, {**_GREYS, "#000000": "ink"})
+        svg = inline_svg(draw(), title, {**_GREYS, "#000000": "ink"})
     conditions = [
         (table.name, f"{told.machine}, {told.backend}, threads {told.threads}, batch "
          f"{told.batch}, {told.precision}, {told.measured_on}")
