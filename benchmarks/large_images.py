@@ -25,7 +25,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import ImageFolder
 
-from goldnas.data import datasets
+from goldnas.data import on_disk
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import ImageData, Normalisation, split_validation
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v2")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    datasets.DECODED_BYTES_LIMIT = 0
+    on_disk.DECODED_BYTES_LIMIT = 0
     results: dict[str, Any] = {
         "conditions": conditions_of(torch.device("cpu")),
         "arguments": {k: v for k, v in vars(arguments).items() if k != "json"},

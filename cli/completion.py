@@ -75,7 +75,7 @@ def recipes() -> Values:
 
 def datasets() -> list[str]:
     """Datasets that have a name."""
-    return list(_listed("data/datasets.py", "DATASET_NAMES"))
+    return list(_listed("data/named.py", "DATASET_NAMES"))
 
 
 def networks() -> list[str]:

@@ -83,3 +83,8 @@ class StoppedError(GoldnasError):
 
 class WriteError(GoldnasError):
     """A file could not be written; what was there before is unchanged."""
+
+
+def read_message(error: BaseException) -> str:
+    """The message of an error in one line; its class, if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

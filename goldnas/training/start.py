@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
-from goldnas.data.datasets import Dataset, load_dataset, resolved
-from goldnas.data.examples import Normalisation, split_validation
+from goldnas.data.datasets import load_dataset, resolved
+from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, default_workers
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
