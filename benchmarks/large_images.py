@@ -32,6 +32,7 @@ from goldnas.data.examples import ImageData, Normalisation, split_validation
 from goldnas.data.files import ImageFiles, Places, joined
 from goldnas.data.loader import TrainingLoader, evaluation_batches
 from goldnas.data.shards import read_shards
+from goldnas.resource_names import FLOPS
 from goldnas.resources import count_flops
 from goldnas.searching.setup import conditions_of
 from goldnas.spaces import space_of
@@ -222,7 +223,7 @@ def stepped(name: str, batch: int = 8) -> dict[str, Any]:
     _, seconds = timed(lambda: [step() for _ in range(3)])
     return {
         "network": name,
-        "FLOPs": count_flops(network, (3, SIDE, SIDE)),
+        FLOPS: count_flops(network, (3, SIDE, SIDE)),
         "images/s": 3 * batch / seconds["clock_s"],
         "processor_ms": 1000 * seconds["processor_s"] / (3 * batch),
     }

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from goldnas.resource_names import FLOPS
 from goldnas.resources import Budget
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Feasibility
@@ -76,11 +77,11 @@ def main() -> None:
 
 def prune(search: GradualSearch, share: float) -> None:
     """Remove operators at random, until a share of the FLOPs is left."""
-    flops = search.feasibility.costs["FLOPs"]
+    flops = search.feasibility.costs[FLOPS]
     limit = share * flops.total(search.active)
-    goal = Feasibility(search.data.space, [flops], [Budget("FLOPs", limit, "share")])
+    goal = Feasibility(search.data.space, [flops], [Budget(FLOPS, limit, "share")])
     weights = np.random.default_rng(0).random(len(search.active))
-    chosen = weakest_over(goal, {"FLOPs": limit}, weights, search.active)
+    chosen = weakest_over(goal, {FLOPS: limit}, weights, search.active)
     search._forget(search.supernet.prune(chosen))
 
 

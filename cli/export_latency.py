@@ -134,20 +134,21 @@ def keep(
     """Keep what was measured in the search's folder, for goldnas compare."""
     import datetime
 
+    from goldnas.resource_names import name_latency
     from goldnas.searching.measured import Measurement, keep_measured
 
-    machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     kept = {
-        check.resource.removeprefix("latency@"): Measurement(
+        table.name: Measurement(
             predicted_us=check.predicted,
             measured_us=check.measured,
             precision=precision,
-            machine=machines[check.resource],
+            machine=table.conditions.machine,
             measured_at=now,
         )
+        for table in tables
         for check in checks
-        if check.resource in machines and check.measured is not None
+        if check.resource == name_latency(table.name) and check.measured is not None
     }
     try:
         if kept:

@@ -28,7 +28,7 @@ def search_shown(search: "SupernetSearch") -> AbstractContextManager[None]:
 
 def _line(search: "SupernetSearch", event: str, fields: dict[str, Any]) -> str | None:
     """What a search says of an event, if anything."""
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     if event == "epoch":
         resources = ", ".join(
@@ -104,7 +104,7 @@ class SearchDisplay:
 
     def table(self) -> Table:
         """What is on the screen now."""
-        from goldnas.resources import format_amount
+        from goldnas.units import format_amount
 
         search, step, beyond = self._search, self._step, self._beyond
         table = Table.grid(padding=(0, 2))

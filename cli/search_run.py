@@ -175,8 +175,8 @@ def _print_memory(search: "SupernetSearch", advice: str) -> None:
 
 
 def _limits_table(feasibility: "Feasibility", active: "Mask | None" = None) -> Table:
-    from goldnas.resources import format_amount
     from goldnas.searching.setup import limits
+    from goldnas.units import format_amount
 
     table = Table()
     for heading in ("resource", "smallest", "current", "full", "budget", ""):

@@ -42,7 +42,7 @@ def _print(status: "Status") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     say(f"{status.folder}: {_state(status)}")
     facts = Table.grid(padding=(0, 2))

@@ -11,7 +11,7 @@ import goldnas
 from goldnas.comparison.notes import notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
-from goldnas.resources.budget import Unit, fitting_unit
+from goldnas.units import Unit, choose_unit
 
 SCHEMA_VERSION = 1
 """Of the JSON form."""
@@ -54,7 +54,7 @@ def grid(comparison: Comparison) -> Grid:
             lacking.setdefault(reason, []).append(quantity.label)
         else:
             means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
-            unit = fitting_unit(quantity.units, max(means))
+            unit = choose_unit(quantity.units, max(means))
             told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
             words = unit[1:] if told else (quantity.label, *unit[1:])
             header = ", ".join(filter(None, words))

@@ -8,7 +8,7 @@ from goldnas.comparison.history import has_ended
 from goldnas.comparison.quantities import Quantity, Sample
 from goldnas.comparison.rows import Comparison, Row, shown
 from goldnas.comparison.runs import ComparedRun, Trained, Training
-from goldnas.resources import format_amount
+from goldnas.units import format_amount
 
 
 def notes(comparison: Comparison) -> list[str]:

@@ -10,7 +10,7 @@ from goldnas.comparison.quantities import Sample
 from goldnas.comparison.rows import Comparison, Row
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut.plot import COLOURS
-from goldnas.resources.budget import fitting_unit, units_of
+from goldnas.units import choose_unit, list_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def plot(comparison: Comparison) -> Figure:
     """
     resource = comparison.resource
     amounts = [n.resources[resource] for run in comparison.runs for n in run.networks]
-    scale, unit = fitting_unit(units_of(resource), max(amounts, default=1.0))
+    scale, unit = choose_unit(list_units(resource), max(amounts, default=1.0))
     strategies = dict.fromkeys(run.config.strategy for run in comparison.runs)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(strategies)}
     trainings = dict.fromkeys(str(row.training) for row in comparison.rows if row.training)

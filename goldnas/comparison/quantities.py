@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from goldnas.comparison.history import search_seconds
 from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.runs import Entry
-from goldnas.resources.budget import Unit, units_of
+from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.front import FrontNetwork
+from goldnas.units import Unit, list_units
 
 _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
@@ -98,8 +99,10 @@ def quantities(
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
-    yield Quantity("flops", "FLOPs", units_of("FLOPs"), _resource("FLOPs"), _NO_NETWORK)
-    yield Quantity("params", "params", units_of("params"), _resource("params"), _NO_NETWORK)
+    yield Quantity("flops", "FLOPs", list_units(FLOPS), _resource(FLOPS), _NO_NETWORK)
+    yield Quantity(
+        "params", "params", list_units(PARAMETERS), _resource(PARAMETERS), _NO_NETWORK
+    )
     for table in tables:
         yield Quantity(
             f"predicted_us@{table}",
@@ -187,7 +190,7 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
 
     def values(entry: Entry) -> list[float]:
         exported = [kept.predicted_us for kept in entry.measured(table)]
-        of_search = entry.resources.get(f"latency@{table}")
+        of_search = entry.resources.get(name_latency(table))
         return exported if of_search is None else [of_search]
 
     return values

@@ -10,6 +10,7 @@ from goldnas.comparison.quantities import Cell, Quantity, quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
 from goldnas.metric import Metric
+from goldnas.resource_names import FLOPS
 from goldnas.searching.front import FrontNetwork
 from goldnas.training.result import TrainResult
 
@@ -107,7 +108,7 @@ def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:
     known = [r for r in runs[0].resources if all(r in run.resources for run in runs)]
     if wanted is None:
         budgeted = [r for r in runs[0].budgets if all(r in run.budgets for run in runs)]
-        return [*budgeted, *(r for r in runs[0].budgets if r in known), "FLOPs"][0]
+        return [*budgeted, *(r for r in runs[0].budgets if r in known), FLOPS][0]
     if wanted not in known:
         raise ConfigError(
             f"--budget {wanted!r} is no resource of every search here; choose from "

@@ -10,6 +10,7 @@ import msgspec
 from goldnas.comparison.history import Event, drops, search_seconds
 from goldnas.errors import ConfigError, RunError
 from goldnas.metric import ACCURACY, Metric
+from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
@@ -114,7 +115,7 @@ class ComparedRun:
     @property
     def resources(self) -> tuple[str, ...]:
         """That its networks have amounts of."""
-        return ("FLOPs", "params", *(f"latency@{table}" for table in self.tables))
+        return (FLOPS, PARAMETERS, *map(name_latency, self.tables))
 
     @property
     def kind(self) -> SearchConfig:
@@ -161,7 +162,7 @@ def _check_figures(
     Raises:
         RunError: Naming the file, and what is missing.
     """
-    needed = {"FLOPs", "params", *(budget.resource for budget in run.budgets)}
+    needed = {FLOPS, PARAMETERS, *(budget.resource for budget in run.budgets)}
     for network in networks:
         if lacking := sorted(needed - network.resources.keys()):
             raise RunError(

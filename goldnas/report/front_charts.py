@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from goldnas.metric import ACCURACY
 from goldnas.report.drawing import COLOURS, Chart, draw, label_axes
-from goldnas.resources import OPERATORS, Budget
-from goldnas.resources.budget import fitting_unit, units_of
+from goldnas.resource_names import OPERATORS
+from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
+from goldnas.units import choose_unit, list_units
 
 
 def draw_fronts(networks: Sequence[FrontNetwork], budgets: Sequence[Budget]) -> Iterator[Chart]:
@@ -30,7 +31,7 @@ def draw_fronts(networks: Sequence[FrontNetwork], budgets: Sequence[Budget]) -> 
         if not shown:
             return
         amounts = [network.resources[resource] for network in networks]
-        scale, unit = fitting_unit(units_of(resource), max(amounts[i] for i in shown))
+        scale, unit = choose_unit(list_units(resource), max(amounts[i] for i in shown))
         points = {i: (amounts[i] / scale, (merits[i] or 0.0) * percent) for i in shown}
         name = f"front-{number}"
         label = unit if resource in unit else f"{resource}, {unit}"

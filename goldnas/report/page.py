@@ -19,8 +19,10 @@ from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
 from goldnas.report.front_charts import draw_fronts
-from goldnas.resources import OPERATORS, Budget, format_amount
+from goldnas.resource_names import OPERATORS, name_latency
+from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
+from goldnas.units import format_amount
 
 
 def report(path: Path) -> str:
@@ -243,7 +245,7 @@ def _measured(content: Content) -> Iterator[dict[str, str]]:
     for network in content.networks:
         for table, measurement in content.run.measured[network.fingerprint].tables.items():
             error = measurement.predicted_us / measurement.measured_us - 1
-            resource = f"latency@{table}"
+            resource = name_latency(table)
             yield {
                 "network": network.fingerprint,
                 "table": table,

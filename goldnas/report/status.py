@@ -7,7 +7,7 @@ import msgspec
 
 from goldnas.metric import AnyMetric, Metric
 from goldnas.report.content import Content
-from goldnas.resources import OPERATORS
+from goldnas.resource_names import OPERATORS
 
 _QUIET_S = 900.0
 """Seconds without a line of the log after which a search that has not ended looks stopped: it

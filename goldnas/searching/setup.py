@@ -14,8 +14,8 @@ import goldnas
 from goldnas.data.examples import Normalisation
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
+from goldnas.resource_names import OPERATORS
 from goldnas.resources import (
-    OPERATORS,
     Budget,
     Costs,
     Flops,
@@ -23,7 +23,6 @@ from goldnas.resources import (
     Parameters,
     Resource,
     costs_of,
-    format_amount,
     parse_budget,
 )
 from goldnas.searching.config import SearchConfig, StepSettings
@@ -31,6 +30,7 @@ from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import SuperNet
+from goldnas.units import format_amount
 
 
 @dataclass(frozen=True)
