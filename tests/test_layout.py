@@ -66,25 +66,11 @@ MAY_IMPORT = {
         *("task", "training", "units"),
     },
     "comparison": {
-        "errors",
-        "lut",
-        "metric",
-        "resource_names",
-        "searching",
-        "training",
-        "units",
+        *("errors", "lut", "metric", "resource_names", "searching", "training", "units"),
     },
     "report": {
-        *(
-            "architecture",
-            "comparison",
-            "errors",
-            "lut",
-            "metric",
-            "resource_names",
-            "resources",
-        ),
-        *("searching", "spaces", "units"),
+        *("architecture", "comparison", "errors", "lut", "metric", "resource_names"),
+        *("resources", "searching", "spaces", "units"),
     },
 }
 

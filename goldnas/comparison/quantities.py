@@ -99,10 +99,8 @@ def quantities(
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
-    yield Quantity("flops", "FLOPs", list_units(FLOPS), _resource(FLOPS), _NO_NETWORK)
-    yield Quantity(
-        "params", "params", list_units(PARAMETERS), _resource(PARAMETERS), _NO_NETWORK
-    )
+    for name in (FLOPS, PARAMETERS):
+        yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)
     for table in tables:
         yield Quantity(
             f"predicted_us@{table}",
