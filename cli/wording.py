@@ -35,10 +35,11 @@ def option(setting: str) -> str:
 
 def in_options(text: str) -> str:
     """A message of the library as the command line says it."""
-    return _QUOTED.sub(lambda quoted: _said(quoted[1]), text)
+    return _QUOTED.sub(lambda quoted: in_shell(quoted[1]), text)
 
 
-def _said(code: str) -> str:
+def in_shell(code: str) -> str:
+    """A setting or a call in Python as it is typed; anything else as it is."""
     for source in (code, f"settings({code})"):
         try:
             node = ast.parse(source, mode="eval").body
@@ -78,7 +79,8 @@ def _words(call: ast.Call) -> Iterator[str]:
 
 def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
     if of_space and setting not in _OF_SPACES:
-        text = value if isinstance(value, str) else json.dumps(value)
+        plain = isinstance(value, str) and not _is_json(value)
+        text = value if plain else json.dumps(value)
         yield from ("--set", shlex.quote(f"{setting}={text}"))
     elif value is True:
         yield option(setting)
@@ -96,6 +98,14 @@ def _option_words(setting: str, value: Any, *, of_space: bool) -> Iterator[str]:
         yield from (option(setting), shlex.quote(",".join(map(str, value))))
     else:
         yield from (option(setting), shlex.quote(str(value)))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _value(node: ast.expr) -> Any:

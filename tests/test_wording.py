@@ -26,6 +26,10 @@ from goldnas.cli.wording import in_options
             "`profile(space('gold', cells=3, input_shape=(1, 8, 8), width=4), out='t.json')`",
             "goldnas profile --space gold --cells 3 --input 1x8x8 --set width=4 --out t.json",
         ),
+        (
+            "`space('own', width='3', kind='a')`",
+            """--space own --set 'width="3"' --set kind=a""",
+        ),
         ("nothing in quotes", "nothing in quotes"),
         ("`no python here`", "no python here"),
     ],

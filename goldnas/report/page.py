@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -14,24 +14,32 @@ from markupsafe import Markup
 
 import goldnas
 from goldnas.metric import ACCURACY, Metric
-from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
 from goldnas.report.front_charts import draw_fronts
+from goldnas.report.search_call import SearchCall, write_call
 from goldnas.resource_names import OPERATORS, name_latency
 from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
 from goldnas.units import format_amount
 
+Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
+"""The text that repeats a search, and the settings that the text cannot give."""
 
-def report(path: Path) -> str:
+
+def report(path: Path, *, wording: Wording = lambda call: (str(call), {})) -> str:
     """The report of the search in a folder.
+
+    Args:
+        path: Of the folder.
+        wording: How it says what repeats the search; in Python, unless given.
 
     Raises:
         RunError: If it is not the folder of a search, or damaged.
     """
     content = Content.read(path)
+    command, without_options = wording(write_call(content.run.config, path))
     charts = {
         "front": list(draw_fronts(content.networks, content.budgets)),
         "time": list(
@@ -49,8 +57,8 @@ def report(path: Path) -> str:
         best=_facts_of_best(content),
         merit=_merit(content.run.best) if content.run.best else "",
         measured=list(_measured(content)),
-        command=search_command(content.run.config, path),
-        without_options=settings_without_options(content.run.config),
+        command=command,
+        without_options=without_options,
         amount=format_amount,
         duration=duration,
     )
