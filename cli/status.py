@@ -10,7 +10,6 @@ import typer
 from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.metric_text import things
 from goldnas.cli.options import JsonOption
-from goldnas.metric import figure_of
 
 if TYPE_CHECKING:
     from goldnas.report.status import Status
@@ -55,8 +54,7 @@ def _print(status: "Status") -> None:
         epochs += f", about {timedelta(seconds=round(status.seconds_left))} left"
     facts.add_row("epochs", epochs)
     if status.metric is not None and status.loss is not None:
-        unit = " %" if status.metric.label == "%" else ""
-        found = f"{status.metric.digits}{unit} on held-out {things(status.data)}"
+        found = f"{status.metric.text} on held-out {things(status.data)}"
         facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
     if status.live_operators is not None and status.samples is None:
         whole = "" if status.operators is None else f" of {status.operators}"
@@ -104,7 +102,7 @@ def _recorded(status: "Status") -> str:
         networks = "1 network recorded"
     if best is None:
         return f"{networks}, none within all budgets yet"
-    merit, figure = "untrained", figure_of(best.accuracy, best.metric)
+    merit, figure = "untrained", best.figure
     if figure is not None:
         merit = figure.on(f"held-out {things(status.data)}")
     elif best.score is not None:

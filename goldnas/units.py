@@ -28,6 +28,11 @@ def choose_unit(units: Sequence[Unit], amount: float) -> Unit:
     return max((unit for unit in units if unit[0] <= amount), default=min(units))
 
 
+def name_axis(resource: str, unit: str) -> str:
+    """Name the axis of a plot: ``MFLOPs``, ``latency@pi5, ms``."""
+    return unit if resource in unit else f"{resource}, {unit}"
+
+
 def format_amount(resource: str, amount: float) -> str:
     """Print an amount of a resource with a readable unit: ``777 MFLOPs``, ``1.25 ms``."""
     scale, unit = choose_unit(list_units(resource), amount)

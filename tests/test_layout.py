@@ -51,7 +51,7 @@ MAY_IMPORT = {
     },
     "data": {"errors", "reference", "task"},
     "run_folder": {"architecture", "errors", "files"},
-    "loggers": {"errors", "files", "reference", "run_folder"},
+    "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators", "recompute"},
     "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},

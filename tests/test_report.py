@@ -83,6 +83,11 @@ def test_the_times_on_the_page_add_up_to_the_prediction(run: Path) -> None:
         assert total == pytest.approx(network.resources["latency@device"], rel=1e-3)
 
 
+def test_the_best_network_is_shown_with_the_name_of_its_metric(run: Path) -> None:
+    best = SearchRun.open(run).front().pick("best").fingerprint
+    assert f"accuracy on held-out data, network {best}" in " ".join(reported(run).text.split())
+
+
 def test_the_course_ends_in_the_last_network(run: Path) -> None:
     page = reported(run)
     data = page.for_script()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from goldnas.comparison.history import search_seconds
 from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.runs import Entry
+from goldnas.metric import MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.front import FrontNetwork
 from goldnas.units import Unit, list_units
@@ -16,8 +17,7 @@ _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
-_NO_NETWORK, _NO_ACCURACY = "no network", "no accuracy"
-_NOT_TRAINED, _NOTHING_CUT = "not trained", "nothing cut"
+_NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def quantities(
     tables: Sequence[str],
     resource: str,
     reference: tuple[float, float] | None,
-    task: str | None = None,
+    metric: MetricKind,
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
@@ -82,20 +82,19 @@ def quantities(
         resource: That hypervolumes are taken against.
         reference: Of the hypervolumes: an amount of it, and a share of wrong answers. None with
             a task of one's own, where nobody knows what the worst is.
-        task: Name of its metric, in place of the accuracy.
+        metric: That networks are judged by.
     """
-    kind, suffix = ("accuracy", "") if task is None else ("metric", f" {task}")
+    values, differences, suffix = _PERCENT, _POINTS, ""
+    if not metric.is_accuracy:
+        values, differences, suffix = _PLAIN, _PLAIN, f" {metric.name}"
+    unknown = f"no {metric.name}"
     yield Quantity(
-        f"validation_{kind}",
-        f"validation{suffix}",
-        _PERCENT if task is None else _PLAIN,
-        _validation,
-        _NO_ACCURACY if task is None else f"no {task}",
+        f"validation_{metric.key}", f"validation{suffix}", values, _validation, unknown
     )
     yield Quantity(
-        f"test_{kind}",
+        f"test_{metric.key}",
         f"test{suffix}",
-        _PERCENT if task is None else _PLAIN,
+        values,
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
@@ -133,14 +132,14 @@ def quantities(
     yield Quantity(
         "largest_drop",
         f"largest drop{suffix and f' of{suffix}'}",
-        _POINTS if task is None else _PLAIN,
+        differences,
         lambda entry: [max(entry.run.drops, default=None)],
         _NOTHING_CUT,
     )
     yield Quantity(
         "summed_drop",
         f"all drops{suffix and f' of{suffix}'}",
-        _POINTS if task is None else _PLAIN,
+        differences,
         lambda entry: [sum(entry.run.drops) if entry.run.drops else None],
         _NOTHING_CUT,
     )
@@ -150,7 +149,7 @@ def quantities(
             "hypervolume",
             _PERCENT,
             lambda entry: [share_covered(entry.run.networks, resource, reference)],
-            _NO_ACCURACY,
+            unknown,
         )
 
 
@@ -160,14 +159,15 @@ def share_covered(
     """The hypervolume of a front, as a share of all that the reference leaves.
 
     Args:
-        networks: Whether or not others dominate them; those without an accuracy are left out.
+        networks: Whether or not others dominate them; those that nothing is known of are left
+            out.
         resource: Beside the share of held-out images that are classified wrong.
         reference: An amount of the resource, and a share of wrong answers.
     """
     points = [
-        (network.resources[resource], 1 - network.accuracy)
+        (network.resources[resource], 1 - network.figure.value)
         for network in networks
-        if network.accuracy is not None
+        if network.figure is not None
     ]
     if not points:
         return None

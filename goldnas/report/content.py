@@ -9,7 +9,7 @@ from goldnas.architecture import Architecture
 from goldnas.comparison.history import has_ended, search_seconds
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut import Failed, LatencyTable, Measured
-from goldnas.metric import ACCURACY
+from goldnas.metric import MetricKind
 from goldnas.report.layout import SpaceLayout
 from goldnas.report.timeline import Moment, Timeline
 from goldnas.resources import Budget
@@ -62,12 +62,9 @@ class Content:
         return self.run.networks
 
     @cached_property
-    def metric(self) -> str:
-        """Name of what says how good a network is: accuracy, unless the task has another."""
-        figures = [n.figure for n in self.networks if n.figure is not None]
-        if figures:
-            return figures[0].name
-        return ACCURACY if self.run.config.task is None else "metric"
+    def metric(self) -> MetricKind:
+        """What says how good a network is: accuracy, unless the task has another metric."""
+        return self.run.metric
 
     @property
     def ended(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from goldnas.metric import ACCURACY
+from goldnas.metric import MetricKind
 from goldnas.report.drawing import (
     CHART_HEIGHT,
     COLOURS,
@@ -19,7 +19,7 @@ from goldnas.resources import Budget
 
 
 def draw_course(
-    timeline: Timeline, layout: SpaceLayout, budgets: Sequence[Budget], metric: str
+    timeline: Timeline, layout: SpaceLayout, budgets: Sequence[Budget], metric: MetricKind
 ) -> Iterator[Chart]:
     """Draw accuracy, operators, resources and penalty over the epochs; those there are.
 
@@ -27,7 +27,7 @@ def draw_course(
         timeline: What the log of the search says.
         layout: Of the space.
         budgets: Of the search.
-        metric: Name of the figure that the log has.
+        metric: That the log has values of.
     """
     if not timeline.epochs_done and not timeline.gone:
         return
@@ -44,20 +44,21 @@ def draw_course(
         yield _draw_penalty(timeline)
 
 
-def _draw_metric(timeline: Timeline, metric: str) -> Chart:
+def _draw_metric(timeline: Timeline, metric: MetricKind) -> Chart:
     """The super-network on all held-out data, after each epoch."""
     whole = [m for m in timeline.moments if m.figure is not None and not m.went]
-    percent = 100 if metric == ACCURACY else 1
-    with draw_over_epochs("time-accuracy", f"{metric} on held-out data", timeline) as drawing:
+    with draw_over_epochs(
+        "time-accuracy", f"{metric.name} on held-out data", timeline
+    ) as drawing:
         drawing.axes.plot(
             [m.epochs for m in whole],
-            [percent * (m.figure or 0) for m in whole],
+            [metric.scale * (m.figure or 0) for m in whole],
             color=COLOURS["accent"],
             linewidth=1.6,
             marker="o" if len(whole) < 4 else None,
             markersize=4,
         )
-        label_axes(drawing.axes, "epochs", "%" if metric == ACCURACY else metric)
+        label_axes(drawing.axes, "epochs", metric.label)
     return drawing.chart()
 
 

@@ -1,69 +1,87 @@
 """The charts of the networks that a search recorded: how good they are, and what they cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from goldnas.metric import ACCURACY
+from goldnas.metric import MetricKind
 from goldnas.report.drawing import COLOURS, Chart, draw, label_axes
 from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
-from goldnas.units import choose_unit, list_units
+from goldnas.units import choose_unit, list_units, name_axis
+
+_SCORE = MetricKind("score")
+"""What a search without training ranks networks by."""
+
+_MARKS = {
+    "over": ("muted", "card"),
+    "dominated": ("accent", "card"),
+    "kept": ("accent", "accent"),
+}
+"""The colours of the edge and of the inside of a mark, by the group of its network."""
 
 
 def draw_fronts(networks: Sequence[FrontNetwork], budgets: Sequence[Budget]) -> Iterator[Chart]:
-    """Accuracy or metric, or the score where nothing was trained, against every resource.
+    """Draw the metric, or the score where nothing was trained, against every resource.
 
     Args:
         networks: Of the front.
         budgets: Of the search.
     """
-    figures = [network.figure for network in networks]
-    known = next((figure for figure in figures if figure is not None), None)
-    name_of, sign = (known.name, 1 if known.higher_is_better else -1) if known else ("score", 1)
-    percent = 100 if name_of == ACCURACY else 1
-    resources = [n for n in (networks[0].resources if networks else {}) if n != OPERATORS]
+    kind = next((n.figure.kind for n in networks if n.figure is not None), _SCORE)
+    values = [network.score if kind is _SCORE else _value(network) for network in networks]
+    known = {
+        network: kind.scale * value for network, value in enumerate(values) if value is not None
+    }
+    if not known:
+        return
+    limits = {budget.resource: budget.limit for budget in budgets}
+    resources = [name for name in networks[0].resources if name != OPERATORS]
     for number, resource in enumerate(resources):
-        merits = [
-            (figure and figure.value) if known else network.score
-            for network, figure in zip(networks, figures, strict=True)
-        ]
-        shown = [i for i, merit in enumerate(merits) if merit is not None]
-        if not shown:
-            return
-        amounts = [network.resources[resource] for network in networks]
-        scale, unit = choose_unit(list_units(resource), max(amounts[i] for i in shown))
-        points = {i: (amounts[i] / scale, (merits[i] or 0.0) * percent) for i in shown}
         name = f"front-{number}"
-        label = unit if resource in unit else f"{resource}, {unit}"
-        with draw(name, f"{name_of} against {label}") as drawing:
-            axes, groups = drawing.axes, {}
-            xs, ys = _stairs([(x, sign * y) for x, y in points.values()])
-            axes.plot(xs, [sign * y for y in ys], color=COLOURS["accent"], linewidth=1.2)
-            limit = next((b.limit for b in budgets if b.resource == resource), None)
-            if limit is not None:
-                axes.axvline(limit / scale, color=COLOURS["warn"], dashes=(4, 3), linewidth=1)
-            for group, colour, fill in (
-                ("over", "muted", "card"),
-                ("dominated", "accent", "card"),
-                ("kept", "accent", "accent"),
-            ):
-                members = [i for i in shown if _group(networks[i]) == group]
-                if members:
-                    axes.plot(
-                        *zip(*(points[i] for i in members), strict=True),
-                        linestyle="none",
-                        marker="o",
-                        markersize=6.5,
-                        markeredgewidth=1.3,
-                        markeredgecolor=COLOURS[colour],
-                        markerfacecolor=COLOURS[fill],
-                        gid=f"{name}-{group}",
-                    )
-                    groups[f"{name}-{group}"] = tuple(members)
-            axes.margins(x=0.06, y=0.08)
-            held_out = f"{name_of}{', %' if name_of == ACCURACY else ''}"
-            label_axes(axes, label, f"{held_out} on held-out data" if known else "score")
-        yield drawing.chart(points=groups)
+        yield _draw_front(name, networks, known, kind, resource, limits.get(resource))
+
+
+def _value(network: FrontNetwork) -> float | None:
+    return None if network.figure is None else network.figure.value
+
+
+def _draw_front(
+    name: str,
+    networks: Sequence[FrontNetwork],
+    values: Mapping[int, float],
+    kind: MetricKind,
+    resource: str,
+    limit: float | None,
+) -> Chart:
+    """Draw the networks that have a value, by their number, against one resource."""
+    amounts = {number: networks[number].resources[resource] for number in values}
+    scale, unit = choose_unit(list_units(resource), max(amounts.values()))
+    points = {number: (amounts[number] / scale, value) for number, value in values.items()}
+    label = name_axis(resource, unit)
+    groups: dict[str, tuple[int, ...]] = {}
+    with draw(name, f"{kind.name} against {label}") as drawing:
+        axes, sign = drawing.axes, 1 if kind.higher_is_better else -1
+        xs, ys = _stairs([(x, sign * y) for x, y in points.values()])
+        axes.plot(xs, [sign * y for y in ys], color=COLOURS["accent"], linewidth=1.2)
+        if limit is not None:
+            axes.axvline(limit / scale, color=COLOURS["warn"], dashes=(4, 3), linewidth=1)
+        for group, (edge, inside) in _MARKS.items():
+            members = [number for number in values if _group(networks[number]) == group]
+            if members:
+                axes.plot(
+                    *zip(*(points[number] for number in members), strict=True),
+                    linestyle="none",
+                    marker="o",
+                    markersize=6.5,
+                    markeredgewidth=1.3,
+                    markeredgecolor=COLOURS[edge],
+                    markerfacecolor=COLOURS[inside],
+                    gid=f"{name}-{group}",
+                )
+                groups[f"{name}-{group}"] = tuple(members)
+        axes.margins(x=0.06, y=0.08)
+        label_axes(axes, label, "score" if kind is _SCORE else f"{kind.axis} on held-out data")
+    return drawing.chart(points=groups)
 
 
 def _group(network: FrontNetwork) -> str:

@@ -13,7 +13,6 @@ import jinja2
 from markupsafe import Markup
 
 import goldnas
-from goldnas.metric import ACCURACY, Metric
 from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
@@ -124,7 +123,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
                 content.networks, content.architectures, strict=True
             )
         ],
-        "metric": content.metric,
+        "metric": content.metric.name,
         "best": next(
             (i for i, n in enumerate(content.networks) if n == content.run.best), None
         ),
@@ -169,7 +168,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
-    tested = [f"{_figure(r.test)} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
+    tested = [f"{r.test.text} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
               for r in content.run.results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
@@ -188,12 +187,8 @@ def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, An
 
 def _merit(network: FrontNetwork) -> str:
     if network.figure is not None:
-        return _figure(network.figure)
+        return network.figure.text
     return "untrained" if network.score is None else f"score {network.score:.5g}"
-
-
-def _figure(metric: Metric) -> str:
-    return f"{metric.digits} %" if metric.name == ACCURACY else metric.digits
 
 
 def _told(content: Content, number: int) -> str:
@@ -202,8 +197,8 @@ def _told(content: Content, number: int) -> str:
     limits = {budget.resource: budget.limit for budget in content.budgets}
     words = [f"epoch {moment.epochs:.4g}"]
     if moment.figure is not None:
-        metric = Metric(name=content.metric, value=moment.figure)
-        words.append(f"{metric.name} {_figure(metric)}")
+        metric = content.metric.with_value(moment.figure)
+        words.append(f"{metric.name} {metric.text}")
     if moment.live is not None:
         words.append(f"{moment.live} operators")
     if moment.went:
