@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, say
-from goldnas.cli.wording import in_shell, option
+from goldnas.cli.wording import in_options, in_shell, option
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def write_report(run: Path, page: Path | None = None) -> Path:
     from goldnas.report.page import report as page_of
 
     place = run / REPORT if page is None else page
-    write_atomic(place, page_of(run, wording=word_search))
+    write_atomic(place, page_of(run, wording=word_search, message=in_options))
     return place
 
 

@@ -86,5 +86,8 @@ class WriteError(GoldnasError):
 
 
 def read_message(error: BaseException) -> str:
-    """The message of an error in one line; its class, if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of another library's error in one line; its class, if it has none.
+
+    Its backquotes become quotes: what stands in backquotes is a setting or a call of goldnas.
+    """
+    return " ".join(str(error).split()).replace("`", "'") or type(error).__name__

@@ -7,7 +7,7 @@ import ast
 from typing import Any
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 from goldnas.spaces import GoldSpace, cell_space_named
 from goldnas.spaces.cell_gate import format_edge
 
@@ -130,8 +130,8 @@ def _fields(text: str) -> dict[str, Any]:
         return fields
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
-            f"not a genotype ({error}); write Genotype(normal=[('sep_conv_3x3', 0), ...], "
-            "...), a list of ('skip_connect', 0, 2) per cell, or "
+            f"not a genotype ({read_message(error)}); write Genotype(normal=[('sep_conv_3x3', "
+            "0), ...], ...), a list of ('skip_connect', 0, 2) per cell, or "
             f"{' or '.join(NAMED)}"
         ) from None
 

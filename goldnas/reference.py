@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -87,7 +87,7 @@ def _imported(module_name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"{module_name} cannot be imported: {error} ({where(error)})"
+                f"{module_name} cannot be imported: {read_message(error)} ({where(error)})"
             ) from error
         raise ConfigError(
             f"there is no module {error.name!r} in {folder}, nor is one installed; run the "
@@ -101,10 +101,10 @@ def _imported(module_name: str) -> ModuleType:
 
 def described(error: Exception) -> str:
     """What an error of somebody's code says, in one line."""
-    text = " ".join(str(error).split())
     if isinstance(error, ConfigError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return " ".join(str(error).split())
+    kind, text = type(error).__name__, read_message(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
 def file_of(function: object) -> str | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, WriteError
+from goldnas.errors import ConfigError, RunError, WriteError, read_message
 from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
             )
         return msgspec.convert(_renamed(content), form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else read_message(error)
         raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
 
 
@@ -131,7 +131,7 @@ class RunFolder:
             raise WriteError(str(error).replace(str(temporary), str(path))) from None
         except OSError as error:
             raise WriteError(
-                f"cannot make {path}: {error.strerror}; choose another --out"
+                f"cannot make {path}: {error.strerror}; choose another `out`"
             ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -213,8 +213,8 @@ class RunFolder:
                 events.append(event)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({error}); delete it, nothing "
-                    "goes on from it"
+                    f"{path}: line {number} is not of this log ({read_message(error)}); "
+                    "delete it, nothing goes on from it"
                 ) from None
         return events
 
@@ -277,7 +277,7 @@ class RunFolder:
         try:
             module.load_state_dict(self._read_tensors(name, self.restore))
         except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]  # the others list what is missing
             raise RunError(
                 f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
             ) from None

@@ -90,7 +90,7 @@ def test_folder_may_call_its_test_part_val(folder: Path) -> None:
 
 def test_images_of_several_sizes_need_a_size_and_are_resized_to_it(folder: Path) -> None:
     Image.new("RGB", (30, 20)).save(folder / "train" / "dog" / "2.png")
-    with pytest.raises(DataError, match=r"2\.png is 20x30.*--image-size"):
+    with pytest.raises(DataError, match=r"2\.png is 20x30.*`image_size`"):
         load_dataset(str(folder))
     assert load_dataset(str(folder), image_size=16).train.input_shape == (3, 16, 16)
 

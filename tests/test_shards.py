@@ -85,7 +85,7 @@ def test_a_folder_of_images_may_have_tars_beside_it(tmp_path: Path) -> None:
 
 def test_images_of_shards_of_several_sizes_need_a_size(shards: Path) -> None:
     write_tar(shards / "train-11.tar", {"a.png": png(0, (30, 20)), "a.cls": b"1"})
-    with pytest.raises(DataError, match=r"a\.png in .*train-11\.tar is 30x20.*--image-size"):
+    with pytest.raises(DataError, match=r"a\.png in .*train-11\.tar is 30x20.*`image_size`"):
         load_dataset(str(shards))
     assert load_dataset(str(shards), image_size=16).train.input_shape == (3, 16, 16)
 

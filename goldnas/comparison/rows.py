@@ -109,8 +109,7 @@ def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:
         return [*budgeted, *(r for r in runs[0].budgets if r in known), FLOPS][0]
     if wanted not in known:
         raise ConfigError(
-            f"--budget {wanted!r} is no resource of every search here; choose from "
-            f"{', '.join(known)}"
+            f"{wanted!r} is no resource of every search here; choose from {', '.join(known)}"
         )
     return wanted
 

@@ -64,7 +64,7 @@ def logger_named(name: str) -> LoggerFactory:
         module = importlib.import_module(f"goldnas.loggers.{name}")
     except Exception as error:  # a package that does not fit the others raises anything
         raise ConfigError(
-            f"--logger {name} needs what cannot be imported here ({described(error)}): "
+            f"`loggers={[name]!r}` needs what cannot be imported here ({described(error)}): "
             f'pip install "goldnas[{name}]", or leave it out'
         ) from None
     factory: LoggerFactory = module.logger

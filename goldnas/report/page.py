@@ -27,12 +27,18 @@ Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
 """The text that repeats a search, and the settings that the text cannot give."""
 
 
-def report(path: Path, *, wording: Wording = lambda call: (str(call), {})) -> str:
+def report(
+    path: Path,
+    *,
+    wording: Wording = lambda call: (str(call), {}),
+    message: Callable[[str], str] = str,
+) -> str:
     """The report of the search in a folder.
 
     Args:
         path: Of the folder.
         wording: How it says what repeats the search; in Python, unless given.
+        message: How it says why something is missing; as errors do, unless given.
 
     Raises:
         RunError: If it is not the folder of a search, or damaged.
@@ -58,6 +64,7 @@ def report(path: Path, *, wording: Wording = lambda call: (str(call), {})) -> st
         measured=list(_measured(content)),
         command=command,
         without_options=without_options,
+        message=message,
         amount=format_amount,
         duration=duration,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from goldnas.comparison.history import Event, lasting
-from goldnas.errors import RunError
+from goldnas.errors import RunError, read_message
 from goldnas.metric import read_logged
 
 
@@ -133,5 +133,5 @@ def _read(event: Event, form: Any, path: Path) -> Any:
     except msgspec.ValidationError as error:
         raise RunError(
             f"{path / 'events.jsonl'}: a line of {event['event']!r} is not of this log "
-            f"({error}); delete the file, nothing goes on from it"
+            f"({read_message(error)}); delete the file, nothing goes on from it"
         ) from None

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, overload
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.network_function import is_json
@@ -53,7 +53,9 @@ def cell_space_named(name: str, /, **settings: Any) -> GoldSpace:
     try:
         return SPACES[name](**fitted)
     except TypeError as error:
-        raise ConfigError(f"settings of space {name!r} do not fit it: {error}") from None
+        raise ConfigError(
+            f"settings of space {name!r} do not fit it: {read_message(error)}"
+        ) from None
 
 
 def space_of(architecture: Architecture) -> GoldSpace | ChoiceSpace:
