@@ -54,9 +54,11 @@ MAY_IMPORT = {
     "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators", "recompute"},
-    "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
+    "auxiliary_head": set(),
+    "supernet": {"auxiliary_head", "choice", "errors", "gated_cell", "network", "spaces"},
     "training": {
-        *("architecture", "choice", "data", "errors", "files", "gated_cell", "genotypes"),
+        *("architecture", "auxiliary_head", "choice", "data", "errors", "files", "gated_cell"),
+        "genotypes",
         *("loggers", "lut", "metric", "network", "operators", "recompute", "reference"),
         *("resources", "run_folder", "searching", "site", "spaces", "supernet", "task"),
     },

@@ -1,23 +1,16 @@
 """A search as one HTML file, which fetches nothing: no script, font or image."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-import goldnas
 from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
 from goldnas.report.front_charts import draw_fronts
 from goldnas.report.search_call import SearchCall, write_call
+from goldnas.report.template import fill_template
 from goldnas.resource_names import OPERATORS, name_latency
 from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
@@ -52,7 +45,7 @@ def report(
         ),
         "tried": [chart for chart in [draw_tried(content.timeline)] if chart is not None],
     }
-    return html_page(
+    return fill_template(
         "search.html",
         "report.js",
         data=_data(content, [chart for of in charts.values() for chart in of]),
@@ -70,51 +63,9 @@ def report(
     )
 
 
-def html_page(template: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template of this folder; all values are escaped.
-
-    Args:
-        template: Its name; it extends ``page.html``.
-        script: Name of the script that the page runs after ``page.js``.
-        values: What the template asks for; ``data`` is for the script.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("goldnas.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    names = ["page.js", *([script] if script else [])]
-    code = "\n".join(_text(name) for name in names)
-    # No other script runs, should one ever slip through: the page says so to the browser.
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return environment.get_template(template).render(
-        **values,
-        data_json=Markup(_as_json(values.get("data", {}))),
-        script=Markup(code),
-        script_hash=f"sha256-{digest}",
-        style=Markup(_text("page.css")),
-        svg=Markup,
-        version=goldnas.__version__,
-    )
-
-
 def duration(seconds: float) -> str:
     """``1:02:03``: hours, minutes, seconds."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def _text(name: str) -> str:
-    return files("goldnas.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _as_json(data: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 # -- what the script needs -----------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from goldnas.lut import LatencyTable
 from goldnas.report.drawing import inline_svg, page_style
-from goldnas.report.page import html_page
+from goldnas.report.template import fill_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +51,6 @@ def _page(
         for table in tables
         for told in [table.conditions]
     ]  # fmt: skip
-    return html_page(
+    return fill_template(
         "table.html", "table.js", data=tips, title=title, svg_text=svg, conditions=conditions
     )

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from goldnas.auxiliary_head import AuxiliaryHead
 from goldnas.network import CellNetwork
 from goldnas.spaces import SearchSpace
-from goldnas.supernet import AuxiliaryHead
 
 
 class Learner(nn.Module):
