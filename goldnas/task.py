@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from goldnas.errors import ConfigError
 from goldnas.metric import ACCURACY, Metric, MetricKind
-from goldnas.reference import described, file_of, returned_by, where
+from goldnas.reference import explain_error, returned_by
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -122,8 +122,8 @@ class Task:
                 raise  # who trains halves the batch
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise ConfigError(
-                f"the {what} of task {self.name!r} fails on {shapes}: {described(error)} "
-                f"({where(error, file_of(function))})"
+                f"the {what} of task {self.name!r} fails on {shapes}: "
+                f"{explain_error(error, function)}"
             ) from error
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from goldnas.data.examples import Batch, Normalisation
 from goldnas.errors import DataError, read_message
-from goldnas.reference import described, returned_by, where
+from goldnas.reference import explain_error, returned_by
 
 _PAIR = "two datasets, of training and of test"
 
@@ -174,7 +174,7 @@ def _item(items: Any, index: int, name: str) -> Batch:
         item = items[index]
     except Exception as error:
         raise DataError(
-            f"item {index} of {name} cannot be read: {described(error)} ({where(error)})"
+            f"item {index} of {name} cannot be read: {explain_error(error)}"
         ) from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(

@@ -64,8 +64,8 @@ def logger_named(name: str) -> LoggerFactory:
         module = importlib.import_module(f"goldnas.loggers.{name}")
     except Exception as error:  # a package that does not fit the others raises anything
         raise ConfigError(
-            f"`loggers={[name]!r}` needs what cannot be imported here ({described(error)}): "
-            f'pip install "goldnas[{name}]", or leave it out'
+            f"`loggers={[name]!r}` needs what cannot be imported here "
+            f'({described(error)}): pip install "goldnas[{name}]", or leave it out'
         ) from None
     factory: LoggerFactory = module.logger
     return factory

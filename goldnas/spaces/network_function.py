@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.reference import described, file_of, where
+from goldnas.reference import explain_error
 from goldnas.spaces.reference import SpaceFunction
 
 OF_DATA = ("input_shape", "classes")
@@ -117,7 +117,7 @@ class NetworkFunction:
 
     def describe(self, error: Exception) -> str:
         """What an error of the function's code says, and its line."""
-        return f"{described(error)} ({where(error, file_of(self._function))})"
+        return explain_error(error, self._function)
 
 
 def is_json(value: object) -> bool:
