@@ -25,13 +25,14 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.datasets import ImageFolder
 
-from goldnas.data import datasets
+from goldnas.data import on_disk
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import ImageData, Normalisation, split_validation
 from goldnas.data.files import ImageFiles, Places, joined
 from goldnas.data.loader import TrainingLoader, evaluation_batches
 from goldnas.data.shards import read_shards
+from goldnas.resource_names import FLOPS
 from goldnas.resources import count_flops
 from goldnas.spaces import space_of
 from goldnas.spaces.mobile_networks import published
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v2")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    datasets.DECODED_BYTES_LIMIT = 0
+    on_disk.DECODED_BYTES_LIMIT = 0
     results: dict[str, Any] = {
         "conditions": describe_machine(torch.device("cpu"), 1),
         "arguments": {k: v for k, v in vars(arguments).items() if k != "json"},
@@ -222,7 +223,7 @@ def stepped(name: str, batch: int = 8) -> dict[str, Any]:
     _, seconds = timed(lambda: [step() for _ in range(3)])
     return {
         "network": name,
-        "FLOPs": count_flops(network, (3, SIDE, SIDE)),
+        FLOPS: count_flops(network, (3, SIDE, SIDE)),
         "images/s": 3 * batch / seconds["clock_s"],
         "processor_ms": 1000 * seconds["processor_s"] / (3 * batch),
     }

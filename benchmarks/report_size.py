@@ -22,6 +22,7 @@ import numpy as np
 
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.schema import make_unstated_conditions
+from goldnas.resource_names import FLOPS
 from goldnas.resources import Costs, Flops, Latency, Parameters, costs_of
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -67,7 +68,7 @@ def made_up_run(
         )
     }
     everything = np.ones(len(space.gates), dtype=bool)
-    limit = float(costs["FLOPs"].fixed + 0.4 * costs["FLOPs"].gates.sum())
+    limit = float(costs[FLOPS].fixed + 0.4 * costs[FLOPS].gates.sum())
     config = SearchConfig(
         **{
             "space": space.name,
@@ -80,7 +81,7 @@ def made_up_run(
     )
     run = SearchRun.create(path, config, {"goldnas": "made up", "threads": 1}, tables)
     log: list[dict[str, Any]] = []
-    front = Front(budgets={"FLOPs": limit})
+    front = Front(budgets={FLOPS: limit})
 
     def amounts(active: Any) -> dict[str, float]:
         return {name: cost.total(active) for name, cost in costs.items()}
@@ -90,7 +91,7 @@ def made_up_run(
 
     tell("start", epoch=0, step=0, ranks=1, resources=amounts(everything), memory_bytes=0)
     active = everything.copy()
-    batches = _order(space, costs["FLOPs"], limit)
+    batches = _order(space, costs[FLOPS], limit)
     due = np.array_split(np.arange(len(batches)), max(1, epochs - epochs // 10))
     for epoch in range(epochs):
         accuracy = 0.95 - 0.6 / (epoch + 2)
@@ -121,7 +122,7 @@ def made_up_run(
                 epoch=epoch,
                 step=(epoch + 1) * STEPS,
                 reasons=("plateau",) if epoch < epochs - 1 else ("end",),
-                meets_budgets=amounts(active)["FLOPs"] <= limit,
+                meets_budgets=amounts(active)[FLOPS] <= limit,
             )
             front = front.with_network(network)
             tell("network", **msgspec.to_builtins(network))

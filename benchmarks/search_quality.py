@@ -34,6 +34,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from goldnas.resource_names import is_latency
+
 Words = list[str]
 Result = TypeVar("Result")
 
@@ -352,7 +354,7 @@ def latency_terms(benchmark: Benchmark, table: Path) -> list[dict[str, Any]]:
     def pair(job: Job) -> list[dict[str, Any]]:
         by_flops = benchmark.search(job)
         spent = end_of(by_flops)["resources"]
-        limit_us = next(spent[name] for name in spent if name.startswith("latency"))
+        limit_us = next(spent[name] for name in spent if is_latency(name))
         budget = f"{limit_us / 1000:.4f}ms"
         by_latency = benchmark.search(Job(f"at {job.budgets[0]}", lut, (budget,), job.seed))
         return [
@@ -384,8 +386,7 @@ def print_latency_terms(results: list[dict[str, Any]]) -> None:
             errors = [1 - statistics.fmean(row["test_accuracy"]) for row in rows]
             flops = statistics.fmean(row["resources"]["FLOPs"] for row in rows)
             latency = statistics.fmean(
-                next(v for k, v in row["resources"].items() if k.startswith("latency"))
-                for row in rows
+                next(v for k, v in row["resources"].items() if is_latency(k)) for row in rows
             )
             print(
                 f"| {level} | {budget} | {len(rows)} | {mean_std(errors)} | {flops:,.0f} "

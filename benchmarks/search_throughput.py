@@ -39,6 +39,7 @@ import goldnas
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import ImageData, Normalisation
 from goldnas.data.loader import TrainingLoader
+from goldnas.resource_names import FLOPS
 from goldnas.resources import Budget
 from goldnas.searching.budgets import build_feasibility
 from goldnas.searching.config import SearchConfig
@@ -280,13 +281,13 @@ def set_up(
 
 def to_remove(feasibility: Feasibility, left: np.ndarray, share: float) -> list[int]:
     """The operators that go next, in a random order, until a share of the FLOPs is left."""
-    flops = feasibility.costs["FLOPs"]
+    flops = feasibility.costs[FLOPS]
     limit = share * flops.total(np.ones_like(left))
-    goal = Feasibility(feasibility.space, [flops], [Budget("FLOPs", limit, f"{limit}FLOPs")])
+    goal = Feasibility(feasibility.space, [flops], [Budget(FLOPS, limit, f"{limit}FLOPs")])
     if goal.find(left) is None:
         sys.exit(f"no network of this space has {share} of the FLOPs of the full one")
     weights = np.random.default_rng(0).random(len(left))
-    return weakest_over(goal, {"FLOPs": limit}, weights, left)
+    return weakest_over(goal, {FLOPS: limit}, weights, left)
 
 
 def measure(
@@ -295,7 +296,7 @@ def measure(
     """Time every contender at every share of the FLOPs."""
     contenders, data, feasibility, (images, labels) = set_up(case, names, device)
     left = np.ones(len(data.space.gates), dtype=bool)
-    full = feasibility.costs["FLOPs"].total(left)
+    full = feasibility.costs[FLOPS].total(left)
     rows = []
     for share_name, share in SHARES.items():
         chosen = to_remove(feasibility, left, share)
@@ -324,7 +325,7 @@ def measure(
                 {
                     "contender": name,
                     "share": share_name,
-                    "flops_of_full": feasibility.costs["FLOPs"].total(left) / full,
+                    "flops_of_full": feasibility.costs[FLOPS].total(left) / full,
                     "operators": int(left.sum()),
                     "images_per_s": len(images) / median(samples),
                     "spread": (high - low) / median(samples),

@@ -79,10 +79,9 @@ def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
         row = msgspec.to_builtins(result) | {key: _plain(test, key)}
         print_json({"networks": [row]})
         return
-    unit = " %" if result.test.label == "%" else ""
     say(
         f"network {result.fingerprint}: {test.on('the test set')}; "
-        f"{result.test.digits}{unit} at the end of its training"
+        f"{result.test.text} at the end of its training"
     )
 
 

@@ -108,7 +108,7 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     styles = {"PASS": "bold green", "FAIL": "bold red"}
     table = Table("resource")

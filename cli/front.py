@@ -20,7 +20,7 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
         test: What each is worth on the test set, by fingerprint, for a further column; None of
             what was not trained.
     """
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     table = Table(
         caption="* on the Pareto front, with these weights;  bold: within every budget"

@@ -13,5 +13,5 @@ def cell(figure: "Metric | None") -> str:
 
 def heading(part: str, figures: "list[Metric | None]") -> str:
     """The head of such a column: ``test %``, or the name of a task's metric."""
-    known = next((figure.label for figure in figures if figure is not None), "%")
+    known = next((figure.kind.label for figure in figures if figure is not None), "%")
     return f"{part} {known}"

@@ -16,7 +16,7 @@ import msgspec
 
 from goldnas.cli.console import err, out, print_json, say
 from goldnas.cli.wording import option_words
-from goldnas.errors import ConfigError, MeasurementError, TableError, reason_of
+from goldnas.errors import ConfigError, MeasurementError, TableError, read_message
 from goldnas.files import check_writable
 from goldnas.profiling.config import TableConfig
 from goldnas.settings import describe_fields
@@ -123,7 +123,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         try:
             msgspec.convert(value, _KINDS[key])
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{place} is {value!r}: {reason_of(error)}") from None
+            raise ConfigError(f"{place} is {value!r}: {read_message(error)}") from None
         if value is not False:  # a flag that is off
             options += option_words(key, value)
     return options

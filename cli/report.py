@@ -1,12 +1,16 @@
 """``goldnas report``: a search as one page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from goldnas.cli.console import errors_shown, say
+from goldnas.cli.wording import in_options, in_shell, option
 from goldnas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from goldnas.report.search_call import SearchCall
 
 REPORT = "report.html"
 """Its name in the folder of a search."""
@@ -51,5 +55,15 @@ def write_report(run: Path, page: Path | None = None) -> Path:
     from goldnas.report.page import report as page_of
 
     place = run / REPORT if page is None else page
-    write_atomic(place, page_of(run))
+    write_atomic(place, page_of(run, wording=word_search, message=in_options))
     return place
+
+
+def word_search(call: "SearchCall") -> tuple[str, dict[str, Any]]:
+    """The command for a search, and the settings of it that have no option."""
+    from goldnas.cli.main import app
+
+    parameters = typer.main.get_command(app).commands["search"].params  # type: ignore[attr-defined]
+    options = {name for parameter in parameters for name in parameter.opts}
+    left_out = {n: value for n, value in call.settings.items() if option(n) not in options}
+    return in_shell(str(call.without(*left_out))), left_out

@@ -72,7 +72,7 @@ class SearchDisplay:
 
     def table(self) -> Table:
         """What is on the screen now."""
-        from goldnas.resources import format_amount
+        from goldnas.units import format_amount
 
         loop, step, config = self._loop, self._step, self._session.config
         table = Table.grid(padding=(0, 2))

@@ -105,7 +105,7 @@ def _print_ready(fields: dict[str, Any]) -> None:
 
 
 def _limits_table(limits: "Sequence[Limit]") -> Table:
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     table = Table()
     for heading in ("resource", "smallest", "current", "full", "budget", ""):
@@ -154,7 +154,7 @@ def _print_memory(loop: "SearchLoop", advice: str) -> None:
 
 def _line(loop: "SearchLoop", event: str, fields: dict[str, Any]) -> str | None:
     """What a search says of an event, if anything."""
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     session = strategy_of(loop).session
     if event == "epoch":

@@ -9,7 +9,6 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.options import JsonOption
-from goldnas.metric import figure_of
 from goldnas.reference import name_items
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _print(status: "Status") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     say(f"{status.folder}: {_state(status)}")
     facts = Table.grid(padding=(0, 2))
@@ -55,8 +54,7 @@ def _print(status: "Status") -> None:
         epochs += f", about {timedelta(seconds=round(status.seconds_left))} left"
     facts.add_row("epochs", epochs)
     if status.metric is not None and status.loss is not None:
-        unit = " %" if status.metric.label == "%" else ""
-        found = f"{status.metric.digits}{unit} on held-out {name_items(status.data)}"
+        found = f"{status.metric.text} on held-out {name_items(status.data)}"
         facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
     if status.live_operators is not None and status.networks_to_try is None:
         whole = "" if status.operators is None else f" of {status.operators}"
@@ -104,7 +102,7 @@ def _recorded(status: "Status") -> str:
         networks = "1 network recorded"
     if best is None:
         return f"{networks}, none within all budgets yet"
-    merit, figure = "untrained", figure_of(best.accuracy, best.metric)
+    merit, figure = "untrained", best.figure
     if figure is not None:
         merit = figure.on(f"held-out {name_items(status.data)}")
     elif best.score is not None:

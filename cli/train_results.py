@@ -32,7 +32,8 @@ Outcomes = Mapping[str, Trained | str]
 
 def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     """Say what one training, on some data, came to."""
-    from goldnas.resources import format_amount
+    from goldnas.resource_names import is_latency
+    from goldnas.units import format_amount
 
     held_out = ""
     if result.validation is not None:
@@ -40,7 +41,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         on = result.validation.on(f"the held-out {name_items(data)}").removesuffix(" right")
         held_out = f", {on}"
     amounts = [
-        f"{name} " * name.startswith("latency") + format_amount(name, amount)
+        f"{name} " * is_latency(name) + format_amount(name, amount)
         for name, amount in result.resources.items()
     ]
     say(
@@ -67,7 +68,7 @@ def print_outcomes(outcomes: Outcomes) -> None:
 
 def print_summary(outcomes: Outcomes) -> None:
     """Show what several trainings came to."""
-    from goldnas.resources import format_amount
+    from goldnas.units import format_amount
 
     names: dict[str, None] = {}
     figures: list[Metric | None] = []

@@ -44,10 +44,11 @@ def option(setting: str) -> str:
 
 def in_options(text: str) -> str:
     """A message of the library as the command line says it."""
-    return _QUOTED.sub(lambda quoted: _said(quoted[1]), text)
+    return _QUOTED.sub(lambda quoted: in_shell(quoted[1]), text)
 
 
-def _said(code: str) -> str:
+def in_shell(code: str) -> str:
+    """A setting or a call in Python as it is typed; anything else as it is."""
     for source in (code, f"settings({code})"):
         try:
             node = ast.parse(source, mode="eval").body
@@ -115,16 +116,16 @@ def option_words(setting: str, value: Any, *, of_space: bool = False) -> Iterato
         yield from (option(setting), str(value))
 
 
-def _value(node: ast.expr) -> Any:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
-
-
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
     except ValueError:
         return False
     return True
+
+
+def _value(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from goldnas.errors import ConfigError, reason_of
+from goldnas.errors import ConfigError, read_message
 from goldnas.files import write_atomic
 
 SCHEMA_VERSION = 1
@@ -58,7 +58,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ConfigError("not an architecture: it has no schema_version")
             return msgspec.convert(raw, cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"not an architecture: {reason_of(error)}") from None
+            raise ConfigError(f"not an architecture: {read_message(error)}") from None
 
     def save(self, path: Path) -> None:
         """Write the JSON form, indented."""

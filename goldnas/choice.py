@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 from goldnas.recompute import recomputed
 
 Builder = Callable[[], nn.Module]
@@ -98,7 +98,7 @@ def _built(name: str, builder: Builder) -> nn.Module:
         raise
     except Exception as error:
         raise ConfigError(
-            f"candidate {name!r} cannot be built: {type(error).__name__}: {error}"
+            f"candidate {name!r} cannot be built: {type(error).__name__}: {read_message(error)}"
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(

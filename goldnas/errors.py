@@ -85,6 +85,9 @@ class WriteError(GoldnasError):
     """A file could not be written; what was there before is unchanged."""
 
 
-def reason_of(error: Exception) -> str:
-    """What a library says, as a part of a message: settings alone stand in backquotes there."""
-    return str(error).replace("`", "'")
+def read_message(error: BaseException) -> str:
+    """The message of another library's error in one line; its class, if it has none.
+
+    Its backquotes become quotes: what stands in backquotes is a setting or a call of goldnas.
+    """
+    return " ".join(str(error).split()).replace("`", "'") or type(error).__name__

@@ -7,8 +7,9 @@ import ast
 from typing import Any
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 from goldnas.spaces import GoldSpace, cell_space_named
+from goldnas.spaces.cell_gate import format_edge
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
 NAMED = {
@@ -110,7 +111,7 @@ def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:
     choices: dict[str, tuple[str, ...]] = {}
     for cell, operators in enumerate(edges):
         for operator, source, node in operators:
-            place = f"cell{cell}.{source}-{node}"
+            place = format_edge(cell, source, node)
             choices[place] = (*choices.get(place, ()), operator)
     architecture = space.architecture_of(choices)
     space.build(architecture)  # an unknown operator, or a node without one, is an error now
@@ -129,8 +130,8 @@ def _fields(text: str) -> dict[str, Any]:
         return fields
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
-            f"not a genotype ({error}); write Genotype(normal=[('sep_conv_3x3', 0), ...], "
-            "...), a list of ('skip_connect', 0, 2) per cell, or "
+            f"not a genotype ({read_message(error)}); write Genotype(normal=[('sep_conv_3x3', "
+            "0), ...], ...), a list of ('skip_connect', 0, 2) per cell, or "
             f"{' or '.join(NAMED)}"
         ) from None
 

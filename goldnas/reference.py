@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -108,9 +108,7 @@ def returned_by(name: str, kind: str, returns: str) -> Any:
     try:
         return function()
     except Exception as error:
-        raise ConfigError(
-            f"{name} fails: {described(error)} ({where(error, file_of(function))})"
-        ) from error
+        raise ConfigError(f"{name} fails: {explain_error(error, function)}") from error
 
 
 def _imported(module_name: str) -> ModuleType:
@@ -122,7 +120,7 @@ def _imported(module_name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"{module_name} cannot be imported: {error} ({where(error)})"
+                f"{module_name} cannot be imported: {read_message(error)} ({_locate(error)})"
             ) from error
         raise ConfigError(
             f"there is no module {error.name!r} in {folder}, nor is one installed; run the "
@@ -130,26 +128,32 @@ def _imported(module_name: str) -> ModuleType:
         ) from None
     except Exception as error:
         raise ConfigError(
-            f"{module_name} cannot be imported: {described(error)} ({where(error)})"
+            f"{module_name} cannot be imported: {explain_error(error)}"
         ) from error
 
 
 def described(error: Exception) -> str:
     """What an error of somebody's code says, in one line."""
-    text = " ".join(str(error).split())
     if isinstance(error, ConfigError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return " ".join(str(error).split())
+    kind, text = type(error).__name__, read_message(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
-def file_of(function: object) -> str | None:
-    """The file that a function is written in, as tracebacks name it; None if not in Python."""
+def explain_error(error: Exception, function: object = None) -> str:
+    """What an error of somebody's code says, and the line that it comes from.
+
+    Args:
+        error: With its traceback.
+        function: That was called: of the lines of its file the last one is told, if there is
+            any in the traceback.
+    """
+    # As tracebacks name it; a function that is not written in Python has none.
     code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
-    return code and str(code.co_filename)
+    return f"{described(error)} ({_locate(error, code and code.co_filename)})"
 
 
-def where(error: BaseException, file: str | None = None) -> str:
-    """The line that an error comes from: the last one in a file, if it is in the traceback."""
+def _locate(error: BaseException, file: str | None = None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"

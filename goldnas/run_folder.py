@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, WriteError, reason_of
+from goldnas.errors import ConfigError, RunError, WriteError, read_message
 from goldnas.files import write_atomic
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
             )
         return msgspec.convert(_renamed(content), form)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else reason_of(error)
+        reason = error.strerror if isinstance(error, OSError) else read_message(error)
         raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
 
 
@@ -214,7 +214,7 @@ class RunFolder:
                 events.append(event)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({reason_of(error)}); "
+                    f"{path}: line {number} is not of this log ({read_message(error)}); "
                     "delete it, nothing goes on from it"
                 ) from None
         return events
@@ -255,7 +255,7 @@ class RunFolder:
         try:
             return Architecture.from_json(path.read_bytes())
         except (OSError, ConfigError) as error:
-            reason = error.strerror if isinstance(error, OSError) else reason_of(error)
+            reason = error.strerror if isinstance(error, OSError) else read_message(error)
             raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:
@@ -279,7 +279,7 @@ class RunFolder:
         try:
             module.load_state_dict(self._read_tensors(name, self.restore))
         except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]  # the others list what is missing
             raise RunError(
                 f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
             ) from None

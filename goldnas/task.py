@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goldnas.errors import ConfigError
-from goldnas.metric import ACCURACY, Metric
-from goldnas.reference import described, file_of, returned_by, where
+from goldnas.metric import ACCURACY, Metric, MetricKind
+from goldnas.reference import explain_error, returned_by
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +47,7 @@ class Task:
             raise ConfigError(
                 f"the name of a task's metric is {self.name!r}; give a short text"
             )
-        if self.name == ACCURACY and self.metric is not _right:
+        if self.name == ACCURACY.name and self.metric is not _right:
             raise ConfigError(
                 "a task's metric cannot be named 'accuracy', which is the share of inputs that "
                 "are classified right; give it a name of its own, such as 'pixel accuracy'"
@@ -79,9 +79,14 @@ class Task:
         """
         return float(self._tried("summary", self.summary, mean))
 
+    @property
+    def metric_kind(self) -> MetricKind:
+        """What networks are judged by, as files and logs have it."""
+        return MetricKind(self.name, self.higher_is_better)
+
     def measured(self, value: float) -> Metric:
-        """A value of the metric, as files have it."""
-        return Metric(name=self.name, value=value, higher_is_better=self.higher_is_better)
+        """A value of the metric."""
+        return self.metric_kind.with_value(value)
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         """Try the task on a batch.
@@ -117,8 +122,8 @@ class Task:
                 raise  # who trains halves the batch
             shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
             raise ConfigError(
-                f"the {what} of task {self.name!r} fails on {shapes}: {described(error)} "
-                f"({where(error, file_of(function))})"
+                f"the {what} of task {self.name!r} fails on {shapes}: "
+                f"{explain_error(error, function)}"
             ) from error
 
 
@@ -127,7 +132,7 @@ def _right(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(dim=1) == labels
 
 
-CLASSIFICATION = Task(loss=F.cross_entropy, metric=_right, name=ACCURACY)
+CLASSIFICATION = Task(loss=F.cross_entropy, metric=_right, name=ACCURACY.name)
 """Unless something else is said."""
 
 

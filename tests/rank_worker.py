@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from goldnas.data import datasets
+from goldnas.data import on_disk
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.errors import RankError, RunError
@@ -93,7 +93,7 @@ def limit_memory(search: GradualSearch, room: int) -> None:
 
 def batches_of(shards: Path, ranks: Ranks) -> list[dict[str, Any]]:
     """This rank's part of every batch, from shards that are read as they are used."""
-    datasets.DECODED_BYTES_LIMIT = 0
+    on_disk.DECODED_BYTES_LIMIT = 0
     train = load_dataset(str(shards)).train
     plain = Augmentation(crop_padding=0)
     loading = loader(train, plain, workers=1, shard=(ranks.index, ranks.count))

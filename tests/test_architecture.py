@@ -85,7 +85,7 @@ def test_another_schema_version_is_refused(version: int) -> None:
 
 
 def test_an_unknown_field_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown field `weights`"):
+    with pytest.raises(ConfigError, match="unknown field 'weights'"):
         Architecture.from_json(altered(weights=[]))
 
 

@@ -195,12 +195,12 @@ CASES = {
             "compare run", f"run/events.jsonl: {problem}.*; delete ", written(LOG, line + b"\n")
         )
         for name, line, problem in [
-            ("a list", b"[1]", "line 1 is not of this log .*got `array`"),
-            ("no event", b'{"time": 1}', "line 1 is not of this log .*missing .*`event`"),
+            ("a list", b"[1]", "line 1 is not of this log .*got 'array'"),
+            ("no event", b'{"time": 1}', "line 1 is not of this log .*missing .*'event'"),
             (
                 "a text for a time",
                 b'{"time": "1", "event": "end"}',
-                "line 1 .*Expected `float`",
+                "line 1 .*Expected 'float'",
             ),
             ("bytes", b'{"event": "\xff"}', "line 1 is not of this log"),
             ("half a cut", b'{"time": 1, "event": "cut"}', "a line is not of this log .*accu"),

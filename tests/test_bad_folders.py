@@ -76,7 +76,7 @@ CASES = {
         ),
         (
             "unknown setting",
-            "cannot read run/config.json: .*unknown field `speed`; restore it",
+            "cannot read run/config.json: .*unknown field .speed.; restore it",
             changed("run/config.json", speed=9),
         ),
         (

@@ -33,14 +33,14 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
-from goldnas.spaces import FUNCTIONS, ChoiceSpace, space_named, space_of
+from goldnas.spaces import FUNCTIONS, space_named, space_of
 from goldnas.supernet import SuperNet
 from goldnas.training.memory import step_memory
 from searches import assert_same_results, started
 from simulated_device import SimulatedDevice
 from workplace import invoke
 
-RESIDUAL = ChoiceSpace.of(own_spaces.residual)
+RESIDUAL = space_named(own_spaces.residual)
 FULL = RESIDUAL.architecture(RESIDUAL.gates)
 
 
@@ -84,13 +84,13 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
 
 
 def test_lists_reach_the_function_as_tuples_and_any_shape_is_one() -> None:
-    space = ChoiceSpace.of(own_spaces.flat, sizes=[4, 8], input_shape=[5])
+    space = space_named(own_spaces.flat, sizes=[4, 8], input_shape=[5])
     assert {str(gate.site) for gate in space.gates} == {"4->8"}
     assert space.classes == 3
 
 
 def test_registered_operators_share_rows_with_other_spaces() -> None:
-    space = ChoiceSpace.of(own_spaces.registered, input_shape=[1, 8, 8])
+    space = space_named(own_spaces.registered, input_shape=[1, 8, 8])
     assert [(g.key, g.operator, str(g.site)) for g in space.gates] == [
         ("conv", "sep_conv_3x3", "4x8x8->4/s1"),
         ("pool", "max_pool_3x3", "4x8x8->4/s1"),
@@ -200,7 +200,7 @@ def test_layers_keep_their_numbers_where_others_may_count_them() -> None:
 @pytest.mark.parametrize("shape", [[5], [1, 8, 8]], ids=["rank 2", "rank 4"])
 def test_the_models_of_every_row_run(shape: list[int]) -> None:
     function = own_spaces.residual if len(shape) == 3 else own_spaces.flat
-    space = ChoiceSpace.of(function, input_shape=shape)
+    space = space_named(function, input_shape=shape)
     for operator, site in space.rows():
         exported = onnx.load_model_from_string(
             to_onnx(space.build_part(operator, site), (2, *site.input_shape))
@@ -233,7 +233,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
         [sum(n.op_type == k for n in m.graph.node) for k in kinds] for m in (whole, joined)
     ]
     assert counts[0] == counts[1] == [7, 1, 1, 1]
-    rectified = ChoiceSpace.of(own_spaces.residual, rectify=True)
+    rectified = space_named(own_spaces.residual, rectify=True)
     with pytest.raises(CompositionError, match=r"it calls .*relu"):
         compose_network(
             rectified.build(rectified.architecture(rectified.gates)), exported, (1, 1, 8, 8)
@@ -242,7 +242,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
 
 @pytest.mark.parametrize("rectify", [False, True], ids=["joined", "exported whole"])
 def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None:
-    space = ChoiceSpace.of(own_spaces.residual, rectify=True) if rectify else RESIDUAL
+    space = space_named(own_spaces.residual, rectify=True) if rectify else RESIDUAL
     session = Session(SimulatedDevice())
     empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
     table = fill_table(session, empty, space, networks=2 if rectify else 12)

@@ -13,7 +13,7 @@ from command_lines import COMMANDS
 from goldnas.cli import completion
 from goldnas.cli.main import app
 from goldnas.comparison.formats import FORMATS
-from goldnas.data.datasets import DATASET_NAMES
+from goldnas.data.named import DATASET_NAMES
 from goldnas.exporting.precision import PRECISIONS
 from goldnas.genotypes import NAMED
 from goldnas.operators import CANDIDATES

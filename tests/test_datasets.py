@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from goldnas.data import datasets
+from goldnas.data import on_disk
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Normalisation
@@ -90,7 +90,7 @@ def test_folder_may_call_its_test_part_val(folder: Path) -> None:
 
 def test_images_of_several_sizes_need_a_size_and_are_resized_to_it(folder: Path) -> None:
     Image.new("RGB", (30, 20)).save(folder / "train" / "dog" / "2.png")
-    with pytest.raises(DataError, match=r"2\.png is 20x30.*--image-size"):
+    with pytest.raises(DataError, match=r"2\.png is 20x30.*`image_size`"):
         load_dataset(str(folder))
     assert load_dataset(str(folder), image_size=16).train.input_shape == (3, 16, 16)
 
@@ -99,7 +99,7 @@ def test_folder_over_the_memory_limit_is_read_lazily_with_the_same_pixels(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = load_dataset(str(folder))
-    monkeypatch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
+    monkeypatch.setattr(on_disk, "DECODED_BYTES_LIMIT", 0)
     lazy = load_dataset(str(folder))
     assert isinstance(lazy.train.images, ImageFiles)
     assert Normalisation.of(lazy.train) == Normalisation.of(decoded.train)
@@ -219,7 +219,7 @@ def test_corrupt_image_is_named_at_once(folder: Path, kept: int, size: int | Non
 def test_image_that_turns_corrupt_during_the_search_is_named_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
+    monkeypatch.setattr(on_disk, "DECODED_BYTES_LIMIT", 0)
     data = load_dataset(str(folder)).train
     (folder / "train" / "dog" / "1.png").write_bytes(b"not a image")
     batches = loader(data, Augmentation(), batch_size=2, workers=workers).epoch(0)
@@ -247,7 +247,7 @@ def test_failing_download_says_where_the_files_go(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     for download in (True, False):
-        with pytest.raises(DataError, match=f"cannot load {name}: .*--data-dir") as caught:
+        with pytest.raises(DataError, match=f"cannot load {name}: .*`data_dir`") as caught:
             load_dataset(name, data_dir=tmp_path, download=download)
         assert str(tmp_path) in str(caught.value)
         assert "\n" not in str(caught.value)

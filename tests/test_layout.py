@@ -31,36 +31,48 @@ MAY_IMPORT = {
     "choice": {"errors", "recompute"},
     "reference": {"errors"},
     "metric": set(),
+    "resource_names": set(),
+    "units": {"resource_names"},
     "task": {"errors", "metric", "reference"},
     "spaces": {
         *("architecture", "choice", "errors", "mobile_block", "network", "operators"),
         *("reference", "site"),
     },
-    "resources": {"errors", "lut", "operators", "site", "spaces"},
-    "exporting": {"choice", "errors", "network", "operators", "resources", "spaces"},
+    "resources": {
+        *("errors", "lut", "operators", "resource_names", "site", "spaces", "units"),
+    },
+    "exporting": {
+        *("choice", "errors", "network", "operators", "resource_names", "resources", "spaces"),
+        "units",
+    },
     "profiling": {
         *("architecture", "errors", "exporting", "files", "lut", "operators", "resources"),
         *("site", "spaces"),
     },
     "data": {"errors", "reference", "task"},
     "run_folder": {"architecture", "errors", "files"},
-    "loggers": {"errors", "files", "reference", "run_folder"},
+    "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators", "recompute"},
-    "supernet": {"choice", "errors", "gated_cell", "network", "spaces"},
+    "auxiliary_head": set(),
+    "supernet": {"auxiliary_head", "choice", "errors", "gated_cell", "network", "spaces"},
     "training": {
-        *("architecture", "choice", "data", "errors", "files", "gated_cell", "genotypes"),
+        *("architecture", "auxiliary_head", "choice", "data", "errors", "files", "gated_cell"),
+        "genotypes",
         *("loggers", "lut", "metric", "network", "operators", "recompute", "reference"),
         *("resources", "run_folder", "searching", "site", "spaces", "supernet", "task"),
     },
     "searching": {
         *("architecture", "choice", "data", "errors", "files", "loggers", "lut", "metric"),
-        *("recompute", "resources", "run_folder", "spaces", "supernet", "task", "training"),
+        *("recompute", "resource_names", "resources", "run_folder", "spaces", "supernet"),
+        *("task", "training", "units"),
     },
-    "comparison": {"errors", "lut", "metric", "resources", "searching", "training"},
+    "comparison": {
+        *("errors", "lut", "metric", "resource_names", "searching", "training", "units"),
+    },
     "report": {
-        *("architecture", "comparison", "errors", "lut", "metric", "resources", "searching"),
-        "spaces",
+        *("architecture", "comparison", "errors", "lut", "metric", "resource_names"),
+        *("resources", "searching", "spaces", "units"),
     },
 }
 
@@ -154,7 +166,14 @@ def test_every_way_to_import_is_seen(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["goldnas.cli.main", "goldnas.lut", "goldnas.architecture", "goldnas.site"]
+    "module",
+    [
+        "goldnas.cli.main",
+        "goldnas.lut",
+        "goldnas.architecture",
+        "goldnas.site",
+        "goldnas.units",
+    ],
 )
 def test_tables_and_help_do_not_need_torch(module: str) -> None:
     heavy = {"torch", "tensorboard", "mlflow", "wandb"}

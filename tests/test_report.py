@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from compared import measured, trained
 from goldnas.cli.main import app
-from goldnas.report.command import search_command, settings_without_options
+from goldnas.cli.report import word_search
+from goldnas.report.page import report
+from goldnas.report.search_call import write_call
 from goldnas.report.timeline import Timeline
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -78,6 +81,11 @@ def test_the_times_on_the_page_add_up_to_the_prediction(run: Path) -> None:
         )
         total = kept + sum(us for _, _, us in times["fixed"])
         assert total == pytest.approx(network.resources["latency@device"], rel=1e-3)
+
+
+def test_the_best_network_is_shown_with_the_name_of_its_metric(run: Path) -> None:
+    best = SearchRun.open(run).front().pick("best").fingerprint
+    assert f"accuracy on held-out data, network {best}" in " ".join(reported(run).text.split())
 
 
 def test_the_course_ends_in_the_last_network(run: Path) -> None:
@@ -300,14 +308,27 @@ def test_the_command_on_the_page_repeats_the_search(
     import shlex
 
     config = SearchConfig(**{"train_device": "cpu"} | settings)
-    words = shlex.split(search_command(config, run))
+    command, without_options = word_search(write_call(config, run))
+    words = shlex.split(command)
     assert words[0] == "goldnas"
+    assert without_options == {}
     assert parsed(words[1:], monkeypatch) == config
 
 
+def test_a_report_from_python_repeats_the_search_in_python(run: Path) -> None:
+    config = SearchConfig(
+        budgets=("1MFLOPs", "5ms"), tables=("device",), cells=3, momentum=0.8, samples=None
+    )
+    call = str(write_call(config, Path("runs/a")))
+    assert call.startswith("search(space('gold', cells=3), data='digits', levels=1, ")
+    assert call.endswith("tables=['runs/a/tables/device.json'], out='runs/a-again')")
+    assert "momentum=0.8" in call
+    assert "budgets=['1MFLOPs', '5ms']" in call
+    assert escape(str(write_call(SearchRun.open(run).config, run))) in report(run)
+
+
 def test_settings_that_have_no_option_are_named(run: Path) -> None:
-    assert settings_without_options(SearchConfig(single=True)) == {}
-    given = settings_without_options(SearchConfig(single=True, momentum=0.8))
+    _, given = word_search(write_call(SearchConfig(single=True, momentum=0.8), run))
     assert given == {"momentum": 0.8}
     changed(str(run / "config.json"), momentum=0.8)()
     assert "Settings that only Python sets: momentum 0.8" in reported(run).text

@@ -18,12 +18,12 @@ from goldnas.resources import (
     Parameters,
     Resource,
     costs_of,
-    format_amount,
     parse_budget,
 )
 from goldnas.resources.costs import total_cost
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
+from goldnas.units import format_amount
 
 MakeTable = Callable[..., LatencyTable]
 UNITS = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "Mparams", "Gparams")
@@ -99,7 +99,7 @@ def test_a_budget_is_positive_and_finite(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "tables", "message"),
     [
-        ("5ms", [], "budget '5ms' needs a latency table; measure one with goldnas profile"),
+        ("5ms", [], "budget '5ms' needs a latency table; measure one, as with `profile("),
         ("5ms@pi5", [], "needs a latency table"),
         ("5ms", ["pi5", "t4"], "must name one of the latency tables: 5ms@pi5, 5ms@t4"),
         ("5ms@nano", ["pi5"], "must name one of the latency tables: 5ms@pi5"),

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from goldnas.data import datasets
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import ImageData
@@ -31,7 +30,7 @@ def shards(tmp_path: Path) -> Path:
 @pytest.fixture
 def on_disk(shards: Path, monkeypatch: pytest.MonkeyPatch) -> ImageData:
     """The images to train on, decoded as they are used."""
-    monkeypatch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
+    monkeypatch.setattr("goldnas.data.on_disk.DECODED_BYTES_LIMIT", 0)
     return load_dataset(str(shards)).train
 
 
@@ -86,7 +85,7 @@ def test_a_folder_of_images_may_have_tars_beside_it(tmp_path: Path) -> None:
 
 def test_images_of_shards_of_several_sizes_need_a_size(shards: Path) -> None:
     write_tar(shards / "train-11.tar", {"a.png": png(0, (30, 20)), "a.cls": b"1"})
-    with pytest.raises(DataError, match=r"a\.png in .*train-11\.tar is 30x20.*--image-size"):
+    with pytest.raises(DataError, match=r"a\.png in .*train-11\.tar is 30x20.*`image_size`"):
         load_dataset(str(shards))
     assert load_dataset(str(shards), image_size=16).train.input_shape == (3, 16, 16)
 
@@ -138,7 +137,7 @@ def test_random_parts_are_of_the_whole_image(tmp_path: Path) -> None:
     data = load_dataset(str(tmp_path), image_size=8).train
     assert isinstance(data.images, Tensor)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "DECODED_BYTES_LIMIT", 0)
+        patch.setattr("goldnas.data.on_disk.DECODED_BYTES_LIMIT", 0)
         files = load_dataset(str(tmp_path), image_size=8).train.images
     assert isinstance(files, ImageFiles)
     both = torch.tensor([0, 1])

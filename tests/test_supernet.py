@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from goldnas.auxiliary_head import Quarters
 from goldnas.resources import (
     Budget,
     Costs,
@@ -24,7 +25,7 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.schedules import AlgorithmOneSchedule, GateWeights
 from goldnas.spaces import GoldSpace
-from goldnas.supernet import Quarters, SuperNet
+from goldnas.supernet import SuperNet
 
 SPACE = GoldSpace(cells=2, channels=4, input_shape=(1, 8, 8), classes=3)
 GATES = range(len(SPACE.gates))

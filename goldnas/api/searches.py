@@ -274,14 +274,13 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
 
 def _name_space(space: "Callable[..., Any] | str") -> str:
     """The name of a function, under which this program finds it; a name as it is."""
-    from goldnas.spaces import FUNCTIONS, import_space
+    from goldnas.spaces import import_space
+    from goldnas.spaces.reference import name_function
 
-    if isinstance(space, str):
-        import_space(space)
-        return space
-    name = f"{space.__module__}:{space.__qualname__}"
-    FUNCTIONS[name] = space
-    return name
+    if not isinstance(space, str):
+        return name_function(space)
+    import_space(space)
+    return space
 
 
 def _space_settings(space: Any) -> dict[str, Any]:

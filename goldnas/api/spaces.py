@@ -38,11 +38,10 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
         >>> len(space.gates)
         84
     """
-    from goldnas.spaces import ChoiceSpace, import_space, space_named
+    from goldnas.spaces import import_space, space_named
 
-    if callable(space):
-        return ChoiceSpace.of(space, **settings)
-    import_space(space)
+    if isinstance(space, str):
+        import_space(space)
     return space_named(space, **settings)
 
 

@@ -4,14 +4,15 @@ import csv
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import goldnas
 from goldnas.comparison.notes import notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
-from goldnas.resources.budget import Unit, fitting_unit
+from goldnas.metric import UNKNOWN
+from goldnas.units import Unit, choose_unit
 
 SCHEMA_VERSION = 1
 """Of the JSON form."""
@@ -54,7 +55,7 @@ def grid(comparison: Comparison) -> Grid:
             lacking.setdefault(reason, []).append(quantity.label)
         else:
             means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
-            unit = fitting_unit(quantity.units, max(means))
+            unit = choose_unit(quantity.units, max(means))
             told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
             words = unit[1:] if told else (quantity.label, *unit[1:])
             header = ", ".join(filter(None, words))
@@ -177,10 +178,9 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 
 def _compared_by(comparison: Comparison) -> dict[str, Any]:
     """The reference of the hypervolumes; of a task of one's own, its metric."""
-    metric = comparison.metric
     if comparison.reference is None:
-        told = metric and {"name": metric.name, "higher_is_better": metric.higher_is_better}
-        return {"task": comparison.runs[0].config.task, "metric": told}
+        metric = None if comparison.metric == UNKNOWN else asdict(comparison.metric)
+        return {"task": comparison.runs[0].config.task, "metric": metric}
     amount, wrong = comparison.reference
     return {
         "reference": {

@@ -1,8 +1,10 @@
-"""What a search's log says of its cost, and of what its cuts cost in accuracy, or a metric."""
+"""What a search's log says of its cost, and of what its cuts cost in the metric."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
+
+from goldnas.metric import ACCURACY, read_logged
 
 Event = dict[str, Any]
 """A line of ``events.jsonl``."""
@@ -30,9 +32,7 @@ def search_seconds(events: Sequence[Event]) -> float | None:
 
 
 def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
-    """What each cut cost in accuracy at once, as a share of the images that were tried.
-
-    Of a search with a task of its own, by how much its metric became worse.
+    """By how much the metric became worse with each cut at once.
 
     A cut is a pruning of a gradual search on its way to the budgets, or that with which other
     strategies make a network of a super-network. Left out are those below the budgets, and
@@ -46,15 +46,17 @@ def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[flo
     ]
     sign = 1 if higher_is_better else -1
     return [
-        sign * (_figure(event, "before") - _figure(event, "after"))
+        sign * (_logged(event, "{}_before") - _logged(event, "{}_after"))
         for event in kept[: ends[-1] if ends else None]
         if event["event"] in ("prune", "cut")
     ]
 
 
-def _figure(event: Event, when: str) -> float:
-    figure = "metric" if f"metric_{when}" in event else "accuracy"
-    return float(event[f"{figure}_{when}"])
+def _logged(event: Event, name: str) -> float:
+    value = read_logged(event, name)
+    if value is None:
+        raise KeyError(name.format(ACCURACY.key))
+    return value
 
 
 def has_ended(events: Sequence[Event]) -> bool:

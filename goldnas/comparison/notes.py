@@ -8,7 +8,8 @@ from goldnas.comparison.history import has_ended
 from goldnas.comparison.quantities import Quantity, Sample
 from goldnas.comparison.rows import Comparison, Row, shown
 from goldnas.comparison.runs import ComparedRun, Trained, Training
-from goldnas.resources import format_amount
+from goldnas.metric import ACCURACY, UNKNOWN
+from goldnas.units import format_amount
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -29,8 +30,8 @@ def _how_to_read(comparison: Comparison) -> Iterator[str]:
             "± is the standard deviation of the sample (n - 1) over the searches of a row, "
             "each with the mean of its trainings; over these, where one search alone has any"
         )
-    if comparison.metric is not None:
-        metric = comparison.metric
+    metric = comparison.metric
+    if metric not in (ACCURACY, UNKNOWN):
         better = "higher" if metric.higher_is_better else "lower"
         yield f"{metric.name}: {better} is better; drops are by how much it became worse"
     if comparison.reference is not None and any(run.networks for run in comparison.runs):
@@ -58,9 +59,7 @@ def _unlike_searches(runs: Sequence[ComparedRun]) -> Iterator[str]:
     yield from _differing(
         runs,
         lambda run: f"{run.config.validation_fraction:g}",
-        "validation figures are on different shares of the training data"
-        if runs[0].config.task
-        else "validation accuracies are on different shares of the training data",
+        f"validation {_figures(runs[0])} are on different shares of the training data",
     )
     yield from _differing(
         runs,
@@ -120,10 +119,9 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
         for trained in run.trained:
             by_training.setdefault(Training.of(trained.result), []).append(trained)
     if len(by_training) > 1:
-        figures = "figures" if comparison.runs[0].config.task else "accuracies"
         yield (
-            f"test {figures} are of different trainings ({'; '.join(map(str, by_training))}): "
-            "compare rows of one training"
+            f"test {_figures(comparison.runs[0])} are of different trainings "
+            f"({'; '.join(map(str, by_training))}): compare rows of one training"
         )
     for training, alike in by_training.items():
         names = dict.fromkeys(name for trained in alike for name in trained.settings)
@@ -164,6 +162,10 @@ def _gaps(row: Row, quantities: Iterable[Quantity]) -> Iterator[str]:
             f"{row.strategy}, {row.budgets}{training}: {', '.join(labels)} of {known} of "
             f"{len(row.entries)} searches; {reason}: {', '.join(lacking)}"
         )
+
+
+def _figures(run: ComparedRun) -> str:
+    return "accuracies" if run.metric.is_accuracy else "figures"
 
 
 def _differing(

@@ -10,7 +10,7 @@ from goldnas.comparison.quantities import Sample
 from goldnas.comparison.rows import Comparison, Row
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut.plot import COLOURS
-from goldnas.resources.budget import fitting_unit, units_of
+from goldnas.units import choose_unit, list_units, name_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,15 +21,15 @@ _MARKS = "osD^vP*X"
 def plot(comparison: Comparison) -> Figure:
     """Draw accuracy, or the metric of a task, against the resource of a comparison.
 
-    Hollow marks are the networks of each search, by their accuracy on held-out plots with
-    the weights that the search shared; a line joins those that no other one of the search beats
-    in both. Filled marks are the trained networks of each row, by their accuracy on the test
-    set, with standard deviations as bars. Each strategy has a colour, each training a mark;
+    Hollow marks are the networks of each search, by their metric on held-out data with the
+    weights that the search shared; a line joins those that no other one of the search beats in
+    both. Filled marks are the trained networks of each row, by their metric on the test set,
+    with standard deviations as bars. Each strategy has a colour, each training a mark;
     dotted lines are budgets.
     """
     resource = comparison.resource
     amounts = [n.resources[resource] for run in comparison.runs for n in run.networks]
-    scale, unit = fitting_unit(units_of(resource), max(amounts, default=1.0))
+    scale, unit = choose_unit(list_units(resource), max(amounts, default=1.0))
     strategies = dict.fromkeys(run.config.strategy for run in comparison.runs)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(strategies)}
     trainings = dict.fromkeys(str(row.training) for row in comparison.rows if row.training)
@@ -45,9 +45,8 @@ def plot(comparison: Comparison) -> Figure:
         if row.training is not None:
             mark = marks[str(row.training)]
             _draw_trained(axes, row, resource, scale, colours[row.strategy], mark)
-    axes.set_xlabel(unit if resource in unit else f"{resource}, {unit}")
-    metric = comparison.metric
-    axes.set_ylabel("accuracy, %" if metric is None else metric.name)
+    axes.set_xlabel(name_axis(resource, unit))
+    axes.set_ylabel(comparison.metric.axis)
     axes.set_title(f"{comparison.runs[0].data}, {len(comparison.runs)} searches", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(handles=_legend(colours, marks), fontsize=8)
@@ -55,11 +54,8 @@ def plot(comparison: Comparison) -> Figure:
 
 
 def front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
-    """Amount and accuracy of the networks that no other one of the search beats in both.
-
-    Of a task of its own, its metric in place of the accuracy.
-    """
-    sign = -1 if run.metric is not None and not run.metric.higher_is_better else 1
+    """Amount and metric of the networks that no other one of the search beats in both."""
+    sign = 1 if run.metric.higher_is_better else -1
     found: list[tuple[float, float]] = []
     for amount, value in sorted(_points(run, resource), key=lambda p: (p[0], -sign * p[1])):
         if not found or sign * value > sign * found[-1][1]:
@@ -73,11 +69,6 @@ def _points(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
     ]
 
 
-def _scale(run: ComparedRun) -> float:
-    """Of the vertical axis: accuracies are drawn in per cent."""
-    return 100 if run.config.task is None else 1
-
-
 def _draw_front(
     axes: "Axes", run: ComparedRun, resource: str, scale: float, colour: str
 ) -> None:
@@ -88,7 +79,7 @@ def _draw_front(
     ):
         axes.plot(
             [amount / scale for amount, _ in points],
-            [_scale(run) * value for _, value in points],
+            [run.metric.scale * value for _, value in points],
             color=colour,
             alpha=0.6,
             **style,
@@ -99,16 +90,16 @@ def _draw_trained(
     axes: "Axes", row: Row, resource: str, scale: float, colour: str, mark: str
 ) -> None:
     run = row.entries[0].run
-    tested = row.cells["test_accuracy" if run.config.task is None else "test_metric"]
+    tested = row.cells[f"test_{run.metric.key}"]
     trained = [entry.resources[resource] for entry in row.entries if entry.results]
     if not isinstance(tested, Sample):
         return
     amount = Sample(tuple(value / scale for value in trained))
     axes.errorbar(
         amount.mean,
-        _scale(run) * tested.mean,
+        run.metric.scale * tested.mean,
         xerr=amount.std,
-        yerr=None if tested.std is None else _scale(run) * tested.std,
+        yerr=None if tested.std is None else run.metric.scale * tested.std,
         fmt=mark,
         color=colour,
         markersize=7,

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from goldnas.comparison.history import search_seconds
 from goldnas.comparison.hypervolume import hypervolume
 from goldnas.comparison.runs import Entry
-from goldnas.resources.budget import Unit, units_of
+from goldnas.metric import MetricKind
+from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.front import FrontNetwork
+from goldnas.units import Unit, list_units
 
 _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
-_NO_NETWORK, _NO_ACCURACY = "no network", "no accuracy"
-_NOT_TRAINED, _NOTHING_CUT = "not trained", "nothing cut"
+_NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def quantities(
     tables: Sequence[str],
     resource: str,
     reference: tuple[float, float] | None,
-    task: str | None = None,
+    metric: MetricKind,
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
@@ -81,25 +82,24 @@ def quantities(
         resource: That hypervolumes are taken against.
         reference: Of the hypervolumes: an amount of it, and a share of wrong answers. None with
             a task of one's own, where nobody knows what the worst is.
-        task: Name of its metric, in place of the accuracy.
+        metric: That networks are judged by.
     """
-    kind, suffix = ("accuracy", "") if task is None else ("metric", f" {task}")
+    values, differences, suffix = _PERCENT, _POINTS, ""
+    if not metric.is_accuracy:
+        values, differences, suffix = _PLAIN, _PLAIN, f" {metric.name}"
+    unknown = f"no {metric.name}"
     yield Quantity(
-        f"validation_{kind}",
-        f"validation{suffix}",
-        _PERCENT if task is None else _PLAIN,
-        _validation,
-        _NO_ACCURACY if task is None else f"no {task}",
+        f"validation_{metric.key}", f"validation{suffix}", values, _validation, unknown
     )
     yield Quantity(
-        f"test_{kind}",
+        f"test_{metric.key}",
         f"test{suffix}",
-        _PERCENT if task is None else _PLAIN,
+        values,
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
-    yield Quantity("flops", "FLOPs", units_of("FLOPs"), _resource("FLOPs"), _NO_NETWORK)
-    yield Quantity("params", "params", units_of("params"), _resource("params"), _NO_NETWORK)
+    for name in (FLOPS, PARAMETERS):
+        yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)
     for table in tables:
         yield Quantity(
             f"predicted_us@{table}",
@@ -132,14 +132,14 @@ def quantities(
     yield Quantity(
         "largest_drop",
         f"largest drop{suffix and f' of{suffix}'}",
-        _POINTS if task is None else _PLAIN,
+        differences,
         lambda entry: [max(entry.run.drops, default=None)],
         _NOTHING_CUT,
     )
     yield Quantity(
         "summed_drop",
         f"all drops{suffix and f' of{suffix}'}",
-        _POINTS if task is None else _PLAIN,
+        differences,
         lambda entry: [sum(entry.run.drops) if entry.run.drops else None],
         _NOTHING_CUT,
     )
@@ -149,7 +149,7 @@ def quantities(
             "hypervolume",
             _PERCENT,
             lambda entry: [share_covered(entry.run.networks, resource, reference)],
-            _NO_ACCURACY,
+            unknown,
         )
 
 
@@ -159,14 +159,15 @@ def share_covered(
     """The hypervolume of a front, as a share of all that the reference leaves.
 
     Args:
-        networks: Whether or not others dominate them; those without an accuracy are left out.
+        networks: Whether or not others dominate them; those that nothing is known of are left
+            out.
         resource: Beside the share of held-out images that are classified wrong.
         reference: An amount of the resource, and a share of wrong answers.
     """
     points = [
-        (network.resources[resource], 1 - network.accuracy)
+        (network.resources[resource], 1 - network.figure.value)
         for network in networks
-        if network.accuracy is not None
+        if network.figure is not None
     ]
     if not points:
         return None
@@ -187,7 +188,7 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
 
     def values(entry: Entry) -> list[float]:
         exported = [kept.predicted_us for kept in entry.measured(table)]
-        of_search = entry.resources.get(f"latency@{table}")
+        of_search = entry.resources.get(name_latency(table))
         return exported if of_search is None else [of_search]
 
     return values

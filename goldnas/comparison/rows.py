@@ -9,7 +9,8 @@ import msgspec
 from goldnas.comparison.quantities import Cell, Quantity, quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
-from goldnas.metric import Metric
+from goldnas.metric import UNKNOWN, MetricKind
+from goldnas.resource_names import FLOPS
 from goldnas.searching.front import FrontNetwork
 from goldnas.training.result import TrainResult
 
@@ -54,8 +55,8 @@ class Comparison:
     reference: tuple[float, float] | None
     """Of all hypervolumes: an amount of the resource, and a share of wrong answers; None where
     there are none, with a task of one's own."""
-    metric: Metric | None
-    """Any value of that task's metric."""
+    metric: MetricKind
+    """That its searches are judged by."""
     quantities: tuple[Quantity, ...]
     """What the cells of a row are of."""
 
@@ -72,16 +73,14 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
     """
     resource = _common_resource(runs, resource)
     dearest = max((n.resources[resource] for run in runs for n in run.networks), default=1.0)
-    of_task = runs[0].config.task is not None
-    reference = None if of_task else (_REFERENCE_FACTOR * dearest, 1.0)
-    metric = next((run.metric for run in runs if run.metric is not None), None)
-    name = None if not of_task else "metric" if metric is None else metric.name
+    metric = next((run.metric for run in runs if run.metric != UNKNOWN), UNKNOWN)
+    reference = (_REFERENCE_FACTOR * dearest, 1.0) if metric.is_accuracy else None
     tables = dict.fromkeys(
         name
         for run in runs
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
-    columns = tuple(quantities(tuple(tables), resource, reference, name))
+    columns = tuple(quantities(tuple(tables), resource, reference, metric))
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)
@@ -107,11 +106,10 @@ def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:
     known = [r for r in runs[0].resources if all(r in run.resources for run in runs)]
     if wanted is None:
         budgeted = [r for r in runs[0].budgets if all(r in run.budgets for run in runs)]
-        return [*budgeted, *(r for r in runs[0].budgets if r in known), "FLOPs"][0]
+        return [*budgeted, *(r for r in runs[0].budgets if r in known), FLOPS][0]
     if wanted not in known:
         raise ConfigError(
-            f"--budget {wanted!r} is no resource of every search here; choose from "
-            f"{', '.join(known)}"
+            f"{wanted!r} is no resource of every search here; choose from {', '.join(known)}"
         )
     return wanted
 

@@ -9,7 +9,8 @@ import msgspec
 
 from goldnas.comparison.history import Event, drops, search_seconds
 from goldnas.errors import ConfigError, RunError
-from goldnas.metric import ACCURACY, Metric
+from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
+from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
@@ -81,20 +82,16 @@ class ComparedRun:
         )
 
     @property
-    def metric(self) -> Metric | None:
-        """Any value of the metric that its networks are compared by.
-
-        None in a search for classification, and where nothing is known yet.
-        """
+    def metric(self) -> MetricKind:
+        """What its networks are compared by."""
         figures = [*(n.figure for n in self.networks), *(t.result.test for t in self.trained)]
-        known = (f for f in figures if f is not None and f.name != ACCURACY)
-        return next(known, None)
+        kinds = (figure.kind for figure in figures if figure is not None)
+        return next(kinds, ACCURACY if self.config.task is None else UNKNOWN)
 
     @property
     def drops(self) -> list[float]:
         """What each cut cost."""
-        metric = self.metric
-        return drops(self.events, higher_is_better=metric is None or metric.higher_is_better)
+        return drops(self.events, higher_is_better=self.metric.higher_is_better)
 
     def results(self, fingerprint: str) -> list[TrainResult]:
         """Of the trainings of one network."""
@@ -114,7 +111,7 @@ class ComparedRun:
     @property
     def resources(self) -> tuple[str, ...]:
         """That its networks have amounts of."""
-        return ("FLOPs", "params", *(f"latency@{table}" for table in self.tables))
+        return (FLOPS, PARAMETERS, *map(name_latency, self.tables))
 
     @property
     def kind(self) -> SearchConfig:
@@ -161,7 +158,7 @@ def _check_figures(
     Raises:
         RunError: Naming the file, and what is missing.
     """
-    needed = {"FLOPs", "params", *(budget.resource for budget in run.budgets)}
+    needed = {FLOPS, PARAMETERS, *(budget.resource for budget in run.budgets)}
     for network in networks:
         if lacking := sorted(needed - network.resources.keys()):
             raise RunError(
@@ -266,7 +263,7 @@ def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
                 f"{runs[0].path} is a search for {tasks[0]} and {run.path} for {tasks[1]}: "
                 "different tasks are not comparable. Compare them apart"
             )
-        names = {one.metric.name: one.path for one in (runs[0], run) if one.metric is not None}
+        names = {one.metric.name: one.path for one in (runs[0], run) if one.metric != UNKNOWN}
         if len(names) > 1:
             told = " and ".join(f"{name} in {path}" for name, path in names.items())
             raise ConfigError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -76,6 +77,17 @@ class ImageData:
     labels: Tensor
     num_classes: int
 
+    @classmethod
+    def from_arrays(cls, images: np.ndarray, labels: np.ndarray, num_classes: int) -> ImageData:
+        """Take uint8 ``(N, H, W)`` or ``(N, H, W, C)`` to the layout of torch."""
+        channels_last = images.reshape(*images.shape[:3], -1)
+        channels_first = np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2))
+        return cls(
+            torch.from_numpy(channels_first),
+            torch.from_numpy(labels.astype(np.int64)),
+            num_classes,
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -117,6 +129,17 @@ class ImageData:
         """Images in memory, and the labels, copied to a device."""
         assert isinstance(self.images, Tensor)
         return ImageData(self.images.to(device), self.labels.to(device), self.num_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set's official parts. A search sees ``train`` only."""
+
+    name: str
+    train: Examples
+    test: Examples
+    classes: tuple[str, ...] = ()
+    """Their names, in the order of the labels; empty where there are numbers alone."""
 
 
 def to_device(inputs: Tensor, device: torch.device, *, non_blocking: bool = False) -> Tensor:

@@ -228,6 +228,6 @@ def common_size(places: Places) -> tuple[int, int]:
                 if size != first:
                     raise DataError(
                         f"{places.name(index)} is {size[0]}x{size[1]}, {places.name(0)} is "
-                        f"{first[0]}x{first[1]}; choose one size for all with --image-size"
+                        f"{first[0]}x{first[1]}; choose one size for all with `image_size`"
                     )
     return first

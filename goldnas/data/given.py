@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from goldnas.data.npz import NPZ_KEYS
 from goldnas.errors import DataError
 from goldnas.reference import give
-
-KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 _FORMS = (
     "the name or path of a dataset, a dictionary of the arrays x_train, y_train, x_test and "
@@ -36,15 +35,15 @@ def name_data(data: Any) -> str:
     found: Any = data
     if isinstance(data, tuple | list) and len(data) == 2:
         if all(isinstance(part, tuple | list) and len(part) == 2 for part in data):
-            found = dict(zip(KEYS, (array for part in data for array in part), strict=True))
+            found = dict(zip(NPZ_KEYS, (array for part in data for array in part), strict=True))
         elif not all(
             hasattr(part, "__getitem__") and hasattr(part, "__len__") for part in data
         ):
             raise DataError(f"`data` is a pair of something else; give {_FORMS}")
-    elif not isinstance(data, Mapping) or set(data) != set(KEYS):
+    elif not isinstance(data, Mapping) or set(data) != set(NPZ_KEYS):
         raise DataError(f"`data` is a {type(data).__name__}; give {_FORMS}")
     if isinstance(found, Mapping):
-        arrays = {key: np.asarray(found[key]) for key in KEYS}
+        arrays = {key: np.asarray(found[key]) for key in NPZ_KEYS}
         digest = hashlib.sha256(b"".join(a.tobytes() for a in arrays.values())).hexdigest()
         return give("data", _prepared(arrays), digest)
     train, test = found

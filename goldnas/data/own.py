@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from goldnas.data.examples import Batch, Normalisation
-from goldnas.errors import DataError
-from goldnas.reference import described, returned_by, where
+from goldnas.errors import DataError, read_message
+from goldnas.reference import explain_error, returned_by
 
 _PAIR = "two datasets, of training and of test"
 
@@ -152,7 +152,7 @@ def _read(items: Any, name: str) -> OwnData:
     except Exception as error:
         raise DataError(
             f"{name} is {_kind(items)}, and has to be a map-style dataset of PyTorch, with a "
-            f"length and items by index ({error})"
+            f"length and items by index ({read_message(error)})"
         ) from None
     if length < 1:
         raise DataError(f"{name} is empty; give it items")
@@ -174,7 +174,7 @@ def _item(items: Any, index: int, name: str) -> Batch:
         item = items[index]
     except Exception as error:
         raise DataError(
-            f"item {index} of {name} cannot be read: {described(error)} ({where(error)})"
+            f"item {index} of {name} cannot be read: {explain_error(error)}"
         ) from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(
@@ -207,7 +207,7 @@ def _labels(data: OwnData) -> Tensor:
         kind = "floating point" if data.blank[1].is_floating_point() else "whole numbers"
         raise DataError(
             f"the targets of {data.name} are of shape {tuple(data.blank[1].shape)} in {kind}; "
-            "a class is one whole number, and what else there is to learn needs a --task"
+            "a class is one whole number, and what else there is to learn needs a `task`"
         )
     labels = _told_labels(data)
     if labels is None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from goldnas.data.files import Places, decoding_threads
-from goldnas.errors import DataError
+from goldnas.errors import DataError, read_message
 
 IMAGE_EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff"}
 LABEL = "cls"
@@ -141,8 +141,8 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
             mark = file.read(_BLOCK)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(
-            f"cannot read the shard {shard}: {error}; needed: a tar that is whole, and not "
-            "compressed"
+            f"cannot read the shard {shard}: {read_message(error)}; needed: a tar that is "
+            "whole, and not compressed"
         ) from None
     if mark != bytes(_BLOCK):  # tarfile stops there, and says nothing
         raise DataError(

@@ -14,6 +14,7 @@ from goldnas.lut import LatencyTable
 from goldnas.profiling.deployed import explain_no_caches, measure_network
 from goldnas.profiling.gpu_backend import GpuBackend, locate_engines
 from goldnas.profiling.host import Host
+from goldnas.resource_names import name_latency
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.measured import Measurement, keep_measured
 from goldnas.spaces import SearchSpace
@@ -128,18 +129,18 @@ def keep_measurements(
 ) -> None:
     """Keep what was measured in the folder of the search, where comparisons find it."""
     assert source.search is not None
-    machines = {f"latency@{table.name}": table.conditions.machine for table in tables}
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     kept = {
-        check.resource.removeprefix("latency@"): Measurement(
+        table.name: Measurement(
             predicted_us=check.predicted,
             measured_us=check.measured,
             precision=precision,
-            machine=machines[check.resource],
+            machine=table.conditions.machine,
             measured_at=now,
         )
+        for table in tables
         for check in checks
-        if check.resource in machines and check.measured is not None
+        if check.resource == name_latency(table.name) and check.measured is not None
     }
     try:
         if kept:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from goldnas.operators import Part, PartBuilder, build_operator
+from goldnas.resource_names import is_latency
 from goldnas.resources import (
     Budget,
     Flops,
@@ -14,9 +15,9 @@ from goldnas.resources import (
     Resource,
     count_flops,
     count_parameters,
-    format_amount,
 )
 from goldnas.resources.costs import total_cost
+from goldnas.units import format_amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class BudgetCheck:
 
     def __str__(self) -> str:
         """Everything but the verdict, to be read in a line."""
-        name = f"{self.resource} " if self.resource.startswith("latency") else ""
+        name = f"{self.resource} " if is_latency(self.resource) else ""
         measured = difference = ""
         if self.measured is not None:
             measured = f"{format_amount(self.resource, self.measured)} measured, "

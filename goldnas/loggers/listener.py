@@ -10,6 +10,7 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.loggers.scalars import scalars_of, step_of
+from goldnas.metric import ACCURACY, Metric, figure_of
 from goldnas.reference import described, function_named, is_function
 from goldnas.run_folder import RunFolder
 
@@ -63,8 +64,8 @@ def logger_named(name: str) -> LoggerFactory:
         module = importlib.import_module(f"goldnas.loggers.{name}")
     except Exception as error:  # a package that does not fit the others raises anything
         raise ConfigError(
-            f"--logger {name} needs what cannot be imported here ({described(error)}): "
-            f'pip install "goldnas[{name}]", or leave it out'
+            f"`loggers={[name]!r}` needs what cannot be imported here "
+            f'({described(error)}): pip install "goldnas[{name}]", or leave it out'
         ) from None
     factory: LoggerFactory = module.logger
     return factory
@@ -158,11 +159,13 @@ def _rows_of(front: Path) -> list[Row]:
     """The networks that a search recorded, a line each."""
     rows = []
     for network in msgspec.json.decode(front.read_bytes())["networks"]:
-        metric = network.get("metric") or {"name": "accuracy", "value": network["accuracy"]}
+        metric = figure_of(
+            network["accuracy"], msgspec.convert(network.get("metric"), Metric | None)
+        )
         rows.append(
             {
                 "network": network["fingerprint"],
-                metric["name"]: metric["value"],
+                (metric.name if metric else ACCURACY.name): metric and metric.value,
                 **({} if network["score"] is None else {"score": network["score"]}),
                 **network["resources"],
                 "meets budgets": network["meets_budgets"],

@@ -1,6 +1,5 @@
 """All that a report tells of one search, read from its folder."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 from goldnas.architecture import Architecture
 from goldnas.comparison.history import has_ended, search_seconds
 from goldnas.comparison.runs import ComparedRun
-from goldnas.lut import Failed, LatencyTable, Measured
-from goldnas.metric import ACCURACY
+from goldnas.lut import LatencyTable
+from goldnas.metric import MetricKind
 from goldnas.report.layout import SpaceLayout
+from goldnas.report.table_facts import TableFacts
 from goldnas.report.timeline import Moment, Timeline
 from goldnas.resources import Budget
 from goldnas.searching.folder import SearchRun
@@ -51,7 +51,7 @@ class Content:
         )
 
     @cached_property
-    def anatomy(self) -> SpaceLayout:
+    def layout(self) -> SpaceLayout:
         """The space, as far as it is at hand."""
         config = self.run.config
         return SpaceLayout.of(config, self.tables, self.architectures, self.timeline.gone)
@@ -62,12 +62,9 @@ class Content:
         return self.run.networks
 
     @cached_property
-    def metric(self) -> str:
-        """Name of what says how good a network is: accuracy, unless the task has another."""
-        figures = [n.figure for n in self.networks if n.figure is not None]
-        if figures:
-            return figures[0].name
-        return ACCURACY if self.run.config.task is None else "metric"
+    def metric(self) -> MetricKind:
+        """What says how good a network is: accuracy, unless the task has another metric."""
+        return self.run.metric
 
     @property
     def ended(self) -> bool:
@@ -95,67 +92,8 @@ class Content:
         return STRATEGIES[self.run.config.strategy].networks is not None
 
     @cached_property
-    def verdicts(self) -> tuple["TableFacts", ...]:
+    def verdicts(self) -> tuple[TableFacts, ...]:
         """What is known of each latency table."""
         settings = self.architectures[0].settings if self.architectures else {}
         space = self.architectures[0].space if self.architectures else self.run.config.space
         return tuple(TableFacts.of(table, space, settings) for table in self.tables)
-
-
-@dataclass(frozen=True)
-class TableFacts:
-    """One latency table: for what it holds, and how far to trust it."""
-
-    name: str
-    conditions: tuple[tuple[str, str], ...]
-    error: str
-    """In a sentence: how far off it is on networks that it has not seen."""
-    rows: str
-
-    @classmethod
-    def of(
-        cls, table: LatencyTable, space: str, settings: Mapping[str, object]
-    ) -> "TableFacts":
-        """Sum a table up for the networks of one space."""
-        told = table.conditions
-        conditions = {
-            "machine": f"{told.machine} ({told.device})",
-            "runtime": told.backend,
-            "setting": f"batch {told.batch}, {told.precision}, threads {told.threads}",
-            "protocol": f"{told.protocol.name}: {told.protocol.statistic}",
-            "measured on": str(told.measured_on),
-        }
-        calibration = table.calibration_for(space, dict(settings))
-        if calibration is None:
-            error = (
-                "It was never held against whole networks of this space, so nobody knows how "
-                "far off it is."
-            )
-        else:
-            accuracy, noise = calibration.accuracy, calibration.noise_floor_percent
-            error = (
-                f"It is off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
-                f"networks that the fit had not seen, within 5 % on "
-                f"{accuracy.within_5_percent:.0f} % of them"
-            )
-            if noise is not None:
-                error += f"; measured twice, the same networks differ by {noise:.2f} %"
-            error += "."
-        return cls(table.name, tuple(conditions.items()), error, _rows(table))
-
-
-def _rows(table: LatencyTable) -> str:
-    measured = [row for row in table.rows if isinstance(row, Measured)]
-    failed = sum(isinstance(row, Failed) for row in table.rows)
-    text = f"{len(table.rows)} rows, {len(measured)} measured"
-    if failed:
-        text += f", {failed} failed"
-    wide = _median([row.interval_us / row.latency_us for row in measured])
-    if wide is not None:
-        text += f"; half of them known to {100 * wide:.1f} % or better"
-    unsettled = sum(not row.converged for row in measured)
-    return text + (f"; {unsettled} not converged" if unsettled else "")
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None

@@ -1,41 +1,51 @@
 """A search as one HTML file, which fetches nothing: no script, font or image."""
 
-import base64
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-import goldnas
-from goldnas.metric import ACCURACY, Metric
-from goldnas.report.charts import Chart, front_charts, time_charts, tried_chart
-from goldnas.report.command import search_command, settings_without_options
 from goldnas.report.content import Content
-from goldnas.resources import OPERATORS, Budget, format_amount
+from goldnas.report.course_charts import draw_course, draw_tried
+from goldnas.report.drawing import Chart
+from goldnas.report.front_charts import draw_fronts
+from goldnas.report.search_call import SearchCall, write_call
+from goldnas.report.template import fill_template
+from goldnas.resource_names import OPERATORS, name_latency
+from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
+from goldnas.units import format_amount
+
+Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
+"""The text that repeats a search, and the settings that the text cannot give."""
 
 
-def report(path: Path) -> str:
+def report(
+    path: Path,
+    *,
+    wording: Wording = lambda call: (str(call), {}),
+    message: Callable[[str], str] = str,
+) -> str:
     """The report of the search in a folder.
+
+    Args:
+        path: Of the folder.
+        wording: How it says what repeats the search; in Python, unless given.
+        message: How it says why something is missing; as errors do, unless given.
 
     Raises:
         RunError: If it is not the folder of a search, or damaged.
     """
     content = Content.read(path)
+    command, without_options = wording(write_call(content.run.config, path))
     charts = {
-        "front": list(front_charts(content.networks, content.budgets)),
+        "front": list(draw_fronts(content.networks, content.budgets)),
         "time": list(
-            time_charts(content.timeline, content.anatomy, content.budgets, content.metric)
+            draw_course(content.timeline, content.layout, content.budgets, content.metric)
         ),
-        "tried": [chart for chart in [tried_chart(content.timeline)] if chart is not None],
+        "tried": [chart for chart in [draw_tried(content.timeline)] if chart is not None],
     }
-    return html_page(
+    return fill_template(
         "search.html",
         "report.js",
         data=_data(content, [chart for of in charts.values() for chart in of]),
@@ -45,40 +55,11 @@ def report(path: Path) -> str:
         best=_facts_of_best(content),
         merit=_merit(content.run.best) if content.run.best else "",
         measured=list(_measured(content)),
-        command=search_command(content.run.config, path),
-        without_options=settings_without_options(content.run.config),
+        command=command,
+        without_options=without_options,
+        message=message,
         amount=format_amount,
         duration=duration,
-    )
-
-
-def html_page(template: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template of this folder; all values are escaped.
-
-    Args:
-        template: Its name; it extends ``page.html``.
-        script: Name of the script that the page runs after ``page.js``.
-        values: What the template asks for; ``data`` is for the script.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("goldnas.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    names = ["page.js", *([script] if script else [])]
-    code = "\n".join(_text(name) for name in names)
-    # No other script runs, should one ever slip through: the page says so to the browser.
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    return environment.get_template(template).render(
-        **values,
-        data_json=Markup(_as_json(values.get("data", {}))),
-        script=Markup(code),
-        script_hash=f"sha256-{digest}",
-        style=Markup(_text("page.css")),
-        svg=Markup,
-        version=goldnas.__version__,
     )
 
 
@@ -87,32 +68,20 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _text(name: str) -> str:
-    return files("goldnas.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _as_json(data: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
 # -- what the script needs -----------------------------------------------------------------
 
 
 def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
-    anatomy, gone = content.anatomy, content.timeline.gone
-    kinds, parts = anatomy.kinds, anatomy.parts
+    layout, gone = content.layout, content.timeline.gone
+    kinds, parts = layout.kinds, layout.parts
     return {
         "networks": [
-            _network(content, network, anatomy.kept(architecture))
+            _network(content, network, layout.kept(architecture))
             for network, architecture in zip(
                 content.networks, content.architectures, strict=True
             )
         ],
-        "metric": content.metric,
+        "metric": content.metric.name,
         "best": next(
             (i for i, n in enumerate(content.networks) if n == content.run.best), None
         ),
@@ -120,14 +89,14 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
         "parts": parts,
         "operators": [
             [o.place, kinds.index(o.kind), parts.index(o.part), o.site]
-            for o in anatomy.operators
+            for o in layout.operators
         ],
-        "groups": anatomy.groups,
-        "cells": anatomy.cells
+        "groups": layout.groups,
+        "cells": layout.cells
         and {
-            "reductions": anatomy.cells.reductions,
-            "concat": anatomy.cells.concat,
-            "nodes": anatomy.cells.nodes,
+            "reductions": layout.cells.reductions,
+            "concat": layout.cells.concat,
+            "nodes": layout.cells.nodes,
         },
         "times": [
             {
@@ -135,9 +104,9 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
                 "us": [round(us, 3) for us in times.operators_us],
                 "fixed": [[name, count, round(us, 3)] for name, count, us in times.fixed_us],
             }
-            for times in anatomy.times
+            for times in layout.times
         ],
-        "gone": [gone.get(o.name) for o in anatomy.operators],
+        "gone": [gone.get(o.name) for o in layout.operators],
         "moments": [
             {
                 "x": round(moment.epochs, 4),
@@ -157,7 +126,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
-    tested = [f"{_figure(r.test)} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
+    tested = [f"{r.test.text} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
               for r in content.run.results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
@@ -176,12 +145,8 @@ def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, An
 
 def _merit(network: FrontNetwork) -> str:
     if network.figure is not None:
-        return _figure(network.figure)
+        return network.figure.text
     return "untrained" if network.score is None else f"score {network.score:.5g}"
-
-
-def _figure(metric: Metric) -> str:
-    return f"{metric.digits} %" if metric.name == ACCURACY else metric.digits
 
 
 def _told(content: Content, number: int) -> str:
@@ -190,8 +155,8 @@ def _told(content: Content, number: int) -> str:
     limits = {budget.resource: budget.limit for budget in content.budgets}
     words = [f"epoch {moment.epochs:.4g}"]
     if moment.figure is not None:
-        metric = Metric(name=content.metric, value=moment.figure)
-        words.append(f"{metric.name} {_figure(metric)}")
+        metric = content.metric.with_value(moment.figure)
+        words.append(f"{metric.name} {metric.text}")
     if moment.live is not None:
         words.append(f"{moment.live} operators")
     if moment.went:
@@ -241,7 +206,7 @@ def _measured(content: Content) -> Iterator[dict[str, str]]:
     for network in content.networks:
         for table, measurement in content.run.measured[network.fingerprint].tables.items():
             error = measurement.predicted_us / measurement.measured_us - 1
-            resource = f"latency@{table}"
+            resource = name_latency(table)
             yield {
                 "network": network.fingerprint,
                 "table": table,

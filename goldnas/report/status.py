@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.metric import AnyMetric, Metric
+from goldnas.metric import AnyMetric, Metric, figure_of
 from goldnas.report.content import Content
-from goldnas.resources import OPERATORS
+from goldnas.resource_names import OPERATORS
 
 _QUIET_S = 900.0
 """Seconds without a line of the log after which a search that has not ended looks stopped: it
@@ -31,6 +31,11 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     """As in ``front.json``."""
     score: float | None
     resources: dict[str, float]
+
+    @property
+    def figure(self) -> Metric | None:
+        """Its accuracy, or the task's metric; None where nothing was trained."""
+        return figure_of(self.accuracy, self.metric)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +113,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             seconds=content.seconds,
             quiet_seconds=quiet,
             seconds_left=left * lasting_s[0] if planned and lasting_s and left > 0 else None,
-            metric=Metric(name=content.metric, value=epochs[-1].figure)
+            metric=content.metric.with_value(epochs[-1].figure)
             if epochs and epochs[-1].figure is not None
             else None,
             loss=epochs[-1].loss if epochs else None,

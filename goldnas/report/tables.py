@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut import LatencyTable
-from goldnas.report.charts import inline, page_style
-from goldnas.report.page import html_page
+from goldnas.report.drawing import inline_svg, page_style
+from goldnas.report.template import fill_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,13 +46,13 @@ def _page(
     tables: Sequence[LatencyTable],
 ) -> str:
     with page_style("table"):
-        svg = inline(draw(), title, {**_GREYS, "#000000": "ink"})
+        svg = inline_svg(draw(), title, {**_GREYS, "#000000": "ink"})
     conditions = [
         (table.name, f"{told.machine}, {told.backend}, threads {told.threads}, batch "
          f"{told.batch}, {told.precision}, {told.measured_on}")
         for table in tables
         for told in [table.conditions]
     ]  # fmt: skip
-    return html_page(
+    return fill_template(
         "table.html", "table.js", data=tips, title=title, svg_text=svg, conditions=conditions
     )

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from goldnas.comparison.history import Event, lasting
-from goldnas.errors import RunError, reason_of
+from goldnas.errors import RunError, read_message
+from goldnas.metric import read_logged
 
 
 class _Line(msgspec.Struct, kw_only=True):
@@ -26,6 +27,14 @@ class _Line(msgspec.Struct, kw_only=True):
     accuracy_after: float | None = None
     validation_metric: float | None = None
     metric_after: float | None = None
+
+    @property
+    def figure(self) -> float | None:
+        """Accuracy, or the task's metric: on all held-out data, or on some after a pruning."""
+        whole = self.event in ("start", "epoch")
+        return read_logged(
+            msgspec.structs.asdict(self), "validation_{}" if whole else "{}_after"
+        )
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -106,15 +115,12 @@ class Timeline:
 
 
 def _moment(line: _Line, epochs: float) -> Moment:
-    accuracy, metric = line.validation_accuracy, line.validation_metric
-    if line.event not in ("start", "epoch"):
-        accuracy, metric = line.accuracy_after, line.metric_after
     return Moment(
         epochs=epochs,
         live=line.live_operators,
         resources=line.resources,
         penalty_weight=line.penalty_weight,
-        figure=metric if accuracy is None else accuracy,
+        figure=line.figure,
         loss=line.loss,
         went=line.operators,
         beyond=line.event == "beyond",
@@ -127,5 +133,5 @@ def _read(event: Event, form: Any, path: Path) -> Any:
     except msgspec.ValidationError as error:
         raise RunError(
             f"{path / 'events.jsonl'}: a line of {event['event']!r} is not of this log "
-            f"({reason_of(error)}); delete the file, nothing goes on from it"
+            f"({read_message(error)}); delete the file, nothing goes on from it"
         ) from None

@@ -1,13 +1,12 @@
 """Resources (FLOPs, parameters, latency), what a space costs in them, and budgets."""
 
-from goldnas.resources.budget import OPERATORS, Budget, format_amount, parse_budget
+from goldnas.resources.budget import Budget, parse_budget
 from goldnas.resources.costs import Costs, Resource, costs_of
 from goldnas.resources.flops import Flops, count_flops
 from goldnas.resources.latency import Latency
 from goldnas.resources.parameters import Parameters, count_parameters
 
 __all__ = [
-    "OPERATORS",
     "Budget",
     "Costs",
     "Flops",
@@ -17,6 +16,5 @@ __all__ = [
     "costs_of",
     "count_flops",
     "count_parameters",
-    "format_amount",
     "parse_budget",
 ]

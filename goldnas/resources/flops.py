@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from goldnas.operators import PartBuilder, build_operator
+from goldnas.resource_names import FLOPS
 from goldnas.site import AnySite
 
 _NOTHING = (
@@ -64,7 +65,7 @@ class Flops:
         build: Builds the parts that are counted.
     """
 
-    name = "FLOPs"
+    name = FLOPS
     overhead = 0.0
 
     def __init__(self, build: PartBuilder = build_operator) -> None:

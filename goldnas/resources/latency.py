@@ -2,6 +2,7 @@
 
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable, format_row_key
+from goldnas.resource_names import name_latency
 from goldnas.site import AnySite
 from goldnas.spaces import SearchSpace
 
@@ -20,7 +21,7 @@ class Latency:
     def __init__(self, table: LatencyTable, space: SearchSpace) -> None:
         self.table = table
         self.space = space
-        self.name = f"latency@{table.name}"
+        self.name = name_latency(table.name)
         self.calibration = table.calibration_for(space.name, space.settings)
 
     @property

@@ -5,6 +5,7 @@ from functools import cache
 from torch import nn
 
 from goldnas.operators import PartBuilder, build_operator
+from goldnas.resource_names import PARAMETERS
 from goldnas.site import AnySite
 
 
@@ -25,7 +26,7 @@ class Parameters:
         build: Builds the parts that are counted.
     """
 
-    name = "params"
+    name = PARAMETERS
     overhead = 0.0
 
     def __init__(self, build: PartBuilder = build_operator) -> None:

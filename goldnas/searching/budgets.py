@@ -7,8 +7,8 @@ import numpy as np
 
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
+from goldnas.resource_names import OPERATORS
 from goldnas.resources import (
-    OPERATORS,
     Budget,
     Costs,
     Flops,
@@ -16,11 +16,11 @@ from goldnas.resources import (
     Parameters,
     Resource,
     costs_of,
-    format_amount,
     parse_budget,
 )
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import SearchSpace
+from goldnas.units import format_amount
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from goldnas.data.augmentation import Augmentation
-from goldnas.data.datasets import Dataset, load_dataset
-from goldnas.data.examples import Batch, Examples, ImageData, Normalisation, split_validation
+from goldnas.data.datasets import load_dataset
+from goldnas.data.examples import (
+    Batch,
+    Dataset,
+    Examples,
+    ImageData,
+    Normalisation,
+    split_validation,
+)
 from goldnas.data.loader import TrainingLoader, default_workers
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig

@@ -26,20 +26,21 @@ def remove_operators(
         step: After which it happens.
         chosen: The gates, by index.
     """
-    loop, names = session.loop, [session.space.gates[index].name for index in chosen]
+    names = [session.space.gates[index].name for index in chosen]
+    key = session.data.task.metric_kind.key
     weights = gates.weights()
     before = learner.score(session.data.check)
     learner.prune(chosen)
     mask = learner.mask
     session.emit(
         event,
-        epoch=step // loop.steps_per_epoch,
+        epoch=step // session.loop.steps_per_epoch,
         step=step + 1,
         operators=names,
         relative_weights=[round(float(weights.relative[i]), 4) for i in chosen],
         **{
-            f"{loop.scorer.field}_before": before,
-            f"{loop.scorer.field}_after": learner.score(session.data.check),
+            f"{key}_before": before,
+            f"{key}_after": learner.score(session.data.check),
         },
         penalty_weight=learner.penalty_weight(step),
         live_operators=int(mask.sum()),

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from goldnas.architecture import Architecture
+from goldnas.metric import write_metric
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
@@ -43,7 +44,7 @@ class FrontRecorder:
         score = learner.score(session.data.validation)
         network = FrontNetwork(
             fingerprint=architecture.fingerprint,
-            **session.loop.scorer.as_fields(score),
+            **write_metric(session.data.task.metric_kind, score),
             resources=session.resources(mask),
             epoch=step // session.loop.steps_per_epoch,
             step=step + 1,

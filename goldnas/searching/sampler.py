@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from goldnas.errors import ConfigError
-from goldnas.resources import OPERATORS
+from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
 
 

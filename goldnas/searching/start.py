@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import torch
 
-from goldnas.data.datasets import Dataset, resolved
-from goldnas.data.examples import Examples
+from goldnas.data.datasets import resolved
+from goldnas.data.examples import Dataset, Examples
 from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
 from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits

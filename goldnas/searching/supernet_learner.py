@@ -147,11 +147,13 @@ class SupernetLearner:
     def describe_epoch(self) -> dict[str, Any]:
         """Loss, score, rates, operators, resources, memory."""
         session, loop, mask = self._session, self._session.loop, self.mask
-        last = loop.step - 1
+        last, key = loop.step - 1, session.data.task.metric_kind.key
         return {
             "step": loop.step,
             "loss": loop.mean_loss,
-            f"validation_{loop.scorer.field}": self.score(session.data.validation),
+            f"validation_{session.data.task.metric_kind.key}": self.score(
+                session.data.validation
+            ),
             "learning_rate": loop.learning_rate(last),
             "penalty_weight": self.penalty_weight(last),
             "live_operators": int(mask.sum()),

@@ -5,8 +5,7 @@ of edges may enter a node, as long as each node keeps one operator.
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -16,13 +15,11 @@ from goldnas.errors import ConfigError
 from goldnas.network import CellNetwork
 from goldnas.operators import RegisteredPart as Part
 from goldnas.operators import build_operator, check_candidate
-from goldnas.site import Site
-from goldnas.spaces.plan import CellGate, CellPlan, NetworkPlan, build_plan
+from goldnas.spaces.cell_gate import CellGate, parse_edge
+from goldnas.spaces.geometry import Geometry, work_out_geometry
+from goldnas.spaces.plan import Edge, NetworkPlan, build_plan, plan_network
 from goldnas.spaces.registry import register_cells
 from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
-
-# One spelling per edge: no zeros in front, or a network would have several fingerprints.
-_PLACE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
 
 
 @register_cells
@@ -131,52 +128,16 @@ class GoldSpace:
         """The space with these candidates on every edge."""
         return replace(self, operators=tuple(operators))
 
-    # -- geometry: the one place where shapes are worked out ---------------------------------
-
     @cached_property
-    def _geometry(
-        self,
-    ) -> tuple[
-        tuple[Part, ...],
-        tuple[tuple[Part, Part, Callable[[int], Site]], ...],
-        Part,
-    ]:
-        """Stems; per cell its two preprocessings and the site of an edge; the classifier."""
-        channels, stems = self.channels, self._stems
-        # Channels, height and width of the two states that enter the next cell.
-        before, now = stems[0][1].output_shape, stems[-1][1].output_shape
-        cells = []
-        for index in range(self.cells):
-            reduction = self.is_reduction(index)
-            channels *= 2 if reduction else 1
-            halved = self.is_reduction(index - 1) if index else len(stems) == 2
-            pre0 = (
-                "factorized_reduce" if halved else "relu_conv_bn",
-                Site(before[0], channels, *before[1:], 2 if halved else 1, self.affine),
-            )
-            pre1 = ("relu_conv_bn", Site(now[0], channels, *now[1:], 1, self.affine))
-            inner = Site(channels, channels, *now[1:], 2 if reduction else 1, self.affine)
-            after = Site(channels, channels, inner.out_height, inner.out_width, 1, self.affine)
-            cells.append((pre0, pre1, _edge_site(inner, after)))
-            before, now = (
-                now,
-                (channels * len(self.concat(index)), inner.out_height, inner.out_width),
-            )
-        classifier = ("classifier", Site(now[0], self.classes, now[1], now[2]))
-        return stems, tuple(cells), classifier
-
-    @property
-    def _stems(self) -> tuple[Part, ...]:
-        """What the first cell reads: one part twice; or a part and another that halves it."""
-        in_channels, height, width = self.input_shape
-        if self.stem == "cifar":
-            site = Site(in_channels, 3 * self.channels, height, width, 1, self.affine)
-            return (("stem_cifar", site),)
-        first = Site(in_channels, self.channels, height, width, 4, self.affine)
-        second = Site(
-            *(self.channels, self.channels, first.out_height, first.out_width, 2, self.affine)
+    def _geometry(self) -> Geometry:
+        return work_out_geometry(
+            self.cell_layout,
+            stem=self.stem,
+            channels=self.channels,
+            input_shape=self.input_shape,
+            classes=self.classes,
+            affine=self.affine,
         )
-        return ("stem0_imagenet", first), ("stem1_imagenet", second)
 
     # -- gates -------------------------------------------------------------------------------
 
@@ -185,9 +146,9 @@ class GoldSpace:
         """Every gate, ordered by cell, node, source and operator."""
         return tuple(
             CellGate(
-                cell=cell, source=source, node=node, operator=operator, site=site_of(source)
+                cell=cell, source=source, node=node, operator=operator, site=sites.edge(source)
             )
-            for cell, (_, _, site_of) in enumerate(self._geometry[1])
+            for cell, sites in enumerate(self._geometry.cells)
             for node in range(2, 2 + self.nodes)
             for source in range(node)
             for operator in self.operators
@@ -210,8 +171,9 @@ class GoldSpace:
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
         """Stems, preprocessing and classifier: in every network of a search."""
-        stems, cells, classifier = self._geometry
-        return (*stems, *(part for pre0, pre1, _ in cells for part in (pre0, pre1)), classifier)
+        geometry = self._geometry
+        preprocessing = (part for cell in geometry.cells for part in cell.preprocess)
+        return (*geometry.stems, *preprocessing, geometry.classifier)
 
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts of the space: what a latency table must hold."""
@@ -262,39 +224,7 @@ class GoldSpace:
         Raises:
             ConfigError: If the architecture is not of this space.
         """
-        stems, cells, classifier = self._geometry
-        edges = self._edges(architecture)
-        plans: dict[str, CellPlan] = {}
-        read = {self.cells - 1}
-        for index in reversed(range(self.cells)):
-            if index not in read:
-                continue
-            pre0, pre1, site_of = cells[index]
-            live = set(self.concat(index))
-            for node in reversed(range(2, 2 + self.nodes)):
-                sources = {s for s, n, _ in edges[index] if n == node}
-                if node in live and not sources:
-                    raise ConfigError(
-                        f"node {node} of cell {index} has no operator; each node needs one"
-                    )
-                live |= sources if node in live else set()
-            operators: dict[str, Part] = {}
-            for source, node, operator in edges[index]:
-                if node in live:
-                    key = f"{source}_{node}_{operator}"
-                    while key in operators:  # an operator twice on an edge, as NASNet has
-                        key += "+"
-                    operators[key] = (operator, site_of(source))
-            plans[str(index)] = CellPlan(
-                preprocess=(pre0 if 0 in live else None, pre1 if 1 in live else None),
-                operators=tuple(operators.items()),
-                concat=self.concat(index),
-            )
-            read |= {index - 2} if 0 in live else set()
-            read |= {index - 1} if 1 in live else set()
-        # Of two stems the second is read as the output of a cell -1 would be.
-        stems = stems if -1 in read else stems[:1]
-        return NetworkPlan(stems, dict(reversed(plans.items())), classifier)
+        return plan_network(self._geometry, self.cell_layout, self._edges(architecture))
 
     build_part = staticmethod(build_operator)
 
@@ -311,12 +241,11 @@ class GoldSpace:
         """
         return build_plan(self.plan(architecture), gated=gated)
 
-    def _edges(self, architecture: Architecture) -> list[list[tuple[int, int, str]]]:
-        """``(source, node, operator)`` of each cell, sorted by node."""
-        edges: list[list[tuple[int, int, str]]] = [[] for _ in range(self.cells)]
+    def _edges(self, architecture: Architecture) -> list[list[Edge]]:
+        """The edges of each cell, sorted by node."""
+        edges: list[list[Edge]] = [[] for _ in range(self.cells)]
         for place, operators in architecture.choices.items():
-            match = _PLACE.fullmatch(place)
-            cell, source, node = map(int, match.groups()) if match else (-1, -1, -1)
+            cell, source, node = parse_edge(place) or (-1, -1, -1)
             if not (0 <= cell < self.cells and 2 <= node < 2 + self.nodes and source < node):
                 raise ConfigError(
                     f"{place!r} is no edge of a network with {self.cells} cells of "
@@ -326,8 +255,3 @@ class GoldSpace:
                 check_candidate(operator)
                 edges[cell].append((source, node, operator))
         return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
-
-
-def _edge_site(inner: Site, after: Site) -> Callable[[int], Site]:
-    """Edges from the cell's inputs see the input size, edges from its nodes the output's."""
-    return lambda source: inner if source < 2 else after

@@ -1,57 +1,19 @@
-"""The gates of a space of cells, the parts of one network, and the modules made of them."""
+"""The parts of one network of cells, and the modules made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from goldnas.errors import ConfigError
 from goldnas.network import Cell, CellNetwork
 from goldnas.operators import RegisteredPart as Part
 from goldnas.operators import build_operator
-from goldnas.site import Site
+from goldnas.spaces.geometry import Geometry
+from goldnas.spaces.space import CellLayout
 
-
-@dataclass(frozen=True, slots=True)
-class CellGate:
-    """One candidate operator on one edge."""
-
-    cell: int
-    source: int
-    """State the edge comes from: 0 and 1 are the cell's inputs, 2 on are its nodes."""
-    node: int
-    """Node the edge enters."""
-    operator: str
-    site: Site
-
-    @property
-    def place(self) -> str:
-        """Name of the edge in an architecture: ``cell0.0-2``."""
-        return f"cell{self.cell}.{self.source}-{self.node}"
-
-    @property
-    def name(self) -> str:
-        """Name in logs: ``cell0.0-2.skip_connect``."""
-        return f"{self.place}.{self.operator}"
-
-    @property
-    def block(self) -> str:
-        """The cell, within the network."""
-        return f"cells.{self.cell}"
-
-    @property
-    def key(self) -> str:
-        """Name of its module within the cell."""
-        return f"{self.source}_{self.node}_{self.operator}"
-
-    @property
-    def node_id(self) -> tuple[int, int]:
-        """The operators that enter one node are summed."""
-        return self.cell, self.node
-
-    @property
-    def edge_id(self) -> tuple[int, int, int]:
-        """Those of one edge compete in DARTS."""
-        return self.cell, self.node, self.source
+Edge = tuple[int, int, str]
+"""Source, node and operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +42,52 @@ class NetworkPlan:
             yield from (part for part in cell.preprocess if part is not None)
             yield from (part for _, part in cell.operators)
         yield self.classifier
+
+
+def plan_network(
+    geometry: Geometry, layout: CellLayout, edges: Sequence[Sequence[Edge]]
+) -> NetworkPlan:
+    """Find the parts of a network that reach its output, from the last cell to the stem.
+
+    Args:
+        geometry: Of its parts.
+        layout: Of its cells.
+        edges: Of each cell, sorted by node.
+
+    Raises:
+        ConfigError: If a node that is read has no operator.
+    """
+    plans: dict[str, CellPlan] = {}
+    read = {len(layout.concat) - 1}
+    for index in reversed(range(len(layout.concat))):
+        if index not in read:
+            continue
+        cell, live = geometry.cells[index], set(layout.concat[index])
+        for node in reversed(range(2, 2 + layout.nodes)):
+            sources = {s for s, n, _ in edges[index] if n == node}
+            if node in live and not sources:
+                raise ConfigError(
+                    f"node {node} of cell {index} has no operator; each node needs one"
+                )
+            live |= sources if node in live else set()
+        operators: dict[str, Part] = {}
+        for source, node, operator in edges[index]:
+            if node in live:
+                key = f"{source}_{node}_{operator}"
+                while key in operators:  # an operator twice on an edge, as NASNet has
+                    key += "+"
+                operators[key] = (operator, cell.edge(source))
+        pre0, pre1 = cell.preprocess
+        plans[str(index)] = CellPlan(
+            preprocess=(pre0 if 0 in live else None, pre1 if 1 in live else None),
+            operators=tuple(operators.items()),
+            concat=layout.concat[index],
+        )
+        read |= {index - 2} if 0 in live else set()
+        read |= {index - 1} if 1 in live else set()
+    # Of two stems the second is read as the output of a cell -1 would be.
+    stems = geometry.stems if -1 in read else geometry.stems[:1]
+    return NetworkPlan(stems, dict(reversed(plans.items())), geometry.classifier)
 
 
 def build_plan(plan: NetworkPlan, *, gated: bool = False) -> CellNetwork:

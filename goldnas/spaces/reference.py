@@ -26,3 +26,14 @@ def import_space(name: str) -> None:
     if name in FUNCTIONS or not is_reference(name):
         return
     FUNCTIONS[name] = function_named(name, "a space", "a module")
+
+
+def name_function(function: SpaceFunction) -> str:
+    """Name a function of a module, so that files which name it find it.
+
+    Returns:
+        ``package.module:function``.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    FUNCTIONS[name] = function
+    return name

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from goldnas.choice import Choice
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, read_message
 from goldnas.site import Shapes
 
 _BATCH = 2
@@ -177,7 +177,7 @@ class _Tracer:
             except Exception as error:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} fails on an input of "
-                    f"{_text(x)}: {type(error).__name__}: {' '.join(str(error).split())}"
+                    f"{_text(x)}: {type(error).__name__}: {read_message(error)}"
                 ) from error
             if x._version != version:
                 raise ConfigError(

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
+from goldnas.auxiliary_head import AuxiliaryHead
 from goldnas.network import CellNetwork
 from goldnas.spaces import SearchSpace
-from goldnas.supernet import AuxiliaryHead
 
 
 class WithAuxiliaryHead(nn.Module):

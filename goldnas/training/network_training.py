@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples, Normalisation
 from goldnas.data.loader import TrainingLoader
+from goldnas.metric import write_metric
+from goldnas.resource_names import FLOPS, PARAMETERS
 from goldnas.resources import count_flops, count_parameters
 from goldnas.spaces import space_of
 from goldnas.task import Task
@@ -140,7 +142,7 @@ class NetworkLearner:
         return {
             "step": loop.step,
             "loss": loop.mean_loss,
-            f"validation_{loop.scorer.field}": self.score(loop.data.validation),
+            f"validation_{loop.data.task.metric_kind.key}": self.score(loop.data.validation),
             "learning_rate": loop.learning_rate(loop.step - 1),
         }
 
@@ -238,7 +240,7 @@ class NetworkTraining:
 
     def finish(self) -> TrainResult:
         """Score the network of the last epoch, and keep it."""
-        network, config, scorer = self.learner.network, self._config, self._loop.scorer
+        network, config, kind = self.learner.network, self._config, self._data.task.metric_kind
         validation = self.learner.score(self._data.validation)
         test = self.learner.score(self._data.test)
         result = TrainResult(
@@ -247,11 +249,11 @@ class NetworkTraining:
             epochs=config.epochs,
             seed=config.seed,
             warm=config.warm,
-            **scorer.as_fields(validation, "validation_"),
-            **scorer.as_fields(test, "test_"),
+            **write_metric(kind, validation, "validation_"),
+            **write_metric(kind, test, "test_"),
             resources={
-                "FLOPs": count_flops(network, space_of(self.architecture).input_shape),
-                "params": count_parameters(network),
+                FLOPS: count_flops(network, space_of(self.architecture).input_shape),
+                PARAMETERS: count_parameters(network),
                 **self._predicted,
             },
             images=self._data.loader.num_images,
@@ -263,7 +265,7 @@ class NetworkTraining:
         self._loop.events.emit(
             "end",
             step=self._loop.step,
-            **{f"validation_{scorer.field}": validation, f"test_{scorer.field}": test},
+            **{f"validation_{kind.key}": validation, f"test_{kind.key}": test},
             seconds=result.seconds,
         )
         return result

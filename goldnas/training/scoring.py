@@ -1,13 +1,10 @@
 """Scores while a network learns: divided among the ranks, in batches that fit in memory."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from goldnas.data.examples import Examples, Normalisation
 from goldnas.errors import RunError
-from goldnas.metric import ACCURACY
 from goldnas.task import Task
 from goldnas.training.distributed import Ranks
 from goldnas.training.evaluate import summed
@@ -32,18 +29,6 @@ class Scorer:
         self._device = device
         self._ranks = ranks
         self._at_once = 256
-
-    @property
-    def field(self) -> str:
-        """What logs call the metric: ``accuracy``, or ``metric`` of a task of one's own."""
-        return "accuracy" if self._task.name == ACCURACY else "metric"
-
-    def as_fields(self, score: float | None, prefix: str = "") -> dict[str, Any]:
-        """A score as files have it; None where nothing was scored."""
-        if self.field == "accuracy":
-            return {f"{prefix}accuracy": score}
-        metric = None if score is None else self._task.measured(score)
-        return {f"{prefix}accuracy": None, f"{prefix}metric": metric}
 
     def score(self, network: nn.Module, data: Examples) -> float:
         """The metric of a network: the share that it classifies right."""

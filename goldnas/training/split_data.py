@@ -39,9 +39,7 @@ class SplitData:
     @property
     def test_key(self) -> str:
         """What files call that."""
-        from goldnas.task import CLASSIFICATION
-
-        return "test_accuracy" if self.task is CLASSIFICATION else "test_metric"
+        return f"test_{self.task.metric_kind.key}"
 
 
 def find_split_seed(config: "SearchConfig | TrainConfig") -> int:

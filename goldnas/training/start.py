@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
-from goldnas.data.datasets import Dataset
-from goldnas.data.examples import Normalisation, split_validation
+from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, default_workers
 from goldnas.errors import ConfigError
 from goldnas.loggers.listener import check_loggers

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
-from goldnas.data.datasets import Dataset, load_dataset, resolved
+from goldnas.data.datasets import load_dataset, resolved
+from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.lut import LatencyTable

@@ -143,7 +143,7 @@ class OneShot:
         remove_operators(session, self.learner, self.gates, "cut", step, chosen)
         self._recalibrate()
         score = self.learner.score(session.data.check)
-        session.emit("recalibrated", **{session.loop.scorer.field: score})
+        session.emit("recalibrated", **{session.data.task.metric_kind.key: score})
 
     def _against_edge_rule(self) -> list[int]:
         """What DARTS would cut: all but the best operator of the two best edges of a node.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from goldnas.metric import write_metric
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.front import Front, FrontNetwork, dominates
 from goldnas.searching.recorder import FrontRecorder
@@ -175,7 +176,7 @@ class SampledSearch:
         architecture = self.learner.architecture
         recorded = FrontNetwork(
             fingerprint=architecture.fingerprint,
-            **loop.scorer.as_fields(held_out),
+            **write_metric(session.data.task.metric_kind, held_out),
             score=score,
             resources=session.resources(self.mask),
             epoch=max(0, loop.epoch - 1),

@@ -1,0 +1,93 @@
+"""Data sets in one ``.npz`` file: images and labels as arrays."""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from goldnas.data.examples import Dataset, ImageData
+from goldnas.data.labels import check_labels
+from goldnas.errors import DataError, read_message
+
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_npz(path: Path) -> Dataset:
+    """Read uint8 images ``(N, H, W[, C])`` and integer labels ``(N,)``, by ``NPZ_KEYS``.
+
+    Raises:
+        DataError: If the file is missing or corrupt, or its arrays do not belong together.
+    """
+    if not os.path.exists(path):
+        raise DataError(f"cannot read {path}: no such file; check the path")
+    try:
+        with zipfile.ZipFile(path):  # numpy takes what is no archive for a pickle
+            pass
+        with np.load(path, allow_pickle=False) as file:
+            found = {key: np.asarray(file[key]) for key in NPZ_KEYS if key in file.files}
+            keys = file.files
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,  # zipfile: encrypted, or of an unknown compression
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(
+            f"cannot read {path}: {read_message(error)}; write it again with numpy.savez"
+        ) from None
+    if len(found) < len(NPZ_KEYS):
+        raise DataError(
+            f"{path} has the keys {', '.join(keys) or '(none)'}; "
+            f"needed: {', '.join(NPZ_KEYS)}; rename its arrays"
+        )
+    return read_arrays(found, path.stem, place=str(path))
+
+
+def read_arrays(arrays: dict[str, np.ndarray], name: str, *, place: str) -> Dataset:
+    """Images and labels in memory, by ``NPZ_KEYS``, as a data set.
+
+    Args:
+        arrays: uint8 images ``(N, H, W[, C])`` and integer labels ``(N,)``.
+        name: Of the data set.
+        place: Where they are from, for errors.
+
+    Raises:
+        DataError: If they do not belong together.
+    """
+    _check_arrays(place, arrays)
+    num_classes = int(arrays["y_train"].max()) + 1
+    return Dataset(
+        name,
+        ImageData.from_arrays(arrays["x_train"], arrays["y_train"], num_classes),
+        ImageData.from_arrays(arrays["x_test"], arrays["y_test"], num_classes),
+    )
+
+
+def _check_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:
+    """Check that the arrays are images and labels that belong together.
+
+    Raises:
+        DataError: If they are not; the message names the array.
+    """
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or 0 in x.shape:
+            raise DataError(
+                f"{path}: x_{part} is {x.dtype} of shape {x.shape}; needed: uint8 images "
+                "(N, H, W, C) or (N, H, W)"
+            )
+        if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1]:
+            raise DataError(
+                f"{path}: y_{part} is {y.dtype} of shape {y.shape}; needed: one integer "
+                f"for each of the {len(x)} images, shape ({len(x)},)"
+            )
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        raise DataError(
+            f"{path}: x_train has images of {arrays['x_train'].shape[1:]}, x_test of "
+            f"{arrays['x_test'].shape[1:]}; needed: one size for both"
+        )
+    check_labels(path, {key: arrays[key] for key in ("y_train", "y_test")})

@@ -1,0 +1,79 @@
+"""Data sets of images on disk: folders by class, and shards."""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision import datasets
+
+from goldnas.data.examples import Dataset, ImageData
+from goldnas.data.files import ImageFiles, Places, common_size, joined
+from goldnas.data.labels import check_classes, check_labels
+from goldnas.data.shards import read_shards, shards_named
+from goldnas.errors import DataError, read_message
+
+# Kept decoded in memory up to this size, else decoded as they are used.
+DECODED_BYTES_LIMIT = 2 * 1024**3
+
+
+def load_folder(root: Path, image_size: int | None) -> Dataset:
+    """Read a folder with ``train/`` and ``test/`` (or ``val/``), each of one folder per class.
+
+    Raises:
+        DataError: If it is not such a folder, or its images are not of one size.
+    """
+    test_name = "test" if (root / "test").is_dir() else "val"
+    try:
+        train, test = (datasets.ImageFolder(root / part) for part in ("train", test_name))
+    except OSError as error:
+        raise DataError(
+            f"cannot read {root} as a folder of images: {read_message(error)}; needed: train/ "
+            "and test/ or val/, each with one folder of images per class"
+        ) from None
+    if train.classes != test.classes:
+        differing = sorted(set(train.classes) ^ set(test.classes))
+        raise DataError(
+            f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(differing)}; "
+            "needed: the same class folders in both"
+        )
+    check_classes(f"{root}: train/", len(train.classes))
+    parts = [
+        (Places(np.array([os.fsencode(path) for path, _ in part.samples])), part.targets)
+        for part in (train, test)
+    ]
+    dataset = _on_disk(root.name, parts, len(train.classes), image_size)
+    return replace(dataset, classes=tuple(train.classes))
+
+
+def load_shards(name: str, image_size: int | None) -> Dataset:
+    """Read shards, see :mod:`goldnas.data.shards`.
+
+    Raises:
+        DataError: If one is damaged, or their images are not of one size.
+    """
+    train, test = (read_shards(shards) for shards in shards_named(name))
+    check_labels(f"the shards of {name}", {"train": train.labels, "test": test.labels})
+    parts = [(part.places, part.labels.tolist()) for part in (train, test)]
+    return _on_disk(Path(name).name, parts, int(train.labels.max()) + 1, image_size)
+
+
+def _on_disk(
+    name: str, parts: list[tuple[Places, list[int]]], classes: int, image_size: int | None
+) -> Dataset:
+    """The parts of a data set of files or shards; decoded, if they are not too large."""
+    side = image_size or 0
+    size = (side, side) if side else common_size(joined([places for places, _ in parts]))
+    files = [ImageFiles(places, size) for places, _ in parts]
+    in_memory = sum(math.prod(some.shape) for some in files) <= DECODED_BYTES_LIMIT
+    train, test = (
+        ImageData(
+            some[torch.arange(len(labels))] if in_memory else some,
+            torch.tensor(labels),
+            classes,
+        )
+        for some, (_, labels) in zip(files, parts, strict=True)
+    )
+    return Dataset(name, train, test)

@@ -1,0 +1,79 @@
+"""The call that repeats a search."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from goldnas.searching.config import SearchConfig
+
+_OF_SPACE = ("cells", "channels", "operators")
+"""Settings of a search that are those of its space."""
+
+_ALWAYS = ("data", "seed", "amp")
+"""Written also where they are the defaults: they say what was searched, and how exactly."""
+
+_BY_STRATEGY = ("levels", "networks", "score", "epochs", "learning_rate", "gate_learning_rate")
+"""Written where they have a value: what they are without one depends on the strategy."""
+
+_ASIDE = ("schema_version", "space", "settings", "tables", "loggers", *_OF_SPACE)
+
+
+@dataclass(frozen=True)
+class SearchCall:
+    """A call of ``search()``, as data."""
+
+    space: str
+    """Its name."""
+    space_settings: dict[str, Any]
+    settings: dict[str, Any]
+    """By keyword."""
+
+    def __str__(self) -> str:
+        """``search(space('gold', cells=2), data='digits', budgets=['1MFLOPs'], out='b')``."""
+        space = ", ".join([repr(self.space), *_keywords(self.space_settings)])
+        return f"search({', '.join([f'space({space})', *_keywords(self.settings)])})"
+
+    def without(self, *names: str) -> "SearchCall":
+        """Leave settings of the search out."""
+        kept = {name: value for name, value in self.settings.items() if name not in names}
+        return replace(self, settings=kept)
+
+
+def write_call(config: SearchConfig, run: Path) -> SearchCall:
+    """Write the call with the settings of a search, on the tables that it kept.
+
+    Args:
+        config: Settings.
+        run: The folder of the search.
+    """
+    of_space = {name: getattr(config, name) for name in _OF_SPACE}
+    settings = {
+        field.name: getattr(config, field.name)
+        for field in msgspec.structs.fields(SearchConfig)
+        if field.name not in _ASIDE and _is_told(config, field)
+    }
+    if config.tables:
+        settings["tables"] = [str(run / "tables" / f"{name}.json") for name in config.tables]
+    return SearchCall(
+        space=config.space,
+        space_settings={k: v for k, v in of_space.items() if v is not None} | config.settings,
+        settings=settings | {"out": f"{run}-again"},
+    )
+
+
+def _is_told(config: SearchConfig, field: msgspec.structs.FieldInfo) -> bool:
+    value = getattr(config, field.name)
+    if field.name == "epochs" and config.networks is not None and config.score != "supernet":
+        return False  # nothing is trained
+    if field.name in _BY_STRATEGY:
+        return value is not None
+    return field.name in _ALWAYS or value != field.default
+
+
+def _keywords(settings: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}={list(value) if isinstance(value, tuple) else value!r}"
+        for name, value in settings.items()
+    ]

@@ -1,0 +1,65 @@
+"""What a report says of a latency table: what it holds for, and how far to trust it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from goldnas.lut import Failed, LatencyTable, Measured
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One latency table: for what it holds, and how far to trust it."""
+
+    name: str
+    conditions: tuple[tuple[str, str], ...]
+    error: str
+    """In a sentence: how far off it is on networks that it has not seen."""
+    rows: str
+
+    @classmethod
+    def of(
+        cls, table: LatencyTable, space: str, settings: Mapping[str, object]
+    ) -> "TableFacts":
+        """Sum a table up for the networks of one space."""
+        known = table.conditions
+        conditions = {
+            "machine": f"{known.machine} ({known.device})",
+            "runtime": known.backend,
+            "setting": f"batch {known.batch}, {known.precision}, threads {known.threads}",
+            "protocol": f"{known.protocol.name}: {known.protocol.statistic}",
+            "measured on": str(known.measured_on),
+        }
+        calibration = table.calibration_for(space, dict(settings))
+        if calibration is None:
+            error = (
+                "It was never held against whole networks of this space, so nobody knows how "
+                "far off it is."
+            )
+        else:
+            accuracy, noise = calibration.accuracy, calibration.noise_floor_percent
+            error = (
+                f"It is off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
+                f"networks that the fit had not seen, within 5 % on "
+                f"{accuracy.within_5_percent:.0f} % of them"
+            )
+            if noise is not None:
+                error += f"; measured twice, the same networks differ by {noise:.2f} %"
+            error += "."
+        return cls(table.name, tuple(conditions.items()), error, _rows(table))
+
+
+def _rows(table: LatencyTable) -> str:
+    measured = [row for row in table.rows if isinstance(row, Measured)]
+    failed = sum(isinstance(row, Failed) for row in table.rows)
+    text = f"{len(table.rows)} rows, {len(measured)} measured"
+    if failed:
+        text += f", {failed} failed"
+    wide = _median([row.interval_us / row.latency_us for row in measured])
+    if wide is not None:
+        text += f"; half of them known to {100 * wide:.1f} % or better"
+    unsettled = sum(not row.converged for row in measured)
+    return text + (f"; {unsettled} not converged" if unsettled else "")
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None

@@ -1,0 +1,54 @@
+"""Pages in one HTML file, which fetch nothing: no script, font or image."""
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import goldnas
+
+
+def fill_template(template: str, script: str | None = None, **values: Any) -> str:
+    """Fill a template of this folder; all values are escaped.
+
+    Args:
+        template: Its name; it extends ``page.html``.
+        script: Name of the script that the page runs after ``page.js``.
+        values: What the template asks for; ``data`` is for the script.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("goldnas.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    names = ["page.js", *([script] if script else [])]
+    code = "\n".join(_text(name) for name in names)
+    # No other script runs, should one ever slip through: the page says so to the browser.
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        **values,
+        data_json=Markup(_as_json(values.get("data", {}))),
+        script=Markup(code),
+        script_hash=f"sha256-{digest}",
+        style=Markup(_text("page.css")),
+        svg=Markup,
+        version=goldnas.__version__,
+    )
+
+
+def _text(name: str) -> str:
+    return files("goldnas.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _as_json(data: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,90 @@
+"""The gates of a network with choices, and which of them an architecture keeps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.site import AnySite
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceGate:
+    """One candidate of one choice."""
+
+    place: str
+    """Path of the choice within the network."""
+    key: str
+    """Name of the candidate."""
+    operator: str
+    """Name of its row in latency tables."""
+    site: AnySite
+
+    @property
+    def block(self) -> str:
+        """The choice."""
+        return self.place
+
+    @property
+    def name(self) -> str:
+        """Name in logs: ``blocks.3.conv_3x3``."""
+        return f"{self.place}.{self.key}"
+
+    @property
+    def node_id(self) -> str:
+        """The candidates of one choice are summed."""
+        return self.place
+
+    @property
+    def edge_id(self) -> str:
+        """They compete, too."""
+        return self.place
+
+
+def group_by_choice(gates: Iterable[ChoiceGate]) -> dict[str, list[int]]:
+    """The numbers of the gates of each choice."""
+    groups: dict[str, list[int]] = {}
+    for index, gate in enumerate(gates):
+        groups.setdefault(gate.place, []).append(index)
+    return groups
+
+
+def select_gates(
+    gates: Iterable[ChoiceGate], architecture: Architecture, *, space: str
+) -> list[ChoiceGate]:
+    """The gates that an architecture keeps.
+
+    Args:
+        gates: All of a space.
+        architecture: Of that space.
+        space: Its name.
+
+    Raises:
+        ConfigError: If the architecture is not of the space.
+    """
+    gates = tuple(gates)
+    if architecture.space != space:
+        raise ConfigError(f"the architecture is of space {architecture.space}, not of {space}")
+    candidates = {
+        place: [gates[index].key for index in group]
+        for place, group in group_by_choice(gates).items()
+    }
+    for place, keys in architecture.choices.items():
+        if place not in candidates:
+            raise ConfigError(
+                f"space {space} has no choice at {place!r}; it has them at "
+                f"{', '.join(candidates)}"
+            )
+        for key in keys:
+            if key not in candidates[place]:
+                raise ConfigError(
+                    f"the choice at {place} has no candidate {key!r}; it has "
+                    f"{', '.join(candidates[place])}"
+                )
+    for place in candidates:
+        if not architecture.choices.get(place):
+            raise ConfigError(
+                f"the architecture says nothing of the choice at {place}; each needs a "
+                "candidate"
+            )
+    return [gate for gate in gates if gate.key in architecture.choices[gate.place]]

@@ -1,0 +1,81 @@
+"""Making search spaces: by name, of a function, and those that architectures are of."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, overload
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError, read_message
+from goldnas.spaces.choice_space import ChoiceSpace
+from goldnas.spaces.gold import GoldSpace
+from goldnas.spaces.network_function import is_json
+from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, is_reference, name_function
+from goldnas.spaces.registry import SPACES
+
+
+@overload
+def space_named(space: SpaceFunction, /, **settings: Any) -> ChoiceSpace: ...
+@overload
+def space_named(space: str, /, **settings: Any) -> GoldSpace | ChoiceSpace: ...
+def space_named(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | ChoiceSpace:
+    """Make a search space.
+
+    Args:
+        space: Name of a registered one, or of a function which
+            :func:`~goldnas.spaces.reference.import_space` has imported; or a function, which
+            files that name it then find.
+        settings: Its own.
+
+    Raises:
+        ConfigError: If no space has that name, or a setting is unknown or out of range.
+    """
+    if not isinstance(space, str):
+        return _function_space(name_function(space), settings)
+    if space in FUNCTIONS or is_reference(space):
+        return _function_space(space, settings)
+    return cell_space_named(space, **settings)
+
+
+def cell_space_named(name: str, /, **settings: Any) -> GoldSpace:
+    """Make a space of cells.
+
+    Raises:
+        ConfigError: If no such space has that name, or a setting is unknown or out of range.
+    """
+    if name not in SPACES:
+        known = ", ".join(sorted([*SPACES, *FUNCTIONS]))
+        raise ConfigError(f"unknown search space {name!r}; known: {known}")
+    fitted: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+    }
+    try:
+        return SPACES[name](**fitted)
+    except TypeError as error:
+        raise ConfigError(
+            f"settings of space {name!r} do not fit it: {read_message(error)}"
+        ) from None
+
+
+def space_of(architecture: Architecture) -> GoldSpace | ChoiceSpace:
+    """The space that builds an architecture."""
+    return space_named(architecture.space, **architecture.settings)
+
+
+def _function_space(name: str, settings: Mapping[str, Any]) -> ChoiceSpace:
+    """The space of a function that is known by a name, made once."""
+    if name not in FUNCTIONS:
+        raise ConfigError(
+            f"space {name} is a function, which no file gets run: name it yourself, with "
+            f"`space({name!r})`, if you trust it"
+        )
+    settings = {k: v for k, v in settings.items() if v is not None}
+    if not is_json(settings):
+        return ChoiceSpace(name, FUNCTIONS[name], settings)  # which says what is wrong
+    return _made(name, FUNCTIONS[name], json.dumps(settings, sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _made(name: str, function: SpaceFunction, settings: str) -> ChoiceSpace:
+    return ChoiceSpace(name, function, json.loads(settings))

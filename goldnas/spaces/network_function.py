@@ -1,0 +1,134 @@
+"""A function that returns a network: what it takes, and calling it with settings from files."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from goldnas.errors import ConfigError
+from goldnas.reference import explain_error
+from goldnas.spaces.reference import SpaceFunction
+
+OF_DATA = ("input_shape", "classes")
+"""Settings that a search takes from its data; a function need not have them."""
+
+
+class NetworkFunction:
+    """A function that makes the networks of a space.
+
+    Args:
+        space: Name of the space, for errors.
+        function: Returns a module; takes its settings by keyword.
+
+    Raises:
+        ConfigError: If the function does not say what it takes.
+    """
+
+    def __init__(self, space: str, function: SpaceFunction) -> None:
+        self._space = space
+        self._function = function
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"space {space} does not say what it takes; name a function written in Python"
+            ) from None
+        self._parameters = {
+            name: parameter
+            for name, parameter in signature.parameters.items()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        }
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the defaults of the function to settings; all in plain JSON values.
+
+        Raises:
+            ConfigError: If the function does not take a setting, or lacks one.
+        """
+        parameters = self._parameters
+        settings = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if parameter.default is not parameter.empty and is_json(parameter.default)
+        }
+        for name, value in given.items():
+            if name not in parameters and name not in OF_DATA:
+                takes = ", ".join(parameters) or "none"
+                raise ConfigError(
+                    f"space {self._space} takes no setting {name!r}; it takes: {takes}"
+                )
+            if not is_json(value):
+                raise ConfigError(
+                    f"setting {name}={value!r} of space {self._space} cannot be written down; "
+                    "give numbers, texts, true or false, and lists of them"
+                )
+            if name in parameters or name == "input_shape":
+                settings[name] = value
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in settings:
+                raise ConfigError(
+                    f"space {self._space} needs a setting {name!r}: give it as "
+                    f"`space({self._space!r}, {name}=VALUE)`"
+                )
+        self._check_shape(settings.get("input_shape"))
+        listed: dict[str, Any] = json.loads(json.dumps(settings))
+        return listed
+
+    def _check_shape(self, shape: object) -> None:
+        if shape is None:
+            raise ConfigError(
+                f"space {self._space} does not say what its input is: give `input_shape`, as "
+                "in `input_shape=(3, 32, 32)`"
+            )
+        whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
+        if not whole or not shape:
+            raise ConfigError(
+                f"input_shape of space {self._space} must be whole numbers from 1, "
+                f"got {shape!r}"
+            )
+
+    def call(self, settings: Mapping[str, Any]) -> nn.Module:
+        """Make a network.
+
+        Args:
+            settings: Complete ones; their lists reach the function as tuples.
+
+        Raises:
+            ConfigError: If the function fails, or returns something else.
+        """
+        arguments = {k: _frozen(v) for k, v in settings.items() if k in self._parameters}
+        try:
+            # Whatever is asked for around: values of the function's own may be computed.
+            with torch.device("cpu"):
+                network = self._function(**arguments)
+        except Exception as error:
+            raise ConfigError(
+                f"space {self._space} cannot be made: {self.describe(error)}"
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise ConfigError(
+                f"space {self._space} returns a {type(network).__name__}, and has to return an "
+                "nn.Module"
+            )
+        return network
+
+    def describe(self, error: Exception) -> str:
+        """What an error of the function's code says, and its line."""
+        return explain_error(error, self._function)
+
+
+def is_json(value: object) -> bool:
+    """Whether a value can be written as JSON."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

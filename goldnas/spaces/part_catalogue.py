@@ -1,0 +1,88 @@
+"""The distinct parts of one network, each under the name that latency tables have."""
+
+import copy
+
+from torch import nn
+
+from goldnas.errors import ConfigError
+from goldnas.operators import Part, part_of
+from goldnas.site import AnySite, Shapes
+
+
+class PartCatalogue:
+    """Names the parts of a network, and keeps one module of each to be built again.
+
+    Args:
+        space: Name of the space, which the names of its own parts begin with.
+    """
+
+    def __init__(self, space: str) -> None:
+        self._space = space
+        self._modules: dict[Part, nn.Module] = {}
+        """One of each."""
+        self._first: dict[Part, str] = {}
+        """Where it is in the network."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part once, in the order in which they were added."""
+        return tuple(self._modules)
+
+    def add_fixed(self, module: nn.Module, path: str, site: Shapes) -> Part:
+        """Name a fixed part by its path; layers of torch that are alike have one name.
+
+        Raises:
+            ConfigError: If another part has its name and its site.
+        """
+        ours = part_of(module) is not None
+        if not ours and all(
+            type(m).__module__.startswith("torch.nn.") for m in module.modules()
+        ):
+            for part, known in self._modules.items():
+                if part[1] == site and _structure(known) == _structure(module):
+                    return part
+        return self.add(module, path, path, site)
+
+    def add(self, module: nn.Module, name: str, path: str, site: Shapes) -> Part:
+        """Name a part.
+
+        Args:
+            module: Its own name comes first, if it was built as a part.
+            name: Of the part, within the space.
+            path: Of the module within the network, for errors.
+            site: What it maps there.
+
+        Raises:
+            ConfigError: If another part has its name and its site.
+        """
+        own = part_of(module)
+        if own is not None and own[1].input_shape != site.input_shape:
+            raise ConfigError(
+                f"{path} in space {self._space} is {own[0]} at {own[1]}, and maps {site}; "
+                "build it for the site that it is at"
+            )
+        part = own or (f"{self._space}/{name}", site)
+        known = self._modules.setdefault(part, module)
+        first = self._first.setdefault(part, path)
+        if _structure(known) != _structure(module):
+            raise ConfigError(
+                f"{first} and {path} in space {self._space} are both {part[0]} at {part[1]}, "
+                "and are built differently; they would share one latency. Give one another name"
+            )
+        return part
+
+    def build(self, operator: str, site: AnySite) -> nn.Module:
+        """Build a part, with the weights that it was added with.
+
+        Raises:
+            ConfigError: If there is none such.
+        """
+        if (operator, site) not in self._modules:
+            raise ConfigError(f"space {self._space} has no {operator} at {site}")
+        return copy.deepcopy(self._modules[operator, site])
+
+
+def _structure(module: nn.Module) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """What two modules are compared by: their text, and the shapes of what they hold."""
+    state = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    return repr(module), state
