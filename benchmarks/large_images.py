@@ -29,13 +29,13 @@ from goldnas.data import on_disk
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import ImageData, Normalisation, split_validation
-from goldnas.data.files import ImageFiles, Places, joined
-from goldnas.data.loader import TrainingLoader, evaluation_batches
+from goldnas.data.files import ImageFiles, Places, join_places
+from goldnas.data.loader import TrainingLoader, read_batches
 from goldnas.data.shards import read_shards
 from goldnas.resource_names import FLOPS
 from goldnas.resources import count_flops
-from goldnas.spaces import space_of
-from goldnas.spaces.mobile_networks import published
+from goldnas.spaces import find_space
+from goldnas.spaces.mobile_networks import read_published
 from goldnas.training.machine import describe_machine
 
 IMAGENET, CLASSES, SIDE = 1_281_167, 1000, 224
@@ -168,7 +168,7 @@ def kept() -> dict[str, Any]:
     labels = torch.arange(IMAGENET) % CLASSES
     pieces = np.zeros((IMAGENET, 2), np.int64)
     size = (SIDE, SIDE)
-    data = ImageData(ImageFiles(joined([Places(paths)]), size), labels, CLASSES)
+    data = ImageData(ImageFiles(join_places([Places(paths)]), size), labels, CLASSES)
     (train, _), split = timed(lambda: split_validation(data, 0.1, 0))
     loader = TrainingLoader(
         *(train, Augmentation(), Normalisation((0,), (1,))), batch_size=256, seed=0, workers=0
@@ -204,15 +204,15 @@ def loaded(data: ImageData, batch: int, workers: list[int]) -> dict[str, Any]:
             next(several.epoch(0))  # starts them
             batches, seconds = timed(lambda several=several: sum(1 for _ in several.epoch(1)))
             results[name][f"{count} workers, images/s"] = batches * batch / seconds["clock_s"]
-    _, seconds = timed(lambda: list(evaluation_batches(data, normalisation, batch_size=batch)))
+    _, seconds = timed(lambda: list(read_batches(data, normalisation, batch_size=batch)))
     results["evaluation"] = {"processor_ms": 1000 * seconds["processor_s"] / len(data)}
     return results
 
 
 def stepped(name: str, batch: int = 8) -> dict[str, Any]:
     """Images a second of a training step of a network at 224 pixels, on all cores."""
-    architecture = published(name)
-    network = space_of(architecture).build(architecture).to(memory_format=torch.channels_last)
+    architecture = read_published(name)
+    network = find_space(architecture).build(architecture).to(memory_format=torch.channels_last)
     images = torch.randn(batch, 3, SIDE, SIDE).to(memory_format=torch.channels_last)
     labels = torch.arange(batch)
 

@@ -32,9 +32,9 @@ from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.profiling.transfer import transfer_table
 from goldnas.resources import Latency
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.spaces import GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 SAMPLES = (10, 20)
 FRESH_SEED = 2**32
@@ -93,7 +93,7 @@ def compare(
     networks: int,
 ) -> dict[str, Any]:
     """Hold each way to a table of a new device against fresh networks on it."""
-    fresh = list(random_architectures(space, networks, seed=FRESH_SEED))
+    fresh = list(draw_architectures(space, networks, seed=FRESH_SEED))
     measured = measure_networks(Session(backend), space, fresh)
     measured_us = np.array([network.latency_us for network in measured.networks])
     rows: dict[str, dict[str, Any]] = {}
@@ -104,7 +104,7 @@ def compare(
 
     def by_table(table: LatencyTable) -> Callable[[], np.ndarray]:
         latency = Latency(table, space)
-        return lambda: np.array([total_cost(latency, space.plan(a).parts()) for a in fresh])
+        return lambda: np.array([sum_costs(latency, space.plan(a).parts()) for a in fresh])
 
     full, seconds = full_table(backend, space, folder / f"{name}.json")
     add("all rows and 20 networks", seconds, by_table(full))

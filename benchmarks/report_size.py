@@ -23,7 +23,7 @@ import numpy as np
 from goldnas.lut import LatencyTable, Measured
 from goldnas.lut.schema import make_unstated_conditions
 from goldnas.resource_names import FLOPS
-from goldnas.resources import Costs, Flops, Latency, Parameters, costs_of
+from goldnas.resources import Costs, Flops, Latency, Parameters, compute_costs
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front, FrontNetwork
@@ -62,9 +62,9 @@ def made_up_run(
     costs = {
         cost.name: cost
         for cost in (
-            costs_of(space, Flops(space.build_part)),
-            costs_of(space, Parameters(space.build_part)),
-            *(costs_of(space, Latency(table, space)) for table in tables),
+            compute_costs(space, Flops(space.build_part)),
+            compute_costs(space, Parameters(space.build_part)),
+            *(compute_costs(space, Latency(table, space)) for table in tables),
         )
     }
     everything = np.ones(len(space.gates), dtype=bool)
@@ -204,7 +204,7 @@ def main() -> None:
         "epochs": options.epochs,
         "gates": len(space.gates),
         "networks": len(run.front().networks),
-        "events": len(run.events()),
+        "events": len(run.read_events()),
         "write_s": round(time.perf_counter() - began, 2),
         "bytes": page.stat().st_size,
     }

@@ -258,7 +258,7 @@ def set_up(
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (batch, *SHAPE), dtype=torch.uint8, generator=generator)
     images = ImageData(pixels, torch.arange(batch) % CLASSES, CLASSES)
-    normalisation = Normalisation.of(images)
+    normalisation = Normalisation.measure(images)
     config = SearchConfig(
         channels=channels, cells=cells, batch_size=batch, budgets=("1GFLOPs",), epochs=1000
     )

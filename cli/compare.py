@@ -80,7 +80,7 @@ def compare(
         if as_json:
             print_json(formats.as_json(comparison))
         elif form == "table":
-            _print(formats.grid(comparison))
+            _print(formats.make_grid(comparison))
         else:
             typer.echo(formats.FORMATS[form](comparison), nl=False)
         if plot is not None:
@@ -108,9 +108,9 @@ def _print(shown: "Grid") -> None:
 def _draw(comparison: "Comparison", plot_file: Path) -> None:
     import io
 
-    from goldnas.comparison.plot import plot
+    from goldnas.comparison.plot import draw_comparison
     from goldnas.files import write_atomic
 
     content = io.BytesIO()
-    plot(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
+    draw_comparison(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
     write_atomic(plot_file, content.getvalue())

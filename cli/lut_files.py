@@ -129,9 +129,11 @@ def diff(
         difference = diff_tables(first, second)
         if plot is not None:
             from goldnas.lut.plot_diff import plot_diff
-            from goldnas.report.tables import diff_page
+            from goldnas.report.tables import make_diff_page
 
-            write_plot(plot, lambda: plot_diff(first, second), lambda: diff_page(first, second))
+            write_plot(
+                plot, lambda: plot_diff(first, second), lambda: make_diff_page(first, second)
+            )
             err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
     if as_json:
         print_json(difference)

@@ -38,10 +38,10 @@ def plot(
         check_kind(plot)
         from goldnas.lut import LatencyTable
         from goldnas.lut.plot import plot as draw
-        from goldnas.report.tables import table_page
+        from goldnas.report.tables import make_table_page
 
         table = LatencyTable.load(file)
-        write_plot(plot, lambda: draw(table), lambda: table_page(table))
+        write_plot(plot, lambda: draw(table), lambda: make_table_page(table))
     say(f"wrote {plot}")
 
 

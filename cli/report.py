@@ -52,10 +52,10 @@ def write_report(run: Path, page: Path | None = None) -> Path:
         WriteError: If the disk refuses.
     """
     from goldnas.files import write_atomic
-    from goldnas.report.page import report as page_of
+    from goldnas.report.page import make_report
 
     place = run / REPORT if page is None else page
-    write_atomic(place, page_of(run, wording=word_search, message=in_options))
+    write_atomic(place, make_report(run, wording=word_search, message=in_options))
     return place
 
 

@@ -209,13 +209,13 @@ def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
 
 def _print_drops(run: "Run") -> None:
     """Say what pruning, or the cut, cost at once."""
-    from goldnas.task import task_named
+    from goldnas.task import load_task
 
     # By step: after a resumption the log holds some prunings twice.
-    events = run.events()
+    events = run.read_events()
     prunings = {e["step"]: e for e in events if e["event"] == "prune"}
     cut = next((e for e in events if e["event"] == "cut"), None)
-    task = task_named(run.config.task)
+    task = load_task(run.config.task)
     if run.config.task is None:
         drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
         most = f"drop of accuracy in one: {100 * max(drops, default=0.0):.2f} %"

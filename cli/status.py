@@ -30,7 +30,7 @@ def status(
     with errors_shown():
         from goldnas.report.status import Status
 
-        found = Status.of(run)
+        found = Status.read(run)
         if as_json:
             print_json(found)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from goldnas.errors import ConfigError, read_message
-from goldnas.recompute import recomputed
+from goldnas.recompute import recompute
 
 Builder = Callable[[], nn.Module]
 
@@ -53,7 +53,7 @@ class Choice(nn.Module):
         gates = self.gates if self.live_gates is None else self.live_gates
         operators = tuple(self.operators.values())
         if self.checkpointing and self.training:
-            return recomputed(_sum, self, operators, gates, x, random=True)
+            return recompute(_sum, self, operators, gates, x, random=True)
         return _sum(operators, gates, x)
 
     def _check_name(self, name: object) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from goldnas.network import Cell
 from goldnas.operators.skip import FactorizedReduce
-from goldnas.recompute import recomputed
+from goldnas.recompute import recompute
 
 
 class GatedCell(Cell):
@@ -24,7 +24,7 @@ class GatedCell(Cell):
     """Whether the backward pass computes the inside of the cell again instead of keeping it."""
 
     @classmethod
-    def of(cls, cell: Cell) -> Self:
+    def from_cell(cls, cell: Cell) -> Self:
         """Take over the parts of a plain cell."""
         operators = dict(cell.operators.items())
         return cls(cell.preprocess0, cell.preprocess1, operators, cell.concat)
@@ -37,7 +37,7 @@ class GatedCell(Cell):
             return super().forward(s0, s1, gates)
         if not self.checkpointing:
             return self._shared(s0, s1, gates)
-        return recomputed(self._shared, self, s0, s1, gates, random=False)
+        return recompute(self._shared, self, s0, s1, gates, random=False)
 
     def _shared(self, s0: Tensor, s1: Tensor, gates: list[Tensor] | Tensor) -> Tensor:
         states: dict[int, Tensor] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, read_message
-from goldnas.spaces import GoldSpace, cell_space_named
+from goldnas.spaces import GoldSpace, make_cell_space
 from goldnas.spaces.cell_gate import format_edge
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
@@ -74,8 +74,8 @@ def read_genotype(
     geometry = {name: value for name, value in given.items() if value is not None}
     if set(fields) == {"normal", "normal_concat", "reduce", "reduce_concat"}:
         if cells is None:
-            cells = DARTS_CELLS[cell_space_named(space).stem]
-        built = cell_space_named(
+            cells = DARTS_CELLS[make_cell_space(space).stem]
+        built = make_cell_space(
             space,
             cells=cells,
             nodes=len(_listed(fields["normal"])) // 2,
@@ -91,7 +91,7 @@ def read_genotype(
     elif set(fields) <= {"gene", "concat"} and "gene" in fields:
         edges = [_edges(cell) for cell in _listed(fields["gene"])]
         concat = _concat(fields["concat"]) if "concat" in fields else None
-        built = cell_space_named(
+        built = make_cell_space(
             space,
             cells=len(edges),
             nodes=max((node for cell in edges for _, _, node in cell), default=2) - 1,
@@ -113,7 +113,7 @@ def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:
         for operator, source, node in operators:
             place = format_edge(cell, source, node)
             choices[place] = (*choices.get(place, ()), operator)
-    architecture = space.architecture_of(choices)
+    architecture = space.architecture_from(choices)
     space.build(architecture)  # an unknown operator, or a node without one, is an error now
     return architecture
 

@@ -92,12 +92,12 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"{self.name} {self.digits} on {data}"
 
 
-AnyMetric = Metric | None | msgspec.UnsetType
+MetricField = Metric | None | msgspec.UnsetType
 """The field ``metric`` of a file: unset, and not written, where a network classifies; None
 where nothing was trained."""
 
 
-def figure_of(accuracy: float | None, metric: AnyMetric) -> Metric | None:
+def read_metric(accuracy: float | None, metric: MetricField) -> Metric | None:
     """Read the metric of a network from the two fields of a file; None if it has none."""
     if accuracy is not None:
         return ACCURACY.with_value(accuracy)

@@ -25,7 +25,7 @@ _CONVOLUTION = re.compile(rf"conv_([13579])x\1_bn_({'|'.join(ACTIVATIONS)})", re
 _CLASSIFIER = re.compile(rf"classifier_([1-9]\d*)_({'|'.join(ACTIVATIONS)})", re.ASCII)
 
 
-def divisible(channels: float) -> int:
+def round_channels(channels: float) -> int:
     """The multiple of 8 that mobile networks round a number of channels to.
 
     The nearest, but never less than 90 % of it. Source: the public code of MobileNetV2.
@@ -57,7 +57,9 @@ class MobileBlock:
 
     def inner_channels(self, in_channels: int) -> int:
         """Channels of the depthwise convolution."""
-        return in_channels if self.expansion == 1 else divisible(self.expansion * in_channels)
+        return (
+            in_channels if self.expansion == 1 else round_channels(self.expansion * in_channels)
+        )
 
     def squeezed_channels(self, in_channels: int) -> int:
         """Channels between the two convolutions of the squeeze-excitation; 0 without one."""
@@ -65,7 +67,7 @@ class MobileBlock:
             return 0
         if self.squeeze == "se_in":
             return max(1, in_channels // 4)
-        return divisible(self.inner_channels(in_channels) // 4)
+        return round_channels(self.inner_channels(in_channels) // 4)
 
 
 def parse_block(name: str) -> MobileBlock | None:

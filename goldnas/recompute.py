@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(
+def recompute(
     compute: Callable[..., Tensor], module: nn.Module, *inputs: Any, random: bool
 ) -> Tensor:
     """What ``compute`` makes of its inputs; for its gradient it is computed again.
@@ -21,7 +21,7 @@ def recomputed(
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), statistics_frozen(module)
+        return nullcontext(), freeze_statistics(module)
 
     output: Tensor = checkpoint(
         compute,
@@ -34,7 +34,7 @@ def recomputed(
 
 
 @contextmanager
-def statistics_frozen(module: nn.Module) -> Iterator[None]:
+def freeze_statistics(module: nn.Module) -> Iterator[None]:
     """Let a pass in training mode leave the running statistics of normalisations alone."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     held = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -52,7 +52,7 @@ def name_items(data: str) -> str:
     return "items" if is_function(data) else "images"
 
 
-def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
+def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     """Import a function.
 
     The folder of the command is looked in first, as ``python -m`` does.
@@ -91,7 +91,7 @@ def function_named(name: str, kind: str, returns: str) -> Callable[..., Any]:
     return function
 
 
-def returned_by(name: str, kind: str, returns: str) -> Any:
+def call_function(name: str, kind: str, returns: str) -> Any:
     """What a function that takes nothing returns.
 
     Args:
@@ -104,7 +104,7 @@ def returned_by(name: str, kind: str, returns: str) -> Any:
     """
     if name in GIVEN:
         return GIVEN[name]
-    function = function_named(name, kind, returns)
+    function = import_function(name, kind, returns)
     try:
         return function()
     except Exception as error:
@@ -132,7 +132,7 @@ def _imported(module_name: str) -> ModuleType:
         ) from error
 
 
-def described(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What an error of somebody's code says, in one line."""
     if isinstance(error, ConfigError):
         return " ".join(str(error).split())
@@ -150,7 +150,7 @@ def explain_error(error: Exception, function: object = None) -> str:
     """
     # As tracebacks name it; a function that is not written in Python has none.
     code = getattr(inspect.unwrap(function), "__code__", None)  # type: ignore[arg-type]
-    return f"{described(error)} ({_locate(error, code and code.co_filename)})"
+    return f"{describe_error(error)} ({_locate(error, code and code.co_filename)})"
 
 
 def _locate(error: BaseException, file: str | None = None) -> str:

@@ -152,7 +152,7 @@ class RunFolder:
         """
         return self._read_json("conditions.json", dict[str, Any])
 
-    def threads_for(self, ranks: int) -> int | None:
+    def choose_threads(self, ranks: int) -> int | None:
         """Threads to go on with: as many as before; None to choose anew, for other ranks.
 
         Raises:
@@ -193,7 +193,7 @@ class RunFolder:
                 f"cannot write {path}: {error.strerror}. Make room, or choose another place"
             ) from None
 
-    def events(self) -> list[dict[str, Any]]:
+    def read_events(self) -> list[dict[str, Any]]:
         """Every whole line of the log; after a resumption some epochs appear twice.
 
         Raises:
@@ -225,7 +225,7 @@ class RunFolder:
         """Replace the state to continue from."""
         self._write_tensors("checkpoint.pt", state)
 
-    def checkpoint(self) -> dict[str, Any] | None:
+    def read_checkpoint(self) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
 
         Raises:

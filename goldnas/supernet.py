@@ -78,12 +78,12 @@ class SuperNet(nn.Module):
         for block in self._blocks:
             cell = self.network.get_submodule(block)
             assert isinstance(cell, Cell)
-            gated = GatedCell.of(cell)
+            gated = GatedCell.from_cell(cell)
             gated.checkpointing = checkpointing
             self.network.set_submodule(block, gated)
         assert isinstance(self.network, CellNetwork)
         cells = [int(key) for key in self.network.cells]
-        place = space.auxiliary_place(cells)
+        place = space.place_auxiliary(cells)
         assert place is not None  # where there are cells there is one
         self.last_cell, self.auxiliary_cell = str(max(cells)), str(place.cell)
         if auxiliary:
@@ -168,7 +168,7 @@ class SuperNet(nn.Module):
         return removed
 
     @contextmanager
-    def restricted(self, mask: Tensor) -> Iterator[None]:
+    def restrict(self, mask: Tensor) -> Iterator[None]:
         """Be the network of some gates for a while: no other operator runs, learns or counts.
 
         Args:

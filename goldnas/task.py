@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from goldnas.errors import ConfigError
-from goldnas.metric import ACCURACY, Metric, MetricKind
-from goldnas.reference import explain_error, returned_by
+from goldnas.metric import ACCURACY, MetricKind
+from goldnas.reference import call_function, explain_error
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,7 +53,7 @@ class Task:
                 "are classified right; give it a name of its own, such as 'pixel accuracy'"
             )
 
-    def loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def compute_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch.
 
         Raises:
@@ -62,8 +62,8 @@ class Task:
         loss: Tensor = self._tried("loss", self.loss, outputs, targets)
         return loss
 
-    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What :meth:`value` takes the mean of, ``(B, ...)``.
+    def compute_statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What :meth:`summarise` takes the mean of, ``(B, ...)``.
 
         Raises:
             ConfigError: If the function fails.
@@ -71,7 +71,7 @@ class Task:
         found: Tensor = self._tried("metric", self.metric, outputs, targets)
         return found
 
-    def value(self, mean: Tensor) -> float:
+    def summarise(self, mean: Tensor) -> float:
         """The metric, from the mean of the statistics over all items.
 
         Raises:
@@ -84,10 +84,6 @@ class Task:
         """What networks are judged by, as files and logs have it."""
         return MetricKind(self.name, self.higher_is_better)
 
-    def measured(self, value: float) -> Metric:
-        """A value of the metric."""
-        return self.metric_kind.with_value(value)
-
     def check(self, outputs: Tensor, targets: Tensor) -> None:
         """Try the task on a batch.
 
@@ -98,20 +94,20 @@ class Task:
         Raises:
             ConfigError: If a function fails, or returns something else than it should.
         """
-        loss: Any = self.loss_of(outputs.requires_grad_(), targets)
+        loss: Any = self.compute_loss(outputs.requires_grad_(), targets)
         if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
             raise ConfigError(
                 f"the loss of task {self.name!r} is {_described(loss)}; it has to be a scalar "
                 "tensor that depends on the outputs: the mean over the batch"
             )
         with torch.no_grad():
-            found: Any = self.statistics(outputs, targets)
+            found: Any = self.compute_statistics(outputs, targets)
             if not isinstance(found, Tensor) or not found.dim() or len(found) != len(targets):
                 raise ConfigError(
                     f"the metric of task {self.name!r} is {_described(found)} for "
                     f"{len(targets)} items; it has to be a tensor with a row for each item"
                 )
-            self.value(found.double().mean(0))
+            self.summarise(found.double().mean(0))
 
     def _tried(self, what: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
         try:
@@ -136,7 +132,7 @@ CLASSIFICATION = Task(loss=F.cross_entropy, metric=_right, name=ACCURACY.name)
 """Unless something else is said."""
 
 
-def task_named(name: str | None) -> Task:
+def load_task(name: str | None) -> Task:
     """The task that a function returns; classification for None.
 
     Raises:
@@ -144,7 +140,7 @@ def task_named(name: str | None) -> Task:
     """
     if name is None:
         return CLASSIFICATION
-    task = returned_by(name, "a task", "a goldnas.Task")
+    task = call_function(name, "a task", "a goldnas.Task")
     if not isinstance(task, Task):
         raise ConfigError(
             f"{name} returns a {type(task).__name__}, and has to return a goldnas.Task"

@@ -18,7 +18,7 @@ from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, list_runs
 from goldnas.profiling.bundle_records import Found, Manifest
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
-from goldnas.spaces import SearchSpace, space_named
+from goldnas.spaces import SearchSpace, make_space
 
 
 def import_results(
@@ -54,7 +54,7 @@ def import_results(
         )
     check_writable(out)
     chosen = {"operators": manifest.operators} if manifest.operators else {}
-    space = space_named(manifest.space, **manifest.settings, **chosen)
+    space = make_space(manifest.space, **manifest.settings, **chosen)
     with tempfile.TemporaryDirectory() as folder:
         backend = Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)

@@ -18,8 +18,8 @@ from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.operators import CANDIDATES
 from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
-from goldnas.spaces import SearchSpace, space_named
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces import SearchSpace, make_space
+from goldnas.spaces.sampling import draw_architectures
 
 
 def calibrate(
@@ -86,7 +86,7 @@ def draw_lacking(table: LatencyTable, space: SearchSpace, networks: int) -> list
     if before and not rows <= before.latencies_us.keys():
         missing = networks  # those known lack an operator of the space
     # Seeded by what is known: others than before, and the same after an interruption.
-    drawn = random_architectures(space, missing, seed=len(known))
+    drawn = draw_architectures(space, missing, seed=len(known))
     fingerprints = {network.fingerprint for network in known}
     return [a for a in drawn if a.fingerprint not in fingerprints]
 
@@ -125,7 +125,7 @@ def fit_calibration(
 
 def rebuild_space(calibration: Calibration) -> SearchSpace:
     """The space that a table was calibrated for, with the candidates it has costs of."""
-    space = space_named(calibration.space, **calibration.settings)
+    space = make_space(calibration.space, **calibration.settings)
     keys = dict.fromkeys(parse_row_key(key)[0] for key in calibration.latencies_us)
     names = {name for name in keys if name in CANDIDATES}
     # In the space's own order where it has them: on it depends which networks are drawn.

@@ -12,9 +12,9 @@ from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import NetworkLatencies, measure_networks
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.spaces import SearchSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 _MEASURED_AGAIN = 5
 """Networks of the calibration in a check."""
@@ -52,8 +52,8 @@ def check_table(
     """
     latency = Latency(table, space)
     # Far from the seeds of calibrations, which count up from 0.
-    drawn = list(random_architectures(space, networks, seed=2**32 + seed))
-    predicted_us = {a.fingerprint: total_cost(latency, space.plan(a).parts()) for a in drawn}
+    drawn = list(draw_architectures(space, networks, seed=2**32 + seed))
+    predicted_us = {a.fingerprint: sum_costs(latency, space.plan(a).parts()) for a in drawn}
     then_us = _calibrated_us(table, space)
     again = _calibrated_first(table, space, then_us)
     found = measure_networks(session, space, [*drawn, *again])
@@ -89,7 +89,7 @@ def _calibrated_first(
     since their number shapes the draw.
     """
     for count in dict.fromkeys([*(c.networks for c in table.campaigns), len(known)]):
-        first = islice(random_architectures(space, count, seed=0), _MEASURED_AGAIN)
+        first = islice(draw_architectures(space, count, seed=0), _MEASURED_AGAIN)
         if again := [a for a in first if a.fingerprint in known]:
             return again
     return []

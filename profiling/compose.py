@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import OPSET
-from goldnas.operators import Part, part_of
+from goldnas.operators import Part, find_part
 
 Weights = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -168,7 +168,7 @@ def compose_network(
         if node.op == "placeholder":
             values[node] = "input"
         elif node.op == "call_module":
-            part = part_of(modules[node.target])
+            part = find_part(modules[node.target])
             assert part is not None  # else the tracer would have gone into it
             values[node] = composition.apply(operators(part), *args)
         elif node.op == "output":
@@ -211,4 +211,4 @@ class _PartTracer(fx.Tracer):
     """Follows a network's forward down to its parts."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return part_of(m) is not None
+        return find_part(m) is not None

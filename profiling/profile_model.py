@@ -10,8 +10,8 @@ from goldnas.profiling.config import ModelConfig
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import ModelLatency, OnnxFile, measure_model, read_onnx
 from goldnas.resources import Latency
-from goldnas.resources.costs import total_cost
-from goldnas.spaces import space_of
+from goldnas.resources.costs import sum_costs
+from goldnas.spaces import find_space
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,5 @@ def _predict_us(file: OnnxFile, table: LatencyTable) -> float:
             f"{file.path} was not exported by this version of goldnas, so it does not say "
             "which operators it was built from. Leave out `tables`, or export it anew"
         )
-    space = space_of(file.architecture)
-    return total_cost(Latency(table, space), space.plan(file.architecture).parts())
+    space = find_space(file.architecture)
+    return sum_costs(Latency(table, space), space.plan(file.architecture).parts())

@@ -7,7 +7,7 @@ from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
 from goldnas.spaces import SearchSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 
 def transfer_table(
@@ -41,7 +41,7 @@ def transfer_table(
         )
     latency = Latency(other, space)
     prior_us = {format_row_key(*part): latency.cost(*part) for part in space.rows()}
-    found = measure_networks(session, space, random_architectures(space, networks, seed=0))
+    found = measure_networks(session, space, draw_architectures(space, networks, seed=0))
     fitted = fit_calibration(space, found.networks, found.noise_floor_percent, prior_us)
     source = f"{other.path.name}, fitted to {networks} networks on this device"
     table = table.with_rows(

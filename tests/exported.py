@@ -10,7 +10,7 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.operators import CANDIDATES, FAMILIES, Part, build_operator
 from goldnas.profiling.compose import compose_network
 from goldnas.spaces import SPACES, GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 # Small, since sizes do not matter here; odd, since that is the harder case; and of one cell,
 # which reduces, so that its operators have both strides.
@@ -66,5 +66,5 @@ def networks(space: GoldSpace) -> tuple[bytes, ...]:
     shape = (1, *space.input_shape)
     return tuple(
         compose_network(space.build(architecture), operator, shape)
-        for architecture in random_architectures(space, NETWORKS, seed=0)
+        for architecture in draw_architectures(space, NETWORKS, seed=0)
     )

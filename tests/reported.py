@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from goldnas.searching.folder import SearchRun
-from goldnas.spaces import GoldSpace, SearchSpace, space_named
+from goldnas.spaces import GoldSpace, SearchSpace, make_space
 from scripts import benchmark
 
 CELLS = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8))
@@ -24,7 +24,7 @@ def made_up(path: Path, *, tables: bool = True, **settings: Any) -> SearchRun:
 
 def made_up_chain(path: Path) -> SearchRun:
     """A search of the mobile space, without a latency table."""
-    space = space_named("mobile", **MOBILE, input_shape=(1, 8, 8), classes=10)
+    space = make_space("mobile", **MOBILE, input_shape=(1, 8, 8), classes=10)
     return written(path, space, False, {"settings": MOBILE})
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, WriteError
-from goldnas.spaces import GoldSpace, space_of
+from goldnas.spaces import GoldSpace, find_space
 
 SPACE = GoldSpace(cells=2, channels=4, nodes=2, input_shape=(1, 8, 8), normal_concat=(2, 3))
 NETWORK = SPACE.architecture(SPACE.gates)
@@ -19,8 +19,8 @@ def test_a_file_gives_back_the_architecture_its_space_and_its_name(tmp_path: Pat
     loaded = Architecture.load(path)
     assert loaded.to_json() == NETWORK.to_json()
     assert loaded.fingerprint == NETWORK.fingerprint
-    assert space_of(loaded) == SPACE
-    assert repr(space_of(loaded).build(loaded)) == repr(SPACE.build(NETWORK))
+    assert find_space(loaded) == SPACE
+    assert repr(find_space(loaded).build(loaded)) == repr(SPACE.build(NETWORK))
     assert {k: set(v) for k, v in loaded.choices.items()} == {
         k: set(v) for k, v in NETWORK.choices.items()
     }
@@ -39,7 +39,7 @@ def test_the_name_does_not_depend_on_the_order_of_edges_operators_or_settings() 
 
 def test_an_edge_without_operators_is_no_part_of_the_name() -> None:
     kept = {k: v for k, v in NETWORK.choices.items() if k != "cell0.0-3"}
-    without, empty = (SPACE.architecture_of(kept | more) for more in ({}, {"cell0.0-3": ()}))
+    without, empty = (SPACE.architecture_from(kept | more) for more in ({}, {"cell0.0-3": ()}))
     assert without.fingerprint == empty.fingerprint != NETWORK.fingerprint
 
 

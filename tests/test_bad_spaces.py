@@ -9,7 +9,7 @@ import pytest
 import own_spaces
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.spaces import ChoiceSpace, space_named, space_of
+from goldnas.spaces import ChoiceSpace, find_space, make_space
 from workplace import Case, assert_refused
 
 HERE = r"\(.*own_spaces.py, line \d+\)"
@@ -46,7 +46,7 @@ MISTAKES = {
 
 def space(name: str) -> ChoiceSpace:
     function: Callable[..., own_spaces.nn.Module] = getattr(own_spaces, name)
-    return space_named(function, input_shape=[1, 8, 8])
+    return make_space(function, input_shape=[1, 8, 8])
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -68,7 +68,7 @@ def test_a_mistake_in_a_space_is_told_in_one_line(name: str) -> None:
 )
 def test_a_setting_that_is_wrong_is_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        space_named(own_spaces.residual, **settings)
+        make_space(own_spaces.residual, **settings)
 
 
 # -- files that name a space -------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_no_file_gets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     architecture = Architecture(space="sly:small", settings={}, choices={"1": ("skip",)})
     with pytest.raises(ConfigError, match="no file gets run: name it yourself, with `space"):
-        space_of(architecture)
+        find_space(architecture)
     assert "sly" not in sys.modules
 
 
@@ -103,7 +103,7 @@ def test_no_file_gets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_architecture_of_another_space_is_refused(
     changes: dict[str, object], message: str
 ) -> None:
-    own = space_named(own_spaces.residual)
+    own = make_space(own_spaces.residual)
     said = {"space": own.name, "settings": own.settings, "choices": {}}
     with pytest.raises(ConfigError, match=message):
         own.plan(Architecture(**(said | changes)))  # type: ignore[arg-type]

@@ -17,9 +17,9 @@ from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.profiling.transfer import transfer_table
 from goldnas.resources import Latency
-from goldnas.resources.costs import costs_of
+from goldnas.resources.costs import compute_costs
 from goldnas.spaces import GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy
 
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(3, 8, 8))
@@ -68,7 +68,7 @@ def test_the_calibration_is_in_the_file_and_the_search_uses_it(
     key = f"{gate.operator} {gate.site}"
     assert latency.cost(gate.operator, gate.site) == calibration.latencies_us[key]
     rest = sum(latency.cost(*part) for part in SPACE.fixed_parts)
-    assert costs_of(SPACE, latency).fixed == pytest.approx(calibration.intercept_us + rest)
+    assert compute_costs(SPACE, latency).fixed == pytest.approx(calibration.intercept_us + rest)
 
 
 def test_another_space_is_not_covered_by_it(calibrated: LatencyTable) -> None:
@@ -199,7 +199,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
 
 
 def test_random_networks_go_from_nearly_minimal_to_nearly_full() -> None:
-    drawn = list(random_architectures(SPACE, 20, seed=1))
+    drawn = list(draw_architectures(SPACE, 20, seed=1))
     sizes = sorted(sum(map(len, a.choices.values())) for a in drawn)
     assert sizes[0] <= 0.35 * len(SPACE.gates)
     assert sizes[-1] >= 0.85 * len(SPACE.gates)
@@ -210,6 +210,6 @@ def test_random_networks_go_from_nearly_minimal_to_nearly_full() -> None:
 
 def test_random_networks_depend_on_the_seed_alone() -> None:
     def fingerprints(seed: int) -> list[str]:
-        return [a.fingerprint for a in random_architectures(SPACE, 5, seed=seed)]
+        return [a.fingerprint for a in draw_architectures(SPACE, 5, seed=seed)]
 
     assert fingerprints(3) == fingerprints(3) != fingerprints(4)

@@ -21,7 +21,7 @@ from goldnas.exporting.fold import Scaled, fold
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.lut.lint import lint
-from goldnas.operators import labelled, part_of
+from goldnas.operators import find_part, label_part
 from goldnas.profiling.calibration import rebuild_space
 from goldnas.profiling.check import check_table
 from goldnas.profiling.compose import CompositionError, compose_network
@@ -33,14 +33,14 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
-from goldnas.spaces import FUNCTIONS, space_named, space_of
+from goldnas.spaces import FUNCTIONS, find_space, make_space
 from goldnas.supernet import SuperNet
 from goldnas.training.memory import step_memory
 from searches import assert_same_results, started
 from simulated_device import SimulatedDevice
 from workplace import invoke
 
-RESIDUAL = space_named(own_spaces.residual)
+RESIDUAL = make_space(own_spaces.residual)
 FULL = RESIDUAL.architecture(RESIDUAL.gates)
 
 
@@ -74,9 +74,9 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
         "input_shape": [1, 8, 8],
         "rectify": False,
     }
-    again = space_of(FULL)
+    again = find_space(FULL)
     assert again.settings == RESIDUAL.settings
-    assert space_of(FULL) is again  # made once: it calls the function
+    assert find_space(FULL) is again  # made once: it calls the function
     assert again.call == (
         "space('own_spaces:residual', input_shape=(1, 8, 8), width=4, classes=10, "
         "rectify=False)"
@@ -84,13 +84,13 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
 
 
 def test_lists_reach_the_function_as_tuples_and_any_shape_is_one() -> None:
-    space = space_named(own_spaces.flat, sizes=[4, 8], input_shape=[5])
+    space = make_space(own_spaces.flat, sizes=[4, 8], input_shape=[5])
     assert {str(gate.site) for gate in space.gates} == {"4->8"}
     assert space.classes == 3
 
 
 def test_registered_operators_share_rows_with_other_spaces() -> None:
-    space = space_named(own_spaces.registered, input_shape=[1, 8, 8])
+    space = make_space(own_spaces.registered, input_shape=[1, 8, 8])
     assert [(g.key, g.operator, str(g.site)) for g in space.gates] == [
         ("conv", "sep_conv_3x3", "4x8x8->4/s1"),
         ("pool", "max_pool_3x3", "4x8x8->4/s1"),
@@ -100,7 +100,7 @@ def test_registered_operators_share_rows_with_other_spaces() -> None:
 def test_a_built_network_is_new_each_time_and_knows_its_parts() -> None:
     one, other = (RESIDUAL.build(FULL) for _ in range(2))
     assert not torch.equal(one.stem[1].weight, other.stem[1].weight)
-    parts = [part for m in one.modules() if (part := part_of(m)) is not None]
+    parts = [part for m in one.modules() if (part := find_part(m)) is not None]
     assert sorted(map(str, parts)) == sorted(map(str, RESIDUAL.plan(FULL).parts()))
 
 
@@ -200,7 +200,7 @@ def test_layers_keep_their_numbers_where_others_may_count_them() -> None:
 @pytest.mark.parametrize("shape", [[5], [1, 8, 8]], ids=["rank 2", "rank 4"])
 def test_the_models_of_every_row_run(shape: list[int]) -> None:
     function = own_spaces.residual if len(shape) == 3 else own_spaces.flat
-    space = space_named(function, input_shape=shape)
+    space = make_space(function, input_shape=shape)
     for operator, site in space.rows():
         exported = onnx.load_model_from_string(
             to_onnx(space.build_part(operator, site), (2, *site.input_shape))
@@ -215,7 +215,7 @@ def test_the_models_of_every_row_run(shape: list[int]) -> None:
 
 
 def test_a_row_of_a_sequence_is_fed_by_a_convolution_of_its_rank() -> None:
-    pool = labelled(nn.MaxPool1d(2), ("pool", Shapes((3, 8), (3, 4))))
+    pool = label_part(nn.MaxPool1d(2), ("pool", Shapes((3, 8), (3, 4))))
     found = make_row_models(
         onnx.load_model_from_string(to_onnx(pool, (1, 3, 8))), Shapes((3, 8), (3, 4)), batch=1
     )
@@ -233,7 +233,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
         [sum(n.op_type == k for n in m.graph.node) for k in kinds] for m in (whole, joined)
     ]
     assert counts[0] == counts[1] == [7, 1, 1, 1]
-    rectified = space_named(own_spaces.residual, rectify=True)
+    rectified = make_space(own_spaces.residual, rectify=True)
     with pytest.raises(CompositionError, match=r"it calls .*relu"):
         compose_network(
             rectified.build(rectified.architecture(rectified.gates)), exported, (1, 1, 8, 8)
@@ -242,7 +242,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
 
 @pytest.mark.parametrize("rectify", [False, True], ids=["joined", "exported whole"])
 def test_a_device_is_profiled_for_a_space(rectify: bool, tmp_path: Path) -> None:
-    space = space_named(own_spaces.residual, rectify=True) if rectify else RESIDUAL
+    space = make_space(own_spaces.residual, rectify=True) if rectify else RESIDUAL
     session = Session(SimulatedDevice())
     empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
     table = fill_table(session, empty, space, networks=2 if rectify else 12)
@@ -272,7 +272,7 @@ def found(
 ) -> Path:
     """A search within two budgets of a space of one's own, with one operator per choice."""
     folder = tmp_path_factory.mktemp("own")
-    make_table(folder / "cpu.json", space_named("own_spaces:residual", width=6))
+    make_table(folder / "cpu.json", make_space("own_spaces:residual", width=6))
     run = folder / "run"
     status, said, errors = invoke(
         *f"search {OPTIONS} --single --budget 60kFLOPs --budget 60us".split(),

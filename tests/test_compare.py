@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from compared import log_of, measured, network, searched, trained
-from goldnas.comparison.history import drops, search_seconds
-from goldnas.comparison.hypervolume import hypervolume
-from goldnas.comparison.plot import plot
+from goldnas.comparison.history import count_seconds, list_drops
+from goldnas.comparison.hypervolume import compute_hypervolume
+from goldnas.comparison.plot import draw_comparison
 from goldnas.comparison.rows import compare
 from goldnas.comparison.runs import read_runs
 from goldnas.searching.folder import SearchRun
@@ -185,10 +185,10 @@ def test_searches_of_a_row_that_are_not_trained_are_named(three_seeds: list[Path
 
 def test_hypervolume_by_hand() -> None:
     front = [(1.0, 3.0), (2.0, 1.0)]
-    assert hypervolume(front, (4.0, 4.0)) == 3 * 1 + 2 * 2
+    assert compute_hypervolume(front, (4.0, 4.0)) == 3 * 1 + 2 * 2
     useless = [(2.0, 3.5), (3.0, 1.0), (5.0, 0.0), (0.0, 4.0), (1.0, 3.0)]
-    assert hypervolume([*useless, *front], (4.0, 4.0)) == 7
-    assert hypervolume([], (4.0, 4.0)) == 0
+    assert compute_hypervolume([*useless, *front], (4.0, 4.0)) == 7
+    assert compute_hypervolume([], (4.0, 4.0)) == 0
 
 
 def test_hypervolumes_are_against_one_reference(tmp_path: Path) -> None:
@@ -238,8 +238,8 @@ CRASHED = [
 
 def test_work_that_was_done_again_counts_once() -> None:
     """Neither the pause, nor what the crash lost, is time of the search."""
-    assert search_seconds(CRASHED) == 100 + 120
-    assert drops(CRASHED) == pytest.approx([0.1, 0.05])
+    assert count_seconds(CRASHED) == 100 + 120
+    assert list_drops(CRASHED) == pytest.approx([0.1, 0.05])
 
 
 def test_after_two_crashes_only_the_last_of_each_step_counts() -> None:
@@ -249,15 +249,15 @@ def test_after_two_crashes_only_the_last_of_each_step_counts() -> None:
         event("prune", 2060.0, step=5, accuracy_before=0.5, accuracy_after=0.45),
         event("end", 2300.0, epoch=2),
     ]
-    assert search_seconds(again) == 300
-    assert drops(again) == pytest.approx([0.05])
+    assert count_seconds(again) == 300
+    assert list_drops(again) == pytest.approx([0.05])
 
 
 def test_prunings_before_a_setback_do_not_count_twice() -> None:
     events = [*CRASHED[:4], event("setback", 160.0, step=16, back_to_step=10)]
-    assert drops(events) == pytest.approx([0.1])
-    assert search_seconds(events) == 160  # a setback is part of what a search costs
-    assert search_seconds([]) is None
+    assert list_drops(events) == pytest.approx([0.1])
+    assert count_seconds(events) == 160  # a setback is part of what a search costs
+    assert count_seconds([]) is None
 
 
 def test_cuts_below_the_budgets_are_no_drop_of_the_network_within() -> None:
@@ -279,8 +279,8 @@ def test_cuts_below_the_budgets_are_no_drop_of_the_network_within() -> None:
         recorded(104.0, "beyond"),
         event("end", 105.0),
     ]
-    assert drops(killed) == pytest.approx([0.7])
-    assert drops(events) == pytest.approx([0.7])
+    assert list_drops(killed) == pytest.approx([0.7])
+    assert list_drops(events) == pytest.approx([0.7])
 
 
 def test_one_cut_and_many_prunings_are_told_alike(tmp_path: Path) -> None:
@@ -514,7 +514,7 @@ def test_the_plot_shows_every_network_and_every_training(three_seeds: list[Path]
         three_seeds[0].parent / "r", [network("eeeeeeee", 0.7, 8e5)], strategy="one-shot"
     )
     comparison = compare(read_runs([*three_seeds, other.path]))
-    (axes,) = plot(comparison).get_axes()
+    (axes,) = draw_comparison(comparison).get_axes()
     hollow = [line for line in axes.lines if line.get_fillstyle() == "none"]
     assert sum(len(line.get_xdata()) for line in hollow) == 7
     (bars,) = axes.containers  # the other is not trained

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from exported import operator as exported
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import to_onnx
-from goldnas.operators import build_operator, part_of
+from goldnas.operators import build_operator, find_part
 from goldnas.profiling.compose import Composition, compose_network
 from goldnas.profiling.context import make_row_models
 from goldnas.site import Site
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 SPACE = GoldSpace(
     cells=3,
@@ -46,7 +46,7 @@ def optimised(model: bytes, folder: Path) -> Counter[str]:
 def test_a_composed_network_runs_the_same_nodes_as_the_exported_one(
     space: GoldSpace, seed: int, tmp_path: Path
 ) -> None:
-    (architecture,) = random_architectures(space, 1, seed=seed)
+    (architecture,) = draw_architectures(space, 1, seed=seed)
     network = space.build(architecture).eval()
     shape = (1, *space.input_shape)
     for module in network.modules():
@@ -59,7 +59,7 @@ def test_a_composed_network_runs_the_same_nodes_as_the_exported_one(
 
 @pytest.mark.parametrize("space", [SPACE, LARGE], ids=lambda space: space.name)
 def test_a_composed_network_computes_what_the_network_does(space: GoldSpace) -> None:
-    (architecture,) = random_architectures(space, 1, seed=2)
+    (architecture,) = draw_architectures(space, 1, seed=2)
     network = space.build(architecture).eval()
     shape = (1, *space.input_shape)
     composed = onnx.load_model_from_string(compose_network(network, exported, shape))
@@ -133,8 +133,8 @@ def test_what_is_neither_operator_nor_sum_is_refused_by_name() -> None:
 
 def test_a_part_knows_its_row() -> None:
     site = Site(4, 4, 8, 8)
-    assert part_of(build_operator("max_pool_3x3", site)) == ("max_pool_3x3", site)
-    assert part_of(nn.ReLU()) is None
+    assert find_part(build_operator("max_pool_3x3", site)) == ("max_pool_3x3", site)
+    assert find_part(nn.ReLU()) is None
 
 
 # -- the models of a row -----------------------------------------------------------------------

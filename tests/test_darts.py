@@ -129,8 +129,8 @@ def test_edge_rule_leaves_two_edges_and_one_operator_each(
 def test_the_cut_is_logged_with_the_accuracy_before_and_after(tmp_path: Path) -> None:
     run = search(tmp_path / "a", strategy="one-shot", batch_size=32)
     assert run.best.meets_budgets
-    *_, epoch = (event for event in run.events() if event["event"] == "epoch")
-    cuts = [event for event in run.events() if event["event"] == "cut"]
+    *_, epoch = (event for event in run.read_events() if event["event"] == "epoch")
+    cuts = [event for event in run.read_events() if event["event"] == "cut"]
     assert cuts[0]["live_operators"] < epoch["live_operators"] == 2 * 28
     # All held-out digits are looked at: it is the accuracy of the whole super-network.
     assert cuts[0]["accuracy_before"] == epoch["validation_accuracy"]

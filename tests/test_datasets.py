@@ -16,7 +16,7 @@ from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Normalisation
 from goldnas.data.files import ImageFiles
-from goldnas.data.loader import evaluation_batches
+from goldnas.data.loader import read_batches
 from goldnas.errors import ConfigError, DataError
 from images import RAW, loader, noise, same
 
@@ -102,11 +102,11 @@ def test_folder_over_the_memory_limit_is_read_lazily_with_the_same_pixels(
     monkeypatch.setattr(on_disk, "DECODED_BYTES_LIMIT", 0)
     lazy = load_dataset(str(folder))
     assert isinstance(lazy.train.images, ImageFiles)
-    assert Normalisation.of(lazy.train) == Normalisation.of(decoded.train)
+    assert Normalisation.measure(lazy.train) == Normalisation.measure(decoded.train)
     for part in ("train", "test"):
         assert same(
-            evaluation_batches(getattr(lazy, part), RAW, batch_size=2),
-            evaluation_batches(getattr(decoded, part), RAW, batch_size=2),
+            read_batches(getattr(lazy, part), RAW, batch_size=2),
+            read_batches(getattr(decoded, part), RAW, batch_size=2),
         )
     assert (lazy.train.kept, decoded.train.kept) == (
         "decoded from files as they are used",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.network import CellNetwork
-from goldnas.operators import part_of
+from goldnas.operators import find_part
 from goldnas.spaces import GoldSpace
 from goldnas.training.averaging import moving_average
 from goldnas.training.drop_path import DropPath
@@ -43,7 +43,7 @@ def test_operators_are_dropped_image_by_image_and_identities_never(
     drop_path.begin(step=5, rank=0, probability=0.25)
     dropped: list[float] = []
     for module, output in outputs_of(network, 64).values():
-        part = part_of(module)
+        part = find_part(module)
         assert part is not None
         gone = output.flatten(1).eq(0).all(1)
         if part[0] == "skip_connect" and part[1].stride == 1:

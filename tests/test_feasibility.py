@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from goldnas.resources import Budget, Costs, Flops, Parameters, costs_of
+from goldnas.resources import Budget, Costs, Flops, Parameters, compute_costs
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import GoldSpace
 
@@ -19,7 +19,9 @@ def latency(seed: int) -> Costs:
 
 
 def resources(count: int) -> list[Costs]:
-    return [costs_of(SPACE, Flops()), costs_of(SPACE, Parameters()), latency(7)][:count]
+    return [compute_costs(SPACE, Flops()), compute_costs(SPACE, Parameters()), latency(7)][
+        :count
+    ]
 
 
 def budgets_around(costs: list[Costs], seed: int, slack: float) -> list[Budget]:

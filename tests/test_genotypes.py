@@ -10,7 +10,7 @@ from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.resources import Flops, Parameters, count_flops, count_parameters
 from goldnas.site import Site
-from goldnas.spaces import space_of
+from goldnas.spaces import find_space
 
 GENE = (
     "[[('skip_connect', 0, 2), ('sep_conv_3x3', 1, 2), ('max_pool_3x3', 2, 3)],"
@@ -47,7 +47,7 @@ def test_a_gene_lists_operator_source_and_node_of_each_cell(text: str) -> None:
         "cell1.1-3": ("skip_connect",),
         "cell1.2-3": ("skip_connect",),
     }
-    space = space_of(architecture)
+    space = find_space(architecture)
     assert (space.cells, space.nodes, space.channels, space.classes) == (2, 2, 4, 3)
     assert space.input_shape == (1, 8, 8)
     network = space.build(architecture)
@@ -71,7 +71,7 @@ def test_a_darts_genotype_lists_two_edges_for_each_node(concat: str) -> None:
         for cell, kind in enumerate([normal, reduce, reduce, normal])
         for edge, operator in kind.items()
     }
-    network = space_of(architecture).build(architecture)
+    network = find_space(architecture).build(architecture)
     assert network(torch.randn(2, 1, 8, 8)).shape == (2, 10)
     # As DARTS evaluates: normalisation learns a scale, and there is none after pooling.
     assert all(m.affine for m in network.modules() if isinstance(m, nn.BatchNorm2d))
@@ -83,7 +83,7 @@ def test_concat_chooses_what_a_cell_puts_out() -> None:
     architecture = read_genotype(
         darts(concat="[3]"), channels=4, cells=4, input_shape=(1, 8, 8)
     )
-    outputs = space_of(architecture).build(architecture).features(torch.randn(2, 1, 8, 8))
+    outputs = find_space(architecture).build(architecture).features(torch.randn(2, 1, 8, 8))
     assert [outputs[cell].shape[1] for cell in "0123"] == [4, 2 * 8, 2 * 16, 16]
 
 
@@ -103,7 +103,7 @@ def test_an_operator_that_is_twice_on_an_edge_is_built_counted_and_added_twice()
         read_genotype(text, channels=4, input_shape=(1, 8, 8)) for text in (once, twice)
     )
     assert two.choices["cell0.0-2"] == ("sep_conv_3x3", "sep_conv_3x3")
-    small, large = (space_of(a).build(a).eval() for a in (one, two))
+    small, large = (find_space(a).build(a).eval() for a in (one, two))
     site = Site(8, 8, 8, 8, 2)  # the only cell is a reduction
     difference = count_parameters(large) - count_parameters(small)
     assert difference == Parameters().cost("sep_conv_3x3", site)

@@ -6,7 +6,7 @@ import torch
 
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import ImageData, Normalisation, split_validation
-from goldnas.data.loader import default_workers, evaluation_batches
+from goldnas.data.loader import choose_workers, read_batches
 from goldnas.errors import ConfigError
 from images import RAW, colour_data, loader, same
 
@@ -42,7 +42,7 @@ def test_useless_validation_fraction_is_refused(fraction: float) -> None:
 
 def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
     data = colour_data()
-    images, _ = next(iter(evaluation_batches(data, Normalisation.of(data), batch_size=99)))
+    images, _ = next(iter(read_batches(data, Normalisation.measure(data), batch_size=99)))
     assert images.dtype == torch.float32
     assert images.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
     assert images.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
@@ -50,13 +50,13 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one() -> None:
 
 def test_channel_that_never_changes_normalises_to_zero() -> None:
     data = ImageData(torch.full((4, 1, 8, 8), 77, dtype=torch.uint8), torch.zeros(4).long(), 1)
-    images = Normalisation.of(data).apply(data.images)
+    images = Normalisation.measure(data).apply(data.images)
     assert images.abs().max() < 1e-4
 
 
 def test_evaluation_shows_every_image_once_in_order() -> None:
     data = colour_data()
-    batches = list(evaluation_batches(data, RAW, batch_size=16))
+    batches = list(read_batches(data, RAW, batch_size=16))
     assert [len(labels) for _, labels in batches] == [16, 16, 8]
     torch.testing.assert_close(torch.cat([images for images, _ in batches]), data.images / 255)
     assert torch.equal(torch.cat([labels for _, labels in batches]), data.labels)
@@ -119,8 +119,8 @@ def test_small_sets_are_loaded_in_process_and_large_ones_in_workers() -> None:
         images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(num_images, 1, 1, 1)
         return ImageData(images, torch.zeros(num_images, dtype=torch.long), 2)
 
-    assert default_workers(of(1_438)) == 0
-    assert 1 <= default_workers(of(50_000), 8) <= default_workers(of(50_000)) <= 4
+    assert choose_workers(of(1_438)) == 0
+    assert 1 <= choose_workers(of(50_000), 8) <= choose_workers(of(50_000)) <= 4
 
 
 def test_shards_of_a_batch_are_together_the_batch_of_one_process() -> None:

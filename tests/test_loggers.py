@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from goldnas.comparison.history import lasting
+from goldnas.comparison.history import leave_out_undone
 from goldnas.errors import StoppedError
 from goldnas.run_folder import RunFolder
 from goldnas.searching.folder import SearchRun
@@ -128,7 +128,7 @@ def test_tensorboard_shows_what_the_log_of_a_search_says(own: Path) -> None:
     assert code == 0, stderr
     assert "warning" not in stderr
     run = SearchRun.open(Path("new"))
-    wanted = expected(run.events(), {"FLOPs": 100_000})
+    wanted = expected(run.read_events(), {"FLOPs": 100_000})
     assert {"search/loss", "search/budget_share/FLOPs", "prune/accuracy_after"} <= wanted.keys()
     found = read_back("new")
     assert_same(found, wanted)
@@ -152,7 +152,7 @@ def test_tensorboard_shows_what_the_log_of_a_search_says(own: Path) -> None:
 def test_tensorboard_shows_what_the_log_of_a_training_says(workplace: Path) -> None:
     code, stderr = goldnas(f"{TRAIN} --logger tensorboard --out new")
     assert code == 0, stderr
-    events = RunFolder(Path("new")).events()
+    events = RunFolder(Path("new")).read_events()
     wanted = expected(events, {})
     assert {
         "training/loss",
@@ -177,11 +177,13 @@ def test_a_search_that_goes_on_goes_on_in_the_same_log(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_search(search)
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
-    crashed_at = resumed.run.events()[-1]["step"]
+    crashed_at = resumed.run.read_events()[-1]["step"]
     assert resumed.step < crashed_at, "the pruning is not done again"
     run_search(resumed)
     found = read_back(tmp_path / "a")
-    assert_same(found, expected(lasting(resumed.run.events()), {"FLOPs": 100_000}))
+    assert_same(
+        found, expected(leave_out_undone(resumed.run.read_events()), {"FLOPs": 100_000})
+    )
     steps = [step for step, _ in found["prune/accuracy_after"]]
     assert steps == sorted(set(steps))
     assert len(texts(tmp_path / "a")["settings"]) == 1
@@ -191,8 +193,8 @@ def test_what_a_setback_goes_back_before_is_not_shown(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", epochs=2, loggers=("tensorboard",))
     spoil(search, 9)
     run_search(search)
-    events = search.run.events()
-    kept = lasting(events)
+    events = search.run.read_events()
+    kept = leave_out_undone(events)
     assert "setback" in [event["event"] for event in kept]
     assert len(kept) < len(events), "nothing was done again"
     assert_same(read_back(tmp_path / "a"), expected(kept, {"FLOPs": 100_000}))
@@ -210,7 +212,7 @@ def test_each_network_that_is_tried_is_one_more_step(tmp_path: Path) -> None:
         run_search(search)
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
     run_search(resumed)
-    scores = [e["score"] for e in resumed.run.events() if e["event"] == "score"]
+    scores = [e["score"] for e in resumed.run.read_events() if e["event"] == "score"]
     assert len(scores) == 4
     wanted = [(n, float(np.float32(score))) for n, score in enumerate(scores, 1)]
     assert read_back(tmp_path / "a")["score/score"] == wanted
@@ -233,7 +235,7 @@ def test_a_logger_that_fails_is_left_out_and_the_search_goes_on(own: Path) -> No
         "space left on device. new/events.jsonl has everything",
     ]
     assert Path("new/calls").read_text() == "begin\nlog\n"
-    events = SearchRun.open(Path("new")).events()
+    events = SearchRun.open(Path("new")).read_events()
     assert events[-1]["event"] == "end"
     assert_same(read_back("new"), expected(events, {"FLOPs": 100_000}))
 
@@ -304,7 +306,7 @@ def test_the_server_of_tensorboard_shows_a_run(tmp_path: Path) -> None:
         [sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     address = f"http://127.0.0.1:{port}/data/plugin/scalars/scalars?run=tensorboard&tag="
-    wanted = [(e["step"], e["loss"]) for e in search.run.events() if e["event"] == "epoch"]
+    wanted = [(e["step"], e["loss"]) for e in search.run.read_events() if e["event"] == "epoch"]
     found: list[list[float]] = []
     deadline = time.monotonic() + 60
     try:
@@ -342,7 +344,7 @@ def test_mlflow_has_the_figures_of_a_search_that_was_interrupted(
     (run,) = client.search_runs([experiment])
     assert run.info.status == "FINISHED"
     assert run.data.params["batch_size"] == "256"
-    wanted = expected(search.run.events(), {"FLOPs": 100_000})
+    wanted = expected(search.run.read_events(), {"FLOPs": 100_000})
     assert run.data.metrics.keys() == wanted.keys()
     for name in ("search/loss", "search/budget_share/FLOPs", "prune/accuracy_after"):
         history = client.get_metric_history(run.info.run_id, name)

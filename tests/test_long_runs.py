@@ -56,8 +56,8 @@ def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
     assert resumed.step == step
     run_search(resumed)
     assert_same_results(Run(finished), Run(resumed.run))
-    events = [event for event in resumed.run.events() if event["event"] != "start"]
-    whole = [event for event in finished.events() if event["event"] != "start"]
+    events = [event for event in resumed.run.read_events() if event["event"] != "start"]
+    whole = [event for event in finished.read_events() if event["event"] != "start"]
     for ours, theirs in zip(events, whole, strict=True):  # no line is missing, none twice
         for field in ours.keys() - {"time", "seconds"}:
             assert ours[field] == theirs[field], (ours["event"], field)
@@ -75,7 +75,7 @@ def test_a_crash_costs_minutes_however_long_an_epoch_is(
     search.stop_signal = crash
     with pytest.raises(ZeroDivisionError):
         run_search(search)
-    state = search.run.checkpoint()
+    state = search.run.read_checkpoint()
     assert state is not None
     assert (state["epoch"], state["step"]) == (0, 2)
 
@@ -97,7 +97,7 @@ def spoil(search: SearchLoop, *steps: int, factor: float = float("nan")) -> None
 
 
 def assert_finite(run: SearchRun) -> None:
-    state = run.checkpoint()
+    state = run.read_checkpoint()
     assert state is not None
     for value in state["supernet"].values():
         assert value.isfinite().all()
@@ -115,7 +115,7 @@ def test_nan_at_a_random_step_costs_a_setback_and_nothing_else(
     spoil(search, step)
     front = run_search(search)
     assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
-    (setback,) = (event for event in search.run.events() if event["event"] == "setback")
+    (setback,) = (event for event in search.run.read_events() if event["event"] == "setback")
     assert setback["back_to_step"] < setback["step"]
     assert search.checkpoints.setbacks == 1
     assert_finite(search.run)
@@ -131,7 +131,7 @@ def test_every_setback_halves_the_learning_rate_and_the_fourth_is_the_end(
         RunError, match=r"diverged .*4 times.* lower `learning_rate` than 0\.05"
     ):
         run_search(search)
-    setbacks = [event for event in search.run.events() if event["event"] == "setback"]
+    setbacks = [event for event in search.run.read_events() if event["event"] == "setback"]
     assert [event["learning_rate"] / planned for event in setbacks] == [0.5, 0.25, 0.125]
     resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
     assert (resumed.step, resumed.checkpoints.setbacks) == (5, 3)
@@ -143,7 +143,7 @@ def test_a_loss_far_above_guessing_is_as_bad_as_nan(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", **QUICK)
     spoil(search, 7, factor=1e6)
     run_search(search)
-    (setback,) = (event for event in search.run.events() if event["event"] == "setback")
+    (setback,) = (event for event in search.run.read_events() if event["event"] == "setback")
     assert setback["back_to_step"] == 5
     assert_finite(search.run)
 
@@ -220,7 +220,7 @@ def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
     assert any("end" in n.reasons and n.meets_budgets for n in front.networks)
     assert all(sum(parts) == 256 for parts in steps if parts)
     assert max(max(parts) for parts in steps if parts) == 64
-    told = [event for event in search.run.events() if event["event"] == "out_of_memory"]
+    told = [event for event in search.run.read_events() if event["event"] == "out_of_memory"]
     assert [(event["images_at_once"], event["parts"]) for event in told] == [
         (128, 2),
         (64, 4),

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from goldnas.metric import ACCURACY, MetricKind, figure_of, read_logged, write_metric
+from goldnas.metric import ACCURACY, MetricKind, read_logged, read_metric, write_metric
 
 ERROR = MetricKind("RMSE", higher_is_better=False)
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_again(
     written = write_metric(kind, value, "test_")
     assert msgspec.to_builtins(written) == fields
     assert list(written) == list(fields)
-    found = figure_of(written["test_accuracy"], written.get("test_metric", msgspec.UNSET))
+    found = read_metric(written["test_accuracy"], written.get("test_metric", msgspec.UNSET))
     assert found == (None if value is None else kind.with_value(value))
 
 

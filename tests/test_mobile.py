@@ -14,13 +14,13 @@ from torchvision.models._utils import _make_divisible
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx import check_onnx, to_onnx
-from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible, parse_block
-from goldnas.operators import part_of
+from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, parse_block, round_channels
+from goldnas.operators import find_part
 from goldnas.operators.mobile import Residual, SqueezeExcitation
 from goldnas.resources import count_flops, count_parameters
-from goldnas.spaces import space_named, space_of
+from goldnas.spaces import find_space, make_space
 from goldnas.spaces.mobile import mobile
-from goldnas.spaces.mobile_networks import NETWORKS, published
+from goldnas.spaces.mobile_networks import NETWORKS, read_published
 
 IMAGENET = (3, 224, 224)
 SMALL: dict[str, Any] = {
@@ -52,8 +52,8 @@ def without_values(make: Callable[[], nn.Module]) -> nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_counts_of_published_networks_are_those_that_were_published(name: str) -> None:
     # The space is for smaller images, which takes a tenth of the time; the network for any.
-    architecture = published(name, input_shape=(3, 64, 64))
-    space = space_of(architecture)
+    architecture = read_published(name, input_shape=(3, 64, 64))
+    space = find_space(architecture)
     network = space.build(architecture)
     parameters, flops = count_parameters(network), count_flops(network, IMAGENET)
     assert parameters == pytest.approx(PUBLISHED[name][0], rel=0.01)
@@ -95,9 +95,9 @@ def test_what_can_be_chosen_is_a_setting() -> None:
     assert list(choices["stages.0.1"].operators) == names
     names = [name.replace("relu", "hswish") for name in names]
     assert list(choices["stages.2.1"].operators) == names
-    assert part_of(network.stem)[0] == "conv_3x3_bn_hswish"
-    assert part_of(network.first)[0] == "mbconv_3x3_e1_relu"
-    assert part_of(network.head)[0] == "conv_1x1_bn_hswish"
+    assert find_part(network.stem)[0] == "conv_3x3_bn_hswish"
+    assert find_part(network.first)[0] == "mbconv_3x3_e1_relu"
+    assert find_part(network.head)[0] == "conv_1x1_bn_hswish"
 
 
 def test_every_part_says_which_it_is_and_gets_the_shape_that_it_is_for() -> None:
@@ -105,7 +105,7 @@ def test_every_part_says_which_it_is_and_gets_the_shape_that_it_is_for() -> None
     network = mobile(**SMALL, classifier=48).eval()
     met: list[tuple[int, ...]] = []
     for module in network.modules():
-        if (part := part_of(module)) is not None:
+        if (part := find_part(module)) is not None:
             site = part[1]
 
             def check(
@@ -129,13 +129,13 @@ def test_a_width_multiplies_the_channels_and_below_1_leaves_the_head() -> None:
         for width in (1.4, 0.5)
     )
     channels = [
-        [part_of(choice.operators["mbconv_3x3_e3"])[1].out_channels for choice in choices]
+        [find_part(choice.operators["mbconv_3x3_e3"])[1].out_channels for choice in choices]
         for choices in (choices_of(wide).values(), choices_of(narrow).values())
     ]
     assert channels[0][::4] == [48, 56, 112, 136, 272, 448]
     assert channels[1][::4] == [16, 24, 40, 48, 96, 160]
     heads = [
-        (part_of(n.stem)[1].out_channels, part_of(n.head)[1].out_channels)
+        (find_part(n.stem)[1].out_channels, find_part(n.head)[1].out_channels)
         for n in (wide, narrow)
     ]
     assert heads == [(48, 1792), (16, 1280)]
@@ -143,7 +143,7 @@ def test_a_width_multiplies_the_channels_and_below_1_leaves_the_head() -> None:
 
 def test_channels_are_rounded_as_published_networks_round_them() -> None:
     for channels in [*range(1, 500), 10.5, 44.79, 183.99999]:
-        assert divisible(channels) == _make_divisible(channels, 8)
+        assert round_channels(channels) == _make_divisible(channels, 8)
 
 
 def test_a_name_says_all_of_a_block() -> None:
@@ -160,7 +160,7 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
     """Also with squeeze-excitation, several blocks at one place, and skip connections."""
     torch.manual_seed(0)
     settings = {"squeezes": ["none", "se", "se_in"], "activations": "hswish", "classifier": 16}
-    space = space_named("mobile", **SMALL | settings)
+    space = make_space("mobile", **SMALL | settings)
     kept = [
         gate for index, gate in enumerate(space.gates) if index % 5 == 0 or "skip" in gate.key
     ]
@@ -224,7 +224,7 @@ def test_a_setting_that_is_out_of_range_is_one_line(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
-        space_named("mobile", **settings)
+        make_space("mobile", **settings)
     assert "\n" not in str(error.value)
 
 
@@ -232,4 +232,4 @@ def test_an_unknown_published_network_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match="unknown network 'mobilenet_v4'; known: mobilenet_v2,"
     ):
-        published("mobilenet_v4")
+        read_published("mobilenet_v4")

@@ -110,7 +110,7 @@ def test_a_metric_does_not_depend_on_how_items_are_divided() -> None:
 
 def test_a_search_descends_the_loss_and_ranks_by_the_metric(tmp_path: Path) -> None:
     run = search(tmp_path / "run")
-    front, events = run.front.record, run.events()
+    front, events = run.front.record, run.read_events()
     figures = [network.metric for network in front.networks]
     assert all(f.name == "RMSE" and not f.higher_is_better for f in figures)
     assert {network.accuracy for network in front.networks} == {None}
@@ -135,7 +135,7 @@ def test_a_search_with_a_task_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_sampled_networks_are_ranked_with_the_sign_of_the_metric(tmp_path: Path) -> None:
     run = search(tmp_path / "run", strategy="random", networks=2, epochs=1)
-    scores = [e for e in run.events() if e["event"] == "score"]
+    scores = [e for e in run.read_events() if e["event"] == "score"]
     assert all(e["score"] < 0 for e in scores)
     assert run.best.record.score == max(e["score"] for e in scores)
 

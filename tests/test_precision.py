@@ -34,7 +34,7 @@ from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 from goldnas.training.evaluate import onnx_predictions
 from simulated_device import SimulatedDevice
 
@@ -55,7 +55,7 @@ LOWERED = [precision for precision in PRECISIONS if precision != "fp32"]
 def network(seed: int = 0) -> nn.Module:
     """Return a network with weights and statistics as after training."""
     torch.manual_seed(seed)
-    (architecture,) = random_architectures(SPACE, 1, seed=seed)
+    (architecture,) = draw_architectures(SPACE, 1, seed=seed)
     network = SPACE.build(architecture)
     network.train()
     network(torch.from_numpy(IMAGES))
@@ -408,7 +408,7 @@ def test_a_large_bias_of_a_small_weight_survives() -> None:
 def test_predictions_are_made_for_every_image_and_of_numbers_alone() -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (300, *SHAPE[1:])))
     data = ImageData(pixels.to(torch.uint8), torch.zeros(300, dtype=torch.long), 10)
-    normalisation = Normalisation.of(data)
+    normalisation = Normalisation.measure(data)
     images = normalisation.apply(data.images[torch.arange(300)]).numpy()
     found = onnx_predictions(whole(), data, normalisation)
     np.testing.assert_array_equal(found.numpy(), outputs(whole(), images).argmax(axis=1))

@@ -67,7 +67,7 @@ def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
 
 
 def events_of(folder: Path, event: str) -> list[dict[str, Any]]:
-    return [e for e in SearchRun.open(folder).events() if e["event"] == event]
+    return [e for e in SearchRun.open(folder).read_events() if e["event"] == event]
 
 
 @pytest.fixture(scope="module")
@@ -211,4 +211,4 @@ def test_two_ranks_train_a_front_and_go_on_past_a_network_that_is_broken(
         result = opened.result()
         assert result is not None
         assert 0 < result.test_accuracy <= 1
-        assert len([e for e in opened.events() if e["event"] == "epoch"]) == 2
+        assert len([e for e in opened.read_events() if e["event"] == "epoch"]) == 2

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from compared import measured, trained
 from goldnas.cli.main import app
 from goldnas.cli.report import word_search
-from goldnas.report.page import report
+from goldnas.report.page import make_report
 from goldnas.report.search_call import write_call
 from goldnas.report.timeline import Timeline
 from goldnas.searching.config import SearchConfig
@@ -266,7 +266,7 @@ def test_what_a_search_went_back_before_is_left_out(tmp_path: Path) -> None:
         line("prune", 1, 17, 3, "c"),
         line("epoch", 1, 20, 3),
     ]
-    timeline = Timeline.of(events, tmp_path)
+    timeline = Timeline.read(events, tmp_path)
     assert timeline.gone.keys() == {"a", "c"}
     assert [m.epochs for m in timeline.moments] == [0, 0.5, 1, 1.7, 2]
     assert timeline.moments[0].live == 5
@@ -324,7 +324,7 @@ def test_a_report_from_python_repeats_the_search_in_python(run: Path) -> None:
     assert call.endswith("tables=['runs/a/tables/device.json'], out='runs/a-again')")
     assert "momentum=0.8" in call
     assert "budgets=['1MFLOPs', '5ms']" in call
-    assert escape(str(write_call(SearchRun.open(run).config, run))) in report(run)
+    assert escape(str(write_call(SearchRun.open(run).config, run))) in make_report(run)
 
 
 def test_settings_that_have_no_option_are_named(run: Path) -> None:

@@ -17,10 +17,10 @@ from goldnas.resources import (
     Latency,
     Parameters,
     Resource,
-    costs_of,
+    compute_costs,
     parse_budget,
 )
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.site import Site
 from goldnas.spaces import GoldSpace
 from goldnas.units import format_amount
@@ -153,12 +153,12 @@ def test_a_total_is_the_fixed_part_and_the_active_gates() -> None:
 
 @pytest.mark.parametrize("resource", [Flops(), Parameters()], ids=["FLOPs", "params"])
 def test_costs_of_a_space_are_those_of_its_parts(resource: Resource) -> None:
-    costs = costs_of(SPACE, resource)
+    costs = compute_costs(SPACE, resource)
     assert costs.name == resource.name
     assert costs.gates.tolist() == [resource.cost(g.operator, g.site) for g in SPACE.gates]
     kept = np.array([gate.operator == "sep_conv_3x3" for gate in SPACE.gates])
     network = SPACE.architecture(g for g, keep in zip(SPACE.gates, kept, strict=True) if keep)
-    assert costs.total(kept) == total_cost(resource, SPACE.plan(network).parts())
+    assert costs.total(kept) == sum_costs(resource, SPACE.plan(network).parts())
 
 
 # Of a convolution with C channels on H x H pixels: sep = 2 (C^2 + 9 C), times H^2 for FLOPs.
@@ -197,7 +197,7 @@ def test_latency_of_a_network_is_the_sum_of_its_rows(
     table = make_table(tmp_path / "pi5.json", SPACE)
     latency = Latency(table, SPACE)
     assert latency.name == "latency@pi5"
-    costs, flops = costs_of(SPACE, latency), costs_of(SPACE, Flops())
+    costs, flops = compute_costs(SPACE, latency), compute_costs(SPACE, Flops())
     active = np.arange(len(SPACE.gates)) % 3 > 0
     parts = len(SPACE.fixed_parts) + active.sum()
     assert costs.total(active) == pytest.approx(parts + flops.total(active) / 1000)
@@ -220,7 +220,7 @@ def test_a_row_without_a_latency_is_named_with_the_command_that_measures_it(
         "operators=('skip_connect', 'sep_conv_3x3')), device='cpu', "
     )
     with pytest.raises(TableError, match=f"no latency for {gate.operator} at") as caught:
-        costs_of(SPACE, latency)
+        compute_costs(SPACE, latency)
     message = str(caught.value)
     assert str(gate.site) in message
     assert command in message

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from goldnas.resources import Budget, Costs, Flops, Parameters, costs_of
+from goldnas.resources import Budget, Costs, Flops, Parameters, compute_costs
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.searching.schedules import (
@@ -19,7 +19,7 @@ SPACE = GoldSpace(cells=5, channels=8, input_shape=(3, 16, 16))
 GATES = len(SPACE.gates)
 EVERYTHING = np.ones(GATES, dtype=bool)
 LATENCY = Costs("latency@x", np.random.default_rng(5).exponential(10.0, GATES), fixed=100.0)
-COSTS = [costs_of(SPACE, Flops()), costs_of(SPACE, Parameters()), LATENCY]
+COSTS = [compute_costs(SPACE, Flops()), compute_costs(SPACE, Parameters()), LATENCY]
 
 
 def config(**settings: object) -> SearchConfig:

@@ -79,7 +79,7 @@ def test_resources_of_recorded_networks_are_those_of_the_built_modules(
 
 def test_recorded_accuracy_is_that_of_the_saved_weights(finished: goldnas.Run) -> None:
     data = search_data(finished.config, dataset_of(finished.config), CPU)
-    assert finished.folder.conditions["inputs"] == data.normalisation.told()
+    assert finished.folder.conditions["inputs"] == data.normalisation.as_dict()
     for network in finished.front:
         built = network.build()
         assert score(built, data.validation, data.normalisation, CPU) == network.accuracy
@@ -89,7 +89,7 @@ def test_the_log_holds_the_accuracy_before_and_after_every_pruning(
     finished: goldnas.Run,
 ) -> None:
     gates = 2 * 28
-    prunings = [event for event in finished.events() if event["event"] == "prune"]
+    prunings = [event for event in finished.read_events() if event["event"] == "prune"]
     assert prunings
     for event in prunings:
         assert 0 <= event["accuracy_after"] <= 1
@@ -112,7 +112,7 @@ def test_the_front_goes_on_below_the_budgets(finished: goldnas.Run) -> None:
     assert len(shares) >= 3
     assert all(s <= limit for s, limit in zip(shares, TIGHTER_SHARES, strict=False))
     assert max(beyond) < trained
-    steps = [event for event in finished.events() if event["event"] == "beyond"]
+    steps = [event for event in finished.read_events() if event["event"] == "beyond"]
     assert all(len(event["operators"]) == 1 for event in steps)
     assert finished.best.resources["FLOPs"] >= trained
 
@@ -221,7 +221,7 @@ def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) 
 
     with pytest.raises(RunError, match=r"training diverged.*`learning_rate`"):
         search(tmp_path / "a", on_event=spoil)
-    state = goldnas.load_run(tmp_path / "a").folder.checkpoint()
+    state = goldnas.load_run(tmp_path / "a").folder.read_checkpoint()
     assert state is not None
     assert state["epoch"] == 1
     assert all(torch.isfinite(v).all() for v in state["supernet"].values())

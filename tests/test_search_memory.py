@@ -134,7 +134,7 @@ def test_bf16_and_checkpointing_resume_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_the_log_shows_the_memory_fall_as_operators_go(tmp_path: Path) -> None:
-    events = search(tmp_path / "a").events()
+    events = search(tmp_path / "a").read_events()
     needed = [e["memory_bytes"] for e in events if e["event"] in ("start", "epoch")]
     assert needed == sorted(needed, reverse=True)
     assert needed[-1] < 0.8 * needed[0]
@@ -149,7 +149,7 @@ def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
     monkeypatch.setattr(start, "free_bytes", lambda device: needed)
     run = search(tmp_path / "b", epochs=1, batch_size="auto")
     assert run.config.batch_size == 128
-    assert run.events()[0]["memory_bytes"] <= 0.7 * needed
+    assert run.read_events()[0]["memory_bytes"] <= 0.7 * needed
     monkeypatch.setattr(start, "free_bytes", lambda device: 1000)
     with pytest.raises(ConfigError, match=r"two images needs .* and 0 MiB are free"):
         search(tmp_path / "c", batch_size="auto")

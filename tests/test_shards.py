@@ -13,9 +13,9 @@ from torch import Tensor
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import ImageData
-from goldnas.data.files import ImageFiles, random_box
-from goldnas.data.loader import evaluation_batches
-from goldnas.data.shards import expanded, shards_named
+from goldnas.data.files import ImageFiles, draw_box
+from goldnas.data.loader import read_batches
+from goldnas.data.shards import expand_shards, find_shards
 from goldnas.errors import DataError
 from images import RAW, loader, png, same, write_shards, write_tar
 
@@ -51,10 +51,10 @@ def test_shards_are_a_folder_or_a_pattern_and_their_images_are_decoded(
 
 
 def test_a_pattern_takes_some_of_the_shards(shards: Path) -> None:
-    train, test = shards_named(str(shards / "train-{08..09}.tar"))
+    train, test = find_shards(str(shards / "train-{08..09}.tar"))
     assert [path.name for path in train] == ["train-08.tar", "train-09.tar"]
     assert [path.name for path in test] == ["val-0.tar"]
-    assert expanded("{1..2}/a-{09..10}.tar") == [
+    assert expand_shards("{1..2}/a-{09..10}.tar") == [
         f"{folder}/a-{number}.tar" for folder in "12" for number in ("09", "10")
     ]
 
@@ -67,8 +67,8 @@ def test_shards_over_the_memory_limit_are_decoded_as_they_are_used(
     monkeypatch.undo()
     decoded = load_dataset(str(shards)).train
     assert same(
-        evaluation_batches(on_disk, RAW, batch_size=5),
-        evaluation_batches(decoded, RAW, batch_size=5),
+        read_batches(on_disk, RAW, batch_size=5),
+        read_batches(decoded, RAW, batch_size=5),
     )
     plain = Augmentation()
     assert same(loader(on_disk, plain, workers=1).epoch(3), loader(decoded, plain).epoch(3))
@@ -146,14 +146,14 @@ def test_random_parts_are_of_the_whole_image(tmp_path: Path) -> None:
     assert not torch.equal(*found)
     assert torch.equal(found, files.parts(both, seed=5))
     for slot in (0, 1):
-        box = random_box((96, 64), np.random.default_rng((5, slot)))
+        box = draw_box((96, 64), np.random.default_rng((5, slot)))
         expected = Image.fromarray(pixels).resize((8, 8), Image.Resampling.BILINEAR, box=box)
         assert np.array_equal(found[slot].permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (500, 3), (3, 500)])
 def test_a_random_part_lies_in_the_image(size: tuple[int, int]) -> None:
-    boxes = [random_box(size, np.random.default_rng(seed)) for seed in range(300)]
+    boxes = [draw_box(size, np.random.default_rng(seed)) for seed in range(300)]
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= size[0]
         assert 0 <= top < bottom <= size[1]

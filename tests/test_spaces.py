@@ -7,15 +7,15 @@ import torch
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 from goldnas.genotypes import read_genotype
-from goldnas.resources import Flops, Parameters, costs_of, count_flops, count_parameters
-from goldnas.resources.costs import total_cost
+from goldnas.resources import Flops, Parameters, compute_costs, count_flops, count_parameters
+from goldnas.resources.costs import sum_costs
 from goldnas.searching.feasibility import cheapest
 from goldnas.spaces import (
     DARTS_OPERATORS,
     GoldImageNetSpace,
     GoldSpace,
-    space_named,
-    space_of,
+    find_space,
+    make_space,
 )
 
 # Channels, cells; parameters and FLOPs of the network with every operator; of the parts that
@@ -54,8 +54,8 @@ def counted(space: GoldSpace, architecture: Architecture) -> tuple[int, int]:
     parts = list(space.plan(architecture).parts())
     parameters = count_parameters(network)
     flops = count_flops(network, space.input_shape)
-    assert parameters == total_cost(Parameters(), parts)
-    assert flops == total_cost(Flops(), parts)
+    assert parameters == sum_costs(Parameters(), parts)
+    assert flops == sum_costs(Flops(), parts)
     return parameters, flops
 
 
@@ -103,10 +103,10 @@ def test_counts_of_the_whole_space_are_the_reference_counts(
     network = space.build(every_operator(space))
     built = count_parameters(network), count_flops(network, space.input_shape)
     for place, (resource, rounded_to) in enumerate([(Parameters(), 1e3), (Flops(), 1e5)]):
-        costs = costs_of(space, resource)
+        costs = compute_costs(space, resource)
         assert built[place] == costs.total(everything)
         assert built[place] == reference(all_parts[place], rounded_to)
-        assert costs.fixed == total_cost(resource, space.fixed_parts)
+        assert costs.fixed == sum_costs(resource, space.fixed_parts)
         assert costs.fixed == reference(fixed_parts[place], rounded_to)
 
 
@@ -124,7 +124,7 @@ def test_counts_behind_the_imagenet_stem_are_the_reference_counts(
     space = GoldImageNetSpace(channels=channels)
     everything = np.ones(len(space.gates), dtype=bool)
     for place, (resource, rounded_to) in enumerate([(Parameters(), 1e4), (Flops(), 1e6)]):
-        costs = costs_of(space, resource)
+        costs = compute_costs(space, resource)
         assert costs.total(everything) == reference(all_parts[place], rounded_to)
         if fixed_parts is not None:
             assert costs.fixed == reference(fixed_parts[place], rounded_to)
@@ -144,7 +144,7 @@ def test_darts_networks_have_their_known_size(
     name: str, space: str, parameters: int, flops: float
 ) -> None:
     architecture = read_genotype(name, space=space)
-    built = counted(space_of(architecture), architecture)
+    built = counted(find_space(architecture), architecture)
     assert built == (parameters, reference(flops, 1e4))
 
 
@@ -175,7 +175,7 @@ def test_the_published_network_comes_back_from_the_notation_it_was_published_in(
     ]
     read = read_genotype(f"Genotype(gene={gene}, concat=range(2, 6))")
     assert read.choices == space.architecture(kept).choices
-    built, expected = (space_of(a).build(a) for a in (read, space.architecture(kept)))
+    built, expected = (find_space(a).build(a) for a in (read, space.architecture(kept)))
     assert repr(built) == repr(expected)
 
 
@@ -264,7 +264,7 @@ SKIPS = {"cell0.0-2": ("skip_connect",), "cell0.1-3": ("skip_connect",)}
 )
 def test_a_node_without_an_operator_is_named(choices: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(ConfigError, match="node 3 of cell 0 has no operator"):
-        SMALL.build(SMALL.architecture_of(choices))
+        SMALL.build(SMALL.architecture_from(choices))
 
 
 @pytest.mark.parametrize(
@@ -277,14 +277,14 @@ def test_a_node_without_an_operator_is_named(choices: dict[str, tuple[str, ...]]
     ],
 )
 def test_what_is_no_edge_is_refused(place: str) -> None:
-    architecture = SMALL.architecture_of(SKIPS | {place: ("sep_conv_3x3",)})
+    architecture = SMALL.architecture_from(SKIPS | {place: ("sep_conv_3x3",)})
     with pytest.raises(ConfigError, match=r"is no edge of .*; an edge reads like cell0\.1-3"):
         SMALL.build(architecture)
 
 
 @pytest.mark.parametrize("operator", ["conv_7x7", "stem_cifar"])
 def test_an_operator_that_no_edge_can_hold_is_answered_with_those_it_can(operator: str) -> None:
-    architecture = SMALL.architecture_of(SKIPS | {"cell0.0-3": (operator,)})
+    architecture = SMALL.architecture_from(SKIPS | {"cell0.0-3": (operator,)})
     for refused in [
         lambda: SMALL.build(architecture),
         lambda: GoldSpace(operators=("skip_connect", operator)),
@@ -321,7 +321,7 @@ def test_settings_out_of_range_are_refused_before_anything_is_built(
     settings: dict[str, object],
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        space_named("gold", **settings)
+        make_space("gold", **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -329,4 +329,4 @@ def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match="unknown search space 'silver'; known: gold, gold-extended, gold-i"
     ):
-        space_named("silver")
+        make_space("silver")

@@ -66,7 +66,7 @@ def test_a_folder_of_photos_goes_from_search_to_export(photos: Path) -> None:
     train, _ = split_validation(dataset.train, 0.25, 0)
     assert train.num_classes == 3
     found = onnx_predictions(
-        Path("net.onnx").read_bytes(), dataset.test, Normalisation.of(train)
+        Path("net.onnx").read_bytes(), dataset.test, Normalisation.measure(train)
     )
     result = TrainingFolder.open(trained).result()
     assert result is not None

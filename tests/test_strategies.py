@@ -37,7 +37,7 @@ def settings_without_epochs(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores_of(run: goldnas.Run) -> list[dict[str, Any]]:
-    return [event for event in run.events() if event["event"] == "score"]
+    return [event for event in run.read_events() if event["event"] == "score"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
@@ -95,7 +95,7 @@ def test_a_single_random_network_is_neither_trained_nor_scored(tmp_path: Path) -
     record = network.record
     assert (record.accuracy, record.score, record.step) == (None, None, 0)
     assert run.best == network
-    assert [event["event"] for event in run.events()] == [
+    assert [event["event"] for event in run.read_events()] == [
         "start",
         "score",
         "network",
@@ -121,7 +121,7 @@ def test_a_restricted_supernet_is_the_network_of_its_gates(tmp_path: Path) -> No
     images = torch.rand(8, *space.input_shape, dtype=torch.float64)
     mask = torch.from_numpy(loop.strategy.sampler.draw())
     for training in (True, False):
-        with supernet.restricted(mask):
+        with supernet.restrict(mask):
             architecture = space.architecture(supernet.active_gates())
             network = space.build(architecture).double().train(training)
             weights = supernet.network_state()

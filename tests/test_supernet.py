@@ -17,7 +17,7 @@ from goldnas.resources import (
     Costs,
     Flops,
     Parameters,
-    costs_of,
+    compute_costs,
     count_flops,
     count_parameters,
 )
@@ -173,10 +173,10 @@ def test_counts_after_pruning_are_those_of_what_is_left(seed: int) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         supernet(IMAGES[:1])
     assert counter.get_total_flops() / 2 == flops
-    assert costs_of(SPACE, Flops()).total(active) == flops
+    assert compute_costs(SPACE, Flops()).total(active) == flops
     parameters = count_parameters(network)
     assert count_parameters(supernet.network) == parameters
-    assert costs_of(SPACE, Parameters()).total(active) == parameters
+    assert compute_costs(SPACE, Parameters()).total(active) == parameters
 
 
 # -- the cost's mathematics --------------------------------------------------------------------

@@ -21,7 +21,7 @@ from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Normalisation, split_validation
 from goldnas.errors import StoppedError
 from goldnas.searching.folder import SearchRun
-from goldnas.spaces import space_of
+from goldnas.spaces import find_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.evaluate import onnx_predictions, score
 from goldnas.training.folder import TrainingFolder
@@ -76,15 +76,15 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
     train, held_out = split_validation(dataset.train, 0.1, 0)
     assert result.images == len(train)
     architecture = Architecture.load(folder / "architecture.json")
-    network = space_of(architecture).build(architecture)
+    network = find_space(architecture).build(architecture)
     network.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
-    normalisation = Normalisation.of(train)
+    normalisation = Normalisation.measure(train)
     assert score(network, dataset.test, normalisation, CPU) == result.test_accuracy
     assert score(network, held_out, normalisation, CPU) == result.validation_accuracy
     kept = TrainingFolder.open(folder)
-    assert kept.conditions["inputs"] == normalisation.told()
+    assert kept.conditions["inputs"] == normalisation.as_dict()
     assert score(kept.network(), dataset.test, normalisation, CPU) == result.test_accuracy
-    events = [event["event"] for event in kept.events()]
+    events = [event["event"] for event in kept.read_events()]
     assert events == ["start", "epoch", "epoch", "end"]
 
 
@@ -225,7 +225,7 @@ def test_the_last_epoch_is_reported_however_good_an_earlier_one_was(workplace: P
 
     training.events.observer = spoil
     result = training.train()
-    logged = [e["validation_accuracy"] for e in training.run.events() if "loss" in e]
+    logged = [e["validation_accuracy"] for e in training.run.read_events() if "loss" in e]
     assert max(logged) > 0.5  # of ten classes
     assert result.validation_accuracy == logged[-1] < 0.2
     assert result.test_accuracy < 0.2
@@ -243,7 +243,7 @@ def test_a_nan_costs_a_return_to_the_last_checkpoint_at_half_the_rate(workplace:
 
     training.events.observer = spoil
     result = training.train()
-    (setback,) = (e for e in training.run.events() if e["event"] == "setback")
+    (setback,) = (e for e in training.run.read_events() if e["event"] == "setback")
     assert setback["back_to_step"] == training.steps_per_epoch < 7
     assert training.checkpoints.setbacks == 1
     assert result.test_accuracy > 0
@@ -259,7 +259,7 @@ def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
     assert "4 times by now" in error
     assert error.endswith("with a lower --learning-rate than 1000000000.0")
     assert not Path("new/result.json").exists()
-    state = TrainingFolder.open(Path("new")).checkpoint()
+    state = TrainingFolder.open(Path("new")).read_checkpoint()
     assert state is not None
     assert all(value.isfinite().all() for value in state["learner"].values())
 
@@ -413,7 +413,7 @@ def test_a_network_from_a_file_is_trained_on_any_data(
     (folder,) = Path("trained").iterdir()
     assert result_of(folder).fingerprint == folder.name.split("-")[0]
     assert str(folder) in stdout
-    space = space_of(TrainingFolder.open(folder).architecture)
+    space = find_space(TrainingFolder.open(folder).architecture)
     assert space.input_shape == (1, 8, 8)
     assert space.name == ("gold-imagenet" if "imagenet" in options else "gold")
 
@@ -422,7 +422,7 @@ def test_a_published_mobile_network_is_trained_by_its_name(workplace: Path) -> N
     code, _, stderr = invoke(*f"train mobilenet_v2 {SETTINGS} --data data.npz".split())
     assert code == 0, stderr
     (folder,) = Path("trained").iterdir()
-    space = space_of(TrainingFolder.open(folder).architecture)
+    space = find_space(TrainingFolder.open(folder).architecture)
     assert (space.name, space.input_shape, space.classes) == ("mobile", (1, 8, 8), 4)
     # Its published count, but for the classifier and the channels of the images.
     assert result_of(folder).resources["params"] == 3_504_872 - 996 * 1281 - 2 * 9 * 32
@@ -473,7 +473,9 @@ def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> No
     Forked(*command, said=said).finish()
     assert_same_training("whole", "killed")
     assert not list(Path("killed").rglob("*.tmp"))
-    starts = [e for e in TrainingFolder.open(Path("killed")).events() if e["event"] == "start"]
+    starts = [
+        e for e in TrainingFolder.open(Path("killed")).read_events() if e["event"] == "start"
+    ]
     assert [event["step"] > 0 for event in starts] == [False, True]
 
 
@@ -490,7 +492,7 @@ def test_a_signal_saves_the_step_under_way(workplace: Path) -> None:
     assert process.returncode == 143, stderr
     assert stderr.strip().endswith("and saved in new; the same command goes on")
     assert "Traceback" not in stderr
-    state = TrainingFolder.open(Path("new")).checkpoint()
+    state = TrainingFolder.open(Path("new")).read_checkpoint()
     assert state is not None
     assert f"interrupted after step {state['step']}," in stderr
     assert json.loads(Path("new/config.json").read_text())["epochs"] == 500
@@ -661,7 +663,7 @@ def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) ->
     dataset = load_dataset("digits")
     train, _ = split_validation(dataset.train, 0.1, 0)
     model = Path("net.onnx").read_bytes()
-    found = onnx_predictions(model, dataset.test, Normalisation.of(train))
+    found = onnx_predictions(model, dataset.test, Normalisation.measure(train))
     right = float((found == dataset.test.labels).double().mean())
     assert right == pytest.approx(result.test_accuracy)
     assert set(torch.load("n.pt", weights_only=True)) == set(

@@ -18,7 +18,7 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
 from goldnas.spaces import GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 from simulated_device import SimulatedDevice
 from simulated_tables import Machine
 from workplace import invoke
@@ -50,7 +50,7 @@ def write(
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of goldnas, as ``goldnas export`` writes it."""
-    architecture = next(iter(random_architectures(SPACE, 1, seed=1)))
+    architecture = next(iter(draw_architectures(SPACE, 1, seed=1)))
     metadata = {ARCHITECTURE: architecture.to_json().decode()}
     path = tmp_path_factory.mktemp("network") / "net.onnx"
     path.write_bytes(to_onnx(SPACE.build(architecture), (1, 3, 8, 8), metadata=metadata))

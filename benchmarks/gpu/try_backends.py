@@ -20,7 +20,7 @@ from goldnas.exporting.precision import to_precision
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.runtimes import BACKENDS
 from goldnas.spaces import GoldSpace
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     space = GoldSpace(cells=3, channels=8)
     torch.manual_seed(0)
-    network = space.build(next(random_architectures(space, 1, seed=0))).eval()
+    network = space.build(next(draw_architectures(space, 1, seed=0))).eval()
     images = torch.randn((4, *space.input_shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)

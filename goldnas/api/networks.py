@@ -99,9 +99,9 @@ class Network:
         """
         if trained:
             return self.folder.network(self.record)
-        from goldnas.spaces import space_of
+        from goldnas.spaces import find_space
 
-        return space_of(self.architecture).build(self.architecture).eval()
+        return find_space(self.architecture).build(self.architecture).eval()
 
 
 @dataclass(frozen=True)

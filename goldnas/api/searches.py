@@ -92,11 +92,11 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the search is at its end."""
-        return [event["event"] for event in self.events()[-1:]] == ["end"]
+        return [event["event"] for event in self.read_events()[-1:]] == ["end"]
 
-    def events(self) -> list[dict[str, Any]]:
+    def read_events(self) -> list[dict[str, Any]]:
         """Every event of the log, a dictionary each."""
-        return self.folder.events()
+        return self.folder.read_events()
 
     def resume(
         self,

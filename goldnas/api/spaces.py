@@ -38,11 +38,11 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
         >>> len(space.gates)
         84
     """
-    from goldnas.spaces import import_space, space_named
+    from goldnas.spaces import import_space, make_space
 
     if isinstance(space, str):
         import_space(space)
-    return space_named(space, **settings)
+    return make_space(space, **settings)
 
 
 def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSpace":

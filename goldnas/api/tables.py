@@ -81,16 +81,16 @@ class LatencyTable(lut.LatencyTable):
 
         from goldnas.api.networks import find_architecture
         from goldnas.resources import Latency
-        from goldnas.resources.costs import total_cost
-        from goldnas.spaces import space_of
+        from goldnas.resources.costs import sum_costs
+        from goldnas.spaces import find_space
 
         architecture = find_architecture(network)
-        space = space_of(architecture)
+        space = find_space(architecture)
         parts = list(space.plan(architecture).parts())
         latency = Latency(self, space)
         fitted = latency.calibration
         return Prediction(
-            latency_us=total_cost(latency, parts),
+            latency_us=sum_costs(latency, parts),
             mape_percent=fitted.accuracy.mape_percent if fitted else None,
             overhead_us=latency.overhead,
             rows=tuple(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import goldnas
-from goldnas.comparison.notes import notes
+from goldnas.comparison.notes import write_notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
 from goldnas.metric import UNKNOWN
@@ -29,7 +29,7 @@ class Grid:
     notes: tuple[str, ...]
 
 
-def grid(comparison: Comparison) -> Grid:
+def make_grid(comparison: Comparison) -> Grid:
     """What people read: one unit for each column, and no column that says nothing.
 
     What all rows lack is said once, in a note.
@@ -66,7 +66,7 @@ def grid(comparison: Comparison) -> Grid:
         rows=tuple(zip(*columns.values(), strict=True)),
         texts=len(texts),
         notes=(
-            *notes(comparison),
+            *write_notes(comparison),
             *(f"{', '.join(labels)}: {reason}" for reason, labels in lacking.items()),
         ),
     )
@@ -74,7 +74,7 @@ def grid(comparison: Comparison) -> Grid:
 
 def as_markdown(comparison: Comparison) -> str:
     """A table for a README, and the notes as a list."""
-    shown = grid(comparison)
+    shown = make_grid(comparison)
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
@@ -86,7 +86,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 def as_latex(comparison: Comparison) -> str:
     """A ``tabular`` with the rules of the package booktabs, and the notes below it."""
-    shown = grid(comparison)
+    shown = make_grid(comparison)
     alignment = "l" * shown.texts + "r" * (len(shown.header) - shown.texts)
 
     def line(cells: Sequence[str]) -> str:
@@ -164,7 +164,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for row in comparison.rows
         ],
-        "notes": notes(comparison),
+        "notes": write_notes(comparison),
     }
 
 

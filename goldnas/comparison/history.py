@@ -10,7 +10,7 @@ Event = dict[str, Any]
 """A line of ``events.jsonl``."""
 
 
-def search_seconds(events: Sequence[Event]) -> float | None:
+def count_seconds(events: Sequence[Event]) -> float | None:
     """Seconds that a search ran, with everything that it did; None if it never began.
 
     From each ``start`` to the last line that it led to. What a later start did again after a
@@ -31,14 +31,14 @@ def search_seconds(events: Sequence[Event]) -> float | None:
     return seconds if sessions else None
 
 
-def drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
+def list_drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
     """By how much the metric became worse with each cut at once.
 
     A cut is a pruning of a gradual search on its way to the budgets, or that with which other
     strategies make a network of a super-network. Left out are those below the budgets, and
     those that a later start or a setback went back before.
     """
-    kept = lasting(events)
+    kept = leave_out_undone(events)
     ends = [
         place
         for place, event in enumerate(kept)
@@ -64,7 +64,7 @@ def has_ended(events: Sequence[Event]) -> bool:
     return bool(events) and events[-1]["event"] == "end"
 
 
-def lasting(events: Sequence[Event]) -> list[Event]:
+def leave_out_undone(events: Sequence[Event]) -> list[Event]:
     """The events that the search did not go back before."""
     back_to = {"start": "step", "setback": "back_to_step"}
     kept: list[Event] = []

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 
-def hypervolume(points: Iterable[tuple[float, float]], reference: tuple[float, float]) -> float:
+def compute_hypervolume(
+    points: Iterable[tuple[float, float]], reference: tuple[float, float]
+) -> float:
     """Area between a front and a reference point, both coordinates to be minimised.
 
     Exact, by a sweep from left to right; points that another dominates, or that are not below

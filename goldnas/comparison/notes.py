@@ -6,13 +6,13 @@ import msgspec
 
 from goldnas.comparison.history import has_ended
 from goldnas.comparison.quantities import Quantity, Sample
-from goldnas.comparison.rows import Comparison, Row, shown
+from goldnas.comparison.rows import Comparison, Row, format_setting
 from goldnas.comparison.runs import ComparedRun, Trained, Training
 from goldnas.metric import ACCURACY, UNKNOWN
 from goldnas.units import format_amount
 
 
-def notes(comparison: Comparison) -> list[str]:
+def write_notes(comparison: Comparison) -> list[str]:
     """One sentence for each."""
     return [
         *_how_to_read(comparison),
@@ -80,8 +80,8 @@ def _unlike_strategies(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for run in runs:
         for name, value in msgspec.to_builtins(run.kind).items():
             of_strategy = values.setdefault(name, {}).setdefault(run.config.strategy, [])
-            if shown(value) not in of_strategy:
-                of_strategy.append(shown(value))
+            if format_setting(value) not in of_strategy:
+                of_strategy.append(format_setting(value))
     unlike = [
         f"{name} ({', '.join(f'{strategy} {found}' for strategy, (found,) in by.items())})"
         for name, by in values.items()
@@ -117,7 +117,7 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
     by_training: dict[Training, list[Trained]] = {}
     for run in comparison.runs:
         for trained in run.trained:
-            by_training.setdefault(Training.of(trained.result), []).append(trained)
+            by_training.setdefault(Training.from_result(trained.result), []).append(trained)
     if len(by_training) > 1:
         yield (
             f"test {_figures(comparison.runs[0])} are of different trainings "
@@ -128,7 +128,8 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
         unlike = [
             f"{name} ({' and '.join(values)})"
             for name in names
-            if len(values := dict.fromkeys(shown(t.settings.get(name)) for t in alike)) > 1
+            if len(values := dict.fromkeys(format_setting(t.settings.get(name)) for t in alike))
+            > 1
         ]
         if unlike:
             yield f"trainings with {training} differ in {', '.join(unlike)}"
@@ -152,7 +153,7 @@ def _gaps(row: Row, quantities: Iterable[Quantity]) -> Iterator[str]:
     """What is known of some searches of a row, and not of others."""
     gaps: dict[tuple[str, ...], list[str]] = {}
     for quantity in quantities:
-        lacking = [str(entry.run.path) for entry in row.entries if not quantity.of(entry)]
+        lacking = [str(entry.run.path) for entry in row.entries if not quantity.read(entry)]
         if 0 < len(lacking) < len(row.entries):
             gaps.setdefault((quantity.missing, *lacking), []).append(quantity.label)
     for (reason, *lacking), labels in gaps.items():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MARKS = "osD^vP*X"
 
 
-def plot(comparison: Comparison) -> Figure:
+def draw_comparison(comparison: Comparison) -> Figure:
     """Draw accuracy, or the metric of a task, against the resource of a comparison.
 
     Hollow marks are the networks of each search, by their metric on held-out data with the
@@ -53,7 +53,7 @@ def plot(comparison: Comparison) -> Figure:
     return figure
 
 
-def front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
+def find_front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
     """Amount and metric of the networks that no other one of the search beats in both."""
     sign = 1 if run.metric.higher_is_better else -1
     found: list[tuple[float, float]] = []
@@ -75,7 +75,7 @@ def _draw_front(
     hollow: Any = {"markersize": 4, "fillstyle": "none", "linestyle": "none", "marker": "o"}
     for points, style in (
         (_points(run, resource), hollow),
-        (front(run, resource), {"linewidth": 1}),
+        (find_front(run, resource), {"linewidth": 1}),
     ):
         axes.plot(
             [amount / scale for amount, _ in points],

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from goldnas.comparison.history import search_seconds
-from goldnas.comparison.hypervolume import hypervolume
+from goldnas.comparison.history import count_seconds
+from goldnas.comparison.hypervolume import compute_hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.metric import MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
@@ -55,13 +55,13 @@ class Quantity:
     missing: str
     """Why there is no value, where there is none."""
 
-    def of(self, entry: Entry) -> list[float]:
+    def read(self, entry: Entry) -> list[float]:
         """The values of one search; several of its trainings."""
         return [value for value in self.values(entry) if value is not None]
 
-    def cell(self, entries: Sequence[Entry]) -> Cell:
+    def summarise(self, entries: Sequence[Entry]) -> Cell:
         """One value of each search that has any; of a single one, all that it has."""
-        by_search = [values for entry in entries if (values := self.of(entry))]
+        by_search = [values for entry in entries if (values := self.read(entry))]
         if not by_search:
             return self.missing
         if len(by_search) == 1:
@@ -69,7 +69,7 @@ class Quantity:
         return Sample(tuple(statistics.fmean(values) for values in by_search))
 
 
-def quantities(
+def list_quantities(
     tables: Sequence[str],
     resource: str,
     reference: tuple[float, float] | None,
@@ -119,7 +119,7 @@ def quantities(
         "search_seconds",
         "search",
         _TIME,
-        lambda entry: [search_seconds(entry.run.events)],
+        lambda entry: [count_seconds(entry.run.events)],
         "not logged",
     )
     yield Quantity(
@@ -148,12 +148,12 @@ def quantities(
             "hypervolume",
             "hypervolume",
             _PERCENT,
-            lambda entry: [share_covered(entry.run.networks, resource, reference)],
+            lambda entry: [compute_share_covered(entry.run.networks, resource, reference)],
             unknown,
         )
 
 
-def share_covered(
+def compute_share_covered(
     networks: Sequence[FrontNetwork], resource: str, reference: tuple[float, float]
 ) -> float | None:
     """The hypervolume of a front, as a share of all that the reference leaves.
@@ -171,7 +171,7 @@ def share_covered(
     ]
     if not points:
         return None
-    return hypervolume(points, reference) / (reference[0] * reference[1])
+    return compute_hypervolume(points, reference) / (reference[0] * reference[1])
 
 
 def _validation(entry: Entry) -> list[float | None]:
@@ -187,7 +187,7 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
     """By a table of the search, or else by one that an export was given."""
 
     def values(entry: Entry) -> list[float]:
-        exported = [kept.predicted_us for kept in entry.measured(table)]
+        exported = [kept.predicted_us for kept in entry.find_measured(table)]
         of_search = entry.resources.get(name_latency(table))
         return exported if of_search is None else [of_search]
 
@@ -195,4 +195,4 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
 
 
 def _measured(table: str) -> Callable[[Entry], list[float]]:
-    return lambda entry: [kept.measured_us for kept in entry.measured(table)]
+    return lambda entry: [kept.measured_us for kept in entry.find_measured(table)]

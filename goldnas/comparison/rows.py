@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from goldnas.comparison.quantities import Cell, Quantity, quantities
+from goldnas.comparison.quantities import Cell, Quantity, list_quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.errors import ConfigError
 from goldnas.metric import UNKNOWN, MetricKind
@@ -80,7 +80,7 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
         for run in runs
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
-    columns = tuple(quantities(tuple(tables), resource, reference, metric))
+    columns = tuple(list_quantities(tuple(tables), resource, reference, metric))
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)
@@ -89,12 +89,14 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
     rows = [
         Row(
             strategy=members[0].config.strategy,
-            settings=", ".join(f"{name}={shown(settings[kind][name])}" for name in varying),
+            settings=", ".join(
+                f"{name}={format_setting(settings[kind][name])}" for name in varying
+            ),
             budgets=", ".join(members[0].config.budgets),
             network=network,
             training=training,
             entries=entries,
-            cells={quantity.name: quantity.cell(entries) for quantity in columns},
+            cells={quantity.name: quantity.summarise(entries) for quantity in columns},
         )
         for kind, members in kinds.items()
         for network, training, entries in _groups(members)
@@ -125,7 +127,7 @@ def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def shown(value: object) -> str:
+def format_setting(value: object) -> str:
     """A setting as people read it."""
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -146,7 +148,7 @@ def _groups(
         having = [
             (run, next((n for n in run.networks if n.fingerprint == fingerprint), None))
             for run in members
-            if run.results(fingerprint)
+            if run.find_results(fingerprint)
             and (run.best is None or run.best.fingerprint != fingerprint)
         ]
         yield from _by_training(fingerprint, having)
@@ -158,16 +160,16 @@ def _by_training(
     """One group for each way in which any of the networks was trained, or one without."""
 
     def results(run: ComparedRun, network: FrontNetwork | None) -> list[TrainResult]:
-        return run.results(name if network is None else network.fingerprint)
+        return run.find_results(name if network is None else network.fingerprint)
 
     found = [result for pair in picked for result in results(*pair)]
-    trainings: list[Training | None] = [*dict.fromkeys(map(Training.of, found))]
+    trainings: list[Training | None] = [*dict.fromkeys(map(Training.from_result, found))]
     for training in trainings or [None]:
         entries = (
             Entry(
                 run,
                 network,
-                tuple(r for r in results(run, network) if Training.of(r) == training),
+                tuple(r for r in results(run, network) if Training.from_result(r) == training),
             )
             for run, network in picked
         )

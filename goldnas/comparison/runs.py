@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.comparison.history import Event, drops, search_seconds
+from goldnas.comparison.history import Event, count_seconds, list_drops
 from goldnas.errors import ConfigError, RunError
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
@@ -61,7 +61,7 @@ class ComparedRun:
         read = {p.name: Trained.read(TrainingFolder.open(p)) for p in folders}
         trained = tuple(one for one in read.values() if one is not None)
         names = {n.fingerprint for n in networks} | {t.result.fingerprint for t in trained}
-        events = run.events()
+        events = run.read_events()
         _check_figures(run, networks, events)
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         return cls(
@@ -91,9 +91,9 @@ class ComparedRun:
     @property
     def drops(self) -> list[float]:
         """What each cut cost."""
-        return drops(self.events, higher_is_better=self.metric.higher_is_better)
+        return list_drops(self.events, higher_is_better=self.metric.higher_is_better)
 
-    def results(self, fingerprint: str) -> list[TrainResult]:
+    def find_results(self, fingerprint: str) -> list[TrainResult]:
         """Of the trainings of one network."""
         found = (trained.result for trained in self.trained)
         return [result for result in found if result.fingerprint == fingerprint]
@@ -166,8 +166,8 @@ def _check_figures(
                 f"{', '.join(lacking)}; {run.restore}"
             )
     try:
-        search_seconds(events)
-        drops(events)
+        count_seconds(events)
+        list_drops(events)
     except (KeyError, TypeError) as error:
         raise RunError(
             f"{run.path / 'events.jsonl'}: a line is not of this log ({error!r}); delete the "
@@ -206,7 +206,7 @@ class Training:
     warm: bool
 
     @classmethod
-    def of(cls, result: TrainResult) -> "Training":
+    def from_result(cls, result: TrainResult) -> "Training":
         """How a network was trained."""
         return cls(result.recipe, result.epochs, result.warm)
 
@@ -231,7 +231,7 @@ class Entry:
             return self.network.fingerprint
         return self.results[0].fingerprint if self.results else ""
 
-    def measured(self, table: str) -> list[Measurement]:
+    def find_measured(self, table: str) -> list[Measurement]:
         """What goldnas export measured for a latency table, if it did."""
         network = self.run.measured.get(self.fingerprint)
         return [network.tables[table]] if network and table in network.tables else []

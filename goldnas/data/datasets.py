@@ -7,7 +7,7 @@ from goldnas.data.examples import Dataset
 from goldnas.data.named import DATASET_NAMES, load_named
 from goldnas.data.npz import load_npz, read_arrays
 from goldnas.data.on_disk import load_folder, load_shards
-from goldnas.data.own import own_dataset
+from goldnas.data.own import load_own
 from goldnas.data.shards import are_shards
 from goldnas.errors import ConfigError, DataError
 from goldnas.reference import GIVEN, is_function
@@ -62,7 +62,7 @@ def load_dataset(
     if isinstance(arrays := GIVEN.get(name), dict):
         return read_arrays(arrays, name, place=name)
     if is_function(name):
-        return Dataset(name, *own_dataset(name, labelled=labelled))
+        return Dataset(name, *load_own(name, labelled=labelled))
     raise DataError(
         f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
         "file, of a folder with train/ and test/ or val/, of shards, as in "
@@ -70,7 +70,7 @@ def load_dataset(
     )
 
 
-def resolved(name: str) -> str:
+def resolve_data(name: str) -> str:
     """A name of data that means the same in every folder: paths are made absolute."""
     if name in DATASET_NAMES or (is_function(name) and not os.path.lexists(name)):
         return name

@@ -199,7 +199,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, train: Examples) -> Normalisation:
+    def measure(cls, train: Examples) -> Normalisation:
         """Measure the training images, from exact counts of their 256 values."""
         if not isinstance(train, ImageData):
             return cls((), ())
@@ -218,7 +218,7 @@ class Normalisation:
         std = variance.sqrt().clamp(min=1 / 255)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
-    def told(self) -> dict[str, list[float]]:
+    def as_dict(self) -> dict[str, list[float]]:
         """For files: ``mean`` and ``std`` of pixels in [0, 1]; empty where there are none."""
         return {"mean": [*self.mean], "std": [*self.std]} if self.mean else {}
 

@@ -30,7 +30,7 @@ PART_RATIO = (3 / 4, 4 / 3)
 PART_TRIES = 10
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Processor cores that this process may use."""
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -127,7 +127,7 @@ class ImageFiles:
         Raises:
             DataError: If a file cannot be decoded; the message names it.
         """
-        return self._decoded(indices, lambda slot, image: fitted(image, self.size))
+        return self._decoded(indices, lambda slot, image: fit_image(image, self.size))
 
     def parts(self, indices: Tensor, seed: int) -> Tensor:
         """Decode a random part of each image, resized: torchvision's RandomResizedCrop.
@@ -147,7 +147,7 @@ class ImageFiles:
         height, width = self.size
 
         def part(slot: int, image: Image.Image) -> Image.Image:
-            box = random_box(image.size, np.random.default_rng((seed, slot)))
+            box = draw_box(image.size, np.random.default_rng((seed, slot)))
             whole = image.convert("RGB")
             return whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
@@ -164,18 +164,18 @@ class ImageFiles:
             )
 
         # Loading processes stand side by side, and need no threads.
-        threads = 1 if get_worker_info() else decoding_threads()
+        threads = 1 if get_worker_info() else choose_decoding_threads()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(decode, range(len(indices)), indices.tolist()))
         return images
 
 
-def decoding_threads() -> int:
+def choose_decoding_threads() -> int:
     """Threads that decode images in one process: Pillow computes beside Python."""
-    return min(16, 2 + cores())
+    return min(16, 2 + count_cores())
 
 
-def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An image as RGB of ``size`` (H, W): its shorter edge resized, its centre cropped."""
     rgb = image.convert("RGB")
     if (rgb.height, rgb.width) == size:
@@ -185,7 +185,7 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return fitting
 
 
-def random_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
+def draw_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
     """Draw a part of a image of ``size`` (W, H): left, top, right, bottom in pixels."""
     width, height = size
     narrow, wide = map(math.log, PART_RATIO)
@@ -203,14 +203,14 @@ def random_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int,
     return left, top, left + w, top + h
 
 
-def joined(parts: list[Places]) -> Places:
+def join_places(parts: list[Places]) -> Places:
     """All images of several parts, of one kind."""
     pieces = [part.pieces for part in parts if part.pieces is not None]
     paths = np.concatenate([part.paths for part in parts])
     return Places(paths, np.concatenate(pieces) if pieces else None)
 
 
-def common_size(places: Places) -> tuple[int, int]:
+def find_common_size(places: Places) -> tuple[int, int]:
     """Find the ``(H, W)`` that all images have; the first that differs ends it.
 
     Raises:
@@ -221,7 +221,7 @@ def common_size(places: Places) -> tuple[int, int]:
         return places.look(index, lambda image: (image.height, image.width))
 
     first = size_of(0)
-    with ThreadPoolExecutor(decoding_threads()) as pool:
+    with ThreadPoolExecutor(choose_decoding_threads()) as pool:
         for some in torch.split(torch.arange(len(places)), 1_000):
             indices = some.tolist()
             for index, size in zip(indices, pool.map(size_of, indices), strict=True):

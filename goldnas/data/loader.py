@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Batch, Examples, ImageData, Normalisation
-from goldnas.data.files import ImageFiles, cores
+from goldnas.data.files import ImageFiles, count_cores
 from goldnas.errors import ConfigError, DataError
 
 # Below this many images an epoch is over before worker processes would have started.
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 Order = tuple[Tensor, int]
 
 
-def default_workers(data: Examples, local_ranks: int = 1) -> int:
+def choose_workers(data: Examples, local_ranks: int = 1) -> int:
     """Choose the number of loading processes; 0 loads in the training process itself.
 
     Args:
@@ -41,11 +41,11 @@ def default_workers(data: Examples, local_ranks: int = 1) -> int:
     if len(data) < FEW_IMAGES:
         return 0
     if isinstance(data, ImageData) and isinstance(data.images, ImageFiles):
-        return max(1, min(MOST_DECODING_WORKERS, (cores() - 1) // local_ranks))
-    return -(-max(1, min(MOST_WORKERS, cores() - 1)) // local_ranks)
+        return max(1, min(MOST_DECODING_WORKERS, (count_cores() - 1) // local_ranks))
+    return -(-max(1, min(MOST_WORKERS, count_cores() - 1)) // local_ranks)
 
 
-def evaluation_batches(
+def read_batches(
     data: Examples, normalisation: Normalisation, *, batch_size: int
 ) -> Iterator[Batch]:
     """Yield everything once, in order, normalised and otherwise unchanged.

@@ -10,9 +10,9 @@ import torch
 from torchvision import datasets
 
 from goldnas.data.examples import Dataset, ImageData
-from goldnas.data.files import ImageFiles, Places, common_size, joined
+from goldnas.data.files import ImageFiles, Places, find_common_size, join_places
 from goldnas.data.labels import check_classes, check_labels
-from goldnas.data.shards import read_shards, shards_named
+from goldnas.data.shards import find_shards, read_shards
 from goldnas.errors import DataError, read_message
 
 # Kept decoded in memory up to this size, else decoded as they are used.
@@ -54,7 +54,7 @@ def load_shards(name: str, image_size: int | None) -> Dataset:
     Raises:
         DataError: If one is damaged, or their images are not of one size.
     """
-    train, test = (read_shards(shards) for shards in shards_named(name))
+    train, test = (read_shards(shards) for shards in find_shards(name))
     check_labels(f"the shards of {name}", {"train": train.labels, "test": test.labels})
     parts = [(part.places, part.labels.tolist()) for part in (train, test)]
     return _on_disk(Path(name).name, parts, int(train.labels.max()) + 1, image_size)
@@ -65,7 +65,9 @@ def _on_disk(
 ) -> Dataset:
     """The parts of a data set of files or shards; decoded, if they are not too large."""
     side = image_size or 0
-    size = (side, side) if side else common_size(joined([places for places, _ in parts]))
+    size = (
+        (side, side) if side else find_common_size(join_places([places for places, _ in parts]))
+    )
     files = [ImageFiles(places, size) for places, _ in parts]
     in_memory = sum(math.prod(some.shape) for some in files) <= DECODED_BYTES_LIMIT
     train, test = (

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from goldnas.data.examples import Batch, Normalisation
 from goldnas.errors import DataError, read_message
-from goldnas.reference import explain_error, returned_by
+from goldnas.reference import call_function, explain_error
 
 _PAIR = "two datasets, of training and of test"
 
@@ -93,7 +93,7 @@ class OwnData:
         return pair
 
 
-def own_dataset(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
+def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
     """The training and the test data that a function returns.
 
     Args:
@@ -106,7 +106,7 @@ def own_dataset(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
         ConfigError: If there is no such function, it fails, or returns something else.
         DataError: If the datasets are not what can be learnt from.
     """
-    pair = returned_by(name, "data", _PAIR)
+    pair = call_function(name, "data", _PAIR)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{name} returns {_kind(pair)}, and has to return {_PAIR}")
     names = [f"the {part} data of {name}" for part in ("training", "test")]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goldnas.data.files import Places, decoding_threads
+from goldnas.data.files import Places, choose_decoding_threads
 from goldnas.errors import DataError, read_message
 
 IMAGE_EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff"}
@@ -47,7 +47,7 @@ def are_shards(name: str) -> bool:
     return not os.path.isdir(Path(name, "train")) and any(Path(name).glob("*.tar"))
 
 
-def shards_named(name: str) -> tuple[list[Path], list[Path]]:
+def find_shards(name: str) -> tuple[list[Path], list[Path]]:
     """The shards to train on, and those of the test set.
 
     Args:
@@ -63,7 +63,7 @@ def shards_named(name: str) -> tuple[list[Path], list[Path]]:
         train = sorted(path for path in folder.glob("*.tar") if "train" in path.name)
     else:
         folder = Path(name).parent
-        train = [Path(path) for path in expanded(name)]
+        train = [Path(path) for path in expand_shards(name)]
         missing = [path for path in train if not os.path.isfile(path)]
         if missing:
             raise DataError(
@@ -83,7 +83,7 @@ def shards_named(name: str) -> tuple[list[Path], list[Path]]:
     return train, test
 
 
-def expanded(name: str) -> list[str]:
+def expand_shards(name: str) -> list[str]:
     """``train-{08..10}.tar`` as ``train-08.tar``, ``train-09.tar``, ``train-10.tar``."""
     match = _NUMBERS.search(name)
     if match is None:
@@ -94,7 +94,7 @@ def expanded(name: str) -> list[str]:
     before, after = name[: match.start()], name[match.end() :]
     numbers = range(int(first), int(last) + 1)
     names = (f"{before}{number:0{len(first)}}{after}" for number in numbers)
-    return [path for some in names for path in expanded(some)]
+    return [path for some in names for path in expand_shards(some)]
 
 
 def read_shards(paths: list[Path]) -> Shards:
@@ -104,7 +104,7 @@ def read_shards(paths: list[Path]) -> Shards:
         DataError: If a shard is damaged, or a sample is not a image with a label; the
             message names it.
     """
-    with ThreadPoolExecutor(decoding_threads()) as pool:
+    with ThreadPoolExecutor(choose_decoding_threads()) as pool:
         found = list(pool.map(_read, paths))
     counts = [len(labels) for _, labels in found]
     files = np.array([os.fsencode(path) for path in paths])

@@ -30,7 +30,7 @@ from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
 from goldnas.resources import Latency
-from goldnas.spaces import SearchSpace, space_of
+from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
 
 
@@ -95,7 +95,7 @@ def export_network(
     gpu = None
     if config.engine is not None:
         gpu = choose_gpu(config, tables, source.search, on_warning)
-    space = space_of(source.architecture)
+    space = find_space(source.architecture)
     plan = space.plan(source.architecture)
     _check_python_out(config, plan, space)
 

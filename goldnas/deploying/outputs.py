@@ -51,7 +51,7 @@ def compare_int8(exact: bytes, model: bytes, int8_data: Int8Data, warn: Warn) ->
 def _compare_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
     """The same of a task of one's own, of which nobody knows how much is much."""
     was, now = (
-        int8_data.task.measured(
+        int8_data.task.metric_kind.with_value(
             onnx_score(network, int8_data.held_out, int8_data.normalisation, int8_data.task)
         )
         for network in (exact, model)

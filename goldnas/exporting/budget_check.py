@@ -16,7 +16,7 @@ from goldnas.resources import (
     count_flops,
     count_parameters,
 )
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.units import format_amount
 
 
@@ -104,7 +104,7 @@ def check_budgets(
     costs.append((Parameters(build), count_parameters(network), ""))
     checks = []
     for resource, measured, reason in costs:
-        check = BudgetCheck(resource.name, total_cost(resource, parts), measured, None, reason)
+        check = BudgetCheck(resource.name, sum_costs(resource, parts), measured, None, reason)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
     return checks

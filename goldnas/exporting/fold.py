@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from goldnas.choice import Choice
 from goldnas.network import Cell
-from goldnas.operators import builder_of, part_of
+from goldnas.operators import find_builder, find_part
 from goldnas.operators.mobile import Residual
 from goldnas.operators.skip import FactorizedReduce
 
@@ -65,8 +65,8 @@ def fold(module: nn.Module) -> nn.Module:
 
 
 def _is_registered(module: nn.Module) -> bool:
-    part = part_of(module)
-    return part is not None and builder_of(part[0]) is not None
+    part = find_part(module)
+    return part is not None and find_builder(part[0]) is not None
 
 
 def _is_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:

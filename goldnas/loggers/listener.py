@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 import msgspec
 
 from goldnas.errors import ConfigError
-from goldnas.loggers.scalars import scalars_of, step_of
-from goldnas.metric import ACCURACY, Metric, figure_of
-from goldnas.reference import described, function_named, is_function
+from goldnas.loggers.scalars import read_step, select_scalars
+from goldnas.metric import ACCURACY, Metric, read_metric
+from goldnas.reference import describe_error, import_function, is_function
 from goldnas.run_folder import RunFolder
 
 Row = dict[str, Any]
@@ -44,7 +44,7 @@ LOGGERS = ("tensorboard", "mlflow", "wandb")
 """Each in the file of its name, and an extra of that name."""
 
 
-def logger_named(name: str) -> LoggerFactory:
+def find_logger(name: str) -> LoggerFactory:
     """What makes a logger.
 
     Args:
@@ -54,7 +54,7 @@ def logger_named(name: str) -> LoggerFactory:
         ConfigError: If there is none such, or its package is not installed.
     """
     if is_function(name):
-        return function_named(name, "a logger", "an object with begin, log, table and close")
+        return import_function(name, "a logger", "an object with begin, log, table and close")
     if name not in LOGGERS:
         raise ConfigError(
             f"unknown logger {name!r}; known: {', '.join(LOGGERS)}, or a function of your own, "
@@ -65,7 +65,7 @@ def logger_named(name: str) -> LoggerFactory:
     except Exception as error:  # a package that does not fit the others raises anything
         raise ConfigError(
             f"`loggers={[name]!r}` needs what cannot be imported here "
-            f'({described(error)}): pip install "goldnas[{name}]", or leave it out'
+            f'({describe_error(error)}): pip install "goldnas[{name}]", or leave it out'
         ) from None
     factory: LoggerFactory = module.logger
     return factory
@@ -78,7 +78,7 @@ def check_loggers(names: Iterable[str]) -> None:
         ConfigError: If there is none such, or its package is not installed.
     """
     for name in names:
-        logger_named(name)
+        find_logger(name)
 
 
 class Loggers:
@@ -109,14 +109,14 @@ class Loggers:
         for name in self._names:
             assert self._run is not None
             try:
-                logger = logger_named(name)(self._run.path, self._settings)
+                logger = find_logger(name)(self._run.path, self._settings)
                 if not isinstance(logger, Logger):
                     raise ConfigError(
                         f"a {type(logger).__name__} has not all of begin, log, table and close"
                     )
                 self._loggers[name] = logger
             except Exception as error:
-                self._failed(name, described(error))
+                self._failed(name, describe_error(error))
         return self
 
     def __exit__(
@@ -139,9 +139,9 @@ class Loggers:
             self._each(lambda logger: logger.begin(step))
         elif event == "setback":
             self._each(lambda logger: logger.begin(fields["back_to_step"]))
-        scalars = scalars_of(event, fields, kind=self._run.kind, budgets=self._budgets)
+        scalars = select_scalars(event, fields, kind=self._run.kind, budgets=self._budgets)
         if scalars:
-            self._each(lambda logger: logger.log(scalars, step_of(fields)))
+            self._each(lambda logger: logger.log(scalars, read_step(fields)))
         front = self._run.path / "front.json"
         if event == "end" and front.exists():
             self._each(lambda logger: logger.table("front", _rows_of(front)))
@@ -152,14 +152,14 @@ class Loggers:
                 act(logger)
             except Exception as error:  # anything, of a server, a disk, a user's own
                 del self._loggers[name]
-                self._failed(name, described(error))
+                self._failed(name, describe_error(error))
 
 
 def _rows_of(front: Path) -> list[Row]:
     """The networks that a search recorded, a line each."""
     rows = []
     for network in msgspec.json.decode(front.read_bytes())["networks"]:
-        metric = figure_of(
+        metric = read_metric(
             network["accuracy"], msgspec.convert(network.get("metric"), Metric | None)
         )
         rows.append(

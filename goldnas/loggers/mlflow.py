@@ -14,7 +14,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow
 
 from goldnas.loggers.listener import Row
-from goldnas.loggers.run_id import keep_run_id, kept_run_id
+from goldnas.loggers.run_id import keep_run_id, read_run_id
 
 
 class MlflowLogger:
@@ -28,7 +28,7 @@ class MlflowLogger:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        known = kept_run_id(folder, "mlflow")
+        known = read_run_id(folder, "mlflow")
         run = mlflow.start_run(
             run_id=known, run_name=str(folder), nested=mlflow.active_run() is not None
         )

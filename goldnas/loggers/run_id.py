@@ -5,7 +5,7 @@ from pathlib import Path
 from goldnas.files import write_atomic
 
 
-def kept_run_id(folder: Path, server: str) -> str | None:
+def read_run_id(folder: Path, server: str) -> str | None:
     """The run that was logged to before; None if there was none."""
     path = _file(folder, server)
     return path.read_text().strip() if path.exists() else None

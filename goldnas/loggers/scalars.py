@@ -10,7 +10,7 @@ _PLACES = ("epoch", "step", "number")
 """Fields that say when, and not how much."""
 
 
-def scalars_of(
+def select_scalars(
     event: str, fields: Mapping[str, Any], *, kind: str, budgets: Mapping[str, float]
 ) -> dict[str, float]:
     """The figures of an event, by name; none of an event that has none.
@@ -41,6 +41,6 @@ def scalars_of(
     }
 
 
-def step_of(fields: Mapping[str, Any]) -> int:
+def read_step(fields: Mapping[str, Any]) -> int:
     """The step that figures are of: training steps that are done, and networks tried since."""
     return int(fields["step"]) + int(fields.get("number", 0))

@@ -7,7 +7,7 @@ from typing import Any
 import wandb
 
 from goldnas.loggers.listener import Row
-from goldnas.loggers.run_id import keep_run_id, kept_run_id
+from goldnas.loggers.run_id import keep_run_id, read_run_id
 
 
 class WandbLogger:
@@ -22,7 +22,7 @@ class WandbLogger:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._run = wandb.init(
-            id=kept_run_id(folder, "wandb"),
+            id=read_run_id(folder, "wandb"),
             resume="allow",
             name=str(folder),
             config=dict(settings),

@@ -75,7 +75,7 @@ def register_family(*examples: str) -> Callable[[Family], Family]:
     return register
 
 
-def builder_of(name: str) -> OperatorBuilder | None:
+def find_builder(name: str) -> OperatorBuilder | None:
     """What builds the operator ``name``; None if no operator has that name."""
     if name in OPERATORS:
         return OPERATORS[name]
@@ -89,7 +89,7 @@ def build_operator(name: str, site: AnySite) -> nn.Module:
     Raises:
         ConfigError: If no operator has that name, or the site does not say enough for it.
     """
-    builder = builder_of(name)
+    builder = find_builder(name)
     if builder is None:
         like = ", ".join(example for examples in FAMILIES for example in examples)
         raise ConfigError(
@@ -100,16 +100,16 @@ def build_operator(name: str, site: AnySite) -> nn.Module:
         raise ConfigError(
             f"operator {name!r} is built for a site like 16x32x32->16/s1, got {site}"
         )
-    return labelled(builder(site), (name, site))
+    return label_part(builder(site), (name, site))
 
 
-def labelled(module: nn.Module, part: Part) -> nn.Module:
+def label_part(module: nn.Module, part: Part) -> nn.Module:
     """Let a module say which part it is."""
     module.__dict__["part"] = part  # not among its parameters, buffers and modules
     return module
 
 
-def part_of(module: nn.Module) -> Part | None:
+def find_part(module: nn.Module) -> Part | None:
     """Name and site of a module that was built as a part; None for any other."""
     return module.__dict__.get("part")
 

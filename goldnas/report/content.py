@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from goldnas.architecture import Architecture
-from goldnas.comparison.history import has_ended, search_seconds
+from goldnas.comparison.history import count_seconds, has_ended
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut import LatencyTable
 from goldnas.metric import MetricKind
@@ -47,14 +47,14 @@ class Content:
                 Architecture.load(path / "architectures" / f"{network.fingerprint}.json")
                 for network in compared.networks
             ),
-            timeline=Timeline.of(compared.events, path),
+            timeline=Timeline.read(compared.events, path),
         )
 
     @cached_property
     def layout(self) -> SpaceLayout:
         """The space, as far as it is at hand."""
         config = self.run.config
-        return SpaceLayout.of(config, self.tables, self.architectures, self.timeline.gone)
+        return SpaceLayout.find(config, self.tables, self.architectures, self.timeline.gone)
 
     @property
     def networks(self) -> tuple[FrontNetwork, ...]:
@@ -74,7 +74,7 @@ class Content:
     @property
     def seconds(self) -> float | None:
         """That the search ran; None if it never began."""
-        return search_seconds(self.run.events)
+        return count_seconds(self.run.events)
 
     @property
     def last_event_time(self) -> float | None:
@@ -96,4 +96,4 @@ class Content:
         """What is known of each latency table."""
         settings = self.architectures[0].settings if self.architectures else {}
         space = self.architectures[0].space if self.architectures else self.run.config.space
-        return tuple(TableFacts.of(table, space, settings) for table in self.tables)
+        return tuple(TableFacts.read(table, space, settings) for table in self.tables)

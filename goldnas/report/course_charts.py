@@ -9,9 +9,9 @@ from goldnas.report.drawing import (
     Chart,
     draw,
     draw_over_epochs,
-    kind_colour,
     label_axes,
     list_legend,
+    pick_colour,
 )
 from goldnas.report.layout import SpaceLayout
 from goldnas.report.timeline import Timeline
@@ -59,7 +59,7 @@ def _draw_metric(timeline: Timeline, metric: MetricKind) -> Chart:
             markersize=4,
         )
         label_axes(drawing.axes, "epochs", metric.label)
-    return drawing.chart()
+    return drawing.make_chart()
 
 
 def _draw_kinds(timeline: Timeline, layout: SpaceLayout) -> Chart:
@@ -79,12 +79,12 @@ def _draw_kinds(timeline: Timeline, layout: SpaceLayout) -> Chart:
         drawing.axes.stackplot(
             _twice([m.epochs for m in moments])[1:],
             *(_twice(series)[:-1] for series in counts),
-            colors=[kind_colour(number) for number in range(len(counts))],
+            colors=[pick_colour(number) for number in range(len(counts))],
             linewidth=0,
         )
         drawing.axes.set_ylim(bottom=0)
         label_axes(drawing.axes, "epochs", "operators")
-    return drawing.chart(legend=list_legend(layout.kinds))
+    return drawing.make_chart(legend=list_legend(layout.kinds))
 
 
 def _twice(values: Sequence[float]) -> list[float]:
@@ -121,7 +121,7 @@ def _draw_parts(timeline: Timeline, layout: SpaceLayout) -> Chart:
         axes.set_yticks(range(0, len(parts), every), labels[::every], fontsize=8)
         axes.set_ylim(len(parts) - 0.4, -0.6)
         label_axes(axes, "epochs", "cell" if layout.cells else "", rows=True)
-    return drawing.chart(legend=(("accent", "all"), ("faint", "few")))
+    return drawing.make_chart(legend=(("accent", "all"), ("faint", "few")))
 
 
 def _draw_count(timeline: Timeline) -> Chart:
@@ -131,7 +131,7 @@ def _draw_count(timeline: Timeline) -> Chart:
         drawing.axes.step(*zip(*known, strict=True), where="post", color=COLOURS["accent"])
         drawing.axes.set_ylim(bottom=0)
         label_axes(drawing.axes, "epochs", "operators")
-    return drawing.chart()
+    return drawing.make_chart()
 
 
 def _draw_resources(timeline: Timeline, budgets: Sequence[Budget]) -> Chart:
@@ -144,12 +144,12 @@ def _draw_resources(timeline: Timeline, budgets: Sequence[Budget]) -> Chart:
         for number, (name, limit) in enumerate(known.items()):
             shares = [100 * moment.resources[name] / limit for moment in moments]
             drawing.axes.step(
-                epochs, shares, where="post", color=kind_colour(number), linewidth=1.6
+                epochs, shares, where="post", color=pick_colour(number), linewidth=1.6
             )
         drawing.axes.axhline(100, color=COLOURS["warn"], dashes=(4, 3), linewidth=1)
         drawing.axes.set_ylim(bottom=0)
         label_axes(drawing.axes, "epochs", "% of the budget")
-    return drawing.chart(legend=list_legend(known))
+    return drawing.make_chart(legend=list_legend(known))
 
 
 def _draw_penalty(timeline: Timeline) -> Chart:
@@ -158,7 +158,7 @@ def _draw_penalty(timeline: Timeline) -> Chart:
         drawing.axes.plot(*zip(*pressed, strict=True), color=COLOURS["accent"], linewidth=1.6)
         drawing.axes.set_ylim(bottom=0)
         label_axes(drawing.axes, "epochs", "λ")
-    return drawing.chart()
+    return drawing.make_chart()
 
 
 def draw_tried(timeline: Timeline) -> Chart | None:
@@ -181,4 +181,4 @@ def draw_tried(timeline: Timeline) -> Chart | None:
         )
         drawing.axes.step(numbers, best, where="post", color=COLOURS["accent"], linewidth=1.6)
         label_axes(drawing.axes, "networks tried", "score")
-    return drawing.chart(legend=(("muted", "each"), ("accent", "the best so far")))
+    return drawing.make_chart(legend=(("muted", "each"), ("accent", "the best so far")))

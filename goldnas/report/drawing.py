@@ -82,7 +82,7 @@ class Drawing:
         self.svg = ""
         self.over_epochs = False
 
-    def chart(self, **changes: Any) -> Chart:
+    def make_chart(self, **changes: Any) -> Chart:
         """What it became; further fields of the chart by name."""
         axis = None
         if self.over_epochs:
@@ -97,7 +97,7 @@ class Drawing:
 
 
 @contextmanager
-def page_style(name: str) -> Iterator[None]:
+def use_page_style(name: str) -> Iterator[None]:
     """Draw for a page, where no two names are equal."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):  # type: ignore[dict-item]
         yield
@@ -112,7 +112,7 @@ def draw(name: str, title: str, height: float = CHART_HEIGHT) -> Iterator[Drawin
         title: Of the chart.
         height: In inches.
     """
-    with page_style(name):
+    with use_page_style(name):
         drawing = Drawing(name, title, height)
         yield drawing
         drawing.svg = inline_svg(drawing.figure, title)
@@ -150,7 +150,7 @@ def label_axes(axes: "Axes", x: str, y: str, *, rows: bool = False) -> None:
         axes.set_axisbelow(True)
 
 
-def kind_colour(number: int) -> str:
+def pick_colour(number: int) -> str:
     """The colour of a kind of operators, by its number."""
     return COLOURS[f"k{number % KIND_COLOURS}"]
 
@@ -170,7 +170,7 @@ def inline_svg(figure: Figure, title: str, colours: Mapping[str, str] | None = N
     """The figure as part of a page: no head, no size of its own, colours by name.
 
     Args:
-        figure: Drawn in :func:`page_style`.
+        figure: Drawn in :func:`use_page_style`.
         title: What it shows, for those who do not see it.
         colours: Further ones, as the figure has them, and their names in the style sheet.
     """

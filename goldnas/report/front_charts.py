@@ -81,7 +81,7 @@ def _draw_front(
                 groups[f"{name}-{group}"] = tuple(members)
         axes.margins(x=0.06, y=0.08)
         label_axes(axes, label, "score" if kind is _SCORE else f"{kind.axis} on held-out data")
-    return drawing.chart(points=groups)
+    return drawing.make_chart(points=groups)
 
 
 def _group(network: FrontNetwork) -> str:

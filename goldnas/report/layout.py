@@ -9,7 +9,7 @@ from goldnas.errors import ConfigError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency
 from goldnas.searching.config import SearchConfig
-from goldnas.spaces import SearchSpace, import_space, space_named
+from goldnas.spaces import SearchSpace, import_space, make_space
 from goldnas.spaces.space import CellLayout
 
 _NUMBERS = re.compile(r"(\d+)")
@@ -64,7 +64,7 @@ class SpaceLayout:
     """Why something is missing, one line each."""
 
     @classmethod
-    def of(
+    def find(
         cls,
         config: SearchConfig,
         tables: Iterable[LatencyTable],
@@ -98,7 +98,7 @@ class SpaceLayout:
                 problems.append(str(error))
         return cls(operators, space.groups, space.cell_layout, tuple(times), tuple(problems))
 
-    def kept(self, architecture: Architecture) -> str:
+    def mark_kept(self, architecture: Architecture) -> str:
         """A mark for each operator of the space: 1 where a network has it, else 0."""
         has = {(place, kind) for place, kinds in architecture.choices.items() for kind in kinds}
         return "".join("01"[(o.place, o.kind) in has] for o in self.operators)
@@ -120,7 +120,7 @@ def _space(config: SearchConfig, architecture: Architecture) -> SearchSpace:
     candidates: Mapping[str, object] = (
         {} if config.operators is None else {"operators": config.operators}
     )
-    return space_named(architecture.space, **{**architecture.settings, **candidates})
+    return make_space(architecture.space, **{**architecture.settings, **candidates})
 
 
 def _listed(networks: Iterable[Architecture], pruned: Iterable[str]) -> tuple[Operator, ...]:

@@ -20,7 +20,7 @@ Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
 """The text that repeats a search, and the settings that the text cannot give."""
 
 
-def report(
+def make_report(
     path: Path,
     *,
     wording: Wording = lambda call: (str(call), {}),
@@ -59,11 +59,11 @@ def report(
         without_options=without_options,
         message=message,
         amount=format_amount,
-        duration=duration,
+        duration=format_duration,
     )
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``1:02:03``: hours, minutes, seconds."""
     return str(timedelta(seconds=round(seconds)))
 
@@ -76,7 +76,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
     kinds, parts = layout.kinds, layout.parts
     return {
         "networks": [
-            _network(content, network, layout.kept(architecture))
+            _network(content, network, layout.mark_kept(architecture))
             for network, architecture in zip(
                 content.networks, content.architectures, strict=True
             )
@@ -127,7 +127,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
     tested = [f"{r.test.text} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
-              for r in content.run.results(network.fingerprint)]  # fmt: skip
+              for r in content.run.find_results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
         "merit": _merit(network),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.metric import AnyMetric, Metric, figure_of
+from goldnas.metric import Metric, MetricField, read_metric
 from goldnas.report.content import Content
 from goldnas.resource_names import OPERATORS
 
@@ -27,7 +27,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
 
     fingerprint: str
     accuracy: float | None
-    metric: AnyMetric
+    metric: MetricField
     """As in ``front.json``."""
     score: float | None
     resources: dict[str, float]
@@ -35,7 +35,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
     @property
     def figure(self) -> Metric | None:
         """Its accuracy, or the task's metric; None where nothing was trained."""
-        return figure_of(self.accuracy, self.metric)
+        return read_metric(self.accuracy, self.metric)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Networks that an export measured."""
 
     @classmethod
-    def of(cls, path: Path, *, clock: float | None = None) -> "Status":
+    def read(cls, path: Path, *, clock: float | None = None) -> "Status":
         """Read the folder of a search.
 
         Args:

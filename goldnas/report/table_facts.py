@@ -17,7 +17,7 @@ class TableFacts:
     rows: str
 
     @classmethod
-    def of(
+    def read(
         cls, table: LatencyTable, space: str, settings: Mapping[str, object]
     ) -> "TableFacts":
         """Sum a table up for the networks of one space."""

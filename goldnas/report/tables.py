@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut import LatencyTable
-from goldnas.report.drawing import inline_svg, page_style
+from goldnas.report.drawing import inline_svg, use_page_style
 from goldnas.report.template import fill_template
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ _GREYS = {"#555555": "muted", "#cccccc": "grid"}
 """Of the plots of tables, which are drawn for paper."""
 
 
-def table_page(table: LatencyTable) -> str:
+def make_table_page(table: LatencyTable) -> str:
     """A table: its rows with their intervals, and its predictions against networks.
 
     Raises:
@@ -27,7 +27,7 @@ def table_page(table: LatencyTable) -> str:
     )
 
 
-def diff_page(a: LatencyTable, b: LatencyTable) -> str:
+def make_diff_page(a: LatencyTable, b: LatencyTable) -> str:
     """Two tables side by side.
 
     Raises:
@@ -45,7 +45,7 @@ def _page(
     tips: Mapping[str, Sequence[str]],
     tables: Sequence[LatencyTable],
 ) -> str:
-    with page_style("table"):
+    with use_page_style("table"):
         svg = inline_svg(draw(), title, {**_GREYS, "#000000": "ink"})
     conditions = [
         (table.name, f"{told.machine}, {told.backend}, threads {told.threads}, batch "

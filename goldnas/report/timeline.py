@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from goldnas.comparison.history import Event, lasting
+from goldnas.comparison.history import Event, leave_out_undone
 from goldnas.errors import RunError, read_message
 from goldnas.metric import read_logged
 
@@ -78,7 +78,7 @@ class Timeline:
     """Epochs at which the front below the budgets begins; the end, where there is none."""
 
     @classmethod
-    def of(cls, events: Sequence[Event], path: Path) -> "Timeline":
+    def read(cls, events: Sequence[Event], path: Path) -> "Timeline":
         """Read a log.
 
         Args:
@@ -88,7 +88,7 @@ class Timeline:
         Raises:
             RunError: If a line lacks what it should have.
         """
-        kept = lasting(events)
+        kept = leave_out_undone(events)
         kinds = ("start", "epoch", "prune", "cut", "beyond")
         lines = [_read(e, _Line, path) for e in kept if e["event"] in kinds]
         tried = [_read(e, Tried, path) for e in kept if e["event"] == "score"]

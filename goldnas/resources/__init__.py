@@ -1,7 +1,7 @@
 """Resources (FLOPs, parameters, latency), what a space costs in them, and budgets."""
 
 from goldnas.resources.budget import Budget, parse_budget
-from goldnas.resources.costs import Costs, Resource, costs_of
+from goldnas.resources.costs import Costs, Resource, compute_costs
 from goldnas.resources.flops import Flops, count_flops
 from goldnas.resources.latency import Latency
 from goldnas.resources.parameters import Parameters, count_parameters
@@ -13,7 +13,7 @@ __all__ = [
     "Latency",
     "Parameters",
     "Resource",
-    "costs_of",
+    "compute_costs",
     "count_flops",
     "count_parameters",
     "parse_budget",

@@ -43,7 +43,7 @@ class Costs:
         return fsum([self.fixed, *self.gates[active]])
 
 
-def costs_of(space: SearchSpace, resource: Resource) -> Costs:
+def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
     """What the gates and the fixed part of a space cost.
 
     Raises:
@@ -52,10 +52,10 @@ def costs_of(space: SearchSpace, resource: Resource) -> Costs:
     return Costs(
         name=resource.name,
         gates=np.array([resource.cost(g.operator, g.site) for g in space.gates], dtype=float),
-        fixed=total_cost(resource, space.fixed_parts),
+        fixed=sum_costs(resource, space.fixed_parts),
     )
 
 
-def total_cost(resource: Resource, parts: Iterable[Part]) -> float:
+def sum_costs(resource: Resource, parts: Iterable[Part]) -> float:
     """Cost of a network from its parts."""
     return resource.overhead + fsum(resource.cost(operator, site) for operator, site in parts)

@@ -15,7 +15,7 @@ from goldnas.resources import (
     Latency,
     Parameters,
     Resource,
-    costs_of,
+    compute_costs,
     parse_budget,
 )
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
@@ -65,7 +65,7 @@ def build_feasibility(
         Parameters(space.build_part),
         *(Latency(table, space) for table in tables),
     ]
-    costs = [costs_of(space, resource) for resource in resources]
+    costs = [compute_costs(space, resource) for resource in resources]
     if single:
         nodes = len({gate.node_id for gate in space.gates})
         parsed.append(Budget(OPERATORS, nodes, "single"))

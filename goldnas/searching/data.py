@@ -19,11 +19,11 @@ from goldnas.data.examples import (
     Normalisation,
     split_validation,
 )
-from goldnas.data.loader import TrainingLoader, default_workers
+from goldnas.data.loader import TrainingLoader, choose_workers
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
-from goldnas.spaces import SearchSpace, import_space, space_named
-from goldnas.task import Task, task_named
+from goldnas.spaces import SearchSpace, import_space, make_space
+from goldnas.task import Task, load_task
 from goldnas.training.distributed import Ranks
 
 
@@ -127,9 +127,9 @@ def search_data(
     """
     train, validation = split_validation(dataset.train, config.validation_fraction, config.seed)
     augmentation = _augmentation(config, train)
-    normalisation = Normalisation.of(train)
+    normalisation = Normalisation.measure(train)
     ranks = ranks or Ranks()
-    default = default_workers(train, ranks.local_count)
+    default = choose_workers(train, ranks.local_count)
     choices = (workers, config.workers, default)
 
     def loader(part: Examples) -> TrainingLoader:
@@ -148,7 +148,7 @@ def search_data(
     if config.levels == 2:
         for_weights, for_gates = split_validation(train, 0.5, config.seed)
     spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
-    space, task = space_for(config, train), task_named(config.task)
+    space, task = space_for(config, train), load_task(config.task)
     if config.task is not None:
         try_task(task, space, train)
     return SearchData(
@@ -204,7 +204,7 @@ def try_task(task: Task, space: SearchSpace, data: Examples) -> None:
         ConfigError: If it fails, or returns something else than it should.
     """
     some = torch.arange(min(2, len(data)))
-    _, targets = data.batch(some, Normalisation.of(data.subset(some)))
+    _, targets = data.batch(some, Normalisation.measure(data.subset(some)))
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(len(some), *space.output_shape, generator=generator)
     task.check(outputs, targets)
@@ -214,7 +214,7 @@ def blank_loss(task: Task, data: Examples) -> Callable[[Tensor], Tensor]:
     """The loss of some outputs, as if all targets were zeros."""
 
     def loss(outputs: Tensor) -> Tensor:
-        return task.loss_of(outputs, data.blank_targets(len(outputs)).to(outputs.device))
+        return task.compute_loss(outputs, data.blank_targets(len(outputs)).to(outputs.device))
 
     return loss
 
@@ -229,7 +229,7 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
     given = {name: getattr(config, name) for name in ("cells", "channels", "operators")}
     of_data = {"input_shape": data.input_shape, "classes": data.num_classes}
     chosen = {name: v for name, v in (given | of_data).items() if v is not None}
-    space = space_named(config.space, **(config.settings | chosen))
+    space = make_space(config.space, **(config.settings | chosen))
     if config.task is None:
         check_classes(space, data.num_classes, config.data)
     if space.cell_layout is None:

@@ -29,7 +29,7 @@ from goldnas.resources import Budget, parse_budget
 from goldnas.run_folder import RunFolder, is_training
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.front import Front, FrontNetwork
-from goldnas.spaces import import_space, space_of
+from goldnas.spaces import find_space, import_space
 
 
 class SearchRun(RunFolder):
@@ -158,13 +158,13 @@ class SearchRun(RunFolder):
         """That it is, and how to go on."""
         return f"saved; go on with: `load_run({str(self.path)!r}).resume()`"
 
-    def checkpoint(self) -> dict[str, Any] | None:
+    def read_checkpoint(self) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
 
         Raises:
             RunError: If the file is damaged.
         """
-        state = super().checkpoint()
+        state = super().read_checkpoint()
         return state if state is None or "front" not in state else _convert_state(state)
 
     # -- networks ----------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class SearchRun(RunFolder):
             RunError: If its files are missing or damaged.
         """
         architecture = self.architecture(network)
-        module = space_of(architecture).build(architecture, gated=True)
+        module = find_space(architecture).build(architecture, gated=True)
         return self._with_weights(module, f"weights/{network.fingerprint}.pt")
 
 

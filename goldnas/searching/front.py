@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from goldnas.errors import RunError
-from goldnas.metric import AnyMetric, Metric, figure_of
+from goldnas.metric import Metric, MetricField, read_metric
 
 
 class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,7 +17,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     accuracy: float | None
     """Share of the held-out images classified right; never of the test set. None where
     nothing was trained, and in a search with a task of its own."""
-    metric: AnyMetric = msgspec.UNSET
+    metric: MetricField = msgspec.UNSET
     """The task's, on the held-out items, in a search with one."""
     score: float | None = None
     """What a strategy that samples ranked it by, the more the better; its scale is that of
@@ -46,7 +46,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def figure(self) -> Metric | None:
         """Its accuracy, or the task's metric; None where nothing was trained."""
-        return figure_of(self.accuracy, self.metric)
+        return read_metric(self.accuracy, self.metric)
 
     @property
     def merit(self) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.data.examples import to_device
-from goldnas.data.loader import evaluation_batches
+from goldnas.data.loader import read_batches
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.session import Session
 from goldnas.searching.subnet import extract_subnet, recalibrate
@@ -76,13 +76,13 @@ class NetworkRanking:
         network = self.extract(mask)
         if self.trains:
             score = session.score(network, session.data.check)
-            return session.data.task.measured(score).merit
+            return session.data.task.metric_kind.with_value(score).merit
         return session.loop.ranks.broadcast(lambda: self._proxy(network))
 
     def extract(self, mask: Mask) -> nn.Module:
         """A network with the weights it inherits and, if those are trained, its statistics."""
         loop, supernet = self._session.loop, self._learner.supernet
-        with supernet.restricted(torch.from_numpy(mask)):
+        with supernet.restrict(torch.from_numpy(mask)):
             network = extract_subnet(supernet, loop.device)
         if self.trains:
             recalibrate(network, self._recalibrating(), loop.device, loop.ranks)
@@ -102,7 +102,7 @@ class NetworkRanking:
         if session.config.score == "synflow":
             return synflow(network, session.space.input_shape)
         images, _ = next(
-            evaluation_batches(
+            read_batches(
                 session.data.check, session.data.normalisation, batch_size=NASWOT_IMAGES
             )
         )

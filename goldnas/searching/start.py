@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import torch
 
-from goldnas.data.datasets import resolved
+from goldnas.data.datasets import resolve_data
 from goldnas.data.examples import Dataset, Examples
 from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
@@ -20,7 +20,7 @@ from goldnas.searching.front import Front
 from goldnas.searching.session import Session
 from goldnas.searching.strategies import SearchStrategy, find_strategy
 from goldnas.searching.supernet_learner import build_supernet
-from goldnas.task import task_named
+from goldnas.task import load_task
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import check_batch
 from goldnas.training.loop import TrainingLoop
@@ -77,7 +77,7 @@ class PreparedSearch:
         config = msgspec.structs.replace(
             config,
             train_device=str(device),
-            data=resolved(config.data),
+            data=resolve_data(config.data),
             data_dir=config.data_dir and os.path.realpath(config.data_dir),
         )
         if amp is not None:
@@ -160,7 +160,7 @@ class PreparedSearch:
         """
         ranks = ranks or Ranks()
         ranks.broadcast(run.clear_leftovers)
-        threads = ranks.broadcast(lambda: run.threads_for(ranks.count))
+        threads = ranks.broadcast(lambda: run.choose_threads(ranks.count))
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         num_images = prepared.data.loader.images_per_batch
         ranks.on_all(lambda: check_batch(num_images, ranks.count, accumulate=1))
@@ -202,7 +202,7 @@ def run_search(loop: SearchLoop) -> Front:
 
 def _front_at_end(run: Any) -> Front | None:
     assert isinstance(run, SearchRun)
-    ended = [event["event"] for event in run.events()[-1:]] == ["end"]
+    ended = [event["event"] for event in run.read_events()[-1:]] == ["end"]
     # Without its front, what is left to do comes out the same again.
     return run.front() if ended and run.has_front else None
 
@@ -217,7 +217,7 @@ def largest_batch(config: SearchConfig, data: Examples, device: torch.device) ->
     space = space_for(config, data)
     relaxation = find_strategy(config.strategy).relaxation
     supernet = build_supernet(config, space, device, relaxation)
-    blank = blank_loss(task_named(config.task), data)
+    blank = blank_loss(load_task(config.task), data)
     memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
     return memory.largest_batch(free, len(data))
 

@@ -151,9 +151,7 @@ class SupernetLearner:
         return {
             "step": loop.step,
             "loss": loop.mean_loss,
-            f"validation_{session.data.task.metric_kind.key}": self.score(
-                session.data.validation
-            ),
+            f"validation_{key}": self.score(session.data.validation),
             "learning_rate": loop.learning_rate(last),
             "penalty_weight": self.penalty_weight(last),
             "live_operators": int(mask.sum()),

@@ -9,7 +9,7 @@ import pkgutil
 from goldnas.spaces.cell_gate import CellGate
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
-from goldnas.spaces.making import cell_space_named, space_named, space_of
+from goldnas.spaces.making import find_space, make_cell_space, make_space
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
 from goldnas.spaces.registry import SMALL, SPACES, register_cells, register_function
 from goldnas.spaces.space import Gate, Plan, SearchSpace
@@ -31,11 +31,11 @@ __all__ = [
     "GoldSpace",
     "Plan",
     "SearchSpace",
-    "cell_space_named",
+    "find_space",
     "import_space",
     "is_reference",
+    "make_cell_space",
+    "make_space",
     "register_cells",
     "register_function",
-    "space_named",
-    "space_of",
 ]

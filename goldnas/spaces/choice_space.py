@@ -11,14 +11,14 @@ from torch import nn
 from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
-from goldnas.operators import Part, labelled
+from goldnas.operators import Part, label_part
 from goldnas.site import AnySite
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
 from goldnas.spaces.reference import SpaceFunction
 from goldnas.spaces.space import Gate
-from goldnas.spaces.tracing import Traced, traced
+from goldnas.spaces.tracing import Trace, trace_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class ChoiceSpace:
                 gates.append(ChoiceGate(place, key, *part))
         self.gates: tuple[ChoiceGate, ...] = tuple(gates)
 
-    def _trace(self, network: nn.Module) -> Traced:
+    def _trace(self, network: nn.Module) -> Trace:
         try:
-            return traced(network, self.input_shape)
+            return trace_network(network, self.input_shape)
         except ConfigError as error:
             raise ConfigError(f"space {self.name} is not usable: {error}") from None
         except Exception as error:
@@ -100,7 +100,7 @@ class ChoiceSpace:
                 f"{self._function.describe(error)}"
             ) from error
 
-    def auxiliary_place(self, cells: Iterable[int]) -> None:
+    def place_auxiliary(self, cells: Iterable[int]) -> None:
         """None: its networks have no cells."""
 
     def with_operators(self, operators: Iterable[str]) -> "ChoiceSpace":
@@ -171,7 +171,7 @@ class ChoiceSpace:
         kept = {(gate.place, gate.key): gate for gate in selected}
         network = self._function.call(self.settings)
         for path, part in self._labels.items():
-            labelled(network.get_submodule(path), part)
+            label_part(network.get_submodule(path), part)
         for place in dict.fromkeys(place for place, _ in kept):
             choice = _choice_at(network, place)
             for key in list(choice.operators):
@@ -179,7 +179,7 @@ class ChoiceSpace:
                     del choice.operators[key]
                     continue
                 gate = kept[place, key]
-                labelled(choice.operators[key], (gate.operator, gate.site))
+                label_part(choice.operators[key], (gate.operator, gate.site))
             choice.gates = torch.ones(len(choice.operators)) if gated else None
         return network
 

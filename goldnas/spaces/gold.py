@@ -119,7 +119,7 @@ class GoldSpace:
         """Cells, channels and candidates."""
         return {"cells": self.cells, "channels": self.channels, "operators": self.operators}
 
-    def auxiliary_place(self, cells: Iterable[int]) -> AuxiliaryPlace:
+    def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace:
         """The last of some cells within two thirds of the depth."""
         cell = max(cell for cell in cells if cell <= 2 * self.cells // 3)
         return AuxiliaryPlace(cell, self.channels_out(cell))
@@ -212,9 +212,9 @@ class GoldSpace:
         choices: dict[str, tuple[str, ...]] = {}
         for gate in kept:
             choices[gate.place] = (*choices.get(gate.place, ()), gate.operator)
-        return self.architecture_of(choices)
+        return self.architecture_from(choices)
 
-    def architecture_of(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:
+    def architecture_from(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:
         """The architecture with these operators by edge."""
         return Architecture(space=self.name, settings=self.settings, choices=dict(choices))
 

@@ -15,10 +15,10 @@ from goldnas.spaces.registry import SPACES
 
 
 @overload
-def space_named(space: SpaceFunction, /, **settings: Any) -> ChoiceSpace: ...
+def make_space(space: SpaceFunction, /, **settings: Any) -> ChoiceSpace: ...
 @overload
-def space_named(space: str, /, **settings: Any) -> GoldSpace | ChoiceSpace: ...
-def space_named(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | ChoiceSpace:
+def make_space(space: str, /, **settings: Any) -> GoldSpace | ChoiceSpace: ...
+def make_space(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | ChoiceSpace:
     """Make a search space.
 
     Args:
@@ -34,10 +34,10 @@ def space_named(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | C
         return _function_space(name_function(space), settings)
     if space in FUNCTIONS or is_reference(space):
         return _function_space(space, settings)
-    return cell_space_named(space, **settings)
+    return make_cell_space(space, **settings)
 
 
-def cell_space_named(name: str, /, **settings: Any) -> GoldSpace:
+def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
     """Make a space of cells.
 
     Raises:
@@ -58,9 +58,9 @@ def cell_space_named(name: str, /, **settings: Any) -> GoldSpace:
         ) from None
 
 
-def space_of(architecture: Architecture) -> GoldSpace | ChoiceSpace:
+def find_space(architecture: Architecture) -> GoldSpace | ChoiceSpace:
     """The space that builds an architecture."""
-    return space_named(architecture.space, **architecture.settings)
+    return make_space(architecture.space, **architecture.settings)
 
 
 def _function_space(name: str, settings: Mapping[str, Any]) -> ChoiceSpace:

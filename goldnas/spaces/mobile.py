@@ -15,7 +15,7 @@ from torch import nn
 
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
-from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, divisible
+from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, round_channels
 from goldnas.operators import build_operator
 from goldnas.site import Site
 from goldnas.spaces.registry import register_function
@@ -104,24 +104,26 @@ def mobile(
 
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["stem"] = build_operator(
-        f"conv_3x3_bn_{stem_kind}", advance(divisible(width * stem), stem_stride)
+        f"conv_3x3_bn_{stem_kind}", advance(round_channels(width * stem), stem_stride)
     )
     # No gate scales this block, so its normalisation always learns a scale.
     parts["first"] = build_operator(
         MobileBlock(3, 1, activation=first_kind).name,
-        advance(divisible(width * first), affine=True),
+        advance(round_channels(width * first), affine=True),
     )
     chain = parts["stages"] = nn.Sequential()
     for (channels, blocks, stride), kind in zip(stages, stage_kinds, strict=True):
-        out_channels = divisible(width * channels)
+        out_channels = round_channels(width * channels)
         sites = [advance(out_channels, 1 if i else stride, affine) for i in range(blocks)]
         chain.append(nn.Sequential(*(choice(site, kind) for site in sites)))
     wider = max(1.0, width)
-    parts["head"] = build_operator(f"conv_1x1_bn_{head_kind}", advance(divisible(wider * head)))
+    parts["head"] = build_operator(
+        f"conv_1x1_bn_{head_kind}", advance(round_channels(wider * head))
+    )
     last = "classifier"
     if classifier is not None:
         _check_whole("classifier", classifier)
-        last = f"classifier_{divisible(wider * classifier)}_{head_kind}"
+        last = f"classifier_{round_channels(wider * classifier)}_{head_kind}"
     parts["classifier"] = build_operator(last, advance(classes))
     return nn.Sequential(parts)
 

@@ -93,7 +93,7 @@ NETWORKS = tuple(_NETWORKS)
 """Names of published networks."""
 
 
-def published(
+def read_published(
     name: str, *, input_shape: Sequence[int] = (3, 224, 224), classes: int = 1000
 ) -> Architecture:
     """A published network, with learnt normalisation, for images of any size.

@@ -5,7 +5,7 @@ import copy
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.operators import Part, part_of
+from goldnas.operators import Part, find_part
 from goldnas.site import AnySite, Shapes
 
 
@@ -34,7 +34,7 @@ class PartCatalogue:
         Raises:
             ConfigError: If another part has its name and its site.
         """
-        ours = part_of(module) is not None
+        ours = find_part(module) is not None
         if not ours and all(
             type(m).__module__.startswith("torch.nn.") for m in module.modules()
         ):
@@ -55,7 +55,7 @@ class PartCatalogue:
         Raises:
             ConfigError: If another part has its name and its site.
         """
-        own = part_of(module)
+        own = find_part(module)
         if own is not None and own[1].input_shape != site.input_shape:
             raise ConfigError(
                 f"{path} in space {self._space} is {own[0]} at {own[1]}, and maps {site}; "

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from goldnas.reference import function_named
+from goldnas.reference import import_function
 
 SpaceFunction = Callable[..., nn.Module]
 
@@ -25,7 +25,7 @@ def import_space(name: str) -> None:
     """
     if name in FUNCTIONS or not is_reference(name):
         return
-    FUNCTIONS[name] = function_named(name, "a space", "a module")
+    FUNCTIONS[name] = import_function(name, "a space", "a module")
 
 
 def name_function(function: SpaceFunction) -> str:

@@ -12,9 +12,7 @@ _TRIES = 20
 """Draws for each network until one is new."""
 
 
-def random_architectures(
-    space: SearchSpace, count: int, *, seed: int
-) -> Iterator[Architecture]:
+def draw_architectures(space: SearchSpace, count: int, *, seed: int) -> Iterator[Architecture]:
     """Draw networks spread from nearly minimal to nearly full.
 
     Each network has a share of open gates of its own, from 3 to 97 %, and favours some

@@ -120,7 +120,7 @@ class SearchSpace(Protocol):
     def search_settings(self) -> dict[str, Any]:
         """Those of the settings ``cells``, ``channels`` and ``operators`` that it has."""
 
-    def auxiliary_place(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
+    def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
         """Which of some cells an auxiliary head reads; None where networks have no cells."""
 
     def with_operators(self, operators: Iterable[str]) -> "SearchSpace":

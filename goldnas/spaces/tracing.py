@@ -28,7 +28,7 @@ _FREE = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
 
 
 @dataclass
-class Traced:
+class Trace:
     """The parts of a network, by the paths of their modules."""
 
     fixed: list[tuple[str, Shapes]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Traced:
     """Of the network, without the batch."""
 
 
-def traced(network: nn.Module, input_shape: tuple[int, ...]) -> Traced:
+def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """Compute a network once, on zeros, in evaluation mode, and note its parts.
 
     Raises:
@@ -85,7 +85,7 @@ class _Tracer:
     """Notes the parts of a network while it computes, and what is computed between them."""
 
     def __init__(self, network: nn.Module, places: list[str]) -> None:
-        self.result = Traced()
+        self.result = Trace()
         self.calls: Counter[str] = Counter()
         """Of each choice, and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
@@ -204,7 +204,7 @@ class _Tracer:
         return output
 
 
-def _check_calls(network: nn.Module, result: Traced, calls: Counter[str]) -> None:
+def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None:
     """Refuse what would make the sum over parts another than the network."""
     owners: dict[int, str] = {}
     parts = {path: network.get_submodule(path) for path in calls}

@@ -24,7 +24,7 @@ class WithAuxiliaryHead(nn.Module):
         if not isinstance(network, CellNetwork):
             return
         cells = [int(key) for key in network.cells]
-        place = space.auxiliary_place(cells)
+        place = space.place_auxiliary(cells)
         assert place is not None  # where there are cells there is one
         self._last, self._inner = str(max(cells)), str(place.cell)
         if auxiliary:

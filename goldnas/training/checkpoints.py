@@ -72,7 +72,7 @@ class Checkpoints:
         """
         loop = self._loop
         step, setbacks = loop.step, self.setbacks + 1
-        state = loop.ranks.broadcast(loop.run.checkpoint)
+        state = loop.ranks.broadcast(loop.run.read_checkpoint)
         if setbacks > SETBACKS or state is None:
             raise loop.ranks.common(
                 RunError(
@@ -101,7 +101,7 @@ class Checkpoints:
         Raises:
             RunError: If it is damaged, or of another run.
         """
-        state = self._loop.ranks.broadcast(self._loop.run.checkpoint)
+        state = self._loop.ranks.broadcast(self._loop.run.read_checkpoint)
         if state is not None:
             self._loop.ranks.on_all(lambda: self._resume_from(state))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.network import Cell, CellNetwork
-from goldnas.operators import part_of
+from goldnas.operators import find_part
 from goldnas.site import Site
 
 
@@ -55,5 +55,5 @@ class DropPath:
 
 
 def _is_identity(operator: nn.Module) -> bool:
-    name, site = part_of(operator) or ("", None)
+    name, site = find_part(operator) or ("", None)
     return name == "skip_connect" and isinstance(site, Site) and site.stride == 1

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.data.examples import Examples, Normalisation, to_device
-from goldnas.data.loader import evaluation_batches
+from goldnas.data.loader import read_batches
 from goldnas.errors import ExportError, GoldnasError
 from goldnas.task import CLASSIFICATION, Task
 
@@ -26,7 +26,7 @@ def score(
     The network's mode is put back afterwards.
     """
     sums = summed(network, data, normalisation, device, task, batch_size=batch_size)
-    return task.value(sums / len(data))
+    return task.summarise(sums / len(data))
 
 
 @torch.no_grad()
@@ -48,10 +48,10 @@ def summed(
     network.eval()
     sums: list[Tensor] = []
     try:
-        for inputs, targets in evaluation_batches(data, normalisation, batch_size=batch_size):
+        for inputs, targets in read_batches(data, normalisation, batch_size=batch_size):
             output = network(to_device(inputs, device))
             outputs = output[0] if isinstance(output, tuple) else output
-            sums.append(task.statistics(outputs, targets.to(device)).sum(0))
+            sums.append(task.compute_statistics(outputs, targets.to(device)).sum(0))
     finally:
         network.train(training)
     return torch.stack(sums).cpu().double().sum(0)
@@ -67,10 +67,10 @@ def onnx_score(
         ConfigError: If the task fails.
     """
     sums = [
-        task.statistics(outputs, targets).sum(0)
+        task.compute_statistics(outputs, targets).sum(0)
         for outputs, targets in _onnx_outputs(model, data, normalisation)
     ]
-    return task.value(torch.stack(sums).double().sum(0) / len(data))
+    return task.summarise(torch.stack(sums).double().sum(0) / len(data))
 
 
 def onnx_predictions(model: bytes, data: Examples, normalisation: Normalisation) -> Tensor:
@@ -105,7 +105,7 @@ def _onnx_outputs(
             model, options, providers=["CPUExecutionProvider"]
         )
         size: Any = session.get_inputs()[0].shape[0]
-        for inputs, targets in evaluation_batches(data, normalisation, batch_size=256):
+        for inputs, targets in read_batches(data, normalisation, batch_size=256):
             step = size if isinstance(size, int) else len(inputs)
             parts = zip(torch.split(inputs, step), torch.split(targets, step), strict=True)
             for some, theirs in parts:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.errors import RunError
 from goldnas.run_folder import RunFolder
-from goldnas.spaces import space_of
+from goldnas.spaces import find_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.result import TrainResult
 
@@ -141,5 +141,5 @@ class TrainingFolder(RunFolder):
                 f"that it began with, and `out={str(self.path)!r}`"
             )
         architecture = self.architecture
-        module = space_of(architecture).build(architecture, gated=self.config.warm)
+        module = find_space(architecture).build(architecture, gated=self.config.warm)
         return self._with_weights(module, "weights.pt")

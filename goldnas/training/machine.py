@@ -75,4 +75,4 @@ def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:
 
 def describe_inputs(normalisation: Normalisation, classes: Sequence[str]) -> dict[str, Any]:
     """What networks take and what they tell apart, for the folder."""
-    return {"inputs": normalisation.told(), "classes": classes}
+    return {"inputs": normalisation.as_dict(), "classes": classes}

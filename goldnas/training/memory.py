@@ -22,7 +22,7 @@ from goldnas.choice import Choice
 from goldnas.data.examples import to_device
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
-from goldnas.recompute import statistics_frozen
+from goldnas.recompute import freeze_statistics
 from goldnas.supernet import SuperNet
 
 LARGEST_BATCH = 512
@@ -156,7 +156,7 @@ def _kept_bytes(
         drawing = [device] if device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=drawing))
         stack.callback(supernet.train, training)
-        stack.enter_context(statistics_frozen(supernet))
+        stack.enter_context(freeze_statistics(supernet))
         for name, block in blocks.items():
             for handle in kept.watch(name, block):
                 stack.callback(handle.remove)

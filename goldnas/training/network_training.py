@@ -15,7 +15,7 @@ from goldnas.data.loader import TrainingLoader
 from goldnas.metric import write_metric
 from goldnas.resource_names import FLOPS, PARAMETERS
 from goldnas.resources import count_flops, count_parameters
-from goldnas.spaces import space_of
+from goldnas.spaces import find_space
 from goldnas.task import Task
 from goldnas.training.auxiliary import WithAuxiliaryHead
 from goldnas.training.averaging import moving_average
@@ -76,7 +76,7 @@ class NetworkLearner:
     def build(self) -> None:
         """Make the network, and what trains it, as they are before the first step."""
         config, device = self._config, self._loop.device
-        space = space_of(self._architecture)
+        space = find_space(self._architecture)
         torch.manual_seed(config.seed)
         network = space.build(self._architecture, gated=self._weights is not None)
         if self._weights is not None:
@@ -252,7 +252,7 @@ class NetworkTraining:
             **write_metric(kind, validation, "validation_"),
             **write_metric(kind, test, "test_"),
             resources={
-                FLOPS: count_flops(network, space_of(self.architecture).input_shape),
+                FLOPS: count_flops(network, find_space(self.architecture).input_shape),
                 PARAMETERS: count_parameters(network),
                 **self._predicted,
             },

@@ -7,7 +7,7 @@ import msgspec
 
 from goldnas.errors import RunError
 from goldnas.files import write_atomic
-from goldnas.metric import AnyMetric, Metric, figure_of
+from goldnas.metric import Metric, MetricField, read_metric
 from goldnas.run_folder import read_json
 
 
@@ -39,10 +39,10 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     test_accuracy: float | None
     """On the test set, which is read once, at the end; None with a task of one's own."""
 
-    validation_metric: AnyMetric = msgspec.UNSET
+    validation_metric: MetricField = msgspec.UNSET
     """The task's, in place of the accuracy, as is the next."""
 
-    test_metric: AnyMetric = msgspec.UNSET
+    test_metric: MetricField = msgspec.UNSET
 
     resources: dict[str, float]
     """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
@@ -57,7 +57,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def validation(self) -> Metric | None:
         """Accuracy or metric on what was held out; None where nothing was."""
-        return figure_of(self.validation_accuracy, self.validation_metric)
+        return read_metric(self.validation_accuracy, self.validation_metric)
 
     @property
     def test(self) -> Metric:
@@ -66,7 +66,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Raises:
             RunError: If the file has neither.
         """
-        figure = figure_of(self.test_accuracy, self.test_metric)
+        figure = read_metric(self.test_accuracy, self.test_metric)
         if figure is None:
             raise RunError(
                 f"the result of the training of {self.fingerprint} has no test_accuracy and no "

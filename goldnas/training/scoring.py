@@ -47,7 +47,7 @@ class Scorer:
             self._at_once //= 2
         total = sums if len(mine) else torch.zeros_like(sums)
         self._ranks.all_reduce([total])
-        return self._task.value(total / len(data))
+        return self._task.summarise(total / len(data))
 
     def _tried(self, network: nn.Module, data: Examples) -> Tensor | None:
         """The sum of the task's statistics; None if memory does not suffice."""

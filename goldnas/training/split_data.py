@@ -34,7 +34,7 @@ class SplitData:
 
         placed = network.to(device)
         value = score(placed, self.test, self.normalisation, device, self.task)
-        return self.task.measured(value)
+        return self.task.metric_kind.with_value(value)
 
     @property
     def test_key(self) -> str:
@@ -63,14 +63,14 @@ def load_split(
     """
     from goldnas.data.examples import Normalisation, split_validation
     from goldnas.searching.data import check_data, dataset_of
-    from goldnas.spaces import space_of
-    from goldnas.task import task_named
+    from goldnas.spaces import find_space
+    from goldnas.task import load_task
 
-    dataset, task = dataset_of(config), task_named(config.task)
+    dataset, task = dataset_of(config), load_task(config.task)
     train, held_out = dataset.train, None
     for network in architectures:
-        check_data(space_of(network), train, config, network=network.fingerprint)
+        check_data(find_space(network), train, config, network=network.fingerprint)
     if config.validation_fraction > 0:
         fraction, seed = config.validation_fraction, find_split_seed(config)
         train, held_out = split_validation(train, fraction, seed)
-    return SplitData(train, held_out, dataset.test, Normalisation.of(train), task)
+    return SplitData(train, held_out, dataset.test, Normalisation.measure(train), task)

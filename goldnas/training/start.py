@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Dataset, Normalisation, split_validation
-from goldnas.data.loader import TrainingLoader, default_workers
+from goldnas.data.loader import TrainingLoader, choose_workers
 from goldnas.errors import ConfigError
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
 from goldnas.resources import Latency
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.searching.data import (
     check_data,
     check_no_augmentation,
@@ -25,8 +25,8 @@ from goldnas.searching.data import (
     try_task,
 )
 from goldnas.settings import make_settings
-from goldnas.spaces import space_of
-from goldnas.task import task_named
+from goldnas.spaces import find_space
+from goldnas.task import load_task
 from goldnas.training.config import TrainConfig
 from goldnas.training.distributed import Ranks
 from goldnas.training.folder import TrainingFolder
@@ -76,7 +76,7 @@ def resolve_config(
     """
     recipe = recipe_named(recipe_name)
     warm = target.weights is not None
-    space = space_of(target.architecture)
+    space = find_space(target.architecture)
     suited: dict[str, Any] = {
         "learning_rate": recipe.learning_rate * (WARM_SHARE if warm else 1)
     }
@@ -133,7 +133,7 @@ def prepare(
         if (result := ranks.broadcast(found.result)) is not None:
             return result
         ranks.broadcast(found.clear_leftovers)
-        threads = ranks.broadcast(lambda: found.threads_for(ranks.count))
+        threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
     if threads or config.threads:
         torch.set_num_threads(threads or config.threads or 1)
     dataset = ranks.first_of_machine(lambda: dataset_of(config))
@@ -165,9 +165,9 @@ def _training_data(
     device: torch.device,
     ranks: Ranks,
 ) -> TrainingData:
-    space, train, validation = space_of(architecture), dataset.train, None
+    space, train, validation = find_space(architecture), dataset.train, None
     check_data(space, train, config, network=architecture.fingerprint)
-    task = task_named(config.task)
+    task = load_task(config.task)
     if config.task is not None:
         try_task(task, space, train)
     elif config.label_smoothing:
@@ -176,8 +176,8 @@ def _training_data(
     if config.validation_fraction > 0:
         fraction, seed = config.validation_fraction, config.split_seed
         train, validation = split_validation(train, fraction, seed)
-    normalisation = Normalisation.of(train)
-    default = default_workers(train, ranks.local_count)
+    normalisation = Normalisation.measure(train)
+    default = choose_workers(train, ranks.local_count)
     whole = config.augmentation == "resized-crop"
     loader = TrainingLoader(
         train,
@@ -201,7 +201,7 @@ def _training_data(
 
 def _predicted(target: TrainTarget) -> dict[str, float]:
     """Microseconds by ``latency@`` and the name of a table."""
-    space = space_of(target.architecture)
+    space = find_space(target.architecture)
     parts = tuple(space.plan(target.architecture).parts())
     latencies = [Latency(table, space) for table in target.tables]
-    return {latency.name: total_cost(latency, parts) for latency in latencies}
+    return {latency.name: sum_costs(latency, parts) for latency in latencies}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
-from goldnas.data.datasets import load_dataset, resolved
+from goldnas.data.datasets import load_dataset, resolve_data
 from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
@@ -17,8 +17,8 @@ from goldnas.lut import LatencyTable
 from goldnas.reference import is_function
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.spaces import import_space, space_of
-from goldnas.spaces.mobile_networks import NETWORKS, published
+from goldnas.spaces import find_space, import_space
+from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
 
 
@@ -127,7 +127,7 @@ def target_of_file(
                     f"{target} tells classes apart, and the targets of {data} are none; train "
                     "a network of a space of yours, from an architecture file"
                 )
-            architecture = published(target, input_shape=shape, classes=classes)
+            architecture = read_published(target, input_shape=shape, classes=classes)
         else:
             architecture = read_genotype(
                 text,
@@ -140,11 +140,11 @@ def target_of_file(
     return TrainTarget(
         architecture=architecture,
         data={
-            "data": resolved(data),
+            "data": resolve_data(data),
             "task": task,
             "data_dir": data_dir and os.path.realpath(data_dir),
             "image_size": image_size,
-            **_augmentation(resolved(data), architecture),
+            **_augmentation(resolve_data(data), architecture),
         },
         trainings=Path("trained"),
     )
@@ -154,7 +154,7 @@ def _augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
     """The settings that say what is done to images; nothing to data of one's own."""
     if is_function(data):
         return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
-    suits = Augmentation.default_for(space_of(architecture).input_shape)
+    suits = Augmentation.default_for(find_space(architecture).input_shape)
     return {"crop_padding": suits.crop_padding, "flip": suits.flip}
 
 

@@ -102,7 +102,7 @@ def compute_loss(
     targets = targets.to(device, non_blocking=True)
     with autocast():
         outputs, auxiliary = module(inputs)
-        loss = of_task = task.loss_of(outputs, targets)
+        loss = of_task = task.compute_loss(outputs, targets)
         if auxiliary is not None:
-            loss = loss + auxiliary_weight * task.loss_of(auxiliary, targets)
+            loss = loss + auxiliary_weight * task.compute_loss(auxiliary, targets)
     return loss, of_task

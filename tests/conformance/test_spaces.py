@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from goldnas.architecture import Architecture
 from goldnas.exporting.onnx import check_onnx, to_onnx
-from goldnas.operators import builder_of, part_of
+from goldnas.operators import find_builder, find_part
 from goldnas.resources import Flops, Parameters, count_flops, count_parameters
-from goldnas.resources.costs import total_cost
+from goldnas.resources.costs import sum_costs
 from goldnas.spaces import (
     FUNCTIONS,
     SMALL,
@@ -25,11 +25,11 @@ from goldnas.spaces import (
     Gate,
     GoldSpace,
     SearchSpace,
+    find_space,
     import_space,
-    space_named,
-    space_of,
+    make_space,
 )
-from goldnas.spaces.sampling import random_architectures
+from goldnas.spaces.sampling import draw_architectures
 from goldnas.supernet import SuperNet
 from workplace import invoke
 
@@ -44,11 +44,11 @@ import_space(OWN)
 def odd(name: str, **settings: Any) -> SearchSpace:
     """A small space, of images that no stride divides; settings are of cells, or of all."""
     if name not in OF_FUNCTIONS:
-        return space_named(name, **ODD | settings)
+        return make_space(name, **ODD | settings)
     of_all = {key: ODD[key] for key in ("input_shape", "classes")}
     if "affine" in settings and "affine" in inspect.signature(FUNCTIONS[name]).parameters:
         of_all["affine"] = settings["affine"]
-    return space_named(name, **of_all | OF_FUNCTIONS[name])
+    return make_space(name, **of_all | OF_FUNCTIONS[name])
 
 
 def kept(space: SearchSpace, architecture: Architecture) -> list[int]:
@@ -79,7 +79,7 @@ def architectures(space: SearchSpace) -> dict[str, Architecture]:
     def of(gates: Iterable[Gate]) -> Architecture:
         return space.architecture(gates)
 
-    few, many = random_architectures(space, 2, seed=0)
+    few, many = draw_architectures(space, 2, seed=0)
     unread = (0, 1) if isinstance(space, GoldSpace) else ()
     return {
         "minimal": of(space.gates[index] for index in minimal(space)),
@@ -109,7 +109,7 @@ def images_for(space: SearchSpace, count: int = 4) -> Tensor:
 def test_any_size_of_image_and_number_of_cells_works(
     name: str, cells: int, input_shape: tuple[int, int, int]
 ) -> None:
-    space = space_named(name, cells=cells, channels=4, input_shape=input_shape, classes=3)
+    space = make_space(name, cells=cells, channels=4, input_shape=input_shape, classes=3)
     network = space.build(space.architecture(space.gates))
     images = images_for(space, 2)
     for mode in (True, False):
@@ -128,7 +128,7 @@ def test_the_super_network_prunes_to_what_is_built(name: str) -> None:
     """To a random network first, and on from it to one operator per group."""
     space = odd(name)
     supernet = SuperNet(space)
-    (subset,) = random_architectures(space, 1, seed=1)
+    (subset,) = draw_architectures(space, 1, seed=1)
     for left in (set(kept(space, subset)) | set(minimal(space)), set(minimal(space))):
         supernet.prune(set(supernet.active.nonzero().flatten().tolist()) - left)
         architecture = space.architecture(space.gates[index] for index in sorted(left))
@@ -148,14 +148,14 @@ def test_an_architecture_comes_back_from_its_file(name: str, tmp_path: Path) -> 
         read = Architecture.load(path)
         assert read.to_json() == architecture.to_json()
         assert read.space == name
-        assert space_of(read).settings == space.settings
-        assert repr(space_of(read).build(read)) == repr(space.build(architecture))
+        assert find_space(read).settings == space.settings
+        assert repr(find_space(read).build(read)) == repr(space.build(architecture))
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_an_exported_network_computes_the_same(name: str) -> None:
     space = odd(name, cells=2)
-    (architecture,) = random_architectures(space, 1, seed=2)
+    (architecture,) = draw_architectures(space, 1, seed=2)
     network = space.build(architecture).eval()
     shape = (1, *space.input_shape)
     assert check_onnx(to_onnx(network, shape), network, shape) < 1e-5
@@ -180,10 +180,10 @@ def test_costs_of_the_parts_are_those_of_the_built_network(name: str, affine: bo
     for architecture in architectures(space).values():
         network = space.build(architecture)
         parts = list(space.plan(architecture).parts())
-        assert total_cost(parameters, parts) == sum(p.numel() for p in network.parameters())
-        assert total_cost(parameters, parts) == count_parameters(network)
-        assert total_cost(flops, parts) == flops_by_torch(network, space)
-    assert total_cost(flops, parts) == count_flops(network, space.input_shape)
+        assert sum_costs(parameters, parts) == sum(p.numel() for p in network.parameters())
+        assert sum_costs(parameters, parts) == count_parameters(network)
+        assert sum_costs(flops, parts) == flops_by_torch(network, space)
+    assert sum_costs(flops, parts) == count_flops(network, space.input_shape)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -202,7 +202,7 @@ def test_a_latency_table_has_one_row_for_every_part(name: str) -> None:
     rows = space.rows()
     assert len(set(rows)) == len(rows)
     own = f"{name}/"  # the names of what is built by the space alone
-    assert all(operator.startswith(own) or builder_of(operator) for operator, _ in rows)
+    assert all(operator.startswith(own) or find_builder(operator) for operator, _ in rows)
     found = architectures(space)
     for architecture in found.values():
         assert set(space.plan(architecture).parts()) <= set(rows)
@@ -220,7 +220,7 @@ def test_only_what_reaches_the_output_is_built_and_costs(name: str, kind: str) -
         output.retain_grad()
         outputs.append(output)
 
-    parts = [module for module in network.modules() if part_of(module) is not None]
+    parts = [module for module in network.modules() if find_part(module) is not None]
     for part in parts:
         part.register_forward_hook(keep)
     logits = network(images_for(space).requires_grad_())
@@ -256,4 +256,4 @@ def test_the_list_of_spaces_tells_what_each_decides(name: str, listed: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_the_call_of_a_space_makes_it_again(name: str) -> None:
     space = odd(name, nodes=4)
-    assert eval(space.call, {"space": space_named}) == space
+    assert eval(space.call, {"space": make_space}) == space

@@ -87,7 +87,7 @@ def test_every_network_builds_with_its_weights_and_costs_what_it_says(
 
 
 def test_its_log_begins_with_a_start_and_ends_with_the_end(finished: goldnas.Run) -> None:
-    events = finished.events()
+    events = finished.read_events()
     assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
     assert "FLOPs" in events[0]["resources"]
     recorded = {e["fingerprint"] for e in events if e["event"] == "network"}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.data.examples import Batch
-from goldnas.recompute import statistics_frozen
+from goldnas.recompute import freeze_statistics
 from goldnas.searching.gates import Gates
 from goldnas.searching.session import Session
 from goldnas.searching.strategies.one_shot import OneShot
@@ -92,7 +92,7 @@ def _second_order(
     """One descent of the gates, one step of the weights ahead."""
     config, alpha = session.config, learner.supernet.alpha
     # Passes with weights that are tried, and put back, are not to be remembered.
-    with statistics_frozen(learner.supernet):
+    with freeze_statistics(learner.supernet):
         alpha.grad = second_order_gradient(
             learner.optimizer.weights,
             alpha,

@@ -98,7 +98,7 @@ class SampledSearch:
         self.mask = self.sampler.draw()
         # Weights without a gradient are left as they are, momentum and all.
         learner.supernet.zero_grad(set_to_none=True)
-        with learner.supernet.restricted(torch.from_numpy(self.mask)):
+        with learner.supernet.restrict(torch.from_numpy(self.mask)):
             learner.supernet.train()
             loss = learner.compute_gradient(images, labels, 0.0)
             learner.optimizer.descend(self.session.loop.learning_rate(step))
