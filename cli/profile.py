@@ -102,7 +102,7 @@ def profile(
             (given["batch"],) = batches
         if len(batches) > 1 and (out_ is None or devices is not None):
             raise ConfigError(
-                f"`batch={batches}`: several go with a table alone, `out`, one for each"
+                f"`batch={batches}`: several go with `out` alone, a table for each"
             )
         if model is not None:
             how = _take(given, "--model", ModelConfig, "model", "tables", "space")

@@ -214,7 +214,7 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
                 )
             return None
         find_backend(backend)
-        if device not in ("cpu", "cuda"):
+        if device not in (None, "cuda"):
             raise ConfigError(
                 f"`backend={backend!r}` measures the GPU of this machine, and "
                 f"`device={device!r}` is something else: leave one of the two out"

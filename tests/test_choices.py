@@ -29,14 +29,12 @@ from goldnas.profiling.context import make_row_models
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
-from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.start import PreparedSearch
 from goldnas.site import Shapes, Site, parse_site
 from goldnas.spaces import FUNCTIONS, find_space, make_space
 from goldnas.supernet import SuperNet
 from goldnas.training.memory import step_memory
-from searches import assert_same_results, started
+from searches import assert_same_results, search
 from simulated_device import SimulatedDevice
 from workplace import invoke
 
@@ -333,59 +331,27 @@ def test_its_network_is_trained(
     assert "% of the test set right" in said
     asked = ("train", found, "--out", tmp_path / "b", "--drop-path", "0.2", *short)
     status, _, errors = invoke(*asked)
-    assert (status, "drop_path is for networks of cells" in errors) == (2, True)
-
-
-@pytest.mark.parametrize("strategy", ["one-shot", "darts1", "random", "evolution"])
-def test_every_strategy_searches_it(strategy: str, tmp_path: Path) -> None:
-    if strategy == "evolution":
-        pytest.importorskip("optuna")
-    config = SearchConfig(
-        space="own_spaces:residual",
-        strategy=strategy,
-        levels=2 if strategy == "darts1" else 1,
-        samples=3 if strategy in ("random", "evolution") else None,
-        score="supernet" if strategy in ("random", "evolution") else None,
-        single=strategy == "random",
-        budgets=("30kFLOPs",),
-        epochs=1,
-        batch_size=512,
-        train_device="cpu",
-    )
-    search = PreparedSearch(config, []).start(tmp_path / "run")
-    front = search.search()
-    best = front.pick("best")
-    assert best.resources["FLOPs"] <= 30e3
-    run = SearchRun.open(tmp_path / "run")
-    kept = run.architecture(best).choices
-    assert all(len(keys) == 1 for keys in kept.values()) or strategy != "random"
+    assert (status, "--drop-path is for networks of cells" in errors) == (2, True)
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     """Though its network drops out at random, which a network of cells does not."""
     settings = {
-        "space": "own_spaces:residual",
-        "budgets": ("30kFLOPs",),
+        "space": own_spaces.residual,
+        "budgets": ["30kFLOPs"],
         "epochs": 3,
         "batch_size": 512,
         "train_device": "cpu",
     }
-    whole = PreparedSearch(SearchConfig(**settings), []).start(tmp_path / "whole")
-    whole.search()
-    halted = PreparedSearch(SearchConfig(**settings), []).start(tmp_path / "halted")
-    halted.stop_signal = lambda: 15 if halted.step >= 5 else 0
+    asked = iter([0] * 4 + [15])
     with pytest.raises(StoppedError):
-        halted.search()
-    PreparedSearch.resume(SearchRun.open(tmp_path / "halted").read()).search()
-    runs = (SearchRun.open(tmp_path / name) for name in ("whole", "halted"))
-    assert_same_results(*runs)
+        goldnas.search(out=tmp_path / "halted", stop_signal=lambda: next(asked), **settings)
+    resumed = goldnas.load_run(tmp_path / "halted").resume()
+    assert_same_results(goldnas.search(out=tmp_path / "whole", **settings), resumed)
 
 
 def test_gold_leaves_one_operator_per_node(tmp_path: Path) -> None:
-    search = started(tmp_path / "run", single=True, budgets=(), epochs=2)
-    front = search.search()
-    run = SearchRun.open(tmp_path / "run")
-    architecture = run.architecture(front.pick("best"))
+    architecture = search(tmp_path / "run", single=True, budgets=(), epochs=2).best.architecture
     nodes = [place.rpartition("-")[2] for place in architecture.choices]
     assert sorted(nodes) == sorted([*"2345"] * 2)
     assert all(len(kept) == 1 for kept in architecture.choices.values())

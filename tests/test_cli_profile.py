@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+import goldnas
 from goldnas import __version__
-from goldnas.cli.options import parse_input, space_from
 from goldnas.errors import ConfigError
 from goldnas.lut import Failed, Interpolated, LatencyTable
 from goldnas.spaces import SPACES, GoldSpace
@@ -122,7 +122,7 @@ BAD_COMMANDS = {
     "operator": (["--operators", "skip_connect,conv"], "unknown operator 'conv'; known: "),
     "no operator": (["--operators", ""], "unknown operator ''; known: "),
     "odd channels": (["--channels", "5"], "channels must be even, got 5"),
-    "input": (["--input", "32x32"], "--input is channels x height x width, .* got '32x32'"),
+    "input": (["--input", "32x32"], "--input is channels, height and width"),
 }
 
 
@@ -140,36 +140,55 @@ def test_a_bad_setting_is_one_line_and_writes_nothing(
 
 @pytest.mark.parametrize("name", SPACES)
 def test_what_is_not_given_is_as_the_space_says(name: str) -> None:
-    unset: dict[str, Any] = dict.fromkeys(
-        ("channels", "cells", "input_", "classes", "operators")
-    )
-    assert space_from(name, **unset) == SPACES[name]()
-    given = unset | {"channels": 6, "input_": "1x9x9", "operators": "skip_connect"}
-    assert space_from(name, **given) == SPACES[name](
-        channels=6, input_shape=(1, 9, 9), operators=("skip_connect",)
-    )
+    assert goldnas.space(name) == SPACES[name]()
+    given = {"channels": 6, "input_shape": (1, 9, 9), "operators": ("skip_connect",)}
+    assert goldnas.space(name, **given) == SPACES[name](**given)
 
 
-def test_several_devices_are_told_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply: list[str] = []
-    monkeypatch.setattr(
-        "goldnas.cli.profile_fleet.profile_fleet",
-        lambda devices, out, o, **_: reply.extend(o),
+def test_several_devices_are_told_what_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is profiled by a process of its own, which gets the words of the command."""
+    started: list[list[str]] = []
+
+    def start(words: list[object], **settings: Any) -> subprocess.Popen[str]:
+        started.append([str(word) for word in words])
+        return Popen([sys.executable, "-c", ""], **settings)
+
+    Popen = subprocess.Popen  # noqa: N806  # the real one
+    monkeypatch.setattr("goldnas.cli.profile_fleet.subprocess.Popen", start)
+    devices = tmp_path / "all.toml"
+    devices.write_text(
+        "[pi]\nthreads = 4\ncores = [0, 1]\nstrict = true\n[pi.provider_options]\na = 'b'\n"
     )
-    given = ["--space", "gold-imagenet", "--cells", "3"]
-    assert invoke("profile", "--devices", "all.toml", "--out", "lut", *given)[0] == 0
-    assert reply == [
-        *("--space", "gold-imagenet", "--cells", "3"),
-        *("--networks", "20", "--target", "1.0"),
+    given = [
+        "--space",
+        "gold-imagenet",
+        "--cells",
+        "3",
+        "--input",
+        "3x64x64",
+        "--networks",
+        "4",
+    ]
+    assert invoke("profile", "--devices", devices, "--out", tmp_path, *given)[0] == 0
+    (words,) = started
+    assert words[words.index("profile") + 1 :] == [
+        *("--threads", "4", "--cores", "0,1", "--strict", "--provider-option", "a=b"),
+        *("--networks", "4", "--space", "gold-imagenet", "--cells", "3", "--input", "3x64x64"),
+        *("--out", str(tmp_path / "pi.json")),
     ]
 
 
 @pytest.mark.parametrize(
     "text", ["", "3", "3x32", "3x32x32x1", "0x32x32", "3x-1x32", "3X32X32"]
 )
-def test_only_three_positive_sizes_are_an_input(text: str) -> None:
-    with pytest.raises(ConfigError, match="like 3x32x32"):
-        parse_input(text)
+def test_only_three_positive_sizes_are_an_input(tmp_path: Path, text: str) -> None:
+    code, _, stderr = invoke("profile", "--input", text, "--out", tmp_path / "cpu.json")
+    assert code == 2
+    assert len(stderr.splitlines()) == 1
+    assert "--input" in stderr
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_unreadable_table_is_one_line(tmp_path: Path) -> None:

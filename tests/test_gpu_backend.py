@@ -16,12 +16,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-import typer
 from torch import nn
 from typer.testing import CliRunner
 
 from goldnas.cli.main import app
-from goldnas.cli.profile import batches_of, tables_of
+from goldnas.cli.profile import tables_of
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, Gpu, LatencyTable, Measured
@@ -37,7 +36,7 @@ from goldnas.profiling.runtimes import BACKENDS, FullError, complete_options
 from goldnas.profiling.session import Session
 from goldnas.site import Site
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, SimulatedGpu
-from workplace import PROFILE, goldnas, invoke, on_disk
+from workplace import PROFILE, assert_one_line, goldnas, invoke, on_disk
 
 WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", driver="580.1", memory_mib=143771)
@@ -113,17 +112,11 @@ def test_another_device_than_a_gpu_is_refused() -> None:
         GpuBackend("torch-graph", device="cpu")
 
 
-@pytest.mark.parametrize(
-    ("text", "batches"), [("1", (1,)), ("1,8,64", (1, 8, 64)), (" 8, 64", (8, 64))]
-)
-def test_batches_are_numbers_between_commas(text: str, batches: tuple[int, ...]) -> None:
-    assert batches_of(text) == batches
-
-
 @pytest.mark.parametrize("text", ["", "0", "1,", "8,1,8", "many", "-1", "1;2"])
-def test_anything_else_is_no_batch(text: str) -> None:
-    with pytest.raises(typer.BadParameter):
-        batches_of(text)
+def test_only_numbers_between_commas_are_batches(tmp_path: Path, text: str) -> None:
+    code, stderr = goldnas(f"{PROFILE} --out {tmp_path / 'new.json'} --batch '{text}'")
+    assert_one_line(code, stderr, "--batch")
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_batches_have_a_table_each() -> None:

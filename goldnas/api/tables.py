@@ -175,9 +175,9 @@ class LatencyTable(lut.LatencyTable):
         space = rebuild_space(before)
         session = self._open_session(Path(f"{self.path}.visits"), host, on_progress, on_warning)
         most = len(before.networks) + networks
-        session.finish(calibrate(session, self, space, networks=most), self)
+        fitted = session.finish(calibrate(session, self, space, networks=most), self)
         forget_engines(session.backend)
-        return type(self).load(self.path)
+        return self.of(fitted)
 
     @property
     def last_calibration(self) -> "Calibration":

@@ -62,16 +62,17 @@ class GoldSpace:
         for field in ("cells", "channels", "classes", "nodes"):
             value = getattr(self, field)
             if type(value) is not int or value < 1:
-                raise ConfigError(f"{field} must be a whole number from 1, got {value!r}")
+                raise ConfigError(f"`{field}` must be a whole number from 1, got {value!r}")
         if self.channels % 2:
             raise ConfigError(
-                f"channels must be even, got {self.channels}: "
+                f"`channels` must be even, got {self.channels}: "
                 "a reduction puts half of them out of each of two convolutions"
             )
         whole = all(type(size) is int and size > 0 for size in self.input_shape)
         if len(self.input_shape) != 3 or not whole:
             raise ConfigError(
-                f"input must be channels, height, width, all positive, got {self.input_shape}"
+                "`input_shape` is channels, height and width, all positive, as in "
+                f"(3, 32, 32); got {self.input_shape}"
             )
         for concat in (self.normal_concat, self.reduce_concat):
             nodes = range(2, 2 + self.nodes)
@@ -83,7 +84,7 @@ class GoldSpace:
             check_candidate(operator)
         if not self.operators or len(set(self.operators)) < len(self.operators):
             raise ConfigError(
-                f"operators must be one or more different names, got {list(self.operators)}"
+                f"`operators` must be one or more different names, got {list(self.operators)}"
             )
 
     @property

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from goldnas.cli.spaces import shown
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from goldnas.architecture import Architecture
+from goldnas.cli.lists import shown
 from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.operators import find_builder, find_part
 from goldnas.resources import Flops, Parameters, count_flops, count_parameters
