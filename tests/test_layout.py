@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "files": {"errors"},
     "site": {"errors"},
     "architecture": {"errors", "files"},
+    "settings": {"errors"},
+    "space_settings": {"settings"},
     "mobile_block": set(),
     "lut": {"errors", "files", "mobile_block", "site"},
     "operators": {"errors", "mobile_block", "site"},
@@ -47,9 +49,9 @@ MAY_IMPORT = {
     },
     "profiling": {
         *("architecture", "errors", "exporting", "files", "lut", "operators", "resources"),
-        *("site", "spaces"),
+        *("settings", "site", "spaces"),
     },
-    "data": {"errors", "reference", "task"},
+    "data": {"errors", "reference"},
     "run_folder": {"architecture", "errors", "files"},
     "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},
@@ -60,12 +62,23 @@ MAY_IMPORT = {
         *("architecture", "auxiliary_head", "choice", "data", "errors", "files", "gated_cell"),
         "genotypes",
         *("loggers", "lut", "metric", "network", "operators", "recompute", "reference"),
-        *("resources", "run_folder", "searching", "site", "spaces", "supernet", "task"),
+        *("resource_names", "resources", "run_folder", "settings", "site", "spaces"),
+        *("supernet", "task"),
     },
     "searching": {
-        *("architecture", "choice", "data", "errors", "files", "loggers", "lut", "metric"),
-        *("recompute", "resource_names", "resources", "run_folder", "spaces", "supernet"),
-        *("task", "training", "units"),
+        *("architecture", "data", "errors", "files", "loggers", "lut", "metric", "recompute"),
+        *("resource_names", "resources", "run_folder", "settings", "space_settings"),
+        *("spaces", "supernet", "task", "training", "units"),
+    },
+    "deploying": {
+        *("architecture", "data", "errors", "exporting", "files", "lut", "profiling"),
+        *("reference", "resource_names", "resources", "searching", "settings", "spaces"),
+        *("task", "training"),
+    },
+    "api": {
+        *("architecture", "data", "deploying", "errors", "lut", "metric", "profiling"),
+        *("reference", "resources", "run_folder", "searching", "settings", "spaces"),
+        *("task", "training"),
     },
     "comparison": {
         *("errors", "lut", "metric", "resource_names", "searching", "training", "units"),
@@ -148,9 +161,16 @@ def test_searching_knows_nothing_of_measuring(name: str) -> None:
     assert "profiling" not in imports_of(name)
 
 
+def users_of(package: str) -> set[str]:
+    return {name for name in names_below_goldnas() if package in imports_of(name)}
+
+
 def test_only_the_command_line_knows_the_command_line() -> None:
-    users = {name for name in names_below_goldnas() if "cli" in imports_of(name)}
-    assert users == {"__main__"}
+    assert users_of("cli") == {"__main__"}
+
+
+def test_only_the_front_door_and_the_command_line_know_the_front_door() -> None:
+    assert users_of("api") == {"__init__", "cli"}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +193,11 @@ def test_every_way_to_import_is_seen(source: str) -> None:
         "goldnas.architecture",
         "goldnas.site",
         "goldnas.units",
+        "goldnas.settings",
+        "goldnas.searching.config",
+        "goldnas.training.config",
+        "goldnas.deploying.config",
+        "goldnas.profiling.config",
     ],
 )
 def test_tables_and_help_do_not_need_torch(module: str) -> None:

@@ -23,10 +23,10 @@ from goldnas.errors import ConfigError, StoppedError
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
+from goldnas.searching.targets import target_of_run
 from goldnas.training.evaluate import score
 from goldnas.training.recipes import RECIPES
 from goldnas.training.start import resolve_config
-from goldnas.training.target import target_of_run
 from searches import assert_same_results
 from workplace import Case, assert_refused, invoke
 from workplace import goldnas as run_goldnas

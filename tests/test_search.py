@@ -12,11 +12,12 @@ import goldnas
 from goldnas.data import datasets
 from goldnas.errors import ConfigError, RunError
 from goldnas.resources import count_flops, count_parameters
-from goldnas.searching.data import dataset_of, search_data
+from goldnas.searching.data import search_data
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.pruning import TIGHTER_SHARES
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import score
+from goldnas.training.task_data import load_data
 from searches import assert_same_results, search, stop_search
 from workplace import invoke
 
@@ -78,7 +79,7 @@ def test_resources_of_recorded_networks_are_those_of_the_built_modules(
 
 
 def test_recorded_accuracy_is_that_of_the_saved_weights(finished: goldnas.Run) -> None:
-    data = search_data(finished.config, dataset_of(finished.config), CPU)
+    data = search_data(finished.config, load_data(finished.config), CPU)
     assert finished.folder.conditions["inputs"] == data.normalisation.as_dict()
     for network in finished.front:
         built = network.build()

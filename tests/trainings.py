@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from goldnas.searching.folder import SearchRun
+from goldnas.searching.targets import target_of_run
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.result import TrainResult
 from goldnas.training.start import NetworkLoop, prepare, resolve_config
-from goldnas.training.target import target_of_run
 
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
 

@@ -138,7 +138,8 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         GoldnasError: If there is no such network, or a setting does not go with it.
     """
     from goldnas.data.given import name_data
-    from goldnas.training.target import target_of_file, target_of_run
+    from goldnas.searching.targets import target_of_run
+    from goldnas.training.target import target_of_file
 
     if isinstance(network, Run):
         network = network.best

@@ -23,7 +23,7 @@ from goldnas.spaces import import_space
 from goldnas.task import Task
 from goldnas.training.config import TrainConfig
 from goldnas.training.folder import TrainingFolder
-from goldnas.training.split_data import find_split_seed, load_split
+from goldnas.training.split_data import load_split
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def draw_int8_data(source: Source) -> Int8Data:
         )
     data = load_split(config, [source.architecture])
     assert data.held_out is not None
-    generator = torch.Generator().manual_seed(find_split_seed(config))
+    generator = torch.Generator().manual_seed(config.split_seed)
     shuffled = torch.randperm(len(data.train), generator=generator)
     drawn, _ = data.train.batch(shuffled[:CALIBRATION_IMAGES], data.normalisation)
     return Int8Data(drawn.numpy(), data.held_out, data.normalisation, data.task)

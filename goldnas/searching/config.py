@@ -332,6 +332,11 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"`c0` must be over 1, or the penalty never grows, and finite; got {self.c0}"
             )
 
+    @property
+    def split_seed(self) -> int:
+        """Decides which images are held out."""
+        return self.seed
+
     def _resolve(self) -> None:
         """Fill in what strategy and pace decide."""
         from goldnas.searching.strategies import resolve_settings

@@ -13,7 +13,7 @@ from goldnas.loggers.listener import check_loggers
 from goldnas.lut import LatencyTable
 from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.data import SearchData, blank_loss, dataset_of, search_data, space_for
+from goldnas.searching.data import SearchData, search_data, space_for
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front
@@ -32,6 +32,7 @@ from goldnas.training.machine import (
     describe_machine,
 )
 from goldnas.training.memory import LARGEST_BATCH, free_bytes, step_memory
+from goldnas.training.task_data import blank_loss, load_data
 
 SearchLoop = TrainingLoop[Front]
 
@@ -71,7 +72,7 @@ class PreparedSearch:
         ranks.broadcast(lambda: check_loggers(config.loggers))
         device = ranks.on_all(lambda: choose_device(config.train_device))
         self.device = ranks.on_all(lambda: ranks.device(device))
-        dataset = ranks.first_of_machine(lambda: dataset_of(config))
+        dataset = ranks.first_of_machine(lambda: load_data(config))
         # As they were resolved: a search that goes on, from whichever folder, neither
         # changes to another device nor looks elsewhere for its data.
         config = msgspec.structs.replace(

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.data import blank_loss
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.gates import Gates
 from goldnas.searching.session import Session
@@ -19,6 +18,7 @@ from goldnas.spaces import SearchSpace
 from goldnas.supernet import Relaxation, SuperNet
 from goldnas.training.machine import autocast_for
 from goldnas.training.memory import step_memory, take_peak_bytes
+from goldnas.training.task_data import blank_loss
 from goldnas.training.weights import WeightsOptimizer, compute_loss
 
 

@@ -1,37 +1,46 @@
 """The data that a search or a training had, for who looks at its networks afterwards."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import torch
+from torch import nn
 
-    import torch
-    from torch import nn
+from goldnas.architecture import Architecture
+from goldnas.data.examples import Examples, Normalisation, split_validation
+from goldnas.metric import Metric
+from goldnas.spaces import find_space
+from goldnas.task import Task, load_task
+from goldnas.training.evaluate import score
+from goldnas.training.task_data import DataSettings, check_data, load_data
 
-    from goldnas.architecture import Architecture
-    from goldnas.data.examples import Examples, Normalisation
-    from goldnas.metric import Metric
-    from goldnas.searching.config import SearchConfig
-    from goldnas.task import Task
-    from goldnas.training.config import TrainConfig
+
+class SplitSettings(DataSettings, Protocol):
+    """What the settings of a search and of a training both say of what is held out."""
+
+    @property
+    def validation_fraction(self) -> float:
+        """Share of the training data that is."""
+
+    @property
+    def split_seed(self) -> int:
+        """Decides which."""
 
 
 @dataclass(frozen=True)
 class SplitData:
     """A dataset, of images or of whatever else, split as it was; and what was learnt."""
 
-    train: "Examples"
-    held_out: "Examples | None"
+    train: Examples
+    held_out: Examples | None
     """None if nothing was."""
-    test: "Examples"
-    normalisation: "Normalisation"
-    task: "Task"
+    test: Examples
+    normalisation: Normalisation
+    task: Task
 
-    def score_test(self, network: "nn.Module", device: "torch.device") -> "Metric":
+    def score_test(self, network: nn.Module, device: torch.device) -> Metric:
         """What a network is worth on the test set."""
-        from goldnas.training.evaluate import score
-
         placed = network.to(device)
         value = score(placed, self.test, self.normalisation, device, self.task)
         return self.task.metric_kind.with_value(value)
@@ -42,16 +51,7 @@ class SplitData:
         return f"test_{self.task.metric_kind.key}"
 
 
-def find_split_seed(config: "SearchConfig | TrainConfig") -> int:
-    """The seed that decided which images are held out."""
-    from goldnas.searching.config import SearchConfig
-
-    return config.seed if isinstance(config, SearchConfig) else config.split_seed
-
-
-def load_split(
-    config: "SearchConfig | TrainConfig", architectures: "Iterable[Architecture]"
-) -> SplitData:
+def load_split(config: SplitSettings, architectures: Iterable[Architecture]) -> SplitData:
     """Load and split them.
 
     Args:
@@ -61,16 +61,10 @@ def load_split(
     Raises:
         GoldnasError: If the data is gone, or is no longer what a network is for.
     """
-    from goldnas.data.examples import Normalisation, split_validation
-    from goldnas.searching.data import check_data, dataset_of
-    from goldnas.spaces import find_space
-    from goldnas.task import load_task
-
-    dataset, task = dataset_of(config), load_task(config.task)
+    dataset, task = load_data(config), load_task(config.task)
     train, held_out = dataset.train, None
     for network in architectures:
         check_data(find_space(network), train, config, network=network.fingerprint)
     if config.validation_fraction > 0:
-        fraction, seed = config.validation_fraction, find_split_seed(config)
-        train, held_out = split_validation(train, fraction, seed)
+        train, held_out = split_validation(train, config.validation_fraction, config.split_seed)
     return SplitData(train, held_out, dataset.test, Normalisation.measure(train), task)

@@ -18,12 +18,6 @@ from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
-from goldnas.searching.data import (
-    check_data,
-    check_no_augmentation,
-    dataset_of,
-    try_task,
-)
 from goldnas.settings import make_settings
 from goldnas.spaces import find_space
 from goldnas.task import load_task
@@ -42,6 +36,7 @@ from goldnas.training.network_training import NetworkTraining, TrainingData
 from goldnas.training.recipes import recipe_named
 from goldnas.training.result import TrainResult
 from goldnas.training.target import TrainTarget
+from goldnas.training.task_data import check_data, check_no_augmentation, load_data, try_task
 
 CUTOUT_IMAGE_SIZE = 32
 """Side, in pixels, of the images that the Cutout of recipes is made for."""
@@ -136,7 +131,7 @@ def prepare(
         threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
     if threads or config.threads:
         torch.set_num_threads(threads or config.threads or 1)
-    dataset = ranks.first_of_machine(lambda: dataset_of(config))
+    dataset = ranks.first_of_machine(lambda: load_data(config))
     data = ranks.on_all(lambda: _training_data(architecture, config, dataset, device, ranks))
     num_images = data.loader.images_per_batch
     ranks.on_all(lambda: check_batch(num_images, ranks.count, accumulate=1))

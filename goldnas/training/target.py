@@ -15,8 +15,6 @@ from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.lut import LatencyTable
 from goldnas.reference import is_function
-from goldnas.searching.folder import SearchRun
-from goldnas.searching.front import FrontNetwork
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
@@ -42,44 +40,6 @@ class TrainTarget:
             f"{self.architecture.fingerprint}-{config.recipe}-e{config.epochs}-s{config.seed}"
         )
         return self.trainings / (name + "-warm" * config.warm)
-
-
-def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) -> TrainTarget:
-    """A network of a search, on the data and with the split of the search.
-
-    Args:
-        run: The search.
-        network: Of its front.
-        warm: Whether to begin with the weights and gates that the search recorded.
-
-    Raises:
-        GoldnasError: If a file of it is missing or damaged, or there are no trained weights to
-            begin with.
-    """
-    if warm and network.figure is None:
-        raise ConfigError(
-            f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
-            "it began with; leave `warm` out"
-        )
-    config, architecture = run.config, run.architecture(network)
-    suits = _augmentation(config.data, architecture)
-    given = {"crop_padding": config.crop_padding, "flip": config.flip}
-    return TrainTarget(
-        architecture=architecture,
-        data={
-            "data": config.data,
-            "task": config.task,
-            "data_dir": config.data_dir,
-            "image_size": config.image_size,
-            **suits,
-            **{name: value for name, value in given.items() if value is not None},
-            "validation_fraction": config.validation_fraction,
-            "split_seed": config.seed,
-        },
-        trainings=run.path / "trained",
-        tables=tuple(run.tables),
-        weights=run.network(network).state_dict() if warm else None,
-    )
 
 
 def target_of_file(
@@ -144,13 +104,13 @@ def target_of_file(
             "task": task,
             "data_dir": data_dir and os.path.realpath(data_dir),
             "image_size": image_size,
-            **_augmentation(resolve_data(data), architecture),
+            **suit_augmentation(resolve_data(data), architecture),
         },
         trainings=Path("trained"),
     )
 
 
-def _augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
+def suit_augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
     """The settings that say what is done to images; nothing to data of one's own."""
     if is_function(data):
         return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
