@@ -9,6 +9,7 @@ from goldnas.cli import completion
 from goldnas.cli.console import errors_shown, out, print_json, say, warn
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.wording import in_options
 from goldnas.deploying.config import ExportConfig
 from goldnas.errors import Status
 
@@ -71,15 +72,16 @@ def export(
         exported = export_network(
             run, tables=tables or [], pick=pick, space=space_, on_warning=warn, **given
         )
+        notes = in_options("\n".join(exported.notes))
         say(
             f"network {exported.fingerprint}: {exported.figure}\n"
-            f"wrote {', '.join(map(str, exported.files))}; " + "\n".join(exported.notes)
+            f"wrote {', '.join(map(str, exported.files))}; {notes}"
         )
         if as_json:
             print_json(_plain(exported))
         else:
             _print(exported.checks)
-        say(exported.summary)
+        say(in_options(exported.summary))
     if exported.failed:
         raise typer.Exit(Status.OVER_BUDGET)
 
@@ -97,7 +99,7 @@ def _plain(exported: "Exported") -> dict[str, Any]:
                 "predicted": check.predicted,
                 "measured": check.measured,
                 "verdict": check.verdict or None,
-                "unverified": check.unverified or None,
+                "unverified": in_options(check.unverified) or None,
             }
             for check in exported.checks
         ],
@@ -128,4 +130,4 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
         )
     out.print(table)
     for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():
-        say(f"{name} not verified: {reason}")
+        say(f"{name} not verified: {in_options(reason)}")

@@ -120,6 +120,8 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         place = f"{path}: {key!r} of [{name}]"
         if key not in _KINDS:
             raise ConfigError(f"{place} is unknown; known: {', '.join(_KINDS)}")
+        if isinstance(value, dict):  # whose values are texts, however they are written
+            value = {name: str(one) for name, one in value.items()}
         try:
             msgspec.convert(value, _KINDS[key])
         except msgspec.ValidationError as error:

@@ -1,5 +1,6 @@
 """``goldnas search``: from a space and a budget to networks."""
 
+import os
 import shlex
 from functools import partial
 from pathlib import Path
@@ -133,7 +134,7 @@ def _watched(start: Any, output: SearchOutput, ranks: "Ranks", folder: Path) -> 
         with output:
             run: Run = start(on_event=output.observe, stop_signal=output.stop_signal)
     except (RankError, WriteError) as error:
-        if not folder.exists():
+        if not os.path.lexists(folder):
             raise
         raise type(error)(
             f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
@@ -142,7 +143,7 @@ def _watched(start: Any, output: SearchOutput, ranks: "Ranks", folder: Path) -> 
 
 
 def _interrupted(folder: Path | None) -> str:
-    if folder is None or not folder.exists():
+    if folder is None or not os.path.lexists(folder):
         return "interrupted before the search began; nothing was written"
     return f"interrupted; go on with: goldnas search --resume {shlex.quote(str(folder))}"
 

@@ -152,8 +152,6 @@ def _kind(name: str, bare: Any, metavar: str, default: Any) -> tuple[Any, Conver
         return list[element] | None, tuple, None  # type: ignore[valid-type]
     if origin is Literal:
         choices = get_args(bare)
-        if default is not None and default not in choices:  # what a command decides: auto
-            choices = (default, *choices)
         words = tuple(map(str, choices))
         values = dict(zip(words, choices, strict=True))
         literal: Any = Literal[words] if len(words) > 1 else str
@@ -205,8 +203,8 @@ def _sizes(name: str, text: str) -> tuple[int, ...]:
     sizes = text.split("x")
     if not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
         raise ConfigError(
-            f"`{name}` is channels x height x width, like 3x32x32, or other sizes that the "
-            f"space takes, all positive; got {text!r}"
+            f"`{name}` is sizes between crosses, all positive, as in 3x32x32 of channels, "
+            f"height and width; got {text!r}"
         )
     return tuple(map(int, sizes))
 
@@ -218,7 +216,8 @@ def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
         # Names of inputs may hold an equals sign.
         key, equals, value = text.rpartition("=") if shapes else text.partition("=")
         if not (key and equals and value) or (name == "settings" and not key.isidentifier()):
-            raise ConfigError(f"`{name}`: give NAME=VALUE, got {text!r}")
+            form = "a name and sizes, as in input=1x3x224x224" if shapes else "NAME=VALUE"
+            raise ConfigError(f"`{name}`: give {form}; got {text!r}")
         if shapes:
             pairs[key] = _sizes(name, value)
         elif name == "settings":

@@ -25,6 +25,9 @@ GIVEN: dict[str, Any] = {}
 
 _GIVEN = "given"
 
+_PROGRAMS = ("__main__", "builtins")
+"""Modules of functions that no other program can import."""
+
 
 def give(kind: str, value: Any, digest: str) -> str:
     """Keep what a program gives, for as long as it runs.
@@ -65,12 +68,18 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     Raises:
         ConfigError: If there is no such module or function, or importing it fails.
     """
+    module_name, _, path = name.partition(":")
+    if module_name in _PROGRAMS or "<" in path:
+        what = kind.split()[-1]
+        raise ConfigError(
+            f"{name} is of a program that has ended: give the {what} again, as "
+            f"`load_run(folder, {what}=...)`"
+        )
     if not is_function(name):
         raise ConfigError(
             f"{name!r} is no {kind.split()[-1]}: write package.module:function, as in "
             f"my_package.my_module:{kind.split()[-1]}"
         )
-    module_name, _, path = name.partition(":")
     if module_name == _GIVEN:
         what = path.partition("_")[0]
         raise ConfigError(

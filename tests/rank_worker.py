@@ -17,8 +17,7 @@ from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.errors import RankError, RunError
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.start import PreparedSearch, SearchLoop, run_search
 from goldnas.training.distributed import Ranks, init_process_group
 from goldnas.training.divergence import fingerprint
 from images import loader
@@ -58,37 +57,39 @@ def agreements(ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def largest_difference_from_ddp(search: GradualSearch) -> float:
+def largest_difference_from_ddp(loop: SearchLoop) -> float:
     """Of our gradients from those of DistributedDataParallel, relative to the largest."""
-    images, labels = next(search.data.loader.epoch(0))
-
-    def loss_of(some: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        return search._penalised_loss(some, theirs, search.penalty_weight(7))
-
-    supernet = search.supernet
-    search.gradients.compute(supernet, images, labels, loss_of)
+    learner: Any = loop.learner
+    images, labels, *_ = next(loop.data.batches(0))
+    penalty_weight = learner.penalty_weight(7)
+    assert penalty_weight > 0
+    learner.compute_gradient(images, labels, penalty_weight)
+    supernet = learner.supernet
     ours = [p.grad for p in supernet.parameters() if p.grad is not None]
     assert len(ours) == len(list(supernet.parameters()))
     supernet.zero_grad(set_to_none=True)
-    search.supernet = DistributedDataParallel(supernet)  # type: ignore[assignment]
-    search.supernet.penalty = supernet.penalty  # type: ignore[method-assign]
-    loss_of(images, labels)[0].backward()  # type: ignore[no-untyped-call]
+    learner.supernet = DistributedDataParallel(supernet)
+    loss, _ = learner.compute_loss(images, labels)
+    costs = loop.strategy.gates.costs  # type: ignore[attr-defined]
+    (loss + penalty_weight * supernet.penalty(costs)).backward()
     theirs = [p.grad for p in supernet.parameters() if p.grad is not None]
-    search.supernet = supernet
+    learner.supernet = supernet
     largest = max(float(gradient.abs().max()) for gradient in theirs)
     pairs = zip(ours, theirs, strict=True)
     return max(float((a - b).abs().max()) for a, b in pairs) / largest
 
 
-def limit_memory(search: GradualSearch, room: int) -> None:
-    loss_of = search._loss
+def limit_memory(loop: SearchLoop, room: int) -> None:
+    learner: Any = loop.learner
+    loss_of = learner.compute_loss
 
     def limited(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if len(images) > room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return loss_of(images, labels)
+        loss: tuple[Tensor, Tensor] = loss_of(images, labels)
+        return loss
 
-    search._loss = limited  # type: ignore[method-assign]
+    learner.compute_loss = limited
 
 
 def batches_of(shards: Path, ranks: Ranks) -> list[dict[str, Any]]:
@@ -112,31 +113,24 @@ def main(folder: Path) -> None:
             lines.write(json.dumps({"event": event, **fields}) + "\n")
 
         write("agreements", agreements(ranks))
-        config = SearchConfig(**SMALL | {"epochs": 2})
-        search = PreparedSearch(config, [], ranks=ranks).start(folder / "run")
-        write("ddp", {"difference": largest_difference_from_ddp(search)})
-        search.restore(search.state())  # as it was before
+        config = SearchConfig(**SMALL | {"epochs": 2, "loggers": ("tensorboard",)})
+        loop = PreparedSearch(config, [], ranks=ranks).start(folder / "run")
+        write("ddp", {"difference": largest_difference_from_ddp(loop)})
+        loop.load_state_dict(loop.state_dict())  # as it was before
 
         def observe(event: str, fields: dict[str, Any]) -> None:
             write(event, fields)
             if event == "step":
-                write("learnt", {"sha256": fingerprint(search.supernet)})
+                write("learnt", {"sha256": fingerprint(loop.learner.module)})
 
-        search.observer = observe
+        loop.events.observer = observe
         if ranks.index == 1:
-            limit_memory(search, 64)
-        front = search.search()
+            limit_memory(loop, 64)
+        front = run_search(loop)
         write("front", {"networks": [network.fingerprint for network in front.networks]})
-
-        settings = {"strategy": "evolution", "epochs": 1, "samples": 6, "score": "supernet"}
-        config = SearchConfig(**SMALL | settings)
-        sampled = PreparedSearch(config, [], ranks=ranks).start(folder / "sampled")
-        sampled.observer = lambda event, fields: write(f"sampled {event}", fields)
-        sampled.search()
 
         for fields in batches_of(folder / "shards", ranks):
             write("shards", fields)
-        write("sampled weights", {"sha256": fingerprint(sampled.supernet)})
 
 
 if __name__ == "__main__":

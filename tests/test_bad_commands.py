@@ -70,7 +70,8 @@ CASES = {
     "profile unknown device": Case(
         f"{PROFILE} --device tpu", "unknown --device 'tpu'; known: cpu, cuda, ssh"
     ),
-    "profile bad input": Case(f"{PROFILE} --input 32x32", "like 3x32x32, .* got '32x32'"),
+    "profile bad input": Case(f"{PROFILE} --input 32x32", "--input is .* got .32, 32."),
+    "profile bad batch": Case(f"{PROFILE} --batch 0", "--batch: .* got '0'"),
     "profile odd channels": Case(f"{PROFILE} --channels 5", "channels must be even, got 5"),
     "profile operator": Case(f"{PROFILE} --operators conv", "unknown operator 'conv'; known: "),
     "profile into a file": Case(
@@ -257,7 +258,6 @@ def test_the_installed_command_says_the_same(workplace: Path, case: Case) -> Non
         (f"{WITHIN} --epochs 0", "'--epochs'"),
         (f"{WITHIN} --cells many", "'--cells'"),
         (f"{WITHIN} --budgets 5ms", "--budgets"),
-        (f"{PROFILE} --batch 0", "'--batch'"),
         ("export run", "'--out'"),
         ("lut print", "'print'"),
         ("serach", "'serach'"),

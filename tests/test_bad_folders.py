@@ -71,7 +71,7 @@ CASES = {
         ),
         (
             "impossible config",
-            "cannot read run/config.json: epochs must be positive.* got -2; restore it",
+            "cannot read run/config.json: .*epochs.* positive.* got -2; restore it",
             changed("run/config.json", epochs=-2),
         ),
         (

@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from command_lines import COMMANDS, examples_of, parsed
+from goldnas import load_run
 from goldnas.cli import config_file
-from goldnas.searching.folder import SearchRun
 from searches import assert_same_results
 from workplace import Case, assert_refused, goldnas, invoke
 
@@ -57,7 +57,7 @@ def test_options_of_a_file_are_taken_as_if_they_were_typed() -> None:
 def test_what_is_typed_goes_before_the_file() -> None:
     text = '[search]\nbudget = ["5ms", "3Mparams"]\nepochs = 7\nflip = false\nseed = 3\n'
     params = given(text, "--budget 1ms --flip --epochs 9")
-    assert list(params["budget"]) == ["1ms"]
+    assert list(params["budgets"]) == ["1ms"]
     assert (params["flip"], params["epochs"], params["seed"]) == (True, 9, 3)
 
 
@@ -147,7 +147,7 @@ def test_a_search_is_repeated_from_the_options_in_its_folder(workplace: Path) ->
     told, front = json.loads(stdout), json.loads(Path("run/front.json").read_text())
     assert (told["folder"], told["networks"]) == ("again", front["networks"])
     assert "epoch 1/1: " in stderr
-    assert_same_results(SearchRun.open(Path("run")), SearchRun.open(Path("again")))
+    assert_same_results(load_run("run"), load_run("again"))
     first, second = (
         tomllib.loads(Path(f, "options.toml").read_text()) for f in ("run", "again")
     )

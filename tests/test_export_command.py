@@ -271,7 +271,7 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
 def test_int8_that_costs_accuracy_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldnas.cli.export_outputs.MUCH", -1.0)
+    monkeypatch.setattr("goldnas.deploying.outputs.MUCH", -1.0)
     result = finished(tmp_path, ("1GFLOPs",)).export("--precision", "int8")
     assert result.exit_code == 0, result.output
     assert re.search(r"^warning: int8 costs \S+ points of accuracy", result.stderr)
@@ -307,6 +307,8 @@ def test_int8_needs_the_images_of_the_search(tmp_path: Path) -> None:
 def test_a_table_more_needs_a_name_of_its_own(tmp_path: Path, make_table: MakeTable) -> None:
     table = make_table(tmp_path / "cpu.json", SPACE, conditions=HERE)
     case = finished(tmp_path, ("1GFLOPs",), [table])
+    assert case.export("--latency-lut", tmp_path / "cpu.json").exit_code == 0  # the same
+    make_table(tmp_path / "cpu.json", SPACE, scale=2.0, conditions=HERE)
     result = case.export("--latency-lut", tmp_path / "cpu.json")
     assert result.exit_code == 2
     assert "the search has a latency table named 'cpu' already; give" in result.stderr
@@ -315,7 +317,7 @@ def test_a_table_more_needs_a_name_of_its_own(tmp_path: Path, make_table: MakeTa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--precision", "int4"], "unknown --precision 'int4'; known: fp32, fp16, bf16, int8"),
+        (["--precision", "int4"], "unknown --precision int4; known: fp32, fp16, bf16, int8"),
         (["--latency-lut", "no.json"], "there is no latency table no.json"),
         (["--pick", "9"], "no network '9' in this run: say best"),
         (["--python-out", "net.txt"], "--python-out must end in .py, got net.txt"),
@@ -391,7 +393,7 @@ class FakeGpuBackend:
 def test_an_engine_that_computes_the_same_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", FakeGpuBackend)
+    monkeypatch.setattr("goldnas.deploying.latency.GpuBackend", FakeGpuBackend)
     case = finished(tmp_path, ("1GFLOPs",))
     engine = case.out.with_name("net.engine")
     for precision in ("fp16", "int8"):
@@ -407,7 +409,7 @@ def test_an_engine_that_computes_the_same_is_stored(
 def test_an_engine_that_computes_something_else_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", FakeGpuBackend)
+    monkeypatch.setattr("goldnas.deploying.latency.GpuBackend", FakeGpuBackend)
     monkeypatch.setattr(FakeGpuBackend, "factor", 1.1)
     case = finished(tmp_path, ("1GFLOPs",))
     result = case.export("--engine", case.out.with_name("net.engine"), "--precision", "fp16")
@@ -425,7 +427,7 @@ def test_an_int8_engine_that_says_other_classes_is_not_stored(
         def run(self, model: bytes, images: np.ndarray) -> Deployed:
             return Deployed(b"", np.roll(super().run(model, images).outputs, 1, axis=1))
 
-    monkeypatch.setattr("goldnas.profiling.gpu_backend.GpuBackend", Scrambled)
+    monkeypatch.setattr("goldnas.deploying.latency.GpuBackend", Scrambled)
     case = finished(tmp_path, ("1GFLOPs",))
     result = case.export("--engine", case.out.with_name("net.engine"), "--precision", "int8")
     assert result.exit_code == 2
@@ -436,8 +438,8 @@ def test_an_int8_engine_that_says_other_classes_is_not_stored(
 def test_engines_are_cached_beside_the_users_table_and_not_in_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
 ) -> None:
-    for module in ("gpu_backend", "match_backend"):
-        monkeypatch.setattr(f"goldnas.profiling.{module}.GpuBackend", SimulatedGpu)
+    for module in ("profiling.gpu_backend", "profiling.match_backend", "deploying.latency"):
+        monkeypatch.setattr(f"goldnas.{module}.GpuBackend", SimulatedGpu)
     monkeypatch.setattr(SimulatedGpu, "prepared", [])
     here = SimulatedGpu("tensorrt", protocol=ONCE).conditions(batch=1)
     table = make_table(tmp_path / "lut" / "h200.json", SPACE, row_us=10.0, conditions=here)
@@ -487,7 +489,7 @@ def test_an_imported_table_of_a_gpu_is_not_verified(
     ("arguments", "message"),
     [
         (["--engine", "net.engine", "--dynamic-batch"], "--engine is of one batch"),
-        (["--backend", "tensorrt-rtx"], "--backend goes with --engine FILE"),
+        (["--backend", "tensorrt-rtx"], "--backend goes with an --engine"),
         (["--engine", "net.engine", "--backend", "torch"], "torch builds no engine"),
     ],
 )

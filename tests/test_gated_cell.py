@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from goldnas.gated_cell import GatedCell
 from goldnas.network import Cell
-from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
 from goldnas.spaces import DARTS_OPERATORS, GoldSpace
 from goldnas.supernet import SuperNet
 from scripts import benchmark
+from searches import stop_search
 
 TWO = ("skip_connect", "sep_conv_3x3")
 
@@ -98,17 +98,9 @@ def test_loss_and_every_gradient_are_those_of_the_plain_path(
 
 def test_they_are_also_after_a_resumption(tmp_path: Path) -> None:
     settings = {"cells": 2, "channels": 4, "epochs": 3, "batch_size": 256}
-    config = SearchConfig(budgets=("100kFLOPs",), train_device="cpu", **settings)
-    search = PreparedSearch(config, []).start(tmp_path / "a")
-
-    def stop(event: str, fields: dict[str, Any]) -> None:
-        if event == "step" and fields["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    search.observer = stop
-    with pytest.raises(KeyboardInterrupt):
-        search.search()
-    resumed = PreparedSearch.resume(SearchRun.open(tmp_path / "a")).supernet.double()
+    stop_search(tmp_path / "a", "step", 13, **settings)
+    loop: Any = PreparedSearch.resume(SearchRun.open(tmp_path / "a"))
+    resumed = loop.learner.supernet.double()
     assert not resumed.active.all()
     assert_same(loss_and_gradients(resumed, resumed), plainly(resumed))
 

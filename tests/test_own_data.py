@@ -280,7 +280,7 @@ CASES = {
         f"{BASE} --data own_data:images --space own_data:pixel_net",
         "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
     ),
-    "cells": Case(f"{BASE} --data own_data:bumps", "channels, height, width, .* got .2, 16"),
+    "cells": Case(f"{BASE} --data own_data:bumps", "--input is channels, .* got .2, 16"),
     "flip": Case(
         f"{ON_BUMPS} --flip --cutout 2",
         "--flip, --cutout changes images .* own_data:bumps are used as they are; leave it",

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from goldnas import load_run
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.searching.folder import SearchRun
-from goldnas.searching.start import PreparedSearch
 from goldnas.training.distributed import Ranks, init_process_group
 from goldnas.training.folder import TrainingFolder
 from images import loader, write_shards
@@ -78,6 +78,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Any
     process = torchrun(2, HERE / "rank_worker.py", folder)
     output = output_of(process)
     assert process.returncode == 0, output
+    assert len(list(folder.glob("run/tensorboard/*"))) == 1, "more than one rank logs"
     ranks = []
     for index in range(2):
         events: dict[str, list[Any]] = {}
@@ -99,8 +100,6 @@ def test_every_rank_decides_and_learns_the_same_through_a_whole_search(
     assert first["prune"]
     assert first["beyond"]
     assert [epoch["epoch"] for epoch in first["epoch"]] == [0, 1]
-    assert len(first["sampled score"]) == 6
-    assert first["sampled network"]
 
 
 def test_ranks_add_up_to_the_gradient_of_distributed_data_parallel(
@@ -174,7 +173,7 @@ def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
     assert output.count("interrupted after step") == 1, output
     stopped = torch.load(folder / "checkpoint.pt", weights_only=True)
 
-    PreparedSearch.resume(SearchRun.open(folder)).search()
+    load_run(folder).resume()
     starts = events_of(folder, "start")
     assert [event["ranks"] for event in starts] == [2, 2, 1]
     assert starts[1]["step"] >= 5

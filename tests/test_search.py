@@ -157,7 +157,7 @@ def test_the_test_set_is_never_looked_at(
 ) -> None:
     unseen: Any = None  # touching it would raise
     dataset = dataclasses.replace(datasets.load_dataset("digits"), test=unseen)
-    monkeypatch.setattr("goldnas.searching.data.load_dataset", lambda *_, **__: dataset)
+    monkeypatch.setattr("goldnas.training.task_data.load_dataset", lambda *_, **__: dataset)
     ready: list[dict[str, Any]] = []
     run = search(
         tmp_path / "a",

@@ -81,12 +81,12 @@ def test_a_missing_row_can_be_measured(workplace: Path) -> None:
     _, profile_word, *advised = shlex.split(command_in(stderr))
     profile = typer.main.get_command(app).commands[profile_word]
     given = {
-        "table": Path("cpu.json"),
+        "out_": Path("cpu.json"),
         "device": "cpu",
         "space": "gold",
         "cells": 2,
         "channels": 4,
-        "input_": "1x8x8",
+        "input_shape": "1x8x8",
         "classes": 10,
         "operators": "skip_connect,sep_conv_3x3",
         "batch": "1",

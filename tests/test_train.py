@@ -323,7 +323,7 @@ CASES = {
     "unknown recipe": Case(f"{TRAIN} --recipe best", "unknown recipe 'best'; known: darts-cif"),
     "unknown pick": Case(f"{TRAIN} --pick 99", "no network '99' in this run: say best, a numb"),
     "unknown device": Case(f"{TRAIN} --train-device tpu", "cannot train on 'tpu': torch finds"),
-    "unknown format": Case(f"{TRAIN} --amp fp8", "unknown --amp 'fp8'; known: auto, bf16, off"),
+    "unknown format": Case(f"{TRAIN} --amp fp8", "unknown --amp fp8; known: auto, bf16, off"),
     "cutout": Case(
         f"{TRAIN} --cutout 8", "cutout of 8 pixels hides images of 8x8; choose a sm"
     ),

@@ -158,7 +158,7 @@ def test_open_shapes_are_fixed(
         ([2, "n"], ("--shape", "input=2x5x7"), r"is 2xn, and cannot be 2x5x7"),
         ([2, "n"], ("--shape", "image=2x5"), r"has no such input, but 'input'"),
         ([2, "n"], ("--shape", "input"), r"give a name and sizes"),
-        ([2, "n"], ("--shape", "input=2x0"), r"give a name and sizes"),
+        ([2, "n"], ("--shape", "input=2x0"), r"all positive, as in 3x32x32"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_one_line(

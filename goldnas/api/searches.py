@@ -244,7 +244,11 @@ def load_run(
         _give_again(folder.config.data, "data", data)
     if task is not None:
         _give_again(folder.config.task or "", "task", task)
-    if space is not None:
+    if callable(space):
+        from goldnas.spaces import FUNCTIONS
+
+        FUNCTIONS[folder.config.space] = space
+    elif space is not None:
         _name_space(space)
     return Run(folder)
 

@@ -226,7 +226,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     train_device: TrainDevice = "auto"
 
     amp: Annotated[
-        Literal["off", "bf16"],
+        str,
         setting(
             AMP,
             group=_TRAINING,
@@ -312,6 +312,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         check_bounds(self)
         if self.batch_size == 1:
             raise ConfigError("`batch_size` must be at least 2, got 1: batches are normalised")
+        if self.amp not in ("off", "bf16"):
+            raise ConfigError(f"unknown `amp={self.amp!r}`; known: off, bf16")
         if self.seed >= 2**63:
             raise ConfigError(f"`seed` must be under 2**63, got {self.seed}")
         for field in ("momentum", "weight_decay", "gradient_clip", "check_images"):

@@ -78,7 +78,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of the moving average of the weights, which then is the network; 0 for none."""
 
     amp: Annotated[
-        Literal["auto", "bf16", "off"],
+        str,
         setting(
             AMP,
             group=TRAINING,
