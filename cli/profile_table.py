@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from goldnas.cli.console import say, warn
+from goldnas.cli.console import say
 from goldnas.errors import MeasurementError
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
     Raises:
         MeasurementError: If it lacks rows.
     """
-    from goldnas.lut import Failed
-    from goldnas.lut.lint import RULES
-    from goldnas.lut.lint.calibrations import check_calibration, check_campaigns
-
     rows = space.rows()
     lacking = table.missing(rows)
     say(
@@ -45,18 +41,9 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
             f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
             f"twice they differ by {fitted.noise_floor_percent:.1f} %"
         )
-        for finding in check_calibration(fitted, table.rows):
-            warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
-    for finding in check_campaigns(table.campaigns[-1:]):
-        warn(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
     if lacking:
-        errors = {(r.operator, r.site): r.error for r in table.rows if isinstance(r, Failed)}
-        listed = "; ".join(
-            f"{operator} at {site} ({errors[operator, str(site)]})"
-            for operator, site in lacking
-        )
         raise MeasurementError(
             f"{len(lacking)} of {len(rows)} rows could not be measured and are in {table.path} "
-            f"as failed: {listed}. goldnas profile tries them again; --operators without "
-            "the operator leaves it out"
+            "as failed. The same command tries them again; --operators without the operator "
+            "leaves it out"
         )

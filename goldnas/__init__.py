@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from goldnas.deploying.config import ExportConfig as ExportConfig
     from goldnas.deploying.export import Exported as Exported
     from goldnas.errors import GoldnasError as GoldnasError
+    from goldnas.errors import GoldnasWarning as GoldnasWarning
     from goldnas.exporting.budget_check import BudgetCheck as BudgetCheck
     from goldnas.profiling.config import BundleConfig as BundleConfig
     from goldnas.profiling.config import ModelConfig as ModelConfig
@@ -51,7 +52,7 @@ _MODULES = {
     "choice": ("Choice",),
     "deploying.config": ("ExportConfig",),
     "deploying.export": ("Exported",),
-    "errors": ("GoldnasError",),
+    "errors": ("GoldnasError", "GoldnasWarning"),
     "exporting.budget_check": ("BudgetCheck",),
     "profiling.config": ("BundleConfig", "ModelConfig", "TableConfig"),
     "searching.config": ("SearchConfig",),

@@ -85,6 +85,10 @@ class WriteError(GoldnasError):
     """A file could not be written; what was there before is unchanged."""
 
 
+class GoldnasWarning(UserWarning):
+    """What does not stop a call, and is not as it should be: a restless machine, say."""
+
+
 def read_message(error: BaseException) -> str:
     """The message of another library's error in one line; its class, if it has none.
 

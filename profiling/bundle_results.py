@@ -17,6 +17,7 @@ from goldnas.profiling.bundle_backends import Replay
 from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, list_runs, read_results
 from goldnas.profiling.bundle_records import Found, Manifest
 from goldnas.profiling.fill import fill_table
+from goldnas.profiling.quality import warn_of_quality
 from goldnas.profiling.session import Session
 from goldnas.spaces import SearchSpace, make_space
 
@@ -79,6 +80,7 @@ def import_results(
         campaigns=(*earlier, campaign),
     )
     table.save()
+    warn_of_quality(table, space, on_warning)
     return table, space
 
 

@@ -8,6 +8,7 @@ from goldnas.profiling.backend import MeasurementBackend
 from goldnas.profiling.fill import fill_table, open_table
 from goldnas.profiling.gpu_backend import forget_engines
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.quality import warn_of_quality
 from goldnas.profiling.session import Session
 from goldnas.profiling.transfer import transfer_table
 from goldnas.spaces import SearchSpace
@@ -65,4 +66,5 @@ def profile_space(
     if table is not before or journal.exists():
         table = session.finish(table, before)
         forget_engines(backend)
+    warn_of_quality(table, space, on_warning)
     return table

@@ -111,8 +111,8 @@ def test_rows_that_fail_end_in_one_line_and_status_2(
     assert "rows of this space" in stdout
     error = stderr.splitlines()[-1]
     assert error.startswith("error: ")
-    assert "max_pool_3x3 at " in error
-    assert "Could not find an implementation for Mul" in error
+    assert "max_pool_3x3 at " in stderr
+    assert "Could not find an implementation for Mul" in stderr
     assert any(isinstance(row, Failed) for row in LatencyTable.load(out).rows)
 
 

@@ -97,7 +97,7 @@ def follow(block: Block) -> None:
 def test_what_a_page_shows_works(
     page: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if page != "README.md":  # which is where one begins
+    if page not in ("README.md", "docs/python.md"):  # which are where one begins
         fill(tmp_path, template)
     monkeypatch.chdir(tmp_path)
     write_files(PAGES[page].read_text())

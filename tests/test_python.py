@@ -1,10 +1,10 @@
-"""``import goldnas`` as a researcher meets it: the script of the page, every example, each refusal."""
+"""``import goldnas`` as a researcher meets it: every example, data in memory, each refusal."""
 
 import doctest
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,27 @@ from torch.utils.data import TensorDataset
 
 import goldnas
 from goldnas.errors import ConfigError, DataError, GoldnasError, RunError
+from goldnas.reference import GIVEN
 from goldnas.spaces import FUNCTIONS
+from searches import assert_same_results
 
 SMALL: dict[str, Any] = {"epochs": 1, "batch_size": 256, "train_device": "cpu"}
 PUBLIC = [name for name in goldnas.__all__ if name != "__version__"]
 
 
 @pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., Any]
-) -> tuple[Path, dict[str, Any]]:
+def place(tmp_path_factory: pytest.TempPathFactory, quick: None) -> tuple[Path, dict[str, Any]]:
     """What the examples begin with: a space, a table, a search, a training, an export."""
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         space = goldnas.space("gold", cells=1, channels=4, input_shape=(1, 8, 8))
-        table = goldnas.profile(space, out="lut/cpu.json", networks=4, target_percent=1000)
+        table = goldnas.profile(space, out="lut/cpu.json", networks=4)
         settings = SMALL | {"epochs": 4, "auxiliary_weight": 0.0}
         run = goldnas.search(
             space, budgets=["60kFLOPs"], tables=[table], out="runs/a", **settings
         )
-        trained = goldnas.train(run.best, **SMALL | {"epochs": 2})
+        trained = goldnas.train(run.best, recipe="short", epochs=2)
         goldnas.export(run.best, "net.onnx")
     names = {"space": space, "table": table, "run": run, "trained": trained}
     return folder, {"goldnas": goldnas, **names}
@@ -76,3 +76,225 @@ def test_every_name_is_documented(name: str) -> None:
         assert "Raises:" in text
         for parameter in inspect.signature(found).parameters:
             assert f"    {parameter}:" in text, parameter
+
+
+# -- data, spaces and tasks that a program gives ---------------------------------------------
+
+
+def small(
+    width: int = 4, classes: int = 10, input_shape: tuple[int, ...] = (1, 8, 8)
+) -> nn.Module:
+    """A space in a program: one choice of two convolutions."""
+
+    def candidate(size: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(width, width, size, padding=size // 2), nn.ReLU())
+
+    choice = goldnas.Choice({"large": lambda: candidate(3), "small": lambda: candidate(1)})
+    layers = [nn.Conv2d(input_shape[0], width, 3, padding=1), choice]
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)
+    )
+
+
+def arrays(classes: int = 3) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        f"{kind}_{part}": random.integers(256, size=(count, 8, 8), dtype=np.uint8)
+        if kind == "x"
+        else np.arange(count) % classes
+        for part, count in (("train", 60), ("test", 12))
+        for kind in "xy"
+    }
+
+
+def pairs() -> tuple[TensorDataset, TensorDataset]:
+    random = torch.Generator().manual_seed(0)
+    train, test = (torch.randn(n, 1, 8, 8, generator=random) for n in (60, 12))
+    return tuple(TensorDataset(x, torch.arange(len(x)) % 3) for x in (train, test))  # type: ignore[return-value]
+
+
+IN_MEMORY = {
+    "a dictionary of arrays": arrays,
+    "pairs of arrays": lambda: tuple(
+        (arrays()[f"x_{part}"], arrays()[f"y_{part}"]) for part in ("train", "test")
+    ),
+    "tensors": lambda: {k: torch.from_numpy(v) for k, v in arrays().items()},
+    "numbers that are no images": lambda: {
+        k: v.astype(np.float32) / 255 if k[0] == "x" else v for k, v in arrays().items()
+    },
+    "two datasets": pairs,
+}
+
+
+@pytest.mark.parametrize("make", IN_MEMORY.values(), ids=IN_MEMORY)
+def test_data_needs_no_file(tmp_path: Path, make: Any) -> None:
+    # What is no image reaches the network as it is, without a channel.
+    space = flat if make is IN_MEMORY["numbers that are no images"] else small
+    settings = SMALL | {"batch_size": 16, "single": True}
+    run = goldnas.search(space, data=make(), out=tmp_path / "a", **settings)
+    assert run.best.accuracy is not None
+    assert run.config.data.startswith("given:data_")
+    trained = goldnas.train(run.best, **SMALL | {"batch_size": 16})
+    assert trained.accuracy is not None
+
+
+def flat(classes: int = 3, input_shape: tuple[int, ...] = (8, 8)) -> nn.Module:
+    choice = goldnas.Choice({"relu": nn.ReLU, "same": nn.Identity})
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), choice, nn.Linear(8, classes))
+
+
+def mean_absolute() -> goldnas.Task:
+    return goldnas.Task(
+        loss=nn.functional.l1_loss,
+        metric=lambda outputs, targets: (outputs - targets).abs().mean(1),
+        name="MAE",
+        higher_is_better=False,
+    )
+
+
+def regression() -> tuple[TensorDataset, TensorDataset]:
+    random = torch.Generator().manual_seed(0)
+    train, test = (torch.randn(n, 8, 8, generator=random) for n in (60, 12))
+    return TensorDataset(train, train.mean((1, 2))[:, None]), TensorDataset(
+        test, test.mean((1, 2))[:, None]
+    )
+
+
+def test_another_program_gives_the_same_again_to_go_on(tmp_path: Path) -> None:
+    """What a folder cannot hold is named in it, and refused in one line until it is given."""
+
+    def space(classes: int = 1, input_shape: tuple[int, ...] = (8, 8)) -> nn.Module:
+        return flat(classes, input_shape)
+
+    settings = SMALL | {"batch_size": 16, "single": True, "epochs": 2}
+    given = {"data": regression(), "task": mean_absolute()}
+    whole = goldnas.search(space, out=tmp_path / "whole", **given, **settings)
+    assert whole.best.metric is not None
+    assert whole.best.metric.name == "MAE"
+    asked = iter([0, 15])
+    with pytest.raises(GoldnasError, match="interrupted"):
+        goldnas.search(
+            space, out=tmp_path / "a", stop_signal=lambda: next(asked), **given, **settings
+        )
+    GIVEN.clear()  # the program ends
+    FUNCTIONS.pop(whole.config.space)
+    with pytest.raises(ConfigError, match=r"given by a program that has ended.*load_run"):
+        goldnas.load_run(tmp_path / "a").resume()
+    with pytest.raises(ConfigError, match=r"of a program that has ended.*space="):
+        goldnas.load_run(tmp_path / "a", data=regression(), task=mean_absolute()).resume()
+    with pytest.raises(ConfigError, match="other `data` than the search had"):
+        goldnas.load_run(tmp_path / "a", data=pairs())
+    again = goldnas.load_run(
+        tmp_path / "a", space=space, data=regression(), task=mean_absolute()
+    )
+    assert_same_results(whole, again.resume())
+
+
+# -- what is refused, before anything is written ---------------------------------------------
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a setting that there is not": ({"epoch": 3}, "a search has no setting 'epoch'; it has: "),
+    "a setting of a strategy": ({"networks": 3}, "has no use for `networks=3`"),
+    "a budget that none meets": (
+        {"budgets": ["1kFLOPs"]},
+        "cannot be met: the smallest network of this space needs",
+    ),
+    "no budget": ({"budgets": []}, r"at least one budget, for example `budgets=\['600MFLOPs"),
+    "a budget without a table": ({"budgets": ["5ms"]}, "needs a latency table"),
+    "a table that is not there": ({"tables": ["no.json"]}, "there is no latency table no.json"),
+    "data of nothing": ({"data": 3}, "`data` is a int; give the name or path of a dataset"),
+    "data in halves": ({"data": {"x_train": 1}}, "`data` is a dict; give"),
+    "an auxiliary head without cells": (
+        {"space": flat, "auxiliary_weight": 0.4, "data": pairs(), "cells": None},
+        "`auxiliary_weight=0.4`: .* have no auxiliary head",
+    ),
+    "a space of another size": (
+        {"space": goldnas.space("gold", cells=1, channels=4, input_shape=(3, 8, 8))},
+        r"make the space with `input_shape=\(1, 8, 8\)`",
+    ),
+    "a format that there is not": ({"amp": "fp8"}, "unknown `amp='fp8'`"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_search_that_cannot_be_is_refused_in_the_words_of_python(
+    tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    settings: dict[str, Any] = {"cells": 1, "channels": 4, "budgets": ["60kFLOPs"]} | given
+    if not isinstance(settings.get("space", "gold"), str):
+        settings = {k: v for k, v in settings.items() if k not in ("cells", "channels")}
+    with pytest.raises(GoldnasError, match=message):
+        goldnas.search(out=tmp_path / "a", **settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda place: goldnas.space("silver"), ConfigError, "unknown search space 'silver'"),
+        (lambda place: goldnas.space("gold", cell=3), ConfigError, "do not fit it: .*cell"),
+        (lambda place: goldnas.load_run(place), RunError, "is not the folder of a search"),
+        (lambda place: goldnas.train(place / "a.json"), ConfigError, "trained on some `data`"),
+        (lambda place: goldnas.train("DARTS_V2", warm=True), ConfigError, "leave `warm` out"),
+        (lambda place: goldnas.train("DARTS_V2", data=3), DataError, "give the name or path"),
+        (
+            lambda place: goldnas.profile("gold", out=place / "a.json", batches=3),
+            ConfigError,
+            "a table has no setting 'batches'; it has: .*batch",
+        ),
+        (
+            lambda place: goldnas.profile("gold", out=place / "a.json", backend="onnx"),
+            ConfigError,
+            "unknown `backend` 'onnx'",
+        ),
+        (
+            lambda place: goldnas.export(goldnas.Architecture, place / "a.onnx"),
+            ConfigError,
+            "is no network with weights",
+        ),
+        (
+            lambda place: goldnas.LatencyTable.load(place / "no.json"),
+            GoldnasError,
+            "there is no latency table",
+        ),
+    ],
+)
+def test_other_calls_are_refused_likewise(
+    tmp_path: Path, call: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call(tmp_path)
+    assert "--" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_of_another_name_is_verified_besides(
+    place: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, names = place
+    monkeypatch.chdir(folder)
+    names["table"].save(tmp_path / "again.json")
+    result = goldnas.export(
+        names["run"], tmp_path / "net.onnx", tables=[names["table"], tmp_path / "again.json"]
+    )
+    checks = {check.resource: check for check in result.checks}
+    assert checks["FLOPs"].verdict == "PASS"
+    assert checks["latency@cpu"].measured is not None
+    assert checks["latency@again"].predicted == checks["latency@cpu"].predicted
+    assert result.passed
+    assert not result.failed
+
+
+def test_a_front_is_a_table_for_pandas(place: tuple[Path, dict[str, Any]]) -> None:
+    pandas = pytest.importorskip("pandas")
+    run = place[1]["run"]
+    frame = run.front.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame["fingerprint"]) == [network.fingerprint for network in run.front]
+    assert list(frame["FLOPs"]) == [network.resources["FLOPs"] for network in run.front]
+
+
+@pytest.mark.parametrize("name", ["", "; goldnas.SearchConfig", "; goldnas.LatencyTable"])
+def test_importing_goldnas_is_free_of_torch_until_it_is_needed(name: str) -> None:
+    code = f"import sys, goldnas{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
 from goldnas.api.searches import Run
+from goldnas.api.telling import warn
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.settings import make_settings
@@ -22,7 +23,7 @@ def export(
     tables: Sequence[LatencyTable | str | Path] = (),
     pick: str | None = None,
     space: "str | Callable[..., Any] | None" = None,
-    on_warning: Callable[[str], None] = lambda text: None,
+    on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "Exported":
     """Export a network, measure it, and check every budget.
@@ -82,13 +83,13 @@ def export(
 
 
 def _find_source(network: Any, pick: str | None, space: Any) -> "Source":
-    from goldnas.api.searches import _name_space
+    from goldnas.api.together import name_space
     from goldnas.deploying.source import source_of_search, source_of_training
     from goldnas.run_folder import is_training
     from goldnas.searching.folder import SearchRun
     from goldnas.training.folder import TrainingFolder
 
-    named = "" if space is None else _name_space(space)
+    named = "" if space is None else name_space(space)
     if isinstance(network, str | Path):
         folder = Path(network)
         if not is_training(folder):

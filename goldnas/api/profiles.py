@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.tables import LatencyTable
+from goldnas.api.telling import ignore, warn
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ def profile(
     space: "SearchSpace | Callable[..., Any] | str",
     *,
     out: str | Path,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    on_warning: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int], None] = ignore,
+    on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> LatencyTable:
     """Measure every operator of a space on a device, into a latency table.
@@ -31,7 +32,8 @@ def profile(
         space: Of :func:`goldnas.space`, or what that takes.
         out: The file, like ``lut/cpu.json``.
         on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
+            unless given.
         settings: Fields of :class:`goldnas.TableConfig`: ``device`` (``cpu``, ``cuda``,
             ``ssh://host``, ``adb://SERIAL``), ``backend``, ``threads``, ``batch`` (images per
             call), ``precision``, ``networks`` (to fit to; 0 for none), ``target_percent``,
@@ -77,8 +79,8 @@ def profile_model(
     model: str | Path,
     *,
     tables: Sequence[LatencyTable | str | Path] = (),
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    on_warning: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int], None] = ignore,
+    on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "ModelProfile":
     """Measure any ONNX file and its nodes, and compare with what tables predict.
@@ -87,7 +89,8 @@ def profile_model(
         model: The file.
         tables: To compare with, if goldnas exported the model, or their files.
         on_progress: Told how many visits are done, of how many.
-        on_warning: Told what may spoil the measurements.
+        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
+            unless given.
         settings: Fields of :class:`goldnas.ModelConfig`: ``shapes`` (of inputs that the model
             leaves open, like ``{"input": (1, 3, 224, 224)}``), ``batch``, and where and how to
             measure, as of :func:`profile`.
@@ -120,7 +123,7 @@ def make_bundle(
     space: "SearchSpace | Callable[..., Any] | str",
     out: str | Path,
     *,
-    on_warning: Callable[[str], None] = lambda text: None,
+    on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "Manifest":
     """Write a file that measures a space on a device that it is carried to.
@@ -131,7 +134,8 @@ def make_bundle(
     Args:
         space: As for :func:`profile`.
         out: The file, like ``pi5.zip``.
-        on_warning: Told what may spoil the measurements.
+        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
+            unless given.
         settings: Fields of :class:`goldnas.BundleConfig`: ``threads``, ``batch``,
             ``precision``, ``networks`` and so on.
 

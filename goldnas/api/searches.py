@@ -1,13 +1,14 @@
 """``goldnas.search``, and what it leaves."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, NetworkFront
 from goldnas.api.tables import LatencyTable
+from goldnas.api.telling import watch
+from goldnas.api.together import join_ranks, name_space, name_task
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
 from goldnas.settings import make_settings
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
     from goldnas.training.events import Observer
-
-
-def _watch_nothing(event: str, fields: dict[str, Any]) -> None:
-    """Look at no event."""
 
 
 class Run:
@@ -101,7 +98,7 @@ class Run:
     def resume(
         self,
         *,
-        on_event: "Observer" = _watch_nothing,
+        on_event: "Observer" = watch,
         workers: int | None = None,
         stop_signal: Callable[[], int] = lambda: 0,
         ranks: "Ranks | None" = None,
@@ -120,7 +117,7 @@ class Run:
         """
         from goldnas.searching.start import PreparedSearch
 
-        with _joined(ranks) as joined:
+        with join_ranks(ranks) as joined:
             loop = PreparedSearch.resume(self.folder, workers=workers, ranks=joined)
             return _finish(loop, self.folder, on_event, stop_signal)
 
@@ -132,8 +129,8 @@ def search(
     budgets: Sequence[str] = (),
     tables: Sequence[LatencyTable | str | Path] = (),
     out: str | Path,
-    task: "Task | str | None" = None,
-    on_event: "Observer" = _watch_nothing,
+    task: "Task | Callable[[], Task] | str | None" = None,
+    on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     ranks: "Ranks | None" = None,
     **settings: Any,
@@ -150,7 +147,7 @@ def search(
             several tables; all hold at the end.
         tables: Latency tables of the devices, or their files.
         out: Folder to make for the search.
-        task: A :class:`goldnas.Task`, or ``module:name`` of a function that returns one;
+        task: A :class:`goldnas.Task`, a function that returns one, or its ``module:name``;
             classification unless given.
         on_event: Told the name of each event and its fields, a dictionary: those of
             ``events.jsonl``; ``ready`` before the folder is made, with what was loaded and the
@@ -183,7 +180,7 @@ def search(
     from goldnas.searching.folder import SearchRun, read_tables
     from goldnas.searching.start import PreparedSearch
 
-    with _joined(ranks) as joined:
+    with join_ranks(ranks) as joined:
         folder = Path(out)
         joined.broadcast(lambda: SearchRun.check_free(folder))
         read = joined.broadcast(lambda: read_tables(tables))
@@ -197,7 +194,7 @@ def search(
                 {
                     **settings,
                     "data": name_data(data),
-                    "task": _name_task(task),
+                    "task": name_task(task),
                     "budgets": tuple(budgets),
                     "tables": tuple(table.name for table in read),
                 },
@@ -218,7 +215,7 @@ def load_run(
     *,
     space: "Callable[..., Any] | str | None" = None,
     data: Any = None,
-    task: "Task | str | None" = None,
+    task: "Task | Callable[[], Task] | str | None" = None,
 ) -> Run:
     """Open the folder of a search.
 
@@ -249,7 +246,7 @@ def load_run(
 
         FUNCTIONS[folder.config.space] = space
     elif space is not None:
-        _name_space(space)
+        name_space(space)
     return Run(folder)
 
 
@@ -276,21 +273,10 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
     return config
 
 
-def _name_space(space: "Callable[..., Any] | str") -> str:
-    """The name of a function, under which this program finds it; a name as it is."""
-    from goldnas.spaces import import_space
-    from goldnas.spaces.reference import name_function
-
-    if not isinstance(space, str):
-        return name_function(space)
-    import_space(space)
-    return space
-
-
 def _space_settings(space: Any) -> dict[str, Any]:
     """The fields of the settings that say which space it is."""
     if isinstance(space, str) or callable(space):
-        return {"space": _name_space(space)}
+        return {"space": name_space(space)}
     named = space.search_settings
     of_data = ("input_shape", "classes")
     settings = {k: v for k, v in space.settings.items() if k not in (*named, *of_data)}
@@ -328,17 +314,6 @@ def _check_space(
             )
 
 
-def _name_task(task: "Task | str | None") -> str | None:
-    from goldnas.reference import give
-    from goldnas.task import CLASSIFICATION, Task
-
-    if isinstance(task, Task):
-        if task is CLASSIFICATION:
-            return None
-        return give("task", task, f"{abs(hash(task.name)):016x}")
-    return task
-
-
 def _give_again(name: str, what: str, value: Any) -> None:
     """Put a value under the name that a folder has for it."""
     from goldnas.data.given import name_data
@@ -346,7 +321,7 @@ def _give_again(name: str, what: str, value: Any) -> None:
 
     if not name.startswith("given:"):
         raise ConfigError(f"the folder names its `{what}` itself, {name}: leave `{what}` out")
-    given = name_data(value) if what == "data" else _name_task(value)
+    given = name_data(value) if what == "data" else name_task(value)
     if given not in GIVEN:
         raise ConfigError(f"give the `{what}` itself, not its name")
     if what == "data" and given != name:
@@ -354,12 +329,3 @@ def _give_again(name: str, what: str, value: Any) -> None:
             f"this is other `data` than the search had: {given}, not {name}; give it the same"
         )
     GIVEN[name] = GIVEN[given]
-
-
-def _joined(ranks: "Ranks | None") -> Any:
-    """The processes of torchrun, unless they are given."""
-    if ranks is not None:
-        return nullcontext(ranks)
-    from goldnas.training.distributed import init_process_group
-
-    return init_process_group()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas import lut
+from goldnas.api.telling import ignore, warn
 from goldnas.errors import TableError
 from goldnas.settings import make_settings
 
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from goldnas.lut import Calibration
     from goldnas.profiling.check import Check
     from goldnas.profiling.session import Session
-
-
-def _ignore(*_: object) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,8 @@ class LatencyTable(lut.LatencyTable):
         networks: int = 20,
         *,
         seed: int | None = None,
-        on_progress: Callable[[int, int], None] = _ignore,
-        on_warning: Callable[[str], None] = _ignore,
+        on_progress: Callable[[int, int], None] = ignore,
+        on_warning: Callable[[str], None] = warn,
         **host: Any,
     ) -> "Check":
         """Measure fresh random networks now, and compare with what the table predicts.
@@ -114,7 +111,8 @@ class LatencyTable(lut.LatencyTable):
             networks: How many to measure.
             seed: Of the networks; other ones each time unless given.
             on_progress: Told how many visits are done, of how many.
-            on_warning: Told what may spoil the measurements.
+            on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
+            unless given.
             host: Where the table was made: ``device`` (``cpu``, ``cuda``, ``ssh://host`` and
                 so on), ``python`` and ``perf_test``, as of :class:`goldnas.TableConfig`.
 
@@ -141,8 +139,8 @@ class LatencyTable(lut.LatencyTable):
         self,
         networks: int = 20,
         *,
-        on_progress: Callable[[int, int], None] = _ignore,
-        on_warning: Callable[[str], None] = _ignore,
+        on_progress: Callable[[int, int], None] = ignore,
+        on_warning: Callable[[str], None] = warn,
         **host: Any,
     ) -> "LatencyTable":
         """Measure more random networks, fit the rows to all of them, and write the table.

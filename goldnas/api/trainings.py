@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
-from goldnas.api.searches import Run, _joined, _name_space, _name_task, _watch_nothing
+from goldnas.api.searches import Run
+from goldnas.api.telling import watch
+from goldnas.api.together import join_ranks, name_space, name_task
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
 
@@ -23,13 +25,13 @@ def train(
     warm: bool = False,
     out: str | Path | None = None,
     data: Any = None,
-    task: "Task | str | None" = None,
+    task: "Task | Callable[[], Task] | str | None" = None,
     data_dir: str | Path | None = None,
     image_size: int | None = None,
     space: "str | Callable[..., Any] | None" = None,
     channels: int | None = None,
     cells: int | None = None,
-    on_event: "Observer" = _watch_nothing,
+    on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     ranks: "Ranks | None" = None,
     **settings: Any,
@@ -84,7 +86,7 @@ def train(
         "cells": cells,
     }
     given = {name: value for name, value in of_data.items() if value is not None}
-    with _joined(ranks) as joined:
+    with join_ranks(ranks) as joined:
         target = joined.broadcast(lambda: find_target(network, warm=warm, **given))
         return train_target(
             target,
@@ -102,7 +104,7 @@ def train_target(
     *,
     recipe: str = "short",
     out: str | Path | None = None,
-    on_event: "Observer" = _watch_nothing,
+    on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     ranks: "Ranks",
     **settings: Any,
@@ -161,7 +163,7 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         )
     named: dict[str, Any] = {
         "data": name_data(of_data.pop("data")),
-        "task": _name_task(of_data.pop("task", None)),
-        "space": _name_space(of_data.pop("space", "gold")),
+        "task": name_task(of_data.pop("task", None)),
+        "space": name_space(of_data.pop("space", "gold")),
     }
     return target_of_file(network, **named, **of_data)

@@ -1,6 +1,7 @@
 """Data that a program gives in place of a name: arrays, or two datasets of PyTorch."""
 
 import hashlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ def name_data(data: Any) -> str:
 
     Args:
         data: A name, a path, four arrays or tensors (uint8 images ``(N, H, W[, C])`` with
-            integer labels are augmented as images; anything else is used as it is), or the
-            training and the test dataset of PyTorch.
+            integer labels are augmented as images; anything else is used as it is), the
+            training and the test dataset of PyTorch, or a function that returns one of these.
 
     Raises:
         DataError: If it is anything else.
     """
     if isinstance(data, str | Path):
         return str(data)
+    if inspect.isfunction(data):
+        data = data()
     found: Any = data
     if isinstance(data, tuple | list) and len(data) == 2:
         if all(isinstance(part, tuple | list) and len(part) == 2 for part in data):

@@ -1,0 +1,26 @@
+"""What a call says while it runs, where nobody else is to be told."""
+
+import warnings
+from typing import Any
+
+from goldnas.errors import GoldnasWarning
+
+
+def warn(text: str) -> None:
+    """Warn as Python does, with a :class:`goldnas.GoldnasWarning`."""
+    warnings.warn(text, GoldnasWarning, stacklevel=2)
+
+
+def watch(event: str, fields: dict[str, Any]) -> None:
+    """Warn of events that nobody would want to miss, and ignore the others."""
+    if event == "logger_failed":
+        warn(f"logger {fields['logger']} is left out from here on: {fields['reason']}")
+    elif event == "setback":
+        warn(
+            f"training diverged in step {fields['step']} ({fields['reason']}); it goes on from "
+            f"step {fields['back_to_step']}, at half the learning rate"
+        )
+
+
+def ignore(*_: Any, **__: Any) -> None:
+    """Tell nobody."""
