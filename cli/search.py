@@ -19,7 +19,7 @@ from goldnas.errors import ConfigError, RankError, WriteError
 from goldnas.searching.config import SearchConfig
 
 if TYPE_CHECKING:
-    from goldnas.api.searches import Run
+    from goldnas.api.runs import Run
     from goldnas.training.distributed import Ranks
 
 _OPTIONS = Options(SearchConfig, defaults={"amp": "auto"})
@@ -119,7 +119,7 @@ def _search(
 
 
 def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> "Run":
-    from goldnas.api.searches import Run
+    from goldnas.api.runs import Run
     from goldnas.searching.start import open_run
 
     run = Run(open_run(folder, ranks))

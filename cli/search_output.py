@@ -18,7 +18,7 @@ from goldnas.reference import name_items
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from goldnas.api.searches import Run
+    from goldnas.api.runs import Run
     from goldnas.cli.search_display import SearchDisplay
     from goldnas.searching.budgets import Limit
     from goldnas.searching.session import Session

@@ -256,7 +256,7 @@ def _find_targets(
     Raises:
         GoldnasError: If there is no such search, or no such network in it.
     """
-    from goldnas.api.searches import load_run
+    from goldnas.api.runs import load_run
     from goldnas.api.trainings import find_target
 
     if not os.path.isdir(target):

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from goldnas.api.profiles import make_bundle as make_bundle
     from goldnas.api.profiles import profile as profile
     from goldnas.api.profiles import profile_model as profile_model
-    from goldnas.api.searches import Run as Run
-    from goldnas.api.searches import load_run as load_run
+    from goldnas.api.runs import Run as Run
+    from goldnas.api.runs import load_run as load_run
     from goldnas.api.searches import search as search
     from goldnas.api.spaces import Feasibility as Feasibility
     from goldnas.api.spaces import feasible as feasible
@@ -44,7 +44,8 @@ _MODULES = {
     "api.exports": ("export",),
     "api.networks": ("Network", "NetworkFront", "TrainedNetwork"),
     "api.profiles": ("make_bundle", "profile", "profile_model"),
-    "api.searches": ("Run", "load_run", "search"),
+    "api.runs": ("Run", "load_run"),
+    "api.searches": ("search",),
     "api.spaces": ("Feasibility", "feasible", "space"),
     "api.tables": ("LatencyTable", "Prediction"),
     "api.trainings": ("train",),

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goldnas.api.searches import Run
+from goldnas.api.runs import Run
 from goldnas.cli.search_display import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
 from goldnas.searching.folder import SearchRun

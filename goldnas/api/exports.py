@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
-from goldnas.api.searches import Run
+from goldnas.api.runs import Run
 from goldnas.api.telling import warn
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable

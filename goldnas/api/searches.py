@@ -1,11 +1,11 @@
-"""``goldnas.search``, and what it leaves."""
+"""``goldnas.search``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldnas.api.networks import Network, NetworkFront
+from goldnas.api.runs import Run, finish_search
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import watch
 from goldnas.api.together import join_ranks, name_space, name_task
@@ -14,112 +14,10 @@ from goldnas.searching.config import SearchConfig
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
-    from goldnas.resources import Budget
-    from goldnas.searching.folder import SearchRun
-    from goldnas.searching.start import SearchLoop
     from goldnas.spaces import SearchSpace
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
     from goldnas.training.events import Observer
-
-
-class Run:
-    """One search: its folder, its settings, and the networks that it found.
-
-    Args:
-        folder: Of the search.
-
-    Example:
-        >>> run = goldnas.load_run("runs/a")
-        >>> run.config.epochs
-        4
-        >>> run.finished
-        True
-    """
-
-    def __init__(self, folder: "SearchRun") -> None:
-        self.folder = folder
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.folder.path
-
-    @property
-    def config(self) -> SearchConfig:
-        """The settings.
-
-        Raises:
-            RunError: If the file is damaged.
-        """
-        return self.folder.config
-
-    @property
-    def tables(self) -> list[LatencyTable]:
-        """The latency tables of the search, as its folder keeps them.
-
-        Raises:
-            RunError: If a file is damaged.
-        """
-        return [LatencyTable.of(table) for table in self.folder.tables]
-
-    @property
-    def budgets(self) -> "list[Budget]":
-        """The budgets, in FLOPs, parameters and microseconds."""
-        return self.folder.budgets
-
-    @property
-    def front(self) -> NetworkFront:
-        """The networks that were recorded so far, the cheapest first.
-
-        Raises:
-            RunError: If there are none yet, or the file is damaged.
-        """
-        return NetworkFront(self.folder, self.folder.front())
-
-    @property
-    def best(self) -> Network:
-        """The most accurate network within all budgets.
-
-        Raises:
-            RunError: If no recorded network meets the budgets yet.
-        """
-        return self.front.pick("best")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the search is at its end."""
-        return [event["event"] for event in self.read_events()[-1:]] == ["end"]
-
-    def read_events(self) -> list[dict[str, Any]]:
-        """Every event of the log, a dictionary each."""
-        return self.folder.read_events()
-
-    def resume(
-        self,
-        *,
-        on_event: "Observer" = watch,
-        workers: int | None = None,
-        stop_signal: Callable[[], int] = lambda: 0,
-        ranks: "Ranks | None" = None,
-    ) -> "Run":
-        """Go on from the last checkpoint, to the end.
-
-        Args:
-            on_event: Told the name of each event and its fields; see :func:`goldnas.search`.
-            workers: Loading processes, where they should differ; no result depends on them.
-            stop_signal: See :func:`goldnas.search`.
-            ranks: See :func:`goldnas.search`.
-
-        Raises:
-            GoldnasError: If the folder is damaged, the data or the device is gone, or the
-                search ends before its time.
-        """
-        from goldnas.searching.start import PreparedSearch
-
-        with join_ranks(ranks) as joined:
-            loop = PreparedSearch.resume(self.folder, workers=workers, ranks=joined)
-            return _finish(loop, self.folder, on_event, stop_signal)
 
 
 def search(
@@ -207,62 +105,7 @@ def search(
         prepared.check_feasible()
         loop = prepared.start(folder)
         assert isinstance(loop.run, SearchRun)
-        return _finish(loop, loop.run, on_event, stop_signal)
-
-
-def load_run(
-    path: str | Path,
-    *,
-    space: "Callable[..., Any] | str | None" = None,
-    data: Any = None,
-    task: "Task | Callable[[], Task] | str | None" = None,
-) -> Run:
-    """Open the folder of a search.
-
-    Args:
-        path: The folder.
-        space: The function that its space is, or the name of it: a file that names a function
-            does not get it run.
-        data: The data, where it was given as arrays or datasets by a program that has ended.
-        task: The task, likewise.
-
-    Raises:
-        RunError: If it is not the folder of a search, or is damaged.
-
-    Example:
-        >>> import goldnas
-        >>> goldnas.load_run("runs/a").best.meets_budgets
-        True
-    """
-    from goldnas.searching.folder import SearchRun
-
-    folder = SearchRun.open(Path(path)).read()
-    if data is not None:
-        _give_again(folder.config.data, "data", data)
-    if task is not None:
-        _give_again(folder.config.task or "", "task", task)
-    if callable(space):
-        from goldnas.spaces import FUNCTIONS
-
-        FUNCTIONS[folder.config.space] = space
-    elif space is not None:
-        name_space(space)
-    return Run(folder)
-
-
-def _finish(
-    loop: "SearchLoop",
-    folder: "SearchRun",
-    on_event: "Observer",
-    stop_signal: Callable[[], int],
-) -> Run:
-    from goldnas.searching.start import run_search
-
-    loop.events.observer = on_event
-    loop.stop_signal = stop_signal
-    loop.events.emit_unlogged("begin", loop=loop)
-    run_search(loop)
-    return Run(folder)
+        return finish_search(loop, loop.run, on_event, stop_signal)
 
 
 def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
@@ -312,20 +155,3 @@ def _check_space(
                 f"the {what.replace('_', ' ')} of the space is {theirs}, and {data} needs "
                 f"{needed}: make the space with `{setting}`"
             )
-
-
-def _give_again(name: str, what: str, value: Any) -> None:
-    """Put a value under the name that a folder has for it."""
-    from goldnas.data.given import name_data
-    from goldnas.reference import GIVEN
-
-    if not name.startswith("given:"):
-        raise ConfigError(f"the folder names its `{what}` itself, {name}: leave `{what}` out")
-    given = name_data(value) if what == "data" else name_task(value)
-    if given not in GIVEN:
-        raise ConfigError(f"give the `{what}` itself, not its name")
-    if what == "data" and given != name:
-        raise ConfigError(
-            f"this is other `data` than the search had: {given}, not {name}; give it the same"
-        )
-    GIVEN[name] = GIVEN[given]

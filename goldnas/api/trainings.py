@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
-from goldnas.api.searches import Run
+from goldnas.api.runs import Run
 from goldnas.api.telling import watch
 from goldnas.api.together import join_ranks, name_space, name_task
 from goldnas.architecture import Architecture

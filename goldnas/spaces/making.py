@@ -44,7 +44,8 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
         ConfigError: If no such space has that name, or a setting is unknown or out of range.
     """
     if name not in SPACES:
-        known = ", ".join(sorted([*SPACES, *FUNCTIONS]))
+        registered = {*SPACES, *FUNCTIONS}
+        known = ", ".join(sorted(n for n in registered if not is_reference(n)))
         raise ConfigError(f"unknown search space {name!r}; known: {known}")
     fitted: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
