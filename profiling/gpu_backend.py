@@ -87,7 +87,7 @@ class GpuBackend(RunnerBackend):
             )
         self._name = name
         self._device = device
-        self._options = complete_options(name, options or {})
+        self.options = complete_options(name, options or {})
         self._not_kept = ""
         if folder is None or not _can_be_kept(folder):
             scratch = Path(tempfile.mkdtemp(prefix="goldnas-"))
@@ -99,7 +99,7 @@ class GpuBackend(RunnerBackend):
                     "what this adds is not kept. Make it writable, and the next time is faster"
                 )
             folder = scratch
-        self._folder = folder
+        self.folder = folder
         super().__init__(
             name,
             backend.provider,
@@ -107,8 +107,8 @@ class GpuBackend(RunnerBackend):
                 "program": _PROGRAM,
                 "backend": name,
                 "device": device,
-                "options": self._options,
-                "folder": str(self._folder.resolve()),
+                "options": self.options,
+                "folder": str(self.folder.resolve()),
             },
             host=Host(),
             precision=precision,
@@ -158,7 +158,7 @@ class GpuBackend(RunnerBackend):
             backend=f"{self._name} {facts['version']}",
             backend_options={
                 "provider": self.provider,
-                **self._options,
+                **self.options,
                 "cuda": facts["cuda"],
                 **cudnn,
             },
@@ -213,9 +213,9 @@ class GpuBackend(RunnerBackend):
 
     def forget_engines(self) -> None:
         """Remove engines once their table is written; what makes building faster stays."""
-        for engine in self._folder.glob("*/*.engine"):
+        for engine in self.folder.glob("*/*.engine"):
             engine.unlink(missing_ok=True)
-        for folder in self._folder.glob("*/"):
+        for folder in self.folder.glob("*/"):
             if not any(folder.iterdir()):
                 shutil.rmtree(folder)
 

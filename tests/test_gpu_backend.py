@@ -292,7 +292,7 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
     options = {"provider": "tensorrt", "workspace_mib": "64", "cuda": "13.0"}
     like = match_backend(on_an_h200(conditions, backend_options=options), host=Host())
     assert isinstance(like, GpuBackend)
-    assert like._options == complete_options("tensorrt", {"workspace_mib": "64"})
+    assert like.options == complete_options("tensorrt", {"workspace_mib": "64"})
     assert isinstance(match_backend(conditions, host=Host()), OnnxruntimeBackend)
     with pytest.raises(
         ConfigError, match="measured where its GPU is, and not by way of ssh://a"
@@ -324,7 +324,7 @@ def test_engines_are_kept_beside_the_table(conditions: Conditions, tmp_path: Pat
     folder = locate_engines(tmp_path / "h200.json")
     like = match_backend(on_an_h200(conditions), host=Host(), folder=folder)
     assert isinstance(like, GpuBackend)
-    assert like._folder == tmp_path / "engines"
+    assert like.folder == tmp_path / "engines"
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def test_a_place_that_can_be_no_folder_keeps_nothing(tmp_path: Path) -> None:
     backend.conditions(batch=1)
     (warning,) = replies
     assert warning.startswith(f"{tmp_path / 'engines'} cannot be written: ")
-    assert backend._folder.is_dir()
+    assert backend.folder.is_dir()
 
 
 class WithoutLayers(SimulatedDevice):

@@ -13,7 +13,7 @@ from torch import nn
 
 from exported import FIXED_STRIDE
 from goldnas.errors import ExportError
-from goldnas.exporting.python_source import _call, pack_weights, to_python
+from goldnas.exporting.python_source import pack_weights, to_python, write_part
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.site import Site
 from goldnas.spaces import DARTS_OPERATORS, SPACES, GoldSpace
@@ -150,7 +150,7 @@ def test_every_operator_is_written_as_it_is_built(name: str, affine: bool) -> No
     names = run(source_of(space_of_all())) | run(source_of(space_of_all("gold-imagenet")))
     for stride in [FIXED_STRIDE[name]] if name in FIXED_STRIDE else [1, 2]:
         site = Site(8, 8, 9, 9, stride, affine)
-        written = eval(_call((name, site)), names)
+        written = eval(write_part((name, site)), names)
         assert str(written) == str(build_operator(name, site))
 
 

@@ -99,10 +99,10 @@ def to_python(plan: NetworkPlan, *, name: str, gated: bool) -> str:
     """
     site = plan.stems[0][1]
     cells = "\n".join(_cell(key, cell, gated=gated) for key, cell in plan.cells.items())
-    stem, *second = map(_call, plan.stems)
+    stem, *second = map(write_part, plan.stems)
     arguments = "".join(
         f"        {argument},\n"
-        for argument in (stem, "cells", _call(plan.classifier), *second)
+        for argument in (stem, "cells", write_part(plan.classifier), *second)
     )
     definitions: list[str] = []
     for copied in reversed(_COPIED):
@@ -134,13 +134,13 @@ def _cell(key: str, cell: CellPlan, *, gated: bool) -> str:
     # A live cell reads one of its inputs; the operator that does tells where the cell is.
     site = next(site for name, (_, site) in cell.operators if name.split("_")[0] in ("0", "1"))
     kind = "normal" if site.stride == 1 else "reduction"
-    operators = "\n".join(f'"{name}": {_call(part)},' for name, part in cell.operators)
+    operators = "\n".join(f'"{name}": {write_part(part)},' for name, part in cell.operators)
     return f"""\
 # {kind} cell: {site.out_channels} channels, {site.height}x{site.width} -> \
 {site.out_height}x{site.out_width}
 "{key}": Cell(
-    {_call(cell.preprocess[0])},
-    {_call(cell.preprocess[1])},
+    {write_part(cell.preprocess[0])},
+    {write_part(cell.preprocess[1])},
     {{
 {indent(operators, " " * 8)}
     }},
@@ -149,7 +149,7 @@ def _cell(key: str, cell: CellPlan, *, gated: bool) -> str:
 ),"""
 
 
-def _call(part: Part | None) -> str:
+def write_part(part: Part | None) -> str:
     """The expression that builds a part."""
     if part is None:
         return "None"
