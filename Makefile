@@ -1,4 +1,4 @@
-# make demo   profile this machine, search, export, and check the promise
+# make demo   profile this machine, search, export, and check the budgets
 # make test   every check of the project
 # make docs   the site, in build/site
 #

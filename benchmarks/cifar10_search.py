@@ -40,10 +40,10 @@ def main() -> None:
     elif events(run)[-1]["event"] != "end":
         goldnas("search", "--resume", run)
     networks = json.loads(goldnas("evaluate", run, "--json"))["networks"]
-    promise = goldnas(
+    check = goldnas(
         "export", run, "--out", files / "net.onnx", "--python-out", files / "net.py"
     )
-    report(arguments.report, run, networks, promise, arguments.data)
+    report(arguments.report, run, networks, check, arguments.data)
 
 
 def goldnas(*words: object) -> str:
@@ -64,7 +64,7 @@ def events(run: Path) -> list[dict[str, Any]]:
 
 
 def report(
-    folder: Path, run: Path, networks: list[dict[str, Any]], promise: str, data: str
+    folder: Path, run: Path, networks: list[dict[str, Any]], check: str, data: str
 ) -> None:
     """Print the table, and write it, the figures and the whole log."""
     log = events(run)
@@ -86,7 +86,7 @@ def report(
         "largest_drop": max(drops),
         "mean_drop": sum(drops) / len(drops),
         "networks": networks,
-        "verify": promise.strip().splitlines()[-1],
+        "verify": check.strip().splitlines()[-1],
     }
     names = list(budgets)
     lines = [

@@ -184,7 +184,7 @@ def kept() -> dict[str, Any]:
 
 
 def loaded(data: ImageData, batch: int, workers: list[int]) -> dict[str, Any]:
-    """Processor time of a image, and images a second of loading processes."""
+    """Processor time of an image, and images a second of loading processes."""
     normalisation = Normalisation((0.45,) * 3, (0.22,) * 3)
     results: dict[str, Any] = {}
 

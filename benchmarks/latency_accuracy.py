@@ -189,7 +189,7 @@ def show(repetition: int, result: dict[str, Any]) -> None:
         f"\nrepetition {repetition}: {result['rows']} rows, calibrated, in "
         f"{result['profile_seconds']:.0f} s; {len(measured_us)} fresh networks of "
         f"{min(measured_us):.0f} to {max(measured_us):.0f} us; measured twice they differ by "
-        f"{result['noise_floor_percent']:.2f} %; the table promised "
+        f"{result['noise_floor_percent']:.2f} %; the table states "
         f"{result['held_out']['mape_percent']:.2f} %"
     )
     print(f"{'':24}{'MAPE %':>8}{'in 5 %':>8}{'in 10 %':>9}{'Spearman':>10}")

@@ -48,7 +48,7 @@ class Scale:
     num_images: int | None
     """To train on; None for all."""
     side: int
-    """Of a image, in pixels."""
+    """Of an image, in pixels."""
     levels: tuple[str, ...]
     """Budgets."""
     epochs: int

@@ -31,7 +31,7 @@ def report(
     """Write a search as one page: front, cells, times, the course of the pruning.
 
     The file needs nothing else: it can be opened from a disk, mailed and archived. A search
-    that is not over yet is shown as far as it is. Every search writes its own when it ends.
+    that is not over yet is shown as far as it is. ``goldnas search`` writes one when it ends.
 
     Examples:
         goldnas report runs/a

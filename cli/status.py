@@ -58,8 +58,8 @@ def _print(status: "Status") -> None:
         facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
     if status.live_operators is not None and status.networks_to_try is None:
         whole = "" if status.operators is None else f" of {status.operators}"
-        pressed = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
-        facts.add_row("operators", f"{status.live_operators}{whole} are left{pressed}")
+        penalty = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
+        facts.add_row("operators", f"{status.live_operators}{whole} are left{penalty}")
     out.print(facts, highlight=False)
     resources = Table("resource")
     for header in ("now", "budget", "share"):

@@ -72,8 +72,8 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     if module_name in _PROGRAMS or "<" in path:
         what = kind.split()[-1]
         raise ConfigError(
-            f"{name} is of a program that has ended: give the {what} again, as "
-            f"`load_run(folder, {what}=...)`"
+            f"{name} is of a program that has ended. Give the {what} again in Python: "
+            f"load_run(folder, {what}=...)"
         )
     if not is_function(name):
         raise ConfigError(
@@ -83,8 +83,8 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     if module_name == _GIVEN:
         what = path.partition("_")[0]
         raise ConfigError(
-            f"the {what} {name} was given by a program that has ended: give it again, as "
-            f"`load_run(folder, {what}=...)`"
+            f"the {what} {name} was given by a program that has ended. Give it again in "
+            f"Python: load_run(folder, {what}=...)"
         )
     function: object = _imported(module_name)
     for attribute in path.split("."):

@@ -146,7 +146,7 @@ class SuperNet(nn.Module):
         return self.relative_weights() / (self.node_sums.T @ self._active_per_node())
 
     def penalty(self, gate_costs: Tensor) -> Tensor:
-        """Sum over active gates of cost * ln(1 + K w~): what the gates are pressed to lower.
+        """Sum over active gates of cost * ln(1 + K w~): what the penalty lowers.
 
         Args:
             gate_costs: ``(G,)``; ones for the uniform term.

@@ -86,7 +86,7 @@ def bump_net(width: int = 4, classes: int = 4) -> nn.Module:
 
 
 def pixel_net(classes: int = 4) -> nn.Module:
-    """Puts out a image for each class."""
+    """Puts out an image for each class."""
     return nn.Sequential(
         goldnas.Choice({"conv_1x1": lambda: nn.Conv2d(1, classes, 1)}), nn.ReLU()
     )

@@ -221,7 +221,7 @@ def test_image_that_turns_corrupt_during_the_search_is_named_in_one_line(
 ) -> None:
     monkeypatch.setattr(on_disk, "DECODED_BYTES_LIMIT", 0)
     data = load_dataset(str(folder)).train
-    (folder / "train" / "dog" / "1.png").write_bytes(b"not a image")
+    (folder / "train" / "dog" / "1.png").write_bytes(b"not an image")
     batches = loader(data, Augmentation(), batch_size=2, workers=workers).epoch(0)
     with pytest.raises(DataError) as caught:
         list(batches)

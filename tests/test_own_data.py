@@ -276,7 +276,7 @@ CASES = {
         f"{BASE} --data own_data:images --space own_spaces:other_classes",
         "put out 7 numbers, and own_data:images has 4 classes; let the function take",
     ),
-    "a image for each class": Case(
+    "an image for each class": Case(
         f"{BASE} --data own_data:images --space own_data:pixel_net",
         "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
     ),

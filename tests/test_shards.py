@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "backwards": ("train-{10..08}.tar", lambda folder: None, "from 10 to 08.*swap the numbers"),
     "none to train on": ("", removed("train*"), r"no shards named like train-000\.tar"),
     "none to test": ("", removed("val*"), r"no shards named like test-000\.tar or val-000"),
-    "cut in a image": (
+    "cut in an image": (
         "",
         cut(700),
         r"cannot read the shard .*train-09\.tar: unexpected end",

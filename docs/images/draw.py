@@ -281,7 +281,7 @@ def draw_front(course: Course) -> None:
         axes.legend(loc="lower right", fontsize=9)
         axes.set_title("one search, all its networks")
         axes.set_xlabel("kFLOPs")
-        axes.set_ylabel("accuracy on held-out plots, %")
+        axes.set_ylabel("accuracy on held-out images, %")
 
 
 def draw_tables() -> None:

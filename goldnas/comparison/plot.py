@@ -110,7 +110,7 @@ def _draw_trained(
 def _legend(colours: Mapping[str, str], marks: Mapping[str, str]) -> list[Line2D]:
     grey = COLOURS[-1]
     front = Line2D([], [], color=grey, marker="o", markersize=4, fillstyle="none", linewidth=1)
-    front.set_label("held-out plots, shared weights")
+    front.set_label("held-out images, shared weights")
     trained = [
         Line2D([], [], color=grey, marker=mark, linestyle="none", label=f"test set, {name}")
         for name, mark in marks.items()

@@ -186,7 +186,7 @@ def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def draw_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
-    """Draw a part of a image of ``size`` (W, H): left, top, right, bottom in pixels."""
+    """Draw a part of an image of ``size`` (W, H): left, top, right, bottom in pixels."""
     width, height = size
     narrow, wide = map(math.log, PART_RATIO)
     for _ in range(PART_TRIES):

@@ -101,7 +101,7 @@ def read_shards(paths: list[Path]) -> Shards:
     """Find the images of shards, and their labels.
 
     Raises:
-        DataError: If a shard is damaged, or a sample is not a image with a label; the
+        DataError: If a shard is damaged, or a sample is not an image with a label; the
             message names it.
     """
     with ThreadPoolExecutor(choose_decoding_threads()) as pool:
@@ -153,7 +153,7 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
         for key in needs:
             if key not in has:
                 raise DataError(
-                    f"{shard}: sample {key} has no {kind}; needed: a image, such as "
+                    f"{shard}: sample {key} has no {kind}; needed: an image, such as "
                     f"{key}.jpg, and the number of its class in {key}.{LABEL}"
                 )
     if not images:

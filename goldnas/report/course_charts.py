@@ -153,9 +153,9 @@ def _draw_resources(timeline: Timeline, budgets: Sequence[Budget]) -> Chart:
 
 
 def _draw_penalty(timeline: Timeline) -> Chart:
-    pressed = [(m.epochs, m.penalty_weight) for m in timeline.moments if not m.beyond]
+    weights = [(m.epochs, m.penalty_weight) for m in timeline.moments if not m.beyond]
     with draw_over_epochs("time-penalty", "weight of the penalty, λ", timeline) as drawing:
-        drawing.axes.plot(*zip(*pressed, strict=True), color=COLOURS["accent"], linewidth=1.6)
+        drawing.axes.plot(*zip(*weights, strict=True), color=COLOURS["accent"], linewidth=1.6)
         drawing.axes.set_ylim(bottom=0)
         label_axes(drawing.axes, "epochs", "λ")
     return drawing.make_chart()

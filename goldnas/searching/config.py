@@ -143,7 +143,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         setting(
             "What ranks them. supernet: accuracy on held-out images, or the metric of the "
             "`task`, with weights that `epochs` have trained for all of them. naswot, synflow: "
-            "proxies that train nothing.",
+            "zero-cost proxies, which train nothing.",
             group=_STRATEGY,
         ),
     ] = None

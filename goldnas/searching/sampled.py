@@ -80,7 +80,7 @@ class NetworkRanking:
         return session.loop.ranks.broadcast(lambda: self._proxy(network))
 
     def extract(self, mask: Mask) -> nn.Module:
-        """A network with the weights it inherits and, if those are trained, its statistics."""
+        """A network with the shared weights; if those are trained, with its own statistics."""
         loop, supernet = self._session.loop, self._learner.supernet
         with supernet.restrict(torch.from_numpy(mask)):
             network = extract_subnet(supernet, loop.device)

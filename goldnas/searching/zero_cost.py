@@ -57,7 +57,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
 def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     """How much of a signal flows through a network, over all its weights, as a logarithm.
 
-    With the absolute values of the weights, a image of ones and no normalisation, it is
+    With the absolute values of the weights, an image of ones and no normalisation, it is
     log of the sum of |w dR/dw|, where R is the sum of the outputs.
 
     Args:

@@ -87,7 +87,7 @@ RULES = {
     ),
     "accuracy": Rule(
         "error",
-        "the promise of how well the table predicts does not follow from its networks",
+        "the stated error of the table does not follow from its networks",
         "calibrate again: `calibrate()`",
     ),
     "siblings": Rule(

@@ -27,7 +27,7 @@ RECALIBRATED = 4096
 
 
 class Rates(Protocol):
-    """How fast weights learn, and how hard gates are pressed."""
+    """How fast weights learn, and the weight of the penalty on gates."""
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the weights at a step."""

@@ -2,7 +2,7 @@
 
 The shared weights are those of a super-network of which each step trains one random network
 that costs what the budgets allow (single path one-shot, arXiv:1904.00420, with any subset of
-the operators for a path). A network is scored with the weights it inherits.
+the operators for a path). A network is scored with the shared weights.
 """
 
 import math
