@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown, out
+from goldnas.cli.usage import UsageError, describe_bad_value, describe_usage_error
 from goldnas.errors import ConfigError
 
 EXAMPLES = "Examples:"
@@ -25,8 +26,8 @@ def _shared_options(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Take options from the table of this command in a TOML file; what is typed "
-            "goes before what it says.",
+            help="Take options from the table of this command in a TOML file. Options on the "
+            "command line override the file.",
             expose_value=False,
         ),
     ] = None,
@@ -34,7 +35,7 @@ def _shared_options(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Keep the options of this command there, as --config takes them.",
+            help="Write the options of this command to a file that --config reads.",
         ),
     ] = None,
 ) -> None:
@@ -68,22 +69,27 @@ class Command(TyperCommand):
         args = config_file.rename_earlier(self.name or "", args)
         if ctx.resilient_parsing:  # of a line that is not complete yet
             return super().parse_args(ctx, args)
-        typed, *_ = self.make_parser(ctx).parse_args(list(args))
+        try:
+            typed, *_ = self.make_parser(ctx).parse_args(list(args))
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
         file = typed.get("config")
-        if file is None or typed.get("help"):
-            return super().parse_args(ctx, args)
+        given: dict[str, config_file.Setting] = {}
         with errors_shown():
-            given = config_file.read(Path(file), ctx)
-            for name, value in typed.items():
-                if value not in (None, ()):
-                    given.pop(name, None)
+            if file is not None and not typed.get("help"):
+                given = config_file.read(Path(file), ctx)
+                for name, value in typed.items():
+                    if value not in (None, ()):
+                        given.pop(name, None)
+                args = config_file.joined(given.values(), args)
             try:
-                return super().parse_args(ctx, config_file.joined(given.values(), args))
+                return super().parse_args(ctx, args)
             except typer.BadParameter as error:
-                setting = given.get(error.param.name) if error.param is not None else None
-                if setting is None:
-                    raise
-                raise ConfigError(f"{setting.place}: {error.message}") from None
+                name = "" if error.param is None else error.param.name or ""
+                place = given[name].place if name in given else None
+                told = describe_bad_value(error, typed.get(name), place)
+                raise ConfigError(told) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; first keep its options where ``--save-config`` says."""
@@ -93,6 +99,31 @@ class Command(TyperCommand):
                 with errors_shown():
                     config_file.save(target, ctx)
             return super().invoke(ctx)
+
+
+class Group(TyperGroup):
+    """All commands. What cannot be read as one of them is one line, as any other error."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """Read what comes before the command."""
+        with _usage_errors_shown():
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        with _usage_errors_shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_errors_shown() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, not an error
+            raise
+        with errors_shown():
+            raise ConfigError(describe_usage_error(error)) from None
 
 
 @contextmanager

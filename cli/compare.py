@@ -27,7 +27,8 @@ def compare(
         typer.Option(
             "--format",
             metavar="table|markdown|csv|latex",
-            help="CSV is in shares, FLOPs, parameters, microseconds and seconds, as is --json.",
+            help="Format of the output. Units of csv are those of --json: shares, FLOPs, "
+            "parameters, microseconds and seconds.",
             autocompletion=completion.OFFERS["format"],
         ),
     ] = "table",
@@ -43,18 +44,19 @@ def compare(
         str | None,
         typer.Option(
             metavar="RESOURCE",
-            help="FLOPs, params or latency@TABLE, for the hypervolumes and the plot; "
-            "otherwise the first that all searches have a budget of.",
+            help="Resource of the hypervolumes and the plot: FLOPs, params or latency@TABLE. "
+            "Unless given, the first that all searches have a budget for.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
 
-    Searches that differ by their seeds alone become one row, with mean and standard deviation:
-    of the most accurate network of each within its budgets, once for each training it had, and
-    of each other network that was trained. Test accuracies are those of the last epoch of
-    goldnas train; measured latencies are those of goldnas export.
+    Searches that differ only in their seeds are one row, with mean and standard deviation. A
+    row shows the most accurate network within the budgets of each search. Each way in which
+    these were trained has a row of its own, and so has each other network that was trained.
+    Test accuracies are from the last epoch of goldnas train, measured latencies from goldnas
+    export.
 
     Examples:
         goldnas compare runs/a runs/b

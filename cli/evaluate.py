@@ -22,7 +22,7 @@ def evaluate(
 ) -> None:
     """Score networks on the test set, with the weights they were saved with.
 
-    Of a search every network of its front, of a training the one.
+    All networks on the front of a search, or the one network of a training.
 
     Examples:
         goldnas evaluate runs/a

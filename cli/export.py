@@ -26,14 +26,14 @@ _OPTIONS = Options(ExportConfig)
 def export(
     ctx: typer.Context,
     run: Annotated[
-        Path, typer.Argument(help="Folder of a search, the --out of it, or of a training.")
+        Path, typer.Argument(help="Folder of a search or of a training (its --out).")
     ],
     pick: Annotated[
         str,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which network of a search: the most accurate within all budgets; the N-th of "
-            "the front, counted from 1, the cheapest; or the one with this fingerprint.",
+            help="Which network of a search to export: best (the most accurate within all "
+            "budgets), a number from the front (1 is the cheapest), or a fingerprint.",
             autocompletion=completion.networks_of_run,
             rich_help_panel="Network",
         ),
@@ -43,8 +43,8 @@ def export(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table to verify besides those of the search, for example one of "
-            "the same device in int8. Repeat.",
+            help="Latency table to verify in addition to those of the search, for example one "
+            "of the same device in int8. Repeat for several.",
             rich_help_panel="Device",
         ),
     ] = None,
@@ -55,9 +55,9 @@ def export(
     """Export a network of a search or a training, measure it, and check every budget.
 
     Budgets and tables are those of the search, also for a training in its folder. A latency is
-    verified if the table is of this machine, its GPU or the --device, and of the same
-    --precision. What was measured is kept in the search's folder, for goldnas compare. The exit
-    status is 3 if a budget is exceeded.
+    verified if its table was made on this machine, its GPU or the --device, with the same
+    --precision. Measured values are kept in the folder of the search, for goldnas compare. The
+    exit status is 3 if a budget is exceeded.
 
     Examples:
         goldnas export runs/a --out net.onnx

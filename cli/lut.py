@@ -12,6 +12,7 @@ from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
 from goldnas.cli.options import JsonOption, TableArgument
 from goldnas.cli.wording import in_options
+from goldnas.errors import count_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and 
 def show(file: TableArgument, as_json: JsonOption = False) -> None:
     """Print the conditions, the rows and the calibrations of a latency table.
 
-    With --json it prints the file, sorted.
+    With --json it prints the file with its rows sorted.
 
     Examples:
         goldnas lut show lut/cpu.json
@@ -82,7 +83,9 @@ def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
 
     from goldnas.lut import Interpolated, Measured
 
-    measured = Table("operator", "site", title=f"{table.path}: {len(table.rows)} rows")
+    measured = Table(
+        "operator", "site", title=f"{table.path}: {count_of(len(table.rows), 'row')}"
+    )
     for header in ("latency\nus", "+-\n%", "isolated\nus"):
         measured.add_column(header, justify="right", no_wrap=True)
     measured.add_column("method", no_wrap=True)

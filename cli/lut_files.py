@@ -10,7 +10,7 @@ from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
 from goldnas.cli.lut_plot import check_kind, write_plot
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.cli.wording import in_options
-from goldnas.errors import ConfigError, Status
+from goldnas.errors import ConfigError, Status, count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,8 @@ def lint(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="OTHER", help="Table of another device, whose rows may not be here. Repeat."
+            metavar="OTHER",
+            help="Table of another device. Rows copied from it are errors. Repeat for several.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -96,12 +97,12 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
             say(f"  and {len(places) - _LISTED} more; --json lists all")
         say(f"  to do: {in_options(rule.advice)}")
     counted = [(_count(findings, kind), kind) for kind in ("error", "warning")]
-    say(f"{file}: " + ", ".join(f"{n} {kind}{'s' * (n != 1)}" for n, kind in counted))
+    say(f"{file}: " + ", ".join(count_of(n, kind) for n, kind in counted))
 
 
 def diff(
     a: Annotated[str, typer.Argument(help="Latency table.")],
-    b: Annotated[str, typer.Argument(help="The one to compare it with.")],
+    b: Annotated[str, typer.Argument(help="Latency table to compare it with.")],
     as_json: JsonOption = False,
     plot: Annotated[
         Path | None,
@@ -113,7 +114,7 @@ def diff(
         ),
     ] = None,
 ) -> None:
-    """Say how two latency tables differ: conditions, rows, ratios b over a.
+    """Say how two latency tables differ: conditions, rows, and ratios of b to a.
 
     Examples:
         goldnas lut diff lut/cpu.json lut/pi5.json
@@ -177,8 +178,8 @@ def merge(
     prefer: Annotated[
         Literal["first", "newest"] | None,
         typer.Option(
-            help="Which table's record to take where two differ: the one given first, or the "
-            "one measured last. Without it, that is an error."
+            help="Which row to take where tables differ: that of the table given first, or the "
+            "one measured last. Unless given, a difference is an error."
         ),
     ] = None,
 ) -> None:
@@ -195,7 +196,8 @@ def merge(
         tables = [LatencyTable.load(file) for file in files]
         merged = merge_tables(tables, prefer=prefer)
         merged.save(target)
-    say(f"wrote {target!s}: {len(merged.rows)} rows of {len(tables)} tables")
+    rows, read = count_of(len(merged.rows), "row"), count_of(len(tables), "table")
+    say(f"wrote {target!s}: {rows} of {read}")
 
 
 def import_(
@@ -208,27 +210,32 @@ def import_(
     target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
     form: Annotated[
         Literal["proxylessnas", "ofa", "fbnet", "tinynas"] | None,
-        typer.Option("--format", help="Whose."),
+        typer.Option("--format", help="Project whose format the file has."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="What the latencies are of.")] = None,
-    backend: Annotated[str, typer.Option(help="Runtime and version.")] = "unknown",
-    precision: Annotated[str, typer.Option(help="fp32, int8 and the like.")] = "unknown",
-    threads: Annotated[int, typer.Option(min=1, help="Of one operator.")] = 1,
+    device: Annotated[str | None, typer.Option(help="Device that was measured.")] = None,
+    backend: Annotated[
+        str, typer.Option(help="Runtime that was measured, and its version.")
+    ] = "unknown",
+    precision: Annotated[
+        str, typer.Option(help="Number format: fp32, int8 or another.")
+    ] = "unknown",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that ran an operator.")] = 1,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images per call; 1 unless the file says it.")
+        int | None,
+        typer.Option(min=1, help="Images per call. Unless given, what the file says, or 1."),
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.zip", help="The bundle that results.zip has to be of."),
+        typer.Option(metavar="FILE.zip", help="Check that results.zip is of this bundle."),
     ] = None,
     space_: OfFileOption = None,
 ) -> None:
     """Read what a bundle has measured, or the latency table of another project.
 
-    Results of goldnas profile --bundle say everything themselves, and become the table that
-    goldnas profile would have written there. Of another project, --format and --device are
-    needed. Such rows are interpolated ones: the files tell no spread, and little of what held
-    when they were measured. lut/README.md has the formats and their units.
+    Results of goldnas profile --bundle need no options, and become the table that goldnas
+    profile would have written on the device. The table of another project needs --format and
+    --device. Its rows are marked as interpolated, because such files say neither the spread nor
+    the conditions of the measurements. lut/README.md describes the formats and their units.
 
     Examples:
         goldnas lut import results.zip --out lut/board.json

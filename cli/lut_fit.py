@@ -8,41 +8,42 @@ import typer
 
 from goldnas.cli.console import errors_shown, print_json, say, warn
 from goldnas.cli.options import JsonOption
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, count_of
 
 
 def fit(
     networks: Annotated[
         Path,
         typer.Option(
-            help="CSV file, a network per row: latency_ms, and a column per operator that says "
-            "how often the network has it. Columns name, network, id and columns of text are "
-            "labels."
+            help="CSV file with a row for each network: a column latency_ms, and a column for "
+            "each operator that says how often the network has it. Columns name, network, id "
+            "and columns of text are labels."
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Latency table to write; replaced if there.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="Latency table to write; an earlier file is replaced."
+        ),
     ],
     test: Annotated[
         Path | None,
-        typer.Option(help="CSV file of other networks, to say how good the table is."),
+        typer.Option(help="CSV file of other networks, to measure how good the table is."),
     ] = None,
     prior: Annotated[
         Path | None,
         typer.Option(
-            help="What costs to expect, up to a factor: a latency table, or a CSV file of "
-            "networks of another device."
+            help="Costs to expect, up to a common factor: a latency table, or a CSV file of "
+            "networks on another device."
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="What the latencies are of, for the table.")
-    ] = "unknown",
+    device: Annotated[str, typer.Option(help="Name of the device, for the table.")] = "unknown",
     as_json: JsonOption = False,
 ) -> None:
-    """Fit what operators cost to latencies of whole networks, where no operator can be timed.
+    """Make a table from latencies of whole networks, where no operator can be timed alone.
 
-    Needs 10 to 20 networks. Without --test, the accuracy is cross-validated: each network is
-    predicted by a fit without it.
+    10 to 20 networks are needed. Without --test, the accuracy is cross-validated: each network
+    is predicted by a fit without it.
 
     Examples:
         goldnas lut fit --networks measured.csv --out lut/board.json
@@ -84,8 +85,9 @@ def fit(
         print_json(figures)
         return
     on = f"of {test}" if tested else f"of {networks}, each by a fit without it"
-    say(f"{out}: {len(fitted.operators)} rows, fitted to {len(train.names)} networks")
-    say(f"predicting {accuracy.networks} networks {on}:")
+    rows = count_of(len(fitted.operators), "row")
+    say(f"{out}: {rows}, fitted to {len(train.names)} networks")
+    say(f"predicting {count_of(accuracy.networks, 'network')} {on}:")
     for name, value in figures.items():
         if isinstance(value, float) or value is None:
             say(f"  {name}  {'-' if value is None else f'{value:.3f}'}")

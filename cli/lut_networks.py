@@ -26,7 +26,7 @@ def predict(
     space_: OfFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the latency of a network, and say where it goes.
+    """Predict the latency of a network, and which operators take it.
 
     Examples:
         goldnas lut predict lut/cpu.json network.json
@@ -122,13 +122,15 @@ def check(
     networks: NetworksOption = 20,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Of the networks; other ones each time if not given."),
+        typer.Option(
+            min=0, help="Random seed of the networks. Unless given, other networks each time."
+        ),
     ] = None,
     space_: OfFileOption = None,
     as_json: JsonOption = False,
     **host: Any,
 ) -> None:
-    """Measure fresh random networks now, and compare with what the table predicts.
+    """Measure new random networks now, and compare them with what the table predicts.
 
     Examples:
         goldnas lut check lut/cpu.json

@@ -24,11 +24,11 @@ def plot(
             "--out",
             "-o",
             metavar="PLOT",
-            help="File to write: .svg, .png, .pdf, or .html, where each mark says what it is.",
+            help="File to write: .svg, .png, .pdf or .html. In .html, each mark has a label.",
         ),
     ],
 ) -> None:
-    """Draw a latency table: rows with their intervals, predictions against networks.
+    """Draw a latency table: rows with their intervals, and predicted against measured networks.
 
     Examples:
         goldnas lut plot lut/cpu.json --out cpu.svg

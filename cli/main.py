@@ -7,7 +7,7 @@ import typer
 
 from goldnas import __version__
 from goldnas.cli import lut
-from goldnas.cli.command import Command
+from goldnas.cli.command import Command, Group
 from goldnas.cli.compare import compare
 from goldnas.cli.console import errors_shown
 from goldnas.cli.evaluate import evaluate
@@ -22,14 +22,16 @@ from goldnas.errors import ConfigError, Status
 _LOOP, _LOOK, _TABLES = "The loop", "Look at searches", "Latency tables"
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Search for neural networks that keep a budget on your hardware: "
     "profile, search, train, export, verify.",
-    epilog=f"Exit status: {Status.DONE} done; {Status.FOUND} done, and errors were found or "
-    f"some of it failed; {Status.FAILED} not done; {Status.OVER_BUDGET} an export breaks a "
-    f"budget; {Status.INTERRUPTED} and {Status.TERMINATED} stopped by Ctrl-C and SIGTERM. "
-    "docs/commands.md has them, options from files (--config), JSON and completion.",
+    epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, and found "
+    f"errors or failed in a part. {Status.FAILED}: it failed. {Status.OVER_BUDGET}: an "
+    f"exported network breaks a budget. {Status.INTERRUPTED}: stopped by Ctrl-C. "
+    f"{Status.TERMINATED}: stopped by SIGTERM. docs/commands.md explains these, options from "
+    "files (--config), JSON output and completion.",
 )
 
 

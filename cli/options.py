@@ -9,7 +9,7 @@ _PANEL = "Search space"
 
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object; all else is said on stderr."),
+    typer.Option("--json", help="Print one JSON object on stdout, and all else on stderr."),
 ]
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
@@ -19,7 +19,8 @@ OfFileOption = Annotated[
     typer.Option(
         "--space",
         metavar="MODULE:NAME",
-        help="The space, where the file names a function: it is run only if you name it, too.",
+        help="The function that the file names as its space. Its code is run only if you name "
+        "it here.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -36,8 +36,8 @@ def profile(
             "--out",
             metavar="FILE",
             help="Latency table to write, like lut/cpu.json. What it holds already is kept, "
-            "so an interrupted command can be run again. Of several --batch there is a table "
-            "each: lut/t4-b1.json and lut/t4-b64.json.",
+            "so an interrupted command can be run again. Each of several --batch gets its own "
+            "table: lut/t4-b1.json and lut/t4-b64.json.",
             rich_help_panel=_MEASURING,
         ),
     ] = None,
@@ -45,8 +45,8 @@ def profile(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Several devices at once: a table of the file for each, with device, python, "
-            "threads, cores, provider and so on. --out is then a folder.",
+            help="Measure several devices at once. The file has a TOML table for each, with "
+            "device, python, threads, cores, provider and so on. --out is then a folder.",
             rich_help_panel=_MEASURING,
         ),
     ] = None,
@@ -54,8 +54,8 @@ def profile(
         Path | None,
         typer.Option(
             metavar="FILE.zip",
-            help="Measure nothing here: write a file that measures on a device that it is "
-            "carried to. goldnas lut import makes the table of what comes back.",
+            help="Measure nothing here, but write a program to run on a device that only files "
+            "reach. goldnas lut import makes a table of the results.",
             rich_help_panel=_MEASURING,
         ),
     ] = None,
@@ -73,7 +73,7 @@ def profile(
             "--latency-lut",
             metavar="TABLE",
             help="Compare with what a latency table predicts, if goldnas exported the model. "
-            "Repeat.",
+            "Repeat for several tables.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -83,8 +83,8 @@ def profile(
     """Measure every operator of a search space on a device, into a latency table.
 
     Each operator is measured within small networks, in rounds over all of them, until its
-    time is known to 1 %. Then random networks of the space are measured whole, and the rows
-    are fitted to them. With --model, any ONNX file is measured instead.
+    time is known to 1 %. Then whole random networks of the space are measured, and the rows
+    are fitted to them. With --model, an ONNX file is measured instead.
 
     Examples:
         goldnas profile --cells 14 --channels 36 --input 3x32x32 --out lut/cpu.json

@@ -17,7 +17,7 @@ REPORT = "report.html"
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a search, the --out of it.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a search (its --out).")],
     page: Annotated[
         Path | None,
         typer.Option(
@@ -30,8 +30,8 @@ def report(
 ) -> None:
     """Write a search as one page: front, cells, times, the course of the pruning.
 
-    The file needs nothing else: it can be opened from a disk, mailed and archived. A search
-    that is not over yet is shown as far as it is. ``goldnas search`` writes one when it ends.
+    The page is one file that needs no other, so it can be mailed and archived. A search that
+    is still running is shown up to now. goldnas search writes a report when it ends.
 
     Examples:
         goldnas report runs/a

@@ -35,7 +35,7 @@ def search(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table of a target device, from goldnas profile. Repeat it for "
+            help="Latency table of a target device, made by goldnas profile. Repeat for "
             "several devices.",
             rich_help_panel="Budgets",
         ),
@@ -51,7 +51,7 @@ def search(
         bool,
         typer.Option(
             "--report/--no-report",
-            help="Write report.html into the folder at the end, as goldnas report does.",
+            help="At the end, write report.html into the folder, as goldnas report does.",
         ),
     ] = True,
     as_json: JsonOption = False,
@@ -59,7 +59,7 @@ def search(
         bool,
         typer.Option(
             "--list-strategies",
-            help="Show the strategies that goldnas has, and exit.",
+            help="Show all strategies and exit.",
             rich_help_panel="Strategy",
         ),
     ] = False,
@@ -67,7 +67,7 @@ def search(
         bool,
         typer.Option(
             "--list-spaces",
-            help="Show the spaces that goldnas has, with what they decide, and exit.",
+            help="Show all spaces and their defaults, and exit.",
             rich_help_panel="Search space",
         ),
     ] = False,

@@ -11,7 +11,7 @@ from goldnas.cli.front import front_table
 from goldnas.cli.progress import setback_line, warn_of_logger
 from goldnas.cli.search_display import live_display, strategy_of
 from goldnas.cli.signals import signals_noted
-from goldnas.errors import ConfigError, GoldnasError
+from goldnas.errors import ConfigError, GoldnasError, count_of
 from goldnas.files import write_atomic
 from goldnas.reference import name_items
 
@@ -201,7 +201,7 @@ def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
     if all(network.figure is None for network in front.networks):
         next_step = f"Nothing was trained yet. Next: goldnas train {named}"
     out.print(
-        f"{run.path}: {len(front.networks)} networks. {next_step}",
+        f"{run.path}: {count_of(len(front.networks), 'network')}. {next_step}",
         soft_wrap=True,
         highlight=False,
     )
@@ -229,7 +229,7 @@ def _print_drops(run: "Run") -> None:
         if cut:
             span = f"{task.name} from {cut['metric_before']:.4g} to {cut['metric_after']:.4g}"
     if drops:
-        out.print(f"{len(drops)} prunings; largest {most}", highlight=False)
+        out.print(f"{count_of(len(drops), 'pruning')}; largest {most}", highlight=False)
     if cut:
         out.print(f"the cut to the budgets took the {span}", highlight=False)
 

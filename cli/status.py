@@ -9,6 +9,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
 from goldnas.cli.options import JsonOption
+from goldnas.errors import count_of
 from goldnas.reference import name_items
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def status(
 ) -> None:
     """Say where a search stands: epoch, accuracy, operators, budgets, networks, what is next.
 
-    Reads the folder alone, so it can be asked from anywhere while the search runs.
+    It only reads the folder, so it works from any machine that sees it, while the search runs.
 
     Examples:
         goldnas status runs/a
@@ -97,9 +98,7 @@ def _state(status: "Status") -> str:
 
 def _recorded(status: "Status") -> str:
     best, folder = status.best, shlex.quote(status.folder)
-    networks = f"{status.networks} networks recorded"
-    if status.networks == 1:
-        networks = "1 network recorded"
+    networks = f"{count_of(status.networks, 'network')} recorded"
     if best is None:
         return f"{networks}, none within all budgets yet"
     merit, figure = "untrained", best.figure
@@ -107,7 +106,10 @@ def _recorded(status: "Status") -> str:
         merit = figure.on(f"held-out {name_items(status.data)}")
     elif best.score is not None:
         merit = f"score {best.score:.5g}"
-    done = f"{status.trained} trainings done, {status.measured} networks measured"
+    done = (
+        f"{count_of(status.trained, 'training')} done, "
+        f"{count_of(status.measured, 'network')} measured"
+    )
     return (
         f"{networks}; the best within all budgets is {best.fingerprint}: {merit}; {done}\n"
         f"Look at it: goldnas report {folder}"

@@ -45,8 +45,8 @@ def train(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of a search; or a network: an architecture as .json, a file with a "
-            "genotype, or a published one: DARTS_V1, DARTS_V2, mobilenet_v2, "
+            help="What to train: the folder of a search, an architecture as .json, a file with "
+            "a genotype, or the name of a published network: DARTS_V1, DARTS_V2, mobilenet_v2, "
             "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1.",
             show_default=False,
         ),
@@ -55,9 +55,9 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which of a search: the most accurate within all budgets if not given; "
-            "the N-th of the front, counted from 1, the cheapest; or the one with this "
-            "fingerprint. Repeat it for several.",
+            help="Which network of a search to train: best (the most accurate within all "
+            "budgets, the default), a number from the front (1 is the cheapest), or a "
+            "fingerprint. Repeat for several.",
             autocompletion=completion.networks_of_run,
             rich_help_panel=_NETWORK,
         ),
@@ -66,7 +66,7 @@ def train(
         bool,
         typer.Option(
             "--all",
-            help="Every network of a search on its Pareto front, one after another.",
+            help="Train every network on the Pareto front of a search, one after another.",
             rich_help_panel=_NETWORK,
         ),
     ] = False,
@@ -74,8 +74,8 @@ def train(
         bool,
         typer.Option(
             "--warm",
-            help="Begin with the weights and gates that the search recorded, at a tenth of the "
-            "recipe's learning rate.",
+            help="Start from the weights and gates of the search, at a tenth of the recipe's "
+            "learning rate.",
             rich_help_panel=_NETWORK,
         ),
     ] = False,
@@ -83,8 +83,8 @@ def train(
         str | None,
         typer.Option(
             metavar="local|ADDRESS",
-            help="Train several networks side by side, as tasks of Ray: on this machine, or on "
-            "a cluster whose machines share the folder of the search.",
+            help="Train several networks in parallel with Ray, on this machine (local) or on a "
+            "cluster whose machines share the folder of the search.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -96,7 +96,8 @@ def train(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder of the training; else one in trained/, in the folder of the search.",
+            help="Folder for the training. Unless given, one in trained/ in the folder of the "
+            "search.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -104,8 +105,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of a genotype: gold unless given, gold-imagenet for large images. Of an "
-            "architecture as .json: the function that it names, module:function.",
+            help="Space of a genotype: gold unless given, gold-imagenet for large images. For "
+            "an architecture as .json, the function that it names as its space "
+            "(module:function).",
             rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
@@ -113,8 +115,8 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Of a genotype, of a node in the first stage; 36 unless given, 48 of "
-            "gold-imagenet.",
+            help="Channels of a node in the first stage, for a genotype. Unless given, 36; in "
+            "gold-imagenet, 48.",
             rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
@@ -122,7 +124,8 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Of a DARTS genotype; 20 unless given, 14 of gold-imagenet.",
+            help="Cells of the network, for a genotype. Unless given, 20; in gold-imagenet, "
+            "14.",
             rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
@@ -130,10 +133,9 @@ def train(
 ) -> None:
     """Train networks and score them on the test set, once, after the last epoch.
 
-    The same command goes on with a training that was stopped; of one that is done it prints
-    the result. Of several networks, one that fails does not stop the others: the exit status
-    is 1 if any failed. It is 2 after any other error, 130 and 143 after Ctrl-C and SIGTERM,
-    which save the step under way.
+    The same command continues a training that was stopped, and prints the result of one that
+    is done. If one of several networks fails, the others are still trained, and the exit status
+    is 1. It is 2 after any other error. Ctrl-C (130) and SIGTERM (143) save the training first.
 
     Examples:
         goldnas train runs/a

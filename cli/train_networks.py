@@ -13,7 +13,7 @@ from goldnas.cli.progress import bar, setback_line, warn_of_logger
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_results import Outcomes, Trained, print_result
 from goldnas.cli.wording import in_options
-from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError
+from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError, count_of
 from goldnas.files import write_atomic
 from goldnas.reference import is_function, name_items
 
@@ -166,7 +166,7 @@ def _print_beginning(loop: "NetworkLoop", given: Mapping[str, Any]) -> None:
     fingerprint = loop.strategy.architecture.fingerprint  # type: ignore[attr-defined]
     held_out = 0 if data.validation is None else len(data.validation)
     say(
-        f"network {fingerprint}: {config.epochs} epochs of {config.recipe} on "
+        f"network {fingerprint}: {count_of(config.epochs, 'epoch')} of {config.recipe} on "
         f"{data.loader.num_images} {name_items(config.data)} of {config.data}, {held_out} "
         f"held out, {data.loader.kept}; training on {loop.device}"
     )

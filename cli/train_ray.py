@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from goldnas.cli.console import say
 from goldnas.cli.train_networks import Targets, TrainOptions, one_line, train_one
 from goldnas.cli.train_results import Outcomes, Trained
-from goldnas.errors import ConfigError, GoldnasError
+from goldnas.errors import ConfigError, GoldnasError, count_of
 
 if TYPE_CHECKING:
     from goldnas.training.target import TrainTarget
@@ -49,7 +49,7 @@ def train_on_ray(targets: Targets, options: TrainOptions, address: str) -> Outco
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         task = ray.remote(num_cpus=options.given.get("threads") or 1, num_gpus=gpus)(_task)
         tasks = {name: task.remote(find, options) for name, find in targets.items()}
-        say(f"{len(tasks)} networks, side by side as there is room")
+        say(f"{count_of(len(tasks), 'network')}, side by side as there is room")
         outcomes: dict[str, Trained | str] = {}
         for name, running in tasks.items():
             try:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from goldnas.cli.console import out, print_json, say
 from goldnas.cli.metric_text import cell, heading
+from goldnas.errors import count_of
 from goldnas.reference import name_items
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     say(
         f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
         f"epoch{held_out}\n"
-        f"{', '.join(amounts)}; {result.epochs} epochs of {result.recipe} on "
+        f"{', '.join(amounts)}; {count_of(result.epochs, 'epoch')} of {result.recipe} on "
         f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}\n"
         f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
     )

@@ -28,8 +28,16 @@ if TYPE_CHECKING:
     from goldnas.choice import Choice as Choice
     from goldnas.deploying.config import ExportConfig as ExportConfig
     from goldnas.deploying.export import Exported as Exported
+    from goldnas.errors import ConfigError as ConfigError
+    from goldnas.errors import DataError as DataError
+    from goldnas.errors import ExportError as ExportError
     from goldnas.errors import GoldnasError as GoldnasError
     from goldnas.errors import GoldnasWarning as GoldnasWarning
+    from goldnas.errors import MeasurementError as MeasurementError
+    from goldnas.errors import RunError as RunError
+    from goldnas.errors import StoppedError as StoppedError
+    from goldnas.errors import TableError as TableError
+    from goldnas.errors import WriteError as WriteError
     from goldnas.exporting.budget_check import BudgetCheck as BudgetCheck
     from goldnas.profiling.config import BundleConfig as BundleConfig
     from goldnas.profiling.config import ModelConfig as ModelConfig
@@ -53,7 +61,18 @@ _MODULES = {
     "choice": ("Choice",),
     "deploying.config": ("ExportConfig",),
     "deploying.export": ("Exported",),
-    "errors": ("GoldnasError", "GoldnasWarning"),
+    "errors": (
+        "ConfigError",
+        "DataError",
+        "ExportError",
+        "GoldnasError",
+        "GoldnasWarning",
+        "MeasurementError",
+        "RunError",
+        "StoppedError",
+        "TableError",
+        "WriteError",
+    ),
     "exporting.budget_check": ("BudgetCheck",),
     "profiling.config": ("BundleConfig", "ModelConfig", "TableConfig"),
     "searching.config": ("SearchConfig",),
@@ -74,4 +93,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -89,6 +89,17 @@ class GoldnasWarning(UserWarning):
     """What does not stop a call, and is not as it should be: a restless machine, say."""
 
 
+def name_type(value: object) -> str:
+    """The type of a value, with its article: ``an int``, ``a list``."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number of things: ``1 row``, ``3 rows``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def read_message(error: BaseException) -> str:
     """The message of another library's error in one line; its class, if it has none.
 

@@ -11,11 +11,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType
 from typing import Any
 
-from goldnas.errors import ConfigError, read_message
+from goldnas.errors import ConfigError, name_type, read_message
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -29,20 +29,49 @@ _PROGRAMS = ("__main__", "builtins")
 """Modules of functions that no other program can import."""
 
 
-def give(kind: str, value: Any, digest: str) -> str:
+def give(kind: str, value: Any, digest: str, same: Callable[[Any, Any], bool]) -> str:
     """Keep what a program gives, for as long as it runs.
 
     Args:
         kind: ``data`` or ``task``.
         value: To keep.
-        digest: Of what it holds, in hexadecimal digits.
+        digest: Of what is known of it, in hexadecimal digits.
+        same: Whether two values of one digest are the same; each other one has its own name.
 
     Returns:
         The name that stands for it in settings and files.
     """
-    name = f"{_GIVEN}:{kind}_{digest[:12]}"
-    GIVEN[name] = value
+    name = own_name(f"{_GIVEN}:{kind}_{digest[:12]}", value, GIVEN, same)
+    GIVEN.setdefault(name, value)
     return name
+
+
+def own_name(
+    name: str, value: Any, known: Mapping[str, Any], same: Callable[[Any, Any], bool]
+) -> str:
+    """The name, or the name with a number, that no other value has."""
+    number, free = 1, name
+    while free in known and not same(known[free], value):
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def computes_the_same(one: Any, other: Any) -> bool:
+    """Whether two functions have the same code, defaults and variables around them."""
+    if one is other:
+        return True
+    if not (inspect.isfunction(one) and inspect.isfunction(other)):
+        return False
+    try:
+        return bool(_made_of(one) == _made_of(other))
+    except Exception:  # what is around them does not compare, or is not there yet
+        return False
+
+
+def _made_of(function: FunctionType) -> tuple[Any, ...]:
+    around = [cell.cell_contents for cell in function.__closure__ or ()]
+    return function.__code__, function.__defaults__, function.__kwdefaults__, around
 
 
 def is_function(name: str) -> bool:
@@ -58,7 +87,7 @@ def name_items(data: str) -> str:
 def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     """Import a function.
 
-    The folder of the command is looked in first, as ``python -m`` does.
+    The current folder is looked in first, as ``python -m`` does.
 
     Args:
         name: ``package.module:function``.
@@ -94,8 +123,7 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
         function = getattr(function, attribute)
     if not callable(function) or isinstance(function, ModuleType):
         raise ConfigError(
-            f"{name} is a {type(function).__name__}; {kind} is a function that returns "
-            f"{returns}"
+            f"{name} is {name_type(function)}; {kind} is a function that returns {returns}"
         )
     return function
 
@@ -132,8 +160,8 @@ def _imported(module_name: str) -> ModuleType:
                 f"{module_name} cannot be imported: {read_message(error)} ({_locate(error)})"
             ) from error
         raise ConfigError(
-            f"there is no module {error.name!r} in {folder}, nor is one installed; run the "
-            "command in the folder that it is in, or install it"
+            f"there is no module {error.name!r} in the current folder ({folder}), and none is "
+            "installed; change to the folder that it is in, or install it"
         ) from None
     except Exception as error:
         raise ConfigError(

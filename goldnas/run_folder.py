@@ -111,6 +111,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
     @classmethod
     def make(cls, path: Path, fill: Callable[[Self], None]) -> Self:
         """Make the folder, complete, in one step.

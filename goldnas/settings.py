@@ -6,8 +6,10 @@ each setting is described once. In help texts other settings stand in backquotes
 
 import math
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -50,7 +52,9 @@ def describe_fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any, ms
 
 
 def make_settings(struct: type[_Settings], what: str, given: Mapping[str, Any]) -> _Settings:
-    """Make a struct of what a call was given; paths may be texts, and tuples lists.
+    """Make a struct of what a call was given.
+
+    Paths may be texts, tuples may be lists, and numbers may be those of NumPy.
 
     Args:
         struct: Of settings.
@@ -58,22 +62,71 @@ def make_settings(struct: type[_Settings], what: str, given: Mapping[str, Any]) 
         given: By name.
 
     Raises:
-        ConfigError: If there is no such setting, or one is out of its bounds.
+        ConfigError: If there is no such setting, or one is of another type or out of its
+            bounds.
     """
     names = [name for name in struct.__struct_fields__ if name != "schema_version"]
     for name in given:
         if name not in names:
-            raise ConfigError(f"{what} has no setting {name!r}; it has: {', '.join(names)}")
-    types = {name: (kind, *get_args(kind)) for name, kind, _ in describe_fields(struct)}
-    return struct(**{name: _suited(types.get(name, ()), v) for name, v in given.items()})
+            near = get_close_matches(name, names, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"{what} has no setting {name!r}; {meant}it has: {', '.join(names)}"
+            )
+    types = {name: kind for name, kind, _ in describe_fields(struct)}
+    defaults = dict(
+        zip(struct.__struct_fields__[::-1], struct.__struct_defaults__[::-1], strict=False)
+    )
+    return struct(
+        **{
+            name: value
+            if name not in types or (value is None and defaults.get(name, "") is None)
+            else _convert(name, value, types[name])
+            for name, value in given.items()
+        }
+    )
 
 
-def _suited(types: tuple[Any, ...], value: Any) -> Any:
-    if isinstance(value, str) and Path in types:
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """A value as a type has it.
+
+    Raises:
+        ConfigError: If it is of another.
+    """
+    kinds = (kind, *get_args(kind))
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    if Path in kinds and isinstance(value, str | Path):
         return Path(value)
-    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in types):
-        return tuple(value)
-    return value
+    if str in kinds and isinstance(value, Path):
+        return str(value)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        raise ConfigError(f"`{name}` has to be {_describe(kind)}, got {value!r}") from None
+
+
+_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    Path: "a path",
+}
+
+
+def _describe(kind: Any) -> str:
+    """What a value of a type is."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(value) for value in get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        others = [one for one in get_args(kind) if one is not NoneType]
+        return " or ".join(map(_describe, others))
+    if get_origin(kind) is tuple:
+        return "a list of " + ("texts" if get_args(kind)[0] is str else "whole numbers")
+    if get_origin(kind) is Mapping:
+        return "a dictionary of " + ("texts" if get_args(kind)[1] is str else "shapes")
+    return _WORDS.get(kind, "a dictionary")
 
 
 def check_bounds(settings: msgspec.Struct) -> None:

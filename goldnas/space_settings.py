@@ -15,9 +15,10 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     space: Annotated[
         str,
         setting(
-            "The search space, which decides what is not given: gold, mobile and more, as "
-            "`search(list_spaces=True)` shows them, or a function of your own, "
-            "my_package.spaces:small. A search takes images and classes from its data.",
+            "Search space: gold, mobile and others (`search(list_spaces=True)` shows them), or "
+            "a function of yours (my_package.spaces:small). It has defaults for the settings "
+            "that are not given. A search takes the size of images and the classes from its "
+            "data.",
             group=_SPACE,
             metavar="NAME",
             kind="space",
@@ -27,7 +28,7 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     channels: Annotated[
         int | None,
         setting(
-            "Channels of a node in the first stage; of the `space` unless given.",
+            "Channels of a node in the first stage; the default of the `space` unless given.",
             group=_SPACE,
             bounds=POSITIVE,
         ),
@@ -36,14 +37,17 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     cells: Annotated[
         int | None,
         setting(
-            "Cells of the network; of the `space` unless given.", group=_SPACE, bounds=POSITIVE
+            "Cells of the network; the default of the `space` unless given.",
+            group=_SPACE,
+            bounds=POSITIVE,
         ),
     ] = None
 
     operators: Annotated[
         tuple[str, ...] | None,
         setting(
-            "Candidate operators of an edge, separated by commas; of the `space` unless given.",
+            "Candidate operators of an edge, separated by commas; the default of the `space` "
+            "unless given.",
             group=_SPACE,
             metavar="NAME,...",
             kind="operator",
@@ -53,8 +57,8 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     settings: Annotated[
         dict[str, Any],
         setting(
-            "Another setting of the space, such as an argument of your function: a number, a "
-            "text or JSON. Repeat.",
+            "Another setting of the space, such as an argument of your function. The value is "
+            "a number, a text or JSON. Repeat for several.",
             group=_SPACE,
             metavar="NAME=VALUE",
         ),
@@ -67,7 +71,7 @@ class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
     input_shape: Annotated[
         tuple[int, ...] | None,
         setting(
-            "Channels, height and width of an image; of the `space` unless given.",
+            "Channels, height and width of an image; the default of the `space` unless given.",
             group=_SPACE,
             metavar="CxHxW",
         ),
@@ -76,6 +80,8 @@ class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
     classes: Annotated[
         int | None,
         setting(
-            "Classes to tell apart; of the `space` unless given.", group=_SPACE, bounds=POSITIVE
+            "Number of classes; the default of the `space` unless given.",
+            group=_SPACE,
+            bounds=POSITIVE,
         ),
     ] = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 from goldnas.metric import ACCURACY, MetricKind
 from goldnas.reference import call_function, explain_error
 
@@ -142,9 +142,7 @@ def load_task(name: str | None) -> Task:
         return CLASSIFICATION
     task = call_function(name, "a task", "a goldnas.Task")
     if not isinstance(task, Task):
-        raise ConfigError(
-            f"{name} returns a {type(task).__name__}, and has to return a goldnas.Task"
-        )
+        raise ConfigError(f"{name} returns {name_type(task)}, and has to return a goldnas.Task")
     return task
 
 
@@ -152,4 +150,4 @@ def _described(value: object) -> str:
     if isinstance(value, Tensor):
         gradient = "" if value.requires_grad else " without a gradient"
         return f"a tensor of {tuple(value.shape)}{gradient}"
-    return f"a {type(value).__name__}"
+    return name_type(value)

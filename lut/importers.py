@@ -56,13 +56,15 @@ def import_table(
         raise _refused(path, form, error.line, error.problem) from None
     except OSError as error:
         raise TableError(
-            f"cannot read {path}: {error.strerror}. Give the path of a {form} file"
+            f"cannot read {path}: {error.strerror}. Give the path of a file in format {form}"
         ) from None
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8 text"
-        raise TableError(f"{path}: {problem}. Give the path of a {form} file") from None
+        raise TableError(
+            f"{path}: {problem}. Give the path of a file in format {form}"
+        ) from None
     if not entries:
-        raise TableError(f"{path} holds no latency. Give the path of a {form} file")
+        raise TableError(f"{path} holds no latency. Give the path of a file in format {form}")
 
     batch = _batch(path, entries, batch)
     conditions = make_unstated_conditions(

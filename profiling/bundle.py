@@ -68,7 +68,7 @@ def make_bundle(
         on_warning: Told what may spoil the measurements.
 
     Raises:
-        ConfigError: If something else is there already.
+        ConfigError: If something else is there already, which stays.
         ExportError: If a network is not made of operators, sums and concatenations.
         MeasurementError: If an operator of the space cannot be expressed.
         WriteError: If the disk refuses.
@@ -78,8 +78,11 @@ def make_bundle(
     if out.exists():
         try:
             read_manifest(out)
-        except BadFileError as error:
-            raise ConfigError(f"{error}. Choose another `bundle`, this file exists") from None
+        except BadFileError:
+            raise ConfigError(
+                f"{out} exists, and is not a bundle of goldnas: choose another name for the "
+                "new file"
+            ) from None
     recorder = Recorder(backend)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)

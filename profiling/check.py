@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 
 from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
 from goldnas.lut import Accuracy, LatencyTable
 from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import NetworkLatencies, measure_networks
@@ -46,10 +47,13 @@ def check_table(
     from then is the machine, not the table.
 
     Raises:
+        ConfigError: If there are fewer than 2 networks.
         ExportError: If a network cannot be exported.
         MeasurementError: If networks cannot be measured.
         TableError: If the table lacks a row.
     """
+    if networks < 2:
+        raise ConfigError(f"`networks={networks}`: a check needs 2 networks or more")
     latency = Latency(table, space)
     # Far from the seeds of calibrations, which count up from 0.
     drawn = list(draw_architectures(space, networks, seed=2**32 + seed))

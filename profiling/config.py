@@ -23,9 +23,9 @@ _OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
 
 # Settings that several structs have.
 _DEVICE_SETTING = setting(
-    "Where to measure: cpu, which is this machine; cuda, its GPU; ssh://host, or "
-    "ssh://user@host:port/folder; adb://SERIAL. The last two need only Python, numpy "
-    "and onnxruntime there, or `perf_test`.",
+    "Where to measure: cpu (this machine), cuda (its GPU), ssh://host or "
+    "ssh://user@host:port/folder, or adb://SERIAL (a phone). A device reached by ssh or adb "
+    "needs only Python with numpy and onnxruntime, or `perf_test`.",
     group=_DEVICE,
     kind="device",
 )
@@ -33,8 +33,8 @@ Device = Annotated[str, _DEVICE_SETTING]
 Python = Annotated[
     str | None,
     setting(
-        "Python there whose onnxruntime measures, such as that of an environment with "
-        "onnxruntime-openvino.",
+        "The Python on the device whose onnxruntime measures, such as that of an environment "
+        "with onnxruntime-openvino.",
         group=_DEVICE,
         metavar="PATH",
     ),
@@ -42,11 +42,15 @@ Python = Annotated[
 PerfTest = Annotated[
     str | None,
     setting(
-        "onnxruntime_perf_test there, which measures in place of a Python. For phones.",
+        "The program onnxruntime_perf_test on the device. It measures in place of a Python, "
+        "as phones need.",
         group=_DEVICE,
         metavar="PATH",
     ),
 ]
+
+
+_BATCH_SETTING = setting("Images per call.", group=_MEASURING, bounds=POSITIVE, metavar="N,...")
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,9 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     cores: Annotated[
         tuple[int, ...],
-        setting("Cores to run on, counted from 0, if not all.", group=_DEVICE, metavar="N,..."),
+        setting(
+            "Cores to run on, counted from 0; all unless given.", group=_DEVICE, metavar="N,..."
+        ),
     ] = ()
 
     provider: Annotated[
@@ -91,8 +97,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     provider_options: Annotated[
         Mapping[str, str],
         setting(
-            "Option of the provider, in its own names, or of the backend: workspace_mib, "
-            "optimization_level, cuda_graph, tf32. Repeat.",
+            "An option of the provider, by the name that onnxruntime has for it; or one of the "
+            "backend: workspace_mib, optimization_level, cuda_graph, tf32. Repeat for several.",
             group=_DEVICE,
             metavar="NAME=VALUE",
         ),
@@ -162,8 +168,8 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
     backend: Annotated[
         str | None,
         setting(
-            "What runs the models: onnxruntime (of cpu, ssh and adb); of cuda tensorrt, which "
-            "is the default there, tensorrt-rtx, onnxruntime-cuda, torch, torch-graph, "
+            "What runs the models. On cpu, ssh and adb: onnxruntime. On cuda: tensorrt (the "
+            "default there), tensorrt-rtx, onnxruntime-cuda, torch, torch-graph or "
             "torch-compile.",
             group=_DEVICE,
             kind="backend",
@@ -173,8 +179,8 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
     target_percent: Annotated[
         float,
         setting(
-            "Measuring a row ends when its 95 % interval is this narrow, to either side, or "
-            "after 24 processes.",
+            "Measure a row until its latency is known to plus or minus this many percent, with "
+            "95 % confidence, or until 24 processes have measured it.",
             group=_MEASURING,
             metavar="PERCENT",
         ),
@@ -263,16 +269,13 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
 
     perf_test: PerfTest = None
 
-    batch: Annotated[
-        int,
-        setting("Images per call.", group=_MEASURING, bounds=POSITIVE, metavar="N,..."),
-    ] = 1
+    batch: Annotated[int, _BATCH_SETTING] = 1
 
     networks: Annotated[
         int | None,
         setting(
-            "Random whole networks to measure besides, to which the rows are fitted: 20, or 10 "
-            "with `transfer`; 0 for none.",
+            "Number of random whole networks to measure as well. The rows are fitted to them. "
+            "20 unless given, or 10 with `transfer`; 0 for none.",
             group=_MEASURING,
             metavar="N",
         ),
@@ -281,15 +284,16 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
     strict: Annotated[
         bool,
         setting(
-            "Fail rows of which the provider leaves a node to another one.", group=_MEASURING
+            "Mark a row as failed if the provider leaves a part of it to another provider.",
+            group=_MEASURING,
         ),
     ] = False
 
     transfer: Annotated[
         Path | None,
         setting(
-            "Another device's table of the space: measure only `networks` here, and fit its "
-            "rows to them.",
+            "A table of the same space on another device. Only `networks` are measured here, "
+            "and the rows of that table are fitted to them.",
             group=_MEASURING,
             metavar="TABLE",
             kind="table",
@@ -312,20 +316,30 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     shapes: Annotated[
         Mapping[str, tuple[int, ...]],
         setting(
-            "Shape of an input that the model leaves open. Repeat.",
+            "Shape of an input whose sizes the model leaves open. Repeat for several inputs.",
             group="A whole model",
             metavar="INPUT=1x3x224x224",
         ),
     ] = {}
 
-    batch: int | None = None
-    """Images per call; None for what the file says."""
+    batch: Annotated[int | None, _BATCH_SETTING] = None
+    """None for what the file says."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, shape in self.shapes.items():
+            sized = isinstance(shape, tuple | list)
+            if not sized or not all(type(size) is int and size > 0 for size in shape):
+                raise ConfigError(
+                    f"`shapes` of {name!r} has to be whole numbers from 1, as in "
+                    f"`shapes={{{name!r}: (1, 3, 224, 224)}}`; got {shape!r}"
+                )
 
 
 class BundleConfig(RuntimeConfig, frozen=True, kw_only=True):
     """How a bundle measures, wherever it is carried to."""
 
-    batch: int = 1
+    batch: Annotated[int, _BATCH_SETTING] = 1
     networks: int = 20
     strict: bool = False
 

@@ -27,7 +27,7 @@ def parsed(line: str) -> Any:
     """The context of the command of a line, ready to run; nothing is run.
 
     Raises:
-        typer.Exit: If goldnas refuses the line, and a usage error if the parser does.
+        typer.Exit: If the line is refused; for a wrong name of a command, a KeyError.
     """
     words = shlex.split(line)[1:]
     context = GOLDNAS.make_context("goldnas", list(words))

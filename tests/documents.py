@@ -153,8 +153,9 @@ def check_parsed(words: Sequence[str]) -> None:
         above = above.commands[below]
     try:
         command.make_context(names[-1], left, parent=context)
-    except typer.Exit:
-        pass  # --help, --version
+    except typer.Exit as end:  # 0 for --help, --version
+        if end.exit_code != 0:
+            raise AssertionError(f"goldnas {shlex.join(words)} is not understood") from None
     except Exception as error:
         said = error.format_message() if hasattr(error, "format_message") else error
         raise AssertionError(f"goldnas {shlex.join(words)}: {said}") from None

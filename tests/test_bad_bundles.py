@@ -228,11 +228,10 @@ def test_results_of_another_device_are_not_added_to(device: Device, made: Path) 
 def test_what_is_there_already_stays(device: Device, made: Path, measured: Path) -> None:
     other = device.bundle.with_name("other")
     other.write_text("something else")
-    assert_refused(
-        invoke("profile", "--bundle", other, *SMALL), "is no whole zip file", "exists"
-    )
+    refused = f"{other} exists, and is not a bundle of goldnas: choose another name"
+    assert_refused(invoke("profile", "--bundle", other, *SMALL), refused)
     copy = Path(shutil.copy(measured, device.tmp))
-    assert_refused(invoke("profile", "--bundle", copy, *SMALL), "results.zip is no bundle")
+    assert_refused(invoke("profile", "--bundle", copy, *SMALL), "is not a bundle of goldnas")
     assert_refused(invoke("profile", "--bundle", device.tmp, *SMALL), "Is a directory")
     assert_refused(import_(measured, other), "exists already. Choose another --out")
     device.assert_refused("other is no whole zip file", other)

@@ -28,7 +28,7 @@ from workplace import (
     changed,
     goldnas,
     halved,
-    on_disk,
+    invoke,
     removed,
     written,
 )
@@ -254,24 +254,45 @@ def test_the_installed_command_says_the_same(workplace: Path, case: Case) -> Non
 @pytest.mark.parametrize(
     ("command", "named"),
     [
-        (f"{WITHIN} --pace other", "'--pace'"),
-        (f"{WITHIN} --epochs 0", "'--epochs'"),
-        (f"{WITHIN} --cells many", "'--cells'"),
-        (f"{WITHIN} --budgets 5ms", "--budgets"),
-        ("export run", "'--out'"),
-        ("lut print", "'print'"),
-        ("serach", "'serach'"),
+        (f"{WITHIN} --pace other", "--pace: give planned or paper; got 'other'"),
+        (f"{WITHIN} --levels 3", "--levels: give 1 or 2; got '3'"),
+        (f"{WITHIN} --epochs 0", "--epochs: give a whole number from 1; got '0'"),
+        (f"{WITHIN} --cells many", "--cells: give a whole number; got 'many'"),
+        (f"{WITHIN} --mu much", "--mu: give a number; got 'much'"),
+        (
+            f"{WITHIN} --budgets 5ms",
+            "no option --budgets; did you mean --budget\\? See goldnas s",
+        ),
+        (f"{WITHIN} --zzz", "there is no option --zzz. See goldnas search --help"),
+        (f"{WITHIN} --epochs", "--epochs needs a value. See goldnas search --help"),
+        (f"{WITHIN} --single=yes", "--single takes no value. See goldnas search --help"),
+        (f"{WITHIN} more", "there is no place for more. See goldnas search --help"),
+        ("export run", "--out FILE is missing. See goldnas export --help"),
+        ("lut diff cpu.json", "argument b is missing. See goldnas lut diff --help"),
+        (
+            "lut print",
+            "no command 'print'. Did you mean 'predict', 'lint'\\? See goldnas lut --h",
+        ),
+        ("serach", "no command 'serach'. Did you mean 'search'\\? See goldnas --help"),
+        ("--zzz", "there is no option --zzz. See goldnas --help"),
     ],
 )
-def test_a_command_line_that_cannot_be_read_is_a_usage_error(
+def test_a_command_line_that_cannot_be_read_is_one_clear_line(
     workplace: Path, command: str, named: str
 ) -> None:
-    before = on_disk()
-    code, stderr = goldnas(command)
+    assert_refused(Case(command, named))
+
+
+def test_the_installed_command_says_what_it_cannot_read_in_one_line(workplace: Path) -> None:
+    assert_refused(Case(f"{WITHIN} --levels 3", "--levels: give 1 or 2; got '3'"), installed)
+
+
+@pytest.mark.parametrize("command", ["", "lut"])
+def test_a_group_of_commands_alone_shows_its_help(command: str) -> None:
+    code, stdout, stderr = invoke(*command.split())
     assert code == 2
-    assert "Usage: " in stderr
-    assert named in stderr.partition("Error")[2]
-    assert on_disk() == before
+    assert "Usage: " in stdout + stderr
+    assert "error: " not in stderr
 
 
 def test_a_folder_that_is_gone_is_named(workplace: Path) -> None:

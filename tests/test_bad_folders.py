@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from compared import trained
+from goldnas import load_run
+from goldnas.errors import RunError
 from goldnas.searching.folder import SearchRun
 from workplace import (
     LONG,
@@ -29,7 +31,18 @@ CASES = {
         f"{WITHIN} --out run",
         "run exists: .*goldnas search --resume run, or choose another --out",
     ),
-    "is a file": Case(f"{WITHIN} --out a_file", "a_file exists: .*or choose another --out"),
+    "is a file": Case(
+        f"{WITHIN} --out a_file", "a_file exists, and is a file: choose another --out"
+    ),
+    "is something else": Case(
+        f"{WITHIN} --out images",
+        "images exists, and is not the folder of a search: choose another --out",
+    ),
+    "is a training": Case(
+        f"{WITHIN} --out run",
+        "run exists, and is not the folder of a search: choose another --out",
+        written("run/architecture.json", b"{}"),
+    ),
     "has no name": Case(
         f"{WITHIN} --out .", r"error: \. is no name for a new folder; choose --out"
     ),
@@ -40,10 +53,13 @@ CASES = {
         f"{WITHIN} --out a_file/new", "cannot write a_file/new/config.json: .*another place"
     ),
     "resume nothing": Case(
-        "search --resume gone", "gone is not the folder of a search: .*Give the --out of"
+        "search --resume gone",
+        "gone is not the folder of a search: it does not exist. Give the --out of",
     ),
-    "resume no run": Case("search --resume images", "images is not the folder of a search"),
-    "resume a file": Case("search --resume a_file", "a_file is not the folder of a search"),
+    "resume no run": Case("search --resume images", "images is .* it has no config.json"),
+    "resume a file": Case(
+        "search --resume a_file", "a_file is not the folder of a search: it is a file"
+    ),
     "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
     "resume a training": Case(
         RESUME,
@@ -150,3 +166,19 @@ def test_a_folder_of_another_schema_says_which_goldnas_reads_it(
             changed(str(path), schema_version=version)()
     line = command.replace("TRAINING", str(training))
     assert_refused(Case(line, f"json has schema {VERSIONS[version]}"))
+
+
+def test_a_search_whose_folder_was_deleted_says_so(workplace: Path) -> None:
+    run = load_run("run")
+    shutil.rmtree("run")
+    for use in (lambda: run.best, run.resume):
+        with pytest.raises(
+            RunError, match="run is not the folder of a search: it does not exist"
+        ):
+            use()
+    assert not Path("run").exists()
+
+
+def test_an_empty_folder_is_no_search(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"not the folder of a search: it has no config\.json"):
+        load_run(tmp_path)

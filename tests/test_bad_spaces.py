@@ -61,6 +61,7 @@ def test_a_mistake_in_a_space_is_told_in_one_line(name: str) -> None:
     ("settings", "message"),
     [
         ({"depth": 3}, "takes no setting 'depth'; it takes: width, classes, input_shape"),
+        ({"widht": 3}, "takes no setting 'widht'; did you mean 'width'\\? it takes: width, "),
         ({"width": float("nan")}, "width=nan .* cannot be written down"),
         ({"input_shape": [1, 0, 8]}, r"whole numbers from 1, got \[1, 0, 8\]"),
     ],
@@ -69,6 +70,13 @@ def test_a_mistake_in_a_space_is_told_in_one_line(name: str) -> None:
 def test_a_setting_that_is_wrong_is_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_space(own_spaces.residual, **settings)
+
+
+def test_a_setting_that_a_space_of_cells_does_not_take_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"'gold' takes no .* did you mean `channels`"):
+        make_space("gold", chanels=3)
+    with pytest.raises(ConfigError, match="takes no setting 'node'; did you mean 'nodes'"):
+        make_space("gold", node=3)
 
 
 # -- files that name a space -------------------------------------------------------------------
@@ -141,7 +149,13 @@ CASES = {
         f"{SEARCH} --single --space own_spaces:residual --cells 3", "takes no setting 'cells'"
     ),
     "set": Case(f"{SEARCH} --single --space own_spaces:residual --set width", "NAME=VALUE"),
-    "set of cells": Case(f"{SEARCH} --single --set width=3", "settings of space 'gold' do not"),
+    "set of cells": Case(
+        f"{SEARCH} --single --set width=3", "space 'gold' takes no setting 'width'"
+    ),
+    "set near": Case(
+        f"{SEARCH} --single --set chanels=3",
+        "space 'gold' takes no setting 'chanels'; did you mean --channels\\? it takes: cells, ",
+    ),
     "edge rule": Case(
         f"{SEARCH} --single --space own_spaces:residual --strategy one-shot --edge-rule",
         "--edge-rule is for spaces of cells",

@@ -123,6 +123,14 @@ def test_a_check_measures_networks_of_the_calibration_again(
     assert check.accuracy.networks == check.at_its_speed.networks == 3
 
 
+@pytest.mark.parametrize("networks", [1, 0, -1])
+def test_a_check_needs_two_networks(
+    session: Session, calibrated: LatencyTable, networks: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"`networks={networks}`: .* 2 networks or more"):
+        check_table(session, calibrated, SPACE, networks=networks, seed=1)
+
+
 def test_a_table_that_holds_something_is_not_transferred_into(
     session: Session, calibrated: LatencyTable
 ) -> None:

@@ -4,6 +4,7 @@ import doctest
 import inspect
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,12 +153,187 @@ def mean_absolute() -> goldnas.Task:
     )
 
 
+def number_of(classes: int = 1, input_shape: tuple[int, ...] = (8, 8)) -> nn.Module:
+    return flat(classes, input_shape)
+
+
 def regression() -> tuple[TensorDataset, TensorDataset]:
     random = torch.Generator().manual_seed(0)
     train, test = (torch.randn(n, 8, 8, generator=random) for n in (60, 12))
     return TensorDataset(train, train.mean((1, 2))[:, None]), TensorDataset(
         test, test.mean((1, 2))[:, None]
     )
+
+
+def test_functions_of_one_name_are_two_spaces(tmp_path: Path) -> None:
+    """What a factory makes; a cell of a notebook that was changed and run again."""
+
+    def sized(width: int) -> Any:
+        def space(classes: int = 1, input_shape: tuple[int, ...] = (8, 8)) -> nn.Module:
+            choice = goldnas.Choice({"relu": nn.ReLU, "same": nn.Identity})
+            layers = nn.Linear(64, width), choice, nn.Linear(width, classes)
+            return nn.Sequential(nn.Flatten(), *layers)
+
+        return space
+
+    settings = SMALL | {"batch_size": 16, "single": True, "data": regression()}
+    settings |= {"task": mean_absolute()}
+    first = goldnas.search(sized(4), out=tmp_path / "a", **settings)
+    second = goldnas.search(sized(8), out=tmp_path / "b", **settings)
+    again = goldnas.search(sized(4), out=tmp_path / "c", **settings)
+    assert first.config.space == again.config.space != second.config.space
+    for run, width in ((first, 4), (second, 8)):
+        built = run.best.build(trained=False)
+        assert sum(weight.numel() for weight in built.parameters()) == 66 * width + 1
+    FUNCTIONS.clear()
+    with pytest.raises(ConfigError, match=r"with 529 parameters, and .* 265: give the same"):
+        goldnas.load_run(tmp_path / "a", space=sized(8))
+    assert goldnas.load_run(tmp_path / "a", space=sized(4)).best.build()
+    with pytest.raises(ConfigError, match="another function under the name"):
+        goldnas.load_run(tmp_path / "a", space=sized(8))
+
+
+def test_datasets_and_tasks_that_look_alike_stay_apart(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(90, 8, 8, generator=random), torch.arange(90) % 3
+    whole = TensorDataset(x, y)
+    folds = [
+        (torch.utils.data.Subset(whole, range(60)), torch.utils.data.Subset(whole, last))
+        for last in (range(60, 75), range(75, 90))
+    ]
+    noisy = [(Noisy(60), Noisy(12)) for _ in range(2)]
+    settings = SMALL | {"batch_size": 16, "single": True}
+    runs = [
+        goldnas.search(flat, data=data, out=tmp_path / str(number), **settings)
+        for number, data in enumerate([*folds, *noisy])
+    ]
+    assert len({run.config.data for run in runs}) == 4
+    same = goldnas.search(flat, data=noisy[1], out=tmp_path / "same", **settings)
+    assert same.config.data == runs[3].config.data
+    # What changes with every look at it cannot be told from its like, so it may be given again.
+    assert goldnas.load_run(tmp_path / "3", data=(Noisy(60), Noisy(12))).best
+    with pytest.raises(ConfigError, match="other `data` than the search had"):
+        goldnas.load_run(tmp_path / "1", data=folds[0])
+    squared = goldnas.Task(
+        loss=nn.functional.mse_loss, metric=mean_absolute().metric, name="MAE"
+    )
+    learnt = [
+        goldnas.search(number_of, data=regression(), task=task, out=tmp_path / out, **settings)
+        for task, out in (
+            (mean_absolute(), "mae"),
+            (squared, "mse"),
+            (mean_absolute(), "again"),
+        )
+    ]
+    names = [run.config.task for run in learnt]
+    assert names[0] == names[2] != names[1]
+
+
+class Noisy(torch.utils.data.Dataset[Any]):
+    """Draws its items anew at each look."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.randn(8, 8), index % 3
+
+
+def test_a_folder_takes_again_only_what_it_lacks(run_on_digits: goldnas.Run) -> None:
+    path = run_on_digits.path
+    for given, message in (
+        ({"space": small}, "the space of this search is 'gold': leave `space` out"),
+        ({"space": "silver"}, "the space of this search is 'gold'"),
+        ({"data": arrays()}, "names its `data` itself, digits: leave `data` out"),
+        ({"task": mean_absolute()}, "has no `task`: leave `task` out"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            goldnas.load_run(path, **given)
+    assert goldnas.space("gold", cells=2).gates
+
+
+@pytest.fixture(scope="module")
+def run_on_digits(tmp_path_factory: pytest.TempPathFactory) -> goldnas.Run:
+    settings = SMALL | {"budgets": ["60kFLOPs"], "cells": 1, "channels": 4}
+    return goldnas.search(out=tmp_path_factory.mktemp("digits") / "a", **settings)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    settings = SMALL | {"budgets": ["60kFLOPs"], "cells": np.int64(1), "channels": 4}
+    run = goldnas.search(
+        out=tmp_path / "a", learning_rate=np.float64(0.1), **settings | {"epochs": np.int64(1)}
+    )
+    assert (run.config.learning_rate, run.config.epochs) == (0.1, 1)
+    assert goldnas.train(run.best, **SMALL | {"epochs": np.int64(1)}).epochs == 1
+
+
+def test_a_search_leaves_torch_as_it_found_it(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    settings = SMALL | {"budgets": ["60kFLOPs"], "cells": 1, "channels": 4, "threads": 2}
+    run = goldnas.search(out=tmp_path / "a", **settings)
+    goldnas.train(run.best, **SMALL)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_two_threads_do_not_search_at_once(tmp_path: Path) -> None:
+    settings = SMALL | {"budgets": ["60kFLOPs"], "cells": 1, "channels": 4}
+    refused: list[GoldnasError] = []
+
+    def beside() -> None:
+        try:
+            goldnas.search(out=tmp_path / "b", **settings)
+        except GoldnasError as error:
+            refused.append(error)
+
+    def observe(event: str, fields: dict[str, Any]) -> None:
+        if event == "start":
+            other = threading.Thread(target=beside)
+            other.start()
+            other.join()
+
+    goldnas.search(out=tmp_path / "a", on_event=observe, **settings)
+    assert "use a process for each" in str(refused[0])
+    assert not (tmp_path / "b").exists()
+
+
+def test_nouns_are_told_apart_and_short_to_read(run_on_digits: goldnas.Run) -> None:
+    again = goldnas.load_run(run_on_digits.path)
+    assert again.best == run_on_digits.best
+    assert len({again.best, run_on_digits.best}) == 1
+    assert all(len(repr(noun)) < 200 for noun in (again, again.front, again.best))
+    assert again.front.pick(1) == again.front[0]
+
+
+def test_a_network_of_its_own_is_exported_without_a_choice(
+    run_on_digits: goldnas.Run, tmp_path: Path
+) -> None:
+    network = run_on_digits.front[0]
+    for given, message in (
+        ({"pick": "5"}, "holds one network: leave out `pick='5'`"),
+        ({"space": "bogus:space"}, "`space` is for the folder of a training"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            goldnas.export(network, tmp_path / "a.onnx", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_search_is_trained_by_its_best(run_on_digits: goldnas.Run) -> None:
+    trained = goldnas.train(run_on_digits.path, **SMALL)
+    assert trained.fingerprint == run_on_digits.best.fingerprint
+    with pytest.raises(ConfigError, match="is trained already: give its `architecture`"):
+        goldnas.train(trained)
+    with pytest.raises(ConfigError, match="is no network to train"):
+        goldnas.train(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="`epochs` has to be a whole number, got '1'"):
+        goldnas.train(run_on_digits.best, epochs="1", out=run_on_digits.path / "x")
+    assert not (run_on_digits.path / "x").exists()
 
 
 def test_another_program_gives_the_same_again_to_go_on(tmp_path: Path) -> None:
@@ -193,7 +369,32 @@ def test_another_program_gives_the_same_again_to_go_on(tmp_path: Path) -> None:
 # -- what is refused, before anything is written ---------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a setting that there is not": ({"epoch": 3}, "a search has no setting 'epoch'; it has: "),
+    "a setting that there is not": (
+        {"epoch": 3},
+        "a search has no setting 'epoch'; did you mean 'epochs'. it has: ",
+    ),
+    "a text for a number": ({"epochs": "2"}, "`epochs` has to be a whole number, got '2'"),
+    "a half of an epoch": ({"epochs": 1.5}, "`epochs` has to be a whole number, got 1.5"),
+    "a truth for a number": ({"epochs": True}, "`epochs` has to be a whole number, got True"),
+    "no truth": ({"single": "no"}, "`single` has to be True or False, got 'no'"),
+    "another pace": ({"pace": "fast"}, "`pace` has to be one of 'planned', 'paper', got 'fas"),
+    "one budget": ({"budgets": "60kFLOPs"}, r"`budgets` has to be a list, .*: put it into \["),
+    "one table": ({"tables": Path("a.json")}, "`tables` has to be a list, got PosixPath"),
+    "one logger": ({"loggers": "tensorboard"}, "`loggers` has to be a list of texts, got 'te"),
+    "numbers as budgets": (
+        {"budgets": [100]},
+        r"`budgets` has to be a list of texts, got .100",
+    ),
+    "a space that is none": ({"space": 5}, "5 is no space: give the name of one"),
+    "a task that is none": ({"task": 5}, "a.* int is no `task`: give a goldnas.Task"),
+    "inputs without targets": (
+        {"data": arrays() | {"y_train": np.arange(3)}},
+        r"x_train is of shape \(60, 8, 8\) and y_train of \(3,\)",
+    ),
+    "a size of a space that has one": (
+        {"space": goldnas.space("gold", cells=1, channels=4), "channels": 8},
+        "`channels`: the space says it itself",
+    ),
     "a setting of a strategy": ({"networks": 3}, "has no use for `networks=3`"),
     "a budget that none meets": (
         {"budgets": ["1kFLOPs"]},
@@ -202,10 +403,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no budget": ({"budgets": []}, r"at least one budget, for example `budgets=\['600MFLOPs"),
     "a budget without a table": ({"budgets": ["5ms"]}, "needs a latency table"),
     "a table that is not there": ({"tables": ["no.json"]}, "there is no latency table no.json"),
-    "data of nothing": ({"data": 3}, "`data` is a int; give the name or path of a dataset"),
+    "data of nothing": ({"data": 3}, "`data` is an int; give the name or path of a dataset"),
     "data in halves": ({"data": {"x_train": 1}}, "`data` is a dict; give"),
     "an auxiliary head without cells": (
-        {"space": flat, "auxiliary_weight": 0.4, "data": pairs(), "cells": None},
+        {
+            "space": flat,
+            "auxiliary_weight": 0.4,
+            "data": pairs(),
+        },
         "`auxiliary_weight=0.4`: .* have no auxiliary head",
     ),
     "a space of another size": (
@@ -221,8 +426,8 @@ def test_a_search_that_cannot_be_is_refused_in_the_words_of_python(
     tmp_path: Path, given: dict[str, Any], message: str
 ) -> None:
     settings: dict[str, Any] = {"cells": 1, "channels": 4, "budgets": ["60kFLOPs"]} | given
-    if not isinstance(settings.get("space", "gold"), str):
-        settings = {k: v for k, v in settings.items() if k not in ("cells", "channels")}
+    if not isinstance(given.get("space", "gold"), str):  # it has its size itself
+        settings = {name: settings[name] for name in ("budgets", *given)}
     with pytest.raises(GoldnasError, match=message):
         goldnas.search(out=tmp_path / "a", **settings)
     assert not list(tmp_path.iterdir())
@@ -232,7 +437,7 @@ def test_a_search_that_cannot_be_is_refused_in_the_words_of_python(
     ("call", "error", "message"),
     [
         (lambda place: goldnas.space("silver"), ConfigError, "unknown search space 'silver'"),
-        (lambda place: goldnas.space("gold", cell=3), ConfigError, "do not fit it: .*cell"),
+        (lambda place: goldnas.space("gold", cell=3), ConfigError, "did you mean .*cells"),
         (lambda place: goldnas.load_run(place), RunError, "is not the folder of a search"),
         (lambda place: goldnas.train(place / "a.json"), ConfigError, "trained on some `data`"),
         (lambda place: goldnas.train("DARTS_V2", warm=True), ConfigError, "leave `warm` out"),
@@ -240,7 +445,7 @@ def test_a_search_that_cannot_be_is_refused_in_the_words_of_python(
         (
             lambda place: goldnas.profile("gold", out=place / "a.json", batches=3),
             ConfigError,
-            "a table has no setting 'batches'; it has: .*batch",
+            "a table has no setting 'batches'; did you mean 'batch'",
         ),
         (
             lambda place: goldnas.profile("gold", out=place / "a.json", backend="onnx"),

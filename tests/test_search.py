@@ -206,7 +206,7 @@ def test_the_pace_of_the_paper_ends_within_the_budgets_and_records_plateaus(
 
 
 def test_the_pace_of_the_paper_says_when_its_epochs_end_over_budget(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"1 epochs ended over budget: 100kFLOPs.*`epochs`"):
+    with pytest.raises(RunError, match=r"1 epoch ended over budget: 100kFLOPs.*`epochs`"):
         search(tmp_path / "a", pace="paper", epochs=1)
 
 
@@ -231,7 +231,7 @@ def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) 
 def test_a_folder_that_is_taken_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"exists: .*resume"):
+    with pytest.raises(RunError, match=r"exists, and is not the folder of a search"):
         search(tmp_path / "a")
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "thesis.txt"]
 

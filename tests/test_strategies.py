@@ -204,7 +204,7 @@ REFUSED = {
         "--strategy random --score naswot --epochs 3",
         "nothing is trained .*leave --epochs out",
     ),
-    "two levels": ("--strategy random --levels 2", "strategy random runs on 1 levels; leave"),
+    "two levels": ("--strategy random --levels 2", "takes --levels 1 only; leave --levels 2"),
     "a storage that is none": (
         "--strategy tpe --storage nowhere",
         "cannot use the study in 'nowhere' .*mend --storage",

@@ -14,6 +14,7 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
 from goldnas.exporting.precision import to_precision
+from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model, read_onnx
@@ -169,6 +170,20 @@ def test_a_shape_that_does_not_fit_is_one_line(
     assert (code, stdout) == (2, "")
     assert message in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("shape", ["1x1x8x8", (1, 0), (1, 2.0), 8, (True,)])
+def test_a_shape_that_is_no_sizes_is_refused(shape: Any) -> None:
+    message = r"`shapes` of 'input' has to be whole numbers .*'input': \(1, 3, 224, 224\).*got "
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(shapes={"input": shape})
+    assert ModelConfig(shapes={"input": (1, 8)}).shapes == {"input": (1, 8)}
+
+
+@pytest.mark.parametrize("config", [BundleConfig, ModelConfig, TableConfig])
+def test_a_batch_of_nothing_is_refused(config: Any) -> None:
+    with pytest.raises(ConfigError, match="`batch` must be positive and finite, got 0"):
+        config(batch=0)
 
 
 def test_indices_are_measured_too(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from goldnas.api.networks import Network, TrainedNetwork
 from goldnas.api.runs import Run
 from goldnas.api.telling import warn
-from goldnas.errors import ConfigError
+from goldnas.api.together import as_list
+from goldnas.errors import ConfigError, name_type
 from goldnas.lut import LatencyTable
 from goldnas.settings import make_settings
 
@@ -21,7 +22,7 @@ def export(
     out: str | Path,
     *,
     tables: Sequence[LatencyTable | str | Path] = (),
-    pick: str | None = None,
+    pick: str | int | None = None,
     space: "str | Callable[..., Any] | None" = None,
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
@@ -37,7 +38,7 @@ def export(
             folder of a search or of a training.
         out: ONNX file to write.
         tables: Latency tables to verify besides those of the search.
-        pick: Of the folder of a search, which network: ``best``, a number, a fingerprint.
+        pick: Of a search or its folder, which network: ``best``, a number, a fingerprint.
         space: The function that the folder of a training names as its space.
         on_warning: Told what is not as it should be, and does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
@@ -67,7 +68,7 @@ def export(
 
     config = make_settings(ExportConfig, "an export", {"out": out, **settings})
     source = _find_source(network, pick, space)
-    more = read_tables(tables)
+    more = read_tables(as_list("tables", tables))
     own = source.search.tables if source.search is not None else []
     for table in more:
         if table.name in [other.name for other in own]:
@@ -82,29 +83,33 @@ def export(
     return export_network(source, config, [*own, *added], on_warning=on_warning)
 
 
-def _find_source(network: Any, pick: str | None, space: Any) -> "Source":
+def _find_source(network: Any, pick: str | int | None, space: Any) -> "Source":
     from goldnas.api.together import name_space
     from goldnas.deploying.source import source_of_search, source_of_training
     from goldnas.run_folder import is_training
     from goldnas.searching.folder import SearchRun
     from goldnas.training.folder import TrainingFolder
 
-    named = "" if space is None else name_space(space)
     if isinstance(network, str | Path):
         folder = Path(network)
-        if not is_training(folder):
-            network = Run(SearchRun.open(folder))
-        elif pick not in (None, "best"):
-            raise ConfigError(f"{folder} holds one network: leave out `pick={pick!r}`")
+        if is_training(folder):
+            network = TrainingFolder.open(folder)
         else:
-            return source_of_training(TrainingFolder.open(folder), named)
+            network = Run(SearchRun.open(folder))
+    elif isinstance(network, TrainedNetwork):
+        network = network.folder
     if isinstance(network, Run):
-        network = network.front.pick(pick or "best")
-    if isinstance(network, TrainedNetwork):
-        return source_of_training(network.folder, named)
+        network, pick = network.front.pick("best" if pick is None else pick), None
+    if pick not in (None, "best"):
+        named = getattr(network, "path", network)
+        raise ConfigError(f"{named} holds one network: leave out `pick={pick!r}`")
+    if isinstance(network, TrainingFolder):
+        return source_of_training(network, "" if space is None else name_space(space))
+    if space is not None:
+        raise ConfigError("`space` is for the folder of a training; leave it out")
     if isinstance(network, Network):
         return source_of_search(network.folder, network.record)
     raise ConfigError(
-        f"a {type(network).__name__} is no network with weights: give one of a search "
+        f"{name_type(network)} is no network with weights: give one of a search "
         "(run.best) or of a training"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from goldnas.training.result import TrainResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """One network that a search recorded.
 
@@ -33,6 +33,12 @@ class Network:
     """The folder of the search."""
     record: "FrontNetwork"
     """What the search wrote down of it."""
+
+    def __repr__(self) -> str:
+        return f"Network({self.fingerprint!r} of {str(self.folder.path)!r})"
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.fingerprint))
 
     @property
     def fingerprint(self) -> str:
@@ -104,7 +110,7 @@ class Network:
         return find_space(self.architecture).build(self.architecture).eval()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedNetwork:
     """One network after its training.
 
@@ -120,6 +126,12 @@ class TrainedNetwork:
     """The folder of the training."""
     result: "TrainResult"
     """What the training came to."""
+
+    def __repr__(self) -> str:
+        return f"TrainedNetwork({self.fingerprint!r} in {str(self.path)!r})"
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.fingerprint))
 
     @property
     def path(self) -> Path:
@@ -171,7 +183,7 @@ class TrainedNetwork:
         return self.folder.network()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NetworkFront(Sequence[Network]):
     """The networks that a search recorded, the cheapest first.
 
@@ -186,6 +198,9 @@ class NetworkFront(Sequence[Network]):
     """The folder of the search."""
     record: "Front"
     """What the search wrote down."""
+
+    def __repr__(self) -> str:
+        return f"NetworkFront({len(self)} of {str(self.folder.path)!r})"
 
     def __len__(self) -> int:
         return len(self.record.networks)
@@ -209,7 +224,7 @@ class NetworkFront(Sequence[Network]):
         """Limits in FLOPs, parameters and microseconds, by resource."""
         return self.record.budgets
 
-    def pick(self, which: str = "best") -> Network:
+    def pick(self, which: str | int = "best") -> Network:
         """Choose a network.
 
         Args:
@@ -219,7 +234,7 @@ class NetworkFront(Sequence[Network]):
         Raises:
             RunError: If there is none such.
         """
-        return Network(self.folder, self.record.pick(which))
+        return Network(self.folder, self.record.pick(str(which)))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """A dictionary for each network: its metric, its resources, why it was recorded."""
@@ -269,6 +284,6 @@ def find_architecture(network: Any) -> Architecture:
     if isinstance(network, Network | TrainedNetwork):
         return network.architecture
     raise ConfigError(
-        f"a {type(network).__name__} is no network: give one of a search (run.best), of a "
+        f"{name_type(network)} is no network: give one of a search (run.best), of a "
         "training, or an architecture"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import ignore, warn
+from goldnas.api.together import as_list
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def profile_model(
     return measure(
         Path(model),
         config,
-        read_tables(tables),
+        read_tables(as_list("tables", tables)),
         on_progress=on_progress,
         on_warning=on_warning,
     )

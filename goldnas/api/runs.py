@@ -1,13 +1,16 @@
 """``goldnas.load_run``: a search in its folder, running, stopped or at its end."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from goldnas.api.networks import Network, NetworkFront
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import watch
-from goldnas.api.together import join_ranks, name_space, name_task
+from goldnas.api.together import alone, join_ranks, name_task
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
 
@@ -36,6 +39,9 @@ class Run:
 
     def __init__(self, folder: "SearchRun") -> None:
         self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @property
     def path(self) -> Path:
@@ -114,7 +120,7 @@ class Run:
         """
         from goldnas.searching.start import PreparedSearch
 
-        with join_ranks(ranks) as joined:
+        with alone(), join_ranks(ranks) as joined:
             loop = PreparedSearch.resume(self.folder, workers=workers, ranks=joined)
             return finish_search(loop, self.folder, on_event, stop_signal)
 
@@ -137,6 +143,7 @@ def load_run(
 
     Raises:
         RunError: If it is not the folder of a search, or is damaged.
+        ConfigError: If what is given is not what the search had.
 
     Example:
         >>> import goldnas
@@ -146,17 +153,14 @@ def load_run(
     from goldnas.searching.folder import SearchRun
 
     folder = SearchRun.open(Path(path)).read()
+    run = Run(folder)
     if data is not None:
-        _give_again(folder.config.data, "data", data)
+        _give_again(run, "data", data)
     if task is not None:
-        _give_again(folder.config.task or "", "task", task)
-    if callable(space):
-        from goldnas.spaces import FUNCTIONS
-
-        FUNCTIONS[folder.config.space] = space
-    elif space is not None:
-        name_space(space)
-    return Run(folder)
+        _give_again(run, "task", task)
+    if space is not None:
+        _give_space_again(run, space)
+    return run
 
 
 def finish_search(
@@ -175,18 +179,55 @@ def finish_search(
     return Run(folder)
 
 
-def _give_again(name: str, what: str, value: Any) -> None:
-    """Put a value under the name that a folder has for it."""
+def _give_again(run: Run, what: str, value: Any) -> None:
+    """Let a run find what its folder cannot hold."""
     from goldnas.data.given import name_data
     from goldnas.reference import GIVEN
 
+    name = getattr(run.config, what) or ""
     if not name.startswith("given:"):
-        raise ConfigError(f"the folder names its `{what}` itself, {name}: leave `{what}` out")
+        named = f"names its `{what}` itself, {name}" if name else f"has no `{what}`"
+        raise ConfigError(f"the folder {named}: leave `{what}` out")
     given = name_data(value) if what == "data" else name_task(value)
     if given not in GIVEN:
         raise ConfigError(f"give the `{what}` itself, not its name")
-    if what == "data" and given != name:
+    if _NUMBER.sub("", given) != _NUMBER.sub("", name):
         raise ConfigError(
-            f"this is other `data` than the search had: {given}, not {name}; give it the same"
+            f"this is other `{what}` than the search had: {given}, not {name}; give it the same"
         )
-    GIVEN[name] = GIVEN[given]
+    msgspec.structs.force_setattr(run.config, what, given)
+
+
+_NUMBER = re.compile(r"_\d+$")
+"""Of the second value that a program gave, and so on, where they look the same."""
+
+
+def _give_space_again(run: Run, space: "Callable[..., Any] | str") -> None:
+    """Put a function under the name that a folder has for it, if it is that function."""
+    from goldnas.reference import computes_the_same
+    from goldnas.resources import count_parameters
+    from goldnas.spaces import FUNCTIONS, import_space, is_reference
+
+    name = run.config.space
+    if not is_reference(name):
+        raise ConfigError(f"the space of this search is {name!r}: leave `space` out")
+    if isinstance(space, str):
+        if space != name:
+            raise ConfigError(f"the space of this search is {name!r}, and not {space!r}")
+        import_space(space)
+        return
+    if not computes_the_same(FUNCTIONS.setdefault(name, space), space):
+        raise ConfigError(
+            f"this program has another function under the name {name}: open the folder in a "
+            "program of its own"
+        )
+    if not run.folder.has_front:
+        return
+    network = run.front[0]
+    made = count_parameters(network.build(trained=False))
+    if made != network.resources["params"]:
+        del FUNCTIONS[name]
+        raise ConfigError(
+            f"the function makes network {network.fingerprint} with {made} parameters, and the "
+            f"search had it with {network.resources['params']:.0f}: give the same function"
+        )

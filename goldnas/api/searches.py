@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from goldnas.api.runs import Run, finish_search
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import watch
-from goldnas.api.together import join_ranks, name_space, name_task
+from goldnas.api.together import alone, as_list, join_ranks, name_space, name_task
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
 from goldnas.settings import make_settings
@@ -78,10 +78,10 @@ def search(
     from goldnas.searching.folder import SearchRun, read_tables
     from goldnas.searching.start import PreparedSearch
 
-    with join_ranks(ranks) as joined:
+    with alone(), join_ranks(ranks) as joined:
         folder = Path(out)
         joined.broadcast(lambda: SearchRun.check_free(folder))
-        read = joined.broadcast(lambda: read_tables(tables))
+        read = joined.broadcast(lambda: read_tables(as_list("tables", tables)))
         fit_batch = settings.get("batch_size") == "auto"
         if fit_batch:
             del settings["batch_size"]
@@ -93,7 +93,7 @@ def search(
                     **settings,
                     "data": name_data(data),
                     "task": name_task(task),
-                    "budgets": tuple(budgets),
+                    "budgets": as_list("budgets", budgets),
                     "tables": tuple(table.name for table in read),
                 },
             )
@@ -110,15 +110,26 @@ def search(
 
 def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
     given = {name: value for name, value in given.items() if value is not None}
+    said = [f"`{n}`" for n in ("cells", "channels", "operators", "settings") if n in given]
+    if said and _is_made(space):
+        raise ConfigError(
+            f"{', '.join(said)}: the space says it itself; make the space with it, or give its "
+            "name"
+        )
     config = make_settings(SearchConfig, "a search", given | _space_settings(space))
     if config.score != "supernet" and config.networks is not None and "epochs" in given:
         raise ConfigError("nothing is trained without `score='supernet'`; leave `epochs` out")
     return config
 
 
+def _is_made(space: Any) -> bool:
+    """Whether it is a space, and not the name of one, or a function."""
+    return hasattr(space, "gates")
+
+
 def _space_settings(space: Any) -> dict[str, Any]:
     """The fields of the settings that say which space it is."""
-    if isinstance(space, str) or callable(space):
+    if not _is_made(space):
         return {"space": name_space(space)}
     named = space.search_settings
     of_data = ("input_shape", "classes")
@@ -143,7 +154,7 @@ def _check_space(
             f"`auxiliary_weight={auxiliary_weight:g}`: networks of {made.name} have no "
             "auxiliary head, which is of cells; leave it out"
         )
-    if isinstance(given, str) or callable(given):
+    if not _is_made(given):
         return
     for what in ("input_shape", "output_shape"):
         theirs, needed = (tuple(getattr(one, what)) for one in (given, made))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldnas.api.together import as_list
 from goldnas.lut import LatencyTable
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
 
 def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSpace":
     """A space as it is; one of what :func:`space` takes."""
-    return space(given) if isinstance(given, str) or callable(given) else given
+    named: Any = given
+    return named if hasattr(given, "gates") else space(named)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def feasible(
     from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
     from goldnas.searching.folder import read_tables
 
-    costs = build_feasibility(as_space(space), budgets, read_tables(tables), single=single)
+    read = read_tables(as_list("tables", tables))
+    said = as_list("budgets", budgets)
+    costs = build_feasibility(as_space(space), said, read, single=single)
     reason = ""
     try:
         check_feasible(costs)

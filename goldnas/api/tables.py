@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldnas import lut
 from goldnas.api.telling import ignore, warn
-from goldnas.errors import TableError
+from goldnas.errors import ConfigError, TableError
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class LatencyTable(lut.LatencyTable):
         >>> table.predict(run.best).latency_ms  # doctest: +SKIP
         0.187
     """
+
+    def __repr__(self) -> str:
+        return f"LatencyTable({str(self.path)!r}: {len(self.rows)} rows)"
 
     @classmethod
     def of(cls, table: lut.LatencyTable) -> "LatencyTable":
@@ -158,6 +161,7 @@ class LatencyTable(lut.LatencyTable):
             The table as it is now.
 
         Raises:
+            ConfigError: If ``networks`` is less than 1.
             TableError: If the table was never calibrated, or the device is another.
             MeasurementError: If the networks cannot be measured.
 
@@ -172,6 +176,8 @@ class LatencyTable(lut.LatencyTable):
         before = self.last_calibration
         space = rebuild_space(before)
         session = self._open_session(Path(f"{self.path}.visits"), host, on_progress, on_warning)
+        if networks < 1:
+            raise ConfigError(f"`networks` must be 1 or more, got {networks}")
         most = len(before.networks) + networks
         fitted = session.finish(calibrate(session, self, space, networks=most), self)
         forget_engines(session.backend)

@@ -1,12 +1,32 @@
 """What searches and trainings take alike: functions, tasks, several processes."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from goldnas.errors import ConfigError, RunError, name_type
+from goldnas.reference import computes_the_same, give
 
 if TYPE_CHECKING:
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
+
+
+def as_list(name: str, value: Any) -> list[Any]:
+    """A list of what was given as a list or a tuple.
+
+    Raises:
+        ConfigError: If one value was given by itself.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        shown = repr(value) if isinstance(value, str | Path) else name_type(value)
+        raise ConfigError(f"`{name}` has to be a list, got {shown}: put it into [ ]")
+    return list(value)
 
 
 def name_space(space: "Callable[..., Any] | str") -> str:
@@ -22,7 +42,6 @@ def name_space(space: "Callable[..., Any] | str") -> str:
 
 def name_task(task: "Task | Callable[[], Task] | str | None") -> str | None:
     """The name of a task, under which this program finds it; a name as it is."""
-    from goldnas.reference import give
     from goldnas.task import CLASSIFICATION, Task
 
     if callable(task):
@@ -30,8 +49,51 @@ def name_task(task: "Task | Callable[[], Task] | str | None") -> str | None:
     if isinstance(task, Task):
         if task is CLASSIFICATION:
             return None
-        return give("task", task, f"{abs(hash(task.name)):016x}")
-    return task
+        digest = hashlib.sha256(task.name.encode()).hexdigest()
+        return give("task", task, digest, same=_are_alike)
+    if task is None or isinstance(task, str):
+        return task
+    raise ConfigError(
+        f"{name_type(task)} is no `task`: give a goldnas.Task, a function that returns "
+        "one, or the name of such a function"
+    )
+
+
+def _are_alike(one: "Task", other: "Task") -> bool:
+    """Whether two tasks are the same, or their functions are."""
+    pairs = ((getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return all(a == b or computes_the_same(a, b) for a, b in pairs)
+
+
+_ALONE = threading.RLock()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Search or train by itself in this process, and leave its settings as they were found.
+
+    Raises:
+        RunError: If another thread of the process searches or trains: both would draw from
+            the same random numbers of torch.
+    """
+    import numpy as np
+    import torch
+
+    if not _ALONE.acquire(blocking=False):
+        raise RunError(
+            "another thread of this program searches or trains already, and both would draw "
+            "from the random numbers of torch: use a process for each"
+        )
+    threads = torch.get_num_threads()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        _ALONE.release()
 
 
 def join_ranks(ranks: "Ranks | None") -> Any:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
-from goldnas.api.runs import Run
+from goldnas.api.runs import Run, load_run
 from goldnas.api.telling import watch
-from goldnas.api.together import join_ranks, name_space, name_task
+from goldnas.api.together import alone, join_ranks, name_space, name_task
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 
 if TYPE_CHECKING:
     from goldnas.task import Task
@@ -42,10 +42,10 @@ def train(
     result.
 
     Args:
-        network: Of a search; a search, whose best network it is then; an architecture, its
-            file, a file with a genotype, or the name of a published network: ``DARTS_V1``,
-            ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``,
-            ``mnasnet_a1``.
+        network: Of a search; a search or its folder, whose best network it is then; an
+            architecture, its file, a file with a genotype, or the name of a published network:
+            ``DARTS_V1``, ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``,
+            ``proxylessnas_mobile``, ``mnasnet_a1``.
         recipe: Name of a recipe: ``short``, ``modern``, ``darts-cifar``, ``darts-imagenet`` ...
         warm: Whether to begin with the weights and gates of the search.
         out: Folder of the training; else one in ``trained/``, in the folder of the search.
@@ -116,14 +116,15 @@ def train_target(
 
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
     folder = Path(out) if out is not None else target.folder(config)
-    loop = prepare(target, config, folder, ranks)
-    if isinstance(loop, TrainResult):
-        on_event("done", {"folder": folder})
-        return TrainedNetwork(TrainingFolder.open(folder), loop)
-    loop.events.observer = on_event
-    loop.stop_signal = stop_signal
-    loop.events.emit_unlogged("begin", loop=loop, folder=folder)
-    result = loop.train()
+    with alone():
+        loop = prepare(target, config, folder, ranks)
+        if isinstance(loop, TrainResult):
+            on_event("done", {"folder": folder})
+            return TrainedNetwork(TrainingFolder.open(folder), loop)
+        loop.events.observer = on_event
+        loop.stop_signal = stop_signal
+        loop.events.emit_unlogged("begin", loop=loop, folder=folder)
+        result = loop.train()
     return TrainedNetwork(TrainingFolder.open(folder), result)
 
 
@@ -143,8 +144,19 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
     from goldnas.searching.targets import target_of_run
     from goldnas.training.target import target_of_file
 
+    if isinstance(network, str | Path) and (Path(network) / "config.json").exists():
+        network = load_run(network)  # which refuses the folder of a training
     if isinstance(network, Run):
         network = network.best
+    if isinstance(network, TrainedNetwork):
+        raise ConfigError(
+            f"{network.path} is trained already: give its `architecture` to train that anew"
+        )
+    if not isinstance(network, Network | Architecture | str | Path):
+        raise ConfigError(
+            f"{name_type(network)} is no network to train: give one of a search (run.best), an "
+            "architecture, a file, or the name of a published network"
+        )
     if isinstance(network, Network):
         if of_data:
             raise ConfigError(

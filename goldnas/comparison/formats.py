@@ -11,6 +11,7 @@ import goldnas
 from goldnas.comparison.notes import write_notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
+from goldnas.errors import count_of
 from goldnas.metric import UNKNOWN
 from goldnas.units import Unit, choose_unit
 
@@ -215,7 +216,9 @@ def _training(row: Row) -> str:
     """How a row was trained, and how often where that is not once for each search."""
     if row.training is None:
         return ""
-    often = "" if row.trainings == len(row.entries) else f" ({row.trainings} trainings)"
+    often = (
+        "" if row.trainings == len(row.entries) else f" ({count_of(row.trainings, 'training')})"
+    )
     return f"{row.training}{often}"
 
 

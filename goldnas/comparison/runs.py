@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from goldnas.comparison.history import Event, count_seconds, list_drops
-from goldnas.errors import ConfigError, RunError
+from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.config import SearchConfig
@@ -211,7 +211,7 @@ class Training:
         return cls(result.recipe, result.epochs, result.warm)
 
     def __str__(self) -> str:
-        return f"{self.recipe}, {self.epochs} epochs{', warm' if self.warm else ''}"
+        return f"{self.recipe}, {count_of(self.epochs, 'epoch')}{', warm' if self.warm else ''}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from goldnas.data.npz import NPZ_KEYS
-from goldnas.errors import DataError
+from goldnas.errors import DataError, name_type
 from goldnas.reference import give
 
 _FORMS = (
@@ -35,6 +35,8 @@ def name_data(data: Any) -> str:
         return str(data)
     if inspect.isfunction(data):
         data = data()
+    if data is None:
+        raise DataError(f"`data` is None; give {_FORMS}")
     found: Any = data
     if isinstance(data, tuple | list) and len(data) == 2:
         if all(isinstance(part, tuple | list) and len(part) == 2 for part in data):
@@ -44,15 +46,61 @@ def name_data(data: Any) -> str:
         ):
             raise DataError(f"`data` is a pair of something else; give {_FORMS}")
     elif not isinstance(data, Mapping) or set(data) != set(NPZ_KEYS):
-        raise DataError(f"`data` is a {type(data).__name__}; give {_FORMS}")
+        raise DataError(f"`data` is {name_type(data)}; give {_FORMS}")
     if isinstance(found, Mapping):
         arrays = {key: np.asarray(found[key]) for key in NPZ_KEYS}
-        digest = hashlib.sha256(b"".join(a.tobytes() for a in arrays.values())).hexdigest()
-        return give("data", _prepared(arrays), digest)
-    train, test = found
-    first = repr(train[0]) if len(train) else ""
-    text = f"{type(train).__qualname__} {len(train)} {len(test)} {first}"
-    return give("data", (train, test), hashlib.sha256(text.encode()).hexdigest())
+        _check_lengths(arrays)
+        digest = _digest(*(part for a in arrays.values() for part in (str(a.shape), a)))
+        return give("data", _prepared(arrays), digest, same=lambda one, other: True)
+    return give("data", tuple(found), _digest_of_datasets(*found), same=_are_those)
+
+
+def _are_those(one: Any, other: Any) -> bool:
+    """Whether two pairs are of the same datasets."""
+    return isinstance(one, tuple) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _check_lengths(arrays: Mapping[str, np.ndarray]) -> None:
+    for part in ("train", "test"):
+        shapes = [arrays[f"{name}_{part}"].shape for name in "xy"]
+        if not all(shapes) or shapes[0][0] != shapes[1][0]:
+            raise DataError(
+                f"x_{part} is of shape {shapes[0]} and y_{part} of {shapes[1]}; each input "
+                "needs its target"
+            )
+
+
+def _digest_of_datasets(train: Any, test: Any) -> str:
+    """Of their kinds, their lengths and, where they do not change, of some of their items."""
+    some = []
+    for part in (train, test):
+        some += [type(part).__qualname__, str(len(part))]
+        places = sorted(
+            {round(i * (len(part) - 1) / 15) for i in range(16)} if len(part) else ()
+        )
+        with torch.random.fork_rng(devices=[]):
+            items = [[_digest(part[place]) for place in places] for _ in range(2)]
+        if items[0] == items[1]:
+            some += items[0]
+    return _digest(*some)
+
+
+def _digest(*values: Any) -> str:
+    """Of texts, numbers, arrays, images, and what holds them."""
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, tuple | list):
+            content = _digest(*value).encode()
+        elif isinstance(value, str | int | float | np.generic):
+            content = repr(value).encode()
+        elif isinstance(value, torch.Tensor | np.ndarray) or hasattr(
+            value, "__array_interface__"
+        ):
+            content = np.asarray(value).tobytes()
+        else:
+            content = type(value).__qualname__.encode()
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
 def _prepared(arrays: dict[str, np.ndarray]) -> Any:

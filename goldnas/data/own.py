@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from goldnas.data.examples import Batch, Normalisation
-from goldnas.errors import DataError, read_message
+from goldnas.errors import DataError, name_type, read_message
 from goldnas.reference import call_function, explain_error
 
 _PAIR = "two datasets, of training and of test"
@@ -84,10 +84,10 @@ class OwnData:
 
     def _read(self, index: int) -> Batch:
         pair = _item(self.items, index, self.name)
-        for found, first, what in zip(pair, self.blank, ("input", "target"), strict=True):
+        for found, first, what in zip(pair, self.blank, ("an input", "a target"), strict=True):
             if found.shape != first.shape:
                 raise DataError(
-                    f"item {index} of {self.name} has an {what} of {_text(found)}, and item 0 "
+                    f"item {index} of {self.name} has {what} of {_text(found)}, and item 0 "
                     f"of {_text(first)}; all have to be of one shape"
                 )
         return pair
@@ -253,5 +253,5 @@ def _text(tensor: Tensor) -> str:
 
 def _kind(value: object) -> str:
     if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+        return f"{name_type(value)} of {len(value)}"
+    return name_type(value)

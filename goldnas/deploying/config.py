@@ -26,23 +26,24 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     python_out: Annotated[
         Path | None,
         setting(
-            "Also write plain PyTorch that imports torch alone, its weights beside it.",
+            "Also write the network as plain PyTorch, which imports torch alone. Its weights "
+            "go into a file beside it.",
             group=_FILES,
             metavar="FILE.py",
         ),
     ] = None
 
     dynamic_batch: Annotated[
-        bool, setting("Leave the batch open; it is 1 otherwise.", group=_FILES)
+        bool, setting("Leave the batch size open; it is 1 otherwise.", group=_FILES)
     ] = False
 
     precision: Annotated[
         str,
         setting(
-            "Number format of the ONNX file; its inputs and outputs stay fp32. For int8, "
-            f"{CALIBRATION_IMAGES} training images of the search, drawn by its seed, say "
-            "which range each tensor has, and the held-out images what it costs in accuracy, "
-            "or in the metric of the task.",
+            "Number format of the ONNX file; its inputs and outputs stay fp32. For int8, the "
+            f"ranges of tensors are taken from {CALIBRATION_IMAGES} training images, drawn by "
+            "the seed of the search. Held-out images then show what int8 costs in accuracy, or "
+            "in the metric of the task.",
             group=_FILES,
             metavar="fp32|fp16|bf16|int8",
             kind="precision",
@@ -52,8 +53,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     engine: Annotated[
         Path | None,
         setting(
-            "Also build the engine that `backend` runs on this machine's GPU, run it, and "
-            "compare its outputs with PyTorch's.",
+            "Also build an engine for this machine's GPU with `backend`, run it, and compare "
+            "its outputs with those of PyTorch.",
             group=_FILES,
             metavar="FILE.engine",
         ),
@@ -62,7 +63,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend: Annotated[
         str,
         setting(
-            "What `engine` is built with.",
+            "Library that builds and runs the `engine`.",
             group=_FILES,
             metavar="tensorrt|tensorrt-rtx",
             kind="engine",

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 from goldnas.loggers.scalars import read_step, select_scalars
 from goldnas.metric import ACCURACY, Metric, read_metric
 from goldnas.reference import describe_error, import_function, is_function
@@ -112,7 +112,7 @@ class Loggers:
                 logger = find_logger(name)(self._run.path, self._settings)
                 if not isinstance(logger, Logger):
                     raise ConfigError(
-                        f"a {type(logger).__name__} has not all of begin, log, table and close"
+                        f"{name_type(logger)} has not all of begin, log, table and close"
                     )
                 self._loggers[name] = logger
             except Exception as error:

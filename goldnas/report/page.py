@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from goldnas.errors import count_of
 from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
@@ -126,7 +127,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
-    tested = [f"{r.test.text} ({r.recipe}, {r.epochs} epochs, seed {r.seed})"
+    tested = [f"{r.test.text} ({r.recipe}, {count_of(r.epochs, 'epoch')}, seed {r.seed})"
               for r in content.run.find_results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
@@ -158,7 +159,7 @@ def _told(content: Content, number: int) -> str:
         metric = content.metric.with_value(moment.figure)
         words.append(f"{metric.name} {metric.text}")
     if moment.live is not None:
-        words.append(f"{moment.live} operators")
+        words.append(count_of(moment.live, "operator"))
     if moment.went:
         count = len(moment.went)
         what = moment.went[0] if count == 1 else f"{count} operators"

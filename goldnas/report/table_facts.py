@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from goldnas.errors import count_of
 from goldnas.lut import Failed, LatencyTable, Measured
 
 
@@ -51,7 +52,7 @@ class TableFacts:
 def _rows(table: LatencyTable) -> str:
     measured = [row for row in table.rows if isinstance(row, Measured)]
     failed = sum(isinstance(row, Failed) for row in table.rows)
-    text = f"{len(table.rows)} rows, {len(measured)} measured"
+    text = f"{count_of(len(table.rows), 'row')}, {len(measured)} measured"
     if failed:
         text += f", {failed} failed"
     wide = _median([row.interval_us / row.latency_us for row in measured])

@@ -37,8 +37,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     budgets: Annotated[
         tuple[str, ...],
         setting(
-            "What the network may cost: 600MFLOPs, 3Mparams, 5ms, or 5ms@pi5 where there are "
-            "several tables. Repeat it for several budgets at once.",
+            "What a network may cost: 600MFLOPs, 3Mparams or 5ms; with several latency tables, "
+            "5ms@pi5 names the table. Repeat for several budgets, which all hold at the end.",
             group=_BUDGET,
             metavar="AMOUNT",
         ),
@@ -47,7 +47,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     single: Annotated[
         bool,
         setting(
-            "Leave exactly one operator at each node, or choice; alone or with budgets.",
+            "Leave exactly one operator at each node or choice, with or without budgets.",
             group=_BUDGET,
         ),
     ] = False
@@ -58,9 +58,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     data: Annotated[
         str,
         setting(
-            "cifar10, cifar100, fashion-mnist, digits (needs no download), a folder of train/ "
-            "and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or their "
-            "folder), an .npz file, or a function, my_module:data.",
+            "Dataset: cifar10, cifar100, fashion-mnist, digits (needs no download), a folder "
+            "with train/ and val/ or test/, WebDataset shards (shards/train-{000..099}.tar, or "
+            "their folder), an .npz file, or a function of yours (my_module:data).",
             group=_DATA,
             kind="dataset",
         ),
@@ -74,19 +74,30 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
     flip: Annotated[
         bool | None,
-        setting("Mirror images at random; by default only those in colour.", group=_DATA),
+        setting(
+            "Mirror training images at random. Unless given, images in colour are mirrored, "
+            "and grey ones are not.",
+            group=_DATA,
+        ),
     ] = None
 
     crop_padding: Annotated[
         int | None,
         setting(
-            "Pixels of the random crop: an eighth of a side.", group=_DATA, bounds=NOT_NEGATIVE
+            "Pixels of padding around an image before it is cropped at random; an eighth of "
+            "its side unless given, 0 for none.",
+            group=_DATA,
+            bounds=NOT_NEGATIVE,
         ),
     ] = None
 
     cutout: Annotated[
         int,
-        setting("Side of Cutout's square, in pixels.", group=_DATA, bounds=NOT_NEGATIVE),
+        setting(
+            "Side of the square that Cutout hides, in pixels; 0 for none.",
+            group=_DATA,
+            bounds=NOT_NEGATIVE,
+        ),
     ] = 0
 
     autoaugment: Annotated[bool, setting("Apply AutoAugment for CIFAR-10.", group=_DATA)] = (
@@ -103,8 +114,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     strategy: Annotated[
         str,
         setting(
-            "How to search: gold, one-shot, darts1, darts2, random, evolution, tpe, or another "
-            "that goldnas has; `list_strategies` shows what each does.",
+            "How to search: gold, one-shot, darts1, darts2, random, evolution, tpe or another. "
+            "`list_strategies` shows all of them and what each does.",
             group=_STRATEGY,
             metavar="NAME",
             kind="strategy",
@@ -114,8 +125,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     levels: Annotated[
         Literal[1, 2],
         setting(
-            "1: weights and gates learn from the same images; 2: each from a half of its own, "
-            "as in DARTS. 1 unless given or part of the strategy.",
+            "1: weights and gates learn from the same images. 2: weights learn from one half "
+            "of the images, and gates from the other, as in DARTS. The strategy decides unless "
+            "given.",
             group=_STRATEGY,
         ),
     ] = None  # type: ignore[assignment]  # the strategy decides
@@ -123,7 +135,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     edge_rule: Annotated[
         bool,
         setting(
-            "Cut as DARTS does, to one operator per edge and two edges per node at most.",
+            "Keep at most one operator per edge and two edges per node, as DARTS does.",
             group=_STRATEGY,
         ),
     ] = False
@@ -131,8 +143,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     networks: Annotated[
         int | None,
         setting(
-            "Networks to try, where the strategy samples them; 100 at random and 200 "
-            "otherwise. A single random network is neither trained nor scored.",
+            "Networks to try, for strategies that sample them. Unless given, 100 with random "
+            "and 200 with the others. A single random network is neither trained nor scored.",
             group=_STRATEGY,
             bounds=POSITIVE,
         ),
@@ -141,9 +153,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         setting(
-            "What ranks them. supernet: accuracy on held-out images, or the metric of the "
-            "`task`, with weights that `epochs` have trained for all of them. naswot, synflow: "
-            "zero-cost proxies, which train nothing.",
+            "What ranks sampled networks. supernet: their accuracy on held-out images (or the "
+            "metric of the `task`), with shared weights that are trained for `epochs`. naswot, "
+            "synflow: zero-cost proxies, without any training.",
             group=_STRATEGY,
         ),
     ] = None
@@ -151,8 +163,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     storage: Annotated[
         str | None,
         setting(
-            "Optuna storage, where several searches work on one study (evolution, tpe): "
-            "sqlite:///study.db, say.",
+            "Optuna storage that lets several searches work on one study (evolution, tpe), for "
+            "example sqlite:///study.db.",
             group=_STRATEGY,
             metavar="URL",
         ),
@@ -161,8 +173,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     epochs: Annotated[
         int,
         setting(
-            "Passes over the training data, 50 unless given; all budgets hold at the end of "
-            "the last. With `pace='paper'` the most there may be, 1000.",
+            "Passes over the training data, 50 unless given. All budgets hold after the last. "
+            "With `pace='paper'` this is a limit, 1000 unless given.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -171,7 +183,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     batch_size: Annotated[
         int,
         setting(
-            "Images per step, over all processes; auto for the most that fit the memory, up to "
+            "Images per step, over all processes; auto for as many as fit into memory, up to "
             "512.",
             group=_TRAINING,
             bounds=POSITIVE,
@@ -182,8 +194,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     accumulate: Annotated[
         int,
         setting(
-            "Parts of a step, one after the other, for less memory; a step learns from as many "
-            "images as without.",
+            "Compute each step in this many parts, one after the other, to need less memory. "
+            "The images per step stay the same.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -192,7 +204,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: Annotated[
         float,
         setting(
-            "Of the weights; 0.05, 0.01 with `pace='paper'`, and 0.025 for DARTS.",
+            "Learning rate of the weights. Unless given, 0.05; with `pace='paper'`, 0.01; with "
+            "the DARTS strategies, 0.025.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -201,7 +214,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     gate_learning_rate: Annotated[
         float,
         setting(
-            "Of the gates; 1, and 3e-4 for DARTS, which descends by Adam.",
+            "Learning rate of the gates. Unless given, 1; with the DARTS strategies, whose "
+            "optimiser is Adam, 3e-4.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -237,7 +251,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpointing: Annotated[
         bool,
         setting(
-            "Keep less for the backward pass and compute it again: less memory, more time.",
+            "Keep fewer activations and compute them again in the backward pass: less memory, "
+            "more time.",
             group=_TRAINING,
         ),
     ] = False
@@ -247,7 +262,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     pace: Annotated[
         Literal["planned", "paper"],
         setting(
-            "planned: every budget holds after `epochs`. paper: Algorithm 1 until they hold.",
+            "planned: prune step by step so that every budget holds after `epochs`. paper: "
+            "prune as in the paper's Algorithm 1, until every budget holds.",
             group=_PACE,
         ),
     ] = "planned"
@@ -255,7 +271,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     n0: Annotated[
         int | None,
         setting(
-            "Operators pruned at a time; one in a hundred unless given.",
+            "Operators to prune at a time; a hundredth of all unless given.",
             group=_PACE,
             bounds=POSITIVE,
         ),
@@ -264,38 +280,54 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     xi_max: Annotated[
         float,
         setting(
-            "Share of its node under which an operator is weak: in the plan, one that spends "
-            "nothing of what is budgeted.",
+            "An operator with less than this share of its node is weak. Up to `n0` weak "
+            "operators are pruned at a time; if the pace is planned, only those that cost "
+            "nothing under the budgets.",
             group=_PACE,
         ),
     ] = 0.05
 
     xi_min: Annotated[
-        float, setting("Share of its node that goes at once (paper).", group=_PACE)
+        float,
+        setting(
+            "Prune every operator with less than this share of its node at once (paper).",
+            group=_PACE,
+        ),
     ] = 0.01
 
     lambda0: Annotated[
         float | None,
         setting(
-            "First step of the penalty's weight; 1e-5 (paper), or from the number of steps.",
+            "Weight that the penalty starts with. Unless given, 1 divided by the number of "
+            "steps between the first and the last pruning; with `pace='paper'`, 1e-5.",
             group=_PACE,
             bounds=POSITIVE,
         ),
     ] = None
 
     c0: Annotated[
-        float, setting("Growth of the steps of the penalty's weight (paper).", group=_PACE)
+        float,
+        setting(
+            "After each epoch that prunes fewer than `n0` operators, the penalty gets a larger "
+            "weight. Each such step is this many times the one before it (paper).",
+            group=_PACE,
+        ),
     ] = 2.0
 
     t0: Annotated[
         int,
-        setting("Epochs that make a plateau (paper).", group=_PACE, bounds=POSITIVE),
+        setting(
+            "Record a network that has stayed the same for this many epochs (paper).",
+            group=_PACE,
+            bounds=POSITIVE,
+        ),
     ] = 3
 
     mu: Annotated[
         float,
         setting(
-            "Weight of resources over budget beside the uniform penalty.",
+            "Weight, in the penalty, of resources that are over budget. With 0, all operators "
+            "are charged alike.",
             group=_PACE,
             bounds=NOT_NEGATIVE,
         ),

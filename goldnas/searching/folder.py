@@ -77,11 +77,18 @@ class SearchRun(RunFolder):
             free = not os.listdir(path)
         except OSError:
             free = not os.path.lexists(path)
-        if not free:
+        if free:
+            return
+        if not os.path.isdir(path):
+            raise RunError(f"{path} exists, and is a file: choose another `out`")
+        if is_training(path) or not os.path.isfile(path / "config.json"):
             raise RunError(
-                f"{path} exists: continue that search with "
-                f"`load_run({str(path)!r}).resume()`, or choose another `out`"
+                f"{path} exists, and is not the folder of a search: choose another `out`"
             )
+        raise RunError(
+            f"{path} exists: continue that search with "
+            f"`load_run({str(path)!r}).resume()`, or choose another `out`"
+        )
 
     @classmethod
     def open(cls, path: Path) -> "SearchRun":
@@ -91,17 +98,32 @@ class SearchRun(RunFolder):
             RunError: If ``path`` is not the folder of a search.
         """
         run = cls(path)
+        run.check_there()
+        return run
+
+    def check_there(self) -> None:
+        """Refuse a folder that is not of a search, or is not any more.
+
+        Raises:
+            RunError: Saying what is there.
+        """
+        path = self.path
         if is_training(path):
             raise RunError(
                 f"{path} is the folder of a training; give that of its search, which may be "
                 "two folders up"
             )
         if not os.path.isfile(path / "config.json"):
-            raise RunError(
-                f"{path} is not the folder of a search: it has no config.json. "
-                "Give the `out` of a search"
+            lacks = (
+                "it has no config.json"
+                if os.path.isdir(path)
+                else "it is a file"
+                if os.path.isfile(path)
+                else "it does not exist"
             )
-        return run
+            raise RunError(
+                f"{path} is not the folder of a search: {lacks}. Give the `out` of a search"
+            )
 
     @cached_property
     def config(self) -> SearchConfig:
@@ -178,9 +200,10 @@ class SearchRun(RunFolder):
         """The recorded networks.
 
         Raises:
-            RunError: If there are none yet, or the file is damaged.
+            RunError: If there are none yet, the file is damaged, or the folder is gone.
         """
         if not self.has_front:
+            self.check_there()
             raise RunError(
                 f"{self.path} has no network yet: go on with "
                 f"`load_run({str(self.path)!r}).resume()`"

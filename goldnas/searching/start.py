@@ -160,6 +160,7 @@ class PreparedSearch:
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
         ranks = ranks or Ranks()
+        ranks.broadcast(run.check_there)
         ranks.broadcast(run.clear_leftovers)
         threads = ranks.broadcast(lambda: run.choose_threads(ranks.count))
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, overload
 
@@ -9,7 +10,7 @@ from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, read_message
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
-from goldnas.spaces.network_function import is_json
+from goldnas.spaces.network_function import is_json, refuse_setting
 from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, is_reference, name_function
 from goldnas.spaces.registry import SPACES
 
@@ -47,6 +48,10 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
         registered = {*SPACES, *FUNCTIONS}
         known = ", ".join(sorted(n for n in registered if not is_reference(n)))
         raise ConfigError(f"unknown search space {name!r}; known: {known}")
+    takes = [field.name for field in fields(SPACES[name])]
+    for key in settings:
+        if key not in takes:
+            raise refuse_setting(repr(name), key, takes)
     fitted: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in settings.items()

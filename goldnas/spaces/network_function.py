@@ -2,18 +2,22 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 from goldnas.reference import explain_error
 from goldnas.spaces.reference import SpaceFunction
 
 OF_DATA = ("input_shape", "classes")
 """Settings that a search takes from its data; a function need not have them."""
+
+OPTIONS = ("channels", "cells", "operators")
+"""Settings of spaces that every command has an option for."""
 
 
 class NetworkFunction:
@@ -56,10 +60,7 @@ class NetworkFunction:
         }
         for name, value in given.items():
             if name not in parameters and name not in OF_DATA:
-                takes = ", ".join(parameters) or "none"
-                raise ConfigError(
-                    f"space {self._space} takes no setting {name!r}; it takes: {takes}"
-                )
+                raise refuse_setting(self._space, name, parameters)
             if not is_json(value):
                 raise ConfigError(
                     f"setting {name}={value!r} of space {self._space} cannot be written down; "
@@ -110,7 +111,7 @@ class NetworkFunction:
             ) from error
         if not isinstance(network, nn.Module):
             raise ConfigError(
-                f"space {self._space} returns a {type(network).__name__}, and has to return an "
+                f"space {self._space} returns {name_type(network)}, and has to return an "
                 "nn.Module"
             )
         return network
@@ -118,6 +119,25 @@ class NetworkFunction:
     def describe(self, error: Exception) -> str:
         """What an error of the function's code says, and its line."""
         return explain_error(error, self._function)
+
+
+def refuse_setting(space: str, name: str, takes: Iterable[str]) -> ConfigError:
+    """The error for a setting that a space does not take.
+
+    Args:
+        space: Its name, as it is shown.
+        name: Of the setting.
+        takes: The settings that it takes.
+    """
+    known = list(takes)
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    # Those of OPTIONS have an option of their own, which backquotes stand for.
+    meant = [f"`{one}`" if one in OPTIONS else repr(one) for one in near]
+    suggested = f"did you mean {meant[0]}? " if meant else ""
+    return ConfigError(
+        f"space {space} takes no setting {name!r}; {suggested}it takes: "
+        f"{', '.join(known) or 'none'}"
+    )
 
 
 def is_json(value: object) -> bool:

@@ -1,10 +1,12 @@
 """Functions that are spaces, by name: ``package.module:function``."""
 
+import sys
 from collections.abc import Callable
 
 from torch import nn
 
-from goldnas.reference import import_function
+from goldnas.errors import ConfigError
+from goldnas.reference import computes_the_same, import_function, own_name
 
 SpaceFunction = Callable[..., nn.Module]
 
@@ -29,11 +31,29 @@ def import_space(name: str) -> None:
 
 
 def name_function(function: SpaceFunction) -> str:
-    """Name a function of a module, so that files which name it find it.
+    """Name a function, so that files which name it find it.
 
     Returns:
-        ``package.module:function``.
+        ``package.module:function``. Of another function that would have the same name, as a
+        closure or a cell of a notebook may be, the name ends in a number.
+
+    Raises:
+        ConfigError: If it has no name.
     """
+    if not callable(function) or not hasattr(function, "__qualname__"):
+        raise ConfigError(
+            f"{function!r:.80} is no space: give the name of one, `space(...)`, or a function "
+            "with a name that returns a module with choices"
+        )
     name = f"{function.__module__}:{function.__qualname__}"
+    if not _is_of_module(function):
+        name = own_name(name, function, FUNCTIONS, computes_the_same)
     FUNCTIONS[name] = function
     return name
+
+
+def _is_of_module(function: Callable[..., object]) -> bool:
+    """Whether its name stands for what its module has now, as after a reload."""
+    module = sys.modules.get(function.__module__)
+    named = "<" not in function.__qualname__ and function.__module__ != "__main__"
+    return named and module is not None

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from goldnas.choice import Choice
-from goldnas.errors import ConfigError, read_message
+from goldnas.errors import ConfigError, name_type, read_message
 from goldnas.site import Shapes
 
 _BATCH = 2
@@ -251,4 +251,4 @@ def _text(tensor: Tensor) -> str:
 def _described(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of {tuple(value.shape)} for {_BATCH} inputs"
-    return f"a {type(value).__name__}"
+    return name_type(value)

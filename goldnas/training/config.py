@@ -70,14 +70,16 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     schema_version: Literal[1] = 1
 
-    recipe: Annotated[str, setting("How to train.", kind="recipe")]
+    recipe: Annotated[
+        str, setting("Recipe to train by; `list_recipes` shows them.", kind="recipe")
+    ]
     """Name of the recipe that the other settings are from, unless they were given."""
 
     data: Annotated[
         str,
         setting(
-            "Dataset to train a file's network on: as of a search. A search's network learns "
-            "on the data of its search, and for its task.",
+            "Dataset to train a network from a file on, as for a search. A network of a search "
+            "is trained on the data, and for the task, of its search.",
             group=_DATA,
             kind="dataset",
         ),
@@ -98,7 +100,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     validation_fraction: Annotated[
         float,
         setting(
-            "Share of the training data held out: the search's, or 0.1. 0 trains on all.",
+            "Share of the training data that is held out. Unless given, that of the search, or "
+            "0.1; 0 trains on all.",
             group=TRAINING,
             bounds=SHARE,
         ),
@@ -108,7 +111,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Decides which images are held out; of a search's network, the seed of the search."""
 
     seed: Annotated[
-        int, setting("Of the weights and the order of images.", bounds=NOT_NEGATIVE)
+        int, setting("Random seed of the weights and the order of images.", bounds=NOT_NEGATIVE)
     ] = 0
 
     warm: bool = False

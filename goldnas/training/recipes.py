@@ -20,14 +20,21 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     epochs: Annotated[
         int,
-        setting("Passes over the data; else the recipe's.", bounds=POSITIVE),
+        setting("Passes over the data; those of the recipe unless given.", bounds=POSITIVE),
     ]
 
     batch_size: Annotated[
         int, setting("Images per step, over all processes.", group=TRAINING, bounds=POSITIVE)
     ]
 
-    learning_rate: Annotated[float, setting("The highest.", group=TRAINING, bounds=POSITIVE)]
+    learning_rate: Annotated[
+        float,
+        setting(
+            "Highest learning rate. It falls during the training.",
+            group=TRAINING,
+            bounds=POSITIVE,
+        ),
+    ]
 
     decay: float | None = None
     """Factor of the learning rate after each epoch; None for a cosine, which falls to 0 a
@@ -51,8 +58,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cutout: Annotated[
         int,
         setting(
-            "Side of Cutout's square. A recipe's is at most half the side of images under 32 "
-            "pixels.",
+            "Side of the square that Cutout hides, in pixels; 0 for none. For images under 32 "
+            "pixels, a recipe takes at most half their side.",
             group=TRAINING,
             bounds=NOT_NEGATIVE,
         ),
@@ -61,7 +68,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drop_path: Annotated[
         float,
         setting(
-            "Share of operators dropped at the end, never identities.",
+            "Share of operators dropped at random at the end of the training; it rises from 0. "
+            "Identities are never dropped.",
             group=TRAINING,
             bounds=SHARE,
         ),
@@ -71,7 +79,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     label_smoothing: Annotated[
         float,
-        setting("Share of a label given to all classes.", group=TRAINING, bounds=SHARE),
+        setting(
+            "Share of each label that is spread over all classes.", group=TRAINING, bounds=SHARE
+        ),
     ] = 0.0
 
     ema_decay: float = 0.0

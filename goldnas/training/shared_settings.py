@@ -7,27 +7,37 @@ from goldnas.settings import NOT_NEGATIVE, POSITIVE, setting
 _DATA, _TRAINING = "Data", "Training"
 
 AMP = (
-    "Number format of the training: bf16, off (fp32), or auto, which is bf16 on GPUs that "
-    "compute in it."
+    "Number format of the training: bf16, off (fp32), or auto. auto is bf16 on GPUs that "
+    "support it, and fp32 otherwise."
 )
 
 AuxiliaryWeight = Annotated[
     float,
-    setting("Of the auxiliary head; 0 for none.", group=_TRAINING, bounds=NOT_NEGATIVE),
+    setting(
+        "Weight of the auxiliary head's loss; 0 for no such head.",
+        group=_TRAINING,
+        bounds=NOT_NEGATIVE,
+    ),
 ]
 DataDir = Annotated[
     str | None,
-    setting("Where named datasets are, or are downloaded to.", group=_DATA, metavar="DIR"),
+    setting(
+        "Folder that named datasets are in, or are downloaded to.", group=_DATA, metavar="DIR"
+    ),
 ]
 ImageSize = Annotated[
     int | None,
-    setting("Side to resize images of a folder or of shards to.", group=_DATA, bounds=POSITIVE),
+    setting(
+        "Resize the images of a folder or of shards to squares of this side, in pixels.",
+        group=_DATA,
+        bounds=POSITIVE,
+    ),
 ]
 Loggers = Annotated[
     tuple[str, ...],
     setting(
-        "Log figures as they come: tensorboard, mlflow, wandb, or a function of your own, "
-        "my_module:logger. Repeat it for several.",
+        "Send figures to a logger while training: tensorboard, mlflow, wandb, or a function "
+        "of yours (my_module:logger). Repeat for several.",
         metavar="NAME",
         kind="logger",
     ),
@@ -35,8 +45,8 @@ Loggers = Annotated[
 TaskName = Annotated[
     str | None,
     setting(
-        "What is learnt: a function of your own that returns a goldnas.Task, a loss and a "
-        "metric. Classification unless given.",
+        "What is learnt: a function of yours that returns a goldnas.Task, which has a loss and "
+        "a metric. Classification unless given.",
         group=_DATA,
         metavar="MODULE:NAME",
     ),
@@ -47,7 +57,7 @@ Threads = Annotated[
 TrainDevice = Annotated[
     str,
     setting(
-        "auto, cuda, mps or cpu; the device of a table is another matter.",
+        "Where to train: auto, cuda, mps or cpu. It need not be the device of a latency table.",
         group=_TRAINING,
         kind="train_device",
     ),

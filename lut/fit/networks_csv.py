@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from goldnas.errors import DataError
+from goldnas.errors import DataError, count_of
 
 _LATENCY = "latency_ms"
 LABELS = ("", "name", "network", "id")
@@ -56,8 +56,8 @@ class Networks:
         for line, row in rows:
             if len(row) != len(header):
                 raise DataError(
-                    f"{path}, line {line}: has {len(row)} cells, and the header has "
-                    f"{len(header)}. Give each network all columns"
+                    f"{path}, line {line}: has {count_of(len(row), 'cell')}, and the header "
+                    f"has {len(header)}. Give each network all columns"
                 )
         columns = [[row[index] for _, row in rows] for index in range(len(header))]
         is_label = [

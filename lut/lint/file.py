@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 from goldnas.lut.keys import format_row_key
 from goldnas.lut.lint.calibrations import check_calibration, check_campaigns
 from goldnas.lut.lint.copies import find_copies_from
@@ -50,7 +50,7 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
         return [Finding("json", "file", error.problem)]
     if not isinstance(raw, dict) or not {"schema_version", "rows"} & raw.keys():
         what = f"an object with {', '.join(map(str, raw)) or 'nothing'}"
-        found = what[:80] if isinstance(raw, dict) else f"a {type(raw).__name__}"
+        found = what[:80] if isinstance(raw, dict) else name_type(raw)
         return [Finding("schema", "file", f"some other JSON, {found}: no latency table")]
     if raw.get("schema_version") != SCHEMA_VERSION:
         found = f"is {raw.get('schema_version')!r}; this goldnas knows {SCHEMA_VERSION}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from goldnas.errors import RunError
+from goldnas.errors import RunError, count_of
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates, verify_chosen
@@ -162,7 +162,7 @@ class GoldNas:
         if not self.session.feasibility.within(self.learner.mask):
             raise self.session.loop.ranks.common(
                 RunError(
-                    f"{self.session.config.epochs} epochs ended over budget: "
+                    f"{count_of(self.session.config.epochs, 'epoch')} ended over budget: "
                     f"{', '.join(self.recorder.unmet)}. Algorithm 1 has no deadline: allow "
                     "more `epochs`, or use `pace='planned'`"
                 )

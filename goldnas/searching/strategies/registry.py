@@ -130,9 +130,9 @@ def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
     if given["levels"] is None:
         resolved["levels"] = info.levels[0]
     elif given["levels"] not in info.levels:
+        takes = " or ".join(f"`levels={levels}`" for levels in info.levels)
         raise ConfigError(
-            f"strategy {name} runs on {' or '.join(map(str, info.levels))} levels; leave "
-            f"`levels={given['levels']}` out"
+            f"strategy {name} takes {takes} only; leave `levels={given['levels']}` out"
         )
     if given["learning_rate"] is None:
         resolved["learning_rate"] = 0.01 if given["pace"] == "paper" else info.learning_rate
