@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
-from goldnas.cli.front import front_table
 from goldnas.cli.options import JsonOption, OfFileOption
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def evaluate(
             rows = [n | {key: _plain(test[n["fingerprint"]], key)} for n in networks]
             print_json({"networks": rows})
         else:
+            from goldnas.cli.front import front_table
+
             out.print(front_table(front, test))
 
 

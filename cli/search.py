@@ -13,13 +13,13 @@ from goldnas.cli.console import errors_shown
 from goldnas.cli.lists import print_spaces, print_strategies
 from goldnas.cli.options import JsonOption
 from goldnas.cli.processes import joined
-from goldnas.cli.search_output import SearchOutput, print_end
 from goldnas.cli.struct_options import Options, is_given, with_options
 from goldnas.errors import ConfigError, RankError, WriteError
 from goldnas.searching.config import SearchConfig
 
 if TYPE_CHECKING:
     from goldnas.api.runs import Run
+    from goldnas.cli.search_output import SearchOutput
     from goldnas.training.distributed import Ranks
 
 _OPTIONS = Options(SearchConfig, defaults={"amp": "auto"})
@@ -102,6 +102,8 @@ def search(
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
             run = _search(given, tables or [], out_, config_file.effective(ctx), ranks)
         if ranks.first:
+            from goldnas.cli.search_output import print_end
+
             print_end(run, report=report, as_json=as_json)
 
 
@@ -109,6 +111,7 @@ def _search(
     given: dict[str, Any], tables: list[Path], out: Path, options: str, ranks: "Ranks"
 ) -> "Run":
     from goldnas.api.searches import search as search_space
+    from goldnas.cli.search_output import SearchOutput
 
     return _watched(
         partial(search_space, tables=tables, out=out, ranks=ranks, **given),
@@ -120,6 +123,7 @@ def _search(
 
 def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> "Run":
     from goldnas.api.runs import Run
+    from goldnas.cli.search_output import SearchOutput
     from goldnas.searching.start import open_run
 
     run = Run(open_run(folder, ranks))
@@ -128,7 +132,7 @@ def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> "Run":
     )
 
 
-def _watched(start: Any, output: SearchOutput, ranks: "Ranks", folder: Path) -> "Run":
+def _watched(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) -> "Run":
     """Run a search, show it, and let signals stop it in good order."""
     try:
         with output:

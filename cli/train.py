@@ -12,9 +12,6 @@ from goldnas.cli.console import errors_shown
 from goldnas.cli.options import JsonOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
-from goldnas.cli.train_networks import Targets, TrainOptions, train_each, train_one
-from goldnas.cli.train_ray import train_on_ray
-from goldnas.cli.train_results import Outcomes, print_outcomes, print_recipes, print_summary
 from goldnas.errors import ConfigError, Status
 from goldnas.training.config import TrainConfig
 from goldnas.training.recipes import TRAINING
@@ -22,6 +19,7 @@ from goldnas.training.recipes import TRAINING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from goldnas.cli.train_networks import Targets
     from goldnas.training.distributed import Ranks
 
 _NETWORK, _OF_FILE_PANEL = "Network", "Data of a file"
@@ -143,6 +141,15 @@ def train(
         goldnas train runs/a --pick best --pick 2 --warm --epochs 5
         goldnas train DARTS_V2 --data cifar10 --out runs/darts-v2
     """
+    from goldnas.cli.train_networks import TrainOptions, train_each, train_one
+    from goldnas.cli.train_ray import train_on_ray
+    from goldnas.cli.train_results import (
+        Outcomes,
+        print_outcomes,
+        print_recipes,
+        print_summary,
+    )
+
     if list_recipes:
         print_recipes(as_json=as_json)
         return
@@ -252,7 +259,7 @@ def _check_options(
 
 def _find_targets(
     target: str, picks: list[str], every: bool, warm: bool, of_file: dict[str, Any]
-) -> Targets:
+) -> "Targets":
     """What to train, by name; each is read when its turn comes.
 
     Raises:
