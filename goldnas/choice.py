@@ -23,6 +23,9 @@ class Choice(nn.Module):
         candidates: What builds each, by name. All read the same tensor, and put out tensors of
             one shape. A name is of lower-case letters, digits and ``_``; it stands in latency
             tables and architectures, so it is never reused for something else.
+        shared: Choices with this name in common are one decision: they have the same
+            candidates, and keep the same of them. The shapes at each place may differ. A cell
+            that is repeated is searched so.
 
     Raises:
         ConfigError: If there is no candidate, a name is taken twice or is none, or a builder
@@ -30,9 +33,18 @@ class Choice(nn.Module):
     """
 
     def __init__(
-        self, candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]]
+        self,
+        candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]],
+        *,
+        shared: str | None = None,
     ) -> None:
         super().__init__()
+        if shared is not None and not (isinstance(shared, str) and _NAME.fullmatch(shared)):
+            raise ConfigError(
+                f"{shared!r} is no name of a shared choice: it has lower-case letters, digits "
+                "and _"
+            )
+        self.shared = shared
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
         self.operators = nn.ModuleDict()
         for name, builder in pairs:

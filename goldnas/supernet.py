@@ -56,8 +56,10 @@ class SuperNet(nn.Module):
         self.network = space.build(space.architecture(space.gates))
         self.alpha = nn.Parameter(torch.zeros(len(space.gates)))
         self.register_buffer("active", torch.ones(len(space.gates), dtype=torch.bool))
-        self._index = {(gate.block, gate.key): i for i, gate in enumerate(space.gates)}
-        self._blocks = tuple(dict.fromkeys(gate.block for gate in space.gates))
+        self._index = {
+            (block, gate.key): i for i, gate in enumerate(space.gates) for block in gate.blocks
+        }
+        self._blocks = tuple(dict.fromkeys(block for block, _ in self._index))
         nodes = [gate.node_id for gate in space.gates]
         edges = [gate.edge_id for gate in space.gates]
         self.register_buffer("node_sums", _membership(nodes), persistent=False)
@@ -161,9 +163,10 @@ class SuperNet(nn.Module):
         removed: list[nn.Parameter] = []
         for index in indices:
             gate = self.space.gates[index]
-            operators = self._operators(gate.block)
-            removed += operators[gate.key].parameters()
-            del operators[gate.key]
+            for block in gate.blocks:
+                operators = self._operators(block)
+                removed += operators[gate.key].parameters()
+                del operators[gate.key]
             self.active[index] = False
         return removed
 
@@ -177,7 +180,7 @@ class SuperNet(nn.Module):
         active = self.active
         whole = {block: self._operators(block) for block in self._blocks}
         self.active = mask.to(active.device) & active
-        kept = {(gate.block, gate.key) for gate in self.active_gates()}
+        kept = {(block, gate.key) for gate in self.active_gates() for block in gate.blocks}
         for block, operators in whole.items():
             # The order is that of the whole, which the gates follow.
             self._block(block).operators = nn.ModuleDict(

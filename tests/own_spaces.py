@@ -1,5 +1,6 @@
 """Spaces as people write them: good ones, and ones with a mistake each."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -65,6 +66,49 @@ def residual(
     rectify: bool = False,
 ) -> nn.Module:
     return Residual(input_shape[0], width, classes, rectify)
+
+
+def repeated(
+    classes: int = 10, input_shape: tuple[int, int, int] = (1, 8, 8), affine: bool = False
+) -> nn.Module:
+    """One decision at three places, of two sizes, and another that stands alone."""
+
+    def convolution(width: int, kernel: int) -> nn.Module:
+        layer = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
+        return nn.Sequential(nn.ReLU(), layer, nn.BatchNorm2d(width, affine=affine))
+
+    def cell(width: int) -> nn.Module:
+        candidates = {f"conv_{k}x{k}": lambda k=k: convolution(width, k) for k in (1, 3)}
+        return goldnas.Choice(candidates | {"skip": nn.Identity}, shared="cell")
+
+    alone = goldnas.Choice({"conv": lambda: conv(4, 8, 3, 2), "pool": lambda: conv(4, 8, 1, 2)})
+    stem = conv(input_shape[0], 4)
+    return nn.Sequential(stem, cell(4), cell(4), alone, cell(8), head(8, classes))
+
+
+def other_candidates() -> nn.Module:
+    choices = (
+        goldnas.Choice(dict.fromkeys(names, nn.Identity), shared="cell")
+        for names in (("skip", "pass"), ("pass", "skip"))
+    )
+    return nn.Sequential(conv(1, 4), *choices, head(4, 10))
+
+
+def odd_shared_name() -> nn.Module:
+    return nn.Sequential(goldnas.Choice({"skip": nn.Identity}, shared="Cell 1"))
+
+
+def taken_name() -> nn.Module:
+    shared = (goldnas.Choice({"skip": nn.Identity}, shared="one") for _ in range(2))
+    return nn.Sequential(
+        OrderedDict(
+            stem=conv(1, 4),
+            first=next(shared),
+            one=goldnas.Choice({"skip": nn.Identity}),
+            last=next(shared),
+            head=head(4, 10),
+        )
+    )
 
 
 def flat(sizes: tuple[int, ...] = (6, 6)) -> nn.Module:

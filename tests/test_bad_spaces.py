@@ -23,6 +23,12 @@ MISTAKES = {
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
     "builder_returns_text": "candidate 'conv' is built as str, .* nn.Module",
     "nested": "candidate 'inner' has a Choice within",
+    "other_candidates": (
+        "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, pass and "
+        "pass, skip; give both the same"
+    ),
+    "odd_shared_name": "'Cell 1' is no name of a shared choice",
+    "taken_name": "a choice is at 'one', and others share that name",
     "other_shape": (
         "candidate 'wide' of the choice at 1 maps 4x8x8 to 8x8x8, and 4x8x8 is expected"
     ),

@@ -28,7 +28,8 @@ from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.context import make_row_models
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.session import Session
-from goldnas.resources import count_flops, count_parameters
+from goldnas.resources import Flops, count_flops, count_parameters
+from goldnas.resources.costs import compute_costs
 from goldnas.searching.folder import SearchRun
 from goldnas.site import Shapes, Site, parse_site
 from goldnas.spaces import FUNCTIONS, find_space, make_space
@@ -46,7 +47,7 @@ FULL = RESIDUAL.architecture(RESIDUAL.gates)
 
 
 def test_places_and_parts_are_found() -> None:
-    places = {gate.place: gate.site for gate in RESIDUAL.gates}
+    places = {gate.place: gate.parts[0][1] for gate in RESIDUAL.gates}
     assert {place: str(site) for place, site in places.items()} == {
         "blocks.0": "4x8x8->4x8x8",
         "blocks.1": "4x8x8->4x8x8",
@@ -81,15 +82,53 @@ def test_settings_are_the_arguments_with_their_defaults() -> None:
     )
 
 
+def test_choices_that_share_a_name_are_one_decision() -> None:
+    space = make_space(own_spaces.repeated)
+    assert [(gate.place, gate.key, len(gate.parts)) for gate in space.gates] == [
+        *(("cell", key, 3) for key in ("conv_1x1", "conv_3x3", "skip")),
+        *(("3", key, 1) for key in ("conv", "pool")),
+    ]
+    assert len(space.rows()) == 2 * 3 + 2 + 2  # three at each of two sizes
+    chosen = [gate for gate in space.gates if gate.key in ("conv_3x3", "pool")]
+    architecture = space.architecture(chosen)
+    assert architecture.choices == {"cell": ("conv_3x3",), "3": ("pool",)}
+    kernels = [m.kernel_size[0] for m in space.build(architecture).modules() if is_conv(m)]
+    assert kernels == [3, 3, 3, 1, 3]
+    flops = compute_costs(space, Flops(space.build_part)).gates[1]
+    assert flops == 9 * (2 * 4 * 4 * 64 + 8 * 8 * 16)
+
+
+def test_a_shared_operator_is_pruned_everywhere_and_has_one_gate() -> None:
+    space = make_space(own_spaces.repeated)
+    supernet = SuperNet(space)
+    names = [name for name, _ in supernet.network.named_parameters()]
+    supernet.prune([1])
+    gone = set(names) - {name for name, _ in supernet.network.named_parameters()}
+    assert {name.rpartition(".operators.")[0] for name in gone} == {"1", "2", "4"}
+    images = torch.randn(2, 1, 8, 8)
+    loss, _ = supernet(images)
+    loss.square().sum().backward()
+    assert supernet.alpha.grad is not None
+    assert supernet.alpha.grad.count_nonzero() == 4
+    network = space.build(space.architecture(supernet.active_gates()), gated=True)
+    network.load_state_dict(supernet.network_state())
+    logits, _ = supernet.eval()(images)
+    assert torch.allclose(network.eval()(images), logits, atol=1e-6)
+
+
+def is_conv(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d)
+
+
 def test_lists_reach_the_function_as_tuples_and_any_shape_is_one() -> None:
     space = make_space(own_spaces.flat, sizes=[4, 8], input_shape=[5])
-    assert {str(gate.site) for gate in space.gates} == {"4->8"}
+    assert {str(site) for gate in space.gates for _, site in gate.parts} == {"4->8"}
     assert space.classes == 3
 
 
 def test_registered_operators_share_rows_with_other_spaces() -> None:
     space = make_space(own_spaces.registered, input_shape=[1, 8, 8])
-    assert [(g.key, g.operator, str(g.site)) for g in space.gates] == [
+    assert [(g.key, *map(str, part)) for g in space.gates for part in g.parts] == [
         ("conv", "sep_conv_3x3", "4x8x8->4/s1"),
         ("pool", "max_pool_3x3", "4x8x8->4/s1"),
     ]

@@ -87,7 +87,7 @@ class SpaceLayout:
         except ConfigError as error:
             return cls(_listed(networks, pruned), (), None, (), (str(error),))
         operators = tuple(
-            Operator(g.place, g.name.removeprefix(f"{g.place}."), str(g.site))
+            Operator(g.place, g.name.removeprefix(f"{g.place}."), str(g.parts[0][1]))
             for g in space.gates
         )
         times, problems = [], []
@@ -149,7 +149,9 @@ def _times(table: LatencyTable, space: SearchSpace) -> Times:
         fixed["what every network costs besides"] = [latency.overhead]
     return Times(
         table=table.name,
-        operators_us=tuple(latency.cost(g.operator, g.site) for g in space.gates),
+        operators_us=tuple(
+            sum(latency.cost(*part) for part in gate.parts) for gate in space.gates
+        ),
         fixed_us=tuple((name, len(us), sum(us)) for name, us in fixed.items()),
         calibrated=latency.calibration is not None,
     )

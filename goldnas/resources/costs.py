@@ -51,7 +51,10 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
     """
     return Costs(
         name=resource.name,
-        gates=np.array([resource.cost(g.operator, g.site) for g in space.gates], dtype=float),
+        gates=np.array(
+            [fsum(resource.cost(*part) for part in gate.parts) for gate in space.gates],
+            dtype=float,
+        ),
         fixed=sum_costs(resource, space.fixed_parts),
     )
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from goldnas.operators import Part
 from goldnas.site import Site
 
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
@@ -46,9 +47,14 @@ class CellGate:
         return f"{self.place}.{self.operator}"
 
     @property
-    def block(self) -> str:
+    def blocks(self) -> tuple[str]:
         """The cell, within the network."""
-        return f"cells.{self.cell}"
+        return (f"cells.{self.cell}",)
+
+    @property
+    def parts(self) -> tuple[Part]:
+        """Its operator at its site."""
+        return ((self.operator, self.site),)
 
     @property
     def key(self) -> str:

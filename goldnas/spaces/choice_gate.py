@@ -5,25 +5,21 @@ from dataclasses import dataclass
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
-from goldnas.site import AnySite
+from goldnas.operators import Part
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceGate:
-    """One candidate of one choice."""
+    """One candidate of one decision: of a choice, or of all choices that share a name."""
 
     place: str
-    """Path of the choice within the network."""
+    """Path of the choice within the network, or the name that choices share."""
     key: str
     """Name of the candidate."""
-    operator: str
-    """Name of its row in latency tables."""
-    site: AnySite
-
-    @property
-    def block(self) -> str:
-        """The choice."""
-        return self.place
+    blocks: tuple[str, ...]
+    """Paths of the choices."""
+    parts: tuple[Part, ...]
+    """The candidate at each of them."""
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Spaces of one's own: any module in which some places are choices, made by a function."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, label_part
-from goldnas.site import AnySite
+from goldnas.site import AnySite, Shapes
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
@@ -81,12 +81,47 @@ class ChoiceSpace:
             called.setdefault(path, set()).add(part)
         self._labels = {path: parts.pop() for path, parts in called.items() if len(parts) == 1}
         """Of the modules that are one part, however often they are called."""
-        gates = []
-        for place, site in found.choices.items():
-            for key, module in _choice_at(network, place).operators.items():
-                part = self._catalogue.add(module, key, f"{place}.{key}", site)
-                gates.append(ChoiceGate(place, key, *part))
-        self.gates: tuple[ChoiceGate, ...] = tuple(gates)
+        self.gates = tuple(self._find_gates(network, found.choices))
+
+    def _find_gates(
+        self, network: nn.Module, sites: Mapping[str, Shapes]
+    ) -> Iterator[ChoiceGate]:
+        """The candidates of every decision, in the order of the network."""
+        for place, paths in self._find_decisions(network, sites).items():
+            choices = {path: _choice_at(network, path).operators for path in paths}
+            for key in choices[paths[0]]:
+                parts = (
+                    self._catalogue.add(operators[key], key, f"{path}.{key}", sites[path])
+                    for path, operators in choices.items()
+                )
+                yield ChoiceGate(place, key, tuple(paths), tuple(parts))
+
+    def _find_decisions(self, network: nn.Module, paths: Iterable[str]) -> dict[str, list[str]]:
+        """The choices of each decision, by its name.
+
+        Raises:
+            ConfigError: If choices that share a name do not have the same candidates.
+        """
+        decisions: dict[str, list[str]] = {}
+        for path in paths:
+            choice = _choice_at(network, path)
+            first, *_ = decisions.setdefault(choice.shared or path, [path])
+            known = _choice_at(network, first)
+            if known.shared != choice.shared:
+                raise ConfigError(
+                    f"space {self.name} is not usable: a choice is at {path!r}, and others "
+                    "share that name; give one of them another"
+                )
+            theirs, ours = list(known.operators), list(choice.operators)
+            if ours != theirs:
+                raise ConfigError(
+                    f"space {self.name} is not usable: the choices at {first} and {path} are "
+                    f"shared as {choice.shared!r}, and have the candidates {', '.join(theirs)} "
+                    f"and {', '.join(ours)}; give both the same, in the same order"
+                )
+            if path != first:
+                decisions[choice.shared or path].append(path)
+        return decisions
 
     def _trace(self, network: nn.Module) -> Trace:
         try:
@@ -154,7 +189,7 @@ class ChoiceSpace:
             ConfigError: If the architecture is not of this space.
         """
         kept = select_gates(self.gates, architecture, space=self.name)
-        return ChoicePlan(self.fixed_parts, tuple((g.operator, g.site) for g in kept))
+        return ChoicePlan(self.fixed_parts, tuple(part for g in kept for part in g.parts))
 
     def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
         """Build an architecture with fresh weights.
@@ -168,18 +203,21 @@ class ChoiceSpace:
             ConfigError: If the architecture is not of this space.
         """
         selected = select_gates(self.gates, architecture, space=self.name)
-        kept = {(gate.place, gate.key): gate for gate in selected}
+        kept = {
+            (path, gate.key): part
+            for gate in selected
+            for path, part in zip(gate.blocks, gate.parts, strict=True)
+        }
         network = self._function.call(self.settings)
         for path, part in self._labels.items():
             label_part(network.get_submodule(path), part)
-        for place in dict.fromkeys(place for place, _ in kept):
-            choice = _choice_at(network, place)
+        for path in dict.fromkeys(path for path, _ in kept):
+            choice = _choice_at(network, path)
             for key in list(choice.operators):
-                if (place, key) not in kept:
+                if (path, key) in kept:
+                    label_part(choice.operators[key], kept[path, key])
+                else:
                     del choice.operators[key]
-                    continue
-                gate = kept[place, key]
-                label_part(choice.operators[key], (gate.operator, gate.site))
             choice.gates = torch.ones(len(choice.operators)) if gated else None
         return network
 

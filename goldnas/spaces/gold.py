@@ -212,7 +212,7 @@ class GoldSpace:
         """The architecture that keeps these gates' operators."""
         choices: dict[str, tuple[str, ...]] = {}
         for gate in kept:
-            choices[gate.place] = (*choices.get(gate.place, ()), gate.operator)
+            choices[gate.place] = (*choices.get(gate.place, ()), gate.parts[0][0])
         return self.architecture_from(choices)
 
     def architecture_from(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:

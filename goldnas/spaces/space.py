@@ -34,20 +34,16 @@ class Gate(Protocol):
     """One candidate operator at one place."""
 
     @property
-    def block(self) -> str:
-        """Path within the network of the module whose ``operators`` has it."""
+    def blocks(self) -> tuple[str, ...]:
+        """Paths within the network of the modules whose ``operators`` have it."""
 
     @property
     def key(self) -> str:
         """Name of its module there."""
 
     @property
-    def operator(self) -> str:
-        """Name of its row in latency tables."""
-
-    @property
-    def site(self) -> AnySite:
-        """Where it sits."""
+    def parts(self) -> tuple[Part, ...]:
+        """Its row in latency tables and where it sits, in each of those modules."""
 
     @property
     def place(self) -> str:

@@ -35,10 +35,11 @@ from workplace import invoke
 
 ODD = {"cells": 3, "channels": 4, "nodes": 2, "input_shape": (2, 17, 12), "classes": 3}
 NAMES = sorted(SPACES)
-OWN = "own_spaces:residual"
-OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {OWN: {}, **SMALL}
+OWN = ("own_spaces:residual", "own_spaces:repeated")
+OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {**dict.fromkeys(OWN, {}), **SMALL}
 EVERY = [*NAMES, *OF_FUNCTIONS]
-import_space(OWN)
+for function in OWN:
+    import_space(function)
 
 
 def odd(name: str, **settings: Any) -> SearchSpace:
@@ -192,7 +193,7 @@ def test_a_network_of_a_search_has_the_fixed_parts_and_those_of_its_gates(name: 
     found = architectures(space)
     for kind in ("minimal", "few", "many", "full"):
         gates = [space.gates[index] for index in kept(space, found[kind])]
-        expected = Counter([*space.fixed_parts, *((g.operator, g.site) for g in gates)])
+        expected = Counter([*space.fixed_parts, *(part for gate in gates for part in gate.parts)])
         assert Counter(space.plan(found[kind]).parts()) == expected
 
 
