@@ -48,6 +48,15 @@ def compare(
             "Unless given, the first that all searches have a budget for.",
         ),
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Known figures of the networks of the space: a column `architecture`, and one "
+            "for each figure, of which more is better. Says how good the best network of each "
+            "search truly is, and its place among all networks at 90 to 100 % of the budget.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
@@ -62,12 +71,14 @@ def compare(
         goldnas compare runs/a runs/b
         goldnas compare runs/a runs/b --format markdown --plot fronts.svg
         goldnas compare runs/a runs/b --budget FLOPs --json
+        goldnas compare runs/a runs/b --truth truth.csv
     """
     with errors_shown():
         if plot is not None and plot.suffix.lower() not in _KINDS:
             raise ConfigError(f"--plot {plot}: end it in {', '.join(_KINDS)}")
         from goldnas.comparison import formats, rows
         from goldnas.comparison.runs import read_runs
+        from goldnas.comparison.truth import Truth
 
         if form not in ("table", *formats.FORMATS):
             raise ConfigError(
@@ -76,7 +87,8 @@ def compare(
             )
         if as_json and form != "table":
             raise ConfigError(f"--json and --format {form} contradict; leave one of them out")
-        comparison = rows.compare(read_runs(runs), budget)
+        known = None if truth is None else Truth.read(truth)
+        comparison = rows.compare(read_runs(runs, known), budget, known)
         if plot is not None:
             _draw(comparison, plot)
         if as_json:

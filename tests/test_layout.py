@@ -81,7 +81,8 @@ MAY_IMPORT = {
         *("task", "training"),
     },
     "comparison": {
-        *("errors", "lut", "metric", "resource_names", "searching", "training", "units"),
+        *("architecture", "errors", "lut", "metric", "resource_names", "searching", "spaces"),
+        *("training", "units"),
     },
     "report": {
         *("architecture", "comparison", "errors", "lut", "metric", "resource_names"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from goldnas.comparison.history import count_seconds
 from goldnas.comparison.hypervolume import compute_hypervolume
 from goldnas.comparison.runs import Entry
+from goldnas.comparison.truth import Truth
 from goldnas.metric import MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
 from goldnas.searching.front import FrontNetwork
@@ -17,6 +18,9 @@ _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
+_PLACES = ("rank", "percentile", "band_mean", "optimum", "regret")
+"""Of a :class:`Judgement`."""
+_UNKNOWN = "no known truth"
 _NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
 
 
@@ -74,6 +78,7 @@ def list_quantities(
     resource: str,
     reference: tuple[float, float] | None,
     metric: MetricKind,
+    truth: Truth | None = None,
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
@@ -83,6 +88,7 @@ def list_quantities(
         reference: Of the hypervolumes: an amount of it, and a share of wrong answers. None with
             a task of one's own, where nobody knows what the worst is.
         metric: That networks are judged by.
+        truth: Known figures, to judge them by besides.
     """
     values, differences, suffix = _PERCENT, _POINTS, ""
     if not metric.is_accuracy:
@@ -98,6 +104,13 @@ def list_quantities(
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
     )
+    for column in truth.columns if truth else ():
+        yield Quantity(f"true_{column}", f"true {column}", _PLAIN, _true(column), _UNKNOWN)
+        for what in _PLACES:
+            label = f"{what.replace('_', ' ')} by {column}"
+            yield Quantity(
+                f"true_{column}_{what}", label, _PLAIN, _true(column, what), _UNKNOWN
+            )
     for name in (FLOPS, PARAMETERS):
         yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)
     for table in tables:
@@ -177,6 +190,14 @@ def compute_share_covered(
 def _validation(entry: Entry) -> list[float | None]:
     figure = entry.network.figure if entry.network else None
     return [None if figure is None else figure.value]
+
+
+def _true(column: str, what: str = "value") -> Callable[[Entry], list[float | None]]:
+    def values(entry: Entry) -> list[float | None]:
+        judged = entry.run.judged.get(entry.fingerprint, {})
+        return [getattr(judged[column], what)] if column in judged else []
+
+    return values
 
 
 def _resource(name: str) -> Callable[[Entry], list[float | None]]:

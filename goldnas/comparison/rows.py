@@ -8,6 +8,7 @@ import msgspec
 
 from goldnas.comparison.quantities import Cell, Quantity, list_quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
+from goldnas.comparison.truth import Truth
 from goldnas.errors import ConfigError
 from goldnas.metric import UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS
@@ -61,12 +62,15 @@ class Comparison:
     """What the cells of a row are of."""
 
 
-def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Comparison:
+def compare(
+    runs: Sequence[ComparedRun], resource: str | None = None, truth: Truth | None = None
+) -> Comparison:
     """Put searches side by side.
 
     Args:
         runs: On the same data.
         resource: For hypervolumes and images; None for the first budgeted one that all share.
+        truth: That the runs were read with.
 
     Raises:
         ConfigError: If not every search knows the resource.
@@ -80,7 +84,7 @@ def compare(runs: Sequence[ComparedRun], resource: str | None = None) -> Compari
         for run in runs
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
-    columns = tuple(list_quantities(tuple(tables), resource, reference, metric))
+    columns = tuple(list_quantities(tuple(tables), resource, reference, metric, truth))
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)

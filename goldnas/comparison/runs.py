@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from goldnas.comparison.history import Event, count_seconds, list_drops
+from goldnas.comparison.truth import Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
@@ -45,12 +46,19 @@ class ComparedRun:
     """By fingerprint."""
     tables: dict[str, bytes]
     """The latency tables, as their files are, by name."""
+    judged: dict[str, dict[str, Judgement]]
+    """By fingerprint and figure, where the truth is known."""
 
     @classmethod
-    def read(cls, path: Path) -> "ComparedRun":
+    def read(cls, path: Path, truth: Truth | None = None) -> "ComparedRun":
         """Read a folder.
 
+        Args:
+            path: The folder.
+            truth: To judge its networks by.
+
         Raises:
+            ConfigError: If the truth is of another space.
             RunError: If it is not of a search, or damaged.
         """
         run = SearchRun.open(path)
@@ -64,6 +72,10 @@ class ComparedRun:
         events = run.read_events()
         _check_figures(run, networks, events)
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
+        judged = {}
+        if truth is not None and networks:
+            judge = truth.judge(run)
+            judged = {n.fingerprint: judge.place(run.architecture(n)) for n in networks}
         return cls(
             path=path,
             config=run.config,
@@ -79,6 +91,7 @@ class ComparedRun:
                 name: (path / "tables" / f"{name}.json").read_bytes()
                 for name in run.config.tables
             },
+            judged=judged,
         )
 
     @property
@@ -244,18 +257,23 @@ class Entry:
         return self.results[0].resources if self.results else {}
 
 
-def read_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+def read_runs(paths: Sequence[Path], truth: Truth | None = None) -> list[ComparedRun]:
     """Read the folders of searches that are to be compared.
 
+    Args:
+        paths: The folders.
+        truth: To judge their networks by.
+
     Raises:
-        ConfigError: If one is given twice, or they are of different data or tasks.
+        ConfigError: If one is given twice, they are of different data or tasks, or the truth is
+            of another space.
         RunError: If one is not the folder of a search, or damaged.
     """
     places = [os.path.realpath(path) for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise ConfigError(f"{path} is given twice; give each search once")
-    runs = [ComparedRun.read(path) for path in paths]
+    runs = [ComparedRun.read(path, truth) for path in paths]
     for run in runs:
         tasks = [one.config.task or "classification" for one in (runs[0], run)]
         if tasks[0] != tasks[1]:

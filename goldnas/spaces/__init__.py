@@ -11,7 +11,7 @@ from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.making import find_space, make_cell_space, make_space
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
-from goldnas.spaces.registry import SMALL, SPACES, register_cells, register_function
+from goldnas.spaces.registry import SMALL, SPACES, STRINGS, register_cells, register_function
 from goldnas.spaces.space import Gate, Plan, SearchSpace
 from goldnas.spaces.variants import DARTS_OPERATORS, GoldExtendedSpace, GoldImageNetSpace
 
@@ -23,6 +23,7 @@ __all__ = [
     "FUNCTIONS",
     "SMALL",
     "SPACES",
+    "STRINGS",
     "CellGate",
     "ChoiceSpace",
     "Gate",

@@ -11,7 +11,7 @@ from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.spaces.making import make_space
-from goldnas.spaces.registry import register_function
+from goldnas.spaces.registry import STRINGS, register_function
 
 NAME = "nasbench201"
 NODES = 4
@@ -186,6 +186,9 @@ def _read_edges(text: str) -> Iterator[tuple[str, str]]:
             )
         for operator, source in found:
             yield f"edge_{source}_{node}", operator
+
+
+STRINGS[NAME] = lambda text: {place: (key,) for place, key in _read_edges(text)}
 
 
 def write_cell(choices: Mapping[str, Sequence[str]]) -> str:

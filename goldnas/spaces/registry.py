@@ -3,7 +3,7 @@
 A file of this folder that registers what it defines is all that a space needs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from goldnas.errors import ConfigError
@@ -17,6 +17,9 @@ SPACES: "dict[str, type[GoldSpace]]" = {}
 
 SMALL: dict[str, Mapping[str, Any]] = {}
 """Of each function, settings that make a small space of all that it can; tests build it."""
+
+STRINGS: dict[str, Callable[[str], Mapping[str, Sequence[str]]]] = {}
+"""By space: what reads a network as others write it, into the choices of an architecture."""
 
 _Cells = TypeVar("_Cells", bound="type[GoldSpace]")
 _Function = TypeVar("_Function", bound=SpaceFunction)

@@ -36,7 +36,7 @@ from workplace import invoke
 ODD = {"cells": 3, "channels": 4, "nodes": 2, "input_shape": (2, 17, 12), "classes": 3}
 NAMES = sorted(SPACES)
 OWN = ("own_spaces:residual", "own_spaces:repeated")
-OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {**dict.fromkeys(OWN, {}), **SMALL}
+OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {name: {} for name in OWN} | SMALL
 EVERY = [*NAMES, *OF_FUNCTIONS]
 for function in OWN:
     import_space(function)
@@ -193,7 +193,8 @@ def test_a_network_of_a_search_has_the_fixed_parts_and_those_of_its_gates(name: 
     found = architectures(space)
     for kind in ("minimal", "few", "many", "full"):
         gates = [space.gates[index] for index in kept(space, found[kind])]
-        expected = Counter([*space.fixed_parts, *(part for gate in gates for part in gate.parts)])
+        parts = (part for gate in gates for part in gate.parts)
+        expected = Counter([*space.fixed_parts, *parts])
         assert Counter(space.plan(found[kind]).parts()) == expected
 
 
