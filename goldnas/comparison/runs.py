@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from goldnas.comparison.history import Event, count_seconds, list_drops
-from goldnas.comparison.truth import Judgement, Truth
+from goldnas.comparison.truth import Judge, Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
@@ -16,6 +16,7 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
 from goldnas.searching.measured import MeasuredNetwork, Measurement
+from goldnas.spaces import find_space
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.result import TrainResult
 
@@ -74,8 +75,10 @@ class ComparedRun:
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         judged = {}
         if truth is not None and networks:
-            judge = truth.judge(run)
-            judged = {n.fingerprint: judge.place(run.architecture(n)) for n in networks}
+            found = {n.fingerprint: run.architecture(n) for n in networks}
+            space = find_space(next(iter(found.values())))
+            judge = Judge(truth, space, run.config.budgets, run.tables)
+            judged = {name: judge.place(architecture) for name, architecture in found.items()}
         return cls(
             path=path,
             config=run.config,

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, read_message
+from goldnas.lut import LatencyTable
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.budgets import build_feasibility
 from goldnas.searching.feasibility import Mask
-from goldnas.searching.folder import SearchRun
-from goldnas.spaces import STRINGS, SearchSpace, find_space
+from goldnas.spaces import STRINGS, SearchSpace
 
 BAND = 0.9
 """Share of a budget from which a network is of the same cost as one that uses it all."""
@@ -89,16 +89,6 @@ class Truth:
             )
         return cls(path, tuple(header[1:]), tuple(_read_lines(path, len(header), rows)))
 
-    def judge(self, folder: SearchRun) -> "Judge":
-        """What judges the networks of a search.
-
-        Raises:
-            ConfigError: If the file is of another space.
-        """
-        front = folder.front()
-        space = find_space(folder.architecture(front.networks[0]))
-        return Judge(self, folder, space)
-
     def masks(self, space: SearchSpace) -> npt.NDArray[np.bool_]:
         """The gates of each network, ``(N, G)``.
 
@@ -124,21 +114,29 @@ class Truth:
 
 
 class Judge:
-    """Places networks of a search among those whose figures are known.
+    """Places networks among those whose figures are known.
 
     Args:
         truth: The figures.
-        folder: Of the search, whose budgets count.
-        space: Of the search.
+        space: Of the networks.
+        budgets: As they are typed; networks within them count.
+        tables: Latency tables that budgets name.
+
+    Raises:
+        ConfigError: If the figures are of another space.
     """
 
-    def __init__(self, truth: Truth, folder: SearchRun, space: SearchSpace) -> None:
+    def __init__(
+        self,
+        truth: Truth,
+        space: SearchSpace,
+        budgets: Sequence[str],
+        tables: Sequence[LatencyTable] = (),
+    ) -> None:
         self._truth = truth
-        self._folder = folder
         self._space = space
         masks = truth.masks(space)
-        config = folder.config
-        feasibility = build_feasibility(space, config.budgets, folder.tables)
+        feasibility = build_feasibility(space, budgets, tables)
         self._rows = {mask.tobytes(): row for row, mask in enumerate(masks)}
         shares = [
             (costs.fixed + masks @ costs.gates) / budget.limit
