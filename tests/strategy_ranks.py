@@ -15,13 +15,20 @@ from goldnas.training.distributed import init_process_group
 from goldnas.training.divergence import fingerprint
 from searches import search, settings_of
 
+SINGLE = "gold, single"
+"""GOLD-NAS where one operator is left at each place, which works in another way."""
+
 NOT_COMPARED = ("seconds", "memory_bytes", "peak_memory_bytes", "loop")
+
+
+def settings_for(name: str) -> dict[str, Any]:
+    return settings_of("gold") | {"single": True} if name == SINGLE else settings_of(name)
 
 
 def main(folder: Path) -> None:
     found: dict[str, Any] = {}
     with init_process_group() as ranks:
-        for name in STRATEGIES:
+        for name in (*STRATEGIES, SINGLE):
             decided: list[Any] = []
             loops: list[Any] = []
 
@@ -32,7 +39,7 @@ def main(folder: Path) -> None:
                     kept = {k: v for k, v in fields.items() if k not in NOT_COMPARED}
                     to[0].append([event, kept])
 
-            run = search(folder / name, ranks=ranks, on_event=observe, **settings_of(name))
+            run = search(folder / name, ranks=ranks, on_event=observe, **settings_for(name))
             assert isinstance(run, goldnas.Run)
             found[name] = {
                 "folder": str(run.path),

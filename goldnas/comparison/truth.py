@@ -36,8 +36,8 @@ class Judgement:
     rank: int
     """Among the networks within the budgets, from 1."""
     percentile: float | None
-    """Share, in percent, of the networks at 90 to 100 % of the budget that are worse; None where
-    there are none."""
+    """Share, in percent, of the networks at 90 to 100 % of the budget that are worse; None
+    where there are none."""
     band_mean: float | None
     """Of those networks: what a random one of them has."""
     optimum: float

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget, Costs
 from goldnas.spaces import SearchSpace
 
@@ -35,17 +36,28 @@ def cheapest(
     Returns:
         ``(G,)``, a subset of ``active``, or None if no network keeps the ceilings.
     """
+    limits = [(costs, -np.inf, limit) for costs, limit in ceilings]
+    return _solve(space, weights / max(weights.max(), 1e-300), active, limits)
+
+
+def _solve(
+    space: SearchSpace,
+    weights: Weights,
+    active: Mask,
+    limits: Sequence[tuple[Weights, float, float]],
+) -> Mask | None:
+    """The network of the least weight whose costs lie within limits, lower and upper."""
     rows = [row for row, group in enumerate(space.groups) for _ in group]
     columns = [gate for group in space.groups for gate in group]
     shape = (len(space.groups), len(weights))
     covered = csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
     solution = milp(
-        weights / max(weights.max(), 1e-300),
+        weights,
         integrality=np.ones(len(weights)),
         bounds=Bounds(0, active.astype(float)),
         constraints=[
             LinearConstraint(covered, lb=1),
-            *(LinearConstraint(costs[np.newaxis], ub=limit) for costs, limit in ceilings),
+            *(LinearConstraint(costs[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
         ],
     )
     return None if solution.x is None else np.asarray(solution.x > 0.5)
@@ -82,6 +94,62 @@ class Feasibility:
         for margin in (0.0, _TOLERANCE):
             lowered = [(costs, limit - margin) for costs, limit in ceilings]
             chosen = cheapest(self.space, scaled, active, lowered)
+            if chosen is None or self.within(chosen):
+                return chosen
+        return None
+
+    def choose(self, values: Weights, active: Mask, *, floor: float) -> Mask | None:
+        """The network of the greatest total value within all budgets.
+
+        Args:
+            values: ``(G,)``, what each gate is worth; not negative.
+            active: ``(G,)``, the gates there are to choose from.
+            floor: Share that the network is to use of a budget which some network exceeds, or
+                as near to it as the steps of the space allow.
+
+        Returns:
+            ``(G,)``, a subset of ``active``; None if no network meets the budgets.
+        """
+        worth = -values / max(values.max(), 1e-300)
+        budgets = [b for b in self.budgets if self._binds(b, active)]
+        found = self._choose(worth, active, {})
+        if found is None or not budgets or self._use(found, budgets) >= floor:
+            return found
+        # Less is worth as much: it is made to use one, that which costs the least value.
+        bound = [self._choose(worth, active, {b.resource: floor}) for b in budgets]
+        using = [mask for mask in bound if mask is not None]
+        if not using:  # the steps of the space are too large
+            most = [self._choose(-self._share(b), active, {}) for b in budgets]
+            using = [mask for mask in most if mask is not None]
+            return max(using, key=lambda mask: self._use(mask, budgets), default=found)
+        return min(using, key=lambda mask: float(worth[mask].sum()))
+
+    def _binds(self, budget: Budget, active: Mask) -> bool:
+        """Whether some network, the other budgets aside, exceeds a budget of a resource."""
+        if budget.resource == OPERATORS:
+            return False
+        counted = [b for b in self.budgets if b.resource == OPERATORS]
+        limits = [(self._share(b), -np.inf, 1.0) for b in counted]
+        largest = _solve(self.space, -self._share(budget), active, limits)
+        return largest is not None and self._use(largest, [budget]) > 1
+
+    def _share(self, budget: Budget) -> Weights:
+        """What each gate costs, as a share of a budget."""
+        return self.costs[budget.resource].gates / budget.limit
+
+    def _use(self, mask: Mask, budgets: Sequence[Budget]) -> float:
+        """The greatest share of a budget that a network uses."""
+        return max(self.costs[b.resource].total(mask) / b.limit for b in budgets)
+
+    def _choose(self, weights: Weights, active: Mask, floors: dict[str, float]) -> Mask | None:
+        """The network of the least weight that uses these shares of budgets at least."""
+        for margin in (0.0, _TOLERANCE):
+            limits = []
+            for budget in self.budgets:
+                fixed = self.costs[budget.resource].fixed / budget.limit
+                least = floors.get(budget.resource, -np.inf) - fixed
+                limits.append((self._share(budget), least, 1 - fixed - margin))
+            chosen = _solve(self.space, weights, active, limits)
             if chosen is None or self.within(chosen):
                 return chosen
         return None

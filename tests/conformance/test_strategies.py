@@ -152,6 +152,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
 
 
+@pytest.mark.parametrize("name", [*STRATEGIES, "gold, single"])
 def test_two_processes_decide_and_learn_the_same_into_one_folder(
     name: str, ranks: list[dict[str, Any]]
 ) -> None:

@@ -10,6 +10,7 @@ from goldnas.errors import RunError, count_of
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates, verify_chosen
+from goldnas.searching.importance_pruning import ImportancePruning
 from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
 from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.schedules import (
@@ -28,6 +29,12 @@ from goldnas.searching.supernet_learner import SupernetLearner
     takes={"pace"},
     penalised=True,
 )
+def gold(session: Session) -> "GoldNas | ImportancePruning":
+    """By gates; by importance where one operator is to be left at each place."""
+    by_importance = session.config.single and session.config.pace == "planned"
+    return ImportancePruning(session) if by_importance else GoldNas(session)
+
+
 class GoldNas:
     """A super-network that becomes a network, a few operators at a time.
 

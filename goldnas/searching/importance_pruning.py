@@ -1,0 +1,130 @@
+"""GOLD-NAS where one operator is to be left at each place.
+
+The gates stay equal while the super-network trains. Then the operators that will be left are
+chosen all at once, by what each is worth, so that they spend the budgets. The others fade, the
+least important first, and go one handful at a time while the rest trains on.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from goldnas.searching.front import Front
+from goldnas.searching.gate_training import GateTraining
+from goldnas.searching.gates import verify_chosen
+from goldnas.searching.importance import MeasuredGates
+from goldnas.searching.pruning import remove_operators
+from goldnas.searching.recorder import FrontRecorder
+from goldnas.searching.schedules import operators_at_a_time
+from goldnas.searching.session import Session
+from goldnas.searching.supernet_learner import SupernetLearner
+
+TRAIN, REST = 0.6, 0.1
+"""Shares of the steps before the choice, and after the last operator went."""
+
+SPENT = 0.97
+"""Share of a budget that is used at least, where a network of the space can."""
+
+
+class ImportancePruning:
+    """A super-network that becomes a network of one operator at each place.
+
+    Args:
+        session: Of the search.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.gates = MeasuredGates(session)
+        self.learner = SupernetLearner(session, gates=self.gates)
+        self.training = GateTraining(session, self.learner, self.gates)
+        self.recorder = FrontRecorder(session)
+        self.removals: list[tuple[int, int]] | None = None
+        """The gates that go, each with the step after which it goes; None before the choice."""
+        self.first = max(1, round(TRAIN * self.total_steps))
+        self.last = max(self.first, round((1 - REST) * self.total_steps) - 1)
+        self.last = min(self.last, self.total_steps - 1)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.session.config.epochs * self.session.loop.steps_per_epoch
+
+    def describe_start(self) -> dict[str, Any]:
+        """Nothing besides what the log says of the super-network."""
+        return {}
+
+    def finished(self) -> bool:
+        """Whether the last epoch is over."""
+        return self.session.loop.epoch >= self.session.config.epochs
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights: a cosine to a hundredth."""
+        progress = min(1.0, step / self.total_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.session.config.learning_rate * (0.01 + 0.99 * cosine)
+
+    def train_step(self, step: int, *batch: Any) -> Tensor:
+        """Let the weights descend; measure before the choice, and let gates fade after it."""
+        # Not at first: what untrained weights say is of little worth.
+        self.gates.measuring = self.first // 2 <= step < self.first
+        for end, index in self.removals or ():
+            if end >= step:
+                self.gates.fade(index, (end - step) / (end - self.first + 1))
+        return self.training.step(step, *batch)
+
+    def after_step(self, step: int) -> None:
+        """Choose when it is time to; then remove what is due."""
+        if step + 1 == self.first:
+            self._choose()
+        due = [index for end, index in self.removals or () if end == step]
+        if not due:
+            return
+        self.session.loop.check_sane()
+        verify_chosen(self.session, f"after step {step + 1}", due)
+        remove_operators(self.session, self.learner, self.gates, "prune", step, due)
+        if newly_met := self.recorder.newly_met(self.learner):
+            self.recorder.record(self.learner, step, [f"met {text}" for text in newly_met])
+
+    def _choose(self) -> None:
+        """Say what will be left, and when each of the others goes."""
+        active = self.learner.mask
+        importance = self.gates.importance()
+        kept = self.session.feasibility.choose(importance, active, floor=SPENT)
+        assert kept is not None  # the search began only because there is one
+        going = np.flatnonzero(active & ~kept)
+        order = going[np.argsort(importance[going], kind="stable")]
+        at_a_time = operators_at_a_time(self.session.config, len(active))
+        handfuls = -(-len(order) // at_a_time)
+        ends = np.linspace(self.first, self.last, handfuls + 1)[1:].round().astype(int)
+        self.removals = [
+            (int(ends[i // at_a_time]), int(index)) for i, index in enumerate(order)
+        ]
+
+    def after_epoch(self, step: int) -> None:
+        """Record the network of the last epoch."""
+        if self.finished():
+            self.recorder.record(self.learner, step, ["end"])
+
+    def finish(self) -> Front:
+        """The front."""
+        return self.recorder.finish()
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The front, what was measured, what goes."""
+        return {
+            "recorder": self.recorder.state_dict(),
+            "importance": self.gates.state_dict(),
+            "removals": self.removals,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.recorder.load_state_dict(state["recorder"])
+        self.gates.load_state_dict(state["importance"])
+        removals = state["removals"]
+        self.removals = None if removals is None else [(end, index) for end, index in removals]
