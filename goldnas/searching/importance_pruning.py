@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from goldnas.errors import RunError
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import verify_chosen
@@ -123,7 +124,16 @@ class ImportancePruning:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises:
+            RunError: If an earlier goldnas left it, which went by gates here, too.
+        """
+        if "importance" not in state:
+            raise RunError(
+                f"{self.session.run.path} was begun by an earlier goldnas, which pruned by "
+                "gates under `single`: search anew with another `out`"
+            )
         self.recorder.load_state_dict(state["recorder"])
         self.gates.load_state_dict(state["importance"])
         removals = state["removals"]
