@@ -22,7 +22,7 @@ SEARCH = (
     *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
     *("--train-device", "cpu", "--threads", "1", "--no-report"),
 )
-MOMENTS = 8
+MOMENTS = 6
 
 
 def start(*words: object, new_session: bool = False) -> subprocess.Popen[str]:

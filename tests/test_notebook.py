@@ -13,9 +13,11 @@ NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
 # As conftest.py and its fixture quick: measure soon, however noisy the machine is, and let
 # torch read its translations of operators once.
 SOON = """
-import functools, math
-from goldnas.profiling import measuring
+import functools, math, msgspec
+from goldnas.profiling import measuring, onnxruntime_backend
 from torch.onnx._internal.exporter._registration import ONNXRegistry
+few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2)
+onnxruntime_backend.IN_CONTEXT = few
 measuring.MOST_PROCESSES, measuring.NOISE_WARNS = 2, math.inf
 ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 """

@@ -40,15 +40,16 @@ def followed(page: str, module: str) -> list[str]:
 
 
 def test_the_commands_of_spaces_work(folder: Path) -> None:
-    assert len(followed("spaces.md", "my_spaces")) == 4
+    assert len(followed("spaces.md", "my_spaces")) == 5
     assert (folder / "net.onnx").exists()
 
 
-def test_the_program_of_spaces_works(folder: Path) -> None:
-    space, program = programs_of((DOCS / "spaces.md").read_text())
+def test_the_programs_of_spaces_work(folder: Path) -> None:
+    space, *programs = programs_of((DOCS / "spaces.md").read_text())
     (folder / "my_spaces.py").write_text(space)
     sys.path.insert(0, str(folder))
-    exec(compile(program, "program.py", "exec"), {})
+    for program in programs:
+        exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
 
 
 def test_signals_are_searched_trained_and_exported(folder: Path) -> None:

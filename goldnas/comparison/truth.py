@@ -73,7 +73,7 @@ class Truth:
             ConfigError: If it is not such a file.
         """
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file)
                 header, *rows = [row for row in reader if row]
         except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
