@@ -123,6 +123,12 @@ def test_a_search_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, step: i
     assert_same_results(whole, goldnas.load_run(tmp_path / "b").resume())
 
 
+def test_a_search_of_a_single_step_leaves_one_candidate_too(tmp_path: Path) -> None:
+    best = search(tmp_path / "a", epochs=1, batch_size=1024, **SINGLE).best
+    assert best.meets_budgets
+    assert all(len(kept) == 1 for kept in best.architecture.choices.values())
+
+
 def test_importance_may_be_that_on_images_of_its_own(tmp_path: Path) -> None:
     best = search(tmp_path / "a", epochs=1, levels=2, **SINGLE).best
     assert best.meets_budgets

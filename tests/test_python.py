@@ -394,7 +394,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a size of a space that has one": (
         {"space": goldnas.space("gold", cells=1, channels=4), "channels": 8},
-        "`channels`: the space says it itself",
+        "`channels` cannot be given with a space that is made already",
     ),
     "a setting of a strategy": ({"networks": 3}, "has no use for `networks=3`"),
     "a budget that none meets": (

@@ -113,8 +113,8 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
     said = [f"`{n}`" for n in ("cells", "channels", "operators", "settings") if n in given]
     if said and _is_made(space):
         raise ConfigError(
-            f"{', '.join(said)}: the space says it itself; make the space with it, or give its "
-            "name"
+            f"{', '.join(said)} cannot be given with a space that is made already: give the "
+            "name of the space, or make it with these settings"
         )
     config = make_settings(SearchConfig, "a search", given | _space_settings(space))
     if config.score != "supernet" and config.networks is not None and "epochs" in given:

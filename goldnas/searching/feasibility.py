@@ -115,10 +115,10 @@ class Feasibility:
         found = self._choose(worth, active, {})
         if found is None or not budgets or self._use(found, budgets) >= floor:
             return found
-        # Less is worth as much: it is made to use one, that which costs the least value.
+        # The budgets are not spent: spend one, at the least loss of value.
         bound = [self._choose(worth, active, {b.resource: floor}) for b in budgets]
         using = [mask for mask in bound if mask is not None]
-        if not using:  # the steps of the space are too large
+        if not using:  # no network spends that much: take what spends the most
             most = [self._choose(-self._share(b), active, {}) for b in budgets]
             using = [mask for mask in most if mask is not None]
             return max(using, key=lambda mask: self._use(mask, budgets), default=found)

@@ -10,7 +10,6 @@ from goldnas.errors import RunError, count_of
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates, verify_chosen
-from goldnas.searching.importance_pruning import ImportancePruning
 from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
 from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.schedules import (
@@ -19,6 +18,7 @@ from goldnas.searching.schedules import (
     PruningSchedule,
 )
 from goldnas.searching.session import Session
+from goldnas.searching.strategies.gold_single import ImportancePruning
 from goldnas.searching.strategies.registry import register_strategy
 from goldnas.searching.supernet_learner import SupernetLearner
 

@@ -100,6 +100,7 @@ class ImportancePruning:
         at_a_time = operators_at_a_time(self.session.config, len(active))
         handfuls = -(-len(order) // at_a_time)
         ends = np.linspace(self.first, self.last, handfuls + 1)[1:].round().astype(int)
+        ends = np.minimum(ends, self.last)  # of a search of one step, which is before the first
         self.removals = [
             (int(ends[i // at_a_time]), int(index)) for i, index in enumerate(order)
         ]
