@@ -18,11 +18,11 @@ from goldnas.searching.front import Front
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SEARCH = (
-    *("search", "--data", "digits", "--cells", "2", "--channels", "4", "--epochs", "4"),
+    *("search", "--data", "digits", "--cells", "2", "--channels", "4", "--epochs", "6"),
     *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
     *("--train-device", "cpu", "--threads", "1", "--no-report"),
 )
-MOMENTS = 6
+MOMENTS = 20
 
 
 def start(*words: object, new_session: bool = False) -> subprocess.Popen[str]:

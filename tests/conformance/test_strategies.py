@@ -11,7 +11,7 @@ import pytest
 
 import goldnas
 import own_spaces
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, StoppedError
 from goldnas.resources import count_flops, count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.strategies import STRATEGIES
@@ -105,6 +105,15 @@ def test_a_search_that_was_stopped_ends_in_the_same_bits(
         pytest.skip("it scores no networks")
     stop_search(tmp_path / "b", event, 2, **settings_of(name))
     assert_same_results(finished, goldnas.load_run(tmp_path / "b").resume())
+
+
+def test_a_signal_saves_it_and_it_goes_on(finished: goldnas.Run, tmp_path: Path) -> None:
+    asked = iter([0, 15])
+    folder = tmp_path / "b"
+    with pytest.raises(StoppedError) as stopped:
+        search(folder, stop_signal=lambda: next(asked), **settings_of(finished.config.strategy))
+    assert stopped.value.status == 128 + 15
+    assert_same_results(finished, goldnas.load_run(folder).resume())
 
 
 def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
