@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import goldnas
 import own_spaces
 from goldnas.errors import ConfigError
 from goldnas.resources import count_flops
 from goldnas.spaces import make_space
+from goldnas.spaces import nasbench_macro as macro
 from goldnas.spaces.nasbench201 import CANDIDATES, read_cell, write_cell
 from searches import search
 from workplace import invoke
@@ -165,3 +169,84 @@ def test_a_cell_of_several_operators_on_an_edge_has_no_string() -> None:
     choices = dict(read_cell(cell_of("none")).choices) | {"edge_0_1": ("none", "skip_connect")}
     with pytest.raises(ConfigError, match="edge_0_1 have several operators"):
         write_cell(choices)
+
+
+# -- NAS-Bench-Macro ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["00000000", "01121022", "22222222"])
+def test_the_digits_of_a_network_are_read_and_written(text: str) -> None:
+    assert macro.write_network(macro.read_network(text).choices) == text
+
+
+def count_by_hand(text: str) -> tuple[int, int]:
+    """Multiply-adds and parameters of a network, by the formula of the benchmark."""
+    flops, parameters = 32 * 32 * 27 * 32, 27 * 32 + 2 * 32  # the first convolution
+    read, side = 32, 32
+    for layer, digit in enumerate(text):
+        changes = layer in (0, 2, 5)
+        puts_out, left = (2 * read, side // 2) if changes else (read, side)
+        if digit == "0" and changes:
+            flops += left**2 * read * puts_out
+            parameters += read * puts_out + 2 * puts_out
+        elif digit != "0":
+            area, inner = {"1": (3 * 3, 3 * read), "2": (5 * 5, 6 * read)}[digit]
+            flops += side**2 * read * inner + left**2 * (area + puts_out) * inner
+            parameters += (read + area + puts_out) * inner + 2 * (2 * inner + puts_out)
+        read, side = puts_out, left
+    assert (read, side) == (256, 4)
+    flops += 4 * 4 * 256 * 1280 + 1280 * 10
+    parameters += 256 * 1280 + 2 * 1280 + 1280 * 10 + 10
+    return flops, parameters
+
+
+@pytest.mark.parametrize(
+    ("text", "flops", "parameters"),
+    [
+        ("00000000", 7_713_280, 387_882),
+        ("11111111", 53_246_464, 1_588_874),
+        ("22222222", 105_660_928, 2_932_586),
+        ("01121022", 65_470_976, 2_431_914),
+    ],
+)
+def test_counts_are_those_of_the_formula(text: str, flops: int, parameters: int) -> None:
+    assert count_by_hand(text) == (flops, parameters)
+    architecture = macro.read_network(text)
+    network = make_space(architecture.space).build(architecture)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 32, 32))
+    assert count_flops(network, (3, 32, 32)) == counter.get_total_flops() / 2 == flops
+    assert sum(weight.numel() for weight in network.parameters()) == parameters
+
+
+def test_without_affine_what_a_gate_scales_has_no_learnt_scale() -> None:
+    architecture = macro.read_network("01000000", affine=False)
+    network = make_space(architecture.space, affine=False).build(architecture)
+    conv, norm = network.get_submodule("layers.0.operators.identity").children()
+    *_, last = network.get_submodule("layers.1.operators.mb_3x3_e3.body").children()
+    assert (conv.weight.shape, norm.affine, last.affine) == ((64, 32, 1, 1), False, False)
+    others = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.affine]
+    assert len(others) == 2 + 2  # of the stem and the head, and inside the block
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0112102", "011210222", "01121023", "0112102a", "0112102²"]
+)
+def test_what_are_no_digits_of_a_network_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no network of NAS-Bench-Macro"):
+        macro.read_network(text)
+
+
+def test_a_network_of_several_operators_in_a_layer_has_no_digits() -> None:
+    choices = dict(macro.read_network("0" * 8).choices)
+    choices["layers.1"] = ("identity", "mb_3x3_e3")
+    with pytest.raises(ConfigError, match=r"layers\.1 have several operators"):
+        macro.write_network(choices)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"channels": 0}, {"head": 1.5}, {"classes": True}, {"input_shape": [3, 8]}]
+)
+def test_settings_of_the_macro_space_are_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        make_space("nasbench-macro", **settings)
