@@ -1,5 +1,6 @@
 """Random networks that cost what the budgets allow."""
 
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,17 @@ import numpy as np
 from goldnas.errors import ConfigError
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
+from goldnas.spaces import SearchSpace
 
 
 class BudgetedSampler:
     """A walk among the networks that meet all budgets and use most of the one that binds.
 
-    A step switches one operator of the space, or two at once, on or off. It is not taken if
-    it leaves a node or an input without an operator, goes over a budget, or uses less than
-    :attr:`floor` of every budget. A step is as likely as its reversal, so in the long run each
-    of these networks is as likely as any other (Metropolis).
+    A step switches one operator of the space, or two at once, on or off. Where nodes keep a
+    number of edges, it exchanges one operator, or two at once, for others of their nodes. It is
+    not taken if it leaves a node or an input without an operator, goes over a budget, or uses
+    less than :attr:`floor` of every budget. A step is as likely as its reversal, so in the long
+    run each of these networks is as likely as any other (Metropolis).
 
     Args:
         feasibility: The costs and the budgets.
@@ -39,6 +42,7 @@ class BudgetedSampler:
         for number, group in enumerate(feasibility.space.groups):
             for gate in group:
                 self._groups[gate].append(number)
+        self._nodes = _list_nodes(feasibility.space)
         self._costs = [feasibility.costs[b.resource] for b in feasibility.budgets]
         self._limits = [budget.limit for budget in feasibility.budgets]
         start = feasibility.find(np.ones(len(self._groups), dtype=bool))
@@ -99,16 +103,14 @@ class BudgetedSampler:
 
     def _wander(self, rounds: int, random: np.random.Generator) -> None:
         """Try as many steps as the space has gates, so many times over."""
-        gates, groups, space = len(self._groups), self._groups, self._feasibility.space
-        first = random.integers(gates, size=rounds * gates).tolist()
-        second = random.integers(-gates, gates, size=rounds * gates).tolist()
+        groups, space = self._groups, self._feasibility.space
+        steps = self._propose(rounds * len(groups), random)
         pairs = zip(self._costs, self._limits, strict=True)
         shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
         used = self._shares(self.mask)
         on = self.mask.tolist()
         members = [sum(on[gate] for gate in group) for group in space.groups]
-        for one, other in zip(first, second, strict=True):
-            switched = (one,) if other < 0 or other == one else (one, other)
+        for switched in steps:
             after = [
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
@@ -128,3 +130,35 @@ class BudgetedSampler:
         mask = np.array(on)
         if self._feasibility.within(mask):  # sums of many steps are not exact
             self.mask = mask
+
+    def _propose(self, count: int, random: np.random.Generator) -> Iterator[tuple[int, ...]]:
+        """The gates that each of some steps switches."""
+        gates = len(self._groups)
+        if not self._nodes:
+            first = random.integers(gates, size=count).tolist()
+            second = random.integers(-gates, gates, size=count).tolist()
+            for one, other in zip(first, second, strict=True):
+                yield (one,) if other < 0 or other == one else (one, other)
+            return
+        nodes = random.integers(len(self._nodes), size=(count, 2)).tolist()
+        within = random.random(size=(count, 2, 2)).tolist()
+        both = random.integers(2, size=count).tolist()
+        for step in range(count):
+            switched = [
+                self._nodes[node][int(place * len(self._nodes[node]))]
+                for node, places in zip(nodes[step], within[step], strict=True)
+                for place in places
+            ]
+            switched = switched if both[step] else switched[:2]
+            if len(set(switched)) == len(switched):
+                yield tuple(switched)
+
+
+def _list_nodes(space: SearchSpace) -> list[list[int]]:
+    """The gates of each node, where nodes keep a number of edges; else nothing."""
+    nodes: dict[Hashable, list[int]] = {}
+    if space.cell_layout is not None and space.cell_layout.edges_per_node is not None:
+        for index, gate in enumerate(space.gates):
+            if gate.parts:
+                nodes.setdefault(gate.node_id, []).append(index)
+    return list(nodes.values())
