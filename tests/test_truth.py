@@ -19,10 +19,11 @@ from goldnas.comparison.runs import read_runs
 from goldnas.comparison.truth import Judge, Truth
 from goldnas.comparison.truth_plot import draw_truth, find_band
 from goldnas.errors import ConfigError
-from goldnas.resources import count_flops
+from goldnas.resources import Latency, compute_costs, count_flops
 from goldnas.spaces import make_space
 from goldnas.spaces import nasbench_macro as macro
-from goldnas.spaces.nasbench201 import CANDIDATES, read_cell, write_cell
+from goldnas.spaces.nasbench201 import CANDIDATES, EDGES, read_cell, write_cell
+from scripts import benchmark
 from searches import search
 from workplace import assert_one_line, invoke
 
@@ -405,3 +406,71 @@ def test_a_network_of_several_operators_in_a_layer_has_no_digits() -> None:
 def test_settings_of_the_macro_space_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         make_space("nasbench-macro", **settings)
+
+
+# -- the benchmark -----------------------------------------------------------------------------
+
+TRUTH = benchmark("search_truth")
+MFLOPS = {"nor_conv_1x1": 3_932_160, "nor_conv_3x3": 35_389_440}
+"""Of an operator in the whole network; 7,783,040 in all besides."""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A file of 100 images of 16 pixels."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"x_{part}": rng.integers(0, 256, (100, 16, 16, 3), np.uint8)
+        for part in ("train", "test")
+    }
+    labels = {f"y_{part}": np.arange(100) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "images.npz", **arrays, **labels)
+    return tmp_path / "images.npz"
+
+
+def test_a_look_up_from_the_search_to_the_table(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The truth here: how many convolutions of 3x3 a cell has, of which one is affordable."""
+    lines = ["architecture,accuracy"]
+    for cell in itertools.product(CANDIDATES, repeat=len(EDGES)):
+        choices = {f"edge_{s}_{n}": [key] for (s, n), key in zip(EDGES, cell, strict=True)}
+        lines.append(f"{write_cell(choices)},{cell.count('nor_conv_3x3')}")
+    (tmp_path / "truth.csv").write_text("\n".join(lines))
+    words = ["--data", images, "--out", tmp_path / "out", "--small", "channels=2", "cells=1"]
+    words += ["--side", 8, "--images", 100, "--epochs", 1, "--seeds", 0, "--budgets", 60]
+    words += ["--strategies", "gold", "one-shot", "--report", tmp_path / "report.json"]
+    words = [*map(str, words)]
+    TRUTH.main([*words, "--truth", str(tmp_path / "truth.csv")])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [r["strategy"] for r in report["searches"]] == ["gold", "one-shot"]
+    for found in report["searches"]:
+        keys = [key for keys in found["choices"].values() for key in keys]
+        assert len(keys) == len(EDGES)
+        assert found["flops"] == 7_783_040 + sum(MFLOPS.get(key, 0) for key in keys) <= 60e6
+        assert found["accuracy"] == keys.count("nor_conv_3x3")
+        assert found["regret"] == 1 - found["accuracy"]
+    assert report["searches"][0]["flops"] >= 0.97 * 60e6 - MFLOPS["nor_conv_1x1"]
+    (reference,) = report["references"]
+    assert reference["optimum"] == reference["largest"] == reference["random"] == 1
+    assert "| 60M | (optimum) | | 1.00 | 0.00 |" in capsys.readouterr().out
+
+    TRUTH.main(words)  # is not run again, and tells what needs no truth
+    again = json.loads((tmp_path / "report.json").read_text())["searches"]
+    kept = [{k: v for k, v in f.items() if k in again[0]} for f in report["searches"]]
+    assert again == kept
+    assert "| 60M | gold | 1 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="holds searches with other settings"):
+        TRUTH.main([*words, "--images", "99"])
+
+
+@pytest.mark.parametrize("space", TRUTH.SIZES)
+def test_a_small_network_is_charged_what_the_whole_one_costs(
+    space: str, images: Path, tmp_path: Path
+) -> None:
+    small = {"channels": 2} | ({"cells": 1} if space == "nasbench201" else {"head": 4})
+    task = TRUTH.Task.prepare(space, TRUTH.Sizes(small, 16, images=40), images)
+    table = task.charge(tmp_path / "flops.json")
+    charged = compute_costs(task.small, Latency(table, task.small))
+    assert charged.gates == pytest.approx(task.costs.gates / 1000)
+    assert charged.fixed == pytest.approx(task.costs.fixed / 1000)
