@@ -62,7 +62,7 @@ class Sizes:
 
 
 SIZES = {
-    "nasbench201": Sizes({"channels": 8, "cells": 1, "affine": False}, 16),
+    "nasbench201": Sizes({"channels": 16, "cells": 1, "affine": False}, 16),
     "nasbench-macro": Sizes({"channels": 8, "head": 64, "affine": False}, 32),
 }
 BUDGETS: dict[str, tuple[float | None, ...]] = {

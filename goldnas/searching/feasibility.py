@@ -1,6 +1,7 @@
 """Whether budgets can still be met, and by which network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,22 @@ class Feasibility:
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
+    def tightened(self, share: float) -> "Feasibility":
+        """With a share of each budget; as many operators as before, where they are counted."""
+        budgets = [
+            budget
+            if budget.resource == OPERATORS
+            else replace(budget, limit=share * budget.limit)
+            for budget in self.budgets
+        ]
+        return Feasibility(self.space, list(self.costs.values()), budgets)
+
+    def cheap(self, share: float) -> Mask:
+        """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
+        costs = [self.costs[budget.resource].gates for budget in self.budgets]
+        below = [cost <= share * cost.mean() for cost in costs]
+        return np.asarray(np.all(below, axis=0))
+
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
         return all(self.costs[b.resource].total(active) <= b.limit for b in self.budgets)
@@ -102,7 +119,8 @@ class Feasibility:
         """The network of the greatest total value within all budgets.
 
         Args:
-            values: ``(G,)``, what each gate is worth; not negative.
+            values: ``(G,)``, what each gate is worth; of less than nothing, as few are kept as
+                can be.
             active: ``(G,)``, the gates there are to choose from.
             floor: Share that the network is to use of a budget which some network exceeds, or
                 as near to it as the steps of the space allow.
@@ -110,7 +128,7 @@ class Feasibility:
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
         """
-        worth = -values / max(values.max(), 1e-300)
+        worth = -values / max(np.abs(values).max(), 1e-300)
         budgets = [b for b in self.budgets if self._binds(b, active)]
         found = self._choose(worth, active, {})
         if found is None or not budgets or self._use(found, budgets) >= floor:
