@@ -94,7 +94,7 @@ class PreparedSearch:
         self.config = msgspec.structs.replace(config, **self.data.space.search_settings)
         self.feasibility: Feasibility = ranks.on_all(
             lambda: build_feasibility(
-                self.data.space, config.budgets, tables, single=self.config.single
+                self.data.space, config.budgets, tables, single=config.single
             )
         )
 
