@@ -23,6 +23,7 @@ from goldnas.searching.strategies import STRATEGIES
 from goldnas.spaces import find_space, make_space
 from goldnas.supernet import SuperNet
 from searches import make_loop, search, settings_of
+from simulated_tables import Machine
 from workplace import invoke
 
 SMALL: dict[str, Any] = {"cells": 3, "channels": 4, "input_shape": (1, 8, 8)}
@@ -196,6 +197,20 @@ def test_random_networks_keep_the_rule_and_differ() -> None:
         assert 0.97 <= sampler.use(mask) <= 1
     changed = [int((a & ~b).sum()) for a, b in pairwise(drawn)]
     assert np.mean(changed) > 4  # of 16: one that hardly moves is no random baseline
+
+
+def test_a_table_has_no_row_of_none_and_bounds_what_is_drawn(tmp_path: Path) -> None:
+    space = make_space("darts", **SMALL)
+    table = Machine("board").table(space, tmp_path / "board.json")
+    assert {row.operator for row in table.rows} == {name for name, _ in space.rows()}
+    assert "none" not in {row.operator for row in table.rows}
+    feasibility = build_feasibility(space, ["0.05ms"], [table])
+    sampler = BudgetedSampler(feasibility, seed=0)
+    mask = sampler.draw()
+    assert 0.97 <= sampler.use(mask) <= 1
+    assert 48.5 <= feasibility.costs["latency@board"].total(mask) <= 50
+    kept = (gate for gate, on in zip(space.gates, mask, strict=True) if on)
+    check_rule(space.architecture(kept).choices)
 
 
 def test_its_report_has_a_graph_of_each_cell(tmp_path: Path) -> None:

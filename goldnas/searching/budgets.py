@@ -47,8 +47,8 @@ def build_feasibility(
         space: Of the search.
         budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``.
         tables: Latency tables, whose names the budgets may name.
-        single: Whether each node, or choice, keeps exactly one operator; in a space that says
-            how many edges a node keeps, one on each.
+        single: Whether each node, or choice, keeps exactly one operator. A space that says how
+            many edges a node keeps has one on each of them in any case.
 
     Raises:
         ConfigError: If a budget is malformed, given twice, or names no table.
@@ -67,11 +67,10 @@ def build_feasibility(
         *(Latency(table, space) for table in tables),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
-    if single:
-        layout = space.cell_layout
-        each = (layout and layout.edges_per_node) or 1
+    edges = space.cell_layout and space.cell_layout.edges_per_node
+    if single or edges:
         nodes = len({gate.node_id for gate in space.gates})
-        parsed.append(Budget(OPERATORS, each * nodes, "single"))
+        parsed.append(Budget(OPERATORS, (edges or 1) * nodes, "single"))
         costs.append(Costs(OPERATORS, np.ones(len(space.gates)), fixed=0.0))
     return Feasibility(space, costs, parsed)
 

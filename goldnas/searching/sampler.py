@@ -45,7 +45,7 @@ class BudgetedSampler:
         self._nodes = _list_nodes(feasibility.space)
         self._costs = [feasibility.costs[b.resource] for b in feasibility.budgets]
         self._limits = [budget.limit for budget in feasibility.budgets]
-        start = feasibility.find(np.ones(len(self._groups), dtype=bool))
+        start = self._start()
         if start is None:
             texts = ", ".join(budget.text for budget in feasibility.budgets)
             raise ConfigError(f"no network of this space meets {texts}; raise a budget")
@@ -53,7 +53,11 @@ class BudgetedSampler:
         """``(G,)``, the network that was drawn last."""
         self.draws = 0
         self.floor = 0.0
-        self._climb()
+        if self._nodes:
+            self._set_floor()
+            self._wander(self.CLIMB, np.random.default_rng(self._seed))
+        else:
+            self._climb()
 
     def draw(self) -> Mask:
         """Draw the next network, ``(G,)``."""
@@ -87,19 +91,33 @@ class BudgetedSampler:
         pairs = zip(self._costs, self._limits, strict=True)
         return [cost.total(mask) / limit for cost, limit in pairs]
 
-    def _climb(self) -> None:
-        """Go from the cheapest network to the budgets, and set the floor.
+    def _start(self) -> Mask | None:
+        """The cheapest network; where nodes keep a number of edges, one that uses the floor."""
+        everything = np.ones(len(self._groups), dtype=bool)
+        if not self._nodes:
+            return self._feasibility.find(everything)
+        pairs = zip(self._costs, self._limits, strict=True)
+        shares = np.sum([cost.gates / limit for cost, limit in pairs], axis=0)
+        alike = self._feasibility.choose(0 * shares, everything, floor=self.FLOOR)
+        if alike is None or self.use(alike) >= self.FLOOR:
+            return alike
+        return self._feasibility.choose(shares, everything, floor=0.0)  # the dearest there is
 
-        Where no network uses as much as :attr:`FLOOR`, the floor is that share of the most.
-        """
+    def _set_floor(self) -> None:
+        """Where no network uses as much as :attr:`FLOOR`, take that share of the most."""
+        most = self.use(self.mask)
+        self.floor = self.FLOOR * (1 if most >= self.FLOOR else most)
+
+    def _climb(self) -> None:
+        """Go from the cheapest network to the budgets, and set the floor."""
         random = np.random.default_rng(self._seed)
         best = self.mask
         for _ in range(self.CLIMB):
             self._wander(1, random)
             best = max(best, self.mask, key=self.use)
             self.floor = 0.9 * self.use(best)
-        self.mask, most = best, self.use(best)
-        self.floor = self.FLOOR * (1 if most >= self.FLOOR else most)
+        self.mask = best
+        self._set_floor()
 
     def _wander(self, rounds: int, random: np.random.Generator) -> None:
         """Try as many steps as the space has gates, so many times over."""

@@ -96,7 +96,7 @@ class PreparedSearch:
         self.config = msgspec.structs.replace(config, settings=others, **of_space)
         self.feasibility: Feasibility = ranks.on_all(
             lambda: build_feasibility(
-                self.data.space, config.budgets, tables, single=self.config.single
+                self.data.space, config.budgets, tables, single=config.single
             )
         )
 
