@@ -13,6 +13,33 @@ Builder = Callable[[], nn.Module]
 _NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 
 
+class Zero(nn.Module):
+    """A candidate that puts out nothing: zeros, of the shape that the others put out.
+
+    It costs nothing, and is a part of no latency table. A choice that keeps it alone passes
+    nothing on, so what only that choice reads is left out of a network. It learns nothing from
+    the loss: where a choice may as well be empty, ``Choice(..., optional=True)`` says so.
+    """
+
+    def __init__(self, output_shape: Sequence[int] | None = None) -> None:
+        """Make one.
+
+        Args:
+            output_shape: Without the batch; that of the first input unless given. A search
+                space sets it to that of the other candidates.
+        """
+        super().__init__()
+        self.output_shape = None if output_shape is None else tuple(output_shape)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map any tensors of a batch to zeros ``(B, *output_shape)``."""
+        x = inputs[0]
+        shape = self.output_shape or tuple(x.shape[1:])
+        if self.training and shape == tuple(x.shape[1:]):
+            return 0 * x  # what comes before has a gradient, of zeros, as other weights have
+        return x.new_zeros(x.shape[0], *shape)
+
+
 class Choice(nn.Module):
     """Several candidates for one place; its output is the sum of those that are left.
 
@@ -26,6 +53,8 @@ class Choice(nn.Module):
         shared: Choices with this name in common are one decision: they have the same
             candidates, and keep the same of them. The shapes at each place may differ. A cell
             that is repeated is searched so.
+        optional: Whether the choice may keep no candidate. Then it puts out zeros, and
+            computes nothing.
 
     Raises:
         ConfigError: If there is no candidate, a name is taken twice or is none, or a builder
@@ -37,6 +66,7 @@ class Choice(nn.Module):
         candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]],
         *,
         shared: str | None = None,
+        optional: bool = False,
     ) -> None:
         super().__init__()
         if shared is not None and not (isinstance(shared, str) and _NAME.fullmatch(shared)):
@@ -45,6 +75,7 @@ class Choice(nn.Module):
                 "and _"
             )
         self.shared = shared
+        self.optional = optional
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
         self.operators = nn.ModuleDict()
         for name, builder in pairs:
@@ -56,6 +87,8 @@ class Choice(nn.Module):
         self.register_buffer("gates", None)
         self.live_gates: Sequence[Tensor] | None = None
         """Those that a search learns, while it computes; they come before ``gates``."""
+        self.output_shape: tuple[int, ...] | None = None
+        """Without the batch; a search space says it, for networks that keep nothing here."""
         self.checkpointing = False
         """Whether the backward pass computes the candidates again instead of keeping what is
         inside them."""
@@ -64,6 +97,9 @@ class Choice(nn.Module):
         """Map what every candidate maps."""
         gates = self.gates if self.live_gates is None else self.live_gates
         operators = tuple(self.operators.values())
+        if not operators:
+            assert self.output_shape is not None  # it was built by a search space
+            return x.new_zeros(x.shape[0], *self.output_shape)
         if self.checkpointing and self.training:
             return recompute(_sum, self, operators, gates, x, random=True)
         return _sum(operators, gates, x)
@@ -87,14 +123,18 @@ class Choice(nn.Module):
 def _sum(
     operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, x: Tensor
 ) -> Tensor:
-    """The outputs of operators, each times its gate, added up."""
+    """The outputs of operators, each times its gate, added up; a Zero only if it is alone."""
     total: Tensor | None = None
     for index, operator in enumerate(operators):
+        if isinstance(operator, Zero):
+            continue
         output = operator(x)
         if gates is not None:
             output = gates[index] * output
         total = output if total is None else total + output
-    assert total is not None  # a search leaves one, and checks that a network has one
+    if total is None:
+        nothing: Tensor = operators[0](x)
+        return nothing
     return total
 
 

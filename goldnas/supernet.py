@@ -141,7 +141,8 @@ class SuperNet(nn.Module):
         """
         gates = self.gates()
         mean = (self.node_sums @ gates) / self._active_per_node()
-        return gates / (self.node_sums.T @ mean)
+        # A node without an operator sums to 0.
+        return gates / torch.where(self.active, self.node_sums.T @ mean, 1.0)
 
     def normalised_weights(self) -> Tensor:
         """w~: a gate's share of the active gates of its node, ``(G,)``; 0 for a pruned one."""
@@ -175,7 +176,7 @@ class SuperNet(nn.Module):
         """Be the network of some gates for a while: no other operator runs, learns or counts.
 
         Args:
-            mask: Boolean ``(G,)``, the gates that stay; each node keeps one.
+            mask: Boolean ``(G,)``, the gates that stay.
         """
         active = self.active
         whole = {block: self._operators(block) for block in self._blocks}
@@ -206,10 +207,23 @@ class SuperNet(nn.Module):
 
         It loads into ``space.build(architecture, gated=True)``.
         """
-        state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        unread: frozenset[str] = frozenset()
+        if self.space.wiring is not None:
+            unread = self.space.wiring.unread(self.active.nonzero().flatten().tolist())
+        state = {
+            name: value.detach().cpu().clone()
+            for name, value in self.network.state_dict().items()
+            if not any(name.startswith(f"{path}.") for path in unread)
+        }
         with torch.no_grad():
             for block, gates in self._block_gates().items():
-                state[f"{block}.gates"] = torch.stack(gates).cpu()
+                keys = self._operators(block)
+                read = [
+                    gate
+                    for key, gate in zip(keys, gates, strict=True)
+                    if f"{block}.operators.{key}" not in unread
+                ]
+                state[f"{block}.gates"] = torch.stack(read).cpu() if read else torch.ones(0)
         return state
 
     def _block_gates(self) -> dict[str, list[Tensor]]:
@@ -221,8 +235,8 @@ class SuperNet(nn.Module):
         }
 
     def _active_per_node(self) -> Tensor:
-        """K of every node, ``(N,)``."""
-        return self.node_sums @ self.active.to(self.node_sums.dtype)
+        """K of every node, ``(N,)``; 1 of an empty one."""
+        return (self.node_sums @ self.active.to(self.node_sums.dtype)).clamp(min=1)
 
     def _block(self, block: str) -> Cell | Choice:
         module = self.network.get_submodule(block)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 from torch.nn import functional
 
+from goldnas.choice import Choice, Zero
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import OPSET
 from goldnas.operators import Part, find_part
@@ -91,6 +92,10 @@ class Composition:
         if len(values) == 1:
             return values[0]
         return self._node("Concat", list(values), axis=1)
+
+    def zeros(self, shape: Sequence[int]) -> str:
+        """Add zeros ``(B, *shape)``."""
+        return self._initializer(np.zeros((self._input_shape[0], *shape), np.float32))
 
     def flatten(self, value: str) -> str:
         """Put all numbers of an image in a row."""
@@ -168,9 +173,13 @@ def compose_network(
         if node.op == "placeholder":
             values[node] = "input"
         elif node.op == "call_module":
-            part = find_part(modules[node.target])
-            assert part is not None  # else the tracer would have gone into it
-            values[node] = composition.apply(operators(part), *args)
+            module = modules[node.target]
+            part, silent_shape = find_part(module), _silent_shape(module)
+            if silent_shape is not None:
+                values[node] = composition.zeros(silent_shape)
+            else:
+                assert part is not None  # else the tracer would have gone into it
+                values[node] = composition.apply(operators(part), *args)
         elif node.op == "output":
             return composition.to_onnx(*args)
         elif (joined := _joined(composition, node.target, args, kwargs)) is not None:
@@ -211,4 +220,12 @@ class _PartTracer(fx.Tracer):
     """Follows a network's forward down to its parts."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return find_part(m) is not None
+        return find_part(m) is not None or _silent_shape(m) is not None
+
+
+def _silent_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Of the zeros that a module of a network puts out; None of one that puts out more."""
+    if isinstance(module, Choice):
+        silent = all(isinstance(operator, Zero) for operator in module.operators.values())
+        return module.output_shape if silent else None
+    return module.output_shape if isinstance(module, Zero) else None

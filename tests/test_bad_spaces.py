@@ -27,6 +27,9 @@ MISTAKES = {
         "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, pass and "
         "pass, skip; give both the same"
     ),
+    "once_optional": "the choices at 1 and 2 are shared as 'cell', and only one .* optional",
+    "only_zero": "the choice at 1 has no candidate besides a Zero",
+    "unread": "choice.operators.conv does not reach the output",
     "odd_shared_name": "'Cell 1' is no name of a shared choice",
     "taken_name": "a choice is at 'one', and others share that name",
     "other_shape": (

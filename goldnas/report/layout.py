@@ -87,8 +87,12 @@ class SpaceLayout:
         except ConfigError as error:
             return cls(_listed(networks, pruned), (), None, (), (str(error),))
         operators = tuple(
-            Operator(g.place, g.name.removeprefix(f"{g.place}."), str(g.parts[0][1]))
-            for g in space.gates
+            Operator(
+                gate.place,
+                gate.name.removeprefix(f"{gate.place}."),
+                str(gate.parts[0][1]) if gate.parts else "",
+            )
+            for gate in space.gates
         )
         times, problems = [], []
         for table in tables:

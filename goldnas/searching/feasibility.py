@@ -8,7 +8,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from goldnas.resource_names import OPERATORS
-from goldnas.resources import Budget, Costs
+from goldnas.resources import Budget, Costs, OperatorCount
 from goldnas.spaces import SearchSpace
 
 Mask = npt.NDArray[np.bool_]
@@ -23,21 +23,24 @@ def cheapest(
     weights: Weights,
     active: Mask,
     ceilings: Sequence[tuple[Weights, float]] = (),
+    single: Sequence[Sequence[int]] = (),
 ) -> Mask | None:
     """The cheapest network that pruning can leave, found exactly (a linear integer program).
 
     Args:
-        space: Its :attr:`groups` each keep at least one gate.
+        space: Its :attr:`groups` each keep at least one gate, and its :attr:`wiring` links what
+            is put out to what is given.
         weights: ``(G,)``, what each gate costs; not negative.
         active: ``(G,)``, the gates there are to choose from.
         ceilings: Further costs ``(G,)`` of the gates, each with a limit to their sum of about
             1 at most.
+        single: Sets of gates of which one is kept at most.
 
     Returns:
         ``(G,)``, a subset of ``active``, or None if no network keeps the ceilings.
     """
     limits = [(costs, -np.inf, limit) for costs, limit in ceilings]
-    return _solve(space, weights / max(weights.max(), 1e-300), active, limits)
+    return _solve(space, weights / max(weights.max(), 1e-300), active, limits, single)
 
 
 def _solve(
@@ -45,22 +48,51 @@ def _solve(
     weights: Weights,
     active: Mask,
     limits: Sequence[tuple[Weights, float, float]],
+    single: Sequence[Sequence[int]] = (),
 ) -> Mask | None:
-    """The network of the least weight whose costs lie within limits, lower and upper."""
-    rows = [row for row, group in enumerate(space.groups) for _ in group]
-    columns = [gate for group in space.groups for gate in group]
-    shape = (len(space.groups), len(weights))
-    covered = csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    """The network of the least weight whose costs lie within limits, lower and upper.
+
+    Args:
+        space: Of the network.
+        weights: ``(G,)``.
+        active: ``(G,)``, the gates there are to choose from.
+        limits: Costs ``(G,)``, each with its limits.
+        single: Sets of gates of which one is kept at most.
+    """
+    gates = len(weights)
+    # Beside the gates, whether each choice is linked to the input: a number from 0 to 1.
+    rules = () if space.wiring is None else space.wiring.rules
+    links = max((n + 1 for rule in rules for n in (*rule.one_of, rule.given or 0)), default=0)
+    links = max(0, links - gates)
+
+    def widen(values: Weights, value: float = 0.0) -> Weights:
+        return np.append(values, np.full(links, value))
+
+    constraints = [
+        LinearConstraint(_incidence(space.groups, gates + links), lb=1),
+        *(LinearConstraint(widen(costs)[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
+    ]
+    if rules:
+        holds = _incidence([rule.one_of for rule in rules], gates + links)
+        given = _incidence([[] if r.given is None else [r.given] for r in rules], gates + links)
+        least = np.array([float(rule.given is None) for rule in rules])
+        constraints.append(LinearConstraint(holds - given, lb=least))
+    if single:
+        constraints.append(LinearConstraint(_incidence(single, gates + links), ub=1))
     solution = milp(
-        weights,
-        integrality=np.ones(len(weights)),
-        bounds=Bounds(0, active.astype(float)),
-        constraints=[
-            LinearConstraint(covered, lb=1),
-            *(LinearConstraint(costs[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
-        ],
+        widen(weights),
+        integrality=widen(np.ones(gates)),
+        bounds=Bounds(0, widen(active.astype(float), 1.0)),
+        constraints=constraints,
     )
-    return None if solution.x is None else np.asarray(solution.x > 0.5)
+    return None if solution.x is None else np.asarray(solution.x[:gates] > 0.5)
+
+
+def _incidence(sets: Sequence[Sequence[int]], columns: int) -> csr_array:
+    """A row for each set of columns: ones there."""
+    rows = [row for row, members in enumerate(sets) for _ in members]
+    places = [member for members in sets for member in members]
+    return csr_array((np.ones(len(rows)), (rows, places)), shape=(len(sets), columns))
 
 
 class Feasibility:
@@ -76,6 +108,9 @@ class Feasibility:
         self.space = space
         self.budgets = tuple(budgets)
         self.costs = {cost.name: cost for cost in costs}
+        single = self.costs.get(OPERATORS)
+        self.single = single.places if isinstance(single, OperatorCount) else ()
+        """Sets of gates of which a network keeps one at most, where no sum says so."""
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
@@ -93,7 +128,7 @@ class Feasibility:
         # The solver may overstep a ceiling by its tolerance: then once more, that much lower.
         for margin in (0.0, _TOLERANCE):
             lowered = [(costs, limit - margin) for costs, limit in ceilings]
-            chosen = cheapest(self.space, scaled, active, lowered)
+            chosen = cheapest(self.space, scaled, active, lowered, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None
@@ -130,7 +165,7 @@ class Feasibility:
             return False
         counted = [b for b in self.budgets if b.resource == OPERATORS]
         limits = [(self._share(b), -np.inf, 1.0) for b in counted]
-        largest = _solve(self.space, -self._share(budget), active, limits)
+        largest = _solve(self.space, -self._share(budget), active, limits, self.single)
         return largest is not None and self._use(largest, [budget]) > 1
 
     def _share(self, budget: Budget) -> Weights:
@@ -149,7 +184,7 @@ class Feasibility:
                 fixed = self.costs[budget.resource].fixed / budget.limit
                 least = floors.get(budget.resource, -np.inf) - fixed
                 limits.append((self._share(budget), least, 1 - fixed - margin))
-            chosen = _solve(self.space, weights, active, limits)
+            chosen = _solve(self.space, weights, active, limits, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None

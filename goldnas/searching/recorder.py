@@ -42,14 +42,15 @@ class FrontRecorder:
         session, mask = self._session, learner.mask
         architecture = learner.architecture
         score = learner.score(session.data.validation)
+        resources = session.network_resources(mask)
         network = FrontNetwork(
             fingerprint=architecture.fingerprint,
             **write_metric(session.data.task.metric_kind, score),
-            resources=session.resources(mask),
+            resources=resources,
             epoch=step // session.loop.steps_per_epoch,
             step=step + 1,
             reasons=tuple(reasons),
-            meets_budgets=session.feasibility.within(mask),
+            meets_budgets=session.meets_budgets(resources),
         )
         self.keep(network, architecture, learner.supernet.network_state())
 

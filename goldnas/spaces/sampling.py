@@ -27,7 +27,7 @@ def draw_architectures(space: SearchSpace, count: int, *, seed: int) -> Iterator
     """
     random = np.random.default_rng(seed)
     order = random.permutation(count)
-    kinds = list(dict.fromkeys(gate.parts[0] for gate in space.gates))
+    kinds = list(dict.fromkeys(gate.parts[:1] for gate in space.gates))
     seen: set[str] = set()
     for place in order:
         for _ in range(_TRIES):
@@ -35,12 +35,14 @@ def draw_architectures(space: SearchSpace, count: int, *, seed: int) -> Iterator
             favour = dict(zip(kinds, random.normal(scale=0.7, size=len(kinds)), strict=True))
             kept: set[int] = set()
             for index, gate in enumerate(space.gates):
-                logit = math.log(share / (1 - share)) + favour[gate.parts[0]]
+                logit = math.log(share / (1 - share)) + favour[gate.parts[:1]]
                 if random.random() < 1 / (1 + math.exp(-logit)):
                     kept.add(index)
             for group in space.groups:
                 if kept.isdisjoint(group):
                     kept.add(int(random.choice(group)))
+            if space.wiring is not None:
+                kept = space.wiring.link(kept, random)
             architecture = space.architecture(space.gates[index] for index in sorted(kept))
             if architecture.fingerprint not in seen:
                 seen.add(architecture.fingerprint)

@@ -2,7 +2,8 @@
 
 A *part* is what goldnas counts and measures: a candidate of a choice, or a fixed part, which is
 a largest module without a choice in it that maps one tensor to one. Sums, concatenations and
-other functions between modules cost no multiply-adds; one that does is refused.
+other functions between modules cost no multiply-adds; one that does is refused. They carry what
+one part puts out to those that read it, and that is noted, too.
 """
 
 from collections import Counter
@@ -14,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Zero
 from goldnas.errors import ConfigError, name_type, read_message
 from goldnas.site import Shapes
+from goldnas.spaces.wiring import INPUT, Node
 
 _BATCH = 2
 """Two, so that what is not computed image by image shows."""
@@ -35,6 +38,10 @@ class Trace:
     """In the order in which they are called, repeats included."""
     choices: dict[str, Shapes] = field(default_factory=dict)
     """In the order in which they are registered."""
+    nodes: list[Node] = field(default_factory=lambda: [Node("", (), frozenset())])
+    """The input, then parts in the order in which they are called."""
+    output: frozenset[int] = frozenset()
+    """The nodes that the network puts out."""
     output_shape: tuple[int, ...] = ()
     """Of the network, without the batch."""
 
@@ -53,23 +60,66 @@ def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     if "" in places:
         raise ConfigError("its network is a Choice itself; return a module that has it within")
     tracer = _Tracer(network, places)
+    images = torch.zeros(_BATCH, *input_shape)
+    tracer.marks.mark(images, frozenset([INPUT]))
     with torch.no_grad(), tracer, _Computed(tracer.computed):
-        output = network.eval()(torch.zeros(_BATCH, *input_shape))
+        output = network.eval()(images)
     network.train()
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
         raise ConfigError(
             f"its network puts out {_described(output)}; it has to be one tensor, of a row for "
             "each image"
         )
+    tracer.result.output = tracer.marks.find(output)
     tracer.result.output_shape = tuple(output.shape[1:])
     _check_calls(network, tracer.result, tracer.calls)
     return tracer.result
 
 
+class _Marks:
+    """The nodes that every tensor depends on, by the memory that it is in."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, frozenset[int]] = {}
+        self._held: list[Tensor] = []  # so that no memory is used twice
+        self._anywhere: frozenset[int] = frozenset()
+        """Of what has left the tensors, as a number that a forward decides by."""
+
+    def find(self, values: object) -> frozenset[int]:
+        """What the tensors among some values depend on."""
+        found = (self._nodes.get(_memory(t), frozenset()) for t in _tensors(values))
+        return self._anywhere.union(*found)
+
+    def mark(self, values: object, nodes: frozenset[int]) -> None:
+        """Let the tensors among some values depend on these nodes."""
+        for tensor in _tensors(values):
+            self._held.append(tensor)
+            self._nodes[_memory(tensor)] = nodes
+
+    def carry(self, func: Any, arguments: object, output: object) -> None:
+        """Let what a function puts out, or changes, depend on what it reads."""
+        nodes = self.find(arguments)
+        if not nodes:
+            return
+        if not _tensors(output) and not func._schema.is_mutable:
+            self._anywhere |= nodes
+        changed = arguments if func._schema.is_mutable else ()
+        for tensor in (*_tensors(output), *_tensors(changed)):
+            self.mark(tensor, nodes | self.find(tensor))
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
 class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tells of every function of torch that is computed."""
 
-    def __init__(self, told: Callable[[Any], None]) -> None:
+    def __init__(self, told: Callable[[Any, object, object], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._told = told
 
@@ -77,8 +127,9 @@ class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Compute it."""
-        self._told(func)
-        return func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        self._told(func, (args, kwargs), output)
+        return output
 
 
 class _Tracer:
@@ -89,6 +140,7 @@ class _Tracer:
         self.calls: Counter[str] = Counter()
         """Of each choice, and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
+        self.marks = _Marks()
         self._containers: list[str] = []
         """The modules around, from the outermost; each has a choice within."""
         self._part: str | None = None
@@ -129,15 +181,18 @@ class _Tracer:
     def _leave(self, *_: object) -> None:
         self._containers.pop()
 
-    def computed(self, func: Any) -> None:
-        """Refuse multiply-adds between modules: they would be in no part."""
-        if self._part is None and func._overloadpacket in flop_registry:
+    def computed(self, func: Any, arguments: object, output: object) -> None:
+        """Follow what is computed between modules; refuse multiply-adds, of no part."""
+        if self._part is not None:
+            return
+        if func._overloadpacket in flop_registry:
             inside = "".join(self._containers[-1:])
             raise ConfigError(
                 f"the forward of {repr(inside) if inside else 'its network'} computes "
                 f"{func._overloadpacket} between modules, which would be in no latency and no "
                 "count; put it into a module of its own"
             )
+        self.marks.carry(func, arguments, output)
 
     # -- fixed parts --------------------------------------------------------------------------
 
@@ -146,6 +201,7 @@ class _Tracer:
         if self._part is None and not kwargs and len(args) == 1 and _is_batch(args[0]):
             self._part = path
             self._input_shape = tuple(args[0].shape[1:])
+            self._reads = self.marks.find(args[0])
 
     def _end(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
         if self._part != path:
@@ -158,8 +214,16 @@ class _Tracer:
             )
         shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
         self.calls[path] += 1
+        self._add_node(path, (), output)
         if not isinstance(module, _FREE):
             self.result.fixed.append((path, shapes))
+
+    def _add_node(self, path: str, keys: tuple[str, ...], output: Tensor) -> None:
+        """Note a node that reads what was noted last, and what it puts out."""
+        self.result.nodes.append(Node(path, keys, self._reads))
+        # Of memory that it shares with its input, as a view does, it is the last to write.
+        nodes = self.marks.find(output) - self._reads | {len(self.result.nodes) - 1}
+        self.marks.mark(output, nodes)
 
     # -- choices ------------------------------------------------------------------------------
 
@@ -167,9 +231,12 @@ class _Tracer:
         """Compute every candidate, and hold what they put out against each other."""
         self._part = path
         self.calls[path] += 1
+        self._reads = self.marks.find(x)
         outputs: dict[str, Tensor] = {}
         version = x._version
         for key, operator in choice.operators.items():
+            if isinstance(operator, Zero):
+                continue
             try:
                 output = operator(x)
             except ConfigError:
@@ -190,6 +257,11 @@ class _Tracer:
                     f"{_described(output)}; it has to be one tensor"
                 )
             outputs[key] = output
+        if not outputs:
+            raise ConfigError(
+                f"the choice at {path} has no candidate besides a Zero, so nothing can pass "
+                "it; give it one that computes"
+            )
         ((usual, _),) = Counter(map(_text, outputs.values())).most_common(1)
         for key, output in outputs.items():
             if _text(output) != usual:
@@ -198,9 +270,10 @@ class _Tracer:
                     f"{_text(output)}, and {usual} is expected, as from the others: candidates "
                     "of one choice put out one shape"
                 )
-        self._part = None
         output = sum(outputs.values(), torch.zeros(()))
+        self._add_node(path, tuple(outputs), output)
         self.seen[path] = Shapes(tuple(x.shape[1:]), tuple(output.shape[1:]))
+        self._part = None
         return output
 
 

@@ -129,6 +129,25 @@ def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
     assert all(len(kept) == 1 for kept in best.architecture.choices.values())
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_it_searches_a_space_whose_choices_may_be_empty(
+    name: str, single: bool, tmp_path: Path
+) -> None:
+    run = search(
+        tmp_path / "a",
+        space=own_spaces.forked,
+        single=single,
+        **settings_of(name) | {"budgets": ("45kFLOPs",), "cells": None, "channels": None},
+    )
+    assert run.best.meets_budgets
+    for network in run.front:
+        built = network.build()
+        assert network.resources["FLOPs"] == count_flops(built, (1, 8, 8))
+        assert network.resources["params"] == count_parameters(built)
+    if single:
+        assert all(len(kept) == 1 for kept in run.best.architecture.choices.values())
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes came to, by strategy."""

@@ -169,13 +169,14 @@ class OptunaProposer:
         return {"proposed": proposed, "values": values, "attributes": attributes}
 
     def _repair(self, gates: list[int], tried: int) -> list[int]:
-        """Give every node and input that is left without an operator one at random."""
+        """Give every node, input and output that is left without an operator one at random."""
         random = np.random.default_rng((self._config.seed, tried))
         kept = set(gates)
         for group in self._session.space.groups:
             if kept.isdisjoint(group):
                 kept.add(int(random.choice(group)))
-        return sorted(kept)
+        wiring = self._session.space.wiring
+        return sorted(kept if wiring is None else wiring.link(kept, random))
 
     # -- the study ---------------------------------------------------------------------------
 
