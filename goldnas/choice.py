@@ -47,18 +47,22 @@ class Choice(nn.Module):
     network that is trained anew has no gates.
 
     Args:
-        candidates: What builds each, by name. All read the same tensor, and put out tensors of
-            one shape. A name is of lower-case letters, digits and ``_``; it stands in latency
-            tables and architectures, so it is never reused for something else.
+        candidates: What builds each, by name. All read the same tensor, or the several that the
+            choice is called with, and put out tensors of one shape. A name is of lower-case
+            letters, digits and ``_``; it stands in latency tables and architectures, so it is
+            never reused for something else.
         shared: Choices with this name in common are one decision: they have the same
             candidates, and keep the same of them. The shapes at each place may differ. A cell
             that is repeated is searched so.
         optional: Whether the choice may keep no candidate. Then it puts out zeros, and
             computes nothing.
 
+    A candidate may have choices of its own, which decide something where it is kept. None of
+    them is shared, and a shared choice has none within.
+
     Raises:
-        ConfigError: If there is no candidate, a name is taken twice or is none, or a builder
-            fails.
+        ConfigError: If there is no candidate, a name is taken twice or is none, a builder
+            fails, or a shared choice is within another or has one within.
     """
 
     def __init__(
@@ -83,6 +87,13 @@ class Choice(nn.Module):
             self.operators[name] = _built(name, builder)
         if not self.operators:
             raise ConfigError("a Choice has no candidates; give one or more, each by a name")
+        self.nests = any(map(has_choice, self.operators.values()))
+        """Whether a candidate has choices of its own."""
+        if shared is not None and self.nests:
+            raise ConfigError(
+                f"a choice shared as {shared!r} has a candidate with a Choice within; a shared "
+                "choice has none within: share nothing, or let the candidate have none"
+            )
         self.gates: Tensor | None
         self.register_buffer("gates", None)
         self.live_gates: Sequence[Tensor] | None = None
@@ -91,18 +102,18 @@ class Choice(nn.Module):
         """Without the batch; a search space says it, for networks that keep nothing here."""
         self.checkpointing = False
         """Whether the backward pass computes the candidates again instead of keeping what is
-        inside them."""
+        inside them; where they have choices of their own, those are computed again."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Map what every candidate maps."""
         gates = self.gates if self.live_gates is None else self.live_gates
         operators = tuple(self.operators.values())
         if not operators:
             assert self.output_shape is not None  # it was built by a search space
-            return x.new_zeros(x.shape[0], *self.output_shape)
-        if self.checkpointing and self.training:
-            return recompute(_sum, self, operators, gates, x, random=True)
-        return _sum(operators, gates, x)
+            return inputs[0].new_zeros(inputs[0].shape[0], *self.output_shape)
+        if self.checkpointing and self.training and not self.nests:
+            return recompute(_sum, self, operators, gates, *inputs, random=True)
+        return _sum(operators, gates, *inputs)
 
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -121,19 +132,19 @@ class Choice(nn.Module):
 
 
 def _sum(
-    operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, x: Tensor
+    operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, *inputs: Tensor
 ) -> Tensor:
     """The outputs of operators, each times its gate, added up; a Zero only if it is alone."""
     total: Tensor | None = None
     for index, operator in enumerate(operators):
         if isinstance(operator, Zero):
             continue
-        output = operator(x)
+        output = operator(*inputs)
         if gates is not None:
             output = gates[index] * output
         total = output if total is None else total + output
     if total is None:
-        nothing: Tensor = operators[0](x)
+        nothing: Tensor = operators[0](*inputs)
         return nothing
     return total
 
@@ -157,9 +168,15 @@ def _built(name: str, builder: Builder) -> nn.Module:
             f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
             "nn.Module"
         )
-    if any(isinstance(inner, Choice) for inner in module.modules()):
-        raise ConfigError(
-            f"candidate {name!r} has a Choice within; choices stand beside each other, none in "
-            "another"
-        )
+    for inner in module.modules():
+        if isinstance(inner, Choice) and inner.shared is not None:
+            raise ConfigError(
+                f"candidate {name!r} has a Choice within that is shared as {inner.shared!r}; "
+                "a choice within another is not shared: leave `shared` out"
+            )
     return module
+
+
+def has_choice(module: nn.Module) -> bool:
+    """Whether there is a choice in a module, or it is one."""
+    return any(isinstance(inner, Choice) for inner in module.modules())

@@ -45,19 +45,21 @@ class Composition:
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
+        self._zeros: set[str] = set()
         self._copies = 0
 
-    def apply(self, operator: onnx.ModelProto, value: str) -> str:
+    def apply(self, operator: onnx.ModelProto, *values: str) -> str:
         """Add a copy of an operator with fresh weights, and return its output.
 
         Args:
             operator: From ``input`` to ``output``, as ``to_onnx`` makes it.
-            value: What it reads.
+            values: What it reads, in the order of its inputs.
         """
         prefix = f"copy{self._copies}/"
         self._copies += 1
         graph = operator.graph
-        names = {"": "", "input": value}
+        inputs = (entry.name for entry in graph.input)
+        names: dict[str, str] = {"": "", **dict(zip(inputs, values, strict=True))}
         for tensor in graph.initializer:
             names[tensor.name] = prefix + tensor.name
             fresh = onnx.TensorProto()
@@ -84,8 +86,10 @@ class Composition:
         return self._node("Conv", [value, weight, bias], kernel_shape=window)
 
     def add(self, one: str, other: str) -> str:
-        """Add two values of one shape."""
-        return self._node("Add", [one, other])
+        """Add two values of one shape; nothing is computed for zeros."""
+        if one in self._zeros:
+            return other
+        return one if other in self._zeros else self._node("Add", [one, other])
 
     def concat(self, values: Sequence[str]) -> str:
         """Join values along their channels; one alone stays as it is."""
@@ -94,8 +98,10 @@ class Composition:
         return self._node("Concat", list(values), axis=1)
 
     def zeros(self, shape: Sequence[int]) -> str:
-        """Add zeros ``(B, *shape)``."""
-        return self._initializer(np.zeros((self._input_shape[0], *shape), np.float32))
+        """Zeros ``(B, *shape)``."""
+        name = self._initializer(np.zeros((self._input_shape[0], *shape), np.float32))
+        self._zeros.add(name)
+        return name
 
     def flatten(self, value: str) -> str:
         """Put all numbers of an image in a row."""

@@ -101,11 +101,31 @@ class Forked(nn.Module):
         )
         self.mixed = normed(width, 1, affine)
         self.last = goldnas.Choice(
-            {"conv_5x5": lambda: normed(width, 5, affine), "skip": nn.Identity}, optional=True
+            {"join": lambda: Join(width, affine), "add": Add}, optional=True
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.left(x) + self.last(self.mixed(self.right(x)))
+        left = self.left(x)
+        return left + self.last(self.mixed(self.right(x)), x)
+
+
+class Join(nn.Module):
+    """A convolution of two tensors side by side."""
+
+    def __init__(self, width: int, affine: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width, affine=affine)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.norm(self.conv(torch.cat([one, other], dim=1)))
+
+
+class Add(nn.Module):
+    """Two tensors, added."""
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
 
 
 def normed(width: int, kernel: int, affine: bool) -> nn.Module:
@@ -125,6 +145,35 @@ def forked(
         ),
         Forked(8, affine),
         head(8, classes),
+    )
+
+
+def nesting(
+    classes: int = 10, input_shape: tuple[int, int, int] = (1, 8, 8), affine: bool = False
+) -> nn.Module:
+    """Choices within candidates, one of which is itself within another."""
+
+    def convs(width: int, *, optional: bool = False) -> goldnas.Choice:
+        return goldnas.Choice(
+            {
+                "conv_1x1": lambda: normed(width, 1, affine),
+                "conv_3x3": lambda: normed(width, 3, affine),
+            },
+            optional=optional,
+        )
+
+    def deep(width: int) -> nn.Module:
+        inner = {
+            "twice": lambda: nn.Sequential(convs(width), convs(width)),
+            "skip": nn.Identity,
+        }
+        return nn.Sequential(normed(width, 1, affine), goldnas.Choice(inner))
+
+    return nn.Sequential(
+        conv(input_shape[0], 4),
+        goldnas.Choice({"deep": lambda: deep(4), "conv_5x5": lambda: normed(4, 5, affine)}),
+        goldnas.Choice({"inner": lambda: convs(4, optional=True), "skip": nn.Identity}),
+        head(4, classes),
     )
 
 
@@ -236,8 +285,13 @@ def builder_returns_text() -> nn.Module:
     return with_choice({"conv": lambda: "conv"})  # type: ignore[dict-item, return-value]
 
 
-def nested() -> nn.Module:
-    return with_choice({"inner": lambda: goldnas.Choice({"skip": nn.Identity})})
+def shared_within() -> nn.Module:
+    return with_choice({"inner": lambda: goldnas.Choice({"skip": nn.Identity}, shared="one")})
+
+
+def within_shared() -> nn.Module:
+    inner = {"inner": lambda: goldnas.Choice({"skip": nn.Identity})}
+    return nn.Sequential(conv(1, 4), goldnas.Choice(inner, shared="one"), head(4, 10))
 
 
 def other_shape() -> nn.Module:

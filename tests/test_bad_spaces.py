@@ -22,7 +22,8 @@ MISTAKES = {
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
     "builder_returns_text": "candidate 'conv' is built as str, .* nn.Module",
-    "nested": "candidate 'inner' has a Choice within",
+    "shared_within": "candidate 'inner' has a Choice within that is shared as 'one'",
+    "within_shared": "shared as 'one' has a candidate with a Choice within",
     "other_candidates": (
         "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, pass and "
         "pass, skip; give both the same"

@@ -12,10 +12,11 @@ from torch import nn
 import goldnas
 import own_spaces
 from goldnas.errors import ConfigError
-from goldnas.exporting.onnx import to_onnx
+from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.operators import find_part
 from goldnas.profiling.compose import compose_network
 from goldnas.profiling.session import Session
+from goldnas.profiling.torch_module import to_torch
 from goldnas.resources import Flops, compute_costs, count_flops, count_parameters
 from goldnas.resources.costs import sum_costs
 from goldnas.searching.budgets import build_feasibility
@@ -80,7 +81,7 @@ def test_an_operator_before_an_empty_choice_is_not_read_however_much_it_computes
     assert count_flops(SPACE.build(kept), (1, 8, 8)) == count_flops(
         SPACE.build(architecture(LEFT)), (1, 8, 8)
     )
-    read = architecture(LEFT | {"right": ("conv_1x1",), "1.last": ("skip",)})
+    read = architecture(LEFT | {"right": ("conv_1x1",), "1.last": ("add",)})
     more = count_flops(SPACE.build(read), (1, 8, 8)) - count_flops(SPACE.build(kept), (1, 8, 8))
     assert more == 2 * 4 * 4 * 64  # the convolution and the one behind it, of the first place
 
@@ -96,7 +97,7 @@ def test_a_cell_of_nasbench201_does_not_count_what_reaches_nothing() -> None:
     [
         {"right": ("none",), "2": ("pool",)},
         {"left": ("skip",), "right": ("none",), "2": ("none",)},
-        {"right": ("conv_1x1",), "2": ("conv",), "1.last": ("skip",)},
+        {"right": ("conv_1x1",), "2": ("conv",), "1.last": ("add",)},
     ],
 )
 def test_a_network_whose_output_knows_nothing_of_its_input_is_refused(
@@ -117,11 +118,27 @@ def test_an_empty_network_is_exported_without_what_nobody_reads() -> None:
     whole = onnx.load_model_from_string(to_onnx(network, (1, 1, 8, 8)))
     kinds = [node.op_type for node in whole.graph.node]
     assert kinds.count("Conv") == 2
-    assert "Mul" not in kinds
+    assert not {"Mul", "Add", "ConstantOfShape"} & set(kinds)
     session = Session(SimulatedDevice())
     export = lambda part: session.operator(part, build=SPACE.build_part)  # noqa: E731
     joined = onnx.load_model_from_string(compose_network(network, export, (1, 1, 8, 8)))
-    assert sum(node.op_type == "Conv" for node in joined.graph.node) == 2
+    kinds = [node.op_type for node in joined.graph.node]
+    assert (kinds.count("Conv"), kinds.count("Add")) == (2, 0)
+
+
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+def test_zeros_that_are_read_are_exported(dynamic_batch: bool) -> None:
+    """Beside what is read, in a concatenation."""
+    kept = architecture(
+        {"right": ("none",), "2": ("pool",), "1.last": ("add",), "3.last": ("join",)}
+    )
+    network = SPACE.build(kept).eval()
+    model = to_onnx(network, (1, 1, 8, 8), dynamic_batch=dynamic_batch)
+    shape = (3 if dynamic_batch else 1, 1, 8, 8)
+    assert check_onnx(model, network, shape) < 1e-5
+    if not dynamic_batch:
+        images = torch.randn(shape)
+        torch.testing.assert_close(to_torch(model)(images), network(images))
 
 
 def test_a_zero_has_the_shape_of_the_others_and_no_row() -> None:
@@ -176,7 +193,7 @@ def test_gates_of_an_empty_choice_are_no_nan_and_gradients_are_finite() -> None:
     assert supernet.alpha.grad.isfinite().all()
     for weights in (supernet.relative_weights(), supernet.normalised_weights()):
         assert weights.isfinite().all()
-    kept = mask_of("right.conv_1x1", "1.last.skip", "2.conv", "3.last.skip")
+    kept = mask_of("right.conv_1x1", "1.last.add", "2.conv", "3.last.add")
     with supernet.restrict(torch.from_numpy(kept)):
         assert supernet(images)[0].isfinite().all()
 
@@ -218,7 +235,7 @@ def test_random_networks_are_linked_and_single_leaves_one_or_none() -> None:
     assert all(is_linked(mask) and feasibility.within(mask) for mask in drawn)
     kept = [{NAMES[index].rpartition(".")[0] for index in np.flatnonzero(m)} for m in drawn]
     assert all(len(places) == mask.sum() for places, mask in zip(kept, drawn, strict=True))
-    assert {len(places) for places in kept} == {4, 5}
+    assert {len(places) for places in kept} == {3, 4, 5}
 
 
 def test_what_a_network_is_said_to_cost_is_what_is_built(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ class Scaled(nn.Module):
         self.operator = operator
         self.register_buffer("gate", gate)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Map what the operator maps."""
-        output: torch.Tensor = self.gate * self.operator(x)
+        output: torch.Tensor = self.gate * self.operator(*inputs)
         return output
 
 

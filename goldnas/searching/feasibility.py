@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget, Costs, OperatorCount
 from goldnas.spaces import SearchSpace
+from goldnas.spaces.nesting import Nesting
 
 Mask = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float64]
@@ -114,6 +115,22 @@ class Feasibility:
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
+    @property
+    def _nesting(self) -> Nesting | None:
+        """Which choices are within others, if some are."""
+        wiring = self.space.wiring
+        return wiring.nesting if wiring is not None and wiring.nesting.nests else None
+
+    def with_nested(self, index: int) -> list[int]:
+        """A gate, and those of the choices within its candidate: they go with it."""
+        nesting = self._nesting
+        return [index] if nesting is None else [index, *nesting.within(index)]
+
+    def is_at_hand(self, index: int, active: Mask) -> bool:
+        """Whether the candidate that a gate is within is kept, if it is within one."""
+        parent = None if self._nesting is None else self._nesting.parents[index]
+        return parent is None or bool(active[parent])
+
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
         return all(self.costs[b.resource].total(active) <= b.limit for b in self.budgets)
@@ -145,6 +162,8 @@ class Feasibility:
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
         """
+        nesting = self._nesting
+        values = values if nesting is None else nesting.own(values)
         worth = -values / max(values.max(), 1e-300)
         budgets = [b for b in self.budgets if self._binds(b, active)]
         found = self._choose(worth, active, {})
@@ -190,7 +209,13 @@ class Feasibility:
         return None
 
     def may_prune(self, active: Mask, index: int) -> bool:
-        """Whether a network within all budgets is left without this gate."""
+        """Whether a network within all budgets is left without this gate.
+
+        With it goes what is within its candidate. A choice within another keeps one as long as
+        it is there: its last operator goes with the candidate that it is in.
+        """
+        if self._nesting is not None and self._nesting.is_needed(index, active):
+            return False
         if self._witness is None or (self._witness & ~active).any():
             self._witness = self.find(active)
         if self._witness is None:
@@ -198,7 +223,7 @@ class Feasibility:
         if not self._witness[index]:
             return True
         left = active.copy()
-        left[index] = False
+        left[self.with_nested(index)] = False
         witness = self.find(left)
         if witness is None:
             return False

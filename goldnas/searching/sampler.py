@@ -7,6 +7,7 @@ import numpy as np
 from goldnas.errors import ConfigError
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
+from goldnas.spaces.nesting import Nesting
 
 
 class BudgetedSampler:
@@ -113,8 +114,12 @@ class BudgetedSampler:
         used = self._shares(self.mask)
         on = self.mask.tolist()
         members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
+        wiring = self._feasibility.space.wiring
+        nesting = wiring.nesting if wiring is not None and wiring.nesting.nests else None
         for one, other in zip(first, second, strict=True):
-            switched = (one,) if other < 0 or other == one else (one, other)
+            switched = [one] if other < 0 or other == one else [one, other]
+            if nesting is not None:
+                switched = self._with_nested(nesting, switched, on, random)
             after = [
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
@@ -136,6 +141,32 @@ class BudgetedSampler:
         mask = np.array(on)
         if self._feasibility.within(mask):  # sums of many steps are not exact
             self.mask = mask
+
+    @staticmethod
+    def _with_nested(
+        nesting: Nesting, switched: list[int], on: list[bool], random: np.random.Generator
+    ) -> list[int]:
+        """What is to be switched with some gates: the choices within their candidates.
+
+        A candidate comes with its choices made at random, in one of so many ways, so it goes
+        that much more rarely. What would not be a network is not switched: the answer is empty.
+        """
+        every = list(switched)
+        for gate in switched:
+            parent = nesting.parents[gate]
+            inner = nesting.within(gate)
+            if (parent is not None and not on[parent]) or not set(inner).isdisjoint(switched):
+                return []
+            if not inner:
+                continue
+            if not on[gate]:
+                every += nesting.draw(gate, random)
+            elif random.random() * nesting.size(gate) < 1:
+                every += [g for g in inner if on[g]]
+            else:
+                return []
+        kept = {g for g in range(len(on)) if on[g]}.symmetric_difference(every)
+        return every if nesting.is_made(kept) else []
 
     def _may_keep(self, on: list[bool], members: list[int], touched: set[int]) -> bool:
         """Whether some sets have as many gates as they may, and the output an input."""

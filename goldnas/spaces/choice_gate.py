@@ -1,6 +1,6 @@
 """The gates of a network with choices, and which of them an architecture keeps."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from goldnas.architecture import Architecture
@@ -21,7 +21,8 @@ class ChoiceGate:
     paths: tuple[str, ...]
     """Paths of its parts."""
     parts: tuple[Part, ...]
-    """Its parts: the candidate at each of the choices; none of a Zero."""
+    """Its parts: the candidate at each of the choices; none of a Zero. Of a candidate with
+    choices of its own, those of its parts that it always has."""
 
     @property
     def name(self) -> str:
@@ -53,6 +54,7 @@ def select_gates(
     *,
     space: str,
     optional: Collection[str],
+    owners: Mapping[str, tuple[str, str]],
 ) -> list[ChoiceGate]:
     """The gates that an architecture keeps.
 
@@ -61,6 +63,7 @@ def select_gates(
         architecture: Of that space.
         space: Its name.
         optional: The places of which an architecture may say nothing.
+        owners: Of the places within candidates: the place and the key of the candidate.
 
     Raises:
         ConfigError: If the architecture is not of the space.
@@ -85,6 +88,14 @@ def select_gates(
                     f"{', '.join(candidates[place])}"
                 )
     for place in candidates:
+        outer, key = owners.get(place, ("", ""))
+        if outer and key not in architecture.choices.get(outer, ()):
+            if architecture.choices.get(place):
+                raise ConfigError(
+                    f"the architecture says what the choice at {place} keeps, which is within "
+                    f"candidate {key!r} of {outer}; that is not kept: leave {place} out"
+                )
+            continue
         if not architecture.choices.get(place) and place not in optional:
             raise ConfigError(
                 f"the architecture says nothing of the choice at {place}; each needs a "

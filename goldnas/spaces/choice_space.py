@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from goldnas.architecture import Architecture
-from goldnas.choice import Choice, Zero
+from goldnas.choice import Choice, Zero, has_choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
+from goldnas.spaces.nesting import Group, Nesting
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
 from goldnas.spaces.reference import SpaceFunction
 from goldnas.spaces.space import Gate
-from goldnas.spaces.tracing import Trace, trace_network
+from goldnas.spaces.tracing import Trace, find_owner, trace_network
 from goldnas.spaces.wiring import Wiring
 
 
@@ -73,19 +74,20 @@ class ChoiceSpace:
         self.output_shape = found.output_shape
         self.classes = found.output_shape[0]
         self._catalogue = PartCatalogue(name)
-        self._fixed = tuple(
-            (path, self._catalogue.add_fixed(network.get_submodule(path), path, site))
-            for path, site in found.fixed
-        )
+        owned: dict[tuple[str, str] | None, list[tuple[str, Part]]] = {}
+        for path, site in found.fixed:
+            part = self._catalogue.add_fixed(network.get_submodule(path), path, site)
+            owned.setdefault(find_owner(path, found.choices), []).append((path, part))
+        self._fixed = tuple(owned.get(None, ()))
         """Parts of every network, by their paths."""
         self.fixed_parts = tuple(part for _, part in self._fixed)
         called: dict[str, set[Part]] = {}
-        for path, part in self._fixed:
+        for path, part in (pair for pairs in owned.values() for pair in pairs):
             called.setdefault(path, set()).add(part)
         self._labels = {path: parts.pop() for path, parts in called.items() if len(parts) == 1}
         """Of the modules that are one part, however often they are called."""
         decisions = self._find_decisions(network, found.choices)
-        self.gates = tuple(self._find_gates(network, decisions, found.choices))
+        self.gates = tuple(self._find_gates(network, decisions, found.choices, owned))
         self._labels |= {path: part for g in self.gates for path, part in _parts_of(g)}
         self._output_shapes = {
             **{path: site.output_shape for path, site in found.fixed},
@@ -93,6 +95,8 @@ class ChoiceSpace:
         }
         first = {place: _choice_at(network, paths[0]) for place, paths in decisions.items()}
         self._optional = {place for place, choice in first.items() if choice.optional}
+        owners = {place: find_owner(place, found.choices) for place in decisions}
+        self._owners = {place: owner for place, owner in owners.items() if owner is not None}
         self.wiring = self._connect(found, network)
 
     def _connect(self, found: Trace, network: nn.Module) -> Wiring:
@@ -101,16 +105,29 @@ class ChoiceSpace:
         Raises:
             ConfigError: If a choice decides nothing, since nobody reads it.
         """
+        index = {(gate.place, gate.key): number for number, gate in enumerate(self.gates)}
+        groups = (
+            Group(
+                tuple(gates),
+                index[self._owners[place]] if place in self._owners else None,
+                place in self._optional,
+            )
+            for place, gates in group_by_choice(self.gates).items()
+        )
         wiring = Wiring(
             found.nodes,
             found.output,
-            gates={path: i for i, gate in enumerate(self.gates) for path in gate.paths},
-            num_gates=len(self.gates),
+            {
+                f"{block}.operators.{gate.key}": number
+                for number, gate in enumerate(self.gates)
+                for block in gate.blocks
+            },
+            Nesting(tuple(groups), len(self.gates)),
             silent={path for path in found.choices if _may_be_silent(network, path)},
         )
         unread = wiring.unread(range(len(self.gates)))
         for gate in self.gates:
-            for path in unread.intersection(gate.paths):
+            for path in unread.intersection(f"{b}.operators.{gate.key}" for b in gate.blocks):
                 raise ConfigError(
                     f"space {self.name} is not usable: {path} does not reach the output of the "
                     "network, whatever else is kept; let the forward use it, or leave it out"
@@ -122,22 +139,23 @@ class ChoiceSpace:
         network: nn.Module,
         decisions: Mapping[str, Sequence[str]],
         sites: Mapping[str, Shapes],
+        owned: Mapping[tuple[str, str] | None, Sequence[tuple[str, Part]]],
     ) -> Iterator[ChoiceGate]:
         """The candidates of every decision, in the order of the network."""
         for place, blocks in decisions.items():
-            for key, candidate in _choice_at(network, blocks[0]).operators.items():
-                # What puts out nothing is no part of a network.
-                where = () if isinstance(candidate, Zero) else blocks
-                parts = {
-                    f"{block}.operators.{key}": self._catalogue.add(
-                        _choice_at(network, block).operators[key],
-                        key,
-                        f"{block}.{key}",
-                        sites[block],
-                    )
-                    for block in where
-                }
-                yield ChoiceGate(place, key, tuple(blocks), tuple(parts), tuple(parts.values()))
+            for key in _choice_at(network, blocks[0]).operators:
+                parts: list[tuple[str, Part]] = []
+                for block in blocks:
+                    candidate = _choice_at(network, block).operators[key]
+                    if has_choice(candidate):
+                        parts += owned.get((block, key), ())
+                    elif not isinstance(candidate, Zero):  # which is no part of a network
+                        part = self._catalogue.add(
+                            candidate, key, f"{block}.{key}", sites[block]
+                        )
+                        parts.append((f"{block}.operators.{key}", part))
+                paths, theirs = zip(*parts, strict=True) if parts else ((), ())
+                yield ChoiceGate(place, key, tuple(blocks), paths, theirs)
 
     def _find_decisions(self, network: nn.Module, paths: Iterable[str]) -> dict[str, list[str]]:
         """The choices of each decision, by its name.
@@ -207,11 +225,11 @@ class ChoiceSpace:
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The gates of each choice that keeps at least one."""
+        """The gates of each choice that keeps at least one in every network."""
         return tuple(
             tuple(group)
             for place, group in group_by_choice(self.gates).items()
-            if place not in self._optional
+            if place not in self._optional and place not in self._owners
         )
 
     @property
@@ -227,10 +245,7 @@ class ChoiceSpace:
 
         The empty one is among them where a choice is optional.
         """
-        return sum(
-            math.log10(2 ** len(group) - (place not in self._optional))
-            for place, group in group_by_choice(self.gates).items()
-        )
+        return math.log10(self.wiring.nesting.count())
 
     # -- architectures -----------------------------------------------------------------------
 
@@ -271,13 +286,17 @@ class ChoiceSpace:
         selected, unread = self._select(architecture)
         kept = {(block, gate.key) for gate in selected for block in gate.blocks}
         network = self._function.call(self.settings)
+        gone: list[str] = []
         for name, module in list(network.named_modules(remove_duplicate=False)):
+            if any(name.startswith(path) for path in gone):
+                continue
             if name in unread and name in self._output_shapes:
                 network.set_submodule(name, Zero(self._output_shapes[name]))
             elif isinstance(module, Choice):
                 for key in list(module.operators):
                     if (name, key) not in kept or f"{name}.operators.{key}" in unread:
                         del module.operators[key]
+                        gone.append(f"{name}.operators.{key}.")
                 _prepare(module, self._output_shapes[name], gated)
         for name, module in network.named_modules(remove_duplicate=False):
             if name in self._labels and name not in unread:
@@ -287,7 +306,11 @@ class ChoiceSpace:
     def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:
         """The gates that an architecture keeps, and the modules that nobody reads then."""
         selected = select_gates(
-            self.gates, architecture, space=self.name, optional=self._optional
+            self.gates,
+            architecture,
+            space=self.name,
+            optional=self._optional,
+            owners=self._owners,
         )
         names = {(gate.place, gate.key) for gate in selected}
         kept = {i for i, gate in enumerate(self.gates) if (gate.place, gate.key) in names}

@@ -1,13 +1,14 @@
 """What a network with choices is made of, found by computing it once.
 
 A *part* is what goldnas counts and measures: a candidate of a choice, or a fixed part, which is
-a largest module without a choice in it that maps one tensor to one. Sums, concatenations and
+a largest module without a choice in it that maps one tensor to one. A candidate with choices of
+its own is made of parts, as a network is. Sums, concatenations and
 other functions between modules cost no multiply-adds; one that does is refused. They carry what
 one part puts out to those that read it, and that is noted, too.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from goldnas.choice import Choice, Zero
+from goldnas.choice import Choice, Zero, has_choice
 from goldnas.errors import ConfigError, name_type, read_message
 from goldnas.site import Shapes
 from goldnas.spaces.wiring import INPUT, Node
@@ -158,9 +159,17 @@ class _Tracer:
                 self._undo.append(partial(module.__dict__.pop, "forward"))
             elif path in containers:
                 self._hook(module, partial(self._enter, path), self._leave)
-            elif not any(path.startswith(f"{place}.") for place in self._places):
+            elif not self._is_in_candidate(path):
                 self._hook(module, partial(self._begin, path), partial(self._end, path))
         return self
+
+    def _is_in_candidate(self, path: str) -> bool:
+        """Whether a module is of a candidate without choices, which is one part."""
+        owner = find_owner(path, self._places)
+        if owner is None:
+            return False
+        place, key = owner
+        return not has_choice(self._network.get_submodule(f"{place}.operators.{key}"))
 
     def __exit__(self, *error: Any) -> None:
         for undo in self._undo:
@@ -227,26 +236,36 @@ class _Tracer:
 
     # -- choices ------------------------------------------------------------------------------
 
-    def _chosen(self, path: str, choice: Choice, x: Tensor) -> Tensor:
+    def _chosen(self, path: str, choice: Choice, *inputs: Tensor) -> Tensor:
         """Compute every candidate, and hold what they put out against each other."""
-        self._part = path
+        for value in inputs or [None]:
+            if not _is_batch(value):
+                raise ConfigError(
+                    f"the choice at {path} is called with {_described(value)}; each of its "
+                    "inputs has to be a tensor, of a row for each image"
+                )
         self.calls[path] += 1
-        self._reads = self.marks.find(x)
+        reads = self.marks.find(inputs)
         outputs: dict[str, Tensor] = {}
-        version = x._version
+        alike: list[str] = []  # candidates that are one part each
+        versions = [x._version for x in inputs]
+        given = "+".join(map(_text, inputs))
         for key, operator in choice.operators.items():
             if isinstance(operator, Zero):
                 continue
+            if not has_choice(operator):
+                self._part = path
+                alike.append(key)
             try:
-                output = operator(x)
+                output = operator(*inputs)
             except ConfigError:
                 raise
             except Exception as error:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} fails on an input of "
-                    f"{_text(x)}: {type(error).__name__}: {read_message(error)}"
+                    f"{given}: {type(error).__name__}: {read_message(error)}"
                 ) from error
-            if x._version != version:
+            if [x._version for x in inputs] != versions:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} changes its input in place, "
                     "which the others read too: begin it without inplace=True"
@@ -257,6 +276,7 @@ class _Tracer:
                     f"{_described(output)}; it has to be one tensor"
                 )
             outputs[key] = output
+            self._part = None
         if not outputs:
             raise ConfigError(
                 f"the choice at {path} has no candidate besides a Zero, so nothing can pass "
@@ -266,15 +286,31 @@ class _Tracer:
         for key, output in outputs.items():
             if _text(output) != usual:
                 raise ConfigError(
-                    f"candidate {key!r} of the choice at {path} maps {_text(x)} to "
+                    f"candidate {key!r} of the choice at {path} maps {given} to "
                     f"{_text(output)}, and {usual} is expected, as from the others: candidates "
                     "of one choice put out one shape"
                 )
+        nested = [(key, self.marks.find(outputs[key])) for key in outputs if key not in alike]
+        self._part = path
         output = sum(outputs.values(), torch.zeros(()))
-        self._add_node(path, tuple(outputs), output)
-        self.seen[path] = Shapes(tuple(x.shape[1:]), tuple(output.shape[1:]))
+        for keys, read in [(tuple(alike), reads)] * bool(alike) + [
+            ((k,), r) for k, r in nested
+        ]:
+            self._reads = read
+            self._add_node(path, keys, output)
+        first, *others = (tuple(x.shape[1:]) for x in inputs)
+        self.seen[path] = Shapes(first, tuple(output.shape[1:]), tuple(others))
         self._part = None
         return output
+
+
+def find_owner(path: str, places: Collection[str]) -> tuple[str, str] | None:
+    """The choice, and the key of its candidate, that a module is in; the innermost."""
+    start = len(path)
+    while (start := path.rfind(".operators.", 0, start)) >= 0:
+        if path[:start] in places:
+            return path[:start], path[start + len(".operators.") :].split(".")[0]
+    return None
 
 
 def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None:
@@ -296,6 +332,8 @@ def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None
             )
         candidates = module.operators.items() if isinstance(module, Choice) else [("", module)]
         for key, part in candidates:
+            if has_choice(part):
+                continue  # its own parts are called
             name = f"{path}.{key}" if key else path
             for weight in part.parameters():
                 other = owners.setdefault(id(weight), name)

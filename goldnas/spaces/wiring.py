@@ -6,9 +6,10 @@ does not reach the output of a network, and is no part of it.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+
+from goldnas.spaces.nesting import Nesting, Rule
 
 INPUT = 0
 """The first node of a network: what it is given."""
@@ -32,26 +33,14 @@ class Node:
         return candidates or (self.path,)
 
 
-class Rule(NamedTuple):
-    """Where one thing holds, one of several others has to hold.
-
-    They are numbers: of gates, which hold where the gate is kept; and, from the number of
-    gates on, of choices, which hold where they are linked to the input.
-    """
-
-    given: int | None
-    """None for a rule without a condition."""
-    one_of: tuple[int, ...]
-
-
 class Wiring:
     """The graph of a network's parts, from its input to its output.
 
     Args:
         nodes: In the order of their calls; the first is the input.
         output: The nodes that reach the output through functions between modules.
-        gates: Of each candidate, by the paths of its modules; none for a Zero.
-        num_gates: Of the space.
+        gates: Of each candidate, by the path of its module; none for a Zero.
+        nesting: Of the choices.
         silent: Paths of the choices that may pass nothing on.
     """
 
@@ -60,15 +49,19 @@ class Wiring:
         nodes: Sequence[Node],
         output: frozenset[int],
         gates: Mapping[str, int],
-        num_gates: int,
+        nesting: Nesting,
         silent: Collection[str],
     ) -> None:
         self._nodes = tuple(nodes)
         self._output = output
+        self.nesting = nesting
         self._gates = tuple(tuple(gates[path] for path in n.modules if n.keys) for n in nodes)
         calls = [node.path for node in nodes if not node.keys]
         self._several = {path for path in calls if calls.count(path) > 1}
-        self._firm = [not n.keys or n.path not in silent for n in nodes]
+        self._silent = set(silent)
+        choices = [node.path for node in nodes if node.keys]
+        several = {path for path in choices if choices.count(path) > 1}
+        self._firm = [not n.keys or n.path not in self._silent | several for n in nodes]
         """Whether a node passes on what it reads, whatever is kept."""
         self._firm[INPUT] = False
         self._sources: list[frozenset[int]] = []
@@ -78,9 +71,13 @@ class Wiring:
         self._ends = self._find_sources(output)
         self.always_linked = INPUT in self._ends
         """Whether the input reaches the output, whatever is kept."""
-        self.rules: tuple[Rule, ...] = (*self._need_a_link(num_gates), *self._need_readers())
+        self.rules: tuple[Rule, ...] = (
+            *self._need_a_link(len(nesting.parents)),
+            *self._need_readers(),
+            *nesting.rules,
+        )
         """What a network needs so that its output depends on its input, and so that it keeps
-        no operator which nobody reads."""
+        no operator which nobody reads, nor one in a candidate that is not kept."""
 
     def unread(self, kept: Collection[int]) -> frozenset[str]:
         """Paths of the modules that do not reach the output of a network.
@@ -97,8 +94,14 @@ class Wiring:
         """Whether the output of a network depends on its input."""
         return self.always_linked or INPUT in self._find_live(kept)
 
-    def link(self, kept: Collection[int], random: np.random.Generator) -> set[int]:
-        """Keep more gates, drawn at random, until the output depends on the input."""
+    def complete(self, kept: Collection[int], random: np.random.Generator) -> set[int]:
+        """Make a network of some gates: one whose output depends on its input.
+
+        What is in candidates that are not kept goes; what is needed besides is drawn.
+        """
+        return self.nesting.fill(self._link(self.nesting.drop_orphans(kept), random), random)
+
+    def _link(self, kept: set[int], random: np.random.Generator) -> set[int]:
         linked = set(kept)
         if self.is_linked(linked):
             return linked
@@ -152,7 +155,7 @@ class Wiring:
         readers: dict[int, set[int] | None] = {}
         firms = self._firm
         for index, firm in enumerate(firms):
-            if firm or index == INPUT:
+            if firm or self._nodes[index].path not in self._silent:
                 continue
             read_by = {
                 r for r, s in enumerate(self._sources) if index in s and not self._firm[r]

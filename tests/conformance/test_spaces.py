@@ -35,7 +35,7 @@ from workplace import invoke
 
 ODD = {"cells": 3, "channels": 4, "nodes": 2, "input_shape": (2, 17, 12), "classes": 3}
 NAMES = sorted(SPACES)
-OWN = ("own_spaces:residual", "own_spaces:repeated", "own_spaces:forked")
+OWN = tuple(f"own_spaces:{name}" for name in ("residual", "repeated", "forked", "nesting"))
 OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {name: {} for name in OWN} | SMALL
 EVERY = [*NAMES, *OF_FUNCTIONS]
 for function in OWN:
@@ -197,8 +197,8 @@ def test_a_network_of_a_search_has_the_fixed_parts_and_those_of_its_gates(name: 
         parts = (part for gate in gates for part in gate.parts)
         expected = Counter([*space.fixed_parts, *parts])
         parts = Counter(space.plan(found[kind]).parts())
-        unread = space.wiring and space.wiring.unread(kept(space, found[kind]))
-        assert parts < expected if unread else parts == expected
+        assert parts <= expected  # which operators may have no reader
+        assert parts == expected or (space.wiring is not None and kind != "full")
 
 
 @pytest.mark.parametrize("name", EVERY)

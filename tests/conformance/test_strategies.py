@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import goldnas
 import own_spaces
@@ -129,15 +131,23 @@ def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
     assert all(len(kept) == 1 for kept in best.architecture.choices.values())
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_it_searches_a_space_whose_choices_may_be_empty(
-    name: str, single: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("space", "budget", "single"),
+    [
+        (own_spaces.forked, "45kFLOPs", False),
+        (own_spaces.forked, "45kFLOPs", True),
+        (own_spaces.nesting, "14kFLOPs", True),
+    ],
+    ids=["empty", "empty, single", "nested, single"],
+)
+def test_it_searches_a_space_whose_choices_may_be_empty_or_nested(
+    name: str, space: Callable[..., nn.Module], budget: str, single: bool, tmp_path: Path
 ) -> None:
     run = search(
         tmp_path / "a",
-        space=own_spaces.forked,
+        space=space,
         single=single,
-        **settings_of(name) | {"budgets": ("45kFLOPs",), "cells": None, "channels": None},
+        **settings_of(name) | {"budgets": (budget,), "cells": None, "channels": None},
     )
     assert run.best.meets_budgets
     for network in run.front:

@@ -95,7 +95,15 @@ class ImportancePruning:
         importance = self.gates.importance()
         kept = self.session.feasibility.choose(importance, active, floor=SPENT)
         assert kept is not None  # the search began only because there is one
-        going = np.flatnonzero(active & ~kept)
+        # What is within a candidate goes with it.
+        going = np.array(
+            [
+                gate
+                for gate in np.flatnonzero(active & ~kept)
+                if self.session.feasibility.is_at_hand(int(gate), kept)
+            ],
+            dtype=int,
+        )
         order = going[np.argsort(importance[going], kind="stable")]
         at_a_time = operators_at_a_time(self.session.config, len(active))
         handfuls = -(-len(order) // at_a_time)

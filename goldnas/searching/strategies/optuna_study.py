@@ -176,7 +176,7 @@ class OptunaProposer:
             if kept.isdisjoint(group):
                 kept.add(int(random.choice(group)))
         wiring = self._session.space.wiring
-        return sorted(kept if wiring is None else wiring.link(kept, random))
+        return sorted(kept if wiring is None else wiring.complete(kept, random))
 
     # -- the study ---------------------------------------------------------------------------
 
