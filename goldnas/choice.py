@@ -13,6 +13,33 @@ Builder = Callable[[], nn.Module]
 _NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 
 
+class Zero(nn.Module):
+    """A candidate that puts out nothing: zeros, of the shape that the others put out.
+
+    It costs nothing, and is a part of no latency table. A choice that keeps it alone passes
+    nothing on, so what only that choice reads is left out of a network. It learns nothing from
+    the loss: where a choice may as well be empty, ``Choice(..., optional=True)`` says so.
+    """
+
+    def __init__(self, output_shape: Sequence[int] | None = None) -> None:
+        """Make one.
+
+        Args:
+            output_shape: Without the batch; that of the first input unless given. A search
+                space sets it to that of the other candidates.
+        """
+        super().__init__()
+        self.output_shape = None if output_shape is None else tuple(output_shape)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map any tensors of a batch to zeros ``(B, *output_shape)``."""
+        x = inputs[0]
+        shape = self.output_shape or tuple(x.shape[1:])
+        if self.training and shape == tuple(x.shape[1:]):
+            return 0 * x  # what comes before has a gradient, of zeros, as other weights have
+        return x.new_zeros(x.shape[0], *shape)
+
+
 class Choice(nn.Module):
     """Several candidates for one place; its output is the sum of those that are left.
 
@@ -20,16 +47,22 @@ class Choice(nn.Module):
     network that is trained anew has no gates.
 
     Args:
-        candidates: What builds each, by name. All read the same tensor, and put out tensors of
-            one shape. A name is of lower-case letters, digits and ``_``; it stands in latency
-            tables and architectures, so it is never reused for something else.
+        candidates: What builds each, by name. All read the same tensor, or the several that the
+            choice is called with, and put out tensors of one shape. A name is of lower-case
+            letters, digits and ``_``; it stands in latency tables and architectures, so it is
+            never reused for something else.
         shared: Choices with this name in common are one decision: they have the same
             candidates, and keep the same of them. The shapes at each place may differ. A cell
             that is repeated is searched so.
+        optional: Whether the choice may keep no candidate. Then it puts out zeros, and
+            computes nothing.
+
+    A candidate may have choices of its own, which decide something where it is kept. None of
+    them is shared, and a shared choice has none within.
 
     Raises:
-        ConfigError: If there is no candidate, a name is taken twice or is none, or a builder
-            fails.
+        ConfigError: If there is no candidate, a name is taken twice or is none, a builder
+            fails, or a shared choice is within another or has one within.
     """
 
     def __init__(
@@ -37,6 +70,7 @@ class Choice(nn.Module):
         candidates: Mapping[str, Builder] | Iterable[tuple[str, Builder]],
         *,
         shared: str | None = None,
+        optional: bool = False,
     ) -> None:
         super().__init__()
         if shared is not None and not (isinstance(shared, str) and _NAME.fullmatch(shared)):
@@ -45,6 +79,7 @@ class Choice(nn.Module):
                 "and _"
             )
         self.shared = shared
+        self.optional = optional
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
         self.operators = nn.ModuleDict()
         for name, builder in pairs:
@@ -52,21 +87,33 @@ class Choice(nn.Module):
             self.operators[name] = _built(name, builder)
         if not self.operators:
             raise ConfigError("a Choice has no candidates; give one or more, each by a name")
+        self.nests = any(map(has_choice, self.operators.values()))
+        """Whether a candidate has choices of its own."""
+        if shared is not None and self.nests:
+            raise ConfigError(
+                f"a choice shared as {shared!r} has a candidate with a Choice within; a shared "
+                "choice has none within: share nothing, or let the candidate have none"
+            )
         self.gates: Tensor | None
         self.register_buffer("gates", None)
         self.live_gates: Sequence[Tensor] | None = None
         """Those that a search learns, while it computes; they come before ``gates``."""
+        self.output_shape: tuple[int, ...] | None = None
+        """Without the batch; a search space says it, for networks that keep nothing here."""
         self.checkpointing = False
         """Whether the backward pass computes the candidates again instead of keeping what is
-        inside them."""
+        inside them; where they have choices of their own, those are computed again."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Map what every candidate maps."""
         gates = self.gates if self.live_gates is None else self.live_gates
         operators = tuple(self.operators.values())
-        if self.checkpointing and self.training:
-            return recompute(_sum, self, operators, gates, x, random=True)
-        return _sum(operators, gates, x)
+        if not operators:
+            assert self.output_shape is not None  # it was built by a search space
+            return inputs[0].new_zeros(inputs[0].shape[0], *self.output_shape)
+        if self.checkpointing and self.training and not self.nests:
+            return recompute(_sum, self, operators, gates, *inputs, random=True)
+        return _sum(operators, gates, *inputs)
 
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -85,16 +132,20 @@ class Choice(nn.Module):
 
 
 def _sum(
-    operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, x: Tensor
+    operators: Sequence[nn.Module], gates: Tensor | Sequence[Tensor] | None, *inputs: Tensor
 ) -> Tensor:
-    """The outputs of operators, each times its gate, added up."""
+    """The outputs of operators, each times its gate, added up; a Zero only if it is alone."""
     total: Tensor | None = None
     for index, operator in enumerate(operators):
-        output = operator(x)
+        if isinstance(operator, Zero):
+            continue
+        output = operator(*inputs)
         if gates is not None:
             output = gates[index] * output
         total = output if total is None else total + output
-    assert total is not None  # a search leaves one, and checks that a network has one
+    if total is None:
+        nothing: Tensor = operators[0](*inputs)
+        return nothing
     return total
 
 
@@ -117,9 +168,15 @@ def _built(name: str, builder: Builder) -> nn.Module:
             f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
             "nn.Module"
         )
-    if any(isinstance(inner, Choice) for inner in module.modules()):
-        raise ConfigError(
-            f"candidate {name!r} has a Choice within; choices stand beside each other, none in "
-            "another"
-        )
+    for inner in module.modules():
+        if isinstance(inner, Choice) and inner.shared is not None:
+            raise ConfigError(
+                f"candidate {name!r} has a Choice within that is shared as {inner.shared!r}; "
+                "a choice within another is not shared: leave `shared` out"
+            )
     return module
+
+
+def has_choice(module: nn.Module) -> bool:
+    """Whether there is a choice in a module, or it is one."""
+    return any(isinstance(inner, Choice) for inner in module.modules())

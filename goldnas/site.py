@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from goldnas.errors import ConfigError
 
 _TEXT = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+)/s(\d+)(/affine)?")
-_SHAPES = re.compile(r"(\d+(?:x\d+)*)->(\d+(?:x\d+)*)")
+_SHAPE = r"\d+(?:x\d+)*"
+_SHAPES = re.compile(rf"({_SHAPE}(?:\+{_SHAPE})*)->({_SHAPE})")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -49,6 +50,11 @@ class Site:
         return self.in_channels, self.height, self.width
 
     @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of every input: there is one."""
+        return (self.input_shape,)
+
+    @property
     def output_shape(self) -> tuple[int, int, int]:
         """``(C, H, W)`` of the output."""
         return self.out_channels, self.out_height, self.out_width
@@ -77,18 +83,27 @@ class Site:
 class Shapes:
     """The place of a part of which no more is known than what goes in and what comes out.
 
-    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables.
+    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables; of
+    two inputs it is ``4x8x8+4x8x8->4x8x8``.
 
     Args:
         input_shape: Without the batch, of any number of dimensions.
         output_shape: The same of the output.
+        other_inputs: The same of each further input.
     """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    other_inputs: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of every input, in order."""
+        return (self.input_shape, *self.other_inputs)
 
     def __str__(self) -> str:
-        return "->".join("x".join(map(str, s)) for s in (self.input_shape, self.output_shape))
+        inputs = "+".join("x".join(map(str, shape)) for shape in self.input_shapes)
+        return f"{inputs}->{'x'.join(map(str, self.output_shape))}"
 
 
 AnySite = Site | Shapes
@@ -103,5 +118,9 @@ def parse_site(text: str) -> AnySite:
     match = _SHAPES.fullmatch(text)
     if match is None:
         return Site.parse(text)
-    before, after = (tuple(map(int, sizes.split("x"))) for sizes in match.groups())
-    return Shapes(before, after)
+    *inputs, after = (
+        tuple(map(int, sizes.split("x")))
+        for side in match.groups()
+        for sizes in side.split("+")
+    )
+    return Shapes(inputs[0], after, tuple(inputs[1:]))

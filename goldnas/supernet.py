@@ -60,6 +60,9 @@ class SuperNet(nn.Module):
             (block, gate.key): i for i, gate in enumerate(space.gates) for block in gate.blocks
         }
         self._blocks = tuple(dict.fromkeys(block for block, _ in self._index))
+        nesting = space.wiring.nesting if space.wiring is not None else None
+        self._parents = [None] * len(space.gates) if nesting is None else nesting.parents
+        """Of each gate, the one whose operator has it within."""
         nodes = [gate.node_id for gate in space.gates]
         edges = [gate.edge_id for gate in space.gates]
         self.register_buffer("node_sums", _membership(nodes), persistent=False)
@@ -141,7 +144,8 @@ class SuperNet(nn.Module):
         """
         gates = self.gates()
         mean = (self.node_sums @ gates) / self._active_per_node()
-        return gates / (self.node_sums.T @ mean)
+        # A node without an operator sums to 0.
+        return gates / torch.where(self.active, self.node_sums.T @ mean, 1.0)
 
     def normalised_weights(self) -> Tensor:
         """w~: a gate's share of the active gates of its node, ``(G,)``; 0 for a pruned one."""
@@ -159,31 +163,40 @@ class SuperNet(nn.Module):
         return (gate_costs * torch.log1p(self.relative_weights())).sum()
 
     def prune(self, indices: Iterable[int]) -> list[nn.Parameter]:
-        """Remove operators; return the parameters that went with them."""
+        """Remove operators, and the choices within them; return the parameters that went."""
         removed: list[nn.Parameter] = []
         for index in indices:
             gate = self.space.gates[index]
-            for block in gate.blocks:
+            for block in gate.blocks if self.active[index] else ():
                 operators = self._operators(block)
                 removed += operators[gate.key].parameters()
                 del operators[gate.key]
-            self.active[index] = False
+            self.active[self._with_nested(index)] = False
         return removed
+
+    def _with_nested(self, index: int) -> list[int]:
+        """A gate, and those of the choices within its operator."""
+        wiring = self.space.wiring
+        return [index] if wiring is None else [index, *wiring.nesting.within(index)]
 
     @contextmanager
     def restrict(self, mask: Tensor) -> Iterator[None]:
         """Be the network of some gates for a while: no other operator runs, learns or counts.
 
         Args:
-            mask: Boolean ``(G,)``, the gates that stay; each node keeps one.
+            mask: Boolean ``(G,)``, the gates that stay; what is within others goes with them.
         """
         active = self.active
-        whole = {block: self._operators(block) for block in self._blocks}
+        modules = {block: self._block(block) for block in self._present_blocks()}
+        whole = {block: module.operators for block, module in modules.items()}
         self.active = mask.to(active.device) & active
+        for index, parent in enumerate(self._parents):
+            if parent is not None and not self.active[parent]:
+                self.active[index] = False
         kept = {(block, gate.key) for gate in self.active_gates() for block in gate.blocks}
         for block, operators in whole.items():
             # The order is that of the whole, which the gates follow.
-            self._block(block).operators = nn.ModuleDict(
+            modules[block].operators = nn.ModuleDict(
                 {key: module for key, module in operators.items() if (block, key) in kept}
             )
         try:
@@ -191,7 +204,7 @@ class SuperNet(nn.Module):
         finally:
             self.active = active
             for block, operators in whole.items():
-                self._block(block).operators = operators
+                modules[block].operators = operators
 
     def active_gates(self) -> list[Gate]:
         """The gates that are left, in the space's order."""
@@ -206,10 +219,25 @@ class SuperNet(nn.Module):
 
         It loads into ``space.build(architecture, gated=True)``.
         """
-        state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+        unread: frozenset[str] = frozenset()
+        if self.space.wiring is not None:
+            unread = self.space.wiring.unread(self.active.nonzero().flatten().tolist())
+        state = {
+            name: value.detach().cpu().clone()
+            for name, value in self.network.state_dict().items()
+            if not any(name.startswith(f"{path}.") for path in unread)
+        }
         with torch.no_grad():
             for block, gates in self._block_gates().items():
-                state[f"{block}.gates"] = torch.stack(gates).cpu()
+                if any(block.startswith(f"{path}.") for path in unread):
+                    continue
+                keys = self._operators(block)
+                read = [
+                    gate
+                    for key, gate in zip(keys, gates, strict=True)
+                    if f"{block}.operators.{key}" not in unread
+                ]
+                state[f"{block}.gates"] = torch.stack(read).cpu() if read else torch.ones(0)
         return state
 
     def _block_gates(self) -> dict[str, list[Tensor]]:
@@ -217,12 +245,18 @@ class SuperNet(nn.Module):
         values = self.gates().unbind()
         return {
             block: [values[self._index[block, key]] for key in self._operators(block)]
-            for block in self._blocks
+            for block in self._present_blocks()
         }
 
+    def _present_blocks(self) -> list[str]:
+        """The blocks that are within no operator which is pruned."""
+        owners = {block: self._parents[index] for (block, _), index in self._index.items()}
+        active = self.active.tolist()
+        return [b for b in self._blocks if (owner := owners[b]) is None or active[owner]]
+
     def _active_per_node(self) -> Tensor:
-        """K of every node, ``(N,)``."""
-        return self.node_sums @ self.active.to(self.node_sums.dtype)
+        """K of every node, ``(N,)``; 1 of an empty one."""
+        return (self.node_sums @ self.active.to(self.node_sums.dtype)).clamp(min=1)
 
     def _block(self, block: str) -> Cell | Choice:
         module = self.network.get_submodule(block)

@@ -24,7 +24,7 @@ Checksum = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
 # For other readers of the JSON Schema; here parse_site says what is wrong.
-_SITE = r"(\d+x\d+x\d+->\d+/s\d+(/affine)?|\d+(x\d+)*->\d+(x\d+)*)"
+_SITE = r"(\d+x\d+x\d+->\d+/s\d+(/affine)?|\d+(x\d+)*(\+\d+(x\d+)*)*->\d+(x\d+)*)"
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

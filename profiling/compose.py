@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 from torch.nn import functional
 
+from goldnas.choice import Choice, Zero
 from goldnas.errors import ExportError
 from goldnas.exporting.onnx import OPSET
 from goldnas.operators import Part, find_part
@@ -44,19 +45,21 @@ class Composition:
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
+        self._zeros: set[str] = set()
         self._copies = 0
 
-    def apply(self, operator: onnx.ModelProto, value: str) -> str:
+    def apply(self, operator: onnx.ModelProto, *values: str) -> str:
         """Add a copy of an operator with fresh weights, and return its output.
 
         Args:
             operator: From ``input`` to ``output``, as ``to_onnx`` makes it.
-            value: What it reads.
+            values: What it reads, in the order of its inputs.
         """
         prefix = f"copy{self._copies}/"
         self._copies += 1
         graph = operator.graph
-        names = {"": "", "input": value}
+        inputs = (entry.name for entry in graph.input)
+        names: dict[str, str] = {"": "", **dict(zip(inputs, values, strict=True))}
         for tensor in graph.initializer:
             names[tensor.name] = prefix + tensor.name
             fresh = onnx.TensorProto()
@@ -83,14 +86,22 @@ class Composition:
         return self._node("Conv", [value, weight, bias], kernel_shape=window)
 
     def add(self, one: str, other: str) -> str:
-        """Add two values of one shape."""
-        return self._node("Add", [one, other])
+        """Add two values of one shape; nothing is computed for zeros."""
+        if one in self._zeros:
+            return other
+        return one if other in self._zeros else self._node("Add", [one, other])
 
     def concat(self, values: Sequence[str]) -> str:
         """Join values along their channels; one alone stays as it is."""
         if len(values) == 1:
             return values[0]
         return self._node("Concat", list(values), axis=1)
+
+    def zeros(self, shape: Sequence[int]) -> str:
+        """Zeros ``(B, *shape)``."""
+        name = self._initializer(np.zeros((self._input_shape[0], *shape), np.float32))
+        self._zeros.add(name)
+        return name
 
     def flatten(self, value: str) -> str:
         """Put all numbers of an image in a row."""
@@ -168,9 +179,13 @@ def compose_network(
         if node.op == "placeholder":
             values[node] = "input"
         elif node.op == "call_module":
-            part = find_part(modules[node.target])
-            assert part is not None  # else the tracer would have gone into it
-            values[node] = composition.apply(operators(part), *args)
+            module = modules[node.target]
+            part, silent_shape = find_part(module), _silent_shape(module)
+            if silent_shape is not None:
+                values[node] = composition.zeros(silent_shape)
+            else:
+                assert part is not None  # else the tracer would have gone into it
+                values[node] = composition.apply(operators(part), *args)
         elif node.op == "output":
             return composition.to_onnx(*args)
         elif (joined := _joined(composition, node.target, args, kwargs)) is not None:
@@ -211,4 +226,12 @@ class _PartTracer(fx.Tracer):
     """Follows a network's forward down to its parts."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return find_part(m) is not None
+        return find_part(m) is not None or _silent_shape(m) is not None
+
+
+def _silent_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Of the zeros that a module of a network puts out; None of one that puts out more."""
+    if isinstance(module, Choice):
+        silent = all(isinstance(operator, Zero) for operator in module.operators.values())
+        return module.output_shape if silent else None
+    return module.output_shape if isinstance(module, Zero) else None

@@ -12,6 +12,9 @@ Runtimes compute equal things once. Copies have weights of their own, but where 
 begins with something without weights (pooling, a slice), branches need inputs of their own as
 well: each is fed by a 1x1 convolution, whose cost is measured by a chain and subtracted. A
 leading ReLU is left to be shared, as the operators that read one node share it in a network.
+
+An operator of several inputs reads the last values of its chain; each of its branches is fed by
+as many convolutions as it has inputs.
 """
 
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from typing import Literal
 
 import onnx
 
+from goldnas.errors import MeasurementError
 from goldnas.profiling.compose import Composition
 from goldnas.site import AnySite
 
@@ -45,11 +49,19 @@ def make_row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> 
         operator: Exported for the site and the batch.
         site: Where it sits.
         batch: Images per call.
+
+    Raises:
+        MeasurementError: If its inputs are of several shapes.
     """
     shape = (batch, *site.input_shape)
-    channels = site.input_shape[0]
+    channels, inputs = site.input_shape[0], len(site.input_shapes)
+    if len(set(site.input_shapes)) > 1:
+        raise MeasurementError(
+            f"an operator at {site} cannot be measured: its inputs are of several shapes. "
+            "Bring them to one shape before the choice"
+        )
     isolated = Composition(shape)
-    models = {"isolated": isolated.to_onnx(isolated.apply(operator, "input"))}
+    models = {"isolated": isolated.to_onnx(isolated.apply(operator, *["input"] * inputs))}
     terms = {"isolated": 0.0}  # stands beside, and needs no interval of its own
 
     def slope(small: str, large: str, counts: tuple[int, int], make: Make, sign: int) -> None:
@@ -59,19 +71,20 @@ def make_row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> 
 
     def chain(count: int) -> bytes:
         composition = Composition(shape)
-        value = composition.convolve("input", channels, channels)
+        values = [composition.convolve("input", channels, channels) for _ in range(inputs)]
         for _ in range(count):
-            value = composition.add(composition.apply(operator, value), value)
-        return composition.to_onnx(value)
+            output = composition.apply(operator, *values[-inputs:])
+            values.append(composition.add(output, values[-1]))
+        return composition.to_onnx(values[-1])
 
     def branches(count: int) -> bytes:
         composition = Composition(shape)
         total = ""
         for _ in range(count):
-            value = "input"
+            values = ["input"] * inputs
             if fed:
-                value = composition.convolve(value, channels, channels)
-            value = composition.apply(operator, value)
+                values = [composition.convolve(v, channels, channels) for v in values]
+            value = composition.apply(operator, *values)
             total = composition.add(total, value) if total else value
         return composition.to_onnx(total)
 
@@ -82,13 +95,13 @@ def make_row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> 
             value = composition.convolve(value, channels, channels)
         return composition.to_onnx(value)
 
-    fed = _begins_without_weights(operator.graph)
+    fed = inputs > 1 or _begins_without_weights(operator.graph)
     if _keeps_shape(operator.graph, shape):
         slope("chain of 2", "chain of 6", (2, 6), chain, 1)
         return RowModels("chain", models, terms)
     slope("1 branch", "5 branches", (1, 5), branches, 1)
     if fed:
-        slope("feeder chain of 2", "feeder chain of 6", (2, 6), feeders, -1)
+        slope("feeder chain of 2", "feeder chain of 6", (2, 6), feeders, -inputs)
     return RowModels("branches", models, terms)
 
 

@@ -188,4 +188,5 @@ def _exported(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same model again after an interruption
         module = build(name, site)
-        return onnx.load_model_from_string(to_onnx(module, (batch, *site.input_shape)))
+        shapes = ((batch, *shape) for shape in site.input_shapes)
+        return onnx.load_model_from_string(to_onnx(module, *shapes))

@@ -86,12 +86,119 @@ def repeated(
     return nn.Sequential(stem, cell(4), cell(4), alone, cell(8), head(8, classes))
 
 
+class Forked(nn.Module):
+    """Two ways, each of which may pass nothing on; what is between them may have no reader."""
+
+    def __init__(self, width: int, affine: bool) -> None:
+        super().__init__()
+        self.left = goldnas.Choice(
+            {"conv_3x3": lambda: normed(width, 3, affine), "skip": nn.Identity},
+            shared="left",
+            optional=True,
+        )
+        self.right = goldnas.Choice(
+            {"none": goldnas.Zero, "conv_1x1": lambda: normed(width, 1, affine)}, shared="right"
+        )
+        self.mixed = normed(width, 1, affine)
+        self.last = goldnas.Choice(
+            {"join": lambda: Join(width, affine), "add": Add}, optional=True
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = self.left(x)
+        return left + self.last(self.mixed(self.right(x)), x)
+
+
+class Join(nn.Module):
+    """A convolution of two tensors side by side."""
+
+    def __init__(self, width: int, affine: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width, affine=affine)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.norm(self.conv(torch.cat([one, other], dim=1)))
+
+
+class Add(nn.Module):
+    """Two tensors, added."""
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
+
+
+def normed(width: int, kernel: int, affine: bool) -> nn.Module:
+    layer = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), layer, nn.BatchNorm2d(width, affine=affine))
+
+
+def forked(
+    classes: int = 10, input_shape: tuple[int, int, int] = (1, 8, 8), affine: bool = False
+) -> nn.Module:
+    """Choices that are shared, that may be empty, and that have a Zero."""
+    return nn.Sequential(
+        conv(input_shape[0], 4),
+        Forked(4, affine),
+        goldnas.Choice(
+            {"conv": lambda: conv(4, 8, 3, 2), "none": goldnas.Zero, "pool": lambda: half(4)}
+        ),
+        Forked(8, affine),
+        head(8, classes),
+    )
+
+
+def nesting(
+    classes: int = 10, input_shape: tuple[int, int, int] = (1, 8, 8), affine: bool = False
+) -> nn.Module:
+    """Choices within candidates, one of which is itself within another."""
+
+    def convs(width: int, *, optional: bool = False) -> goldnas.Choice:
+        return goldnas.Choice(
+            {
+                "conv_1x1": lambda: normed(width, 1, affine),
+                "conv_3x3": lambda: normed(width, 3, affine),
+            },
+            optional=optional,
+        )
+
+    def deep(width: int) -> nn.Module:
+        inner = {
+            "twice": lambda: nn.Sequential(convs(width), convs(width)),
+            "skip": nn.Identity,
+        }
+        return nn.Sequential(normed(width, 1, affine), goldnas.Choice(inner))
+
+    return nn.Sequential(
+        conv(input_shape[0], 4),
+        goldnas.Choice({"deep": lambda: deep(4), "conv_5x5": lambda: normed(4, 5, affine)}),
+        goldnas.Choice({"inner": lambda: convs(4, optional=True), "skip": nn.Identity}),
+        head(4, classes),
+    )
+
+
+def half(width: int) -> nn.Module:
+    return nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(width, 2 * width, 1))
+
+
 def other_candidates() -> nn.Module:
     choices = (
         goldnas.Choice(dict.fromkeys(names, nn.Identity), shared="cell")
         for names in (("skip", "pass"), ("pass", "skip"))
     )
     return nn.Sequential(conv(1, 4), *choices, head(4, 10))
+
+
+def once_optional() -> nn.Module:
+    choices = (
+        goldnas.Choice({"skip": nn.Identity}, shared="cell", optional=optional)
+        for optional in (True, False)
+    )
+    return nn.Sequential(conv(1, 4), *choices, head(4, 10))
+
+
+def only_zero() -> nn.Module:
+    return with_choice({"none": goldnas.Zero})
 
 
 def odd_shared_name() -> nn.Module:
@@ -178,8 +285,13 @@ def builder_returns_text() -> nn.Module:
     return with_choice({"conv": lambda: "conv"})  # type: ignore[dict-item, return-value]
 
 
-def nested() -> nn.Module:
-    return with_choice({"inner": lambda: goldnas.Choice({"skip": nn.Identity})})
+def shared_within() -> nn.Module:
+    return with_choice({"inner": lambda: goldnas.Choice({"skip": nn.Identity}, shared="one")})
+
+
+def within_shared() -> nn.Module:
+    inner = {"inner": lambda: goldnas.Choice({"skip": nn.Identity})}
+    return nn.Sequential(conv(1, 4), goldnas.Choice(inner, shared="one"), head(4, 10))
 
 
 def other_shape() -> nn.Module:
@@ -272,6 +384,22 @@ class _Pair(_Net):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.choice(self.stem(x))
         return x, x
+
+
+class _Unread(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        self.choice(self.stem(x))
+        return self.head(self.stem(x))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.AdaptiveAvgPool2d(4)
+        self.choice = goldnas.Choice({"conv": lambda: conv(1, 4)})
+        self.head = head(1, 10)
+
+
+def unread() -> nn.Module:
+    return _Unread()
 
 
 def never_called() -> nn.Module:

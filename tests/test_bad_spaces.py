@@ -22,11 +22,15 @@ MISTAKES = {
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
     "builder_returns_text": "candidate 'conv' is built as str, .* nn.Module",
-    "nested": "candidate 'inner' has a Choice within",
+    "shared_within": "candidate 'inner' has a Choice within that is shared as 'one'",
+    "within_shared": "shared as 'one' has a candidate with a Choice within",
     "other_candidates": (
         "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, pass and "
         "pass, skip; give both the same"
     ),
+    "once_optional": "the choices at 1 and 2 are shared as 'cell', and only one .* optional",
+    "only_zero": "the choice at 1 has no candidate besides a Zero",
+    "unread": "choice.operators.conv does not reach the output",
     "odd_shared_name": "'Cell 1' is no name of a shared choice",
     "taken_name": "a choice is at 'one', and others share that name",
     "other_shape": (

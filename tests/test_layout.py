@@ -48,8 +48,8 @@ MAY_IMPORT = {
         "units",
     },
     "profiling": {
-        *("architecture", "errors", "exporting", "files", "lut", "operators", "resources"),
-        *("settings", "site", "spaces"),
+        *("architecture", "choice", "errors", "exporting", "files", "lut", "operators"),
+        *("resources", "settings", "site", "spaces"),
     },
     "data": {"errors", "reference"},
     "run_folder": {"architecture", "errors", "files"},

@@ -291,7 +291,7 @@ def test_a_cells_string_is_read_and_written(operator: str) -> None:
 @pytest.mark.parametrize(
     ("operator", "flops", "parameters"),
     [
-        ("none", 7_783_040, 73_306),
+        ("skip_connect", 7_783_040, 73_306),
         ("nor_conv_1x1", 31_376_000, 241_306),
         ("nor_conv_3x3", 220_119_680, 1_531_546),
     ],

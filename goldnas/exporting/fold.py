@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Zero
 from goldnas.network import Cell
 from goldnas.operators import find_builder, find_part
 from goldnas.operators.mobile import Residual
@@ -36,9 +36,9 @@ class Scaled(nn.Module):
         self.operator = operator
         self.register_buffer("gate", gate)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Map what the operator maps."""
-        output: torch.Tensor = self.gate * self.operator(x)
+        output: torch.Tensor = self.gate * self.operator(*inputs)
         return output
 
 
@@ -53,8 +53,13 @@ def fold(module: nn.Module) -> nn.Module:
         if isinstance(block, Cell | Choice) and block.gates is not None:
             gated = zip(block.gates, block.operators.items(), strict=True)
             for gate, (key, operator) in gated:
-                block.operators[key] = _gated(operator, gate)
+                if not isinstance(operator, Zero):
+                    block.operators[key] = _gated(operator, gate)
             block.gates = None
+        if isinstance(block, Choice) and block.output_shape is not None:
+            for key, operator in list(block.operators.items()):
+                if isinstance(operator, Zero):
+                    del block.operators[key]
     ours = {m for p in module.modules() if _is_registered(p) for m in p.modules()}
     for part in module.modules():
         if _is_sequence(part):

@@ -14,6 +14,7 @@ from torch import nn
 
 from goldnas.errors import ExportError
 from goldnas.exporting.fold import fold
+from goldnas.exporting.zeros import drop_zeros
 
 OPSET = 18
 
@@ -37,7 +38,7 @@ class NoKernelError(ExportError):
 def to_onnx(
     module: nn.Module,
     input_shape: tuple[int, ...],
-    *,
+    *other_inputs: tuple[int, ...],
     dynamic_batch: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
@@ -46,6 +47,7 @@ def to_onnx(
     Args:
         module: Stays as it is; a copy is exported.
         input_shape: ``(B, C, H, W)``.
+        other_inputs: The same of each further input; they are ``input_1`` and so on.
         dynamic_batch: Leave the batch open. Some runtimes are faster when it is fixed.
         metadata: Kept in the model, by key.
 
@@ -59,22 +61,25 @@ def to_onnx(
     module = fold(module).cpu()
     # torch takes a batch of one for a constant.
     batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
+    shapes = [(batch, *shape[1:]) for shape in (input_shape, *other_inputs)]
+    batches = tuple({0: torch.export.Dim("batch")} for _ in shapes) if dynamic_batch else None
     try:
         with warnings.catch_warnings(), _interrupts_held_back():
             warnings.simplefilter("ignore")  # deprecations within torch and onnxscript
             program = torch.onnx.export(
                 module,
-                (torch.zeros(batch, *input_shape[1:], dtype=_precision(module)),),
+                tuple(torch.zeros(shape, dtype=_precision(module)) for shape in shapes),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["input"],
+                input_names=["input", *(f"input_{i}" for i in range(1, len(shapes)))],
                 output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
+                dynamic_shapes=batches,
                 external_data=False,
                 verbose=False,
             )
         assert program is not None  # with dynamo=True it never is
         model = program.model_proto
+        drop_zeros(model)
         _strip(model)
         onnx.helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model, full_check=True)

@@ -1,7 +1,7 @@
 """Resources (FLOPs, parameters, latency), what a space costs in them, and budgets."""
 
 from goldnas.resources.budget import Budget, parse_budget
-from goldnas.resources.costs import Costs, Resource, compute_costs
+from goldnas.resources.costs import Costs, OperatorCount, Resource, compute_costs
 from goldnas.resources.flops import Flops, count_flops
 from goldnas.resources.latency import Latency
 from goldnas.resources.parameters import Parameters, count_parameters
@@ -11,6 +11,7 @@ __all__ = [
     "Costs",
     "Flops",
     "Latency",
+    "OperatorCount",
     "Parameters",
     "Resource",
     "compute_costs",

@@ -38,9 +38,27 @@ class Costs:
     fixed: float
     """What every network of the space costs besides."""
 
+    resource: Resource | None = None
+    """What costs, for sums over parts."""
+
     def total(self, active: npt.NDArray[np.bool_]) -> float:
-        """Cost of the network that keeps the active gates."""
+        """Cost of the network that keeps the active gates, with those that nobody reads."""
         return fsum([self.fixed, *self.gates[active]])
+
+
+@dataclass(frozen=True)
+class OperatorCount(Costs):
+    """How many operators there are, where a place may be empty: that counts as one, too.
+
+    So no more than there are places means one at most at each.
+    """
+
+    places: tuple[tuple[int, ...], ...] = ()
+    """The gates of each."""
+
+    def total(self, active: npt.NDArray[np.bool_]) -> float:
+        """How many the network that keeps the active gates has; one for an empty place."""
+        return self.fixed + sum(max(1, int(active[list(place)].sum())) for place in self.places)
 
 
 def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
@@ -56,6 +74,7 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
             dtype=float,
         ),
         fixed=sum_costs(resource, space.fixed_parts),
+        resource=resource,
     )
 
 

@@ -24,7 +24,7 @@ _NOTHING = (
 """What fvcore counts and the convention does not."""
 
 
-def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     """Count the FLOPs of one image through a module.
 
     Multiply-adds of convolutions and linear layers, one multiply-add as one FLOP: the
@@ -32,7 +32,7 @@ def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     Args:
         module: Maps a batch; it is counted in evaluation mode.
-        input_shape: Without the batch: ``(C, H, W)``.
+        input_shapes: Of each of its inputs, without the batch: ``(C, H, W)``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore imports and traces with torch.jit
@@ -40,7 +40,8 @@ def count_flops(module: nn.Module, input_shape: tuple[int, ...]) -> int:
 
         training = module.training
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        counter = FlopCountAnalysis(module.eval(), torch.zeros(1, *input_shape, device=device))
+        inputs = tuple(torch.zeros(1, *shape, device=device) for shape in input_shapes)
+        counter = FlopCountAnalysis(module.eval(), inputs)
         # What does nothing, as an identity, looks to fvcore like a part that is never called.
         counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         counter.set_op_handle(**{f"aten::{name}": _nothing for name in _NOTHING})
@@ -55,7 +56,7 @@ def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
 
 @cache
 def _part_flops(build: PartBuilder, operator: str, site: AnySite) -> int:
-    return count_flops(build(operator, site), site.input_shape)
+    return count_flops(build(operator, site), *site.input_shapes)
 
 
 class Flops:

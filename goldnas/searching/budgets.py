@@ -1,6 +1,6 @@
 """From budgets as they are typed to costs and limits, and whether they can be met."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from goldnas.resources import (
     Costs,
     Flops,
     Latency,
+    OperatorCount,
     Parameters,
     Resource,
     compute_costs,
@@ -69,10 +70,21 @@ def build_feasibility(
     costs = [compute_costs(space, resource) for resource in resources]
     edges = space.cell_layout and space.cell_layout.edges_per_node
     if single or edges:
-        nodes = len({gate.node_id for gate in space.gates})
-        parsed.append(Budget(OPERATORS, (edges or 1) * nodes, "single"))
-        costs.append(Costs(OPERATORS, np.ones(len(space.gates)), fixed=0.0))
+        places: dict[Hashable, list[int]] = {}
+        for index, gate in enumerate(space.gates):
+            places.setdefault(gate.node_id, []).append(index)
+        parsed.append(Budget(OPERATORS, (edges or 1) * len(places), "single"))
+        places_of = [] if edges else list(map(tuple, places.values()))
+        costs.append(_count_operators(space, places_of))
     return Feasibility(space, costs, parsed)
+
+
+def _count_operators(space: SearchSpace, places: Sequence[tuple[int, ...]]) -> Costs:
+    """One for each gate; where some of the places may be empty, they are told apart."""
+    ones = np.ones(len(space.gates))
+    if set(places) <= set(space.groups):
+        return Costs(OPERATORS, ones, fixed=0.0)
+    return OperatorCount(OPERATORS, ones, fixed=0.0, places=tuple(places))
 
 
 def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:

@@ -9,8 +9,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from goldnas.resource_names import OPERATORS
-from goldnas.resources import Budget, Costs
+from goldnas.resources import Budget, Costs, OperatorCount
 from goldnas.spaces import SearchSpace
+from goldnas.spaces.nesting import Nesting
 
 Mask = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.float64]
@@ -24,21 +25,24 @@ def cheapest(
     weights: Weights,
     active: Mask,
     ceilings: Sequence[tuple[Weights, float]] = (),
+    single: Sequence[Sequence[int]] = (),
 ) -> Mask | None:
     """The cheapest network that pruning can leave, found exactly (a linear integer program).
 
     Args:
-        space: Its :attr:`groups` each keep at least one gate.
+        space: Its :attr:`groups` each keep at least one gate, and its :attr:`wiring` links what
+            is put out to what is given.
         weights: ``(G,)``, what each gate costs; not negative.
         active: ``(G,)``, the gates there are to choose from.
         ceilings: Further costs ``(G,)`` of the gates, each with a limit to their sum of about
             1 at most.
+        single: Sets of gates of which one is kept at most.
 
     Returns:
         ``(G,)``, a subset of ``active``, or None if no network keeps the ceilings.
     """
     limits = [(costs, -np.inf, limit) for costs, limit in ceilings]
-    return _solve(space, weights / max(weights.max(), 1e-300), active, limits)
+    return _solve(space, weights / max(weights.max(), 1e-300), active, limits, single)
 
 
 def _solve(
@@ -46,22 +50,51 @@ def _solve(
     weights: Weights,
     active: Mask,
     limits: Sequence[tuple[Weights, float, float]],
+    single: Sequence[Sequence[int]] = (),
 ) -> Mask | None:
-    """The network of the least weight whose costs lie within limits, lower and upper."""
-    rows = [row for row, group in enumerate(space.groups) for _ in group]
-    columns = [gate for group in space.groups for gate in group]
-    shape = (len(space.groups), len(weights))
-    covered = csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    """The network of the least weight whose costs lie within limits, lower and upper.
+
+    Args:
+        space: Of the network.
+        weights: ``(G,)``.
+        active: ``(G,)``, the gates there are to choose from.
+        limits: Costs ``(G,)``, each with its limits.
+        single: Sets of gates of which one is kept at most.
+    """
+    gates = len(weights)
+    # Beside the gates, whether each choice is linked to the input: a number from 0 to 1.
+    rules = () if space.wiring is None else space.wiring.rules
+    links = max((n + 1 for rule in rules for n in (*rule.one_of, rule.given or 0)), default=0)
+    links = max(0, links - gates)
+
+    def widen(values: Weights, value: float = 0.0) -> Weights:
+        return np.append(values, np.full(links, value))
+
+    constraints = [
+        LinearConstraint(_incidence(space.groups, gates + links), lb=1),
+        *(LinearConstraint(widen(costs)[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
+    ]
+    if rules:
+        holds = _incidence([rule.one_of for rule in rules], gates + links)
+        given = _incidence([[] if r.given is None else [r.given] for r in rules], gates + links)
+        least = np.array([float(rule.given is None) for rule in rules])
+        constraints.append(LinearConstraint(holds - given, lb=least))
+    if single:
+        constraints.append(LinearConstraint(_incidence(single, gates + links), ub=1))
     solution = milp(
-        weights,
-        integrality=np.ones(len(weights)),
-        bounds=Bounds(0, active.astype(float)),
-        constraints=[
-            LinearConstraint(covered, lb=1),
-            *(LinearConstraint(costs[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
-        ],
+        widen(weights),
+        integrality=widen(np.ones(gates)),
+        bounds=Bounds(0, widen(active.astype(float), 1.0)),
+        constraints=constraints,
     )
-    return None if solution.x is None else np.asarray(solution.x > 0.5)
+    return None if solution.x is None else np.asarray(solution.x[:gates] > 0.5)
+
+
+def _incidence(sets: Sequence[Sequence[int]], columns: int) -> csr_array:
+    """A row for each set of columns: ones there."""
+    rows = [row for row, members in enumerate(sets) for _ in members]
+    places = [member for members in sets for member in members]
+    return csr_array((np.ones(len(rows)), (rows, places)), shape=(len(sets), columns))
 
 
 class Feasibility:
@@ -77,6 +110,9 @@ class Feasibility:
         self.space = space
         self.budgets = tuple(budgets)
         self.costs = {cost.name: cost for cost in costs}
+        single = self.costs.get(OPERATORS)
+        self.single = single.places if isinstance(single, OperatorCount) else ()
+        """Sets of gates of which a network keeps one at most, where no sum says so."""
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
@@ -96,6 +132,22 @@ class Feasibility:
         below = [cost <= share * cost.mean() for cost in costs]
         return np.asarray(np.all(below, axis=0))
 
+    @property
+    def _nesting(self) -> Nesting | None:
+        """Which choices are within others, if some are."""
+        wiring = self.space.wiring
+        return wiring.nesting if wiring is not None and wiring.nesting.nests else None
+
+    def with_nested(self, index: int) -> list[int]:
+        """A gate, and those of the choices within its candidate: they go with it."""
+        nesting = self._nesting
+        return [index] if nesting is None else [index, *nesting.within(index)]
+
+    def is_at_hand(self, index: int, active: Mask) -> bool:
+        """Whether the candidate that a gate is within is kept, if it is within one."""
+        parent = None if self._nesting is None else self._nesting.parents[index]
+        return parent is None or bool(active[parent])
+
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
         return all(self.costs[b.resource].total(active) <= b.limit for b in self.budgets)
@@ -110,7 +162,7 @@ class Feasibility:
         # The solver may overstep a ceiling by its tolerance: then once more, that much lower.
         for margin in (0.0, _TOLERANCE):
             lowered = [(costs, limit - margin) for costs, limit in ceilings]
-            chosen = cheapest(self.space, scaled, active, lowered)
+            chosen = cheapest(self.space, scaled, active, lowered, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None
@@ -128,6 +180,8 @@ class Feasibility:
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
         """
+        nesting = self._nesting
+        values = values if nesting is None else nesting.own(values)
         worth = -values / max(np.abs(values).max(), 1e-300)
         budgets = [b for b in self.budgets if self._binds(b, active)]
         found = self._choose(worth, active, {})
@@ -148,7 +202,7 @@ class Feasibility:
             return False
         counted = [b for b in self.budgets if b.resource == OPERATORS]
         limits = [(self._share(b), -np.inf, 1.0) for b in counted]
-        largest = _solve(self.space, -self._share(budget), active, limits)
+        largest = _solve(self.space, -self._share(budget), active, limits, self.single)
         return largest is not None and self._use(largest, [budget]) > 1
 
     def _share(self, budget: Budget) -> Weights:
@@ -167,13 +221,19 @@ class Feasibility:
                 fixed = self.costs[budget.resource].fixed / budget.limit
                 least = floors.get(budget.resource, -np.inf) - fixed
                 limits.append((self._share(budget), least, 1 - fixed - margin))
-            chosen = _solve(self.space, weights, active, limits)
+            chosen = _solve(self.space, weights, active, limits, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None
 
     def may_prune(self, active: Mask, index: int) -> bool:
-        """Whether a network within all budgets is left without this gate."""
+        """Whether a network within all budgets is left without this gate.
+
+        With it goes what is within its candidate. A choice within another keeps one as long as
+        it is there: its last operator goes with the candidate that it is in.
+        """
+        if self._nesting is not None and self._nesting.is_needed(index, active):
+            return False
         if self._witness is None or (self._witness & ~active).any():
             self._witness = self.find(active)
         if self._witness is None:
@@ -181,7 +241,7 @@ class Feasibility:
         if not self._witness[index]:
             return True
         left = active.copy()
-        left[index] = False
+        left[self.with_nested(index)] = False
         witness = self.find(left)
         if witness is None:
             return False

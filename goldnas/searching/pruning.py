@@ -26,6 +26,9 @@ def remove_operators(
         step: After which it happens.
         chosen: The gates, by index.
     """
+    active = learner.mask
+    with_nested = (gate for i in chosen for gate in session.feasibility.with_nested(i))
+    chosen = [gate for gate in dict.fromkeys(with_nested) if active[gate]]
     names = [session.space.gates[index].name for index in chosen]
     key = session.data.task.metric_kind.key
     weights = gates.weights()

@@ -55,14 +55,15 @@ class FrontRecorder:
         else:
             score = learner.score(session.data.validation)
             weights = learner.supernet.network_state()
+        resources = session.network_resources(mask)
         network = FrontNetwork(
             fingerprint=architecture.fingerprint,
             **write_metric(session.data.task.metric_kind, score),
-            resources=session.resources(mask),
+            resources=resources,
             epoch=step // session.loop.steps_per_epoch,
             step=step + 1,
             reasons=tuple(reasons),
-            meets_budgets=session.feasibility.within(mask),
+            meets_budgets=session.meets_budgets(resources),
         )
         self.keep(network, architecture, weights)
 

@@ -9,6 +9,7 @@ from goldnas.errors import ConfigError
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
 from goldnas.spaces import SearchSpace
+from goldnas.spaces.nesting import Nesting
 
 
 class BudgetedSampler:
@@ -16,9 +17,10 @@ class BudgetedSampler:
 
     A step switches one operator of the space, or two at once, on or off. Where nodes keep a
     number of edges, it exchanges one operator, or two at once, for others of their nodes. It is
-    not taken if it leaves a node or an input without an operator, goes over a budget, or uses
-    less than :attr:`floor` of every budget. A step is as likely as its reversal, so in the long
-    run each of these networks is as likely as any other (Metropolis).
+    not taken if it leaves a node or an input without an operator or an output that depends on
+    no input, goes over a budget, or uses less than :attr:`floor` of every budget. A step is as
+    likely as its reversal, so in the long run each of these networks is as likely as any other
+    (Metropolis).
 
     Args:
         feasibility: The costs and the budgets.
@@ -37,14 +39,19 @@ class BudgetedSampler:
     def __init__(self, feasibility: Feasibility, seed: int) -> None:
         self._feasibility = feasibility
         self._seed = seed
-        self._groups: list[list[int]] = [[] for _ in feasibility.space.gates]
-        """Of each gate, the groups that it is in."""
-        for number, group in enumerate(feasibility.space.groups):
-            for gate in group:
-                self._groups[gate].append(number)
+        groups, single = feasibility.space.groups, feasibility.single
+        self._sets = [(set(g), 1, len(g)) for g in groups] + [(set(p), 0, 1) for p in single]
+        """Gates, and how many of them a network keeps, at least and at most."""
+        self._sets_of: list[list[int]] = [[] for _ in feasibility.space.gates]
+        """Of each gate, those that it is in."""
+        for number, (gates, _, _) in enumerate(self._sets):
+            for gate in gates:
+                self._sets_of[gate].append(number)
+        # One operator at most at each place is no matter of a sum.
+        budgets = [b for b in feasibility.budgets if not (single and b.resource == OPERATORS)]
+        self._costs = [feasibility.costs[b.resource] for b in budgets]
+        self._limits = [budget.limit for budget in budgets]
         self._nodes = _list_nodes(feasibility.space)
-        self._costs = [feasibility.costs[b.resource] for b in feasibility.budgets]
-        self._limits = [budget.limit for budget in feasibility.budgets]
         start = self._start()
         if start is None:
             texts = ", ".join(budget.text for budget in feasibility.budgets)
@@ -71,7 +78,7 @@ class BudgetedSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.mask = np.zeros(len(self._groups), dtype=bool)
+        self.mask = np.zeros(len(self._sets_of), dtype=bool)
         self.mask[state["gates"]] = True
         self.draws = state["draws"]
 
@@ -84,7 +91,7 @@ class BudgetedSampler:
         binding = [
             s for s, cost in zip(shares, self._costs, strict=True) if cost.name != OPERATORS
         ]
-        return max(binding or shares)
+        return max(binding or shares, default=1.0)
 
     def _shares(self, mask: Mask) -> list[float]:
         """The share of each budget that a network uses."""
@@ -93,7 +100,7 @@ class BudgetedSampler:
 
     def _start(self) -> Mask | None:
         """The cheapest network; where nodes keep a number of edges, one that uses the floor."""
-        everything = np.ones(len(self._groups), dtype=bool)
+        everything = np.ones(len(self._sets_of), dtype=bool)
         if not self._nodes:
             return self._feasibility.find(everything)
         pairs = zip(self._costs, self._limits, strict=True)
@@ -121,42 +128,48 @@ class BudgetedSampler:
 
     def _wander(self, rounds: int, random: np.random.Generator) -> None:
         """Try as many steps as the space has gates, so many times over."""
-        groups, space = self._groups, self._feasibility.space
-        steps = self._propose(rounds * len(groups), random)
+        sets_of = self._sets_of
+        steps = self._propose(rounds * len(sets_of), random)
         pairs = zip(self._costs, self._limits, strict=True)
         shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
         used = self._shares(self.mask)
         on = self.mask.tolist()
-        members = [sum(on[gate] for gate in group) for group in space.groups]
+        members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
+        wiring = self._feasibility.space.wiring
+        nesting = wiring.nesting if wiring is not None and wiring.nesting.nests else None
         for switched in steps:
+            if nesting is not None:
+                switched = self._with_nested(nesting, switched, on, random)
             after = [
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
             ]
-            if not self.floor <= self._most(after) or max(after) > 1:
+            if not self.floor <= self._most(after) or max(after, default=0.0) > 1:
                 continue
-            touched = [(g, -1 if on[gate] else 1) for gate in switched for g in groups[gate]]
-            for group, change in touched:
-                members[group] += change
-            if all(members[group] for group, _ in touched):
+            touched = [(s, -1 if on[gate] else 1) for gate in switched for s in sets_of[gate]]
+            for number, change in touched:
+                members[number] += change
+            for gate in switched:
+                on[gate] = not on[gate]
+            if self._may_keep(on, members, {number for number, _ in touched}):
                 used = after
+            else:
+                for number, change in touched:
+                    members[number] -= change
                 for gate in switched:
                     on[gate] = not on[gate]
-            else:
-                for group, change in touched:
-                    members[group] -= change
         mask = np.array(on)
         if self._feasibility.within(mask):  # sums of many steps are not exact
             self.mask = mask
 
-    def _propose(self, count: int, random: np.random.Generator) -> Iterator[tuple[int, ...]]:
+    def _propose(self, count: int, random: np.random.Generator) -> Iterator[list[int]]:
         """The gates that each of some steps switches."""
-        gates = len(self._groups)
+        gates = len(self._sets_of)
         if not self._nodes:
             first = random.integers(gates, size=count).tolist()
             second = random.integers(-gates, gates, size=count).tolist()
             for one, other in zip(first, second, strict=True):
-                yield (one,) if other < 0 or other == one else (one, other)
+                yield [one] if other < 0 or other == one else [one, other]
             return
         nodes = random.integers(len(self._nodes), size=(count, 2)).tolist()
         within = random.random(size=(count, 2, 2)).tolist()
@@ -169,7 +182,42 @@ class BudgetedSampler:
             ]
             switched = switched if both[step] else switched[:2]
             if len(set(switched)) == len(switched):
-                yield tuple(switched)
+                yield switched
+
+    @staticmethod
+    def _with_nested(
+        nesting: Nesting, switched: list[int], on: list[bool], random: np.random.Generator
+    ) -> list[int]:
+        """What is to be switched with some gates: the choices within their candidates.
+
+        A candidate comes with its choices made at random, in one of so many ways, so it goes
+        that much more rarely. What would not be a network is not switched: the answer is empty.
+        """
+        every = list(switched)
+        for gate in switched:
+            parent = nesting.parents[gate]
+            inner = nesting.within(gate)
+            if (parent is not None and not on[parent]) or not set(inner).isdisjoint(switched):
+                return []
+            if not inner:
+                continue
+            if not on[gate]:
+                every += nesting.draw(gate, random)
+            elif random.random() * nesting.size(gate) < 1:
+                every += [g for g in inner if on[g]]
+            else:
+                return []
+        kept = {g for g in range(len(on)) if on[g]}.symmetric_difference(every)
+        return every if nesting.is_made(kept) else []
+
+    def _may_keep(self, on: list[bool], members: list[int], touched: set[int]) -> bool:
+        """Whether some sets have as many gates as they may, and the output an input."""
+        if not all(self._sets[s][1] <= members[s] <= self._sets[s][2] for s in touched):
+            return False
+        wiring = self._feasibility.space.wiring
+        if wiring is None or wiring.always_linked:
+            return True
+        return wiring.is_linked([gate for gate, kept in enumerate(on) if kept])
 
 
 def _list_nodes(space: SearchSpace) -> list[list[int]]:

@@ -94,8 +94,8 @@ class AlgorithmOneSchedule:
                 break
             if share >= self.config.xi_min and moderate == self.n0:
                 break
-            if self.feasibility.may_prune(left, index):
-                left[index] = False
+            if left[index] and self.feasibility.may_prune(left, index):
+                left[self.feasibility.with_nested(index)] = False
                 chosen.append(index)
                 moderate += share >= self.config.xi_min
         if len(chosen) < self.n0:
@@ -204,7 +204,8 @@ class LinearBudgetSchedule:
         if all(self.full[b.resource] <= b.limit for b in self.feasibility.budgets):
             return []  # the whole network was asked for
         left = active.copy()
-        left[chosen] = False
+        for index in chosen:
+            left[self.feasibility.with_nested(index)] = False
         free = weak_and_free(self.feasibility, weights.normalised, left, self.config.xi_max)
         return chosen + free[: self.n0]
 
@@ -234,15 +235,20 @@ def weakest_over(
         return [name for name, limit in limits.items() if costs[name].total(left) > limit]
 
     left, chosen = active.copy(), []
+    went: dict[int, list[int]] = {}
     for index in _weakest_first(weights, active):
-        helps = any(costs[name].gates[index] > 0 for name in over(left))
-        if helps and feasibility.may_prune(left, index):
-            left[index] = False
+        going = [gate for gate in feasibility.with_nested(index) if left[gate]]
+        helps = any((costs[name].gates[going] > 0).any() for name in over(left))
+        if helps and left[index] and feasibility.may_prune(left, index):
+            left[going] = False
             chosen.append(index)
+            went[index] = going
     for index in sorted(chosen, key=lambda i: -weights[i]):
-        left[index] = True  # back, where a later and larger one made room for it
+        if not feasibility.is_at_hand(index, left):
+            continue
+        left[went[index]] = True  # back, where a later and larger one made room for it
         if over(left):
-            left[index] = False
+            left[went[index]] = False
         else:
             chosen.remove(index)
     return chosen
@@ -267,9 +273,10 @@ def weak_and_free(
     for index in _weakest_first(weights, active):
         if weights[index] >= threshold:
             break
-        spends = any(cost[index] > 0 for cost in costs)
-        if not spends and feasibility.may_prune(left, index):
-            left[index] = False
+        going = feasibility.with_nested(index)
+        spends = any((cost[going] > 0).any() for cost in costs)
+        if not spends and left[index] and feasibility.may_prune(left, index):
+            left[going] = False
             chosen.append(index)
     return chosen
 

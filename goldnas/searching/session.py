@@ -1,11 +1,13 @@
 """What every part of one search works with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from goldnas.data.examples import Examples
+from goldnas.resources.costs import sum_costs
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import SearchData
 from goldnas.searching.feasibility import Feasibility, Mask
@@ -35,8 +37,27 @@ class Session:
         return self.data.space
 
     def resources(self, mask: Mask) -> dict[str, float]:
-        """What the network of some gates ``(G,)`` needs, by resource."""
+        """What the operators of some gates ``(G,)`` need, by resource, read or not."""
         return {name: cost.total(mask) for name, cost in self.feasibility.costs.items()}
+
+    def network_resources(self, mask: Mask) -> dict[str, float]:
+        """What the network of some gates ``(G,)`` needs, by resource.
+
+        Less than :meth:`resources`, if there are operators that nobody reads: they are none of
+        the network. Budgets count them, so that they hold for the operators that are kept.
+        """
+        if self.space.wiring is None:
+            return self.resources(mask)
+        kept = (gate for gate, keep in zip(self.space.gates, mask, strict=True) if keep)
+        parts = tuple(self.space.plan(self.space.architecture(kept)).parts())
+        return {
+            name: sum_costs(cost.resource, parts) if cost.resource else cost.total(mask)
+            for name, cost in self.feasibility.costs.items()
+        }
+
+    def meets_budgets(self, resources: Mapping[str, float]) -> bool:
+        """Whether all budgets hold for a network that needs these resources."""
+        return all(resources[b.resource] <= b.limit for b in self.feasibility.budgets)
 
     def score(self, network: nn.Module, examples: Examples) -> float:
         """The metric of the task, over all ranks."""

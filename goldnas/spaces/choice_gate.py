@@ -1,6 +1,6 @@
 """The gates of a network with choices, and which of them an architecture keeps."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from goldnas.architecture import Architecture
@@ -18,8 +18,11 @@ class ChoiceGate:
     """Name of the candidate."""
     blocks: tuple[str, ...]
     """Paths of the choices."""
+    paths: tuple[str, ...]
+    """Paths of its parts."""
     parts: tuple[Part, ...]
-    """The candidate at each of them."""
+    """Its parts: the candidate at each of the choices; none of a Zero. Of a candidate with
+    choices of its own, those of its parts that it always has."""
 
     @property
     def name(self) -> str:
@@ -46,7 +49,12 @@ def group_by_choice(gates: Iterable[ChoiceGate]) -> dict[str, list[int]]:
 
 
 def select_gates(
-    gates: Iterable[ChoiceGate], architecture: Architecture, *, space: str
+    gates: Iterable[ChoiceGate],
+    architecture: Architecture,
+    *,
+    space: str,
+    optional: Collection[str],
+    owners: Mapping[str, tuple[str, str]],
 ) -> list[ChoiceGate]:
     """The gates that an architecture keeps.
 
@@ -54,6 +62,8 @@ def select_gates(
         gates: All of a space.
         architecture: Of that space.
         space: Its name.
+        optional: The places of which an architecture may say nothing.
+        owners: Of the places within candidates: the place and the key of the candidate.
 
     Raises:
         ConfigError: If the architecture is not of the space.
@@ -78,9 +88,17 @@ def select_gates(
                     f"{', '.join(candidates[place])}"
                 )
     for place in candidates:
-        if not architecture.choices.get(place):
+        outer, key = owners.get(place, ("", ""))
+        if outer and key not in architecture.choices.get(outer, ()):
+            if architecture.choices.get(place):
+                raise ConfigError(
+                    f"the architecture says what the choice at {place} keeps, which is within "
+                    f"candidate {key!r} of {outer}; that is not kept: leave {place} out"
+                )
+            continue
+        if not architecture.choices.get(place) and place not in optional:
             raise ConfigError(
                 f"the architecture says nothing of the choice at {place}; each needs a "
                 "candidate"
             )
-    return [gate for gate in gates if gate.key in architecture.choices[gate.place]]
+    return [gate for gate in gates if gate.key in architecture.choices.get(gate.place, ())]

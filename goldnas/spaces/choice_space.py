@@ -1,7 +1,7 @@
 """Spaces of one's own: any module in which some places are choices, made by a function."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,16 +9,18 @@ import torch
 from torch import nn
 
 from goldnas.architecture import Architecture
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Zero, has_choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
+from goldnas.spaces.nesting import Group, Nesting
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
 from goldnas.spaces.reference import SpaceFunction
 from goldnas.spaces.space import Gate
-from goldnas.spaces.tracing import Trace, trace_network
+from goldnas.spaces.tracing import Trace, find_owner, trace_network
+from goldnas.spaces.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +74,88 @@ class ChoiceSpace:
         self.output_shape = found.output_shape
         self.classes = found.output_shape[0]
         self._catalogue = PartCatalogue(name)
-        self.fixed_parts = tuple(
-            self._catalogue.add_fixed(network.get_submodule(path), path, site)
-            for path, site in found.fixed
-        )
+        owned: dict[tuple[str, str] | None, list[tuple[str, Part]]] = {}
+        for path, site in found.fixed:
+            part = self._catalogue.add_fixed(network.get_submodule(path), path, site)
+            owned.setdefault(find_owner(path, found.choices), []).append((path, part))
+        self._fixed = tuple(owned.get(None, ()))
+        """Parts of every network, by their paths."""
+        self.fixed_parts = tuple(part for _, part in self._fixed)
         called: dict[str, set[Part]] = {}
-        for (path, _), part in zip(found.fixed, self.fixed_parts, strict=True):
+        for path, part in (pair for pairs in owned.values() for pair in pairs):
             called.setdefault(path, set()).add(part)
         self._labels = {path: parts.pop() for path, parts in called.items() if len(parts) == 1}
         """Of the modules that are one part, however often they are called."""
-        self.gates = tuple(self._find_gates(network, found.choices))
+        decisions = self._find_decisions(network, found.choices)
+        self.gates = tuple(self._find_gates(network, decisions, found.choices, owned))
+        self._labels |= {path: part for g in self.gates for path, part in _parts_of(g)}
+        self._output_shapes = {
+            **{path: site.output_shape for path, site in found.fixed},
+            **{path: site.output_shape for path, site in found.choices.items()},
+        }
+        first = {place: _choice_at(network, paths[0]) for place, paths in decisions.items()}
+        self._optional = {place for place, choice in first.items() if choice.optional}
+        owners = {place: find_owner(place, found.choices) for place in decisions}
+        self._owners = {place: owner for place, owner in owners.items() if owner is not None}
+        self.wiring = self._connect(found, network)
+
+    def _connect(self, found: Trace, network: nn.Module) -> Wiring:
+        """Which parts read which.
+
+        Raises:
+            ConfigError: If a choice decides nothing, since nobody reads it.
+        """
+        index = {(gate.place, gate.key): number for number, gate in enumerate(self.gates)}
+        groups = (
+            Group(
+                tuple(gates),
+                index[self._owners[place]] if place in self._owners else None,
+                place in self._optional,
+            )
+            for place, gates in group_by_choice(self.gates).items()
+        )
+        wiring = Wiring(
+            found.nodes,
+            found.output,
+            {
+                f"{block}.operators.{gate.key}": number
+                for number, gate in enumerate(self.gates)
+                for block in gate.blocks
+            },
+            Nesting(tuple(groups), len(self.gates)),
+            silent={path for path in found.choices if _may_be_silent(network, path)},
+        )
+        unread = wiring.unread(range(len(self.gates)))
+        for gate in self.gates:
+            for path in unread.intersection(f"{b}.operators.{gate.key}" for b in gate.blocks):
+                raise ConfigError(
+                    f"space {self.name} is not usable: {path} does not reach the output of the "
+                    "network, whatever else is kept; let the forward use it, or leave it out"
+                )
+        return wiring
 
     def _find_gates(
-        self, network: nn.Module, sites: Mapping[str, Shapes]
+        self,
+        network: nn.Module,
+        decisions: Mapping[str, Sequence[str]],
+        sites: Mapping[str, Shapes],
+        owned: Mapping[tuple[str, str] | None, Sequence[tuple[str, Part]]],
     ) -> Iterator[ChoiceGate]:
         """The candidates of every decision, in the order of the network."""
-        for place, paths in self._find_decisions(network, sites).items():
-            choices = {path: _choice_at(network, path).operators for path in paths}
-            for key in choices[paths[0]]:
-                parts = (
-                    self._catalogue.add(operators[key], key, f"{path}.{key}", sites[path])
-                    for path, operators in choices.items()
-                )
-                yield ChoiceGate(place, key, tuple(paths), tuple(parts))
+        for place, blocks in decisions.items():
+            for key in _choice_at(network, blocks[0]).operators:
+                parts: list[tuple[str, Part]] = []
+                for block in blocks:
+                    candidate = _choice_at(network, block).operators[key]
+                    if has_choice(candidate):
+                        parts += owned.get((block, key), ())
+                    elif not isinstance(candidate, Zero):  # which is no part of a network
+                        part = self._catalogue.add(
+                            candidate, key, f"{block}.{key}", sites[block]
+                        )
+                        parts.append((f"{block}.operators.{key}", part))
+                paths, theirs = zip(*parts, strict=True) if parts else ((), ())
+                yield ChoiceGate(place, key, tuple(blocks), paths, theirs)
 
     def _find_decisions(self, network: nn.Module, paths: Iterable[str]) -> dict[str, list[str]]:
         """The choices of each decision, by its name.
@@ -111,6 +172,12 @@ class ChoiceSpace:
                 raise ConfigError(
                     f"space {self.name} is not usable: a choice is at {path!r}, and others "
                     "share that name; give one of them another"
+                )
+            if known.optional != choice.optional:
+                raise ConfigError(
+                    f"space {self.name} is not usable: the choices at {first} and {path} are "
+                    f"shared as {choice.shared!r}, and only one of them is optional; let both "
+                    "be, or none"
                 )
             theirs, ours = list(known.operators), list(choice.operators)
             if ours != theirs:
@@ -158,8 +225,12 @@ class ChoiceSpace:
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The gates of each choice, which keeps at least one."""
-        return tuple(map(tuple, group_by_choice(self.gates).values()))
+        """The gates of each choice that keeps at least one in every network."""
+        return tuple(
+            tuple(group)
+            for place, group in group_by_choice(self.gates).items()
+            if place not in self._optional and place not in self._owners
+        )
 
     @property
     def call(self) -> str:
@@ -170,8 +241,11 @@ class ChoiceSpace:
         return f"space({self.name!r}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     def log10_size(self) -> float:
-        """Logarithm of the number of networks: non-empty subsets of candidates per choice."""
-        return sum(math.log10(2 ** len(group) - 1) for group in self.groups)
+        """Logarithm of the number of networks: subsets of the candidates of each choice.
+
+        The empty one is among them where a choice is optional.
+        """
+        return math.log10(self.wiring.nesting.count())
 
     # -- architectures -----------------------------------------------------------------------
 
@@ -183,16 +257,22 @@ class ChoiceSpace:
         return Architecture(space=self.name, settings=self.settings, choices=choices)
 
     def plan(self, architecture: Architecture) -> ChoicePlan:
-        """The parts of a network.
+        """The parts of a network that reach its output.
 
         Raises:
-            ConfigError: If the architecture is not of this space.
+            ConfigError: If the architecture is not of this space, or its output does not
+                depend on its input.
         """
-        kept = select_gates(self.gates, architecture, space=self.name)
-        return ChoicePlan(self.fixed_parts, tuple(part for g in kept for part in g.parts))
+        selected, unread = self._select(architecture)
+        return ChoicePlan(
+            tuple(part for path, part in self._fixed if path not in unread),
+            tuple(p for g in selected for path, p in _parts_of(g) if path not in unread),
+        )
 
     def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
         """Build an architecture with fresh weights.
+
+        In place of a part that does not reach the output is one that puts out zeros, or none.
 
         Args:
             architecture: Of this space.
@@ -200,26 +280,67 @@ class ChoiceSpace:
                 search need.
 
         Raises:
-            ConfigError: If the architecture is not of this space.
+            ConfigError: If the architecture is not of this space, or its output does not
+                depend on its input.
         """
-        selected = select_gates(self.gates, architecture, space=self.name)
-        kept = {
-            (path, gate.key): part
-            for gate in selected
-            for path, part in zip(gate.blocks, gate.parts, strict=True)
-        }
+        selected, unread = self._select(architecture)
+        kept = {(block, gate.key) for gate in selected for block in gate.blocks}
         network = self._function.call(self.settings)
-        for path, part in self._labels.items():
-            label_part(network.get_submodule(path), part)
-        for path in dict.fromkeys(path for path, _ in kept):
-            choice = _choice_at(network, path)
-            for key in list(choice.operators):
-                if (path, key) in kept:
-                    label_part(choice.operators[key], kept[path, key])
-                else:
-                    del choice.operators[key]
-            choice.gates = torch.ones(len(choice.operators)) if gated else None
+        gone: list[str] = []
+        for name, module in list(network.named_modules(remove_duplicate=False)):
+            if any(name.startswith(path) for path in gone):
+                continue
+            if name in unread and name in self._output_shapes:
+                network.set_submodule(name, Zero(self._output_shapes[name]))
+            elif isinstance(module, Choice):
+                for key in list(module.operators):
+                    if (name, key) not in kept or f"{name}.operators.{key}" in unread:
+                        del module.operators[key]
+                        gone.append(f"{name}.operators.{key}.")
+                _prepare(module, self._output_shapes[name], gated)
+        for name, module in network.named_modules(remove_duplicate=False):
+            if name in self._labels and name not in unread:
+                label_part(module, self._labels[name])
         return network
+
+    def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:
+        """The gates that an architecture keeps, and the modules that nobody reads then."""
+        selected = select_gates(
+            self.gates,
+            architecture,
+            space=self.name,
+            optional=self._optional,
+            owners=self._owners,
+        )
+        names = {(gate.place, gate.key) for gate in selected}
+        kept = {i for i, gate in enumerate(self.gates) if (gate.place, gate.key) in names}
+        if not self.wiring.is_linked(kept):
+            raise ConfigError(
+                f"nothing is left that reaches the output of space {self.name}: keep an "
+                "operator, other than one that puts out nothing, at each choice of a way from "
+                "the input to the output"
+            )
+        return selected, self.wiring.unread(kept)
+
+
+def _prepare(choice: Choice, output_shape: tuple[int, ...], gated: bool) -> None:
+    """Tell a choice what it has to know of itself."""
+    choice.output_shape = output_shape
+    for operator in choice.operators.values():
+        if isinstance(operator, Zero):
+            operator.output_shape = output_shape
+    choice.gates = torch.ones(len(choice.operators)) if gated else None
+
+
+def _parts_of(gate: ChoiceGate) -> Iterator[tuple[str, Part]]:
+    """The parts of a gate, by their paths."""
+    return zip(gate.paths, gate.parts, strict=True)
+
+
+def _may_be_silent(network: nn.Module, path: str) -> bool:
+    """Whether a choice may pass nothing on."""
+    choice = _choice_at(network, path)
+    return choice.optional or any(isinstance(m, Zero) for m in choice.operators.values())
 
 
 def _choice_at(network: nn.Module, place: str) -> Choice:

@@ -55,6 +55,9 @@ class GoldSpace:
 
     name = "gold"
 
+    wiring: ClassVar[None] = None
+    """A search leaves no operator that nobody reads: see :attr:`groups`."""
+
     stem: ClassVar[Literal["cifar", "imagenet"]] = "cifar"
     """What comes before the cells: one convolution, or three that divide both sides by 8."""
 

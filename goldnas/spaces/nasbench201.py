@@ -8,7 +8,7 @@ from operator import add
 from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Zero
 from goldnas.errors import ConfigError
 from goldnas.spaces.making import make_space
 from goldnas.spaces.registry import STRINGS, register_function
@@ -19,14 +19,6 @@ EDGES = tuple((source, node) for node in range(1, NODES) for source in range(nod
 """Source and node of each edge, in the order of a cell's string."""
 
 _OPERATOR = re.compile(r"([a-z0-9_]+)~(\d)", re.ASCII)
-
-
-class Zero(nn.Module):
-    """Puts out nothing: zeros of the shape of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to the same shape."""
-        return 0 * x
 
 
 def _relu_conv_bn(

@@ -56,7 +56,7 @@ class PartCatalogue:
             ConfigError: If another part has its name and its site.
         """
         own = find_part(module)
-        if own is not None and own[1].input_shape != site.input_shape:
+        if own is not None and own[1].input_shapes != site.input_shapes:
             raise ConfigError(
                 f"{path} in space {self._space} is {own[0]} at {own[1]}, and maps {site}; "
                 "build it for the site that it is at"

@@ -41,6 +41,8 @@ def draw_architectures(space: SearchSpace, count: int, *, seed: int) -> Iterator
             for group in space.groups:
                 if kept.isdisjoint(group):
                     kept.add(int(random.choice(group)))
+            if space.wiring is not None:
+                kept = space.wiring.complete(kept, random)
             architecture = space.architecture(space.gates[index] for index in sorted(kept))
             if architecture.fingerprint not in seen:
                 seen.add(architecture.fingerprint)

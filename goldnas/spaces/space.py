@@ -9,6 +9,7 @@ from torch import nn
 from goldnas.architecture import Architecture
 from goldnas.operators import Part
 from goldnas.site import AnySite
+from goldnas.spaces.wiring import Wiring
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class SearchSpace(Protocol):
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Sets of gates, by index, of which a search keeps at least one each."""
+
+    @property
+    def wiring(self) -> Wiring | None:
+        """Which operators read which; None where a search leaves none that nobody reads."""
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:

@@ -1,12 +1,14 @@
 """What a network with choices is made of, found by computing it once.
 
 A *part* is what goldnas counts and measures: a candidate of a choice, or a fixed part, which is
-a largest module without a choice in it that maps one tensor to one. Sums, concatenations and
-other functions between modules cost no multiply-adds; one that does is refused.
+a largest module without a choice in it that maps one tensor to one. A candidate with choices of
+its own is made of parts, as a network is. Sums, concatenations and
+other functions between modules cost no multiply-adds; one that does is refused. They carry what
+one part puts out to those that read it, and that is noted, too.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Zero, has_choice
 from goldnas.errors import ConfigError, name_type, read_message
 from goldnas.site import Shapes
+from goldnas.spaces.wiring import INPUT, Node
 
 _BATCH = 2
 """Two, so that what is not computed image by image shows."""
@@ -35,6 +39,10 @@ class Trace:
     """In the order in which they are called, repeats included."""
     choices: dict[str, Shapes] = field(default_factory=dict)
     """In the order in which they are registered."""
+    nodes: list[Node] = field(default_factory=lambda: [Node("", (), frozenset())])
+    """The input, then parts in the order in which they are called."""
+    output: frozenset[int] = frozenset()
+    """The nodes that the network puts out."""
     output_shape: tuple[int, ...] = ()
     """Of the network, without the batch."""
 
@@ -53,23 +61,66 @@ def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     if "" in places:
         raise ConfigError("its network is a Choice itself; return a module that has it within")
     tracer = _Tracer(network, places)
+    images = torch.zeros(_BATCH, *input_shape)
+    tracer.marks.mark(images, frozenset([INPUT]))
     with torch.no_grad(), tracer, _Computed(tracer.computed):
-        output = network.eval()(torch.zeros(_BATCH, *input_shape))
+        output = network.eval()(images)
     network.train()
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
         raise ConfigError(
             f"its network puts out {_described(output)}; it has to be one tensor, of a row for "
             "each image"
         )
+    tracer.result.output = tracer.marks.find(output)
     tracer.result.output_shape = tuple(output.shape[1:])
     _check_calls(network, tracer.result, tracer.calls)
     return tracer.result
 
 
+class _Marks:
+    """The nodes that every tensor depends on, by the memory that it is in."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, frozenset[int]] = {}
+        self._held: list[Tensor] = []  # so that no memory is used twice
+        self._anywhere: frozenset[int] = frozenset()
+        """Of what has left the tensors, as a number that a forward decides by."""
+
+    def find(self, values: object) -> frozenset[int]:
+        """What the tensors among some values depend on."""
+        found = (self._nodes.get(_memory(t), frozenset()) for t in _tensors(values))
+        return self._anywhere.union(*found)
+
+    def mark(self, values: object, nodes: frozenset[int]) -> None:
+        """Let the tensors among some values depend on these nodes."""
+        for tensor in _tensors(values):
+            self._held.append(tensor)
+            self._nodes[_memory(tensor)] = nodes
+
+    def carry(self, func: Any, arguments: object, output: object) -> None:
+        """Let what a function puts out, or changes, depend on what it reads."""
+        nodes = self.find(arguments)
+        if not nodes:
+            return
+        if not _tensors(output) and not func._schema.is_mutable:
+            self._anywhere |= nodes
+        changed = arguments if func._schema.is_mutable else ()
+        for tensor in (*_tensors(output), *_tensors(changed)):
+            self.mark(tensor, nodes | self.find(tensor))
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
 class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Tells of every function of torch that is computed."""
 
-    def __init__(self, told: Callable[[Any], None]) -> None:
+    def __init__(self, told: Callable[[Any, object, object], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._told = told
 
@@ -77,8 +128,9 @@ class _Computed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Compute it."""
-        self._told(func)
-        return func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        self._told(func, (args, kwargs), output)
+        return output
 
 
 class _Tracer:
@@ -89,6 +141,7 @@ class _Tracer:
         self.calls: Counter[str] = Counter()
         """Of each choice, and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
+        self.marks = _Marks()
         self._containers: list[str] = []
         """The modules around, from the outermost; each has a choice within."""
         self._part: str | None = None
@@ -106,9 +159,17 @@ class _Tracer:
                 self._undo.append(partial(module.__dict__.pop, "forward"))
             elif path in containers:
                 self._hook(module, partial(self._enter, path), self._leave)
-            elif not any(path.startswith(f"{place}.") for place in self._places):
+            elif not self._is_in_candidate(path):
                 self._hook(module, partial(self._begin, path), partial(self._end, path))
         return self
+
+    def _is_in_candidate(self, path: str) -> bool:
+        """Whether a module is of a candidate without choices, which is one part."""
+        owner = find_owner(path, self._places)
+        if owner is None:
+            return False
+        place, key = owner
+        return not has_choice(self._network.get_submodule(f"{place}.operators.{key}"))
 
     def __exit__(self, *error: Any) -> None:
         for undo in self._undo:
@@ -129,15 +190,18 @@ class _Tracer:
     def _leave(self, *_: object) -> None:
         self._containers.pop()
 
-    def computed(self, func: Any) -> None:
-        """Refuse multiply-adds between modules: they would be in no part."""
-        if self._part is None and func._overloadpacket in flop_registry:
+    def computed(self, func: Any, arguments: object, output: object) -> None:
+        """Follow what is computed between modules; refuse multiply-adds, of no part."""
+        if self._part is not None:
+            return
+        if func._overloadpacket in flop_registry:
             inside = "".join(self._containers[-1:])
             raise ConfigError(
                 f"the forward of {repr(inside) if inside else 'its network'} computes "
                 f"{func._overloadpacket} between modules, which would be in no latency and no "
                 "count; put it into a module of its own"
             )
+        self.marks.carry(func, arguments, output)
 
     # -- fixed parts --------------------------------------------------------------------------
 
@@ -146,6 +210,7 @@ class _Tracer:
         if self._part is None and not kwargs and len(args) == 1 and _is_batch(args[0]):
             self._part = path
             self._input_shape = tuple(args[0].shape[1:])
+            self._reads = self.marks.find(args[0])
 
     def _end(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
         if self._part != path:
@@ -158,28 +223,49 @@ class _Tracer:
             )
         shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
         self.calls[path] += 1
+        self._add_node(path, (), output)
         if not isinstance(module, _FREE):
             self.result.fixed.append((path, shapes))
 
+    def _add_node(self, path: str, keys: tuple[str, ...], output: Tensor) -> None:
+        """Note a node that reads what was noted last, and what it puts out."""
+        self.result.nodes.append(Node(path, keys, self._reads))
+        # Of memory that it shares with its input, as a view does, it is the last to write.
+        nodes = self.marks.find(output) - self._reads | {len(self.result.nodes) - 1}
+        self.marks.mark(output, nodes)
+
     # -- choices ------------------------------------------------------------------------------
 
-    def _chosen(self, path: str, choice: Choice, x: Tensor) -> Tensor:
+    def _chosen(self, path: str, choice: Choice, *inputs: Tensor) -> Tensor:
         """Compute every candidate, and hold what they put out against each other."""
-        self._part = path
+        for value in inputs or [None]:
+            if not _is_batch(value):
+                raise ConfigError(
+                    f"the choice at {path} is called with {_described(value)}; each of its "
+                    "inputs has to be a tensor, of a row for each image"
+                )
         self.calls[path] += 1
+        reads = self.marks.find(inputs)
         outputs: dict[str, Tensor] = {}
-        version = x._version
+        alike: list[str] = []  # candidates that are one part each
+        versions = [x._version for x in inputs]
+        given = "+".join(map(_text, inputs))
         for key, operator in choice.operators.items():
+            if isinstance(operator, Zero):
+                continue
+            if not has_choice(operator):
+                self._part = path
+                alike.append(key)
             try:
-                output = operator(x)
+                output = operator(*inputs)
             except ConfigError:
                 raise
             except Exception as error:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} fails on an input of "
-                    f"{_text(x)}: {type(error).__name__}: {read_message(error)}"
+                    f"{given}: {type(error).__name__}: {read_message(error)}"
                 ) from error
-            if x._version != version:
+            if [x._version for x in inputs] != versions:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} changes its input in place, "
                     "which the others read too: begin it without inplace=True"
@@ -190,18 +276,41 @@ class _Tracer:
                     f"{_described(output)}; it has to be one tensor"
                 )
             outputs[key] = output
+            self._part = None
+        if not outputs:
+            raise ConfigError(
+                f"the choice at {path} has no candidate besides a Zero, so nothing can pass "
+                "it; give it one that computes"
+            )
         ((usual, _),) = Counter(map(_text, outputs.values())).most_common(1)
         for key, output in outputs.items():
             if _text(output) != usual:
                 raise ConfigError(
-                    f"candidate {key!r} of the choice at {path} maps {_text(x)} to "
+                    f"candidate {key!r} of the choice at {path} maps {given} to "
                     f"{_text(output)}, and {usual} is expected, as from the others: candidates "
                     "of one choice put out one shape"
                 )
-        self._part = None
+        nested = [(key, self.marks.find(outputs[key])) for key in outputs if key not in alike]
+        self._part = path
         output = sum(outputs.values(), torch.zeros(()))
-        self.seen[path] = Shapes(tuple(x.shape[1:]), tuple(output.shape[1:]))
+        for keys, read in [(tuple(alike), reads)] * bool(alike) + [
+            ((k,), r) for k, r in nested
+        ]:
+            self._reads = read
+            self._add_node(path, keys, output)
+        first, *others = (tuple(x.shape[1:]) for x in inputs)
+        self.seen[path] = Shapes(first, tuple(output.shape[1:]), tuple(others))
+        self._part = None
         return output
+
+
+def find_owner(path: str, places: Collection[str]) -> tuple[str, str] | None:
+    """The choice, and the key of its candidate, that a module is in; the innermost."""
+    start = len(path)
+    while (start := path.rfind(".operators.", 0, start)) >= 0:
+        if path[:start] in places:
+            return path[:start], path[start + len(".operators.") :].split(".")[0]
+    return None
 
 
 def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None:
@@ -223,6 +332,8 @@ def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None
             )
         candidates = module.operators.items() if isinstance(module, Choice) else [("", module)]
         for key, part in candidates:
+            if has_choice(part):
+                continue  # its own parts are called
             name = f"{path}.{key}" if key else path
             for weight in part.parameters():
                 other = owners.setdefault(id(weight), name)

@@ -148,7 +148,12 @@ def _kept_bytes(
     """Bytes that a forward pass on blank images keeps, weights not counted."""
     kept = _Kept(supernet.parameters())
     modules = supernet.named_modules()
-    blocks = {name: m for name, m in modules if isinstance(m, GatedCell | Choice)}
+    # A choice with others in its candidates is computed again in those others alone.
+    blocks = {
+        name: m
+        for name, m in modules
+        if isinstance(m, GatedCell) or (isinstance(m, Choice) and not m.nests)
+    }
     checkpointing = any(block.checkpointing for block in blocks.values())
     training = supernet.training
     images = torch.zeros(batch, *supernet.space.input_shape, device=device)

@@ -35,7 +35,7 @@ from workplace import invoke
 
 ODD = {"cells": 3, "channels": 4, "nodes": 2, "input_shape": (2, 17, 12), "classes": 3}
 NAMES = sorted(SPACES)
-OWN = ("own_spaces:residual", "own_spaces:repeated")
+OWN = tuple(f"own_spaces:{name}" for name in ("residual", "repeated", "forked", "nesting"))
 OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {name: {} for name in OWN} | SMALL
 EVERY = [*NAMES, *OF_FUNCTIONS]
 for function in OWN:
@@ -66,10 +66,11 @@ def kept(space: SearchSpace, architecture: Architecture) -> list[int]:
 
 
 def minimal(space: SearchSpace) -> list[int]:
-    """Gates of which none can go: each is the last one of some group."""
+    """Gates of which none can go: each is the last one of some group, or of all ways."""
     left = set(range(len(space.gates)))
     for index in random.Random(0).sample(sorted(left), len(left)):
-        if all(len(left & set(group)) > 1 for group in space.groups if index in group):
+        linked = space.wiring is None or space.wiring.is_linked(left - {index})
+        if linked and all(len(left & set(g)) > 1 for g in space.groups if index in g):
             left.remove(index)
     return sorted(left)
 
@@ -195,7 +196,9 @@ def test_a_network_of_a_search_has_the_fixed_parts_and_those_of_its_gates(name: 
         gates = [space.gates[index] for index in kept(space, found[kind])]
         parts = (part for gate in gates for part in gate.parts)
         expected = Counter([*space.fixed_parts, *parts])
-        assert Counter(space.plan(found[kind]).parts()) == expected
+        parts = Counter(space.plan(found[kind]).parts())
+        assert parts <= expected  # which operators may have no reader
+        assert parts == expected or (space.wiring is not None and kind != "full")
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -219,7 +222,8 @@ def test_only_what_reaches_the_output_is_built_and_costs(name: str, kind: str) -
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-        output.retain_grad()
+        if output.requires_grad:  # an identity of zeros has nothing to learn
+            output.retain_grad()
         outputs.append(output)
 
     parts = [module for module in network.modules() if find_part(module) is not None]
@@ -228,7 +232,7 @@ def test_only_what_reaches_the_output_is_built_and_costs(name: str, kind: str) -
     logits = network(images_for(space).requires_grad_())
     (logits * torch.randn_like(logits)).sum().backward()
     assert len(outputs) == len(parts) == len(list(space.plan(architecture).parts()))
-    assert all(output.grad is not None for output in outputs)
+    assert all(output.grad is not None for output in outputs if output.requires_grad)
 
 
 # -- telling -----------------------------------------------------------------------------------

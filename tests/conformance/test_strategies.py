@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import goldnas
 import own_spaces
@@ -127,6 +129,33 @@ def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
     ).best
     assert best.meets_budgets
     assert all(len(kept) == 1 for kept in best.architecture.choices.values())
+
+
+@pytest.mark.parametrize(
+    ("space", "budget", "single"),
+    [
+        (own_spaces.forked, "45kFLOPs", False),
+        (own_spaces.forked, "45kFLOPs", True),
+        (own_spaces.nesting, "14kFLOPs", True),
+    ],
+    ids=["empty", "empty, single", "nested, single"],
+)
+def test_it_searches_a_space_whose_choices_may_be_empty_or_nested(
+    name: str, space: Callable[..., nn.Module], budget: str, single: bool, tmp_path: Path
+) -> None:
+    run = search(
+        tmp_path / "a",
+        space=space,
+        single=single,
+        **settings_of(name) | {"budgets": (budget,), "cells": None, "channels": None},
+    )
+    assert run.best.meets_budgets
+    for network in run.front:
+        built = network.build()
+        assert network.resources["FLOPs"] == count_flops(built, (1, 8, 8))
+        assert network.resources["params"] == count_parameters(built)
+    if single:
+        assert all(len(kept) == 1 for kept in run.best.architecture.choices.values())
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ class OptunaProposer:
         return {"proposed": proposed, "values": values, "attributes": attributes}
 
     def _repair(self, gates: list[int], tried: int) -> list[int]:
-        """Give every node and input that is left without an operator one at random.
+        """Give every node, input and output that is left without an operator one at random.
 
         Where nodes keep two edges, leave at random two of them, with one operator each.
         """
@@ -184,7 +184,8 @@ class OptunaProposer:
         for group in space.groups:
             if kept.isdisjoint(group):
                 kept.add(int(random.choice(group)))
-        return sorted(kept)
+        wiring = self._session.space.wiring
+        return sorted(kept if wiring is None else wiring.complete(kept, random))
 
     # -- the study ---------------------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class SampledSearch:
             score=score,
             best=score is not None and score > max(known, default=-math.inf),
             meets_budgets=self.session.feasibility.within(self.mask),
-            resources=self.session.resources(self.mask),
+            resources=self.session.network_resources(self.mask),
         )
 
     # -- recording ---------------------------------------------------------------------------
@@ -158,7 +158,8 @@ class SampledSearch:
             self._look_at(candidate.gates)
             if self.session.feasibility.within(self.mask):
                 score = -math.inf if candidate.score is None else candidate.score
-                ranked.append((score, self.session.resources(self.mask), candidate.gates))
+                needed = self.session.network_resources(self.mask)
+                ranked.append((score, needed, candidate.gates))
         ranked.sort(key=lambda entry: -entry[0])
         left = [a for a in ranked if not any(dominates(b[:2], a[:2]) for b in ranked)]
         is_ranked = self.session.config.score is not None
@@ -178,7 +179,7 @@ class SampledSearch:
             fingerprint=architecture.fingerprint,
             **write_metric(session.data.task.metric_kind, held_out),
             score=score,
-            resources=session.resources(self.mask),
+            resources=session.network_resources(self.mask),
             epoch=max(0, loop.epoch - 1),
             step=loop.step,
             reasons=(reason,),
