@@ -77,7 +77,7 @@ BUDGETS = {
 }
 
 SETTINGS = {
-    "space": Case(f"{WITHIN} --space silver", "unknown search space 'silver'; known: gold"),
+    "space": Case(f"{WITHIN} --space silver", "unknown search space 'silver'; known: darts,"),
     "operator": Case(
         f"{WITHIN} --operators skip_connect,conv",
         "unknown operator 'conv'; known: .*sep_conv_3x3.*skip_connect",

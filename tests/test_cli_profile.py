@@ -118,7 +118,7 @@ def test_rows_that_fail_end_in_one_line_and_status_2(
 
 BAD_COMMANDS = {
     "device": (["--device", "tpu"], "unknown --device 'tpu'; known: cpu, cuda, ssh"),
-    "space": (["--space", "silver"], "unknown search space 'silver'; known: gold"),
+    "space": (["--space", "silver"], "unknown search space 'silver'; known: darts,"),
     "operator": (["--operators", "skip_connect,conv"], "unknown operator 'conv'; known: "),
     "no operator": (["--operators", ""], "unknown operator ''; known: "),
     "odd channels": (["--channels", "5"], "channels must be even, got 5"),
