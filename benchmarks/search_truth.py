@@ -1,23 +1,28 @@
-"""What a search finds, among networks whose true accuracies are known.
+"""What searches find, among networks whose true figures are known.
 
     python benchmarks/search_truth.py --data data/cifar10.npz --truth FILE.csv --out runs/truth
 
-The space is that of NAS-Bench-201. A search sees a small network of it: 8 channels, one cell a
-stage, 5,000 images of 16 pixels. What it finds is looked up in the CSV file (columns
-``architecture``, the string of a cell, and an accuracy in percent), so nothing is trained.
-Budgets are those of the whole network, 16 channels and five cells a stage: a search has the
-same share of what the cells of its own network may cost.
+A search sees little: a small network of the space, and 5,000 images of few pixels. What it
+finds is looked up in the CSV file (columns ``architecture`` and a figure), so nothing is
+trained. Without the file the table has what needs none: the use of the budget, the largest
+drop of accuracy in one pruning, the seconds. --space takes any space of a function; of those
+that are not in SIZES below, give --small, --side and --budgets.
 
-Beside the strategies the table has a random network at 90 to 100 % of the budget, the mean of
-the largest that fit, and the optimum. A search that is done is not run again, and one that was
-interrupted goes on. Prints a table and writes every result to --report.
+Budgets are those of the whole network, whose operators cost other shares than those of a small
+one. So a search is charged what each operator costs in the whole network, by a table in which
+1 us stands for 1,000 FLOPs.
+
+Beside the strategies there are rows of a random network at 90 to 100 % of the budget, of the
+mean of the largest that fit, and of the optimum. A search that is done is not run again, and
+one that was interrupted goes on. Prints a table and writes every result to --report.
 """
 
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,198 +30,313 @@ import numpy as np
 import torch
 
 import goldnas
+from goldnas.comparison.history import count_seconds, list_drops
 from goldnas.comparison.truth import Judge, Truth
-from goldnas.resources import Flops, compute_costs
-from goldnas.spaces import SearchSpace, make_space
+from goldnas.lut.schema import Interpolated, make_unstated_conditions
+from goldnas.resources import Costs, Flops, compute_costs
+from goldnas.spaces import FUNCTIONS, SearchSpace, is_reference, make_space
 
-SMALL = {"channels": 8, "cells": 1, "input_shape": (3, 16, 16), "affine": False}
-BUDGETS = (None, 118e6, 55.03e6)
-"""FLOPs of the whole network."""
-NUM_IMAGES, SIDE = 5000, 16
+FLOPS_PER_US = 1000
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "gold": {"epochs": 30, "batch_size": 128},
-    "one-shot": {"epochs": 10, "batch_size": 128},
-    "darts1": {"epochs": 10, "batch_size": 128},
-    "darts2": {"epochs": 10, "batch_size": 128},
-    "random": {"epochs": 10, "batch_size": 128, "networks": 100},
-    "evolution": {"epochs": 10, "batch_size": 128, "networks": 200},
-    "tpe": {"epochs": 10, "batch_size": 128, "networks": 200},
+    "gold": {"epochs": 30},
+    "one-shot": {"epochs": 10},
+    "darts1": {"epochs": 10},
+    "darts2": {"epochs": 10},
+    "random": {"epochs": 10, "networks": 100},
+    "evolution": {"epochs": 10, "networks": 200},
+    "tpe": {"epochs": 10, "networks": 200},
 }
 
 
-def prepare_data(path: Path) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Sizes:
+    """What a search sees of a space."""
+
+    small: dict[str, Any]
+    """Settings of the network that is searched; the others are those of the whole one."""
+    side: int
+    """Of its images, in pixels."""
+    images: int = 5000
+    epochs: int | None = None
+    """Of every strategy, in place of its own."""
+
+
+SIZES = {
+    "nasbench201": Sizes({"channels": 16, "cells": 1, "affine": False}, 16),
+    "nasbench-macro": Sizes({"channels": 8, "head": 64, "affine": False}, 32),
+}
+BUDGETS: dict[str, tuple[float | None, ...]] = {
+    "nasbench201": (None, 118, 55.03),
+    "nasbench-macro": (30, 40, 50, 60, 80),
+}
+"""MFLOPs of the whole network."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The whole space, the small one that is searched, and its data."""
+
+    whole: SearchSpace
+    small: SearchSpace
+    costs: Costs
+    """FLOPs of the whole networks."""
+    data: dict[str, np.ndarray]
+    epochs: int | None
+
+    @classmethod
+    def prepare(cls, space: str, sizes: Sizes, path: Path) -> "Task":
+        """Load the images, and make both spaces for them."""
+        data = prepare_data(path, sizes)
+        colours, classes = data["x_train"].shape[3], int(data["y_train"].max()) + 1
+        whole = make_space(space, classes=classes)
+        shape = (colours, sizes.side, sizes.side)
+        small = make_space(space, classes=classes, input_shape=shape, **sizes.small)
+        if [(g.place, g.key) for g in small.gates] != [(g.place, g.key) for g in whole.gates]:
+            sys.exit(f"the small networks of {space} have other choices: {sizes.small}")
+        return cls(
+            whole, small, compute_costs(whole, Flops(whole.build_part)), data, sizes.epochs
+        )
+
+    def charge(self, path: Path) -> goldnas.LatencyTable:
+        """A table by which a small network costs what the whole one does."""
+        rows: dict[tuple[str, str], float] = {}
+        groups = [(self.small.fixed_parts, self.costs.fixed)]
+        groups += [
+            (g.parts, c) for g, c in zip(self.small.gates, self.costs.gates, strict=True)
+        ]
+        for parts, flops in groups:
+            for operator, site in parts:
+                us = float(flops) / len(parts) / FLOPS_PER_US
+                if not np.isclose(rows.setdefault((operator, str(site)), us), us):
+                    sys.exit(f"{operator} at {site} costs more in one place than in another")
+        table = goldnas.LatencyTable(
+            make_unstated_conditions(
+                "none", protocol="FLOPs", statistic="of the whole network"
+            ),
+            tuple(
+                Interpolated(operator=operator, site=site, latency_us=us, source="FLOPs")
+                for (operator, site), us in rows.items()
+            ),
+            path,
+        )
+        table.save()
+        return table
+
+    def encode(self, choices: dict[str, list[str]]) -> str:
+        """The number of the candidate that is kept, for each choice."""
+        keys: dict[str, list[str]] = {}
+        for gate in self.whole.gates:
+            keys.setdefault(gate.place, []).append(gate.key)
+        return "".join(str(keys[place].index(choices[place][0])) for place in keys)
+
+
+def prepare_data(path: Path, sizes: Sizes) -> dict[str, np.ndarray]:
     """The first images of a dataset, made smaller by means over squares."""
     with np.load(path) as arrays:
         data = {name: arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-    for part, count in (("train", NUM_IMAGES), ("test", 1000)):
-        images = data[f"x_{part}"][:count]
-        factor = images.shape[1] // SIDE
-        squares = images.reshape(count, SIDE, factor, SIDE, factor, images.shape[3])
+    for part, count in (("train", sizes.images), ("test", 1000)):
+        images, side = data[f"x_{part}"][:count], sizes.side
+        factor = images.shape[1] // side
+        squares = images.reshape(len(images), side, factor, side, factor, images.shape[3])
         data[f"x_{part}"] = squares.mean(axis=(2, 4)).round().astype(np.uint8)
         data[f"y_{part}"] = data[f"y_{part}"][:count].astype(np.int64)
     return data
 
 
-def convert_budget(flops: float, whole: SearchSpace, small: SearchSpace) -> str:
-    """The budget of a small network that leaves its cells the same share."""
-    shares = []
-    for space in (whole, small):
-        costs = compute_costs(space, Flops(space.build_part))
-        dearest = sum(max(costs.gates[list(group)]) for group in space.groups)
-        shares.append((costs.fixed, dearest))
-    (fixed, cells), (small_fixed, small_cells) = shares
-    return f"{small_fixed + (flops - fixed) / cells * small_cells:.0f}FLOPs"
-
-
 def run_search(
-    name: str, budget: float | None, seed: int, data: dict[str, np.ndarray], out: Path
+    task: Task, name: str, budget: float | None, seed: int, out: Path
 ) -> dict[str, Any]:
     """One search, or what it came to before."""
     folder = out / f"{name}-{_told(budget)}-s{seed}"
     result = folder / "result.json"
     if result.exists():
         return dict(json.loads(result.read_text()))
-    whole, small = make_space("nasbench201"), make_space("nasbench201", **SMALL)
-    began = time.monotonic()
     if (folder / "config.json").exists():
-        run = goldnas.load_run(folder, data=data).resume()
+        run = goldnas.load_run(folder, data=task.data).resume()
     else:
-        budgets = [] if budget is None else [convert_budget(budget, whole, small)]
+        settings = STRATEGIES[name] | ({"epochs": task.epochs} if task.epochs else {})
+        limit = [] if budget is None else [f"{budget / FLOPS_PER_US!r}us"]
         run = goldnas.search(
-            small,
-            data=data,
-            budgets=budgets,
+            task.small,
+            data=task.data,
+            budgets=limit,
+            tables=[task.charge(out / "flops.json")] if limit else [],
             single=True,
             strategy=name,
             seed=seed,
             train_device="cpu",
             threads=1,
             workers=0,
+            batch_size=128,
             out=folder,
-            **{"batch_size": 64} | STRATEGIES[name],
+            **settings,
         )
-    drops = [
-        event["accuracy_before"] - event["accuracy_after"]
-        for event in run.read_events()
-        if event["event"] in ("prune", "cut")
-    ]
-    best = run.best.architecture
-    same = whole.architecture(g for g in whole.gates if g.key in best.choices[g.place])
-    costs = compute_costs(whole, Flops(whole.build_part))
-    kept = np.array([g.key in best.choices[g.place] for g in whole.gates])
+    events = run.read_events()
+    choices = run.best.architecture.choices
+    kept = np.array([gate.key in choices[gate.place] for gate in task.whole.gates])
     found = {
         "strategy": name,
         "budget": budget,
         "seed": seed,
-        "choices": {place: list(keys) for place, keys in same.choices.items()},
-        "flops": costs.total(kept),
-        "largest_drop": max(drops, default=None),
-        "seconds": time.monotonic() - began,
+        "choices": {place: list(keys) for place, keys in choices.items()},
+        "flops": task.costs.total(kept),
+        "largest_drop": max(list_drops(events), default=None),
+        "seconds": count_seconds(events),
     }
     result.write_text(json.dumps(found))
     return found
 
 
-def judge_all(results: list[dict[str, Any]], truth: Truth) -> None:
-    """Add to each result what the truth says of it."""
-    whole = make_space("nasbench201")
+def judge_all(results: list[dict[str, Any]], truth: Truth, whole: SearchSpace) -> None:
+    """Add to each result what the truth says of it; nothing where it is not known."""
     for result in results:
-        budget = result["budget"]
-        judge = Judge(truth, whole, [] if budget is None else [f"{budget:.0f}FLOPs"])
+        judge = make_judge(truth, whole, result["budget"])
         chosen = (g for g in whole.gates if g.key in result["choices"][g.place])
-        (judged,) = judge.place(whole.architecture(chosen)).values()
-        result |= {
-            "accuracy": judged.value,
-            "rank": judged.rank,
-            "percentile": judged.percentile,
-            "regret": judged.regret,
-        }
+        for judged in judge.place(whole.architecture(chosen)).values():
+            result |= {
+                "accuracy": judged.value,
+                "rank": judged.rank,
+                "percentile": judged.percentile,
+                "regret": judged.regret,
+            }
 
 
-def list_references(truth: Truth) -> Iterator[dict[str, Any]]:
-    """What is free: a random network of the cost, the largest that fit, the optimum."""
-    whole = make_space("nasbench201")
-    costs = compute_costs(whole, Flops(whole.build_part))
-    flops = costs.fixed + truth.masks(whole) @ costs.gates
-    figures = np.array([figures[0] for _, figures in truth.lines])
-    for budget in BUDGETS:
-        judge = Judge(truth, whole, [] if budget is None else [f"{budget:.0f}FLOPs"])
-        most = flops[judge.within].max()
+def make_judge(truth: Truth, whole: SearchSpace, budget: float | None) -> Judge:
+    """Of whole networks within a budget."""
+    return Judge(truth, whole, [] if budget is None else [f"{budget:.0f}FLOPs"])
+
+
+def list_references(
+    truth: Truth, whole: SearchSpace, budgets: Iterable[float | None]
+) -> Iterator[dict[str, Any]]:
+    """What is free: a random network of the cost, the largest that fit; and the optimum."""
+    figures = truth.figures[:, 0]
+    for budget in budgets:
+        judge = make_judge(truth, whole, budget)
+        flops = judge.amounts["FLOPs"]
+        largest = judge.within & (flops == flops[judge.within].max())
         yield {
             "budget": budget,
-            "random": float(figures[judge.band].mean()),
-            "largest": float(figures[judge.within & (flops == most)].mean()),
+            "random": float(figures[judge.band].mean()) if judge.band.any() else None,
+            "largest": float(figures[largest].mean()),
             "optimum": float(figures[judge.within].max()),
         }
 
 
-def print_table(results: list[dict[str, Any]], references: list[dict[str, Any]]) -> None:
-    """One row per strategy and budget."""
-    columns = ("budget", "strategy", "searches", "true accuracy, %", "regret", "percentile")
+def print_table(
+    results: list[dict[str, Any]], references: list[dict[str, Any]], figure: str | None
+) -> None:
+    """A row for each budget and strategy; with a truth, three more for each budget."""
+    judged = (figure, "regret", "percentile") if figure else ()
+    columns = ("budget", "strategy", "searches", *judged)
     columns += ("budget used, %", "largest drop, points", "seconds")
     print(f"| {' | '.join(columns)} |")
     print("| --- " * len(columns) + "|")
-    for reference in references:
-        budget = reference["budget"]
+    for budget in dict.fromkeys(result["budget"] for result in results):
         for name in dict.fromkeys(result["strategy"] for result in results):
             rows = [r for r in results if (r["strategy"], r["budget"]) == (name, budget)]
-            if rows:
-                used = [100 * r["flops"] / budget for r in rows] if budget else []
-                drops = [100 * r["largest_drop"] for r in rows if r["largest_drop"] is not None]
-                cells = [
-                    _mean(r["accuracy"] for r in rows),
-                    _mean(r["regret"] for r in rows),
-                    _mean(r["percentile"] for r in rows),
-                    _mean(used),
-                    _mean(drops),
-                    _mean(r["seconds"] for r in rows),
-                ]
-                print(f"| {_told(budget)} | {name} | {len(rows)} | {' | '.join(cells)} |")
-        for name in ("random", "largest", "optimum"):
-            regret = reference["optimum"] - reference[name]
-            label = {"random": "(random of the cost)", "largest": "(largest that fit)"}
-            print(
-                f"| {_told(budget)} | {label.get(name, '(optimum)')} | | "
-                f"{reference[name]:.2f} | {regret:.2f} | | | | |"
-            )
+            used = [100 * r["flops"] / budget for r in rows] if budget else []
+            drops = [100 * r["largest_drop"] for r in rows if r["largest_drop"] is not None]
+            known = ("accuracy", "regret", "percentile") if figure else ()
+            cells = [_mean(r[key] for r in rows if r.get(key) is not None) for key in known]
+            cells += [_mean(used), _mean(drops), _mean(r["seconds"] for r in rows)]
+            print(f"| {_told(budget)} | {name} | {len(rows)} | {' | '.join(cells)} |")
+        for reference in (r for r in references if r["budget"] == budget):
+            for key, label in LABELS.items():
+                value = reference[key]
+                told = "-" if value is None else f"{value:.2f}"
+                regret = "-" if value is None else f"{reference['optimum'] - value:.2f}"
+                print(f"| {_told(budget)} | ({label}) | | {told} | {regret} | | | | |")
+
+
+LABELS = {
+    "random": "random of the cost",
+    "largest": "largest that fit",
+    "optimum": "optimum",
+}
 
 
 def _told(budget: float | None) -> str:
     return "none" if budget is None else f"{budget / 1e6:g}M"
 
 
-def _mean(values: Any) -> str:
+def _mean(values: Iterable[float]) -> str:
     listed = list(values)
     if len(listed) < 2:
         return f"{listed[0]:.2f}" if listed else "-"
     return f"{statistics.fmean(listed):.2f} ± {statistics.stdev(listed):.2f}"
 
 
-def main() -> None:
+def _mflops(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
+def check_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Keep what the searches of a folder have in common; end if it holds others."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        sys.exit(f"{out} holds searches with other settings ({path}); choose another --out")
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Search, look up, print."""
+    spaces = sorted(name for name in FUNCTIONS if not is_reference(name))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--space", default="nasbench201", choices=spaces)
     parser.add_argument("--data", type=Path, required=True, help="an .npz of CIFAR-10")
-    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, help="CSV file; its first figure counts")
+    parser.add_argument("--column", help="the figure that counts instead")
     parser.add_argument("--out", type=Path, required=True, help="folder of all searches")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--budgets", nargs="+", type=_mflops, metavar="MFLOPS", help="or none, for no budget"
+    )
+    parser.add_argument(
+        "--small",
+        nargs="*",
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="settings of the network that is searched",
+    )
+    parser.add_argument("--side", type=int, help="of its images, in pixels")
+    parser.add_argument("--images", type=int, help="to search with")
+    parser.add_argument("--epochs", type=int, help="of every strategy")
     parser.add_argument("--report", type=Path)
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
+
+    changes = {name: getattr(given, name) for name in ("side", "images", "epochs")}
+    changes |= {"small": None if given.small is None else dict(given.small)}
+    usual = asdict(SIZES.get(given.space, Sizes({}, 32)))
+    sizes = Sizes(**usual | {k: v for k, v in changes.items() if v is not None})
+    mflops = given.budgets or BUDGETS.get(given.space, (None,))
+    budgets = [None if one is None else 1e6 * one for one in mflops]
     torch.set_num_threads(1)
-    data, truth = prepare_data(arguments.data), Truth.read(arguments.truth)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    truth = given.truth and Truth.read(given.truth, [given.column] if given.column else ())
+    task = Task.prepare(given.space, sizes, given.data)
+    references = list(list_references(truth, task.whole, budgets)) if truth else []
+    check_settings(given.out, {"space": given.space, **asdict(sizes)})
     results = []
-    for seed in arguments.seeds:
-        for budget in BUDGETS:
-            for name in arguments.strategies:
-                results.append(run_search(name, budget, seed, data, arguments.out))
-                print(f"{name} {_told(budget)} seed {seed}: done", flush=True)
-    judge_all(results, truth)
-    references = list(list_references(truth))
-    print_table(results, references)
-    if arguments.report:
+    for seed in given.seeds:
+        for budget in budgets:
+            for name in given.strategies:
+                found = run_search(task, name, budget, seed, given.out)
+                results.append(found)
+                told = task.encode(found["choices"])
+                print(f"{name} {_told(budget)} seed {seed}: {told}", flush=True)
+    if truth:
+        judge_all(results, truth, task.whole)
+    print_table(results, references, truth.columns[0] if truth else None)
+    if given.report:
         content = {"searches": results, "references": references}
-        arguments.report.write_text(json.dumps(content, indent=1) + "\n")
+        given.report.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

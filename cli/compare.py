@@ -37,7 +37,8 @@ def compare(
         typer.Option(
             "--plot",
             metavar="PLOT",
-            help="Also draw all fronts and all trained networks: .svg, .png or .pdf.",
+            help="Also draw all fronts and all trained networks; with --truth, what was found "
+            "among all known networks. .svg, .png or .pdf.",
         ),
     ] = None,
     budget: Annotated[
@@ -57,6 +58,14 @@ def compare(
             "search truly is, and its place among all networks at 90 to 100 % of the budget.",
         ),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="NAME",
+            help="Figure of --truth to judge by, if not all of them. Repeat for several.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
@@ -71,7 +80,7 @@ def compare(
         goldnas compare runs/a runs/b
         goldnas compare runs/a runs/b --format markdown --plot fronts.svg
         goldnas compare runs/a runs/b --budget FLOPs --json
-        goldnas compare runs/a runs/b --truth truth.csv
+        goldnas compare runs/a runs/b --truth truth.csv --plot truth.svg
     """
     with errors_shown():
         if plot is not None and plot.suffix.lower() not in _KINDS:
@@ -87,7 +96,9 @@ def compare(
             )
         if as_json and form != "table":
             raise ConfigError(f"--json and --format {form} contradict; leave one of them out")
-        known = None if truth is None else Truth.read(truth)
+        if columns and truth is None:
+            raise ConfigError(f"--column {columns[0]} is of --truth FILE.csv; give both")
+        known = None if truth is None else Truth.read(truth, columns or ())
         comparison = rows.compare(read_runs(runs, known), budget, known)
         if plot is not None:
             _draw(comparison, plot)
@@ -123,8 +134,10 @@ def _draw(comparison: "Comparison", plot_file: Path) -> None:
     import io
 
     from goldnas.comparison.plot import draw_comparison
+    from goldnas.comparison.truth_plot import draw_truth
     from goldnas.files import write_atomic
 
     content = io.BytesIO()
-    draw_comparison(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
+    draw = draw_comparison if comparison.truth is None else draw_truth
+    draw(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
     write_atomic(plot_file, content.getvalue())

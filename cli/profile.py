@@ -17,6 +17,7 @@ from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
+from goldnas.settings import check_given_once
 from goldnas.space_settings import WholeSpaceSettings
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def profile(
     interrupted = "interrupted; run the command again to go on"
     with errors_shown(if_interrupted=lambda: interrupted):
         given = _OPTIONS.given(ctx, settings)
+        check_given_once(given)
         batches = given.get("batch", (1,))
         given |= {name: value for name, value in own.items() if value is not None}
         if len(batches) == 1 and "batch" in given:

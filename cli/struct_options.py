@@ -218,6 +218,10 @@ def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
         if not (key and equals and value) or (name == "settings" and not key.isidentifier()):
             form = "a name and sizes, as in input=1x3x224x224" if shapes else "NAME=VALUE"
             raise ConfigError(f"`{name}`: give {form}; got {text!r}")
+        if key in pairs:
+            raise ConfigError(
+                f"`{name}`: {key} is given twice, at last by {text!r}; give it once"
+            )
         if shapes:
             pairs[key] = _sizes(name, value)
         elif name == "settings":

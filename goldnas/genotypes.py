@@ -1,15 +1,17 @@
-"""Reading networks that others wrote down: DARTS genotypes and GOLD-NAS genes.
+"""Networks as others write them down: DARTS genotypes and GOLD-NAS genes.
 
-The text is read as data, never run.
+A text is read as data, never run.
 """
 
 import ast
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, read_message
-from goldnas.spaces import GoldSpace, make_cell_space
+from goldnas.spaces import GoldSpace, find_space, make_cell_space
 from goldnas.spaces.cell_gate import format_edge
+from goldnas.spaces.darts import KINDS, DartsSpace, format_shared_edge, parse_shared_edge
 
 # Source: DARTS (arXiv:1806.09055), first and second order, in its own notation.
 NAMED = {
@@ -34,8 +36,13 @@ NAMED = {
 DARTS_CELLS = {"cifar": 20, "imagenet": 14}
 """How deep DARTS evaluates, by the stem: the defaults of its public code."""
 
+DARTS_CHANNELS = 36
+"""How wide it evaluates what it has searched with 16 channels; see there."""
+
 Edge = tuple[str, int, int]
 """Operator, source, node."""
+
+_Cell = TypeVar("_Cell")
 
 
 def read_genotype(
@@ -55,8 +62,10 @@ def read_genotype(
             with two edges per node; or a GOLD-NAS gene, one list per cell of
             ``('skip_connect', 0, 2)`` (operator, source, node), bare or as
             ``Genotype(gene=[...], concat=range(2, 6))``.
-        space: That has the stem: ``gold``, or ``gold-imagenet`` for large images.
-        channels: Of a node in the first stage; None for the space's.
+        space: That has the stem: ``gold``, or ``gold-imagenet`` for large images. With
+            ``darts`` a DARTS network has one entry for each edge of its two cells.
+        channels: Of a node in the first stage; None for the space's, and 36 of a ``darts``
+            network, as DARTS evaluates.
         cells: Of a DARTS network; None for as many as DARTS evaluates with, 20, or 14 behind
             the ImageNet stem. A GOLD-NAS gene has as many as it lists.
         input_shape: ``(C, H, W)``; None for the space's.
@@ -73,8 +82,11 @@ def read_genotype(
     given = {"channels": channels, "input_shape": input_shape, "classes": classes}
     geometry = {name: value for name, value in given.items() if value is not None}
     if set(fields) == {"normal", "normal_concat", "reduce", "reduce_concat"}:
+        default = make_cell_space(space)
         if cells is None:
-            cells = DARTS_CELLS[make_cell_space(space).stem]
+            cells = DARTS_CELLS[default.stem]
+        if isinstance(default, DartsSpace):
+            geometry.setdefault("channels", DARTS_CHANNELS)
         built = make_cell_space(
             space,
             cells=cells,
@@ -85,6 +97,8 @@ def read_genotype(
             **geometry,
         )
         kinds = {kind: _paired(_listed(fields[kind])) for kind in ("normal", "reduce")}
+        if isinstance(built, DartsSpace):
+            return _architecture(built, kinds.items(), format_shared_edge)
         edges = [
             kinds["reduce" if built.is_reduction(cell) else "normal"] for cell in range(cells)
         ]
@@ -104,14 +118,56 @@ def read_genotype(
             f"a genotype has normal, normal_concat, reduce, reduce_concat, or gene, concat; "
             f"this one has {', '.join(fields) or 'nothing'}"
         )
-    return _architecture(built, edges)
+    return _architecture(built, enumerate(edges), format_edge)
 
 
-def _architecture(space: GoldSpace, edges: list[list[Edge]]) -> Architecture:
+def write_genotype(architecture: Architecture) -> str:
+    """A network of the space ``darts`` in the notation of DARTS.
+
+    The text says nothing of channels and cells: :func:`read_genotype`, and ``goldnas train``,
+    read it for a network of any size.
+
+    Args:
+        architecture: Of that space, with two edges for each node and an operator on each.
+
+    Raises:
+        ConfigError: If it is of another space, or has other edges.
+    """
+    space = find_space(architecture)
+    if not isinstance(space, DartsSpace):
+        raise ConfigError(
+            f"a network of space {architecture.space} has cells that differ, and a DARTS "
+            "genotype has two; search in space `darts`"
+        )
+    edges: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for place, operators in architecture.choices.items():
+        kind, source, node = parse_shared_edge(place)
+        edges.setdefault((kind, node), []).extend((name, source) for name in operators)
+    fields = []
+    for kind, concat in zip(KINDS, (space.normal_concat, space.reduce_concat), strict=True):
+        listed = []
+        for node in range(2, 2 + space.nodes):
+            entering = sorted(edges.get((kind, node), []), key=lambda edge: edge[1])
+            if len(entering) != 2:
+                raise ConfigError(
+                    f"node {node} of the {kind} cell has {len(entering)} operators, and each "
+                    "has two in a DARTS genotype"
+                )
+            listed += entering
+        nodes = list(concat or range(2, 2 + space.nodes))
+        fields.append(f"{kind}={listed}, {kind}_concat={nodes}")
+    return f"Genotype({', '.join(fields)})"
+
+
+def _architecture(
+    space: GoldSpace,
+    edges: Iterable[tuple[_Cell, list[Edge]]],
+    format_place: Callable[[_Cell, int, int], str],
+) -> Architecture:
     choices: dict[str, tuple[str, ...]] = {}
-    for cell, operators in enumerate(edges):
+    for cell, operators in edges:
         for operator, source, node in operators:
-            place = format_edge(cell, source, node)
+            place = format_place(cell, source, node)
             choices[place] = (*choices.get(place, ()), operator)
     architecture = space.architecture_from(choices)
     space.build(architecture)  # an unknown operator, or a node without one, is an error now

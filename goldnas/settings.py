@@ -129,6 +129,24 @@ def _describe(kind: Any) -> str:
     return _WORDS.get(kind, "a dictionary")
 
 
+def check_given_once(given: Mapping[str, Any]) -> None:
+    """Refuse a setting of a space that is given by its name and among ``settings`` too.
+
+    Args:
+        given: What a call was given, by name.
+
+    Raises:
+        ConfigError: Naming both values.
+    """
+    for name, value in (given.get("settings") or {}).items():
+        if given.get(name) is not None:
+            told = {name: value}
+            raise ConfigError(
+                f"`{name}={given[name]!r}` and `settings={told}` give one setting twice; leave "
+                "one of them out"
+            )
+
+
 def check_bounds(settings: msgspec.Struct) -> None:
     """Refuse numbers that are out of their bounds.
 

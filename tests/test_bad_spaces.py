@@ -166,6 +166,22 @@ CASES = {
         f"{SEARCH} --single --set chanels=3",
         "space 'gold' takes no setting 'chanels'; did you mean --channels\\? it takes: cells, ",
     ),
+    "set beside its option": Case(
+        f"{SEARCH} --single --space nasbench201 --channels 4 --set channels=0",
+        "--channels 4 and --set channels=0 give one setting twice",
+    ),
+    "set twice": Case(
+        f"{SEARCH} --single --space nasbench201 --set cells=1 --set cells=2",
+        "--set: cells is given twice",
+    ),
+    "set what the data has": Case(
+        f"{SEARCH} --single --space nasbench201 --set channels=2 --set input_shape=[1,4,4]",
+        r"a search takes input_shape from its data, and digits has \(1, 8, 8\)",
+    ),
+    "set beside its option, to measure": Case(
+        "profile --input 1x8x8 --set input_shape=[1,4,4] --out new.json",
+        r"--input 1x8x8 and --set 'input_shape=\[1, 4, 4\]' give one setting twice",
+    ),
     "edge rule": Case(
         f"{SEARCH} --single --space own_spaces:residual --strategy one-shot --edge-rule",
         "--edge-rule is for spaces of cells",

@@ -396,6 +396,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"space": goldnas.space("gold", cells=1, channels=4), "channels": 8},
         "`channels` cannot be given with a space that is made already",
     ),
+    "a setting of the space twice": (
+        {"settings": {"channels": 8}},
+        r"`channels=4` and `settings={'channels': 8}` give one setting twice",
+    ),
+    "a setting that the data has": (
+        {"settings": {"classes": 7}},
+        r"`settings={'classes': 7}`: a search takes classes from its data, and digits has 10",
+    ),
     "a setting of a strategy": ({"networks": 3}, "has no use for `networks=3`"),
     "a budget that none meets": (
         {"budgets": ["1kFLOPs"]},

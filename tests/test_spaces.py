@@ -327,6 +327,6 @@ def test_settings_out_of_range_are_refused_before_anything_is_built(
 
 def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match="unknown search space 'silver'; known: gold, gold-extended, gold-i"
+        ConfigError, match="unknown search space 'silver'; known: darts, gold, gold-extended, "
     ):
         make_space("silver")

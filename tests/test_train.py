@@ -302,7 +302,7 @@ CASES = {
     ),
     "unknown space": Case(
         f"train DARTS_V2 {ON_DIGITS} --space silver",
-        "unknown search space 'silver'; known: gold, gold-extended, gold-imagenet",
+        "unknown search space 'silver'; known: darts, gold, gold-extended, gold-imagenet",
     ),
     "size of a published network": Case(
         f"train mobilenet_v2 {ON_DIGITS} --channels 4",

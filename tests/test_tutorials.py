@@ -40,7 +40,7 @@ def followed(page: str, module: str) -> list[str]:
 
 
 def test_the_commands_of_spaces_work(folder: Path) -> None:
-    assert len(followed("spaces.md", "my_spaces")) == 5
+    assert len(followed("spaces.md", "my_spaces")) == 7
     assert (folder / "net.onnx").exists()
 
 

@@ -11,13 +11,16 @@ from goldnas.api.telling import watch
 from goldnas.api.together import alone, as_list, join_ranks, name_space, name_task
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
-from goldnas.settings import make_settings
+from goldnas.settings import check_given_once, make_settings
 
 if TYPE_CHECKING:
     from goldnas.spaces import SearchSpace
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
     from goldnas.training.events import Observer
+
+_OF_DATA = ("input_shape", "classes")
+"""Settings of a space that a search takes from its data."""
 
 
 def search(
@@ -100,7 +103,7 @@ def search(
         )
         prepared = PreparedSearch(config, read, amp=amp, fit_batch=fit_batch, ranks=joined)
         auxiliary = settings.get("auxiliary_weight")
-        joined.on_all(lambda: _check_space(space, prepared.data.space, config.data, auxiliary))
+        joined.on_all(lambda: _check_space(space, prepared.data.space, config, auxiliary))
         on_event("ready", prepared.describe())
         prepared.check_feasible()
         loop = prepared.start(folder)
@@ -117,6 +120,7 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
             "name of the space, or make it with these settings"
         )
     config = make_settings(SearchConfig, "a search", given | _space_settings(space))
+    check_given_once(given)
     if config.score != "supernet" and config.networks is not None and "epochs" in given:
         raise ConfigError("nothing is trained without `score='supernet'`; leave `epochs` out")
     return config
@@ -132,8 +136,7 @@ def _space_settings(space: Any) -> dict[str, Any]:
     if not _is_made(space):
         return {"space": name_space(space)}
     named = space.search_settings
-    of_data = ("input_shape", "classes")
-    settings = {k: v for k, v in space.settings.items() if k not in (*named, *of_data)}
+    settings = {k: v for k, v in space.settings.items() if k not in (*named, *_OF_DATA)}
     if is_dataclass(space):
         defaults = {f.name: f.default for f in fields(space) if f.default is not MISSING}
         settings = {k: v for k, v in settings.items() if v != defaults.get(k)}
@@ -141,7 +144,7 @@ def _space_settings(space: Any) -> dict[str, Any]:
 
 
 def _check_space(
-    given: Any, made: "SearchSpace", data: str, auxiliary_weight: float | None
+    given: Any, made: "SearchSpace", config: SearchConfig, auxiliary_weight: float | None
 ) -> None:
     """Refuse a space that is not for the data, or not for what was given.
 
@@ -149,6 +152,15 @@ def _check_space(
         ConfigError: If its inputs or its outputs are of another shape, or it has no place for
             an auxiliary head.
     """
+    for name in _OF_DATA:
+        asked, taken = config.settings.get(name), made.settings.get(name)
+        asked = list(asked) if isinstance(asked, tuple) else asked
+        if asked is not None and asked != taken:
+            told = {name: asked}
+            raise ConfigError(
+                f"`settings={told}`: a search takes {name} from its data, and "
+                f"{config.data} has {getattr(made, name)}; leave it out"
+            )
     if auxiliary_weight and made.cell_layout is None:
         raise ConfigError(
             f"`auxiliary_weight={auxiliary_weight:g}`: networks of {made.name} have no "
@@ -163,6 +175,6 @@ def _check_space(
                 f"input_shape={needed}" if what == "input_shape" else f"classes={made.classes}"
             )
             raise ConfigError(
-                f"the {what.replace('_', ' ')} of the space is {theirs}, and {data} needs "
-                f"{needed}: make the space with `{setting}`"
+                f"the {what.replace('_', ' ')} of the space is {theirs}, and {config.data} "
+                f"needs {needed}: make the space with `{setting}`"
             )

@@ -19,9 +19,10 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
     """Make a search space.
 
     Args:
-        space: The name of a space (``gold``, ``gold-imagenet``, ``gold-extended``, ``mobile``),
-            a function of yours that returns a module with :class:`goldnas.Choice` in it, or the
-            name of such a function, ``my_package.my_module:function``.
+        space: The name of a space (``gold``, ``gold-imagenet``, ``gold-extended``, ``darts``,
+            ``mobile``, ``nasbench201``, ``nasbench-macro``), a function of yours that returns a
+            module with :class:`goldnas.Choice` in it, or the name of such a function,
+            ``my_package.my_module:function``.
         settings: Its own: ``cells``, ``channels``, ``input_shape`` ``(C, H, W)`` in pixels,
             ``classes``, ``operators`` and so on; of a function, its arguments and
             ``input_shape``.

@@ -228,11 +228,16 @@ def _figure(cell: Cell, unit: Unit) -> str:
         return cell
     mean = cell.mean / unit[0]
     if not unit[1]:  # of whichever size it is
-        return f"{mean:.4g}" + ("" if cell.std is None else f" ± {cell.std:.2g}")
+        return _plain(mean, 4) + ("" if cell.std is None else f" ± {_plain(cell.std, 2)}")
     shares = unit[1] in ("%", "points")
     digits = 2 if shares or not mean else min(3, max(0, 3 - math.floor(math.log10(abs(mean)))))
     spread = "" if cell.std is None else f" ± {cell.std / unit[0]:.{digits}f}"
     return f"{mean:.{digits}f}{spread}"
+
+
+def _plain(value: float, digits: int) -> str:
+    """A number as people write it: a rank of 12,345 without a power of ten."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e7 else f"{value:.{digits}g}"
 
 
 _LATEX = {

@@ -18,9 +18,9 @@ _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
+_UNKNOWN, _NO_PLACE = "no known truth", "not known"
 _PLACES = ("rank", "percentile", "band_mean", "optimum", "regret")
 """Of a :class:`Judgement`."""
-_UNKNOWN = "no known truth"
 _NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
 
 
@@ -109,7 +109,7 @@ def list_quantities(
         for what in _PLACES:
             label = f"{what.replace('_', ' ')} by {column}"
             yield Quantity(
-                f"true_{column}_{what}", label, _PLAIN, _true(column, what), _UNKNOWN
+                f"true_{column}_{what}", label, _PLAIN, _true(column, what), _NO_PLACE
             )
     for name in (FLOPS, PARAMETERS):
         yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)

@@ -60,6 +60,8 @@ class Comparison:
     """That its searches are judged by."""
     quantities: tuple[Quantity, ...]
     """What the cells of a row are of."""
+    truth: Truth | None = None
+    """That the networks were judged by besides."""
 
 
 def compare(
@@ -105,7 +107,7 @@ def compare(
         for kind, members in kinds.items()
         for network, training, entries in _groups(members)
     ]
-    return Comparison(tuple(runs), tuple(rows), resource, reference, metric, columns)
+    return Comparison(tuple(runs), tuple(rows), resource, reference, metric, columns, truth)
 
 
 def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:

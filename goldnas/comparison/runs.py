@@ -47,6 +47,8 @@ class ComparedRun:
     """By fingerprint."""
     tables: dict[str, bytes]
     """The latency tables, as their files are, by name."""
+    judge: Judge | None
+    """Of its networks, where a truth was given and any is recorded."""
     judged: dict[str, dict[str, Judgement]]
     """By fingerprint and figure, where the truth is known."""
 
@@ -73,7 +75,7 @@ class ComparedRun:
         events = run.read_events()
         _check_figures(run, networks, events)
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
-        judged = {}
+        judge, judged = None, {}
         if truth is not None and networks:
             found = {n.fingerprint: run.architecture(n) for n in networks}
             space = find_space(next(iter(found.values())))
@@ -94,6 +96,7 @@ class ComparedRun:
                 name: (path / "tables" / f"{name}.json").read_bytes()
                 for name in run.config.tables
             },
+            judge=judge,
             judged=judged,
         )
 

@@ -6,7 +6,7 @@ true figure, and a place among all networks of the same cost.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, read_message
+from goldnas.errors import ConfigError, count_of, read_message
 from goldnas.lut import LatencyTable
-from goldnas.resource_names import OPERATORS
 from goldnas.searching.budgets import build_feasibility
 from goldnas.searching.feasibility import Mask
 from goldnas.spaces import STRINGS, SearchSpace
 
 BAND = 0.9
 """Share of a budget from which a network is of the same cost as one that uses it all."""
+
+_ROUNDING = 1e-9
+"""Of a share: costs are sums, which depend on their order."""
+
+_ARCHITECTURE = "architecture"
+_FORM = "`truth` is a CSV file with a column architecture, one for each figure, and networks"
 
 Figures = npt.NDArray[np.float64]
 
@@ -33,19 +38,21 @@ class Judgement:
     """What a true figure is worth, among the networks whose figures are known."""
 
     value: float
-    rank: int
-    """Among the networks within the budgets, from 1."""
+    rank: int | None
+    """Among the networks within the budgets, from 1; None of a network that is over them."""
     percentile: float | None
     """Share, in percent, of the networks at 90 to 100 % of the budget that are worse; None
-    where there are none."""
+    where there are none, or the network is over the budgets."""
     band_mean: float | None
     """Of those networks: what a random one of them has."""
-    optimum: float
-    """Within the budgets."""
+    optimum: float | None
+    """Within the budgets; None where there is no network within them."""
 
     @property
-    def regret(self) -> float:
-        """What the optimum has more."""
+    def regret(self) -> float | None:
+        """What the optimum has more; None of a network that is over the budgets."""
+        if self.rank is None or self.optimum is None:
+            return None
         return self.optimum - self.value
 
 
@@ -56,18 +63,23 @@ class Truth:
     Args:
         path: Of the file.
         columns: Names of the figures.
-        lines: Of each network, the architecture as it stands there, and its figures.
+        lines: Of each network, the number of its line, the architecture as it stands there, and
+            its figures.
     """
 
     path: Path
     columns: tuple[str, ...]
-    lines: tuple[tuple[str, tuple[float, ...]], ...]
+    lines: tuple[tuple[int, str, tuple[float, ...]], ...]
     _masks: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     """By the call that makes a space."""
 
     @classmethod
-    def read(cls, path: Path) -> "Truth":
+    def read(cls, path: Path, columns: Sequence[str] = ()) -> "Truth":
         """Read a CSV file: ``architecture``, and a column for each figure.
+
+        Args:
+            path: Of the file.
+            columns: Those to read; none for all.
 
         Raises:
             ConfigError: If it is not such a file.
@@ -75,42 +87,79 @@ class Truth:
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file)
-                header, *rows = [row for row in reader if row]
-        except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+                rows = [(reader.line_num, row) for row in reader if any(row)]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else read_message(error)
+            raise ConfigError(f"cannot read {path}: {reason}; {_FORM}") from None
+        header = [name.strip() for name in rows[0][1]] if rows else []
+        figures = [name for name in header if name != _ARCHITECTURE]
+        if _ARCHITECTURE not in header or not figures or len(rows) < 2:
             raise ConfigError(
-                f"cannot read {path}: {reason}; `truth` is a CSV file with the columns "
-                "architecture and one for each figure"
-            ) from None
-        if header[:1] != ["architecture"] or len(header) < 2 or not rows:
-            raise ConfigError(
-                f"{path} has the columns {', '.join(header)} and {len(rows)} networks; `truth` "
-                "has the columns architecture and one for each figure, and a network or more"
+                f"{path} has the columns {', '.join(header) or 'none'}, and "
+                f"{count_of(max(len(rows) - 1, 0), 'network')} below them; {_FORM}"
             )
-        return cls(path, tuple(header[1:]), tuple(_read_lines(path, len(header), rows)))
+        if "" in header or len({*header}) < len(header):
+            raise ConfigError(
+                f"{path} has the columns {', '.join(map(repr, header))}: each needs a name of "
+                "its own; rename them"
+            )
+        for name in columns:
+            if name not in figures or list(columns).count(name) > 1:
+                raise ConfigError(
+                    f"`column={name!r}` is given twice, or is none of {path}, which has "
+                    f"{', '.join(figures)}; choose from these, each once"
+                )
+        chosen = tuple(columns or figures)
+        return cls(path, chosen, tuple(_read_lines(path, header, chosen, rows[1:])))
+
+    @cached_property
+    def figures(self) -> Figures:
+        """``(N, columns)``."""
+        return np.array([figures for _, _, figures in self.lines])
 
     def masks(self, space: SearchSpace) -> npt.NDArray[np.bool_]:
         """The gates of each network, ``(N, G)``.
 
         Raises:
-            ConfigError: If a line is no network of the space.
+            ConfigError: If a line is no network of the space, or two are the same network.
         """
-        if space.call in self._masks:
-            return self._masks[space.call]
+        if space.call not in self._masks:
+            self._masks[space.call] = self._read_masks(space)
+        return self._masks[space.call]
+
+    def _read_masks(self, space: SearchSpace) -> npt.NDArray[np.bool_]:
         read = STRINGS.get(space.name)
         index = {(gate.place, gate.key): i for i, gate in enumerate(space.gates)}
         masks = np.zeros((len(self.lines), len(space.gates)), dtype=bool)
-        for number, (text, _) in enumerate(self.lines):
+        first: dict[bytes, int] = {}
+        for mask, (number, text, _) in zip(masks, self.lines, strict=True):
             try:
-                choices = read(text) if read and text[:1] != "{" else _read_choices(text)
-                kept = [index[place, key] for place, keys in choices.items() for key in keys]
-            except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
+                if read is None or text[:1] == "{":
+                    choices = _read_choices(text, space.name)
+                else:
+                    choices = read(text)
+                kept = [(place, key) for place, keys in choices.items() for key in keys]
+                unknown = [pair for pair in kept if pair not in index]
+                if unknown:
+                    place, key = unknown[0]
+                    raise ConfigError(f"which has no {key!r} at {place!r}")
+                mask[[index[pair] for pair in kept]] = True
+                for group in space.groups:
+                    if not mask[list(group)].any():
+                        node = space.gates[group[0]].node_id
+                        raise ConfigError(f"which has to have an operator at {node!r}")
+            except (ConfigError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(
-                    f"{self.path}: {text:.80} is no network of space {space.name} "
-                    f"({read_message(error)}); give the file of the space that was searched"
+                    f"{self.path}, line {number}: {_shorten(text)} is no network of space "
+                    f"{space.name} ({read_message(error)}); give the file of the space that "
+                    "was searched"
                 ) from None
-            masks[number, kept] = True
-        return self._masks.setdefault(space.call, masks)
+            if first.setdefault(mask.tobytes(), number) != number:
+                raise ConfigError(
+                    f"{self.path}: lines {first[mask.tobytes()]} and {number} are one network, "
+                    f"{_shorten(text)}; remove one of them"
+                )
+        return masks
 
 
 class Judge:
@@ -133,36 +182,30 @@ class Judge:
         budgets: Sequence[str],
         tables: Sequence[LatencyTable] = (),
     ) -> None:
-        self._truth = truth
-        self._space = space
+        self.truth = truth
+        self.space = space
         masks = truth.masks(space)
         feasibility = build_feasibility(space, budgets, tables)
         self._rows = {mask.tobytes(): row for row, mask in enumerate(masks)}
-        shares = [
-            (costs.fixed + masks @ costs.gates) / budget.limit
-            for budget in feasibility.budgets
-            if budget.resource != OPERATORS
-            for costs in [feasibility.costs[budget.resource]]
-        ]
+        self.amounts: dict[str, Figures] = {
+            name: costs.fixed + masks @ costs.gates for name, costs in feasibility.costs.items()
+        }
+        """``(N,)`` of each resource: what the known networks cost."""
+        shares = [self.amounts[b.resource] / b.limit for b in feasibility.budgets]
         used = np.max(shares, axis=0) if shares else np.ones(len(masks))
-        self.within: npt.NDArray[np.bool_] = used <= 1
-        self.band: npt.NDArray[np.bool_] = self.within & (used >= BAND)
-
-    @cached_property
-    def figures(self) -> Figures:
-        """``(N, columns)``."""
-        return np.array([figures for _, figures in self._truth.lines])
+        self.within: npt.NDArray[np.bool_] = used <= 1 + _ROUNDING
+        self.band: npt.NDArray[np.bool_] = self.within & (used >= BAND - _ROUNDING)
 
     def place(self, architecture: Architecture) -> dict[str, Judgement]:
-        """Judge a network within the budgets by each figure; empty if none is known of it."""
+        """Judge a network by each figure; empty if none is known of it."""
         kept = {(p, key) for p, keys in architecture.choices.items() for key in keys}
-        mask: Mask = np.array([(g.place, g.key) in kept for g in self._space.gates])
+        mask: Mask = np.array([(g.place, g.key) in kept for g in self.space.gates])
         row = self._rows.get(mask.tobytes())
-        if row is None or not self.within[row]:
+        if row is None:
             return {}
         return {
             name: _judge(column, row, self.within, self.band)
-            for name, column in zip(self._truth.columns, self.figures.T, strict=True)
+            for name, column in zip(self.truth.columns, self.truth.figures.T, strict=True)
         }
 
 
@@ -172,32 +215,46 @@ def _judge(column: Figures, row: int, within: Mask, band: Mask) -> Judgement:
     worse = (others < value).sum() + (others == value).sum() / 2
     return Judgement(
         value=float(value),
-        rank=int((column[within] > value).sum()) + 1,
-        percentile=float(100 * worse / len(others)) if len(others) else None,
+        rank=int((column[within] > value).sum()) + 1 if within[row] else None,
+        percentile=float(100 * worse / len(others)) if len(others) and within[row] else None,
         band_mean=float(others.mean()) if len(others) else None,
-        optimum=float(column[within].max()),
+        optimum=float(column[within].max()) if within.any() else None,
     )
 
 
 def _read_lines(
-    path: Path, columns: int, rows: Sequence[Sequence[str]]
-) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for number, row in enumerate(rows, start=2):
+    path: Path,
+    header: Sequence[str],
+    columns: Sequence[str],
+    rows: Iterable[tuple[int, Sequence[str]]],
+) -> Iterator[tuple[int, str, tuple[float, ...]]]:
+    """The architecture and the figures of each line."""
+    for number, row in rows:
+        named = dict(zip(header, row, strict=False))
         try:
-            figures = tuple(map(float, row[1:]))
-        except ValueError:
+            figures = tuple(float(named[name]) for name in columns)
+        except (KeyError, ValueError):
             figures = ()
-        if len(row) != columns or not all(map(np.isfinite, figures)) or not figures:
+        if len(row) != len(header) or not all(map(np.isfinite, figures)) or not figures:
+            told = _shorten(",".join(row))
             raise ConfigError(
-                f"{path}, line {number}: {','.join(row):.80} is no architecture with "
-                f"{columns - 1} finite numbers; mend or remove the line"
+                f"{path}, line {number}: {told} is no architecture with finite numbers as "
+                f"{', '.join(columns)}; mend or remove the line, or name other columns with "
+                "`column`"
             )
-        yield row[0], figures
+        yield number, named[_ARCHITECTURE].strip(), figures
 
 
-def _read_choices(text: str) -> Mapping[str, Sequence[str]]:
+def _shorten(text: str) -> str:
+    """The beginning of a text, in one line."""
+    return " ".join(text.split())[:80]
+
+
+def _read_choices(text: str, space: str) -> Mapping[str, Sequence[str]]:
     """The choices of an architecture in JSON, or of its file."""
     read = json.loads(text)
+    if "choices" in read and read.get("space", space) != space:
+        raise ConfigError(f"but of {read['space']}")
     return {
         place: [keys] if isinstance(keys, str) else keys
         for place, keys in read.get("choices", read).items()

@@ -9,9 +9,10 @@ from goldnas.errors import ConfigError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency
 from goldnas.searching.config import SearchConfig
-from goldnas.spaces import SearchSpace, import_space, make_space
+from goldnas.spaces import Gate, SearchSpace, import_space, make_space
 from goldnas.spaces.space import CellLayout
 
+_EDGE = re.compile(r"(cell\d+|normal|reduce)\.\d+-\d+")
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -20,7 +21,7 @@ class Operator:
     """One candidate at one place."""
 
     place: str
-    """``cell0.0-2``: an edge of a cell; or the path of a choice."""
+    """``cell0.0-2``, ``normal.0-2``: an edge of a cell; or the path of a choice."""
     kind: str
     """Its name there."""
     site: str = ""
@@ -34,7 +35,8 @@ class Operator:
     @property
     def part(self) -> str:
         """The part of the network that it is counted to: its cell, or its choice."""
-        return self.place.split(".")[0] if self.place.startswith("cell") else self.place
+        match = _EDGE.fullmatch(self.place)
+        return match[1] if match else self.place
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,8 @@ class SpaceLayout:
         except ConfigError as error:
             return cls(_listed(networks, pruned), (), None, (), (str(error),))
         operators = tuple(
-            Operator(
-                gate.place,
-                gate.name.removeprefix(f"{gate.place}."),
-                str(gate.parts[0][1]) if gate.parts else "",
-            )
-            for gate in space.gates
+            Operator(g.place, g.name.removeprefix(f"{g.place}."), _site_of(g))
+            for g in space.gates
         )
         times, problems = [], []
         for table in tables:
@@ -116,6 +114,11 @@ class SpaceLayout:
     def parts(self) -> tuple[str, ...]:
         """Cells or choices, in the order of the network."""
         return tuple(dict.fromkeys(operator.part for operator in self.operators))
+
+
+def _site_of(gate: Gate) -> str:
+    """The first place that an operator is at; empty of one that puts out nothing."""
+    return next((str(site) for _, site in gate.parts), "")
 
 
 def _space(config: SearchConfig, architecture: Architecture) -> SearchSpace:

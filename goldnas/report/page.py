@@ -15,6 +15,7 @@ from goldnas.report.template import fill_template
 from goldnas.resource_names import OPERATORS, name_latency
 from goldnas.resources import Budget
 from goldnas.searching.front import FrontNetwork
+from goldnas.spaces.space import CellLayout
 from goldnas.units import format_amount
 
 Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
@@ -93,12 +94,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
             for o in layout.operators
         ],
         "groups": layout.groups,
-        "cells": layout.cells
-        and {
-            "reductions": layout.cells.reductions,
-            "concat": layout.cells.concat,
-            "nodes": layout.cells.nodes,
-        },
+        "cells": layout.cells and _drawn_cells(layout.cells),
         "times": [
             {
                 "table": times.table,
@@ -123,6 +119,21 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
             }
             for chart in charts
         },
+    }
+
+
+def _drawn_cells(layout: CellLayout) -> dict[str, Any]:
+    """The cells that are drawn: of those that are shared, one of each kind."""
+    cells = {f"cell{cell}": cell for cell in range(len(layout.reductions))}
+    if layout.shared:
+        kinds = {"normal": False, "reduce": True}
+        present = {kind: value for kind, value in kinds.items() if value in layout.reductions}
+        cells = {kind: layout.reductions.index(value) for kind, value in present.items()}
+    return {
+        "names": list(cells),
+        "reductions": [layout.reductions[cell] for cell in cells.values()],
+        "concat": [layout.concat[cell] for cell in cells.values()],
+        "nodes": layout.nodes,
     }
 
 

@@ -50,10 +50,11 @@ function cellGraph(cell, members, small) {
     const label = inner ? `${state - 2}` : ["k−2", "k−1", "out"][state === last ? 2 : state];
     svg.append(element("text", { x: x(state), y: up + 3.5 }, label));
   }
-  svg.setAttribute("aria-label", `cell ${cell}: ${said.join(", ") || "no operator"}`);
+  const title = data.cells.names[cell].replace(/^cell/, "cell ");
+  svg.setAttribute("aria-label", `${title}: ${said.join(", ") || "no operator"}`);
   const kind = data.cells.reductions[cell] ? " · reduction" : "";
   return element("figure", { class: "cell" },
-    element("figcaption", {}, `cell ${cell}${small ? "" : kind}`, element("span", {}, `${members.length}`)), svg);
+    element("figcaption", {}, `${title}${small ? "" : kind}`, element("span", {}, `${members.length}`)), svg);
 }
 
 function chain(kept, small) {
@@ -77,8 +78,8 @@ function drawNetwork(into, kept, small) {
     into.replaceChildren(chain(kept, small));
     return;
   }
-  into.replaceChildren(...data.cells.reductions.map((_, cell) => {
-    const number = data.parts.indexOf(`cell${cell}`);
+  into.replaceChildren(...data.cells.names.map((name, cell) => {
+    const number = data.parts.indexOf(name);
     const members = data.operators.map((_, i) => i).filter((i) => data.operators[i][2] === number && alive(kept, i));
     return cellGraph(cell, members, small);
   }));

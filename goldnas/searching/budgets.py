@@ -48,7 +48,8 @@ def build_feasibility(
         space: Of the search.
         budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``.
         tables: Latency tables, whose names the budgets may name.
-        single: Whether each node, or choice, keeps exactly one operator.
+        single: Whether each node, or choice, keeps exactly one operator. A space that says how
+            many edges a node keeps has one on each of them in any case.
 
     Raises:
         ConfigError: If a budget is malformed, given twice, or names no table.
@@ -67,11 +68,12 @@ def build_feasibility(
         *(Latency(table, space) for table in tables),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
-    if single:
+    edges = space.cell_layout and space.cell_layout.edges_per_node
+    if single or edges:
         places: dict[Hashable, list[int]] = {}
         for index, gate in enumerate(space.gates):
             places.setdefault(gate.node_id, []).append(index)
-        parsed.append(Budget(OPERATORS, len(places), "single"))
+        parsed.append(Budget(OPERATORS, (edges or 1) * len(places), "single"))
         costs.append(_count_operators(space, list(map(tuple, places.values()))))
     return Feasibility(space, costs, parsed)
 
@@ -79,7 +81,7 @@ def build_feasibility(
 def _count_operators(space: SearchSpace, places: Sequence[tuple[int, ...]]) -> Costs:
     """One for each gate; where some of the places may be empty, they are told apart."""
     ones = np.ones(len(space.gates))
-    if set(places) <= set(space.groups):
+    if space.wiring is None or set(places) <= set(space.groups):
         return Costs(OPERATORS, ones, fixed=0.0)
     return OperatorCount(OPERATORS, ones, fixed=0.0, places=tuple(places))
 

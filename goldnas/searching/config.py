@@ -135,7 +135,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     edge_rule: Annotated[
         bool,
         setting(
-            "Keep at most one operator per edge and two edges per node, as DARTS does.",
+            "Keep at most one operator per edge and two edges per node, as DARTS does. The "
+            "space darts always does.",
             group=_STRATEGY,
         ),
     ] = False

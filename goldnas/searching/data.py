@@ -25,6 +25,9 @@ from goldnas.task import Task, load_task
 from goldnas.training.distributed import Ranks
 from goldnas.training.task_data import check_classes, check_no_augmentation, try_task
 
+TYPICAL = 4096
+"""Images, at most, that statistics are taken from."""
+
 
 @dataclass(frozen=True)
 class SearchData:
@@ -38,6 +41,8 @@ class SearchData:
     check: Examples
     """A part of it, which scores a network before and after each pruning."""
     normalisation: Normalisation
+    typical: Examples
+    """Some training images, from which networks take the statistics of their normalisations."""
     gate_loader: TrainingLoader | None = None
     """Of the images that the gates learn from, where they have their own."""
 
@@ -111,6 +116,8 @@ def search_data(
     for_weights, for_gates = train, None
     if config.levels == 2:
         for_weights, for_gates = split_validation(train, 0.5, config.seed)
+    random = torch.Generator().manual_seed(config.seed)
+    typical = torch.randperm(len(for_weights), generator=random)[:TYPICAL]
     spread = np.linspace(0, len(validation) - 1, min(config.check_images, len(validation)))
     space, task = space_for(config, train), load_task(config.task)
     if config.task is not None:
@@ -123,6 +130,7 @@ def search_data(
         validation=validation,
         check=validation.subset(torch.as_tensor(spread.round().astype(int))),
         normalisation=normalisation,
+        typical=for_weights.subset(typical),
     )
 
 

@@ -1,6 +1,7 @@
 """Whether budgets can still be met, and by which network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +132,27 @@ class Feasibility:
         parent = None if self._nesting is None else self._nesting.parents[index]
         return parent is None or bool(active[parent])
 
+    def list_going(self, active: Mask, kept: Mask) -> npt.NDArray[np.intp]:
+        """The active gates that are not kept, without those that go with another."""
+        going = np.flatnonzero(active & ~kept)
+        return going[[self.is_at_hand(int(gate), kept) for gate in going]]
+
+    def tightened(self, share: float) -> "Feasibility":
+        """With a share of each budget; as many operators as before, where they are counted."""
+        budgets = [
+            budget
+            if budget.resource == OPERATORS
+            else replace(budget, limit=share * budget.limit)
+            for budget in self.budgets
+        ]
+        return Feasibility(self.space, list(self.costs.values()), budgets)
+
+    def cheap(self, share: float) -> Mask:
+        """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
+        costs = [self.costs[budget.resource].gates for budget in self.budgets]
+        below = [cost <= share * cost.mean() for cost in costs]
+        return np.asarray(np.all(below, axis=0))
+
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
         return all(self.costs[b.resource].total(active) <= b.limit for b in self.budgets)
@@ -154,7 +176,8 @@ class Feasibility:
         """The network of the greatest total value within all budgets.
 
         Args:
-            values: ``(G,)``, what each gate is worth; not negative.
+            values: ``(G,)``, what each gate is worth; of less than nothing, as few are kept as
+                can be.
             active: ``(G,)``, the gates there are to choose from.
             floor: Share that the network is to use of a budget which some network exceeds, or
                 as near to it as the steps of the space allow.
@@ -162,9 +185,8 @@ class Feasibility:
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
         """
-        nesting = self._nesting
-        values = values if nesting is None else nesting.own(values)
-        worth = -values / max(values.max(), 1e-300)
+        values = values if self._nesting is None else self._nesting.own(values)
+        worth = -values / max(np.abs(values).max(), 1e-300)
         budgets = [b for b in self.budgets if self._binds(b, active)]
         found = self._choose(worth, active, {})
         if found is None or not budgets or self._use(found, budgets) >= floor:

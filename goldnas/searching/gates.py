@@ -1,13 +1,11 @@
 """The gates of a super-network: how they learn, what they are charged, which are weak."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.schedules import GateWeights, weakest_over
 from goldnas.searching.session import Session
 from goldnas.supernet import SuperNet
@@ -80,12 +78,10 @@ class Gates:
     def weakest_over(self, share: float) -> list[int] | None:
         """The weakest operators over a share of the budgets; None if no network is below it."""
         session, active = self._session, self._supernet.active.cpu().numpy().copy()
-        feasibility = session.feasibility
-        budgets = [replace(b, limit=share * b.limit) for b in feasibility.budgets]
-        tighter = Feasibility(session.space, list(feasibility.costs.values()), budgets)
+        tighter = session.feasibility.tightened(share)
         if tighter.find(active) is None:
             return None
-        limits = {budget.resource: budget.limit for budget in budgets}
+        limits = {budget.resource: budget.limit for budget in tighter.budgets}
         chosen = weakest_over(tighter, limits, self.weights().relative, active)
         verify_chosen(session, f"at {share:.0%} of the budgets", chosen)
         return chosen

@@ -5,9 +5,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from goldnas.searching.gates import Gates
+from goldnas.resource_names import OPERATORS
+from goldnas.searching.gates import Gates, verify_chosen
 from goldnas.searching.schedules import GateWeights
 from goldnas.searching.session import Session
+
+SPENT = 0.97
+"""Share of a budget that is used at least, where a network of the space can."""
+
+NEXT_TO_NOTHING = 0.1
+"""Cost of an operator, relative to the mean of all, up to which a budget hardly asks for it."""
 
 
 class MeasuredGates(Gates):
@@ -44,14 +51,53 @@ class MeasuredGates(Gates):
         """``(G,)``, not negative; 0 of what was never measured."""
         return self._sum / max(1, self._steps)
 
+    def worth(self) -> np.ndarray:
+        """``(G,)``, what each operator that is left adds to a network: what a choice adds up.
+
+        That is its importance. But an operator that costs next to nothing adds less than
+        nothing, unless a number of operators is fixed: no budget asks for one less of them, and
+        in a network that is trained anew each is an input of weight one, which dilutes the
+        others. So it is kept where its node would be empty without it, and the most important
+        one is.
+        """
+        importance = self._left()
+        feasibility = self._session.feasibility
+        if any(budget.resource == OPERATORS for budget in feasibility.budgets):
+            return importance
+        most = importance.max()
+        return np.where(
+            feasibility.cheap(NEXT_TO_NOTHING), 0.01 * importance - 0.02 * most, importance
+        )
+
     def weights(self) -> GateWeights:
         """The importance of each operator that is left, beside that of its node."""
-        supernet = self._supernet
-        active = supernet.active.cpu().numpy()
-        sums = supernet.node_sums.cpu().double().numpy()
-        left = np.where(active, self.importance(), 0.0)
-        shares = left / np.maximum(sums.T @ (sums @ left), 1e-300)
-        return GateWeights(normalised=shares, relative=shares * (sums.T @ (sums @ active)))
+        left = self._left()
+        shares = left / np.maximum(self._of_node(left), 1e-300)
+        return GateWeights(shares, shares * self._of_node(self._active()))
+
+    def weakest_over(self, share: float) -> list[int] | None:
+        """What a share of the budgets leaves no room for; None if no network is below it."""
+        active = self._active()
+        tighter = self._session.feasibility.tightened(share)
+        kept = tighter.choose(self.worth(), active, floor=SPENT)
+        if kept is None:
+            return None
+        going = self._session.feasibility.list_going(active, kept)
+        chosen = [int(i) for i in going[np.argsort(self.importance()[going], kind="stable")]]
+        verify_chosen(self._session, f"at {share:.0%} of the budgets", chosen)
+        return chosen
+
+    def _active(self) -> np.ndarray:
+        return self._supernet.active.cpu().numpy()
+
+    def _left(self) -> np.ndarray:
+        """The importance of what is left, 0 of what is not."""
+        return np.where(self._active(), self.importance(), 0.0)
+
+    def _of_node(self, values: np.ndarray) -> np.ndarray:
+        """``(G,)``, the sum over the node of each gate."""
+        sums = self._supernet.node_sums.cpu().double().numpy()
+        return np.asarray(sums.T @ (sums @ values))
 
     def fade(self, index: int, share: float) -> None:
         """Let a gate be a share, at least a thousandth, of what the others are."""

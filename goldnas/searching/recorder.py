@@ -14,10 +14,17 @@ from goldnas.searching.supernet_learner import SupernetLearner
 
 
 class FrontRecorder:
-    """Writes networks down: their files, the front, the log."""
+    """Writes networks down: their files, the front, the log.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: Of the search.
+        recalibrate: Whether a network is recorded with statistics of its own, and not with
+            those that the super-network has.
+    """
+
+    def __init__(self, session: Session, *, recalibrate: bool = False) -> None:
         self._session = session
+        self._recalibrate = recalibrate
         budgets = session.feasibility.budgets
         self.front = Front(budgets={b.resource: b.limit for b in budgets})
         self.recorded = ""
@@ -41,7 +48,13 @@ class FrontRecorder:
         """Record the network that is left, with its weights, exact resources and score."""
         session, mask = self._session, learner.mask
         architecture = learner.architecture
-        score = learner.score(session.data.validation)
+        if self._recalibrate:
+            left = learner.recalibrated()
+            score = session.score(left, session.data.validation)
+            weights = {name: value.cpu() for name, value in left.state_dict().items()}
+        else:
+            score = learner.score(session.data.validation)
+            weights = learner.supernet.network_state()
         resources = session.network_resources(mask)
         network = FrontNetwork(
             fingerprint=architecture.fingerprint,
@@ -52,7 +65,7 @@ class FrontRecorder:
             reasons=tuple(reasons),
             meets_budgets=session.meets_budgets(resources),
         )
-        self.keep(network, architecture, learner.supernet.network_state())
+        self.keep(network, architecture, weights)
 
     def keep(
         self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]

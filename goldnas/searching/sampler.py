@@ -1,5 +1,6 @@
 """Random networks that cost what the budgets allow."""
 
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,18 @@ import numpy as np
 from goldnas.errors import ConfigError
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
+from goldnas.spaces import SearchSpace
 from goldnas.spaces.nesting import Nesting
 
 
 class BudgetedSampler:
     """A walk among the networks that meet all budgets and use most of the one that binds.
 
-    A step switches one operator of the space, or two at once, on or off. It is not taken if
-    it leaves a node or an input without an operator or an output that depends on no input,
-    goes over a budget, or uses less than :attr:`floor` of every budget. A step is as likely as
-    its reversal, so in the long run each of these networks is as likely as any other
+    A step switches one operator of the space, or two at once, on or off. Where nodes keep a
+    number of edges, it exchanges one operator, or two at once, for others of their nodes. It is
+    not taken if it leaves a node or an input without an operator or an output that depends on
+    no input, goes over a budget, or uses less than :attr:`floor` of every budget. A step is as
+    likely as its reversal, so in the long run each of these networks is as likely as any other
     (Metropolis).
 
     Args:
@@ -44,11 +47,12 @@ class BudgetedSampler:
         for number, (gates, _, _) in enumerate(self._sets):
             for gate in gates:
                 self._sets_of[gate].append(number)
+        self._nodes = _list_nodes(feasibility.space)
         # One operator at most at each place is no matter of a sum.
         budgets = [b for b in feasibility.budgets if not (single and b.resource == OPERATORS)]
         self._costs = [feasibility.costs[b.resource] for b in budgets]
         self._limits = [budget.limit for budget in budgets]
-        start = feasibility.find(np.ones(len(self._sets_of), dtype=bool))
+        start = self._start()
         if start is None:
             texts = ", ".join(budget.text for budget in feasibility.budgets)
             raise ConfigError(f"no network of this space meets {texts}; raise a budget")
@@ -56,7 +60,11 @@ class BudgetedSampler:
         """``(G,)``, the network that was drawn last."""
         self.draws = 0
         self.floor = 0.0
-        self._climb()
+        if self._nodes:
+            self._set_floor()
+            self._wander(self.CLIMB, np.random.default_rng(self._seed))
+        else:
+            self._climb()
 
     def draw(self) -> Mask:
         """Draw the next network, ``(G,)``."""
@@ -90,25 +98,38 @@ class BudgetedSampler:
         pairs = zip(self._costs, self._limits, strict=True)
         return [cost.total(mask) / limit for cost, limit in pairs]
 
-    def _climb(self) -> None:
-        """Go from the cheapest network to the budgets, and set the floor.
+    def _start(self) -> Mask | None:
+        """The cheapest network; where nodes keep a number of edges, one that uses the floor."""
+        everything = np.ones(len(self._sets_of), dtype=bool)
+        if not self._nodes:
+            return self._feasibility.find(everything)
+        pairs = zip(self._costs, self._limits, strict=True)
+        shares = np.sum([cost.gates / limit for cost, limit in pairs], axis=0)
+        alike = self._feasibility.choose(0 * shares, everything, floor=self.FLOOR)
+        if alike is None or self.use(alike) >= self.FLOOR:
+            return alike
+        return self._feasibility.choose(shares, everything, floor=0.0)  # the dearest there is
 
-        Where no network uses as much as :attr:`FLOOR`, the floor is that share of the most.
-        """
+    def _set_floor(self) -> None:
+        """Where no network uses as much as :attr:`FLOOR`, take that share of the most."""
+        most = self.use(self.mask)
+        self.floor = self.FLOOR * (1 if most >= self.FLOOR else most)
+
+    def _climb(self) -> None:
+        """Go from the cheapest network to the budgets, and set the floor."""
         random = np.random.default_rng(self._seed)
         best = self.mask
         for _ in range(self.CLIMB):
             self._wander(1, random)
             best = max(best, self.mask, key=self.use)
             self.floor = 0.9 * self.use(best)
-        self.mask, most = best, self.use(best)
-        self.floor = self.FLOOR * (1 if most >= self.FLOOR else most)
+        self.mask = best
+        self._set_floor()
 
     def _wander(self, rounds: int, random: np.random.Generator) -> None:
         """Try as many steps as the space has gates, so many times over."""
-        gates, sets_of = len(self._sets_of), self._sets_of
-        first = random.integers(gates, size=rounds * gates).tolist()
-        second = random.integers(-gates, gates, size=rounds * gates).tolist()
+        sets_of = self._sets_of
+        steps = self._propose(rounds * len(sets_of), random)
         pairs = zip(self._costs, self._limits, strict=True)
         shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
         used = self._shares(self.mask)
@@ -116,8 +137,8 @@ class BudgetedSampler:
         members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
         wiring = self._feasibility.space.wiring
         nesting = wiring.nesting if wiring is not None and wiring.nesting.nests else None
-        for one, other in zip(first, second, strict=True):
-            switched = [one] if other < 0 or other == one else [one, other]
+        for step in steps:
+            switched = list(step)
             if nesting is not None:
                 switched = self._with_nested(nesting, switched, on, random)
             after = [
@@ -176,3 +197,35 @@ class BudgetedSampler:
         if wiring is None or wiring.always_linked:
             return True
         return wiring.is_linked([gate for gate, kept in enumerate(on) if kept])
+
+    def _propose(self, count: int, random: np.random.Generator) -> Iterator[tuple[int, ...]]:
+        """The gates that each of some steps switches."""
+        gates = len(self._sets_of)
+        if not self._nodes:
+            first = random.integers(gates, size=count).tolist()
+            second = random.integers(-gates, gates, size=count).tolist()
+            for one, other in zip(first, second, strict=True):
+                yield (one,) if other < 0 or other == one else (one, other)
+            return
+        nodes = random.integers(len(self._nodes), size=(count, 2)).tolist()
+        within = random.random(size=(count, 2, 2)).tolist()
+        both = random.integers(2, size=count).tolist()
+        for step in range(count):
+            switched = [
+                self._nodes[node][int(place * len(self._nodes[node]))]
+                for node, places in zip(nodes[step], within[step], strict=True)
+                for place in places
+            ]
+            switched = switched if both[step] else switched[:2]
+            if len(set(switched)) == len(switched):
+                yield tuple(switched)
+
+
+def _list_nodes(space: SearchSpace) -> list[list[int]]:
+    """The gates of each node, where nodes keep a number of edges; else nothing."""
+    nodes: dict[Hashable, list[int]] = {}
+    if space.cell_layout is not None and space.cell_layout.edges_per_node is not None:
+        for index, gate in enumerate(space.gates):
+            if gate.parts:
+                nodes.setdefault(gate.node_id, []).append(index)
+    return list(nodes.values())

@@ -91,7 +91,9 @@ class PreparedSearch:
         self.data: SearchData = ranks.on_all(
             lambda: search_data(config, dataset, self.device, workers=workers, ranks=ranks)
         )
-        self.config = msgspec.structs.replace(config, **self.data.space.search_settings)
+        of_space = self.data.space.search_settings
+        others = {name: v for name, v in config.settings.items() if name not in of_space}
+        self.config = msgspec.structs.replace(config, settings=others, **of_space)
         self.feasibility: Feasibility = ranks.on_all(
             lambda: build_feasibility(
                 self.data.space, config.budgets, tables, single=config.single

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples
+from goldnas.data.loader import read_batches
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.gates import Gates
 from goldnas.searching.session import Session
+from goldnas.searching.subnet import extract_subnet, recalibrate
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import Relaxation, SuperNet
 from goldnas.training.machine import autocast_for
@@ -119,6 +121,19 @@ class SupernetLearner:
     def score(self, examples: Examples) -> float:
         """The metric of that network."""
         return self._session.score(self._network(), examples)
+
+    def recalibrated(self) -> nn.Module:
+        """The network that is left, on its own, with normalisations that know it alone.
+
+        Their running statistics are those of all that was left in the last steps: after a
+        pruning, of another network. Here they are taken anew, from training images.
+        """
+        loop, data = self._session.loop, self._session.data
+        network = extract_subnet(self.supernet, loop.device)
+        mine = loop.ranks.shard(data.typical)
+        batches = read_batches(mine, data.normalisation, batch_size=loop.gradients.at_once)
+        recalibrate(network, (images for images, _ in batches), loop.device, loop.ranks)
+        return network
 
     def prune(self, gates: Iterable[int]) -> None:
         """Take operators out, with what the optimisers remember of them."""

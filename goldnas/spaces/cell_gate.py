@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from goldnas.operators import Part
+from goldnas.operators import RegisteredPart as Part
 from goldnas.site import Site
 
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
@@ -47,12 +47,12 @@ class CellGate:
         return f"{self.place}.{self.operator}"
 
     @property
-    def blocks(self) -> tuple[str]:
+    def blocks(self) -> tuple[str, ...]:
         """The cell, within the network."""
         return (f"cells.{self.cell}",)
 
     @property
-    def parts(self) -> tuple[Part]:
+    def parts(self) -> tuple[Part, ...]:
         """Its operator at its site."""
         return ((self.operator, self.site),)
 

@@ -5,7 +5,7 @@ of edges may enter a node, as long as each node keeps one operator.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -84,11 +84,14 @@ class GoldSpace:
                     f"concat must list nodes from {nodes[0]} to {nodes[-1]}, got {list(concat)}"
                 )
         for operator in self.operators:
-            check_candidate(operator)
+            self._check_operator(operator)
         if not self.operators or len(set(self.operators)) < len(self.operators):
             raise ConfigError(
                 f"`operators` must be one or more different names, got {list(self.operators)}"
             )
+
+    def _check_operator(self, name: str) -> None:
+        check_candidate(name)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -181,9 +184,8 @@ class GoldSpace:
 
     def rows(self) -> tuple[Part, ...]:
         """The distinct parts of the space: what a latency table must hold."""
-        return tuple(
-            dict.fromkeys([*self.fixed_parts, *((g.operator, g.site) for g in self.gates)])
-        )
+        parts = (part for gate in self.gates for part in gate.parts)
+        return tuple(dict.fromkeys([*self.fixed_parts, *parts]))
 
     @property
     def call(self) -> str:
@@ -215,7 +217,8 @@ class GoldSpace:
         """The architecture that keeps these gates' operators."""
         choices: dict[str, tuple[str, ...]] = {}
         for gate in kept:
-            choices[gate.place] = (*choices.get(gate.place, ()), gate.parts[0][0])
+            for operator, _ in gate.parts[:1]:  # one that puts out nothing has no part
+                choices[gate.place] = (*choices.get(gate.place, ()), operator)
         return self.architecture_from(choices)
 
     def architecture_from(self, choices: Mapping[str, tuple[str, ...]]) -> Architecture:
@@ -249,13 +252,19 @@ class GoldSpace:
         """The edges of each cell, sorted by node."""
         edges: list[list[Edge]] = [[] for _ in range(self.cells)]
         for place, operators in architecture.choices.items():
-            cell, source, node = parse_edge(place) or (-1, -1, -1)
-            if not (0 <= cell < self.cells and 2 <= node < 2 + self.nodes and source < node):
-                raise ConfigError(
-                    f"{place!r} is no edge of a network with {self.cells} cells of "
-                    f"{self.nodes} nodes; an edge reads like cell0.1-3"
-                )
+            cells, source, node = self._find_edge(place)
             for operator in sorted(operators):
                 check_candidate(operator)
-                edges[cell].append((source, node, operator))
+                for cell in cells:
+                    edges[cell].append((source, node, operator))
         return [sorted(cell, key=lambda edge: (edge[1], edge[0])) for cell in edges]
+
+    def _find_edge(self, place: str) -> tuple[Sequence[int], int, int]:
+        """The cells that an edge is in, its source and its node."""
+        cell, source, node = parse_edge(place) or (-1, -1, -1)
+        if not (0 <= cell < self.cells and 2 <= node < 2 + self.nodes and source < node):
+            raise ConfigError(
+                f"{place!r} is no edge of a network with {self.cells} cells of "
+                f"{self.nodes} nodes; an edge reads like cell0.1-3"
+            )
+        return (cell,), source, node

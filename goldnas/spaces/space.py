@@ -22,6 +22,10 @@ class CellLayout:
     """Of each cell, the nodes that it puts out."""
     nodes: int
     """Intermediate nodes of a cell."""
+    edges_per_node: int | None = None
+    """That a node keeps in the end, with one operator each; None for any number."""
+    shared: bool = False
+    """Whether all reductions are one cell that is repeated, and all others another."""
 
 
 class AuxiliaryPlace(NamedTuple):
@@ -44,7 +48,10 @@ class Gate(Protocol):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """Its row in latency tables and where it sits, in each of those modules."""
+        """Its row in latency tables and where it sits, in each of those modules.
+
+        Without any it puts out nothing, and only takes its share of a softmax.
+        """
 
     @property
     def place(self) -> str:
@@ -119,7 +126,7 @@ class SearchSpace(Protocol):
 
     @property
     def search_settings(self) -> dict[str, Any]:
-        """Those of the settings ``cells``, ``channels`` and ``operators`` that it has."""
+        """Settings of a search that it decides: ``cells``, ``channels``, ``operators`` ..."""
 
     def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
         """Which of some cells an auxiliary head reads; None where networks have no cells."""

@@ -1,7 +1,8 @@
-"""DARTS (arXiv:1806.09055) in the same space: two levels, a softmax on each edge, one cut.
+"""DARTS (arXiv:1806.09055): two levels, a softmax on each edge, one cut.
 
-Two things differ from its authors' code, so that networks compare at equal cost: every cell
-has gates of its own, and the cut goes on until the budgets hold.
+One thing differs from its authors' code, so that networks compare at equal cost: the cut goes
+on until the budgets hold. In the space ``darts`` cells share their gates and nodes keep two
+edges, as there; in the others every cell has gates of its own.
 """
 
 import math

@@ -1,12 +1,11 @@
 """GOLD-NAS (arXiv:2007.03331): train weights and gates together, prune gradually."""
 
-import math
-from itertools import islice
 from typing import Any
 
 from torch import Tensor
 
 from goldnas.errors import RunError, count_of
+from goldnas.searching.below_budgets import BelowBudgets, steps_per_share
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates, verify_chosen
@@ -31,7 +30,7 @@ from goldnas.searching.supernet_learner import SupernetLearner
 )
 def gold(session: Session) -> "GoldNas | ImportancePruning":
     """By gates; by importance where one operator is to be left at each place."""
-    by_importance = session.config.single and session.config.pace == "planned"
+    by_importance = session.config.pace == "planned"
     return ImportancePruning(session) if by_importance else GoldNas(session)
 
 
@@ -53,10 +52,7 @@ class GoldNas:
         )
         self.training = GateTraining(session, self.learner, self.gates)
         self.recorder = FrontRecorder(session)
-        self.level = 0
-        """Of the tighter shares of the budgets, those that are over."""
-        self.scheduled_removals: list[tuple[int, int]] | None = None
-        """Operators that go at this level, each with the step before which it goes."""
+        self.below = BelowBudgets(session, self.learner, self.gates, self.recorder)
 
     # -- until the budgets hold --------------------------------------------------------------
 
@@ -118,52 +114,14 @@ class GoldNas:
     # -- below the budgets -------------------------------------------------------------------
 
     def finish(self) -> Front:
-        """Carry the front on below the budgets: what tighter budgets would have left.
-
-        After the last epoch one more tenth of the steps is shared out between the tighter
-        shares of the budgets. At each, weak operators go one by one while the rest trains on.
+        """Carry the front on below the budgets.
 
         Raises:
             RunError: If the last epoch left a budget unmet.
         """
         self._check_budgets()
-        first = self.session.loop.epoch * self.session.loop.steps_per_epoch
-        steps = _steps_per_share(first)
-        for level in range(self.level, len(TIGHTER_SHARES)):
-            self.level = level
-            start, end = first + level * steps, first + (level + 1) * steps
-            if self.scheduled_removals is None:
-                chosen = self.gates.weakest_over(TIGHTER_SHARES[level])
-                if chosen is None:
-                    break
-                if not chosen:
-                    continue
-                # Even gaps over the first half of the steps; what is left after it at once.
-                gap = max(1, steps // (2 * len(chosen)))
-                self.scheduled_removals = [
-                    (start + i * gap, index) for i, index in enumerate(chosen)
-                ]
-                self.session.loop.step = start
-            self._train_to(end)
-            self.recorder.record(self.learner, end - 1, ["beyond"])
-            self.scheduled_removals, self.session.loop.losses = None, []
+        self.below.run()
         return self.recorder.finish()
-
-    def _train_to(self, end: int) -> None:
-        """Train to a step, and remove what was scheduled by then."""
-        loop = self.session.loop
-        for batch in islice(self.session.data.batches_from(loop.step), end - loop.step):
-            self._remove_scheduled(by=loop.step)
-            loop.train_step(*batch)
-            loop.end_step()
-        loop.check_sane()
-        self._remove_scheduled()
-
-    def _remove_scheduled(self, *, by: float = math.inf) -> None:
-        """Remove, one at a time, the operators whose turn comes by a step."""
-        while self.scheduled_removals and self.scheduled_removals[0][0] <= by:
-            _, index = self.scheduled_removals.pop(0)
-            self._remove("beyond", self.session.loop.step, [index])
 
     def _check_budgets(self) -> None:
         if not self.session.feasibility.within(self.learner.mask):
@@ -184,23 +142,21 @@ class GoldNas:
     def total_steps(self) -> int:
         """Steps of a planned search, with those below the budgets; of any other, at most."""
         steps = self.session.config.epochs * self.session.loop.steps_per_epoch
-        return steps + len(TIGHTER_SHARES) * _steps_per_share(steps)
+        return steps + len(TIGHTER_SHARES) * steps_per_share(steps)
 
     def state_dict(self) -> dict[str, Any]:
         """The front, the schedule, and how far below the budgets the search is."""
         return {
             "recorder": self.recorder.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "level": self.level,
-            "scheduled_removals": self.scheduled_removals,
+            **self.below.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.recorder.load_state_dict(state["recorder"])
         self.schedule.load_state_dict(state["schedule"])
-        self.level = state["level"]
-        self.scheduled_removals = state["scheduled_removals"]
+        self.below.load_state_dict(state)
 
 
 def _make_schedule(session: Session) -> PruningSchedule:
@@ -210,8 +166,3 @@ def _make_schedule(session: Session) -> PruningSchedule:
         return AlgorithmOneSchedule(config, session.feasibility, steps_per_epoch, gates)
     total_steps = config.epochs * steps_per_epoch
     return LinearBudgetSchedule(config, session.feasibility, total_steps, gates)
-
-
-def _steps_per_share(steps: int) -> int:
-    """Steps at each tighter share of the budgets, after so many steps above them."""
-    return max(1, steps // 10 // len(TIGHTER_SHARES))

@@ -1,4 +1,4 @@
-"""GOLD-NAS where one operator is to be left at each place.
+"""GOLD-NAS at the planned pace: gates stay equal, and what is left is chosen by importance.
 
 The gates stay equal while the super-network trains. Then the operators that will be left are
 chosen all at once, by what each is worth, so that they spend the budgets. The others fade, the
@@ -9,28 +9,30 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from goldnas.errors import RunError
+from goldnas.resource_names import OPERATORS
+from goldnas.searching.below_budgets import BelowBudgets, steps_per_share
+from goldnas.searching.feasibility import Mask
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import verify_chosen
-from goldnas.searching.importance import MeasuredGates
-from goldnas.searching.pruning import remove_operators
+from goldnas.searching.importance import SPENT, MeasuredGates
+from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
 from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.schedules import operators_at_a_time
 from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
+from goldnas.training.divergence import DivergedError
 
 TRAIN, REST = 0.6, 0.1
 """Shares of the steps before the choice, and after the last operator went."""
 
-SPENT = 0.97
-"""Share of a budget that is used at least, where a network of the space can."""
-
 
 class ImportancePruning:
-    """A super-network that becomes a network of one operator at each place.
+    """A super-network that becomes a network, by what its operators are worth.
 
     Args:
         session: Of the search.
@@ -41,17 +43,20 @@ class ImportancePruning:
         self.gates = MeasuredGates(session)
         self.learner = SupernetLearner(session, gates=self.gates)
         self.training = GateTraining(session, self.learner, self.gates)
-        self.recorder = FrontRecorder(session)
+        self.recorder = FrontRecorder(session, recalibrate=True)
+        self.below = BelowBudgets(session, self.learner, self.gates, self.recorder)
         self.removals: list[tuple[int, int]] | None = None
         """The gates that go, each with the step after which it goes; None before the choice."""
-        self.first = max(1, round(TRAIN * self.total_steps))
-        self.last = max(self.first, round((1 - REST) * self.total_steps) - 1)
-        self.last = min(self.last, self.total_steps - 1)
+        self.planned = session.config.epochs * session.loop.steps_per_epoch
+        """Steps of all epochs."""
+        self.first = max(1, round(TRAIN * self.planned))
+        self.last = max(self.first, round((1 - REST) * self.planned) - 1)
+        self.last = min(self.last, self.planned - 1)
 
     @property
     def total_steps(self) -> int:
-        """Steps of all epochs."""
-        return self.session.config.epochs * self.session.loop.steps_per_epoch
+        """Steps of all epochs, and of those below the budgets."""
+        return self.planned + len(TIGHTER_SHARES) * steps_per_share(self.planned)
 
     def describe_start(self) -> dict[str, Any]:
         """Nothing besides what the log says of the super-network."""
@@ -62,10 +67,16 @@ class ImportancePruning:
         return self.session.loop.epoch >= self.session.config.epochs
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of the weights: a cosine to a hundredth."""
-        progress = min(1.0, step / self.total_steps)
+        """Learning rate of the weights: a cosine to a hundredth.
+
+        Below the budgets it begins at a tenth again for each network.
+        """
+        start, progress = 1.0, step / self.planned
+        if step >= self.planned:
+            steps = steps_per_share(self.planned)
+            start, progress = 0.1, (step - self.planned) % steps / steps
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.session.config.learning_rate * (0.01 + 0.99 * cosine)
+        return self.session.config.learning_rate * (0.01 + (start - 0.01) * cosine)
 
     def train_step(self, step: int, *batch: Any) -> Tensor:
         """Let the weights descend; measure before the choice, and let gates fade after it."""
@@ -91,19 +102,18 @@ class ImportancePruning:
 
     def _choose(self) -> None:
         """Say what will be left, and when each of the others goes."""
+        self.session.loop.check_sane()
         active = self.learner.mask
-        importance = self.gates.importance()
-        kept = self.session.feasibility.choose(importance, active, floor=SPENT)
+        importance, worth = self.gates.importance(), self.gates.worth()
+        if not np.isfinite(importance).all():
+            raise DivergedError("the importance of an operator is no finite number")
+        kept = self.session.feasibility.choose(worth, active, floor=SPENT)
+        if self.session.feasibility.within(active):
+            kept = active  # the whole network was asked for
         assert kept is not None  # the search began only because there is one
-        # What is within a candidate goes with it.
-        going = np.array(
-            [
-                gate
-                for gate in np.flatnonzero(active & ~kept)
-                if self.session.feasibility.is_at_hand(int(gate), kept)
-            ],
-            dtype=int,
-        )
+        if self.session.config.single:
+            self._record_tighter(worth, kept)
+        going = self.session.feasibility.list_going(active, kept)
         order = going[np.argsort(importance[going], kind="stable")]
         at_a_time = operators_at_a_time(self.session.config, len(active))
         handfuls = -(-len(order) // at_a_time)
@@ -113,13 +123,40 @@ class ImportancePruning:
             (int(ends[i // at_a_time]), int(index)) for i, index in enumerate(order)
         ]
 
+    def _record_tighter(self, worth: np.ndarray, chosen: Mask) -> None:
+        """Record what tighter budgets would leave, where no pruning leads there.
+
+        Where one operator is left at each place, a cheaper network has others. Its weights are
+        those of the whole super-network, so it is to be trained.
+        """
+        for share in TIGHTER_SHARES if self._limited else ():
+            tighter = self.session.feasibility.tightened(share)
+            kept = tighter.choose(worth, self.learner.mask, floor=SPENT)
+            if kept is None:
+                break
+            if (kept != chosen).any():
+                with self.learner.supernet.restrict(torch.as_tensor(kept)):
+                    self.recorder.record(self.learner, self.first - 1, ["beyond"])
+                chosen = kept
+
+    @property
+    def _limited(self) -> bool:
+        """Whether there is a budget besides the number of operators."""
+        return any(b.resource != OPERATORS for b in self.session.feasibility.budgets)
+
     def after_epoch(self, step: int) -> None:
-        """Record the network of the last epoch."""
+        """Record the network of the last epoch, and those that an epoch of pruning left."""
         if self.finished():
             self.recorder.record(self.learner, step, ["end"])
+        elif (
+            not self.learner.mask.all()
+            and self.learner.architecture.fingerprint != self.recorder.recorded
+        ):
+            self.recorder.record(self.learner, step, ["plateau"])
 
     def finish(self) -> Front:
-        """The front."""
+        """Carry the front on below the budgets."""
+        self.below.run()
         return self.recorder.finish()
 
     # -- state -------------------------------------------------------------------------------
@@ -130,6 +167,7 @@ class ImportancePruning:
             "recorder": self.recorder.state_dict(),
             "importance": self.gates.state_dict(),
             "removals": self.removals,
+            **self.below.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -141,9 +179,10 @@ class ImportancePruning:
         if "importance" not in state:
             raise RunError(
                 f"{self.session.run.path} was begun by an earlier goldnas, which pruned by "
-                "gates under `single`: search anew with another `out`"
+                "gates: search anew with another `out`"
             )
         self.recorder.load_state_dict(state["recorder"])
         self.gates.load_state_dict(state["importance"])
+        self.below.load_state_dict(state)
         removals = state["removals"]
         self.removals = None if removals is None else [(end, index) for end, index in removals]

@@ -4,13 +4,14 @@ What GOLD-NAS does without: between the accuracy before the cut and the accuracy
 the discretisation gap.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from goldnas.data.examples import Batch
+from goldnas.searching.edge_rule import keep_two_edges
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates
@@ -115,7 +116,8 @@ class OneShot:
     def finish(self) -> Front:
         """Cut to the budgets, and on to one tighter share of them after the other."""
         step = self.session.loop.step - 1
-        if self.session.config.edge_rule:
+        layout = self.session.space.cell_layout
+        if self.session.config.edge_rule or (layout and layout.edges_per_node):
             self._cut(step, self._against_edge_rule())
         for share in (1.0, *TIGHTER_SHARES):
             chosen = self.gates.weakest_over(share)
@@ -152,12 +154,7 @@ class OneShot:
         """
         gates, weights = self.session.space.gates, self.gates.weights().relative
         by_weight = sorted(range(len(gates)), key=lambda index: -weights[index])
-        kept: dict[Hashable, dict[Hashable, int]] = {}
-        for index in by_weight:
-            edges = kept.setdefault(gates[index].node_id, {})
-            if gates[index].edge_id not in edges and len(edges) < 2:
-                edges[gates[index].edge_id] = index
-        keep = {index for edges in kept.values() for index in edges.values()}
+        keep = keep_two_edges(gates, by_weight)
         left, chosen = self.learner.mask, []
         for index in reversed(by_weight):
             if index not in keep and self.session.feasibility.may_prune(left, index):

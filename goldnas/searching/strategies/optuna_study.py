@@ -16,6 +16,7 @@ import numpy as np
 
 from goldnas.errors import ConfigError, RunError
 from goldnas.searching.config import SearchConfig
+from goldnas.searching.edge_rule import keep_two_edges
 from goldnas.searching.sampled import Candidate, Rank
 from goldnas.searching.sampler import BudgetedSampler
 from goldnas.searching.session import Session
@@ -169,10 +170,18 @@ class OptunaProposer:
         return {"proposed": proposed, "values": values, "attributes": attributes}
 
     def _repair(self, gates: list[int], tried: int) -> list[int]:
-        """Give every node, input and output that is left without an operator one at random."""
+        """Give every node, input and output that is left without an operator one at random.
+
+        Where nodes keep two edges, leave at random two of them, with one operator each.
+        """
         random = np.random.default_rng((self._config.seed, tried))
+        space = self._session.space
+        if space.cell_layout and space.cell_layout.edges_per_node:
+            others = np.setdiff1d(np.arange(len(space.gates)), gates)
+            order = [*random.permutation(gates).tolist(), *random.permutation(others).tolist()]
+            return sorted(keep_two_edges(space.gates, order))
         kept = set(gates)
-        for group in self._session.space.groups:
+        for group in space.groups:
             if kept.isdisjoint(group):
                 kept.add(int(random.choice(group)))
         wiring = self._session.space.wiring
