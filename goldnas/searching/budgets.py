@@ -74,15 +74,14 @@ def build_feasibility(
         for index, gate in enumerate(space.gates):
             places.setdefault(gate.node_id, []).append(index)
         parsed.append(Budget(OPERATORS, (edges or 1) * len(places), "single"))
-        places_of = [] if edges else list(map(tuple, places.values()))
-        costs.append(_count_operators(space, places_of))
+        costs.append(_count_operators(space, list(map(tuple, places.values()))))
     return Feasibility(space, costs, parsed)
 
 
 def _count_operators(space: SearchSpace, places: Sequence[tuple[int, ...]]) -> Costs:
     """One for each gate; where some of the places may be empty, they are told apart."""
     ones = np.ones(len(space.gates))
-    if set(places) <= set(space.groups):
+    if space.wiring is None or set(places) <= set(space.groups):
         return Costs(OPERATORS, ones, fixed=0.0)
     return OperatorCount(OPERATORS, ones, fixed=0.0, places=tuple(places))
 

@@ -116,22 +116,6 @@ class Feasibility:
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
-    def tightened(self, share: float) -> "Feasibility":
-        """With a share of each budget; as many operators as before, where they are counted."""
-        budgets = [
-            budget
-            if budget.resource == OPERATORS
-            else replace(budget, limit=share * budget.limit)
-            for budget in self.budgets
-        ]
-        return Feasibility(self.space, list(self.costs.values()), budgets)
-
-    def cheap(self, share: float) -> Mask:
-        """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
-        costs = [self.costs[budget.resource].gates for budget in self.budgets]
-        below = [cost <= share * cost.mean() for cost in costs]
-        return np.asarray(np.all(below, axis=0))
-
     @property
     def _nesting(self) -> Nesting | None:
         """Which choices are within others, if some are."""
@@ -147,6 +131,27 @@ class Feasibility:
         """Whether the candidate that a gate is within is kept, if it is within one."""
         parent = None if self._nesting is None else self._nesting.parents[index]
         return parent is None or bool(active[parent])
+
+    def list_going(self, active: Mask, kept: Mask) -> npt.NDArray[np.intp]:
+        """The active gates that are not kept, without those that go with another."""
+        going = np.flatnonzero(active & ~kept)
+        return going[[self.is_at_hand(int(gate), kept) for gate in going]]
+
+    def tightened(self, share: float) -> "Feasibility":
+        """With a share of each budget; as many operators as before, where they are counted."""
+        budgets = [
+            budget
+            if budget.resource == OPERATORS
+            else replace(budget, limit=share * budget.limit)
+            for budget in self.budgets
+        ]
+        return Feasibility(self.space, list(self.costs.values()), budgets)
+
+    def cheap(self, share: float) -> Mask:
+        """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
+        costs = [self.costs[budget.resource].gates for budget in self.budgets]
+        below = [cost <= share * cost.mean() for cost in costs]
+        return np.asarray(np.all(below, axis=0))
 
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
@@ -180,8 +185,7 @@ class Feasibility:
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
         """
-        nesting = self._nesting
-        values = values if nesting is None else nesting.own(values)
+        values = values if self._nesting is None else self._nesting.own(values)
         worth = -values / max(np.abs(values).max(), 1e-300)
         budgets = [b for b in self.budgets if self._binds(b, active)]
         found = self._choose(worth, active, {})

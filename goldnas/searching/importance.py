@@ -82,7 +82,7 @@ class MeasuredGates(Gates):
         kept = tighter.choose(self.worth(), active, floor=SPENT)
         if kept is None:
             return None
-        going = np.flatnonzero(active & ~kept)
+        going = self._session.feasibility.list_going(active, kept)
         chosen = [int(i) for i in going[np.argsort(self.importance()[going], kind="stable")]]
         verify_chosen(self._session, f"at {share:.0%} of the budgets", chosen)
         return chosen

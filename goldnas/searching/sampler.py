@@ -47,11 +47,11 @@ class BudgetedSampler:
         for number, (gates, _, _) in enumerate(self._sets):
             for gate in gates:
                 self._sets_of[gate].append(number)
+        self._nodes = _list_nodes(feasibility.space)
         # One operator at most at each place is no matter of a sum.
         budgets = [b for b in feasibility.budgets if not (single and b.resource == OPERATORS)]
         self._costs = [feasibility.costs[b.resource] for b in budgets]
         self._limits = [budget.limit for budget in budgets]
-        self._nodes = _list_nodes(feasibility.space)
         start = self._start()
         if start is None:
             texts = ", ".join(budget.text for budget in feasibility.budgets)
@@ -137,7 +137,8 @@ class BudgetedSampler:
         members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
         wiring = self._feasibility.space.wiring
         nesting = wiring.nesting if wiring is not None and wiring.nesting.nests else None
-        for switched in steps:
+        for step in steps:
+            switched = list(step)
             if nesting is not None:
                 switched = self._with_nested(nesting, switched, on, random)
             after = [
@@ -161,28 +162,6 @@ class BudgetedSampler:
         mask = np.array(on)
         if self._feasibility.within(mask):  # sums of many steps are not exact
             self.mask = mask
-
-    def _propose(self, count: int, random: np.random.Generator) -> Iterator[list[int]]:
-        """The gates that each of some steps switches."""
-        gates = len(self._sets_of)
-        if not self._nodes:
-            first = random.integers(gates, size=count).tolist()
-            second = random.integers(-gates, gates, size=count).tolist()
-            for one, other in zip(first, second, strict=True):
-                yield [one] if other < 0 or other == one else [one, other]
-            return
-        nodes = random.integers(len(self._nodes), size=(count, 2)).tolist()
-        within = random.random(size=(count, 2, 2)).tolist()
-        both = random.integers(2, size=count).tolist()
-        for step in range(count):
-            switched = [
-                self._nodes[node][int(place * len(self._nodes[node]))]
-                for node, places in zip(nodes[step], within[step], strict=True)
-                for place in places
-            ]
-            switched = switched if both[step] else switched[:2]
-            if len(set(switched)) == len(switched):
-                yield switched
 
     @staticmethod
     def _with_nested(
@@ -218,6 +197,28 @@ class BudgetedSampler:
         if wiring is None or wiring.always_linked:
             return True
         return wiring.is_linked([gate for gate, kept in enumerate(on) if kept])
+
+    def _propose(self, count: int, random: np.random.Generator) -> Iterator[tuple[int, ...]]:
+        """The gates that each of some steps switches."""
+        gates = len(self._sets_of)
+        if not self._nodes:
+            first = random.integers(gates, size=count).tolist()
+            second = random.integers(-gates, gates, size=count).tolist()
+            for one, other in zip(first, second, strict=True):
+                yield (one,) if other < 0 or other == one else (one, other)
+            return
+        nodes = random.integers(len(self._nodes), size=(count, 2)).tolist()
+        within = random.random(size=(count, 2, 2)).tolist()
+        both = random.integers(2, size=count).tolist()
+        for step in range(count):
+            switched = [
+                self._nodes[node][int(place * len(self._nodes[node]))]
+                for node, places in zip(nodes[step], within[step], strict=True)
+                for place in places
+            ]
+            switched = switched if both[step] else switched[:2]
+            if len(set(switched)) == len(switched):
+                yield tuple(switched)
 
 
 def _list_nodes(space: SearchSpace) -> list[list[int]]:

@@ -131,10 +131,10 @@ class Nesting:
         return group is not None and not active[[g for g in group.gates if g != gate]].any()
 
     def own(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Values ``(G,)`` of candidates without what is within them; not negative."""
+        """Values ``(G,)`` of candidates without what is within them, which has its own."""
         rest = values.copy()
         for gate in range(len(values)):
             inner = [g for group in self._inner[gate] for g in group.gates]
             if inner:
-                rest[gate] = max(0.0, values[gate] - values[inner].sum())
+                rest[gate] = max(0.0, values[gate] - values[inner].clip(min=0).sum())
         return rest

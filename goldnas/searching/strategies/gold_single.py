@@ -113,15 +113,7 @@ class ImportancePruning:
         assert kept is not None  # the search began only because there is one
         if self.session.config.single:
             self._record_tighter(worth, kept)
-        # What is within a candidate goes with it.
-        going = np.array(
-            [
-                gate
-                for gate in np.flatnonzero(active & ~kept)
-                if self.session.feasibility.is_at_hand(int(gate), kept)
-            ],
-            dtype=int,
-        )
+        going = self.session.feasibility.list_going(active, kept)
         order = going[np.argsort(importance[going], kind="stable")]
         at_a_time = operators_at_a_time(self.session.config, len(active))
         handfuls = -(-len(order) // at_a_time)
