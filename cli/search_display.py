@@ -84,12 +84,11 @@ class SearchDisplay:
         elif self._scored or not self._strategy.total_steps:
             stage, of = "scored", f"{self._scored} of {config.networks}"
         table.add_row(stage, of, f"step {step}", self._speed(planned))
-        penalised = self._session.strategy.penalised
         penalty_weight = self._strategy.learner.penalty_weight(step)
         table.add_row(
             "operators",
             f"{self._live} of {self._all}",
-            f"lambda {penalty_weight:.1e}" if penalised else "",
+            f"lambda {penalty_weight:.1e}" if penalty_weight else "",
             f"learning rate {loop.learning_rate(step):.2g}",
         )
         limits = {b.resource: b for b in self._session.feasibility.budgets}

@@ -161,8 +161,8 @@ def _line(loop: "SearchLoop", event: str, fields: dict[str, Any]) -> str | None:
         resources = ", ".join(
             format_amount(name, amount) for name, amount in fields["resources"].items()
         )
-        penalised = session.strategy.penalised
-        weight = f", lambda {fields['penalty_weight']:.1e}" if penalised else ""
+        penalty_weight = fields["penalty_weight"]
+        weight = f", lambda {penalty_weight:.1e}" if penalty_weight else ""
         of = f"/{session.config.epochs}" if session.config.pace == "planned" else ""
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "

@@ -154,6 +154,6 @@ def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
     settings = {"space": own_spaces.nesting, "budgets": ("14kFLOPs",), "epochs": 2}
     settings |= {"cells": None, "channels": None, "auxiliary_weight": 0.0}
     whole = search(tmp_path / "a", **settings)
-    stop_search(tmp_path / "b", "prune", 3, **settings)
+    stop_search(tmp_path / "b", "prune", 1, **settings)
     assert_same_results(whole, goldnas.load_run(tmp_path / "b").resume())
     assert whole.best.meets_budgets

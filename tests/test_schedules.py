@@ -1,4 +1,4 @@
-"""When to prune, what, and how hard to press: Algorithm 1, and the plan that has an end."""
+"""When to prune, what, and how hard to press, where gates decide."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.searching.schedules import (
     AlgorithmOneSchedule,
     GateWeights,
-    LinearBudgetSchedule,
-    PruningSchedule,
     operators_at_a_time,
+    weak_and_free,
+    weakest_over,
 )
 from goldnas.spaces import GoldSpace
 
@@ -37,106 +37,28 @@ def random_weights(generator: np.random.Generator, active: Mask) -> GateWeights:
     return GateWeights(normalised=relative / 8, relative=relative)
 
 
-# -- the plan ----------------------------------------------------------------------------------
-
-
-def follow(
-    schedule: LinearBudgetSchedule, total_steps: int, seed: int
-) -> tuple[Mask, list[int]]:
-    """Prune as planned, with random weights; the plan must hold after each pruning."""
-    generator = np.random.default_rng(seed)
-    active, due = EVERYTHING.copy(), [s for s in range(total_steps) if schedule.due(s)]
-    for step in due:
-        chosen = schedule.choose(step, random_weights(generator, active), active)
-        assert active[chosen].all()
-        assert len(set(chosen)) == len(chosen)
-        active[chosen] = False
-        assert all(active[list(group)].any() for group in SPACE.groups)
-        for name, allowed in schedule.allowed(step).items():
-            assert schedule.feasibility.costs[name].total(active) <= allowed
-    return active, due
-
-
-@pytest.mark.parametrize(
-    "shares",
-    [(0.3,), (0.0,), (0.5, 0.2, 0.4), (0.1, 0.9, 0.1), (1.5, 0.2)],
-    ids=["one", "tightest", "three", "tight", "one met at the start"],
-)
-@pytest.mark.parametrize("total_steps", [1, 2, 3, 10, 1000])
-def test_every_budget_is_met_at_the_last_pruning_and_the_plan_before(
-    total_steps: int, shares: tuple[float, ...]
-) -> None:
-    budgets = [budget(cost, share) for cost, share in zip(COSTS, shares, strict=False)]
-    feasibility = Feasibility(SPACE, COSTS, budgets)
-    schedule = LinearBudgetSchedule(config(), feasibility, total_steps, GATES)
-    active, due = follow(schedule, total_steps, seed=total_steps)
-    assert feasibility.within(active)
-    assert due[-1] == schedule.last < total_steps
-    assert schedule.allowed(schedule.last) == {b.resource: max(b.limit, 0) for b in budgets}
-
-
-@pytest.mark.parametrize("percent", [40, 50, 60, 70, 80])
-def test_the_network_fills_its_budget(percent: int) -> None:
-    flops = COSTS[0]
-    limit = percent / 100 * flops.total(EVERYTHING)
-    feasibility = Feasibility(SPACE, COSTS, [Budget("FLOPs", limit, "b")])
-    for seed in range(2):
-        schedule = LinearBudgetSchedule(config(), feasibility, 1000, GATES)
-        active, _ = follow(schedule, 1000, seed)
-        assert 0.95 < flops.total(active) / limit <= 1.0
-
-
-def test_nothing_is_pruned_where_the_budget_holds_from_the_start() -> None:
-    feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 1.0)])
-    active, due = follow(LinearBudgetSchedule(config(), feasibility, 100, GATES), 100, 0)
-    assert due
-    assert active.all()
+# -- what goes over a limit --------------------------------------------------------------------
 
 
 def test_a_weak_operator_that_costs_nothing_goes_and_others_do_not() -> None:
-    """Identities have no FLOPs, so that no plan for FLOPs would ever remove one."""
+    """Identities have no FLOPs, so that no budget of FLOPs would ever remove one."""
     flops = COSTS[0].gates
     (first, second, third, *_), spending = np.flatnonzero(flops == 0), np.flatnonzero(flops)
     feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.5)])
-    schedule = LinearBudgetSchedule(config(), feasibility, 1000, GATES)
     shares = np.full(GATES, 0.2)
     shares[[first, second]] = 0.01, 0.04
     shares[third] = 0.05
     shares[spending[-1]] = 0.03
-    chosen = schedule.choose(schedule.first, GateWeights(shares, 8 * shares), EVERYTHING)
-    assert set(chosen) == {first, second}
-    one = LinearBudgetSchedule(config(n0=1), feasibility, 1000, GATES)
-    assert one.choose(one.first, GateWeights(shares, 8 * shares), EVERYTHING) == [first]
+    assert weak_and_free(feasibility, shares, EVERYTHING, 0.05) == [first, second]
 
 
-def test_the_plan_falls_evenly_from_the_full_network_to_the_budget() -> None:
-    """In the middle half of the steps: 40 % train before it, 10 % after it."""
-    feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2), budget(COSTS[1], 2.0)])
-    schedule = LinearBudgetSchedule(config(), feasibility, 1000, GATES)
-    due = [step for step in range(1000) if schedule.due(step)]
-    assert due[0] == 400
-    assert due[-1] == 899
-    handfuls = -(-GATES // 2)  # of the 140 gates, two at a time
-    assert operators_at_a_time(config(), GATES) == 2
-    assert handfuls <= len(due) <= 1.2 * handfuls
-    full, limit = COSTS[0].total(EVERYTHING), feasibility.budgets[0].limit
-    for step in due:
-        progress = (step - 400) / 499
-        allowed = schedule.allowed(step)
-        assert allowed["FLOPs"] == pytest.approx(full + progress * (limit - full))
-        assert allowed["params"] == feasibility.budgets[1].limit
-    assert schedule.allowed(899)["FLOPs"] == limit
-
-
-def test_the_weakest_go_first_and_only_what_is_over_its_plan_decides() -> None:
-    """An operator that costs nothing of what is over stays, if its share is not weak."""
+def test_the_weakest_go_first_and_only_what_is_over_its_limit_decides() -> None:
+    """An operator that costs nothing of what is over stays."""
     cost = Costs("FLOPs", np.where(np.arange(GATES) % 2 == 0, 0.0, 10.0), fixed=100.0)
-    feasibility = Feasibility(
-        SPACE, [cost], [Budget("FLOPs", cost.total(EVERYTHING) - 50, "b")]
-    )
+    limit = cost.total(EVERYTHING) - 50
+    feasibility = Feasibility(SPACE, [cost], [Budget("FLOPs", limit, "b")])
     relative = np.random.default_rng(0).permutation(GATES) / GATES + 0.5
-    schedule = LinearBudgetSchedule(config(), feasibility, 1, GATES)
-    chosen = schedule.choose(0, GateWeights(relative / 8, relative), EVERYTHING)
+    chosen = weakest_over(feasibility, {"FLOPs": limit}, relative, EVERYTHING)
     dear = np.flatnonzero(cost.gates > 0)
     assert sorted(chosen) == sorted(dear[np.argsort(relative[dear])][:5])
 
@@ -148,37 +70,9 @@ def test_an_operator_that_a_later_and_larger_one_made_room_for_comes_back() -> N
     cost = Costs("FLOPs", gates, fixed=0.0)
     relative = np.ones(len(gates))
     relative[[1, 3]] = [0.1, 0.2]
-    schedule = LinearBudgetSchedule(
-        config(), Feasibility(space, [cost], [Budget("FLOPs", 2.0, "b")]), 1, 10
-    )
+    feasibility = Feasibility(space, [cost], [Budget("FLOPs", 2.0, "b")])
     everything = np.ones(len(gates), dtype=bool)
-    assert schedule.choose(0, GateWeights(relative / 4, relative), everything) == [3]
-
-
-def test_weights_train_on_a_cosine_to_a_tenth_before_the_first_pruning() -> None:
-    feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2)])
-    schedule = LinearBudgetSchedule(config(learning_rate=0.2), feasibility, 1000, GATES)
-    rates = [schedule.learning_rate(step) for step in range(1000)]
-    assert rates[0] == 0.2
-    assert rates[200] == pytest.approx(0.11)
-    assert rates[:401] == sorted(rates[:401], reverse=True)
-    assert rates[400:] == pytest.approx([0.02] * 600)
-
-
-def test_the_plan_presses_harder_where_strong_operators_must_go_and_less_where_weak_ones() -> (
-    None
-):
-    feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2)])
-    for relative, harder in [(np.full(GATES, 0.9), True), (np.full(GATES, 1e-3), False)]:
-        schedule = LinearBudgetSchedule(config(), feasibility, 1000, GATES)
-        active, weights = EVERYTHING.copy(), [schedule.penalty_weight(schedule.first)]
-        for step in filter(schedule.due, range(1000)):
-            active[schedule.choose(step, GateWeights(relative, relative), active)] = False
-            weights.append(schedule.penalty_weight(step))
-        assert weights == sorted(weights, reverse=not harder)
-        assert weights[-1] > 3 * weights[0] if harder else weights[-1] < weights[0] / 3
-        assert all(0 < weight < np.inf for weight in weights)
-        assert schedule.penalty_weight(0) == 0.0
+    assert weakest_over(feasibility, {"FLOPs": 2.0}, relative, everything) == [3]
 
 
 # -- Algorithm 1 -------------------------------------------------------------------------------
@@ -328,13 +222,10 @@ def test_a_plateau_is_t0_epochs_without_pruning_before_one_with() -> None:
     assert plateaus == [False] * 7 + [True, False]
 
 
-@pytest.mark.parametrize("kind", ["paper", "planned"])
-def test_a_restored_schedule_goes_on_as_if_it_had_not_stopped(kind: str) -> None:
-    def fresh() -> PruningSchedule:
+def test_a_restored_schedule_goes_on_as_if_it_had_not_stopped() -> None:
+    def fresh() -> AlgorithmOneSchedule:
         feasibility = Feasibility(SPACE, COSTS, [budget(COSTS[0], 0.2)])
-        if kind == "paper":
-            return AlgorithmOneSchedule(config(t0=1), feasibility, 10, GATES)
-        return LinearBudgetSchedule(config(), feasibility, 200, GATES)
+        return AlgorithmOneSchedule(config(t0=1), feasibility, 10, GATES)
 
     schedule = fresh()
     generator, active = np.random.default_rng(0), EVERYTHING.copy()

@@ -1,168 +1,45 @@
-"""GOLD-NAS (arXiv:2007.03331): train weights and gates together, prune gradually."""
+"""GOLD-NAS (arXiv:2007.03331): a super-network becomes a network, a few operators at a time.
 
-from typing import Any
+Two paces: by importance to a plan that has an end, and Algorithm 1 of the paper.
+"""
 
-from torch import Tensor
-
-from goldnas.errors import RunError, count_of
-from goldnas.searching.below_budgets import BelowBudgets, steps_per_share
-from goldnas.searching.front import Front
-from goldnas.searching.gate_training import GateTraining
-from goldnas.searching.gates import Gates, verify_chosen
-from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
-from goldnas.searching.recorder import FrontRecorder
-from goldnas.searching.schedules import (
-    AlgorithmOneSchedule,
-    LinearBudgetSchedule,
-    PruningSchedule,
-)
+from goldnas.errors import ConfigError
+from goldnas.searching.config import SearchConfig
 from goldnas.searching.session import Session
-from goldnas.searching.strategies.gold_single import ImportancePruning
+from goldnas.searching.strategies.gold_paper import AlgorithmOne
+from goldnas.searching.strategies.gold_planned import ImportancePruning
 from goldnas.searching.strategies.registry import register_strategy
-from goldnas.searching.supernet_learner import SupernetLearner
+
+GATE_LEARNING_RATE = 1.0
+OF_LEARNT_GATES = {
+    "mu": 1.0,
+    "lambda0": None,
+    "xi_max": 0.05,
+    "gate_learning_rate": GATE_LEARNING_RATE,
+}
+"""Settings of gates that learn, and what they are unless given."""
+
+
+def _check(config: SearchConfig) -> None:
+    """Refuse settings of gates that learn, where they do not."""
+    for name, usual in OF_LEARNT_GATES.items():
+        value = getattr(config, name)
+        if config.pace == "planned" and value != usual:
+            raise ConfigError(
+                f"at the planned pace gold chooses by importance, and has no use for "
+                f"`{name}={value!r}`: leave it out, or take `pace='paper'`"
+            )
 
 
 @register_strategy(
     "gold",
     description="GOLD-NAS: one level, pruned gradually (arXiv:2007.03331)",
     takes={"pace"},
-    penalised=True,
+    gate_learning_rate=GATE_LEARNING_RATE,
+    check=_check,
 )
-def gold(session: Session) -> "GoldNas | ImportancePruning":
-    """By gates; by importance where one operator is to be left at each place."""
-    by_importance = session.config.pace == "planned"
-    return ImportancePruning(session) if by_importance else GoldNas(session)
-
-
-class GoldNas:
-    """A super-network that becomes a network, a few operators at a time.
-
-    Args:
-        session: Of the search.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.schedule = _make_schedule(session)
-        self.gates = Gates(session)
-        self.learner = SupernetLearner(
-            session,
-            gates=self.gates,
-            penalty_weight=self.schedule.penalty_weight,
-        )
-        self.training = GateTraining(session, self.learner, self.gates)
-        self.recorder = FrontRecorder(session)
-        self.below = BelowBudgets(session, self.learner, self.gates, self.recorder)
-
-    # -- until the budgets hold --------------------------------------------------------------
-
-    def describe_start(self) -> dict[str, Any]:
-        """Nothing besides what the log says of the super-network."""
-        return {}
-
-    def train_step(self, step: int, *batch: Any) -> Tensor:
-        """Let weights and gates descend."""
-        return self.training.step(step, *batch)
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of the weights: the schedule's."""
-        return self.schedule.learning_rate(step)
-
-    def finished(self) -> bool:
-        """Whether the last epoch is over; with Algorithm 1, also whether the budgets hold."""
-        done = self.session.loop.epoch >= self.session.config.epochs
-        if self.session.config.pace == "paper" and self.session.loop.epoch > 0:
-            return done or self.session.feasibility.within(self.learner.mask)
-        return done
-
-    def after_step(self, step: int) -> None:
-        """Prune where the schedule says so; record what meets a budget for the first time."""
-        if not self.schedule.due(step):
-            return
-        self.session.loop.check_sane()
-        chosen = self.schedule.choose(step, self.gates.weights(), self.learner.mask)
-        verify_chosen(self.session, f"after step {step + 1}", chosen)
-        if not chosen:
-            return
-        if self.schedule.plateau:
-            self.recorder.record(self.learner, step, ["plateau"])
-        self._remove("prune", step, chosen)
-        if newly_met := self.recorder.newly_met(self.learner):
-            self.recorder.record(self.learner, step, [f"met {text}" for text in newly_met])
-
-    def after_epoch(self, step: int) -> None:
-        """Record the network of the last epoch, and those that an epoch of pruning left."""
-        if self.finished():
-            self.recorder.record(self.learner, step, ["end"])
-        elif self._at_new_plateau():
-            self.recorder.record(self.learner, step, ["plateau"])
-
-    def _at_new_plateau(self) -> bool:
-        """Whether a planned search has pruned since it recorded a network.
-
-        The plan falls evenly, so the end of any epoch is as good a plateau as another.
-        Algorithm 1 finds its plateaus itself.
-        """
-        pruned = not self.learner.mask.all()
-        planned = self.session.config.pace == "planned"
-        return (
-            planned
-            and pruned
-            and (self.learner.architecture.fingerprint != self.recorder.recorded)
-        )
-
-    # -- below the budgets -------------------------------------------------------------------
-
-    def finish(self) -> Front:
-        """Carry the front on below the budgets.
-
-        Raises:
-            RunError: If the last epoch left a budget unmet.
-        """
-        self._check_budgets()
-        self.below.run()
-        return self.recorder.finish()
-
-    def _check_budgets(self) -> None:
-        if not self.session.feasibility.within(self.learner.mask):
-            raise self.session.loop.ranks.common(
-                RunError(
-                    f"{count_of(self.session.config.epochs, 'epoch')} ended over budget: "
-                    f"{', '.join(self.recorder.unmet)}. Algorithm 1 has no deadline: allow "
-                    "more `epochs`, or use `pace='planned'`"
-                )
-            )
-
-    def _remove(self, event: str, step: int, chosen: list[int]) -> None:
-        remove_operators(self.session, self.learner, self.gates, event, step, chosen)
-
-    # -- state -------------------------------------------------------------------------------
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of a planned search, with those below the budgets; of any other, at most."""
-        steps = self.session.config.epochs * self.session.loop.steps_per_epoch
-        return steps + len(TIGHTER_SHARES) * steps_per_share(steps)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The front, the schedule, and how far below the budgets the search is."""
-        return {
-            "recorder": self.recorder.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            **self.below.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.recorder.load_state_dict(state["recorder"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.below.load_state_dict(state)
-
-
-def _make_schedule(session: Session) -> PruningSchedule:
-    config, gates = session.config, len(session.space.gates)
-    steps_per_epoch = session.loop.steps_per_epoch
-    if config.pace == "paper":
-        return AlgorithmOneSchedule(config, session.feasibility, steps_per_epoch, gates)
-    total_steps = config.epochs * steps_per_epoch
-    return LinearBudgetSchedule(config, session.feasibility, total_steps, gates)
+def gold(session: Session) -> ImportancePruning | AlgorithmOne:
+    """By importance at the planned pace, by gates at that of the paper."""
+    if session.config.pace == "planned":
+        return ImportancePruning(session)
+    return AlgorithmOne(session)

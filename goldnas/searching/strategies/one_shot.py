@@ -4,6 +4,7 @@ What GOLD-NAS does without: between the accuracy before the cut and the accuracy
 the discretisation gap.
 """
 
+import math
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from goldnas.searching.gate_training import GateTraining
 from goldnas.searching.gates import Gates
 from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
 from goldnas.searching.recorder import FrontRecorder
-from goldnas.searching.schedules import LinearBudgetSchedule, weak_and_free
+from goldnas.searching.schedules import weak_and_free
 from goldnas.searching.session import Session
 from goldnas.searching.strategies.registry import register_strategy
 from goldnas.searching.subnet import extract_subnet, recalibrate
@@ -41,17 +42,39 @@ class Rates(Protocol):
     "one-shot",
     description="the same super-network and penalty, cut to the budgets at the end",
     takes={"edge_rule"},
-    penalised=True,
 )
 def one_shot(session: Session) -> "OneShot":
     """The super-network of GOLD-NAS, trained under its first penalty, and cut once."""
-    schedule = LinearBudgetSchedule(
-        session.config,
-        session.feasibility,
-        session.config.epochs * session.loop.steps_per_epoch,
-        len(session.space.gates),
-    )
-    return OneShot(session, Gates(session), schedule)
+    return OneShot(session, Gates(session), PressedRates(session))
+
+
+class PressedRates:
+    """A cosine to a tenth of the learning rate, and a penalty that rises as the rate falls.
+
+    Both stay as they are from 40 % of the steps on. The penalty alone would move a gate of mean
+    cost by about one unit in the half of the steps that follows.
+
+    Args:
+        session: Of the search.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._config = session.config
+        total_steps = session.config.epochs * session.loop.steps_per_epoch
+        self._last = max(0, round(0.9 * total_steps) - 1)
+        self._first = min(self._last, round(0.4 * total_steps))
+        self._most = session.config.lambda0 or 1 / max(1, self._last - self._first)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the weights at a step."""
+        progress = min(1.0, step / max(1, self._first))
+        return self._config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+    def penalty_weight(self, step: int) -> float:
+        """Lambda at a step; 0 in the last tenth."""
+        if step > self._last:
+            return 0.0
+        return self._most * min(1.0, step / max(1, self._first))
 
 
 class OneShot:

@@ -53,8 +53,6 @@ class StrategyInfo:
     learning_rate: float = 0.05
     """Of the weights."""
     gate_learning_rate: float = 1.0
-    penalised: bool = False
-    """Whether a penalty of open gates is part of the loss."""
     networks: int | None = None
     """Networks that it tries, unless said otherwise; None for one that samples none."""
     always_ranks: bool = False
