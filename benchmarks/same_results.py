@@ -79,9 +79,10 @@ SEARCHES = {
     "--crop-padding 2",
     "gold-memory": f"{SMALL} --epochs 2 --budget 100kFLOPs --checkpointing --accumulate 2",
     "gold-bf16": f"{SMALL} --epochs 2 --budget 100kFLOPs --amp bf16",
-    "gold-settings": f"{SMALL} --epochs 3 --budget 100kFLOPs --mu 0 --n0 3 --xi-max 0.1 "
-    "--seed 5 --auxiliary-weight 0.2 --learning-rate 0.1 --gate-learning-rate 0.5 "
-    "--validation-fraction 0.2",
+    "gold-paper-settings": f"{SMALL} --pace paper --epochs 40 --budget 140kFLOPs --mu 0 --n0 3 "
+    "--lambda0 0.01 --xi-max 0.1 --gate-learning-rate 0.5",
+    "gold-settings": f"{SMALL} --epochs 3 --budget 100kFLOPs --n0 3 --seed 5 "
+    "--auxiliary-weight 0.2 --learning-rate 0.1 --validation-fraction 0.2",
     "gold-cells": "search --data digits --cells 5 --channels 4 --batch-size 256 --epochs 2 "
     "--train-device cpu --budget 250kFLOPs --operators skip_connect,sep_conv_3x3,max_pool_3x3",
     "extended": f"{SMALL} --epochs 2 --budget 200kFLOPs --space gold-extended",

@@ -102,7 +102,7 @@ VARIANTS: dict[str, dict[str, Words]] = {
         "darts1": ["--strategy", "darts1"],
         "random": ["--strategy", "random", "--networks", "1"],
     },
-    "ablations": {"gold": [], "mu = 0": ["--mu", "0"], "two levels": ["--levels", "2"]},
+    "ablations": {"gold": [], "two levels": ["--levels", "2"]},
     "pace": {"gold": [], "paper pace": ["--pace", "paper"]},
 }
 """By part of the benchmark."""

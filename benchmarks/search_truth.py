@@ -38,7 +38,7 @@ from goldnas.spaces import FUNCTIONS, SearchSpace, is_reference, make_space
 
 FLOPS_PER_US = 1000
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "gold": {"epochs": 30},
+    "gold": {"epochs": 120},
     "one-shot": {"epochs": 10},
     "darts1": {"epochs": 10},
     "darts2": {"epochs": 10},
@@ -62,7 +62,7 @@ class Sizes:
 
 
 SIZES = {
-    "nasbench201": Sizes({"channels": 16, "cells": 1, "affine": False}, 16),
+    "nasbench201": Sizes({"channels": 8, "cells": 1, "affine": False}, 16),
     "nasbench-macro": Sizes({"channels": 8, "head": 64, "affine": False}, 32),
 }
 BUDGETS: dict[str, tuple[float | None, ...]] = {

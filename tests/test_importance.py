@@ -9,8 +9,10 @@ import pytest
 
 import goldnas
 import own_spaces
+from goldnas.resources import Flops, compute_costs
 from goldnas.searching.budgets import build_feasibility
 from goldnas.searching.feasibility import Feasibility
+from goldnas.searching.strategies import gold_planned
 from goldnas.spaces import make_space
 from goldnas.spaces.reference import name_function
 from searches import assert_same_results, make_loop, search, stop_search
@@ -121,6 +123,46 @@ def test_a_search_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, step: i
     whole = search(tmp_path / "a", **settings)
     stop_search(tmp_path / "b", "step", step, **settings)
     assert_same_results(whole, goldnas.load_run(tmp_path / "b").resume())
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_a_long_search_measures_on_several_super_networks_and_goes_on_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """In its second run, and in the third; each begins with other weights, at the full rate."""
+    monkeypatch.setattr(gold_planned, "ENOUGH", 3)
+    settings = SINGLE | {"epochs": 3}
+    loop = make_loop(tmp_path / "c", **settings | {"space": name_function(own_spaces.residual)})
+    strategy = loop.strategy
+    assert strategy.runs == 3
+    begun = []
+    for epoch in range(3):
+        for number, batch in enumerate(loop.data.batches(epoch), epoch * loop.steps_per_epoch):
+            if number < strategy.first and number % strategy.run == 0:
+                begun.append(next(loop.learner.supernet.network.parameters()).sum().item())
+                assert strategy.learning_rate(number) == loop.config.learning_rate
+            if number < strategy.first:
+                strategy.train_step(number, *batch)
+                strategy.after_step(number)
+    assert len(set(begun)) == 3
+    whole = search(tmp_path / "a", **settings)
+    stop_search(tmp_path / "b", "step", step, **settings)
+    assert_same_results(whole, goldnas.load_run(tmp_path / "b").resume())
+
+
+def test_what_costs_nothing_is_kept_only_where_its_node_would_be_empty(tmp_path: Path) -> None:
+    best = search(tmp_path / "a", epochs=4, budgets=("100kFLOPs",)).best
+    space = goldnas.space("gold", **best.architecture.settings)
+    cost = compute_costs(space, Flops(space.build_part)).gates
+    kept = np.array(
+        [gate.operator in best.architecture.choices.get(gate.place, ()) for gate in space.gates]
+    )
+    free = np.flatnonzero(kept & (cost <= 0.1 * cost.mean()))
+    assert len(free) < (cost == 0).sum() / 2
+    for index in free:
+        others = kept.copy()
+        others[index] = False
+        assert not all(others[list(group)].any() for group in space.groups)
 
 
 def test_a_search_of_a_single_step_leaves_one_candidate_too(tmp_path: Path) -> None:

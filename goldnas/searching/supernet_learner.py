@@ -23,6 +23,9 @@ from goldnas.training.memory import step_memory, take_peak_bytes
 from goldnas.training.task_data import blank_loss
 from goldnas.training.weights import WeightsOptimizer, compute_loss
 
+APART = 2**32
+"""Between the seeds of the weights of one search, so that no other search has the same."""
+
 
 class SupernetLearner:
     """A super-network, the optimiser of its weights and, where they learn, its gates.
@@ -60,10 +63,14 @@ class SupernetLearner:
         """The super-network."""
         return self.supernet
 
-    def build(self) -> None:
-        """Make the whole super-network, as it is before the first step."""
+    def build(self, restarts: int = 0) -> None:
+        """Make the whole super-network, as it is before the first step.
+
+        Args:
+            restarts: How often it was begun anew; each begins with other weights.
+        """
         config, device = self._session.config, self._session.loop.device
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + restarts * APART)
         self.supernet = build_supernet(
             config, self._session.space, device, self._session.strategy.relaxation
         )

@@ -27,8 +27,12 @@ from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
 from goldnas.training.divergence import DivergedError
 
-TRAIN, REST = 0.6, 0.1
-"""Shares of the steps before the choice, and after the last operator went."""
+TRAIN, GONE = 0.5, 0.7
+"""Shares of the steps until the choice, and until the last operator is gone."""
+
+RUNS, SHARE, ENOUGH = 3, 0.2, 500
+"""In a search whose steps are so many that each run has enough: how often the super-network is
+trained from fresh weights before the choice, and in which share of the steps."""
 
 
 class ImportancePruning:
@@ -49,8 +53,12 @@ class ImportancePruning:
         """The gates that go, each with the step after which it goes; None before the choice."""
         self.planned = session.config.epochs * session.loop.steps_per_epoch
         """Steps of all epochs."""
-        self.first = max(1, round(TRAIN * self.planned))
-        self.last = max(self.first, round((1 - REST) * self.planned) - 1)
+        run = round(SHARE * self.planned)
+        self.runs = RUNS if run >= ENOUGH else 1
+        self.first = self.runs * run if self.runs > 1 else max(1, round(TRAIN * self.planned))
+        self.run = self.first // self.runs
+        """Steps of each run."""
+        self.last = max(self.first, round(GONE * self.planned) - 1)
         self.last = min(self.last, self.planned - 1)
 
     @property
@@ -67,21 +75,27 @@ class ImportancePruning:
         return self.session.loop.epoch >= self.session.config.epochs
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of the weights: a cosine to a hundredth.
+        """Learning rate of the weights: cosines.
 
-        Below the budgets it begins at a tenth again for each network.
+        Of a run the first 80 % of one to zero. Of what is left after the choice, one from a
+        half to a hundredth; of each network below the budgets, one from a tenth.
         """
-        start, progress = 1.0, step / self.planned
-        if step >= self.planned:
-            steps = steps_per_share(self.planned)
-            start, progress = 0.1, (step - self.planned) % steps / steps
+        if step < self.first:
+            return self._cosine(0.8 * (step % self.run) / self.run, 1.0, 0.0)
+        if step < self.planned:
+            return self._cosine((step - self.first) / (self.planned - self.first), 0.5)
+        steps = steps_per_share(self.planned)
+        return self._cosine((step - self.planned) % steps / steps, 0.1)
+
+    def _cosine(self, progress: float, start: float, end: float = 0.01) -> float:
+        """From a share of the learning rate to another."""
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.session.config.learning_rate * (0.01 + (start - 0.01) * cosine)
+        return self.session.config.learning_rate * (end + (start - end) * cosine)
 
     def train_step(self, step: int, *batch: Any) -> Tensor:
         """Let the weights descend; measure before the choice, and let gates fade after it."""
         # Not at first: what untrained weights say is of little worth.
-        self.gates.measuring = self.first // 2 <= step < self.first
+        self.gates.measuring = step < self.first and step % self.run >= self.run // 2
         for end, index in self.removals or ():
             if end >= step:
                 self.gates.fade(index, (end - step) / (end - self.first + 1))
@@ -91,6 +105,9 @@ class ImportancePruning:
         """Choose when it is time to; then remove what is due."""
         if step + 1 == self.first:
             self._choose()
+        elif step + 1 < self.first and (step + 1) % self.run == 0:
+            # What operators are worth differs from one super-network to the next.
+            self.learner.build(restarts=(step + 1) // self.run)
         due = [index for end, index in self.removals or () if end == step]
         if not due:
             return
