@@ -20,16 +20,15 @@ from matplotlib.figure import Figure
 
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.front import Front
-from goldnas.searching.schedules import LinearBudgetSchedule
 from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold import GradualSearch
+from goldnas.searching.strategies.gold_single import ImportancePruning
+from goldnas.supernet import SuperNet
 
 HERE = Path(__file__).parent
 BUDGET = "130kFLOPs"
 EPOCHS = 20
-NODE = (1, 3)  # cell and node whose gates are shown
+NODE = (1, 4)  # cell and node whose gates are shown
 GATE = "\u00d7 \u03c3(\u03b1)"
-EVERY = 4  # steps between two points of a line
 
 # A name of the style, what stands for it while matplotlib draws, and what it is in a light and
 # in a dark page.
@@ -70,28 +69,36 @@ STYLE = {
 
 @dataclass
 class Course:
-    """What a search did, moment by moment."""
+    """What a search did, step by step to its last epoch, and what it came to."""
 
-    epochs: list[float]
-    weights: list[np.ndarray]
-    """K w~ of every gate, ``(G,)``, 0 where pruned."""
-    flops: list[float]
-    plan: list[float]
-    nodes: list[object]
-    """Of every gate, where it is summed."""
+    places: list[object]
+    """Of every gate, the node that sums it."""
     operators: list[str]
+    """Of every gate."""
+    costs: np.ndarray
+    """FLOPs of every gate, ``(G,)``."""
     fixed_flops: float
     budget: float
+    epochs: list[float]
+    gates: list[np.ndarray]
+    """sigma(alpha), ``(G,)``, nan where removed."""
+    flops: list[float]
+    chosen_at: float
+    """Epochs before the choice."""
+    importance: np.ndarray
+    """``(G,)``."""
+    kept: np.ndarray
+    """``(G,)``, what the choice left."""
     front: Front
 
 
-def watched(folder: Path) -> Course:
+def watched(folder: Path, epochs: int = EPOCHS) -> Course:
     """Run the search, and write down its gates as it goes."""
     config = SearchConfig(
         cells=3,
         channels=4,
         budgets=(BUDGET,),
-        epochs=EPOCHS,
+        epochs=epochs,
         batch_size=64,
         train_device="cpu",
         threads=1,
@@ -99,39 +106,43 @@ def watched(folder: Path) -> Course:
     )
     prepared = PreparedSearch(config, [])
     prepared.check_feasible()
-    search = prepared.start(folder)
-    assert isinstance(search, GradualSearch)
-    assert isinstance(search.pace, LinearBudgetSchedule)
-    pace, cost = search.pace, search.feasibility.costs["FLOPs"]
-    gates = search.data.space.gates
-    (budget,) = search.feasibility.budgets
-    course = Course(
-        epochs=[],
-        weights=[],
-        flops=[],
-        plan=[],
-        nodes=[gate.node_id for gate in gates],
-        operators=[gate.operator for gate in gates],
-        fixed_flops=cost.fixed,
-        budget=budget.limit,
-        front=Front(budgets={}),
-    )
+    loop = prepared.start(folder)
+    strategy, supernet = loop.strategy, loop.learner.module
+    assert isinstance(strategy, ImportancePruning)
+    assert isinstance(supernet, SuperNet)
+    cost = prepared.feasibility.costs["FLOPs"]
+    (budget,) = prepared.feasibility.budgets
+    moments: list[float] = []
+    gates: list[np.ndarray] = []
+    flops: list[float] = []
 
     def watch(event: str, fields: dict[str, object]) -> None:
-        if event != "step" or search.step > EPOCHS * search.steps_per_epoch:
+        if event not in ("start", "step") or loop.step > strategy.planned:
             return
-        if search.step % EVERY:
-            return
-        course.epochs.append(search.step / search.steps_per_epoch)
-        course.weights.append(search.supernet.relative_weights().detach().numpy().copy())
-        course.flops.append(cost.total(search.active))
-        full = pace.full["FLOPs"]
-        allowed = pace.allowed(search.step)["FLOPs"] if search.step > pace.first else full
-        course.plan.append(allowed)
+        active = strategy.learner.mask
+        moments.append(loop.step / loop.steps_per_epoch)
+        gates.append(np.where(active, supernet.gates().detach().numpy(), np.nan))
+        flops.append(cost.total(active))
 
-    search.observer = watch
-    course.front = search.search()
-    return course
+    loop.events.observer = watch
+    front = loop.train()
+    assert strategy.removals is not None
+    kept = np.ones(len(prepared.data.space.gates), dtype=bool)
+    kept[[index for _, index in strategy.removals]] = False
+    return Course(
+        places=[gate.node_id for gate in prepared.data.space.gates],
+        operators=[gate.operator for gate in prepared.data.space.gates],
+        costs=cost.gates,
+        fixed_flops=cost.fixed,
+        budget=budget.limit,
+        epochs=moments,
+        gates=gates,
+        flops=flops,
+        chosen_at=strategy.first / loop.steps_per_epoch,
+        importance=strategy.gates.importance(),
+        kept=kept,
+        front=front,
+    )
 
 
 @contextmanager
@@ -170,30 +181,34 @@ def draw_gates(course: Course) -> None:
     """An edge with its gates, and the gates of one node through a search."""
     with plot("gates", 9.0, 3.3, 2) as (edge, node):
         _draw_node(edge)
-        weights = np.array(course.weights)
-        for gate, of in enumerate(course.nodes):
-            if of != NODE:
-                continue
-            alive = weights[:, gate] > 0
-            node.plot(
-                np.array(course.epochs)[alive],
-                weights[alive, gate],
-                color=OPERATORS[course.operators[gate]],
-                linewidth=1.4,
-            )
-            if not alive.all():
-                last = np.flatnonzero(alive)[-1]
-                node.plot(
-                    course.epochs[last],
-                    weights[last, gate],
-                    marker="x",
-                    color=INK,
-                    markersize=6,
-                )
-        node.axhline(1, color=GRID, linewidth=0.8)
-        node.set_title("the gates of one node, K w̃, until they are pruned (x)")
+        epochs, gates = np.array(course.epochs), np.array(course.gates)
+        of_node = [gate for gate, place in enumerate(course.places) if place == NODE]
+        going = [gate for gate in of_node if not course.kept[gate]]
+        for gate in going:
+            fading = (epochs >= course.chosen_at) & ~np.isnan(gates[:, gate])
+            colour = OPERATORS[course.operators[gate]]
+            node.plot(epochs[fading], gates[fading, gate], color=colour, linewidth=1.4)
+            end = np.flatnonzero(fading)[-1]
+            node.plot(epochs[end], gates[end, gate], "x", color=INK, clip_on=False, zorder=3)
+        # All gates before the choice, and then those that stay, are one line.
+        staying = next(gate for gate in of_node if course.kept[gate])
+        node.plot(epochs, gates[:, staying], color=INK, linewidth=1.4)
+        node.text(0.3, 0.51, f"all {len(of_node)} are equal")
+        stay = f"{len(of_node) - len(going)} stay"
+        node.text(epochs[-1], 0.51, stay, horizontalalignment="right")
+        _mark_choice(node, course)
+        node.set_title("the gates \u03c3(\u03b1) of one node, until removed (x)")
         node.set_xlabel("epochs")
-        node.set_ylim(bottom=0)
+        node.set_xlim(0, epochs[-1])
+        node.set_ylim(0, 0.6)
+
+
+def _mark_choice(axes: Axes, course: Course) -> None:
+    """A line where the search chooses what will be left."""
+    axes.axvline(course.chosen_at, color=GREEN, dashes=(1, 2), linewidth=1.2)
+    at = (course.chosen_at - 0.3, 0.04)
+    across = axes.get_xaxis_transform()
+    axes.text(*at, "the choice", color=GREEN, transform=across, horizontalalignment="right")
 
 
 def _draw_node(axes: Axes) -> None:
@@ -218,36 +233,37 @@ def _draw_node(axes: Axes) -> None:
 
 
 def draw_pruning(course: Course) -> None:
-    """Operators that fade and go, and FLOPs that follow their plan."""
-    with plot("pruning", 9.0, 3.3, 2) as (fading, falling):
-        epochs, weights = np.array(course.epochs), np.array(course.weights)
-        for gate in range(weights.shape[1]):
-            alive = weights[:, gate] > 0
-            stays = alive[-1]
-            fading.plot(
-                epochs[alive],
-                weights[alive, gate],
-                color=BLUE if stays else MUTED,
-                linewidth=0.9 if stays else 0.6,
-                alpha=0.9 if stays else 0.55,
-            )
-        fading.plot([], [], color=BLUE, label="stays")
-        fading.plot([], [], color=MUTED, label="was pruned")
-        fading.legend(loc="lower left")
-        fading.set_title("every gate, relative to the mean of its node (K w̃)")
-        fading.set_xlabel("epochs")
-        fading.set_ylim(bottom=0)
-        for amounts, colour, label in (
-            (course.plan, GREEN, "plan"),
-            (course.flops, BLUE, "network"),
+    """What was chosen by which importance, and FLOPs that fall to the budget."""
+    with plot("pruning", 9.0, 3.3, 2) as (worth, falling):
+        order = np.argsort(-course.importance)
+        heights = course.importance[order] / course.importance.mean()
+        kept, free = course.kept[order], course.costs[order] == 0
+        for which, fill, edge, label in (
+            (kept, BLUE, BLUE, "stays"),
+            (~kept & ~free, MUTED, MUTED, "goes"),
+            (~kept & free, "none", MUTED, "goes, and costs no FLOPs"),
         ):
-            falling.plot(epochs, np.array(amounts) / 1e3, color=colour, label=label)
-        falling.axhline(course.budget / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
-        falling.axhline(course.fixed_flops / 1e3, color=GRID, label="what every network has")
-        falling.legend(loc="lower left", bbox_to_anchor=(0, 0.1))
+            at = np.flatnonzero(which)
+            worth.bar(at, heights[at], 0.6, color=fill, edgecolor=edge, label=label)
+        worth.legend(loc="upper right")
+        worth.set_title("importance when chosen, relative to the mean")
+        worth.set_xlabel(f"the {len(order)} operators")
+        worth.set_xticks([])
+        worth.margins(x=0.01)
+        falling.plot(course.epochs, np.array(course.flops) / 1e3, color=BLUE)
+        for amount, colour, text, label in (
+            (course.flops[0], None, BLUE, "what is left"),
+            (course.budget, ORANGE, ORANGE, "budget"),
+            (course.fixed_flops, GRID, MUTED, "what every network has"),
+        ):
+            if colour is not None:
+                falling.axhline(amount / 1e3, color=colour, dashes=(4, 3))
+            falling.text(0.3, amount / 1e3 + 4, label, color=text)
+        _mark_choice(falling, course)
         falling.set_title("kFLOPs")
         falling.set_xlabel("epochs")
-        falling.set_ylim(bottom=0)
+        falling.set_xlim(0, course.epochs[-1])
+        falling.set_ylim(0, 1.12 * course.flops[0] / 1e3)
 
 
 def draw_front(course: Course) -> None:
@@ -278,7 +294,7 @@ def draw_front(course: Course) -> None:
                     label=label,
                 )
         axes.axvline(course.budget / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(loc="upper center", fontsize=9)
         axes.set_title("one search, all its networks")
         axes.set_xlabel("kFLOPs")
         axes.set_ylabel("accuracy on held-out images, %")
