@@ -1,5 +1,6 @@
 """A place in a network where a search chooses: the one mark that makes a module a space."""
 
+import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -49,8 +50,8 @@ class Choice(nn.Module):
     Args:
         candidates: What builds each, by name. All read the same tensor, or the several that the
             choice is called with, and put out tensors of one shape. A name is of lower-case
-            letters, digits and ``_``; it stands in latency tables and architectures, so it is
-            never reused for something else.
+            letters, digits and ``_``, and no keyword of Python; it stands in latency tables
+            and architectures, so it is never reused for something else.
         shared: Choices with this name in common are one decision: they have the same
             candidates, and keep the same of them. The shapes at each place may differ. A cell
             that is repeated is searched so.
@@ -61,8 +62,9 @@ class Choice(nn.Module):
     them is shared, and a shared choice has none within.
 
     Raises:
-        ConfigError: If there is no candidate, a name is taken twice or is none, a builder
-            fails, or a shared choice is within another or has one within.
+        ConfigError: If there is no candidate, a name is taken twice or is none, ``optional``
+            is neither true nor false, a builder fails, or a shared choice is within another or
+            has one within.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Choice(nn.Module):
                 f"{shared!r} is no name of a shared choice: it has lower-case letters, digits "
                 "and _"
             )
+        if not isinstance(optional, bool):
+            raise ConfigError(f"`optional` of a Choice is True or False, got {optional!r}")
         self.shared = shared
         self.optional = optional
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
@@ -100,6 +104,9 @@ class Choice(nn.Module):
         """Those that a search learns, while it computes; they come before ``gates``."""
         self.output_shape: tuple[int, ...] | None = None
         """Without the batch; a search space says it, for networks that keep nothing here."""
+        self.copying = False
+        """Whether a candidate that is alone has its output copied; a search space says it,
+        for networks that change in place what the choice puts out or what it was given."""
         self.checkpointing = False
         """Whether the backward pass computes the candidates again instead of keeping what is
         inside them; where they have choices of their own, those are computed again."""
@@ -113,7 +120,10 @@ class Choice(nn.Module):
             return inputs[0].new_zeros(inputs[0].shape[0], *self.output_shape)
         if self.checkpointing and self.training and not self.nests:
             return recompute(_sum, self, operators, gates, *inputs, random=True)
-        return _sum(operators, gates, *inputs)
+        output = _sum(operators, gates, *inputs)
+        # One that only passes its input on would have it changed for others that read it.
+        alone = gates is None and len(operators) == 1
+        return output.clone() if self.copying and alone else output
 
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -123,6 +133,11 @@ class Choice(nn.Module):
         if name in self.operators:
             raise ConfigError(
                 f"a Choice has two candidates named {name!r}; give one of them another name"
+            )
+        if keyword.iskeyword(name):
+            raise ConfigError(
+                f"a candidate cannot be named {name!r}, which is a keyword of Python, so that "
+                "no network with it can be exported; choose another name"
             )
         if hasattr(nn.ModuleDict, name):
             raise ConfigError(

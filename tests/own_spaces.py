@@ -177,6 +177,32 @@ def nesting(
     )
 
 
+class Overwriting(nn.Module):
+    """Changes in place what a choice puts out, what it was given, and, deep within, both."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = goldnas.Choice({"conv": lambda: normed(width, 3, True), **skip()})
+        self.second = goldnas.Choice({"conv": lambda: normed(width, 3, True), **skip()})
+        inner = lambda: nn.Sequential(goldnas.Choice(skip()), nn.ReLU(inplace=True))  # noqa: E731
+        self.third = goldnas.Choice({"inner": inner, **skip()})
+        self.kept = goldnas.Choice(skip())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + F.relu(self.first(x), inplace=True)
+        z = self.second(y)
+        y.mul_(2)
+        return self.kept(self.third(y + z))
+
+
+def skip() -> dict[str, Callable[[], nn.Module]]:
+    return {"skip": nn.Identity}
+
+
+def overwriting() -> nn.Module:
+    return nn.Sequential(normed(1, 3, True), Overwriting(1), head(1, 10))
+
+
 def half(width: int) -> nn.Module:
     return nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(width, 2 * width, 1))
 
@@ -184,7 +210,7 @@ def half(width: int) -> nn.Module:
 def other_candidates() -> nn.Module:
     choices = (
         goldnas.Choice(dict.fromkeys(names, nn.Identity), shared="cell")
-        for names in (("skip", "pass"), ("pass", "skip"))
+        for names in (("skip", "same"), ("same", "skip"))
     )
     return nn.Sequential(conv(1, 4), *choices, head(4, 10))
 
@@ -267,6 +293,15 @@ def odd_name() -> nn.Module:
 
 def torch_name() -> nn.Module:
     return with_choice({"half": nn.Identity})
+
+
+def keyword_name() -> nn.Module:
+    return with_choice({"in": nn.Identity})
+
+
+def odd_optional() -> nn.Module:
+    choice = goldnas.Choice({"skip": nn.Identity}, optional="no")  # type: ignore[arg-type]
+    return nn.Sequential(conv(1, 4), choice, head(4, 10))
 
 
 def two_names() -> nn.Module:
@@ -355,6 +390,11 @@ class _Never(_Net):
         return self.head(self.stem(x))
 
 
+class _Named(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.choice(x=self.stem(x)))
+
+
 class _Twice(_Net):
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.choice(self.choice(self.stem(x))))
@@ -404,6 +444,10 @@ def unread() -> nn.Module:
 
 def never_called() -> nn.Module:
     return _Never()
+
+
+def called_by_name() -> nn.Module:
+    return _Named()
 
 
 def called_twice() -> nn.Module:

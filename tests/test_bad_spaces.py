@@ -18,6 +18,8 @@ MISTAKES = {
     "no_candidates": rf"a Choice has no candidates; .* {HERE}",
     "odd_name": "'3x3 conv' is no name of a candidate",
     "torch_name": "cannot be named 'half'",
+    "keyword_name": "cannot be named 'in', which is a keyword",
+    "odd_optional": "`optional` of a Choice is True or False, got 'no'",
     "two_names": "two candidates named 'skip'",
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
@@ -25,8 +27,8 @@ MISTAKES = {
     "shared_within": "candidate 'inner' has a Choice within that is shared as 'one'",
     "within_shared": "shared as 'one' has a candidate with a Choice within",
     "other_candidates": (
-        "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, pass and "
-        "pass, skip; give both the same"
+        "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, same and "
+        "same, skip; give both the same"
     ),
     "once_optional": "the choices at 1 and 2 are shared as 'cell', and only one .* optional",
     "only_zero": "the choice at 1 has no candidate besides a Zero",
@@ -46,6 +48,7 @@ MISTAKES = {
     "shared": "1.one and 1.two share weights",
     "same_name": r"1.conv and 2.conv .* both own_spaces:same_name/conv at 4x8x8->4x8x8",
     "never_called": "never calls the choice at choice",
+    "called_by_name": "the choice at choice is called with x by name",
     "called_twice": "calls 2 times the choice at choice",
     "loose_weight": "weight 'scale' is in no module",
     "between_modules": "its network computes aten.convolution between modules",
@@ -112,6 +115,10 @@ def test_no_file_gets_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (
             {"choices": {"down": ("skip",)}},
             "at down has no candidate 'skip'; it has conv, pool",
+        ),
+        (
+            {"choices": {"down": ("conv", "conv")}},
+            "keeps a candidate twice at down: conv, conv",
         ),
         ({"choices": {"down": ("conv",)}}, "says nothing of the choice at blocks.0"),
         ({"space": "gold"}, "is of space gold, not of own_spaces:residual"),

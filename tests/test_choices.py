@@ -46,6 +46,27 @@ FULL = RESIDUAL.architecture(RESIDUAL.gates)
 # -- what a space is made of -------------------------------------------------------------------
 
 
+def test_a_candidate_that_passes_its_input_on_is_not_changed_in_place() -> None:
+    """A network computes what the search did, where the candidates' outputs were summed."""
+    space = make_space(own_spaces.overwriting, input_shape=[1, 8, 8])
+    skips = {f"1.{place}": ("skip",) for place in ("first", "second", "third", "kept")}
+    nested = {"1.third": ("inner",), "1.third.operators.inner.0": ("skip",)}
+    for choices in (skips, skips | nested):
+        architecture = goldnas.Architecture(
+            space=space.name, settings=space.settings, choices=choices
+        )
+        gated = space.build(architecture, gated=True).eval()
+        plain = space.build(architecture).eval()
+        plain.load_state_dict(gated.state_dict(), strict=False)
+        images = torch.randn(4, 1, 8, 8)
+        torch.testing.assert_close(plain(images), gated(images))
+        copying = [n for n, m in plain.named_modules() if getattr(m, "copying", False)]
+        assert "1.first" in copying
+        assert "1.kept" not in copying
+        exported = onnx.load_model_from_string(to_onnx(plain, (1, 1, 8, 8)))
+        assert "Identity" not in [node.op_type for node in exported.graph.node]
+
+
 def test_places_and_parts_are_found() -> None:
     places = {gate.place: gate.parts[0][1] for gate in RESIDUAL.gates}
     assert {place: str(site) for place, site in places.items()} == {

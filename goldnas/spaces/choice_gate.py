@@ -81,6 +81,11 @@ def select_gates(
                 f"space {space} has no choice at {place!r}; it has them at "
                 f"{', '.join(candidates)}"
             )
+        if len(set(keys)) < len(keys):
+            raise ConfigError(
+                f"the architecture keeps a candidate twice at {place}: {', '.join(keys)}; name "
+                "each once"
+            )
         for key in keys:
             if key not in candidates[place]:
                 raise ConfigError(

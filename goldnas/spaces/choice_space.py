@@ -72,6 +72,7 @@ class ChoiceSpace:
             network = self._function.call(self.settings)
         found = self._trace(network)
         self.output_shape = found.output_shape
+        self._changed = found.changed
         self.classes = found.output_shape[0]
         self._catalogue = PartCatalogue(name)
         owned: dict[tuple[str, str] | None, list[tuple[str, Part]]] = {}
@@ -298,6 +299,7 @@ class ChoiceSpace:
                         del module.operators[key]
                         gone.append(f"{name}.operators.{key}.")
                 _prepare(module, self._output_shapes[name], gated)
+                module.copying = name in self._changed
         for name, module in network.named_modules(remove_duplicate=False):
             if name in self._labels and name not in unread:
                 label_part(module, self._labels[name])

@@ -39,6 +39,8 @@ class Trace:
     """In the order in which they are called, repeats included."""
     choices: dict[str, Shapes] = field(default_factory=dict)
     """In the order in which they are registered."""
+    changed: set[str] = field(default_factory=set)
+    """The choices of which an input or the output is changed in place afterwards."""
     nodes: list[Node] = field(default_factory=lambda: [Node("", (), frozenset())])
     """The input, then parts in the order in which they are called."""
     output: frozenset[int] = frozenset()
@@ -142,6 +144,8 @@ class _Tracer:
         """Of each choice, and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
         self.marks = _Marks()
+        self._around: dict[str, list[tuple[Tensor, int]]] = {}
+        """Of each choice, its inputs and its output, each with its version then."""
         self._containers: list[str] = []
         """The modules around, from the outermost; each has a choice within."""
         self._part: str | None = None
@@ -175,6 +179,11 @@ class _Tracer:
         for undo in self._undo:
             undo()
         self.result.choices = {p: self.seen[p] for p in self._places if p in self.seen}
+        self.result.changed = {
+            path
+            for path, tensors in self._around.items()
+            if any(tensor._version != version for tensor, version in tensors)
+        }
 
     def _hook(self, module: nn.Module, before: Any, after: Any) -> None:
         self._undo += [
@@ -236,8 +245,13 @@ class _Tracer:
 
     # -- choices ------------------------------------------------------------------------------
 
-    def _chosen(self, path: str, choice: Choice, *inputs: Tensor) -> Tensor:
+    def _chosen(self, path: str, choice: Choice, *inputs: Tensor, **named: Any) -> Tensor:
         """Compute every candidate, and hold what they put out against each other."""
+        if named:
+            raise ConfigError(
+                f"the choice at {path} is called with {', '.join(named)} by name; a choice "
+                "takes tensors in an order: leave the names out"
+            )
         for value in inputs or [None]:
             if not _is_batch(value):
                 raise ConfigError(
@@ -301,6 +315,7 @@ class _Tracer:
         first, *others = (tuple(x.shape[1:]) for x in inputs)
         self.seen[path] = Shapes(first, tuple(output.shape[1:]), tuple(others))
         self._part = None
+        self._around[path] = [(tensor, tensor._version) for tensor in (*inputs, output)]
         return output
 
 
