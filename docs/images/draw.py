@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.front import Front
 from goldnas.searching.start import PreparedSearch
-from goldnas.searching.strategies.gold_single import ImportancePruning
+from goldnas.searching.strategies.gold_planned import ImportancePruning
 from goldnas.supernet import SuperNet
 
 HERE = Path(__file__).parent
