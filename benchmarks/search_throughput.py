@@ -214,20 +214,21 @@ class PerOperatorStep:
 
 
 class GoldnasStep:
-    """One step of a real search."""
+    """One step of a real search whose gates learn, under a penalty."""
 
     def __init__(self, config: SearchConfig, data: SearchData, device: torch.device) -> None:
         self.folder = tempfile.TemporaryDirectory()
         conditions = describe_machine(device, 1)
         run = SearchRun.create(Path(self.folder.name, "run"), config, conditions, [])
-        feasibility, gold = build_feasibility(data.space, config.budgets), find_strategy("gold")
+        feasibility = build_feasibility(data.space, config.budgets)
+        learnt = find_strategy("one-shot")
         self.loop = SearchLoop(
             run,
             config,
             data,
             device,
             Ranks(),
-            lambda loop: gold.make(Session(loop, config, data, feasibility, run, gold)),
+            lambda loop: learnt.make(Session(loop, config, data, feasibility, run, learnt)),
         )
         self.learner: Any = self.loop.learner
         # In the middle of a search, where the penalty is on.
@@ -266,7 +267,9 @@ def set_up(
         images, Augmentation(), normalisation, batch_size=batch, seed=0, workers=0
     )
     space = space_for(config, images)
-    data = SearchData(space, CLASSIFICATION, loader, images, images, normalisation)
+    data = SearchData(
+        space, CLASSIFICATION, loader, images, images, normalisation, typical=images
+    )
     contenders: dict[str, Any] = {}
     for name in names:
         if name in ("masked", "zeroed"):

@@ -61,8 +61,7 @@ def largest_difference_from_ddp(loop: SearchLoop) -> float:
     """Of our gradients from those of DistributedDataParallel, relative to the largest."""
     learner: Any = loop.learner
     images, labels, *_ = next(loop.data.batches(0))
-    penalty_weight = learner.penalty_weight(7)
-    assert penalty_weight > 0
+    penalty_weight = 0.1
     learner.compute_gradient(images, labels, penalty_weight)
     supernet = learner.supernet
     ours = [p.grad for p in supernet.parameters() if p.grad is not None]

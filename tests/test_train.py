@@ -312,7 +312,7 @@ CASES = {
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
     ),
     "out of several": Case(
-        f"{TRAIN} --all --out new", "--out new is for one network alone; leav"
+        f"{TRAIN} --pick 1 --pick 2 --out new", "--out new is for one network alone; leav"
     ),
     "pick and all": Case(
         f"{TRAIN} --all --pick 1", "--pick and --all contradict; leave one of"
