@@ -117,7 +117,7 @@ def test_a_search_whose_disk_fills_goes_on_once_there_is_room(workplace: Path) -
         code, stderr = goldnas(f"{TIMED} --budget 100kFLOPs --out disk/run")
         assert code == 2, stderr
         error = stderr.splitlines()[-1]
-        assert re.match(rf"error: cannot write disk/run/\S+: {FULL}", error)
+        assert re.match(rf"error: cannot write disk/run/\S+\.(pt|json): {FULL}", error)
         assert error.endswith("; then go on with: goldnas search --resume disk/run")
         assert stderr.count("error: ") == 1
         assert_whole(Path("disk"))

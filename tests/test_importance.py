@@ -165,6 +165,13 @@ def test_what_costs_nothing_is_kept_only_where_its_node_would_be_empty(tmp_path:
         assert not all(others[list(group)].any() for group in space.groups)
 
 
+def test_checkpointing_changes_no_result_of_a_space_of_ones_own(tmp_path: Path) -> None:
+    plain = search(tmp_path / "a", epochs=2, **SINGLE).best
+    again = search(tmp_path / "b", epochs=2, checkpointing=True, **SINGLE).best
+    assert again.fingerprint == plain.fingerprint
+    assert again.accuracy == plain.accuracy
+
+
 def test_a_search_of_a_single_step_leaves_one_candidate_too(tmp_path: Path) -> None:
     best = search(tmp_path / "a", epochs=1, batch_size=1024, **SINGLE).best
     assert best.meets_budgets

@@ -47,7 +47,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     single: Annotated[
         bool,
         setting(
-            "Leave exactly one operator at each node or choice, with or without budgets.",
+            "Leave exactly one operator at each node or choice, and one at most where a choice "
+            "is optional. Goes with budgets or without.",
             group=_BUDGET,
         ),
     ] = False
@@ -215,8 +216,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     gate_learning_rate: Annotated[
         float,
         setting(
-            "Learning rate of the gates. Unless given, 1; with the DARTS strategies, whose "
-            "optimiser is Adam, 3e-4.",
+            "Learning rate of the gates, where gates learn. Unless given, 1; with the DARTS "
+            "strategies, whose optimiser is Adam, 3e-4.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -263,7 +264,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     pace: Annotated[
         Literal["planned", "paper"],
         setting(
-            "planned: prune step by step so that every budget holds after `epochs`. paper: "
+            "planned: choose by importance, and prune step by step so that every budget holds "
+            "after `epochs`. paper: "
             "prune as in the paper's Algorithm 1, until every budget holds.",
             group=_PACE,
         ),
@@ -281,9 +283,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     xi_max: Annotated[
         float,
         setting(
-            "An operator with less than this share of its node is weak. Up to `n0` weak "
-            "operators are pruned at a time; if the pace is planned, only those that cost "
-            "nothing under the budgets.",
+            "An operator whose gate has less than this share of its node is weak. With "
+            "`pace='paper'`, up to `n0` weak operators are pruned at a time; one-shot prunes "
+            "the weak ones that cost nothing under the budgets.",
             group=_PACE,
         ),
     ] = 0.05
@@ -299,8 +301,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     lambda0: Annotated[
         float | None,
         setting(
-            "Weight that the penalty starts with. Unless given, 1 divided by the number of "
-            "steps between the first and the last pruning; with `pace='paper'`, 1e-5.",
+            "Weight of the penalty in the loss. With `pace='paper'` the weight that it starts "
+            "with, 1e-5 unless given; with one-shot 2 divided by the number of steps.",
             group=_PACE,
             bounds=POSITIVE,
         ),
@@ -327,8 +329,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     mu: Annotated[
         float,
         setting(
-            "Weight, in the penalty, of resources that are over budget. With 0, all operators "
-            "are charged alike.",
+            "Weight, in the penalty, of resources that are over budget (paper, one-shot). With "
+            "0, all operators are charged alike.",
             group=_PACE,
             bounds=NOT_NEGATIVE,
         ),

@@ -168,14 +168,8 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
     space = make_space(config.space, **(config.settings | chosen))
     if config.task is None:
         check_classes(space, data.num_classes, config.data)
-    if space.cell_layout is None:
-        for setting, asked in {
-            "edge_rule": config.edge_rule,
-            "checkpointing": config.checkpointing,
-        }.items():
-            if asked:
-                raise ConfigError(
-                    f"`{setting}` is for spaces of cells, and {space.name} is none; leave it "
-                    "out"
-                )
+    if space.cell_layout is None and config.edge_rule:
+        raise ConfigError(
+            f"`edge_rule` is for spaces of cells, and {space.name} is none; leave it out"
+        )
     return space
