@@ -138,7 +138,7 @@ def test_a_long_search_measures_on_several_super_networks_and_goes_on_in_the_sam
     begun = []
     for epoch in range(3):
         for number, batch in enumerate(loop.data.batches(epoch), epoch * loop.steps_per_epoch):
-            if number < strategy.first and number % strategy.run == 0:
+            if number < strategy.first and number % strategy.run_steps == 0:
                 begun.append(next(loop.learner.supernet.network.parameters()).sum().item())
                 assert strategy.learning_rate(number) == loop.config.learning_rate
             if number < strategy.first:

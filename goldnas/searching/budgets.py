@@ -112,6 +112,12 @@ def check_feasible(feasibility: Feasibility) -> None:
     Raises:
         ConfigError: Saying by how much they are missed.
     """
+    sizes = [
+        f"`{name}`" for name in ("channels", "cells") if name in feasibility.space.settings
+    ]
+    advice = "Raise the budget"
+    if sizes:
+        advice += f", or search with fewer {' or '.join(sizes)}"
     for limit in list_limits(feasibility):
         budget = limit.budget
         if budget is not None and limit.smallest > budget.limit:
@@ -119,7 +125,7 @@ def check_feasible(feasibility: Feasibility) -> None:
                 f"budget {budget.text} cannot be met: the smallest network of this space needs "
                 f"{format_amount(limit.resource, limit.smallest)}, "
                 f"{format_amount(limit.resource, limit.smallest - budget.limit)} more. "
-                "Raise the budget, or search with fewer `channels` or `cells`"
+                f"{advice}"
             )
     everything = np.ones(len(feasibility.space.gates), dtype=bool)
     if feasibility.find(everything) is None:

@@ -3,6 +3,8 @@
 Two paces: by importance to a plan that has an end, and Algorithm 1 of the paper.
 """
 
+import msgspec
+
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.session import Session
@@ -11,20 +13,16 @@ from goldnas.searching.strategies.gold_planned import ImportancePruning
 from goldnas.searching.strategies.registry import register_strategy
 
 GATE_LEARNING_RATE = 1.0
-OF_LEARNT_GATES = {
-    "mu": 1.0,
-    "lambda0": None,
-    "xi_max": 0.05,
-    "gate_learning_rate": GATE_LEARNING_RATE,
-}
-"""Settings of gates that learn, and what they are unless given."""
+OF_LEARNT_GATES = ("mu", "lambda0", "xi_max", "gate_learning_rate")
 
 
 def _check(config: SearchConfig) -> None:
     """Refuse settings of gates that learn, where they do not."""
-    for name, usual in OF_LEARNT_GATES.items():
+    unless_given = {field.name: field.default for field in msgspec.structs.fields(config)}
+    unless_given["gate_learning_rate"] = GATE_LEARNING_RATE
+    for name in OF_LEARNT_GATES:
         value = getattr(config, name)
-        if config.pace == "planned" and value != usual:
+        if config.pace == "planned" and value != unless_given[name]:
             raise ConfigError(
                 f"at the planned pace gold chooses by importance, and has no use for "
                 f"`{name}={value!r}`: leave it out, or take `pace='paper'`"

@@ -56,7 +56,7 @@ class ImportancePruning:
         run = round(SHARE * self.planned)
         self.runs = RUNS if run >= ENOUGH else 1
         self.first = self.runs * run if self.runs > 1 else max(1, round(TRAIN * self.planned))
-        self.run = self.first // self.runs
+        self.run_steps = self.first // self.runs
         """Steps of each run."""
         self.last = max(self.first, round(GONE * self.planned) - 1)
         self.last = min(self.last, self.planned - 1)
@@ -81,7 +81,7 @@ class ImportancePruning:
         half to a hundredth; of each network below the budgets, one from a tenth.
         """
         if step < self.first:
-            return self._cosine(0.8 * (step % self.run) / self.run, 1.0, 0.0)
+            return self._cosine(0.8 * (step % self.run_steps) / self.run_steps, 1.0, 0.0)
         if step < self.planned:
             return self._cosine((step - self.first) / (self.planned - self.first), 0.5)
         steps = steps_per_share(self.planned)
@@ -95,7 +95,9 @@ class ImportancePruning:
     def train_step(self, step: int, *batch: Any) -> Tensor:
         """Let the weights descend; measure before the choice, and let gates fade after it."""
         # Not at first: what untrained weights say is of little worth.
-        self.gates.measuring = step < self.first and step % self.run >= self.run // 2
+        self.gates.measuring = (
+            step < self.first and step % self.run_steps >= self.run_steps // 2
+        )
         for end, index in self.removals or ():
             if end >= step:
                 self.gates.fade(index, (end - step) / (end - self.first + 1))
@@ -105,9 +107,9 @@ class ImportancePruning:
         """Choose when it is time to; then remove what is due."""
         if step + 1 == self.first:
             self._choose()
-        elif step + 1 < self.first and (step + 1) % self.run == 0:
+        elif step + 1 < self.first and (step + 1) % self.run_steps == 0:
             # What operators are worth differs from one super-network to the next.
-            self.learner.build(restarts=(step + 1) // self.run)
+            self.learner.build(restarts=(step + 1) // self.run_steps)
         due = [index for end, index in self.removals or () if end == step]
         if not due:
             return
@@ -124,13 +126,15 @@ class ImportancePruning:
         importance, worth = self.gates.importance(), self.gates.worth()
         if not np.isfinite(importance).all():
             raise DivergedError("the importance of an operator is no finite number")
-        kept = self.session.feasibility.choose(worth, active, floor=SPENT)
-        if self.session.feasibility.within(active):
-            kept = active  # the whole network was asked for
+        feasibility = self.session.feasibility
+        if feasibility.within(active):
+            kept: Mask | None = active  # the whole network was asked for
+        else:
+            kept = feasibility.choose(worth, active, floor=SPENT)
         assert kept is not None  # the search began only because there is one
         if self.session.config.single:
             self._record_tighter(worth, kept)
-        going = self.session.feasibility.list_going(active, kept)
+        going = feasibility.list_going(active, kept)
         order = going[np.argsort(importance[going], kind="stable")]
         at_a_time = operators_at_a_time(self.session.config, len(active))
         handfuls = -(-len(order) // at_a_time)
