@@ -3,8 +3,10 @@
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import typer
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from goldnas.cli.wording import in_options
-from goldnas.errors import GoldnasError, Status, StoppedError
+from goldnas.errors import GoldnasError, GoldnasWarning, Status, StoppedError
 
 # Where nobody watches, in a file or a pipe, lines are long enough for the widest table.
 out = Console(width=None if sys.stdout.isatty() else 120, markup=False)
@@ -31,6 +33,8 @@ def errors_shown(
     Args:
         if_interrupted: Said after Ctrl-C: what is left, and how to go on.
     """
+    before = warnings.showwarning
+    warnings.showwarning = partial(_show_warning, before)
     try:
         yield
     except StoppedError as stopped:
@@ -59,6 +63,18 @@ def errors_shown(
     except KeyboardInterrupt:
         err.print(Text(if_interrupted()), soft_wrap=True)
         raise typer.Exit(Status.INTERRUPTED) from None
+    finally:
+        warnings.showwarning = before
+
+
+def _show_warning(
+    others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any
+) -> None:
+    """Show a warning of goldnas as one line, and any other as Python does."""
+    if issubclass(category, GoldnasWarning):
+        warn(str(message))
+    else:
+        others(message, category, *where)
 
 
 def _print_error(text: str) -> None:

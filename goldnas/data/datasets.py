@@ -1,15 +1,16 @@
 """Loading a data set, by name or by path."""
 
 import os
+import warnings
 from pathlib import Path
 
-from goldnas.data.examples import Dataset
+from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.named import DATASET_NAMES, load_named
 from goldnas.data.npz import load_npz, read_arrays
 from goldnas.data.on_disk import load_folder, load_shards
 from goldnas.data.own import load_own
 from goldnas.data.shards import are_shards
-from goldnas.errors import ConfigError, DataError
+from goldnas.errors import ConfigError, DataError, GoldnasWarning
 from goldnas.reference import GIVEN, is_function
 
 DEFAULT_DATA_DIR = Path("data")
@@ -23,13 +24,13 @@ def load_dataset(
     image_size: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Load a data set.
+    """Load a data set; warn of images that are all alike.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
-            ``x_train``, ``x_test`` ``(N, H, W[, C])`` and integer labels ``y_train``,
-            ``y_test`` ``(N,)``; or the path of a folder with ``train/`` and ``test/`` (or
-            ``val/``), each with one folder of images per class; or shards, see
+            ``x_train``, ``x_test`` and integer labels ``y_train``, ``y_test``, see
+            :func:`goldnas.data.npz.load_npz`; or the path of a folder with ``train/`` and
+            ``test/`` (or ``val/``), each with one folder of images per class; or shards, see
             :mod:`goldnas.data.shards`; or ``package.module:function`` of a function that
             returns two datasets, which is imported.
         data_dir: Where downloaded files are or go; ``data/`` unless given.
@@ -43,6 +44,25 @@ def load_dataset(
         ConfigError: If ``image_size`` is given for other than images on disk, or not positive;
             if a function cannot be imported, or fails.
     """
+    dataset = _load(name, data_dir, download, image_size, labelled)
+    for part, examples in (("training", dataset.train), ("test", dataset.test)):
+        if isinstance(examples, ImageData) and (alike := examples.find_alike()):
+            warnings.warn(
+                f"the {part} images of {name} are {alike}: nothing can be learnt from them. "
+                "Look at how they were written",
+                GoldnasWarning,
+                stacklevel=2,
+            )
+    return dataset
+
+
+def _load(
+    name: str,
+    data_dir: Path | str | None,
+    download: bool,
+    image_size: int | None,
+    labelled: bool,
+) -> Dataset:
     path = Path(name)
     is_folder = name not in DATASET_NAMES and os.path.isdir(path)
     of_shards = name not in DATASET_NAMES and are_shards(name)

@@ -20,6 +20,9 @@ NORMALISATION_IMAGES = 50_000
 # Of images on disk, which every process decodes for it before it begins.
 NORMALISATION_FILES = 5_000
 
+LOOKED_AT = 64
+"""Images of a part, evenly spaced, that are compared to tell whether all are alike."""
+
 Batch = tuple[Tensor, Tensor]
 """Inputs ``(B, ...)`` and their targets ``(B, ...)``."""
 
@@ -124,6 +127,20 @@ class ImageData:
     def blank_targets(self, count: int) -> Tensor:
         """Labels of the first class, ``(count,)``."""
         return torch.zeros(count, dtype=torch.long)
+
+    def find_alike(self) -> str:
+        """Why nothing can be learnt from the images, judged by some of them; "" if it can.
+
+        Raises:
+            DataError: If an image on disk is corrupt.
+        """
+        if len(self) < 2:
+            return ""
+        every = -(-len(self) // LOOKED_AT)
+        some = self.images[torch.arange(0, len(self), every)].flatten(1)
+        if (some == some[0]).all():
+            return "all the same"
+        return "of one value each" if (some == some[:, :1]).all() else ""
 
     def on(self, device: torch.device) -> ImageData:
         """Images in memory, and the labels, copied to a device."""

@@ -19,6 +19,7 @@ from torch.utils.data import get_worker_info
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from goldnas.data.pixels import find_upright_size, read_rgb
 from goldnas.errors import DataError
 
 _Result = TypeVar("_Result")
@@ -28,6 +29,18 @@ _Result = TypeVar("_Result")
 PART_OF_AREA = (0.08, 1.0)
 PART_RATIO = (3 / 4, 4 / 3)
 PART_TRIES = 10
+
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
+IMAGE_EXTENSIONS = {
+    extension
+    for extension, format in Image.registered_extensions().items()
+    if format in _FORMATS and format in Image.OPEN
+}
+"""Of files that are taken for images: those formats, as far as this Pillow reads them."""
+
+LONGEST = 8
+"""Of an image, its longer side to the shorter one: of a longer one the middle is resized."""
 
 
 def count_cores() -> int:
@@ -82,11 +95,8 @@ class Places:
             with Image.open(self._opened(index)) as image:
                 return look(image)
         except Exception as error:  # a broken file can raise nearly anything in PIL
-            reason: object = error
-            if isinstance(error, UnidentifiedImageError):  # says where in memory it is
-                reason = "it is no image, or of a format that Pillow does not know"
             raise DataError(
-                f"cannot read the image {self.name(index)}: {reason}; repair or remove the file"
+                f"cannot read the image {self.name(index)}: {_explain(error)}"
             ) from None
 
     def _opened(self, index: int) -> str | io.BytesIO:
@@ -97,6 +107,19 @@ class Places:
         with open(path, "rb") as file:
             file.seek(offset)
             return io.BytesIO(file.read(size))
+
+
+def _explain(error: Exception) -> str:
+    """Why Pillow did not read an image, and what to do."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return f"it has more than {most} million pixels, the most that is read; make it smaller"
+    reason: object = error
+    if isinstance(error, UnidentifiedImageError):  # says where in memory it is
+        reason = "it is no image, or of a format that Pillow does not know"
+    return f"{reason}; repair or remove the file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +170,8 @@ class ImageFiles:
         height, width = self.size
 
         def part(slot: int, image: Image.Image) -> Image.Image:
-            box = draw_box(image.size, np.random.default_rng((seed, slot)))
-            whole = image.convert("RGB")
+            whole = read_rgb(image)
+            box = draw_box(whole.size, np.random.default_rng((seed, slot)))
             return whole.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
         return self._decoded(indices, part)
@@ -177,12 +200,23 @@ def choose_decoding_threads() -> int:
 
 def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An image as RGB of ``size`` (H, W): its shorter edge resized, its centre cropped."""
-    rgb = image.convert("RGB")
+    rgb = read_rgb(image)
     if (rgb.height, rgb.width) == size:
         return rgb
+    rgb = _without_ends(rgb)
     fit = v2.Compose([v2.Resize(min(size)), v2.CenterCrop(size)])
     fitting: Image.Image = fit(rgb)
     return fitting
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: its ends would be resized, and then cropped."""
+    length = LONGEST * min(image.size)
+    if max(image.size) <= length:
+        return image
+    width, height = (min(side, length) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def draw_box(size: tuple[int, int], random: np.random.Generator) -> tuple[int, int, int, int]:
@@ -218,7 +252,7 @@ def find_common_size(places: Places) -> tuple[int, int]:
     """
 
     def size_of(index: int) -> tuple[int, int]:
-        return places.look(index, lambda image: (image.height, image.width))
+        return places.look(index, find_upright_size)
 
     first = size_of(0)
     with ThreadPoolExecutor(choose_decoding_threads()) as pool:

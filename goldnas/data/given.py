@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from goldnas.data.npz import NPZ_KEYS
+from goldnas.data.npz import LAYOUT, NPZ_KEYS
 from goldnas.errors import DataError, name_type
 from goldnas.reference import give
 
@@ -24,8 +24,9 @@ def name_data(data: Any) -> str:
     """A name for data, under which this program finds it.
 
     Args:
-        data: A name, a path, four arrays or tensors (uint8 images ``(N, H, W[, C])`` with
-            integer labels are augmented as images; anything else is used as it is), the
+        data: A name, a path, four arrays or tensors (uint8 images ``(N, H, W[, C])`` or
+            ``(N, C, H, W)`` with integer labels are augmented as images, and ``layout`` may say
+            which; anything else is used as it is), the
             training and the test dataset of PyTorch, or a function that returns one of these.
 
     Raises:
@@ -45,10 +46,10 @@ def name_data(data: Any) -> str:
             hasattr(part, "__getitem__") and hasattr(part, "__len__") for part in data
         ):
             raise DataError(f"`data` is a pair of something else; give {_FORMS}")
-    elif not isinstance(data, Mapping) or set(data) != set(NPZ_KEYS):
+    elif not isinstance(data, Mapping) or set(data) - {LAYOUT} != set(NPZ_KEYS):
         raise DataError(f"`data` is {name_type(data)}; give {_FORMS}")
     if isinstance(found, Mapping):
-        arrays = {key: np.asarray(found[key]) for key in NPZ_KEYS}
+        arrays = {key: np.asarray(value) for key, value in found.items()}
         _check_lengths(arrays)
         digest = _digest(*(part for a in arrays.values() for part in (str(a.shape), a)))
         return give("data", _prepared(arrays), digest, same=lambda one, other: True)

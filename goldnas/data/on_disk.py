@@ -2,18 +2,19 @@
 
 import math
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision import datasets
 
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.files import ImageFiles, Places, find_common_size, join_places
+from goldnas.data.folders import choose_test_part, describe_left_out, read_class_folders
 from goldnas.data.labels import check_classes, check_labels
 from goldnas.data.shards import find_shards, read_shards
-from goldnas.errors import DataError, read_message
+from goldnas.errors import DataError, GoldnasWarning, read_message
 
 # Kept decoded in memory up to this size, else decoded as they are used.
 DECODED_BYTES_LIMIT = 2 * 1024**3
@@ -25,9 +26,9 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
     Raises:
         DataError: If it is not such a folder, or its images are not of one size.
     """
-    test_name = "test" if (root / "test").is_dir() else "val"
     try:
-        train, test = (datasets.ImageFolder(root / part) for part in ("train", test_name))
+        test_name, note = choose_test_part(root)
+        train, test = (read_class_folders(root / part) for part in ("train", test_name))
     except OSError as error:
         raise DataError(
             f"cannot read {root} as a folder of images: {read_message(error)}; needed: train/ "
@@ -40,8 +41,18 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
             "needed: the same class folders in both"
         )
     check_classes(f"{root}: train/", len(train.classes))
+    for said in (
+        note,
+        *(
+            text and f"of {part}/, {len(found.paths)} images are used. {text}"
+            for part, found in (("train", train), (test_name, test))
+            for text in [describe_left_out(found)]
+        ),
+    ):
+        if said:
+            warnings.warn(f"{root}: {said}", GoldnasWarning, stacklevel=2)
     parts = [
-        (Places(np.array([os.fsencode(path) for path, _ in part.samples])), part.targets)
+        (Places(np.array([os.fsencode(path) for path in part.paths])), part.labels)
         for part in (train, test)
     ]
     dataset = _on_disk(root.name, parts, len(train.classes), image_size)

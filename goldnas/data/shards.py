@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from goldnas.data.files import Places, choose_decoding_threads
+from goldnas.data.files import IMAGE_EXTENSIONS, Places, choose_decoding_threads
 from goldnas.errors import DataError, read_message
 
-IMAGE_EXTENSIONS = {"jpg", "jpeg", "png", "webp", "bmp", "ppm", "tif", "tiff"}
 LABEL = "cls"
 
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -125,7 +124,7 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
                 if match is None or not member.isfile():
                     continue
                 key, extension = match["key"], match["extension"].lower()
-                if extension in IMAGE_EXTENSIONS:
+                if f".{extension}" in IMAGE_EXTENSIONS:
                     if key in images:
                         raise DataError(
                             f"{shard}: sample {key} has two images; needed: one, with a label"
