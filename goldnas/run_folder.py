@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -143,6 +144,15 @@ class RunFolder:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return cls(path)
+
+    @contextmanager
+    def removed_on_failure(self) -> Iterator[None]:
+        """Remove the folder, which is new, if what it was made for cannot begin."""
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     @property
     def saved(self) -> str:

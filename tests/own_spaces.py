@@ -86,6 +86,61 @@ def repeated(
     return nn.Sequential(stem, cell(4), cell(4), alone, cell(8), head(8, classes))
 
 
+def spatial(input_shape: tuple[int, ...], classes: int = 4) -> nn.Module:
+    """Convolutions along every side of the input."""
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(input_shape) - 2]
+    norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[len(input_shape) - 2]
+
+    def layer(in_channels: int, kernel: int) -> nn.Module:
+        convolution = conv(in_channels, 4, kernel, padding=kernel // 2)
+        return nn.Sequential(convolution, norm(4), nn.ReLU())
+
+    def choice() -> goldnas.Choice:
+        return goldnas.Choice({f"conv_{k}": lambda k=k: layer(4, k) for k in (1, 3)})
+
+    sides = tuple(range(2, len(input_shape) + 1))
+    return nn.Sequential(
+        layer(input_shape[0], 3), choice(), choice(), Mean(sides), nn.Linear(4, classes)
+    )
+
+
+class Mean(nn.Module):
+    """Over some dimensions."""
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(self.dims)
+
+
+class Words(nn.Module):
+    """Numbers of words, which come as floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x.long())
+
+
+def sequential(input_shape: tuple[int, ...], classes: int = 4) -> nn.Module:
+    """Of vectors, or of numbers of words."""
+
+    def choice() -> goldnas.Choice:
+        return goldnas.Choice(
+            {
+                "narrow": lambda: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.ReLU()),
+                "wide": lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)),
+            }
+        )
+
+    first = nn.Linear(input_shape[1], 4) if len(input_shape) == 2 else Words()
+    return nn.Sequential(first, choice(), choice(), Mean((1,)), nn.Linear(4, classes))
+
+
 class Forked(nn.Module):
     """Two ways, each of which may pass nothing on; what is between them may have no reader."""
 

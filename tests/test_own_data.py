@@ -18,8 +18,9 @@ from goldnas.comparison.runs import read_runs
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Normalisation, split_validation
+from goldnas.data.given import name_data
 from goldnas.data.loader import TrainingLoader
-from goldnas.errors import ConfigError, StoppedError
+from goldnas.errors import ConfigError, DataError, StoppedError
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
@@ -131,6 +132,36 @@ def test_a_search_with_a_task_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         search(tmp_path / "b", stop_signal=lambda: next(asked))
     resumed = goldnas.load_run(tmp_path / "b").resume()
     assert_same_results(search(tmp_path / "a"), resumed)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_item_that_is_no_number_is_named(part: str, value: float) -> None:
+    arrays = {
+        f"{name}_{part}": torch.ones(10, 5) for name in "xy" for part in ("train", "test")
+    }
+    arrays[f"x_{part}"][7, 2] = value
+    data = getattr(load_dataset(name_data(arrays), labelled=False), part)
+    with pytest.raises(DataError, match=rf"item 7 of the {part}.* not a number"):
+        data.batch(torch.arange(10), NONE)
+
+
+class Immovable(torch.nn.Linear):
+    """Stands for whatever fails once the folder is there."""
+
+    def _apply(self, *_: object, **__: object) -> "Immovable":
+        raise ValueError("stays where it is")
+
+
+def test_a_search_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    def space() -> torch.nn.Module:
+        kinds = {"a": torch.nn.Linear, "b": Immovable}
+        candidates = {name: lambda kind=kind: kind(5, 1) for name, kind in kinds.items()}
+        return torch.nn.Sequential(goldnas.Choice(candidates))
+
+    with pytest.raises(ValueError, match="stays where it is"):
+        search(tmp_path / "run", space=space, budgets=("10params",))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sampled_networks_are_ranked_with_the_sign_of_the_metric(tmp_path: Path) -> None:

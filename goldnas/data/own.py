@@ -71,6 +71,8 @@ class OwnData:
         if not pairs:
             return self.blank[0][None][:0], self.blank[1][None][:0]
         inputs, targets = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        for tensor, what in ((inputs, "an input"), (targets, "a target")):
+            self._check_finite(tensor, what, indices)
         if self.num_classes is not None:
             differing = (targets != self.labels[indices]).nonzero().flatten().tolist()
             for place in differing[:1]:
@@ -81,6 +83,20 @@ class OwnData:
                     "in .targets; a label has to stay"
                 )
         return inputs, targets
+
+    def _check_finite(self, tensor: Tensor, what: str, indices: Tensor) -> None:
+        """Refuse what would end in a loss that is no number, however slow the learning.
+
+        Raises:
+            DataError: If a number is infinite or none; the message names the first item.
+        """
+        if bool(tensor.isfinite().all()):
+            return
+        place = int((~tensor.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise DataError(
+            f"item {int(self.indices[indices[place]])} of {self.name} has {what} with numbers "
+            "that are infinite or not a number (NaN); repair it, or leave it out"
+        )
 
     def _read(self, index: int) -> Batch:
         pair = _item(self.items, index, self.name)
@@ -192,7 +208,8 @@ def _item(items: Any, index: int, name: str) -> Batch:
         raise DataError(
             f"item {index} of {name} has an input in {inputs.dtype} of shape "
             f"{tuple(inputs.shape)}; it has to be in floating point, as the network is to see "
-            "it, and of one dimension or more"
+            "it, and of one dimension or more. Numbers of words go as floats, and the network "
+            "takes .long() of them"
         )
     return inputs.float(), target.float() if target.is_floating_point() else target.long()
 

@@ -144,7 +144,8 @@ class PreparedSearch:
         run = ranks.broadcast(
             lambda: SearchRun.create(folder, config, conditions, self.tables).read()
         )
-        return self._loop(run)
+        with run.removed_on_failure():
+            return self._loop(run)
 
     @classmethod
     def resume(

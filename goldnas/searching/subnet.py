@@ -9,6 +9,7 @@ from torch.optim.swa_utils import update_bn
 from goldnas.supernet import SuperNet
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import running_statistics
+from goldnas.training.machine import place_module
 
 
 def extract_subnet(supernet: SuperNet, device: torch.device) -> nn.Module:
@@ -17,7 +18,7 @@ def extract_subnet(supernet: SuperNet, device: torch.device) -> nn.Module:
     with torch.device("meta"):  # the weights are about to be replaced
         network = space.build(space.architecture(supernet.active_gates()), gated=True)
     network.load_state_dict(supernet.network_state(), assign=True)
-    return network.to(device).to(memory_format=torch.channels_last)
+    return place_module(network, device)
 
 
 def recalibrate(

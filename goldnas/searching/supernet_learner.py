@@ -18,7 +18,7 @@ from goldnas.searching.session import Session
 from goldnas.searching.subnet import extract_subnet, recalibrate
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import Relaxation, SuperNet
-from goldnas.training.machine import autocast_for
+from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.memory import step_memory, take_peak_bytes
 from goldnas.training.task_data import blank_loss
 from goldnas.training.weights import WeightsOptimizer, compute_loss
@@ -222,5 +222,4 @@ def build_supernet(
         checkpointing=config.checkpointing,
         relaxation=relaxation,
     )
-    # Depthwise convolutions run faster with channels last, forward and backward.
-    return supernet.to(device).to(memory_format=torch.channels_last)
+    return place_module(supernet, device)

@@ -4,14 +4,17 @@ import contextlib
 import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
 import goldnas
 from goldnas.data.examples import Normalisation
 from goldnas.errors import ConfigError
 from goldnas.training.config import StepSettings
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def choose_device(name: str) -> torch.device:
@@ -58,6 +61,19 @@ def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextM
     if config.amp == "off":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def place_module(module: _Module, device: torch.device) -> _Module:
+    """Move a module, its weights of images channels last.
+
+    Depthwise convolutions run faster so, forward and backward. The weights of 1-D and 3-D
+    convolutions have no such order.
+    """
+    module = module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return module
 
 
 def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:

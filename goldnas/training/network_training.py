@@ -23,7 +23,7 @@ from goldnas.training.config import TrainConfig
 from goldnas.training.drop_path import DropPath
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.loop import TrainingLoop
-from goldnas.training.machine import autocast_for
+from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.result import TrainResult
 from goldnas.training.weights import WeightsOptimizer, compute_loss
 
@@ -82,8 +82,7 @@ class NetworkLearner:
         if self._weights is not None:
             network.load_state_dict(self._weights)
         module = WithAuxiliaryHead(network, space, auxiliary=config.auxiliary_weight > 0)
-        # Depthwise convolutions run faster with channels last, forward and backward.
-        self.module = module.to(device).to(memory_format=torch.channels_last)
+        self.module = place_module(module, device)
         self._average = moving_average(network, config.ema_decay) if config.ema_decay else None
         # After the average was copied, which is to drop nothing.
         self._drop_path = DropPath(network, device, config.seed)

@@ -1,6 +1,7 @@
 """Starting a training, and going on with one."""
 
 import dataclasses
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,14 +142,15 @@ def prepare(
     folder = found or ranks.broadcast(
         lambda: TrainingFolder.create(path, architecture, config, conditions)
     )
-    loop = NetworkLoop(
-        *(folder, config, data, device, ranks),
-        lambda loop: NetworkTraining(
-            *(loop, folder, architecture, config, data),
-            weights=target.weights,
-            predicted=predicted,
-        ),
-    )
+    with nullcontext() if found else folder.removed_on_failure():
+        loop = NetworkLoop(
+            *(folder, config, data, device, ranks),
+            lambda loop: NetworkTraining(
+                *(loop, folder, architecture, config, data),
+                weights=target.weights,
+                predicted=predicted,
+            ),
+        )
     loop.checkpoints.resume()
     return loop
 

@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 import goldnas
+import own_data
 import own_spaces
 from goldnas.errors import ConfigError, StoppedError
 from goldnas.resources import count_flops, count_parameters
@@ -156,6 +157,39 @@ def test_it_searches_a_space_whose_choices_may_be_empty_or_nested(
         assert network.resources["params"] == count_parameters(built)
     if single:
         assert all(len(kept) == 1 for kept in run.best.architecture.choices.values())
+
+
+@pytest.mark.parametrize(
+    ("data", "space", "budget"),
+    [
+        (own_data.lines, own_spaces.spatial, "0.8kFLOPs"),
+        (own_data.images, own_spaces.spatial, "10kFLOPs"),
+        (own_data.volumes, own_spaces.spatial, "360kFLOPs"),
+        (own_data.sequences, own_spaces.sequential, "0.6kFLOPs"),
+        (own_data.tokens, own_spaces.sequential, "0.5kFLOPs"),
+    ],
+    ids=["1-D", "2-D", "3-D", "sequence", "tokens"],
+)
+def test_it_searches_inputs_of_any_number_of_dimensions(
+    name: str,
+    data: Callable[[], object],
+    space: Callable[..., nn.Module],
+    budget: str,
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(name) | {"data": data, "space": space, "single": True}
+    settings |= {"budgets": (budget,), "cells": None, "channels": None, "batch_size": 8}
+    whole = search(tmp_path / "a", **settings)
+    assert whole.best.meets_budgets
+    event = "step" if STRATEGIES[name].networks is None else "score"
+    stop_search(tmp_path / "b", event, 1, **settings)
+    resumed = goldnas.load_run(tmp_path / "b", data=data, space=space).resume()
+    assert_same_results(whole, resumed)
+    if name == "gold":  # training and export do not depend on what found the network
+        trained = goldnas.train(whole, recipe="short", epochs=1, warm=True)
+        assert trained.accuracy is not None
+        exported = goldnas.export(trained, out=tmp_path / "net.onnx")
+        assert exported.passed
 
 
 @pytest.fixture(scope="module")
