@@ -111,7 +111,7 @@ _FORMULAS: dict[str, Callable[..., int]] = {
     "aten._int_mm": _product,
     "aten._trilinear": lambda a, weight, *_: len(a) * weight.numel(),  # nn.Bilinear calls it
     "aten._cudnn_rnn": lambda steps, weights, *_: _recurrent(steps, weights),
-    "aten.mkldnn_rnn_layer": lambda steps, *rest: _recurrent(steps, rest[:4]),
+    "aten.mkldnn_rnn_layer": lambda steps, a, b, *_: _recurrent(steps, (a, b)),  # then biases
     "aten.affine_grid_generator": lambda matrix, size, *_: matrix.numel() * prod(size[2:]),
     "aten._scaled_dot_product_flash_attention_for_cpu": (
         lambda q, k, v, *_: prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])

@@ -1,5 +1,6 @@
 """FLOPs, counted on the real modules while they compute."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,7 +40,8 @@ def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     inputs = [torch.zeros(1, *shape, device=device) for shape in input_shapes]
     counter = _Counter(module)
     try:
-        with torch.no_grad(), _unfused(), counter.modules, counter:
+        with warnings.catch_warnings(), torch.no_grad(), _unfused(), counter.modules, counter:
+            warnings.simplefilter("ignore")  # what it warns of is said where it is used
             module.eval()(*inputs)
     finally:
         module.train(training)
