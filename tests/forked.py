@@ -14,7 +14,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
         *("goldnas.cli.main", "goldnas.searching.start", "goldnas.training.start"),
-        *("sklearn.datasets", "fvcore.nn"),
+        *("sklearn.datasets", "torch._dynamo"),
     ]
 )
 

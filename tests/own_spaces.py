@@ -470,6 +470,12 @@ class _Between(_Net):
         return self.head(F.conv2d(x, torch.ones(4, 4, 1, 1)))
 
 
+class _Attends(_Net):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.choice(self.stem(x))
+        return self.head(F.scaled_dot_product_attention(x, x, x))
+
+
 class _Broken(_Net):
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.choice(self.stem(x)).flatten(1))
@@ -515,6 +521,10 @@ def loose_weight() -> nn.Module:
 
 def between_modules() -> nn.Module:
     return _Between()
+
+
+def attention_between() -> nn.Module:
+    return _Attends()
 
 
 def forward_raises() -> nn.Module:

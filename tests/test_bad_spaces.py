@@ -52,6 +52,7 @@ MISTAKES = {
     "called_twice": "calls 2 times the choice at choice",
     "loose_weight": "weight 'scale' is in no module",
     "between_modules": "its network computes aten.convolution between modules",
+    "attention_between": r"its network computes aten\._scaled_dot_product\w+ between modules",
     "forward_raises": rf"fails on an input of 1x8x8: .* {HERE}",
     "two_outputs": "puts out a tuple",
 }

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "mobile_block": set(),
     "lut": {"errors", "files", "mobile_block", "site"},
     "operators": {"errors", "mobile_block", "site"},
+    "multiply_adds": set(),
     "network": set(),
     "recompute": set(),
     "choice": {"errors", "recompute"},
@@ -37,11 +38,12 @@ MAY_IMPORT = {
     "units": {"resource_names"},
     "task": {"errors", "metric", "reference"},
     "spaces": {
-        *("architecture", "choice", "errors", "mobile_block", "network", "operators"),
-        *("reference", "site"),
+        *("architecture", "choice", "errors", "mobile_block", "multiply_adds", "network"),
+        *("operators", "reference", "site"),
     },
     "resources": {
-        *("errors", "lut", "operators", "resource_names", "site", "spaces", "units"),
+        *("errors", "lut", "multiply_adds", "operators", "resource_names", "site", "spaces"),
+        "units",
     },
     "exporting": {
         *("choice", "errors", "network", "operators", "resource_names", "resources", "spaces"),

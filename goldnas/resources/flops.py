@@ -1,57 +1,104 @@
-"""FLOPs, counted by fvcore on the real modules."""
+"""FLOPs, counted on the real modules while they compute."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import OpOverload
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
 
+from goldnas.errors import ConfigError
+from goldnas.multiply_adds import count_multiply_adds, has_formula, is_free, name_operator
 from goldnas.operators import PartBuilder, build_operator
 from goldnas.resource_names import FLOPS
 from goldnas.site import AnySite
-
-_NOTHING = (
-    "adaptive_avg_pool2d",
-    "batch_norm",
-    "grid_sampler",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "upsample_bilinear2d",
-    "upsample_nearest2d",
-)
-"""What fvcore counts and the convention does not."""
 
 
 def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     """Count the FLOPs of one image through a module.
 
-    Multiply-adds of convolutions and linear layers, one multiply-add as one FLOP: the
-    convention of DARTS and of the mobile papers. Normalisation and pooling count nothing.
+    Multiply-adds of convolutions, linear layers and all other matrix products, one
+    multiply-add as one FLOP: the convention of DARTS and of the mobile papers. Normalisation,
+    pooling and what is computed element by element count nothing.
 
     Args:
         module: Maps a batch; it is counted in evaluation mode.
         input_shapes: Of each of its inputs, without the batch: ``(C, H, W)``.
+
+    Raises:
+        ConfigError: If it computes an operator of which nobody has said what it multiplies.
+            ``torch.utils.flop_counter.register_flop_formula`` says it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fvcore imports and traces with torch.jit
-        from fvcore.nn import FlopCountAnalysis
-
-        training = module.training
-        device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        inputs = tuple(torch.zeros(1, *shape, device=device) for shape in input_shapes)
-        counter = FlopCountAnalysis(module.eval(), inputs)
-        # What does nothing, as an identity, looks to fvcore like a part that is never called.
-        counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        counter.set_op_handle(**{f"aten::{name}": _nothing for name in _NOTHING})
-        total = int(counter.total())
+    training = module.training
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    inputs = [torch.zeros(1, *shape, device=device) for shape in input_shapes]
+    counter = _Counter(module)
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), _unfused(), counter.modules, counter:
+            warnings.simplefilter("ignore")  # what it warns of is said where it is used
+            module.eval()(*inputs)
+    finally:
         module.train(training)
-    return total
+    for operator, owner in counter.unknown.items():
+        raise ConfigError(
+            f"the FLOPs of {owner} are unknown: it computes {operator}, which goldnas and "
+            "torch cannot count. Use matrix products or convolutions, or give it a formula: "
+            f"torch.utils.flop_counter.register_flop_formula(torch.ops.{operator})"
+        )
+    return counter.total
 
 
-def _nothing(inputs: list[Any], outputs: list[Any]) -> int:
-    return 0
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what the operators of a network multiply."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+        self.unknown: dict[str, str] = {}
+        """What cannot be counted, and the class of the module that computes it."""
+        self.modules = ModuleTracker()
+        self._module = module
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Compute it; by its definition, if neither a formula nor silence is right."""
+        kwargs = kwargs or {}
+        if not has_formula(func) and not is_free(func):
+            if isinstance(func, OpOverload):
+                with self:
+                    output = func.decompose(*args, **kwargs)
+                if output is not NotImplemented:
+                    return output
+            self.unknown.setdefault(name_operator(func), self._find_owner())
+        output = func(*args, **kwargs)
+        self.total += count_multiply_adds(func, args, kwargs, output)
+        return output
+
+    def _find_owner(self) -> str:
+        """The class of the innermost module that computes."""
+        path = max(self.modules.parents, key=len).partition(".")[2]
+        return type(self._module.get_submodule(path)).__name__
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Let attention compute as matrix products, which is the same on every device."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @cache
@@ -73,5 +120,9 @@ class Flops:
         self._build = build
 
     def cost(self, operator: str, site: AnySite) -> float:
-        """FLOPs of one operator at one site."""
+        """FLOPs of one operator at one site.
+
+        Raises:
+            ConfigError: If it computes something that cannot be counted.
+        """
         return _part_flops(self._build, operator, site)

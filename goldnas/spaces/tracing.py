@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from goldnas.choice import Choice, Zero, has_choice
 from goldnas.errors import ConfigError, name_type, read_message
+from goldnas.multiply_adds import has_formula, is_free, name_operator
 from goldnas.site import Shapes
 from goldnas.spaces.wiring import INPUT, Node
 
@@ -203,11 +203,11 @@ class _Tracer:
         """Follow what is computed between modules; refuse multiply-adds, of no part."""
         if self._part is not None:
             return
-        if func._overloadpacket in flop_registry:
+        if has_formula(func) or not is_free(func):
             inside = "".join(self._containers[-1:])
             raise ConfigError(
                 f"the forward of {repr(inside) if inside else 'its network'} computes "
-                f"{func._overloadpacket} between modules, which would be in no latency and no "
+                f"{name_operator(func)} between modules, which would be in no latency and no "
                 "count; put it into a module of its own"
             )
         self.marks.carry(func, arguments, output)
