@@ -1,6 +1,7 @@
 """What every command has: options from a file, stdout for JSON alone, help that flows."""
 
 import inspect
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown, out
 from goldnas.cli.usage import UsageError, describe_bad_value, describe_usage_error
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, is_text, show_name
 
 EXAMPLES = "Examples:"
 """The last part of a command's docstring, a command a line."""
@@ -69,6 +70,8 @@ class Command(TyperCommand):
         args = config_file.rename_earlier(self.name or "", args)
         if ctx.resilient_parsing:  # of a line that is not complete yet
             return super().parse_args(ctx, args)
+        with errors_shown():
+            _check_names(args)
         try:
             typed, *_ = self.make_parser(ctx).parse_args(list(args))
         except UsageError as error:
@@ -134,6 +137,20 @@ def _stdout_kept(*, for_json: bool) -> Iterator[None]:
         yield
     finally:
         out.stderr = before
+
+
+def _check_names(args: list[str]) -> None:
+    """Refuse names that no file of goldnas could hold, before anything is made.
+
+    Raises:
+        ConfigError: If an argument, or the folder that paths start from, is not UTF-8.
+    """
+    for name in (*args, os.getcwd()):
+        if not is_text(name):
+            raise ConfigError(
+                f"{show_name(name)} is not UTF-8, and files and logs hold nothing else; "
+                "rename it"
+            )
 
 
 def _flowing(text: str) -> str:

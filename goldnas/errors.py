@@ -9,6 +9,7 @@ Messages speak Python. A setting or a call stands in backquotes, as Python has i
 options and commands in their place (``goldnas/cli/wording.py``): no other module names them.
 """
 
+import os
 from enum import IntEnum
 
 
@@ -93,6 +94,16 @@ def name_type(value: object) -> str:
     """The type of a value, with its article: ``an int``, ``a list``."""
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def is_text(name: str) -> bool:
+    """Whether a name of the file system is UTF-8, so that files and logs can hold it."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def show_name(name: str) -> str:
+    r"""A name of the file system for people: what is no UTF-8 as ``\xe9``."""
+    return name if is_text(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def count_of(number: int, noun: str) -> str:

@@ -1,5 +1,6 @@
 """An image file becomes what a viewer shows, or is refused by name."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -260,6 +261,37 @@ def test_of_test_and_val_it_is_said_which_is_used(folder: Path) -> None:
     assert len(load_dataset(str(folder)).test) == 4
     (text,) = said(folder)
     assert "val/ is not used" in text
+
+
+def test_names_that_are_not_utf_8_work_or_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.name == "nt":
+        pytest.skip("its names are text")
+    monkeypatch.chdir(folder.parent)
+    odd = os.fsdecode(b"caf\xe9")
+    (folder / "train" / "a" / "0.png").rename(folder / "train" / "a" / f"{odd}.png")
+    (folder / "train" / "a" / f"{odd}.txt").touch()
+    assert len(load_dataset(str(folder)).train) == 6
+    assert r"caf\xe9.txt" in said(folder)[0]
+    (folder / "train" / "a" / f"{odd}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"caf\\xe9\.png"):
+        load_dataset(str(folder))
+    (folder / "train" / "a").rename(folder / "train" / odd)
+    with pytest.raises(DataError, match=r"the class caf\\xe9 of .* rename the folder"):
+        load_dataset(str(folder))
+    folder.rename(odd)
+    Path("link").symlink_to(odd)
+    before = set(os.listdir())
+    for words in (
+        f"--data {odd} --out run",
+        f"--data digits --out {odd}2",
+        "--data link --out run",
+    ):
+        code, stderr = goldnas(f"search --cells 1 --channels 2 --budget 1MFLOPs {words}")
+        assert (code, len(stderr.splitlines())) == (2, 1), stderr
+        assert r"caf\xe9" in stderr
+    assert set(os.listdir()) == before
 
 
 @pytest.mark.parametrize(

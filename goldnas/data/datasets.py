@@ -10,7 +10,7 @@ from goldnas.data.npz import load_npz, read_arrays
 from goldnas.data.on_disk import load_folder, load_shards
 from goldnas.data.own import load_own
 from goldnas.data.shards import are_shards
-from goldnas.errors import ConfigError, DataError, GoldnasWarning
+from goldnas.errors import ConfigError, DataError, GoldnasWarning, is_text, show_name
 from goldnas.reference import GIVEN, is_function
 
 DEFAULT_DATA_DIR = Path("data")
@@ -91,7 +91,17 @@ def _load(
 
 
 def resolve_data(name: str) -> str:
-    """A name of data that means the same in every folder: paths are made absolute."""
+    """A name of data that means the same in every folder: paths are made absolute.
+
+    Raises:
+        DataError: If the path is not UTF-8.
+    """
     if name in DATASET_NAMES or (is_function(name) and not os.path.lexists(name)):
         return name
-    return os.path.realpath(name)
+    path = os.path.realpath(name)
+    if not is_text(path):
+        raise DataError(
+            f"{name} is {show_name(path)}, which is not UTF-8, and no log could hold it; rename "
+            "it"
+        )
+    return path

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from goldnas.data.pixels import find_upright_size, read_rgb
-from goldnas.errors import DataError
+from goldnas.errors import DataError, show_name
 
 _Result = TypeVar("_Result")
 
@@ -76,14 +76,14 @@ class Places:
         """The file, for people; and what it is called there, if it is a piece of one."""
         path = os.fsdecode(self.paths[index])
         if self.pieces is None:
-            return path
+            return show_name(path)
         offset = int(self.pieces[index, 0])
         try:
             with tarfile.open(path, "r:") as tar:
                 member = next(m.name for m in tar if m.offset_data == offset)
         except (OSError, tarfile.TarError, StopIteration):  # it was changed meanwhile
             member = f"byte {offset}"
-        return f"{member} in {path}"
+        return f"{show_name(member)} in {show_name(path)}"
 
     def look(self, index: int, look: Callable[[Image.Image], _Result]) -> _Result:
         """What a function finds in the image at ``index``, which is open for as long.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldnas.data.files import IMAGE_EXTENSIONS
-from goldnas.errors import DataError
+from goldnas.errors import DataError, is_text, show_name
 
 _SHOWN = 3
 """Examples, at most, of what is left out."""
@@ -53,6 +53,12 @@ def read_class_folders(folder: Path) -> ClassFolders:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name not in found.classes and not _is_hidden(entry.name):
                 found.leave_out("in no class folder", entry.path)
+    for name in found.classes:
+        if not is_text(name):
+            raise DataError(
+                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, and no "
+                "log could hold it; rename the folder"
+            )
     for label, name in enumerate(found.classes):
         before = len(found.paths)
         # Sorted by folder, then by name: the order that torchvision's ImageFolder gives.
@@ -109,7 +115,7 @@ def describe_left_out(found: ClassFolders) -> str:
         return ""
     reasons = []
     for reason, paths in sorted(found.left_out.items()):
-        names = [os.path.basename(path) for path in paths[:_SHOWN]]
+        names = [show_name(os.path.basename(path)) for path in paths[:_SHOWN]]
         more = ", ..." if len(paths) > _SHOWN else ""
         reasons.append(f"{len(paths)} {reason} ({', '.join(names)}{more})")
     return f"Left out: {'; '.join(reasons)}"
