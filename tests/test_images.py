@@ -283,11 +283,8 @@ def test_names_that_are_not_utf_8_work_or_are_refused(
     folder.rename(odd)
     Path("link").symlink_to(odd)
     before = set(os.listdir())
-    for words in (
-        f"--data {odd} --out run",
-        f"--data digits --out {odd}2",
-        "--data link --out run",
-    ):
+    places = (odd, "run"), ("digits", f"{odd}2"), ("link", "run")
+    for words in (f"--data {data} --out {out}" for data, out in places):
         code, stderr = goldnas(f"search --cells 1 --channels 2 --budget 1MFLOPs {words}")
         assert (code, len(stderr.splitlines())) == (2, 1), stderr
         assert r"caf\xe9" in stderr

@@ -83,7 +83,7 @@ def fill(folder: Path, make_table: Callable[..., LatencyTable]) -> None:
         assert code == 0, stderr
         Path("a_file").write_text("not a folder")
         labels = np.arange(40) % 4
-        images = np.zeros((40, 8, 8), np.uint8)
+        images = np.random.default_rng(0).integers(256, size=(40, 8, 8), dtype=np.uint8)
         np.savez(
             "data.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8]
         )
@@ -91,7 +91,7 @@ def fill(folder: Path, make_table: Callable[..., LatencyTable]) -> None:
         for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
             Path("images", name).mkdir(parents=True)
             for number in range(3):
-                Image.fromarray(noise).save(f"images/{name}/{number}.png")
+                Image.fromarray(noise // (number + 1)).save(f"images/{name}/{number}.png")
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str, str]:

@@ -101,7 +101,7 @@ def resolve_data(name: str) -> str:
     path = os.path.realpath(name)
     if not is_text(path):
         raise DataError(
-            f"{name} is {show_name(path)}, which is not UTF-8, and no log could hold it; rename "
-            "it"
+            f"{name} is {show_name(path)}, which is not UTF-8, and no log could hold it; "
+            "rename it"
         )
     return path
