@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from goldnas.cli.console import out, print_json, say, warn
 
 if TYPE_CHECKING:
+    from goldnas.profiling.input_values import ModelInput
     from goldnas.profiling.profile_model import ModelProfile
 
 _LISTED = 20
@@ -21,6 +22,15 @@ def print_profile(profile: "ModelProfile", *, as_json: bool) -> None:
         {
             "model": str(file.path),
             "architecture": file.architecture and file.architecture.fingerprint,
+            "inputs": [
+                {
+                    "name": entry.name,
+                    "type": entry.type,
+                    "shape": entry.shape,
+                    "filled": entry.filled,
+                }
+                for entry in profile.inputs
+            ],
             "conditions": profile.conditions,
             "latency_us": found.latency_us,
             "interval_us": found.interval_us,
@@ -72,6 +82,8 @@ def _print(profile: "ModelProfile") -> None:
     elsewhere = sum(count for provider, count in others.items() if provider != wanted)
     if elsewhere:
         warn(f"{elsewhere} of {len(found.nodes)} nodes do not run on {wanted}")
+    if profile.inputs:
+        say(f"inputs: {'; '.join(map(_describe_input, profile.inputs))}")
     say(
         f"{file.path}: {found.latency_us / 1000:.4g} ms "
         f"+-{100 * found.interval_us / found.latency_us:.1f} % on {conditions.machine} with "
@@ -89,3 +101,9 @@ def _print(profile: "ModelProfile") -> None:
             f"it is network {file.architecture.fingerprint} of space "
             f"{file.architecture.space}; --latency-lut TABLE compares with a prediction"
         )
+
+
+def _describe_input(entry: "ModelInput") -> str:
+    """An input, and what it held: ``image float 1x3x224x224 random``."""
+    shape = "x".join(map(str, entry.shape))
+    return " ".join(filter(None, (entry.name, entry.type, shape, entry.filled)))

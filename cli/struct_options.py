@@ -200,13 +200,26 @@ def _numbers(name: str, text: str, *, lowest: int) -> tuple[int, ...]:
 
 def _sizes(name: str, text: str) -> tuple[int, ...]:
     """Sizes between crosses, ``3x32x32``."""
-    sizes = text.split("x")
-    if not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
+    if 0 in (sizes := _crossed(text) or (0,)):
         raise ConfigError(
             f"`{name}` is sizes between crosses, all positive, as in 3x32x32 of channels, "
             f"height and width; got {text!r}"
         )
-    return tuple(map(int, sizes))
+    return sizes
+
+
+def _shape(name: str, text: str) -> tuple[int, ...]:
+    """As :func:`_sizes`, of a tensor that may be empty."""
+    if not (sizes := _crossed(text)):
+        raise ConfigError(f"`{name}` is sizes between crosses, as in 1x3x224x224; got {text!r}")
+    return sizes
+
+
+def _crossed(text: str) -> tuple[int, ...]:
+    """Numbers between crosses; none if it is something else."""
+    words = text.split("x")
+    is_numbers = all(word.isascii() and word.isdigit() for word in words)
+    return tuple(map(int, words)) if is_numbers else ()
 
 
 def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
@@ -214,7 +227,8 @@ def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
     pairs: dict[str, Any] = {}
     for text in texts:
         # Names of inputs may hold an equals sign.
-        key, equals, value = text.rpartition("=") if shapes else text.partition("=")
+        of_input = shapes or name == "values"
+        key, equals, value = text.rpartition("=") if of_input else text.partition("=")
         if not (key and equals and value) or (name == "settings" and not key.isidentifier()):
             form = "a name and sizes, as in input=1x3x224x224" if shapes else "NAME=VALUE"
             raise ConfigError(f"`{name}`: give {form}; got {text!r}")
@@ -223,7 +237,7 @@ def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
                 f"`{name}`: {key} is given twice, at last by {text!r}; give it once"
             )
         if shapes:
-            pairs[key] = _sizes(name, value)
+            pairs[key] = _shape(name, value)
         elif name == "settings":
             try:
                 pairs[key] = json.loads(value)

@@ -21,6 +21,7 @@ NAMES = {
     "shapes": "shape",
     "tables": "latency-lut",
     "target_percent": "target",
+    "values": "value",
 }
 """Options whose names are not those of the setting; for the others, dashes are underscores."""
 

@@ -125,7 +125,8 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return "a list of " + ("texts" if get_args(kind)[0] is str else "whole numbers")
     if get_origin(kind) is Mapping:
-        return "a dictionary of " + ("texts" if get_args(kind)[1] is str else "shapes")
+        held = {str: "texts", Any: "values"}.get(get_args(kind)[1], "shapes")
+        return f"a dictionary of {held}"
     return _WORDS.get(kind, "a dictionary")
 
 

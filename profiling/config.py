@@ -316,9 +316,21 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     shapes: Annotated[
         Mapping[str, tuple[int, ...]],
         setting(
-            "Shape of an input whose sizes the model leaves open. Repeat for several inputs.",
+            "Shape of an input whose sizes the model leaves open. 0 is a size, as of an empty "
+            "cache. Repeat for several inputs.",
             group="A whole model",
             metavar="INPUT=1x3x224x224",
+        ),
+    ] = {}
+
+    values: Annotated[
+        Mapping[str, Any],
+        setting(
+            "Value of an input: numbers, as in sr=16000 or boxes=1,2,3, or a file .npy or "
+            ".npz. Else floats are random, whole numbers 1 and truths true. Repeat for several "
+            "inputs.",
+            group="A whole model",
+            metavar="INPUT=NUMBERS",
         ),
     ] = {}
 
@@ -329,9 +341,9 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
         super().__post_init__()
         for name, shape in self.shapes.items():
             sized = isinstance(shape, tuple | list)
-            if not sized or not all(type(size) is int and size > 0 for size in shape):
+            if not sized or not all(type(size) is int and size >= 0 for size in shape):
                 raise ConfigError(
-                    f"`shapes` of {name!r} has to be whole numbers from 1, as in "
+                    f"`shapes` of {name!r} has to be whole numbers from 0, as in "
                     f"`shapes={{{name!r}: (1, 3, 224, 224)}}`; got {shape!r}"
                 )
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.errors import ConfigError, MeasurementError
+from goldnas.exporting import PRECISIONS
 from goldnas.lut import Conditions, Gpu, MeasuringProtocol
 from goldnas.profiling.host import Host
 from goldnas.profiling.runner_backend import RunnerBackend
@@ -77,7 +78,8 @@ class GpuBackend(RunnerBackend):
         on_warning: Callable[[str], None] = lambda text: None,
     ) -> None:
         backend = find_backend(name)
-        if precision not in backend.precisions:
+        # Of a format that goldnas cannot make, the model of others that is in it decides.
+        if precision in PRECISIONS and precision not in backend.precisions:
             raise ConfigError(
                 f"`backend={name!r}` has no {precision}, only {', '.join(backend.precisions)}"
             )

@@ -271,8 +271,9 @@ def _visit(
         except ProcessDiedError as error:
             if not models:
                 raise
-            if len(models) == 1:
-                return dict.fromkeys(models, Failure(str(error))), together
+            if len(models) == 1:  # which is to blame if the sentinels live without it
+                alone = backend.visit(sentinels, seed=seed)
+                return {**alone, **dict.fromkeys(models, Failure(str(error)))}, together
         fewer = (len(names) + 1) // 2
     found: dict[str, tuple[Visit, ...] | Failure] = {}
     survived = []

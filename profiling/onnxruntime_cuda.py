@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from goldnas.errors import MeasurementError
+from goldnas.profiling.input_tensors import read_tensors
 from goldnas.profiling.runtimes import BACKENDS, FullError, MissingRuntimeError
 
 PROVIDER = BACKENDS["onnxruntime-cuda"].provider
@@ -20,6 +21,10 @@ _TYPES = {
     "tensor(double)": torch.float64,
     "tensor(int8)": torch.int8,
     "tensor(uint8)": torch.uint8,
+    "tensor(int16)": torch.int16,
+    "tensor(uint16)": torch.uint16,
+    "tensor(uint32)": torch.uint32,
+    "tensor(uint64)": torch.uint64,
     "tensor(int32)": torch.int32,
     "tensor(int64)": torch.int64,
     "tensor(bool)": torch.bool,
@@ -114,6 +119,7 @@ class BoundSession:
         # Else every run would wait for the GPU.
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._binding = self._session.io_binding()
+        self._given = read_tensors(model)
         self.inputs = {
             e.name: self._bound(e, is_input=True) for e in self._session.get_inputs()
         }
@@ -152,16 +158,20 @@ class BoundSession:
 
     def _bound(self, entry: Any, *, is_input: bool) -> Tensor:
         dtype = _TYPES.get(entry.type)
-        if dtype is None or not all(isinstance(size, int) for size in entry.shape):
+        given = self._given.get(entry.name) if is_input else None
+        shape = list(entry.shape if given is None else given.shape)
+        if dtype is None or not all(isinstance(size, int) for size in shape):
             raise MeasurementError(
                 f"{entry.name!r} is {entry.type} of shape {entry.shape}; only numbers of a "
                 "fixed shape can be measured"
             )
-        tensor = torch.zeros(entry.shape, dtype=dtype, device=self._device.torch_device)
-        if is_input and dtype.is_floating_point:
+        tensor = torch.zeros(shape, dtype=dtype, device=self._device.torch_device)
+        if given is not None:
+            tensor.copy_(given)
+        elif is_input and dtype.is_floating_point:
             generator = torch.Generator(self._device.torch_device).manual_seed(0)
             tensor.normal_(generator=generator)
         bind = self._binding.bind_input if is_input else self._binding.bind_output
         numbers = torch.empty(0, dtype=dtype).numpy().dtype.type
-        bind(entry.name, "cuda", 0, numbers, list(entry.shape), tensor.data_ptr())
+        bind(entry.name, "cuda", 0, numbers, shape, tensor.data_ptr())
         return tensor

@@ -7,8 +7,10 @@ from pathlib import Path
 from goldnas.errors import ConfigError
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.config import ModelConfig
+from goldnas.profiling.input_values import ModelInput
+from goldnas.profiling.onnx_file import OnnxFile, read_onnx
 from goldnas.profiling.session import Session
-from goldnas.profiling.whole_model import ModelLatency, OnnxFile, measure_model, read_onnx
+from goldnas.profiling.whole_model import ModelLatency, RejectedModelError, measure_model
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import find_space
@@ -31,6 +33,8 @@ class ModelProfile:
     """A model, what it takes, and what was predicted."""
 
     file: OnnxFile
+    inputs: tuple[ModelInput, ...]
+    """What it ran on."""
     conditions: Conditions
     latency: ModelLatency
     predictions: tuple[ModelPrediction, ...]
@@ -54,11 +58,13 @@ def profile_model(
         on_warning: Told what may spoil the measurements.
 
     Raises:
-        ConfigError: If the file is no model, or a shape is open.
+        ConfigError: If the file is no model, a shape is open, or a value does not fit.
         MeasurementError: If the runtime rejects the model, or the machine is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
     """
-    file = read_onnx(path, batch=config.batch, shapes=config.shapes)
+    file = read_onnx(path, batch=config.batch, shapes=config.shapes, values=config.values)
+    if file.deciding:
+        on_warning(_describe_deciding(file))
     # What is not fp32 says so, and stays as it is.
     precision = file.precision if config.precision == "fp32" else config.precision
     session = Session(
@@ -68,9 +74,15 @@ def profile_model(
         on_warning=on_warning,
     )
     predicted_us = {table.name: _predict_us(file, table) for table in tables}
-    latency = measure_model(session, file.model)
+    latency, inputs = _measure(session, file)
+    if latency.varies:
+        on_warning(
+            f"{path} does not run the same nodes in each process: those that some left out are "
+            "among the nodes, too"
+        )
     return ModelProfile(
         file=file,
+        inputs=inputs,
         conditions=session.conditions,
         latency=latency,
         predictions=tuple(
@@ -82,6 +94,36 @@ def profile_model(
             )
             for table in tables
         ),
+    )
+
+
+def _measure(session: Session, file: OnnxFile) -> tuple[ModelLatency, tuple[ModelInput, ...]]:
+    """Measure a model in the first form that the runtime takes; with what it ran on.
+
+    Raises:
+        MeasurementError: As for :func:`measure_model`, of the first form.
+    """
+    rejected: RejectedModelError | None = None
+    for form in file.forms():
+        try:
+            return measure_model(session, form.model), form.inputs
+        except RejectedModelError as error:
+            rejected = rejected or error
+    assert rejected is not None  # there is a form
+    raise rejected
+
+
+def _describe_deciding(file: OnnxFile) -> str:
+    """The warning that what runs depends on inputs that were made up."""
+    filled = {entry.name: entry for entry in file.inputs}
+    told = [
+        f"{name!r} is {filled[name].filled} ({node})" for name, node in file.deciding.items()
+    ]
+    name = next(iter(file.deciding))
+    example = {name: "image.npy" if filled[name].filled == "random" else 10}
+    return (
+        f"what {file.path} computes, and how much of it, depends on values that were not "
+        f"given: {', '.join(told)}. Give those of a real call, as in `values={example}`"
     )
 
 

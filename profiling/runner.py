@@ -1,6 +1,7 @@
 """Times ONNX models on the machine it runs on; needs numpy and onnxruntime alone.
 
 Self-contained, and Python 3.9 is enough, so that it also runs where goldnas is not installed.
+A model runs on what its metadata says; without, on random numbers, or 0 where they are whole.
 
 ``python runner.py JOB.json`` does one job and ends. A job is
 
@@ -36,6 +37,7 @@ A job with a "program" is done by that module, such as ``goldnas.profiling.gpu_r
 The answer to a request ends with ``{"done": ...}`` or ``{"failed": "why, in one line"}``.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -60,17 +62,24 @@ except ImportError as missing:
 READY = "goldnas runner"
 """Begins the line that says that it serves: what came before is somebody else's greeting."""
 
+INPUTS = "goldnas.inputs"
+"""Key of a model's metadata: a model in base64 that puts out what the inputs are to be."""
+
 NUMBERS = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(int8)": np.int8,
     "tensor(uint8)": np.uint8,
+    "tensor(int16)": np.int16,
+    "tensor(uint16)": np.uint16,
     "tensor(int32)": np.int32,
+    "tensor(uint32)": np.uint32,
     "tensor(int64)": np.int64,
+    "tensor(uint64)": np.uint64,
     "tensor(bool)": np.bool_,
 }
-"""What an input may hold."""
+"""Types that numpy has."""
 
 LONGEST_WAIT_S = 120
 """For a hot machine to cool down, before a round."""
@@ -93,8 +102,8 @@ def load(
         profile: How the name of the runtime's own profile begins; empty for none.
 
     Raises:
-        ValueError: If the model is another, the provider is not there, or an input is not
-            numbers of a fixed shape.
+        ValueError: If the model is another, the provider is not there, or nothing says what
+            an input is to be.
         Exception: Whatever the runtime raises for a model it rejects.
     """
     content = Path(model["path"]).read_bytes()
@@ -120,8 +129,33 @@ def load(
     )
     if session.get_providers()[0] != provider:
         raise ValueError(f"{provider} did not start; {session.get_providers()[0]} would run it")
+    binding = session.io_binding()
+    for name, value in make_inputs(session).items():
+        binding.bind_ortvalue_input(name, value)
+    outputs = session.get_outputs()
+    let_allocate(session, binding)
+    session.run_with_iobinding(binding)
+    if all(entry.type in NUMBERS for entry in outputs):
+        # Shapes of outputs may be symbolic even so: one run tells them.
+        for entry, result in zip(outputs, binding.get_outputs()):  # noqa: B905 (is 3.10)
+            buffer = ort.OrtValue.ortvalue_from_shape_and_type(
+                result.shape(), NUMBERS[result.data_type()]
+            )
+            binding.bind_ortvalue_output(entry.name, buffer)
+    return session, binding
+
+
+def make_inputs(session: ort.InferenceSession) -> "dict[str, ort.OrtValue]":
+    """What a model runs on, by the names of its inputs.
+
+    Raises:
+        ValueError: If its metadata does not say, and an input is not numbers of a fixed shape.
+    """
+    told = session.get_modelmeta().custom_metadata_map.get(INPUTS)
+    if told is not None:
+        return run_maker(told)
     generator = np.random.default_rng(0)
-    feeds: dict[str, Any] = {}
+    made: "dict[str, ort.OrtValue]" = {}  # noqa: UP037 (is 3.10)
     for entry in session.get_inputs():
         kind = NUMBERS.get(entry.type)
         if kind is None or not all(isinstance(size, int) for size in entry.shape):
@@ -129,18 +163,32 @@ def load(
                 f"input {entry.name!r} is {entry.type} of shape {entry.shape}; "
                 "only numbers of a fixed shape can be measured"
             )
-        # Whole numbers are indices and masks more often than not, and 0 is one of every size.
         real = np.issubdtype(kind, np.floating)
         values = generator.standard_normal(entry.shape) if real else np.zeros(entry.shape)
-        feeds[entry.name] = values.astype(kind)
-    binding = session.io_binding()
-    for name, value in feeds.items():
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value))
-    # Shapes of outputs may be symbolic even so: one run tells them.
-    outputs = zip(session.get_outputs(), session.run(None, feeds))  # noqa: B905 (is 3.10)
-    for entry, result in outputs:
-        binding.bind_ortvalue_output(entry.name, ort.OrtValue.ortvalue_from_numpy(result))
-    return session, binding
+        made[entry.name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(values).astype(kind))
+    return made
+
+
+def run_maker(told: str) -> "dict[str, ort.OrtValue]":
+    """What the model puts out that the metadata of another one holds."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    maker = ort.InferenceSession(
+        base64.b64decode(told), options, providers=["CPUExecutionProvider"]
+    )
+    binding = maker.io_binding()
+    let_allocate(maker, binding)
+    maker.run_with_iobinding(binding)
+    names = [entry.name for entry in maker.get_outputs()]
+    return dict(zip(names, binding.get_outputs()))  # noqa: B905 (is 3.10)
+
+
+def let_allocate(session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+    """Have the runtime find memory for outputs in the next call, whatever they are."""
+    binding.clear_binding_outputs()
+    for entry in session.get_outputs():
+        binding.bind_output(entry.name)
 
 
 def visit(
@@ -151,13 +199,33 @@ def visit(
     min_calls: int,
 ) -> dict[str, float]:
     """Warm up, then time single calls; quantiles in microseconds."""
+    try:
+        return time_calls(session, binding, warmup_ms, visit_ms, min_calls, anew=False)
+    except Exception:  # an output of another size than in the first call does not fit
+        return time_calls(session, binding, warmup_ms, visit_ms, min_calls, anew=True)
+
+
+def time_calls(
+    session: ort.InferenceSession,
+    binding: ort.IOBinding,
+    warmup_ms: float,
+    visit_ms: float,
+    min_calls: int,
+    *,
+    anew: bool,
+) -> dict[str, float]:
+    """As :func:`visit`; outputs in memory that the last call used, or anew for each call."""
     call, clock_ns = session.run_with_iobinding, time.perf_counter_ns
     end_ns = clock_ns() + warmup_ms * 1e6
     while clock_ns() < end_ns:
+        if anew:
+            let_allocate(session, binding)
         call(binding)
     samples_ns: list[int] = []
     end_ns = clock_ns() + visit_ms * 1e6
     while len(samples_ns) < min_calls or clock_ns() < end_ns:
+        if anew:
+            let_allocate(session, binding)
         start_ns = clock_ns()
         call(binding)
         samples_ns.append(clock_ns() - start_ns)
@@ -183,6 +251,7 @@ def profile_nodes(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, 
     events = json.loads(profile.read_text())
     profile.unlink()
     nodes: dict[tuple[str, str], dict[str, Any]] = {}
+    runs = sum(event.get("name") == "model_run" for event in events)
     for event in events:
         args = event.get("args", {})
         name = event.get("name", "")
@@ -202,7 +271,10 @@ def profile_nodes(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, 
                 "operator": node["op_name"],
                 "provider": node["provider"],
                 "output": "x".join(map(str, output)),
-                "latency_us": float(np.mean(calls[: (len(calls) + 1) // 2])),
+                # A node in a loop runs several times a call, one in a branch not always.
+                "latency_us": float(
+                    np.mean(calls[: (len(calls) + 1) // 2]) * len(calls) / runs
+                ),
             }
         )
     return found
@@ -290,9 +362,13 @@ def run(job: dict[str, Any]) -> None:
         if state.get("waited_s", 0) >= patience_s:
             patience_s = 0  # it does not get cooler
         shuffle(order)
-        for name in order:
+        for name in list(order):
             settings = (job["warmup_ms"], job["visit_ms"], job["min_calls"])
-            answer(model=name, **visit(*loaded[name], *settings))
+            try:
+                answer(model=name, **visit(*loaded[name], *settings))
+            except Exception as error:  # it ran once, and does not always
+                order.remove(name)
+                answer(model=name, error=" ".join(str(error).split()))
         send()
 
 

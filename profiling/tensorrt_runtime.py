@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from goldnas.errors import ExportError, MeasurementError
 from goldnas.exporting.symmetric_int8 import make_symmetric
 from goldnas.files import write_atomic
+from goldnas.profiling.input_tensors import read_tensors
 from goldnas.profiling.runtimes import FullError, make_own_folder
 from goldnas.profiling.tensorrt_engine import Engine
 from goldnas.profiling.tensorrt_import import FLAVOURS, import_tensorrt
@@ -109,7 +110,11 @@ class TensorRT:
             FullError: If the GPU has no memory for it.
             MeasurementError: As for :meth:`build`, or if the engine does not run here.
         """
-        return self.load(self.engine(model))
+        engine = self.load(self.engine(model))
+        for name, tensor in read_tensors(model).items():
+            if name in engine.inputs:  # one that nothing reads is not in the engine
+                engine.inputs[name].copy_(tensor)
+        return engine
 
     def engine(self, model: bytes) -> bytes:
         """The engine of a model, from the folder if it has been built before."""

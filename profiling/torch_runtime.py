@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from goldnas.errors import MeasurementError
+from goldnas.profiling.input_tensors import read_tensors
 from goldnas.profiling.runtimes import FullError, make_own_folder
 from goldnas.profiling.torch_module import ONNX_NODE, to_torch
 
@@ -48,7 +49,8 @@ class Torch:
         """
         module = to_torch(model)
         try:
-            return Module(module, _inputs(model), self._device, self._name)
+            given = read_tensors(model)
+            return Module(module, _inputs(model), given, self._device, self._name)
         except torch.OutOfMemoryError as error:
             raise FullError(str(error).splitlines()[0]) from None
         except (RuntimeError, ValueError) as error:
@@ -62,6 +64,7 @@ class Module:
         self,
         module: fx.GraphModule,
         inputs: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+        given: Mapping[str, Tensor],
         device: Any,
         name: str,
     ) -> None:
@@ -71,7 +74,9 @@ class Module:
         self.inputs: dict[str, Tensor] = {}
         for key, (shape, dtype) in inputs.items():
             tensor = torch.zeros(shape, dtype=dtype, device=device.torch_device)
-            if dtype.is_floating_point:
+            if key in given:
+                tensor.copy_(given[key])
+            elif dtype.is_floating_point:
                 tensor.normal_(generator=generator)
             self.inputs[key] = tensor
         self._forward: Any = self._module
@@ -145,7 +150,8 @@ def _inputs(model: bytes) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
             continue
         tensor = entry.type.tensor_type
         shape = tuple(dim.dim_value for dim in tensor.shape.dim)
-        if not all(shape) or tensor.elem_type not in DTYPES:
+        is_open = not all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+        if is_open or not tensor.HasField("shape") or tensor.elem_type not in DTYPES:
             raise MeasurementError(
                 f"input {entry.name!r} has shape {shape}; only numbers of a fixed shape can be "
                 "measured"

@@ -93,11 +93,13 @@ def profile_model(
         on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
             unless given.
         settings: Fields of :class:`goldnas.ModelConfig`: ``shapes`` (of inputs that the model
-            leaves open, like ``{"input": (1, 3, 224, 224)}``), ``batch``, and where and how to
+            leaves open, like ``{"input": (1, 3, 224, 224)}``), ``values`` (of inputs, like
+            ``{"sr": 16000, "image": array}``, or files), ``batch``, and where and how to
             measure, as of :func:`profile`.
 
     Raises:
-        ConfigError: If the file is no model, or a setting is wrong.
+        ConfigError: If the file is no model, a setting is wrong, or a shape or value does not
+            fit its input.
         MeasurementError: If the runtime rejects the model, or the machine is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
 

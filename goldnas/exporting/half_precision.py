@@ -32,7 +32,8 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         if tensor.data_type != TensorProto.FLOAT:
             return
         values = numpy_helper.to_array(tensor)
-        reach = float(np.abs(values).max(initial=0))
+        # What is infinite already, such as a mask, stays so.
+        reach = float(np.abs(values[~np.isinf(values)]).max(initial=0))
         if not reach <= largest:  # so that NaN is refused, too
             raise ExportError(
                 f"{tensor.name} reaches {reach:.3g}, and {precision} ends at {largest:.3g}"

@@ -6,12 +6,13 @@ from onnx import helper
 
 from goldnas.errors import ConfigError, ExportError
 from goldnas.exporting import PRECISIONS
+from goldnas.exporting.graph_precision import find_precision
 from goldnas.exporting.half_precision import to_half
-from goldnas.exporting.int8 import QUANTISED, to_int8
+from goldnas.exporting.int8 import to_int8
 from goldnas.exporting.int8_ranges import Images
 
 PRECISION = "goldnas.precision"
-"""Key of a model's metadata under which its number format is kept; without it, it is fp32."""
+"""Key of a model's metadata under which its number format is kept."""
 
 
 def to_precision(model: bytes, precision: str, *, images: Images | None = None) -> bytes:
@@ -22,7 +23,7 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
 
     Args:
         model: Of fixed shapes, but for the batch.
-        precision: One of ``PRECISIONS``.
+        precision: One of ``PRECISIONS``, or what the model is in.
         images: float32 ``(N, C, H, W)``, normalised, for int8: the range of each tensor is what
             they span. Without them ranges are made up. Then the model takes the same time,
             and computes nothing of use.
@@ -31,10 +32,6 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
         ConfigError: If there is no such format.
         ExportError: If the model cannot be expressed in it.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"unknown number format {precision!r}; known: {', '.join(PRECISIONS)}"
-        )
     if precision == "fp32":
         return model
     try:
@@ -43,6 +40,10 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
         now = read_precision(proto)
         if now == precision:
             return model
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                f"unknown number format {precision!r}; known: {', '.join(PRECISIONS)}"
+            )
         if now != "fp32":
             raise ExportError(f"it is in {now} already; give the fp32 model")
         attributes = [a.type for node in proto.graph.node for a in node.attribute]
@@ -67,8 +68,8 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
 
 
 def read_precision(model: onnx.ModelProto) -> str:
-    """The number format of a model: as it says, or int8 if it quantises tensors."""
+    """The number format of a model: as it says, or that of most of its weights."""
     for entry in model.metadata_props:
         if entry.key == PRECISION:
             return str(entry.value)
-    return "int8" if any(n.op_type in QUANTISED for n in model.graph.node) else "fp32"
+    return find_precision(model)

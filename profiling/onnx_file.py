@@ -1,0 +1,147 @@
+"""Any ONNX model as it is, with weights from beside it, and inputs to run it on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.exporting.onnx import ARCHITECTURE
+from goldnas.exporting.precision import read_precision
+from goldnas.profiling.deciding_inputs import find_deciding
+from goldnas.profiling.input_shapes import choose_shapes, fix_shape
+from goldnas.profiling.input_values import (
+    ModelInput,
+    check_kinds,
+    choose_inputs,
+    write_inputs,
+)
+from goldnas.profiling.onnx_weights import load_weights
+from goldnas.profiling.runner import INPUTS
+
+
+@dataclass(frozen=True)
+class Form:
+    """A model as it can be given to a runtime, and what it will run on."""
+
+    model: bytes
+    inputs: tuple[ModelInput, ...]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model, and what each of its inputs is to be."""
+
+    path: Path
+    proto: onnx.ModelProto = field(repr=False)
+    batch: int
+    precision: str
+    """Number format, as the file says, or that of its weights."""
+    architecture: Architecture | None
+    """What goldnas exported; None for models of others."""
+    inputs: tuple[ModelInput, ...]
+    deciding: Mapping[str, str]
+    """Inputs that were not given, and decide what runs: by name, the node that they decide."""
+
+    def forms(self) -> Iterator[Form]:
+        """The model in each way that a runtime may take it; the first that it takes counts.
+
+        Its shapes are fixed; or as they were, where a part that never runs does not fit the
+        fixed ones. Whole numbers that were not given are 1; or 0, where 1 is out of range.
+
+        Raises:
+            ConfigError: If the model is too large.
+        """
+        zeros = tuple(entry.zeroed() for entry in self.inputs)
+        has_ones = any(zero is not one for zero, one in zip(zeros, self.inputs, strict=True))
+        for inputs in (self.inputs, zeros) if has_ones else (self.inputs,):
+            fixed = self._form(inputs, is_fixed=True)
+            yield fixed
+            as_it_was = self._form(inputs, is_fixed=False)
+            if as_it_was.model != fixed.model:
+                yield as_it_was
+
+    def _form(self, inputs: tuple[ModelInput, ...], *, is_fixed: bool) -> Form:
+        told = {entry.name: entry for entry in inputs}
+        model = onnx.ModelProto()
+        model.CopyFrom(self.proto)
+        for value in model.graph.input:
+            if is_fixed and value.name in told:
+                fix_shape(value, told[value.name].shape)
+        if inputs:
+            model.metadata_props.add(key=INPUTS, value=write_inputs(inputs))
+        try:
+            return Form(model.SerializeToString(), inputs)
+        except (EncodeError, ValueError) as error:
+            raise ConfigError(f"{self.path} is too large to be measured: {error}") from None
+
+
+def read_onnx(
+    path: Path,
+    *,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> OnnxFile:
+    """Read a model, with weights that lie beside it, and choose its inputs.
+
+    Args:
+        path: The file.
+        batch: First size of inputs that leave it open; 1 if not given.
+        shapes: Of whole inputs, by name.
+        values: Of inputs, by name: numbers, arrays, or files of arrays.
+
+    Raises:
+        ConfigError: If the file is no model, or an input's shape is still open or another, or
+            a value does not fit its input.
+    """
+    shapes, values = shapes or {}, values or {}
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror or error}. Give the path of an ONNX file"
+        ) from None
+    except DecodeError as error:
+        raise ConfigError(
+            f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
+        ) from None
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    weights |= {tensor.values.name for tensor in graph.sparse_initializer}
+    entries = [entry for entry in graph.input if entry.name not in weights]
+    if not entries and not graph.node:
+        raise ConfigError(f"{path} is no ONNX model: it has no node. Give an ONNX file")
+    for setting, given in (("shapes", shapes), ("values", values)):
+        if unknown := given.keys() - {entry.name for entry in entries}:
+            raise ConfigError(
+                f"`{setting}` of {min(unknown)!r}: {path} has no such input, but "
+                f"{', '.join(repr(entry.name) for entry in entries)}"
+            )
+    check_kinds(path, entries)
+    load_weights(model, path)
+    chosen = choose_shapes(path, entries, batch, shapes, values)
+    found = find_deciding(model)
+    settings = {name for name, deciding in found.items() if deciding.is_setting}
+    inputs = choose_inputs(path, entries, chosen.shapes, chosen.values, settings)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    text = metadata.get(ARCHITECTURE)
+    try:
+        architecture = Architecture.from_json(text) if text is not None else None
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path} says that goldnas made it, but holds {error}. Export it again"
+        ) from None
+    return OnnxFile(
+        path=path,
+        proto=model,
+        batch=next((entry.shape[0] for entry in inputs if entry.shape), 1),
+        precision=read_precision(model),
+        architecture=architecture,
+        inputs=inputs,
+        deciding={name: d.node for name, d in found.items() if name not in values},
+    )

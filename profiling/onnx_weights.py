@@ -1,0 +1,78 @@
+"""Weights of an ONNX model that lie in files beside it."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import onnx
+from onnx import TensorProto
+
+from goldnas.errors import ConfigError
+
+
+def load_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Put weights that lie in files beside a model into it.
+
+    The caches of model hubs keep links in place of such files, so links are followed; onnx
+    refuses them.
+
+    Args:
+        model: As it was read from the path.
+        path: Of the model.
+
+    Raises:
+        ConfigError: If a file is missing or too short, or not in the model's folder.
+    """
+    for tensor in _tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        location = PurePosixPath(told.get("location", "").replace("\\", "/"))
+        if location.is_absolute() or ".." in location.parts or not location.name:
+            raise ConfigError(
+                f"{path} says that weights of it are in {str(location)!r}: only files in its "
+                "own folder are read. Save the model again, with its weights beside it"
+            )
+        file = path.parent / location
+        offset, length = int(told.get("offset", 0)), told.get("length")
+        try:
+            with open(file, "rb") as opened:
+                opened.seek(offset)
+                content = opened.read(-1 if length is None else int(length))
+        except OSError as error:
+            raise ConfigError(
+                f"{path} keeps its weights in {file}, which cannot be read: "
+                f"{error.strerror}. Put that file beside the model"
+            ) from None
+        if length is not None and len(content) < int(length):
+            raise ConfigError(
+                f"{file} is cut off: it has no {length} bytes from byte {offset}, where "
+                f"{path} keeps {tensor.name!r}. Copy that file again"
+            )
+        tensor.raw_data = content
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every tensor of a model, within branches, loops and functions too."""
+    yield from _of_graph(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_node(node)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            yield from _of_graph(graph)
