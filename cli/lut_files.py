@@ -8,7 +8,7 @@ import typer
 
 from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
 from goldnas.cli.lut_plot import check_kind, write_plot
-from goldnas.cli.options import JsonOption, OfFileOption
+from goldnas.cli.options import ForceOption, JsonOption, OfFileOption, check_replaceable
 from goldnas.cli.wording import in_options
 from goldnas.errors import ConfigError, Status, count_of
 
@@ -182,6 +182,7 @@ def merge(
             "one measured last. Unless given, a difference is an error."
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Put tables of one device and setting together, calibrations and campaigns included.
 
@@ -193,6 +194,7 @@ def merge(
     from goldnas.lut.merge import merge as merge_tables
 
     with errors_shown():
+        check_replaceable(target, force)
         tables = [LatencyTable.load(file) for file in files]
         merged = merge_tables(tables, prefer=prefer)
         merged.save(target)
@@ -228,6 +230,7 @@ def import_(
         Path | None,
         typer.Option(metavar="FILE.zip", help="Check that results.zip is of this bundle."),
     ] = None,
+    force: ForceOption = False,
     space_: OfFileOption = None,
 ) -> None:
     """Read what a bundle has measured, or the latency table of another project.
@@ -245,6 +248,7 @@ def import_(
     from goldnas.lut.importers import import_table
 
     with errors_shown():
+        check_replaceable(target, force and not is_zip(file))
         if is_zip(file):
             own = {"--format": form, "--device": device, "--batch": batch}
             own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, print_json, say, warn
-from goldnas.cli.options import JsonOption
+from goldnas.cli.options import ForceOption, JsonOption, check_replaceable
 from goldnas.errors import ConfigError, count_of
 
 
@@ -22,9 +22,7 @@ def fit(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            metavar="FILE", help="Latency table to write; an earlier file is replaced."
-        ),
+        typer.Option(metavar="FILE", help="Latency table to write."),
     ],
     test: Annotated[
         Path | None,
@@ -38,6 +36,7 @@ def fit(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Name of the device, for the table.")] = "unknown",
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a table from latencies of whole networks, where no operator can be timed alone.
@@ -58,6 +57,7 @@ def fit(
         for given in (networks, test, prior):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
+        check_replaceable(out, force)
         check_writable(out)
         train = Networks.read(networks)
         fitted = fit_networks(train, Prior.read(prior) if prior else None)

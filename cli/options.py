@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from goldnas.errors import ConfigError
+
 _PANEL = "Search space"
 
 JsonOption = Annotated[
@@ -13,6 +15,10 @@ JsonOption = Annotated[
 ]
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
+
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace the file that --out names, if there is one.")
+]
 
 OfFileOption = Annotated[
     str | None,
@@ -24,3 +30,13 @@ OfFileOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+
+def check_replaceable(target: Path, force: bool) -> None:
+    """Refuse to replace a file, unless the user said so.
+
+    Raises:
+        ConfigError: If it is there.
+    """
+    if target.exists() and not force:
+        raise ConfigError(f"--out {target} is there already; name another file, or add --force")

@@ -258,6 +258,18 @@ def test_a_failed_row_gives_way(table: LatencyTable) -> None:
         assert merge(tables).rows[0] == row
 
 
+def test_no_file_is_replaced_unless_that_is_said(table: LatencyTable, tmp_path: Path) -> None:
+    kept = table.path.read_bytes()
+    (tmp_path / "ofa.yaml").write_text("conv: {mean: 1.0}\n")
+    words = ("import", tmp_path / "ofa.yaml", "--format", "ofa", "--device", "d")
+    for command in (("merge", table.path), words):
+        result = run(*command, "--out", table.path)
+        assert result.exit_code == 2
+        assert "is there already" in result.stderr
+        assert table.path.read_bytes() == kept
+    assert run("merge", table.path, "--out", table.path, "--force").exit_code == 0
+
+
 def test_a_merged_table_is_sealed(table: LatencyTable, tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     assert run("merge", table.path, "--out", out).exit_code == 0

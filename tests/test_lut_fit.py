@@ -209,6 +209,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def fit(*words: str, code: int = 0) -> str:
     """Run the command; its stdout, or its one line of stderr."""
     command = ["lut", "fit", "--networks", "train.csv", "--out", "table.json", *words]
+    command += ["--force"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == code, result.output
     if code:

@@ -164,7 +164,7 @@ def test_what_the_file_does_not_tell_is_asked_for_and_missed(tmp_path: Path) -> 
     imported(tmp_path, "proxylessnas", PROXYLESSNAS)
     missing = {f.place for f in lint(tmp_path / "ours.json") if f.rule == "missing-condition"}
     assert {"conditions.backend", "conditions.precision"} <= missing
-    options = ("--backend", "TF-Lite 1.9", "--precision", "fp32", "--threads", "4")
+    options = ("--backend", "TF-Lite 1.9", "--precision", "fp32", "--threads", "4", "--force")
     table = imported(tmp_path, "proxylessnas", PROXYLESSNAS, *options)
     assert table.conditions.threads == 4
     missing = {f.place for f in lint(tmp_path / "ours.json") if f.rule == "missing-condition"}
