@@ -210,7 +210,7 @@ def test_what_is_left_out_is_counted_by_reason(folder: Path) -> None:
         (folder / "train" / "b" / name).write_bytes(b"")
     (folder / "train" / "loose.png").write_bytes(b"")
     (text,) = said(folder)
-    assert "of train/, 6 images are used" in text
+    assert "of train/ 6 images are used" in text
     assert "2 of a kind that is not read, .heic (1.heic, 2.heic)" in text
     assert "1 of a kind that is not read, .txt" in text
     assert "1 in no class folder (loose.png)" in text

@@ -41,16 +41,11 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
             "needed: the same class folders in both"
         )
     check_classes(f"{root}: train/", len(train.classes))
-    for said in (
-        note,
-        *(
-            text and f"of {part}/, {len(found.paths)} images are used. {text}"
-            for part, found in (("train", train), (test_name, test))
-            for text in [describe_left_out(found)]
-        ),
-    ):
-        if said:
-            warnings.warn(f"{root}: {said}", GoldnasWarning, stacklevel=2)
+    for part, found in (("train", train), (test_name, test)):
+        if left_out := describe_left_out(found):
+            note += f"; of {part}/ {len(found.paths)} images are used. {left_out}"
+    if note:
+        warnings.warn(f"{root}: {note.removeprefix('; ')}", GoldnasWarning, stacklevel=2)
     parts = [
         (Places(np.array([os.fsencode(path) for path in part.paths])), part.labels)
         for part in (train, test)
