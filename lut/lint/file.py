@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from goldnas.lut.schema import (
     Calibration,
     Campaign,
     Conditions,
+    Measured,
     Row,
     TableFile,
     compute_checksum,
@@ -62,7 +63,7 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
     calibrations = _parts(raw, "calibrations", Calibration, findings)
     campaigns = _parts(raw, "campaigns", Campaign, findings)
     known = conditions[0] if conditions else None
-    findings += _condition_findings(known)
+    findings += _condition_findings(known, rows)
     findings += check_rows(rows, known)
     for calibration in calibrations:
         findings += check_calibration(calibration, rows)
@@ -146,9 +147,14 @@ def _schema_finding(place: str, record: Any, error: str) -> Finding:
     return Finding(rule, place, text)
 
 
-def _condition_findings(conditions: Conditions | None) -> Iterator[Finding]:
+def _condition_findings(
+    conditions: Conditions | None, rows: Sequence[Row]
+) -> Iterator[Finding]:
     if conditions is None:
         return
+    # Of a table that others measured, nobody here can know more than they say.
+    measured_here = not rows or any(isinstance(row, Measured) for row in rows)
+    rule = "missing-condition" if measured_here else "unknown-condition"
     for name, value in msgspec.structs.asdict(conditions).items():
         if isinstance(value, str) and value.strip().lower() in ("", "unknown", "none", "n/a"):
-            yield Finding("missing-condition", f"conditions.{name}", f"is {value!r}")
+            yield Finding(rule, f"conditions.{name}", f"is {value!r}")

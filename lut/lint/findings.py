@@ -57,7 +57,12 @@ RULES = {
     "missing-condition": Rule(
         "error",
         "a latency without its device, runtime and precision cannot be compared or repeated",
-        _TABLE_AGAIN + " on a system that tells it, or pass it to `import_table()`",
+        _TABLE_AGAIN + " on a system that tells it",
+    ),
+    "unknown-condition": Rule(
+        "warning",
+        "whoever measured the table does not say it, so that it cannot be compared or repeated",
+        "if you know it, say it when you import: `import_table()`",
     ),
     "arithmetic": Rule(
         "error", "the number a search uses is not the one that was measured", _AGAIN
