@@ -248,7 +248,6 @@ def import_(
     from goldnas.lut.importers import import_table
 
     with errors_shown():
-        check_replaceable(target, force and not is_zip(file))
         if is_zip(file):
             own = {"--format": form, "--device": device, "--batch": batch}
             own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}
@@ -271,6 +270,7 @@ def import_(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"
             )
+        check_replaceable(target, force)
         table = import_table(
             file,
             form,

@@ -62,7 +62,7 @@ except ImportError as missing:
 READY = "goldnas runner"
 """Begins the line that says that it serves: what came before is somebody else's greeting."""
 
-INPUTS = "goldnas.inputs"
+INPUTS = "goldnas.runner.inputs"
 """Key of a model's metadata: a model in base64 that puts out what the inputs are to be."""
 
 NUMBERS = {
