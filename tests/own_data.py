@@ -40,11 +40,6 @@ def volumes() -> Pair:
     return of(noise(2, 8, 8, 8))
 
 
-def sequences() -> Pair:
-    """Of eight vectors of two numbers."""
-    return of(noise(8, 2))
-
-
 def tokens() -> Pair:
     """Of eight numbers of words."""
     return of((5 * noise(8)).round().clamp(0, 9))

@@ -127,7 +127,7 @@ class Words(nn.Module):
 
 
 def sequential(input_shape: tuple[int, ...], classes: int = 4) -> nn.Module:
-    """Of vectors, or of numbers of words."""
+    """Of numbers of words."""
 
     def choice() -> goldnas.Choice:
         return goldnas.Choice(
@@ -137,8 +137,7 @@ def sequential(input_shape: tuple[int, ...], classes: int = 4) -> nn.Module:
             }
         )
 
-    first = nn.Linear(input_shape[1], 4) if len(input_shape) == 2 else Words()
-    return nn.Sequential(first, choice(), choice(), Mean((1,)), nn.Linear(4, classes))
+    return nn.Sequential(Words(), choice(), choice(), Mean((1,)), nn.Linear(4, classes))
 
 
 class Forked(nn.Module):
