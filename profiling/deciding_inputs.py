@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import onnx
 
+from goldnas.exporting.onnx_graph import list_subgraphs
+
 # By operator: the arguments whose values say what runs, or how large the result is.
 _DECIDES: Mapping[str, tuple[int, ...]] = {
     "If": (0,),
@@ -83,7 +85,7 @@ def _walk(nodes: Iterable[onnx.NodeProto], outer: _Sources, found: _Found) -> _S
         if function is not None:
             inner = _walk(function.node, _bound(function.input, read), found)
             made = made.union(*(inner.get(name, frozenset()) for name in function.output))
-        for graph in _subgraphs(node):
+        for graph in list_subgraphs(node):
             is_loop = node.op_type == "Loop"
             given = read if is_loop else [made] * len(graph.input)
             results = _walk_body(graph, given, sources, found, is_loop)
@@ -121,12 +123,6 @@ def _walk_body(
 
 def _bound(names: Iterable[str], given: Sequence[frozenset[str]]) -> _Sources:
     return dict(zip(names, given, strict=False))
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
-    for attribute in node.attribute:
-        yield from ([attribute.g] if attribute.HasField("g") else ())
-        yield from attribute.graphs
 
 
 def _shown(node: onnx.NodeProto) -> str:

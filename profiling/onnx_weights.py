@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto
 
 from goldnas.errors import ConfigError
+from goldnas.exporting.onnx_graph import list_subgraphs
 
 
 def load_weights(model: onnx.ModelProto, path: Path) -> None:
@@ -74,5 +75,5 @@ def _of_node(node: onnx.NodeProto) -> Iterator[TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from _of_graph(graph)
+    for graph in list_subgraphs(node):
+        yield from _of_graph(graph)

@@ -211,8 +211,8 @@ def test_what_is_left_out_is_counted_by_reason(folder: Path) -> None:
     (folder / "train" / "loose.png").write_bytes(b"")
     (text,) = said(folder)
     assert "of train/ 6 images are used" in text
-    assert "2 of a kind that is not read, .heic (1.heic, 2.heic)" in text
-    assert "1 of a kind that is not read, .txt" in text
+    assert "2 of a format that goldnas does not read, .heic (1.heic, 2.heic)" in text
+    assert "1 of a format that goldnas does not read, .txt" in text
     assert "1 in no class folder (loose.png)" in text
 
 
@@ -241,7 +241,7 @@ def test_no_link_leads_upwards_or_round(folder: Path) -> None:
 def test_a_class_without_images_is_named_with_what_it_has(folder: Path) -> None:
     for path in (folder / "train" / "b").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(DataError, match=r"train/b has no images.*3 of a kind .* \.heic"):
+    with pytest.raises(DataError, match=r"train/b has no images.*3 of a format .* \.heic"):
         load_dataset(str(folder))
 
 

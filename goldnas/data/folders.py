@@ -67,7 +67,7 @@ def read_class_folders(folder: Path) -> ClassFolders:
                 path = os.path.join(place, file)
                 if os.path.splitext(file)[1].lower() not in IMAGE_EXTENSIONS:
                     kind = os.path.splitext(file)[1] or "no ending"
-                    found.leave_out(f"of a kind that is not read, {kind}", path)
+                    found.leave_out(f"of a format that goldnas does not read, {kind}", path)
                 else:
                     found.paths.append(path)
                     found.labels.append(label)
@@ -91,7 +91,9 @@ def _walk(folder: Path, found: ClassFolders) -> Iterator[tuple[str, list[str]]]:
                 folders.remove(name)
             elif target in seen or _holds(target, here):
                 folders.remove(name)
-                found.leave_out("a link to what was seen, or to a folder around it", path)
+                found.leave_out(
+                    "a link to a folder that was read already, or that holds the link", path
+                )
             seen.add(target)
         yield place, files
 

@@ -7,6 +7,8 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
+from goldnas.exporting.onnx_graph import list_subgraphs
+
 _FORMATS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.DOUBLE: "fp64",
@@ -54,10 +56,8 @@ def _graphs(
                 weights[node.output[0]] = attribute.t
     yield graph.node, weights
     for node in graph.node:
-        for attribute in node.attribute:
-            inner = [attribute.g] if attribute.HasField("g") else []
-            for one in (*inner, *attribute.graphs):
-                yield from _graphs(one, weights)
+        for inner in list_subgraphs(node):
+            yield from _graphs(inner, weights)
 
 
 def _count(

@@ -23,6 +23,15 @@ def count_dims(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: len(value.type.tensor_type.shape.dim) for value in list_values(model)}
 
 
+def list_subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs within a node: branches, or the body of a loop."""
+    graphs = []
+    for attribute in node.attribute:
+        graphs += [attribute.g] if attribute.HasField("g") else []
+        graphs += attribute.graphs
+    return graphs
+
+
 def turn_into(node: onnx.NodeProto, kind: str, inputs: list[str], **attributes: Any) -> None:
     """Make a node another one of the same name and output."""
     other = helper.make_node(kind, inputs, list(node.output), name=node.name, **attributes)
