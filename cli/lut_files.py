@@ -211,8 +211,12 @@ def import_(
     ],
     target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
     form: Annotated[
-        Literal["proxylessnas", "ofa", "fbnet", "tinynas"] | None,
-        typer.Option("--format", help="Project whose format the file has."),
+        Literal["proxylessnas", "ofa", "harmonic-nas", "fbnet", "tinynas", "csv"] | None,
+        typer.Option(
+            "--format",
+            help="Project whose format the file has, or csv for the columns operator, site and "
+            "latency_ms.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device that was measured.")] = None,
     backend: Annotated[
@@ -226,6 +230,19 @@ def import_(
         int | None,
         typer.Option(min=1, help="Images per call. Unless given, what the file says, or 1."),
     ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.csv",
+            help="Which rows the keys of the file are: columns key, operator and site. Keys of "
+            "one operator and site add up.",
+        ),
+    ] = None,
+    activation: Annotated[
+        Literal["relu6", "relu", "hswish"] | None,
+        typer.Option(help="Activation of all blocks, where the format does not say it."),
+    ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(metavar="FILE.zip", help="Check that results.zip is of this bundle."),
@@ -237,8 +254,10 @@ def import_(
 
     Results of goldnas profile --bundle need no options, and become the table that goldnas
     profile would have written on the device. The table of another project needs --format and
-    --device. Its rows are marked as interpolated, because such files say neither the spread nor
-    the conditions of the measurements. lut/README.md describes the formats and their units.
+    --device. Layers that are the same as operators of --space mobile get their names, and
+    --map names others. Rows are marked as interpolated, because such files say neither the
+    spread nor the conditions of the measurements. lut/README.md describes the formats and their
+    units.
 
     Examples:
         goldnas lut import results.zip --out lut/board.json
@@ -251,7 +270,8 @@ def import_(
         if is_zip(file):
             own = {"--format": form, "--device": device, "--batch": batch}
             own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}
-            own |= {"--threads": threads != 1}
+            own |= {"--threads": threads != 1, "--map": names is not None}
+            own |= {"--activation": activation}
             for option, given in own.items():
                 if given:
                     raise ConfigError(f"{file} says itself what it is of: leave out {option}")
@@ -271,7 +291,7 @@ def import_(
                 "for the table of another project"
             )
         check_replaceable(target, force)
-        table = import_table(
+        imported = import_table(
             file,
             form,
             target,
@@ -280,10 +300,20 @@ def import_(
             precision=precision,
             threads=threads,
             batch=batch,
+            activation=activation,
+            names=names,
         )
-        table.save()
-    failed = sum(isinstance(row, Failed) for row in table.rows)
-    say(f"wrote {target!s}: {len(table.rows)} rows, {failed} of them failed")
+        imported.table.save()
+    rows = imported.table.rows
+    failed = sum(isinstance(row, Failed) for row in rows)
+    say(f"wrote {target!s}: {len(rows)} rows, {failed} of them failed")
+    unnamed = imported.unnamed
+    if unnamed and form != "csv":  # whose names are the user's own
+        more = f" and {len(unnamed) - _LISTED} more" if unnamed[_LISTED:] else ""
+        say(
+            f"{count_of(len(unnamed), 'key')} named as in the file, since nothing says which "
+            f"operator it is here: {', '.join(unnamed[:_LISTED])}{more}"
+        )
 
 
 def is_zip(file: Path) -> bool:

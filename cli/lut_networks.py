@@ -9,6 +9,7 @@ from goldnas.cli.console import errors_shown, out, print_json, say, warn
 from goldnas.cli.options import JsonOption, OfFileOption, TableArgument
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
+from goldnas.errors import ConfigError
 from goldnas.profiling.config import HostConfig
 
 _HOST = Options(HostConfig)
@@ -21,8 +22,21 @@ NetworksOption = Annotated[
 def predict(
     file: TableArgument,
     architecture: Annotated[
-        Path, typer.Argument(metavar="ARCH", help="Architecture, a JSON file.")
+        Path,
+        typer.Argument(
+            metavar="ARCH",
+            help="Architecture, a JSON file; or a network that ProxylessNAS or Once-for-All "
+            "published, its net.config.",
+        ),
     ],
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Height and width of the images of a published network. Unless given, what "
+            "run.config beside it says, or 224.",
+        ),
+    ] = None,
     space_: OfFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,6 +45,7 @@ def predict(
     Examples:
         goldnas lut predict lut/cpu.json network.json
         goldnas lut predict lut/cpu.json network.json --json
+        goldnas lut predict lut/note10.json net.config --size 176
     """
     from rich.table import Table
     from rich.text import Text
@@ -39,16 +54,25 @@ def predict(
         # Imported here so that --help need not load torch.
         from goldnas.api.tables import LatencyTable
         from goldnas.architecture import Architecture
+        from goldnas.lut.published import PublishedNetwork, is_published, read_published
         from goldnas.spaces import import_space
 
         table = LatencyTable.load(file)
         import_space(space_ or "")
-        network = Architecture.load(architecture)
+        network: Architecture | PublishedNetwork
+        if is_published(architecture):
+            network = read_published(architecture, size)
+            name = f"{network.name} at {network.side} pixels"
+        elif size is not None:
+            raise ConfigError(f"--size is of published networks, and {architecture} is none")
+        else:
+            network = Architecture.load(architecture)
+            name = network.fingerprint
         predicted = table.predict(network)
     if as_json:
         print_json(
             {
-                "architecture": network.fingerprint,
+                "architecture": name,
                 "table": table.name,
                 "latency_us": predicted.latency_us,
                 "calibrated": predicted.mape_percent is not None,
@@ -76,7 +100,7 @@ def predict(
         if predicted.mape_percent is None
         else f"off by {predicted.mape_percent:.1f} % on networks it was not fitted to"
     )
-    say(f"{network.fingerprint}: {predicted.latency_ms:.4g} ms on {table.name} ({accuracy})")
+    say(f"{name}: {predicted.latency_ms:.4g} ms on {table.name} ({accuracy})")
 
 
 @with_options(_HOST)

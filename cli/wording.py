@@ -14,8 +14,10 @@ from typing import Any
 
 NAMES = {
     "budgets": "budget",
+    "form": "format",
     "input_shape": "input",
     "loggers": "logger",
+    "names": "map",
     "provider_options": "provider-option",
     "settings": "set",
     "shapes": "shape",

@@ -70,6 +70,23 @@ class MobileBlock:
         return round_channels(self.inner_channels(in_channels) // 4)
 
 
+def find_expansion(in_channels: int, inner_channels: int) -> float | None:
+    """The expansion of a block with so many channels inside, a round one if there is one.
+
+    None if its name would not say the channels exactly.
+    """
+    ratio = inner_channels / in_channels
+    for expansion in (float(round(ratio)), round(2 * ratio) / 2, ratio):
+        block = MobileBlock(3, expansion)
+        if (
+            expansion >= 1
+            and block.inner_channels(in_channels) == inner_channels
+            and parse_block(block.name) == block
+        ):
+            return expansion
+    return None
+
+
 def parse_block(name: str) -> MobileBlock | None:
     """The block that a name says; None if it is the name of something else."""
     match = _BLOCK.fullmatch(name)

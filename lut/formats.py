@@ -1,11 +1,24 @@
 """The latency tables of other projects: what is in their files, line by line."""
 
+import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from goldnas.site import Site
+from goldnas.errors import ConfigError
+from goldnas.lut.keys import format_row_key
+from goldnas.lut.naming import (
+    LAYER,
+    Named,
+    find_site,
+    name_harmonic_nas,
+    name_once_for_all,
+    name_proxylessnas,
+)
+from goldnas.site import Site, parse_site
 
 
 @dataclass(frozen=True)
@@ -13,7 +26,10 @@ class Entry:
     """One latency of a file."""
 
     line: int
+    key: str
+    """As the file has it."""
     operator: str
+    """What it is called here if nothing else names it."""
     site: str
     """Empty where the key does not say all that a site says."""
     value: object
@@ -51,11 +67,13 @@ class Format:
     """The value that stands for a measurement that failed."""
     repeats: bool = False
     """Whether a key may come again; the mean is taken then."""
+    name: Callable[[Sequence[str], Any], Iterator[Named]] | None = None
+    """From keys, and an activation, to rows of operators that are the same here."""
+    says_activation: bool = True
+    """Whether the keys tell which activation a block has, or the project has one alone."""
 
 
-# expanded_conv-input:56x56x24-output:28x28x40-expand:3-kernel:5-stride:2-idskip:0
-_LAYER = re.compile(r"(\w+)-input:(\d+)x(\d+)x(\d+)-output:(\d+)x(\d+)x(\d+)((?:-\w+:[\w.]+)*)")
-_STRIDE = re.compile(r"-stride:(\d+)")
+_STRIDE = re.compile(r"-stride:\d+")
 
 # {Regular,32,16,112,112,24,3,2,1} 0.25: type, batch, input channels, height, width, output
 # channels, kernel, stride, whether an addition is fused
@@ -65,8 +83,8 @@ _CONVOLUTION = re.compile(r"\{(Regular|Depthwise)((?:,\d+){8})\}\s+(\S+)")
 _ARGUMENT = re.compile(r'name: "(.*?)" (.*)')
 
 
-def _read_layers(text: str) -> Iterator[Entry]:
-    """YAML: a mapping from layers to their statistics, of which ``mean`` is read."""
+def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
+    """YAML, or JSON: a mapping from layers to their statistics, of which one is read."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -83,28 +101,21 @@ def _read_layers(text: str) -> Iterator[Entry]:
     for key, statistics in root.value:
         line = key.start_mark.line + 1
         values = statistics.value if isinstance(statistics, yaml.MappingNode) else []
-        mean = [v for name, v in values if name.value == "mean"]
-        if not mean:
-            raise BadLineError(line, f"{key.value} has no mean")
-        operator, site = _layer(str(key.value))
-        yield Entry(mean[0].start_mark.line + 1, operator, site, _number(mean[0].value))
+        found = [value for name, value in values if name.value == statistic]
+        if not found:
+            raise BadLineError(line, f"{key.value} has no {statistic}")
+        layer = str(key.value)
+        line = found[0].start_mark.line + 1
+        yield Entry(line, layer, *_layer(layer), _number(found[0].value))
 
 
 def _layer(key: str) -> tuple[str, str]:
     """Operator and site, if all of a site is in the key; else the key as it is."""
-    match = _LAYER.fullmatch(key)
-    if match is None:
+    match = LAYER.fullmatch(key)
+    site = find_site(match) if match else None
+    if match is None or site is None:
         return key, ""
-    kind, rest = match[1], match[8]
-    height, width, channels, out_height, out_width, out_channels = map(int, match.groups()[1:7])
-    said = _STRIDE.search(rest)
-    for stride in [int(said[1])] if said else [1, 2]:
-        if not stride:
-            break
-        site = Site(channels, out_channels, height, width, stride)
-        if (site.out_height, site.out_width) == (out_height, out_width):
-            return kind + _STRIDE.sub("", rest), str(site)
-    return key, ""
+    return match[1] + _STRIDE.sub("", match[8]), str(site)
 
 
 def _read_json_lines(text: str) -> Iterator[Entry]:
@@ -124,7 +135,8 @@ def _read_json_lines(text: str) -> Iterator[Entry]:
         if record.get("device") != device:
             problem = f"of device {record.get('device')!r}, the lines before are of {device!r}"
             raise BadLineError(number, problem)
-        yield Entry(number, _operator(number, record), "", record["runtime_us_p50"])
+        operator = _operator(number, record)
+        yield Entry(number, operator, operator, "", record["runtime_us_p50"])
 
 
 def _operator(number: int, record: dict[str, object]) -> str:
@@ -168,11 +180,45 @@ def _read_convolutions(text: str) -> Iterator[Entry]:
             raise BadLineError(number, f"a size is 0: {line[:60]!r}")
         yield Entry(
             number,
+            line.strip().rpartition(" ")[0].strip(),
             f"{match[1]}-kernel:{kernel}-fused:{fused}",
             str(Site(channels, out_channels, height, width, stride)),
             _number(match[3]),
             batch,
         )
+
+
+def _read_rows(text: str) -> Iterator[Entry]:
+    """CSV with the columns operator, site and latency_ms, and batch if need be."""
+    reader = csv.reader(text.splitlines(), strict=True, skipinitialspace=True)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise BadLineError(reader.line_num, str(error)) from None
+    (_, header), *rows = lines or [(1, [])]
+    if header not in (_COLUMNS, [*_COLUMNS, "batch"]):
+        listed = ",".join(_COLUMNS)
+        raise BadLineError(1, f"the columns are {listed}, and batch if there are several")
+    for number, row in rows:
+        if not any(row):
+            continue
+        if len(row) != len(header):
+            raise BadLineError(number, f"has {len(row)} cells, and the header {len(header)}")
+        operator, site, latency, *batch = row
+        if not operator:
+            raise BadLineError(number, "names no operator")
+        try:
+            site and parse_site(site)
+        except ConfigError as error:
+            raise BadLineError(number, str(error)) from None
+        if batch and not (batch[0].isascii() and batch[0].isdigit() and int(batch[0])):
+            raise BadLineError(number, f"batch is {batch[0]!r}, and must be a whole number")
+        images = int(batch[0]) if batch else None
+        key = format_row_key(operator, site)
+        yield Entry(number, key, operator, site, _number(latency), images)
+
+
+_COLUMNS = ["operator", "site", "latency_ms"]
 
 
 def _number(text: str) -> float | str:
@@ -182,11 +228,29 @@ def _number(text: str) -> float | str:
         return text
 
 
-_LAYERS = Format(_read_layers, "milliseconds", 1000.0, "mean")
-
 FORMATS = {
-    "proxylessnas": _LAYERS,
-    "ofa": _LAYERS,
+    "proxylessnas": Format(
+        partial(_read_layers, statistic="mean"),
+        "milliseconds",
+        1000.0,
+        "mean",
+        name=name_proxylessnas,
+    ),
+    "ofa": Format(
+        partial(_read_layers, statistic="mean"),
+        "milliseconds",
+        1000.0,
+        "mean",
+        name=name_once_for_all,
+    ),
+    "harmonic-nas": Format(
+        partial(_read_layers, statistic="lat"),
+        "milliseconds",
+        1000.0,
+        "lat",
+        name=name_harmonic_nas,
+        says_activation=False,
+    ),
     "fbnet": Format(_read_json_lines, "microseconds", 1.0, "runtime_us_p50", repeats=True),
     "tinynas": Format(
         _read_convolutions,
@@ -196,5 +260,6 @@ FORMATS = {
         failed=-1.0,
         repeats=True,
     ),
+    "csv": Format(_read_rows, "milliseconds", 1000.0, "latency_ms"),
 }
 """By the name that ``goldnas lut import --format`` knows it by."""

@@ -5,12 +5,16 @@ What cannot be a latency is refused with its line: a zero would be the cheapest 
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
 from goldnas.lut.keys import format_row_key
+from goldnas.lut.naming import read_map
 from goldnas.lut.schema import (
+    IMPORTED,
     Failed,
     Interpolated,
     Row,
@@ -20,6 +24,18 @@ from goldnas.lut.table import LatencyTable
 
 _LONGEST = 1e12
 """Milliseconds or microseconds; nothing takes that long."""
+
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
+"""How pickles begin, and arrays of NumPy, which may hold one."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A table of another project, and what of it has no name here."""
+
+    table: LatencyTable
+    unnamed: tuple[str, ...]
+    """Keys of the file that stay rows as they are."""
 
 
 def import_table(
@@ -32,7 +48,9 @@ def import_table(
     precision: str = "unknown",
     threads: int = 1,
     batch: int | None = None,
-) -> LatencyTable:
+    activation: str | None = None,
+    names: Path | None = None,
+) -> Imported:
     """Read a table of another project.
 
     Args:
@@ -44,40 +62,75 @@ def import_table(
         precision: ``fp32`` and the like.
         threads: Of one operator.
         batch: Images per call; may be None where the file says it, or it is 1.
+        activation: Of all blocks, where the format does not say it.
+        names: A CSV file that says which rows keys are, as ``naming.read_map`` reads it.
 
     Raises:
         TableError: If the file cannot be read, or holds what is no latency; with the line.
     """
     if form not in FORMATS:
         raise TableError(f"unknown format {form!r}; known formats: {', '.join(FORMATS)}")
+    format_ = FORMATS[form]
+    if activation is not None and format_.says_activation:
+        raise TableError(f"format {form} needs no `activation`: leave it out")
     try:
-        entries = list(FORMATS[form].read(path.read_text(encoding="utf-8")))
+        entries = list(format_.read(_text(path, form)))
     except BadLineError as error:
         raise _refused(path, form, error.line, error.problem) from None
-    except OSError as error:
-        raise TableError(
-            f"cannot read {path}: {error.strerror}. Give the path of a file in format {form}"
-        ) from None
-    except UnicodeDecodeError as error:
-        problem = f"byte {error.start} is not UTF-8 text"
-        raise TableError(
-            f"{path}: {problem}. Give the path of a file in format {form}"
-        ) from None
     if not entries:
         raise TableError(f"{path} holds no latency. Give the path of a file in format {form}")
 
     batch = _batch(path, entries, batch)
     conditions = make_unstated_conditions(
         device,
-        protocol=f"imported from {form}",
-        statistic=FORMATS[form].statistic,
+        protocol=f"{IMPORTED}{form}",
+        statistic=format_.statistic,
         backend=backend,
         precision=precision,
         threads=threads,
         batch=batch,
     )
-    kept = [entry for entry in entries if entry.batch in (None, batch)]
-    return LatencyTable(conditions, _rows(path, form, kept), out)
+    latencies = _latencies(path, form, [e for e in entries if e.batch in (None, batch)])
+    keys = tuple(latencies)
+    named = dict(format_.name(keys, activation)) if format_.name else {}
+    named |= dict(read_map(names, keys)) if names else {}
+    used = {key for added in named.values() for key in added}
+    unnamed = tuple(key for key in keys if key not in used)
+    as_they_are = {entry.key: (entry.operator, entry.site) for entry in entries}
+    places = [(as_they_are[key], (key,)) for key in unnamed]
+    source = f"{path.name}, format {form}"
+    rows = tuple(
+        _row(place, [latencies[key] for key in added], format_, source)
+        for place, added in (*named.items(), *places)
+    )
+    return Imported(LatencyTable(conditions, rows, out), unnamed)
+
+
+def _text(path: Path, form: str) -> str:
+    """The text of a file.
+
+    Raises:
+        TableError: If it cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TableError(
+            f"cannot read {path}: {error.strerror}. Give the path of a file in format {form}"
+        ) from None
+    if content.startswith(_PICKLES):
+        raise TableError(
+            f"{path} is a Python object, and reading it would run what is in it. Write its "
+            "latencies as CSV with the columns operator,site,latency_ms, and import that as "
+            "`form='csv'`"
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8 text"
+        raise TableError(
+            f"{path}: {problem}. Give the path of a file in format {form}"
+        ) from None
 
 
 def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
@@ -93,23 +146,30 @@ def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
     return wanted or there[0]
 
 
-def _rows(path: Path, form: str, entries: Sequence[Entry]) -> tuple[Row, ...]:
+@dataclass(frozen=True)
+class _Latency:
+    """What the lines of one key say."""
+
+    key: str
+    values: tuple[float, ...]
+    """In the unit of the format; without those that failed."""
+    failed: bool
+
+
+def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _Latency]:
+    """By key, in the order of the file."""
     format_ = FORMATS[form]
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    values: dict[str, list[float]] = defaultdict(list)
     for entry in entries:
-        key = entry.operator, entry.site
-        name = format_row_key(*key)
-        if key in values and not format_.repeats:
+        name = format_row_key(entry.operator, entry.site)
+        if entry.key in values and not format_.repeats:
             raise _refused(path, form, entry.line, f"{name} is there twice")
-        values[key].append(_latency(path, form, entry, name))
-    source = (
-        f"{path.name}, format {form}: {format_.statistic}, {format_.unit} x "
-        f"{format_.unit_us:g}; measured_on is the day of the import"
-    )
-    return tuple(
-        _row(operator, site, found, format_, source)
-        for (operator, site), found in values.items()
-    )
+        values[entry.key].append(_latency(path, form, entry, name))
+    found = {}
+    for key, all_of_it in values.items():
+        sound = tuple(value for value in all_of_it if value != format_.failed)
+        found[key] = _Latency(key, sound, failed=not sound)
+    return found
 
 
 def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
@@ -125,15 +185,22 @@ def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
 
 
 def _row(
-    operator: str, site: str, values: Sequence[float], format_: Format, source: str
+    place: tuple[str, str], parts: Sequence[_Latency], format_: Format, source: str
 ) -> Row:
-    sound = [value for value in values if value != format_.failed]
-    if not sound:
-        error = f"failed when it was measured ({values[0]:g} in {source.partition(',')[0]})"
+    """What some keys add up to, as a row."""
+    operator, site = place
+    if any(part.failed for part in parts):
+        error = f"failed when it was measured ({format_.failed:g} in {source.split(',')[0]})"
         return Failed(operator=operator, site=site, error=error)
-    if len(sound) > 1:
-        source += f"; mean of {len(sound)} lines"
-    latency_us = format_.unit_us * sum(sound) / len(sound)
+    latency_us = format_.unit_us * sum(fmean(part.values) for part in parts)
+    source += f": {format_.statistic}, {format_.unit} x {format_.unit_us:g}; "
+    source += "measured_on is the day of the import"
+    if not parts:
+        source += "; left out of a network, so it takes no time"
+    elif len(parts) > 1:
+        source += f"; {' + '.join(part.key for part in parts)}"
+    elif len(parts[0].values) > 1:
+        source += f"; mean of {len(parts[0].values)} lines"
     return Interpolated(operator=operator, site=site, latency_us=latency_us, source=source)
 
 

@@ -116,6 +116,13 @@ class Conditions(Strict, frozen=True):
         return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
 
 
+IMPORTED = "imported from "
+"""Begins the protocol's name in a table of another project."""
+
+FITTED = "fit"
+"""The protocol's name in a table of whole networks alone."""
+
+
 def make_unstated_conditions(
     device: str,
     *,

@@ -5,7 +5,7 @@ neither knows of the other.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any, Self
 
 import msgspec
 
-from goldnas.errors import TableError
+from goldnas.errors import TableError, count_of
 from goldnas.files import write_atomic
 from goldnas.lut.keys import format_row_key, format_space_key
 from goldnas.lut.reading import explain_error, read_table
 from goldnas.lut.schema import (
     ANY_SPACE,
+    FITTED,
+    IMPORTED,
     SCHEMA_VERSION,
     Calibration,
     Campaign,
@@ -30,6 +32,9 @@ from goldnas.lut.schema import (
     compute_checksum,
 )
 from goldnas.site import AnySite, Site, parse_site
+
+_MOST_LISTED = 100
+"""Rows that an error names where no command can measure them."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +56,57 @@ class LatencyTable:
     def _index(self) -> dict[str, Row]:
         return {row.key: row for row in self.rows}
 
-    def latency_us(self, operator: str, site: AnySite, *, space: str = "space") -> float:
+    def latency_us(
+        self,
+        operator: str,
+        site: AnySite,
+        *,
+        space: str = "space",
+        rows: Callable[[], Iterable[tuple[str, AnySite]]] = tuple,
+    ) -> float:
         """Look up one operator at one site, in microseconds.
 
         Args:
             operator: Its registered name.
             site: Where it sits.
             space: The space in Python, for the call in the error message.
+            rows: All that the space needs, for the error message.
 
         Raises:
-            TableError: If the row was not measured, or its measurement failed.
+            TableError: If the row was not measured, or its measurement failed; with all other
+                rows of the space that have no latency.
         """
         row = self._index.get(format_row_key(operator, site))
         if isinstance(row, Measured | Interpolated):
             return row.latency_us
+        missing = dict.fromkeys(self.missing(rows()))
+        others = [other for other in missing if other != (operator, site)]
+        problem = f"{self.path} has no latency for {operator} at {site}"
         if row is not None:
-            problem = (
-                f"{self.path} has no latency for {operator} at {site}: its measurement failed "
-                f"({row.error}). Try it again with"
-            )
-        else:
+            problem += f": its measurement failed ({row.error})"
+        elif not others:
             have = [r.site for r in self.rows if r.operator == operator]
-            listed = ", ".join(have[:3]) + (f" and {len(have) - 3} more" if have[3:] else "")
-            problem = (
-                f"{self.path} has no latency for {operator} at {site}; for {operator} it has "
-                f"{listed or 'no site at all'}. Add it with"
-            )
-        raise TableError(f"{problem}: `{self.profile_call(space)}`")
+            problem += f"; for {operator} it has {_listed(have, 3) or 'no site at all'}"
+        if others:
+            texts = [f"{name} at {place}" for name, place in others]
+            listed = _listed(texts, 3 if self.was_measured else _MOST_LISTED)
+            problem += f", nor for {count_of(len(others), 'other row')}: {listed}"
+        raise TableError(f"{problem}. {self._advise(space, again=row is not None)}")
+
+    @property
+    def was_measured(self) -> bool:
+        """Whether goldnas measured its rows, and can measure more of them."""
+        return not self.conditions.protocol.name.startswith((IMPORTED, FITTED))
+
+    def _advise(self, space: str, *, again: bool) -> str:
+        if self.was_measured:
+            return f"{'Try it again' if again else 'Add it'} with: `{self.profile_call(space)}`"
+        if self.conditions.protocol.name == FITTED:
+            return "Fit the table anew to networks whose columns are named so"
+        return (
+            "Import it again and say with `names` which keys of the file these rows are, or "
+            "choose settings of the space for which it has rows"
+        )
 
     def profile_call(self, space: str) -> str:
         """The call that adds the rows of a space to this table.
@@ -103,10 +132,11 @@ class LatencyTable:
     def missing(self, rows: Iterable[tuple[str, AnySite]]) -> tuple[tuple[str, AnySite], ...]:
         """Those of ``rows`` without a latency: not in the table, or failed."""
         return tuple(
-            (operator, site) for operator, site in rows if not self._has(operator, site)
+            (operator, site) for operator, site in rows if not self.has(operator, site)
         )
 
-    def _has(self, operator: str, site: AnySite) -> bool:
+    def has(self, operator: str, site: AnySite) -> bool:
+        """Whether there is a latency of an operator at a site."""
         row = self._index.get(format_row_key(operator, site))
         return isinstance(row, Measured | Interpolated)
 
@@ -194,3 +224,8 @@ class LatencyTable:
         path = Path(source)
         file = read_table(path)
         return cls(file.conditions, file.rows, path, file.calibrations, file.campaigns)
+
+
+def _listed(texts: Sequence[str], most: int) -> str:
+    more = f" and {len(texts) - most} more" if texts[most:] else ""
+    return ", ".join(texts[:most]) + more

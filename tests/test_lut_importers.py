@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import goldnas
 from goldnas.cli.lut import app
 from goldnas.lut import Failed, Interpolated, LatencyTable
 from goldnas.lut.formats import FORMATS
@@ -26,6 +27,10 @@ expanded_conv-input:28x28x40-output:28x28x40-expand:120-kernel:3-stride:1-idskip
   mean: 0.5
 AvgPool2D-input:7x7x960-output:1x1x960:
   mean: 0.25
+Conv_2-input:1x1x960-output:1x1x1280:
+  mean: 0.375
+Logits-input:1x1x1280-output:1000:
+  mean: 0.125
 """
 
 
@@ -74,18 +79,166 @@ def latencies_us(table: LatencyTable) -> dict[tuple[str, str], float]:
 def test_proxylessnas_milliseconds_become_microseconds(tmp_path: Path) -> None:
     table = imported(tmp_path, "proxylessnas", PROXYLESSNAS)
     assert latencies_us(table) == {
-        ("Conv", "3x224x224->32/s2"): 1500.0,
-        ("expanded_conv-expand:3-kernel:5-idskip:0", "32x112x112->40/s2"): 750.0,
-        ("Logits-input:7x7x320-output:1000", ""): 125.0,
+        ("conv_3x3_bn_relu6", "3x224x224->32/s2"): 1500.0,
+        ("mbconv_5x5_e3", "32x112x112->40/s2"): 750.0,
+        ("mbconv_5x5_e3", "32x112x112->40/s2/affine"): 750.0,
+        ("classifier", "320x7x7->1000/s1"): 125.0,
     }
 
 
-def test_once_for_all_has_the_same_layers_and_more_in_their_names(tmp_path: Path) -> None:
+def test_once_for_all_says_channels_inside_and_a_classifier_in_three_layers(
+    tmp_path: Path,
+) -> None:
     table = imported(tmp_path, "ofa", OFA)
     assert latencies_us(table) == {
-        ("expanded_conv-expand:120-kernel:3-idskip:1-se:1-hs:0", "40x28x28->40/s1"): 500.0,
-        ("AvgPool2D-input:7x7x960-output:1x1x960", ""): 250.0,
+        ("mbconv_3x3_e3_se_relu", "40x28x28->40/s1"): 500.0,
+        ("mbconv_3x3_e3_se_relu", "40x28x28->40/s1/affine"): 500.0,
+        ("skip_connect", "40x28x28->40/s1"): 0.0,
+        ("skip_connect", "40x28x28->40/s1/affine"): 0.0,
+        ("classifier_1280_hswish", "960x7x7->1000/s1"): 250.0 + 375.0 + 125.0,
     }
+
+
+HARMONIC = json.dumps(
+    {
+        "MBConvLayer-input:1_24_7_7-in_ch:24-out_ch:40-mid_ch:96-expand:4-kernel:7-stride:2"
+        "-use_se:1": {"lat": "0.5", "enrg": "1.5"},
+        "MBConvLayer-input:1_16_14_14-in_ch:16-out_ch:24-mid_ch:0-expand:1-kernel:3-stride:1"
+        "-use_se:0": {"lat": "0.25", "enrg": "1.5"},
+        "ConvLayer-input:1_1_28_28-in_ch:1-out_ch:16-kernel:3-stride:2-use_se:0-use_bn:1": {
+            "lat": "0.125",
+            "enrg": "0.5",
+        },
+        "LinearLayer-input:80-in_ch:80-out_ch:10": {"lat": 0.0625, "enrg": "0.25"},
+    },
+    indent=1,
+)
+
+
+def test_harmonic_nas_has_texts_for_numbers_and_does_not_say_activations(
+    tmp_path: Path,
+) -> None:
+    table = imported(tmp_path, "harmonic-nas", HARMONIC)
+    assert sorted(latencies_us(table).values()) == [62.5, 125.0, 250.0, 500.0]
+    assert not any(operator.startswith("mbconv") for operator, _ in latencies_us(table))
+    table = imported(tmp_path, "harmonic-nas", HARMONIC, "--activation", "hswish", "--force")
+    named = latencies_us(table)
+    assert named["mbconv_7x7_e4_se_hswish", "24x7x7->40/s2"] == 500.0
+    assert named["mbconv_3x3_e1_hswish", "16x14x14->24/s1/affine"] == 250.0
+    assert named["conv_3x3_bn_hswish", "1x28x28->16/s2"] == 125.0
+    assert named["LinearLayer-input:80-in_ch:80-out_ch:10", ""] == 62.5
+
+
+def test_csv_is_for_whatever_has_no_format(tmp_path: Path) -> None:
+    text = 'operator,site,latency_ms\nmbconv_3x3_e3,"24x56x56->24/s1",0.5\nhead,,0.25\n'
+    assert latencies_us(imported(tmp_path, "csv", text)) == {
+        ("mbconv_3x3_e3", "24x56x56->24/s1"): 500.0,
+        ("head", ""): 250.0,
+    }
+
+
+BLOCK = "expanded_conv-input:28x28x40-output:28x28x40-expand:120-kernel:3-stride:1"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        f"{BLOCK}-idskip:0-se:1-hs:0",  # does not add its input, as blocks here do
+        BLOCK.replace("kernel:3", "kernel:4") + "-idskip:1-se:0-hs:0",
+        BLOCK.replace("120", "20") + "-idskip:1-se:0-hs:0",  # narrower inside
+        BLOCK.replace("120", "123") + "-idskip:1-se:0-hs:0",  # no multiple of 8
+    ],
+)
+def test_a_block_that_is_no_operator_here_keeps_its_name(tmp_path: Path, layer: str) -> None:
+    (row,) = imported(tmp_path, "ofa", f"{layer}:\n  mean: 0.5\n").rows
+    assert row.operator.startswith("expanded_conv")
+
+
+def test_a_map_names_what_else_is_known(tmp_path: Path) -> None:
+    names = tmp_path / "map.csv"
+    convolutions = ["{Regular,1,8,4,4,24,1,1,1}", "{Regular,1,24,4,4,8,1,1,0}"]
+    names.write_text(
+        "key,operator,site\n"
+        + "".join(f'"{key}",mbconv_3x3_e3,8x4x4->8/s1\n' for key in convolutions)
+        + ",skip_connect,8x4x4->8/s1\n"
+    )
+    text = "".join(f"{key} 0.5\n" for key in [*convolutions, "{Depthwise,1,8,4,4,8,3,1,0}"])
+    table = imported(tmp_path, "tinynas", text, "--map", str(names))
+    assert latencies_us(table) == {
+        ("mbconv_3x3_e3", "8x4x4->8/s1"): 1000.0,
+        ("skip_connect", "8x4x4->8/s1"): 0.0,
+        ("Depthwise-kernel:3-fused:0", "8x4x4->8/s1"): 500.0,
+    }
+
+
+BAD_MAPS = {
+    "columns": ("key,site\n", "line 1: the columns of a map are key,operator,site"),
+    "unknown key": ("key,operator,site\nConf,a,1x1x1->1/s1\n", "line 2: .* no key 'Conf'"),
+    "no site": ("key,operator,site\nConv,a,b\n", "line 2: 'b' is not a site"),
+    "no operator": ("key,operator,site\nConv,,\n", "line 2: names no operator"),
+    "cells": ("key,operator,site\nConv,a\n", "line 2: has 2 cells"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), BAD_MAPS.values(), ids=BAD_MAPS)
+def test_a_map_that_is_wrong_is_refused_with_its_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "map.csv").write_text(text)
+    layers = "Conv: {mean: 1}\n"
+    result = convert(tmp_path, "ofa", layers, "--map", str(tmp_path / "map.csv"))
+    assert result.exit_code == 2
+    assert re.search(f"map.csv, {problem}", " ".join(result.output.split()))
+    assert not (tmp_path / "ours.json").exists()
+
+
+def test_rows_that_a_space_lacks_are_named_all_at_once(tmp_path: Path) -> None:
+    """And nobody is told to measure a phone here."""
+    table = imported(tmp_path, "proxylessnas", PROXYLESSNAS)
+    space = goldnas.space("mobile", stages=[[40, 2, 2]], input_shape=(3, 64, 64))
+    with pytest.raises(goldnas.TableError) as caught:
+        goldnas.feasible(space, budgets=["5ms"], tables=[tmp_path / "ours.json"])
+    missing = table.missing(space.rows())
+    assert len(missing) > 3
+    assert all(f"{operator} at {site}" in str(caught.value) for operator, site in missing)
+    assert "profile(" not in str(caught.value)
+
+
+def test_a_search_ends_with_an_imported_table(tmp_path: Path) -> None:
+    block = "expanded_conv-input:{}-output:{}-expand:{}-kernel:{}-stride:{}-idskip:{}"
+    layers = {
+        "Conv-input:8x8x1-output:4x4x8": 0.1,
+        block.format("4x4x8", "4x4x8", 1, 3, 1, 1): 0.1,
+        **{block.format("4x4x8", "2x2x8", 3, k, 2, 0): 0.1 * k for k in (3, 5)},
+        **{block.format("2x2x8", "2x2x8", 3, k, 1, 1): 0.1 * k for k in (3, 5)},
+        "Conv_1-input:2x2x8-output:2x2x16": 0.1,
+        "Logits-input:2x2x16-output:10": 0.1,
+    }
+    imported(
+        tmp_path,
+        "proxylessnas",
+        "".join(f"{layer}: {{mean: {ms}}}\n" for layer, ms in layers.items()),
+    )
+    run = goldnas.search(
+        "mobile",
+        settings={
+            "stem": 8,
+            "first": 8,
+            "stages": [[8, 2, 2]],
+            "head": 16,
+            "kernels": [3, 5],
+            "expansions": [3],
+        },
+        data="digits",
+        tables=[tmp_path / "ours.json"],
+        budgets=["1.05ms"],
+        single=True,
+        epochs=1,
+        batch_size=256,
+        out=tmp_path / "run",
+        on_event=lambda *_: None,
+    )
+    assert run.best.resources["latency@ours"] == pytest.approx(1000.0)
 
 
 def test_fbnet_microseconds_stay_and_repeated_records_are_averaged(tmp_path: Path) -> None:

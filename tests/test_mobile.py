@@ -100,6 +100,14 @@ def test_what_can_be_chosen_is_a_setting() -> None:
     assert find_part(network.head)[0] == "conv_1x1_bn_hswish"
 
 
+def test_each_stage_may_have_kinds_of_squeeze_excitation_of_its_own() -> None:
+    settings = {"kernels": [3], "expansions": [3], "skip": False}
+    kinds = [["se"], *[["none", "se_in"]] * (len(SMALL["stages"]) - 1)]
+    choices = choices_of(without_values(lambda: mobile(**SMALL | settings, squeezes=kinds)))
+    assert list(choices["stages.0.1"].operators) == ["mbconv_3x3_e3_se"]
+    assert list(choices["stages.1.0"].operators) == ["mbconv_3x3_e3", "mbconv_3x3_e3_se_in"]
+
+
 def test_every_part_says_which_it_is_and_gets_the_shape_that_it_is_for() -> None:
     """Odd sizes, all candidates alive: the sites are those that the tensors have."""
     network = mobile(**SMALL, classifier=48).eval()
@@ -216,6 +224,7 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
         ({"expansions": ["6"]}, "expansions must be numbers from 1"),
         ({"squeezes": ["sse"]}, "squeezes must be of none, se, se_in, got ['sse']"),
         ({"squeezes": "se"}, "squeezes must be one or more different ones, got 'se'"),
+        ({"squeezes": [["se"]]}, "squeezes must be one list, or one each for 6 stages; got 1"),
         ({"activations": "gelu"}, "activations must be of relu6, relu, hswish"),
         ({"activations": ["relu"]}, "and the head, 9 in all; got 1"),
     ],

@@ -1,18 +1,24 @@
 """Latency tables, with what needs more than their file: a network, or the device."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas import lut
 from goldnas.api.telling import ignore, warn
 from goldnas.errors import ConfigError, TableError
+from goldnas.lut.schema import ANY_SPACE
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
     from goldnas.lut import Calibration
+    from goldnas.site import AnySite
+
+    Part = tuple[str, AnySite]
     from goldnas.profiling.check import Check
     from goldnas.profiling.session import Session
 
@@ -72,32 +78,29 @@ class LatencyTable(lut.LatencyTable):
         """What a network takes on the device of the table.
 
         Args:
-            network: Of a search, a training, or an :class:`goldnas.Architecture`.
+            network: Of a search, a training, an :class:`goldnas.Architecture`, or what
+                :func:`goldnas.lut.published.read_published` read.
 
         Raises:
             TableError: If the table lacks a row of the network.
         """
-        from collections import Counter
+        from goldnas.lut.published import PublishedNetwork
 
+        costs_us: dict[Part, float]
+        if isinstance(network, PublishedNetwork):
+            parts = network.parts
+            costs_us = {part: self.latency_us(*part, rows=lambda: parts) for part in parts}
+            return _predict(parts, costs_us, self.calibration_for(ANY_SPACE, {}))
         from goldnas.api.networks import find_architecture
         from goldnas.resources import Latency
-        from goldnas.resources.costs import sum_costs
         from goldnas.spaces import find_space
 
         architecture = find_architecture(network)
         space = find_space(architecture)
-        parts = list(space.plan(architecture).parts())
+        parts = tuple(space.plan(architecture).parts())
         latency = Latency(self, space)
-        fitted = latency.calibration
-        return Prediction(
-            latency_us=sum_costs(latency, parts),
-            mape_percent=fitted.accuracy.mape_percent if fitted else None,
-            overhead_us=latency.overhead,
-            rows=tuple(
-                PredictedRow(operator, str(site), count, count * latency.cost(operator, site))
-                for (operator, site), count in Counter(parts).items()
-            ),
-        )
+        costs_us = {part: latency.cost(*part) for part in parts}
+        return _predict(parts, costs_us, latency.calibration)
 
     def check(
         self,
@@ -236,3 +239,21 @@ class LatencyTable(lut.LatencyTable):
                 "Networks can be measured for it only where it was made: `device` says where"
             )
         return session
+
+
+def _predict(
+    parts: "tuple[Part, ...]",
+    costs_us: "dict[Part, float]",
+    fitted: "Calibration | None",
+) -> Prediction:
+    """The sum over the parts of a network, with what it consists of."""
+    overhead_us = fitted.intercept_us if fitted else 0.0
+    return Prediction(
+        latency_us=fsum([overhead_us, *(costs_us[part] for part in parts)]),
+        mape_percent=fitted.accuracy.mape_percent if fitted else None,
+        overhead_us=overhead_us,
+        rows=tuple(
+            PredictedRow(operator, str(site), count, count * costs_us[operator, site])
+            for (operator, site), count in Counter(parts).items()
+        ),
+    )

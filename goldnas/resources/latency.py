@@ -35,7 +35,9 @@ class Latency:
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
-        row_us = self.table.latency_us(operator, site, space=self.space.call)
+        row_us = self.table.latency_us(
+            operator, site, space=self.space.call, rows=self.space.rows
+        )
         if self.calibration is None:
             return row_us
         fitted_us = self.calibration.latencies_us.get(format_row_key(operator, site))

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
+from typing import Any
 
 from torch import nn
 
@@ -43,7 +44,7 @@ def mobile(
     stages: Sequence[Sequence[int]] = STAGES,
     kernels: Sequence[int] = (3, 5, 7),
     expansions: Sequence[float] = (3, 6),
-    squeezes: Sequence[str] = ("none",),
+    squeezes: Sequence[str] | Sequence[Sequence[str]] = ("none",),
     skip: bool = True,
     activations: str | Sequence[str] = "relu6",
     stem: int = 32,
@@ -63,7 +64,8 @@ def mobile(
         stages: ``(channels, blocks, stride)`` of each; its first block has the stride.
         kernels: Of depthwise convolutions, to choose from.
         expansions: Channels inside a block per channel of its input, to choose from.
-        squeezes: Kinds of squeeze-excitation to choose from: ``none``, ``se``, ``se_in``.
+        squeezes: Kinds of squeeze-excitation to choose from: ``none``, ``se``, ``se_in``; or a
+            list of them for each stage.
         skip: Whether a block that keeps the shape may be left out.
         activations: One for all, or one each for the stem, the first block, every stage, and
             what follows the stages: ``relu6``, ``relu``, ``hswish``.
@@ -84,7 +86,8 @@ def mobile(
     _check_whole("stem_stride", stem_stride, most=2)
     if not isinstance(width, int | float) or not 0.05 <= width <= 20:
         raise ConfigError(f"width must lie in 0.05 to 20, got {width!r}")
-    kinds = _candidates(kernels, expansions, squeezes)
+    by_stage = _by_stage(squeezes, len(stages))
+    kinds = [_candidates(kernels, expansions, of_stage) for of_stage in by_stage]
     stem_kind, first_kind, *stage_kinds, head_kind = _activations(activations, len(stages))
 
     here = tuple(input_shape)
@@ -96,8 +99,10 @@ def mobile(
         here = (out_channels, site.out_height, site.out_width)
         return site
 
-    def choice(site: Site, activation: str) -> Choice:
-        names = [MobileBlock(*kind, activation).name for kind in kinds]
+    def choice(
+        site: Site, candidates: Sequence[tuple[int, float, str]], activation: str
+    ) -> Choice:
+        names = [MobileBlock(*kind, activation).name for kind in candidates]
         if skip and site.stride == 1 and site.in_channels == site.out_channels:
             names.append("skip_connect")
         return Choice({name: partial(build_operator, name, site) for name in names})
@@ -112,10 +117,12 @@ def mobile(
         advance(round_channels(width * first), affine=True),
     )
     chain = parts["stages"] = nn.Sequential()
-    for (channels, blocks, stride), kind in zip(stages, stage_kinds, strict=True):
+    for (channels, blocks, stride), candidates, kind in zip(
+        stages, kinds, stage_kinds, strict=True
+    ):
         out_channels = round_channels(width * channels)
         sites = [advance(out_channels, 1 if i else stride, affine) for i in range(blocks)]
-        chain.append(nn.Sequential(*(choice(site, kind) for site in sites)))
+        chain.append(nn.Sequential(*(choice(site, candidates, kind) for site in sites)))
     wider = max(1.0, width)
     parts["head"] = build_operator(
         f"conv_1x1_bn_{head_kind}", advance(round_channels(wider * head))
@@ -162,6 +169,17 @@ def _candidates(
     if not set(squeezes) <= set(SQUEEZES):
         raise ConfigError(f"squeezes must be of {', '.join(SQUEEZES)}, got {list(squeezes)}")
     return list(product(kernels, expansions, squeezes))
+
+
+def _by_stage(squeezes: Sequence[Any], stages: int) -> list[Sequence[str]]:
+    """The kinds of squeeze-excitation of each stage."""
+    if not _is_list(squeezes) or not squeezes or not all(map(_is_list, squeezes)):
+        return [squeezes] * stages
+    if len(squeezes) != stages:
+        raise ConfigError(
+            f"squeezes must be one list, or one each for {stages} stages; got {len(squeezes)}"
+        )
+    return list(squeezes)
 
 
 def _activations(activations: str | Sequence[str], stages: int) -> list[str]:

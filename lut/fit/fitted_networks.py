@@ -18,6 +18,7 @@ from goldnas.lut.fit.prior import Prior
 from goldnas.lut.keys import parse_row_key
 from goldnas.lut.schema import (
     ANY_SPACE,
+    FITTED,
     Accuracy,
     Calibration,
     Interpolated,
@@ -104,7 +105,7 @@ class FittedNetworks:
         )
         statistic = f"latencies of whole networks, as {self.networks.path.name} has them"
         return LatencyTable(
-            make_unstated_conditions(device, protocol="fit", statistic=statistic),
+            make_unstated_conditions(device, protocol=FITTED, statistic=statistic),
             tuple(rows),
             path,
             calibrations=(calibration,),

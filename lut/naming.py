@@ -1,0 +1,187 @@
+"""What the layers of other projects are called here: rows of the operators of ``mobile``.
+
+A layer is named only where it is the same: kernel, stride, sizes, channels inside, squeeze-
+excitation, activation, and the addition of the input where the shape is kept. Normalisation
+is part of a convolution when a network runs, so a latency holds whether it is learnt or not.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from goldnas.errors import ConfigError, TableError
+from goldnas.mobile_block import MobileBlock, find_expansion, parse_block, parse_convolution
+from goldnas.site import Site, parse_site
+
+Named = tuple[tuple[str, str], tuple[str, ...]]
+"""Operator and site of a row, and the keys of the file whose latencies it adds up."""
+
+# expanded_conv-input:56x56x24-output:28x28x40-expand:3-kernel:5-stride:2-idskip:0
+LAYER = re.compile(r"(\w+)-input:(\d+)x(\d+)x(\d+)-output:(\d+)x(\d+)x(\d+)((?:-\w+:[\w.]+)*)")
+
+# Logits-input:7x7x1280-output:1000
+_LOGITS = re.compile(r"Logits-input:(\d+)x(\d+)x(\d+)-output:(\d+)")
+
+# MBConvLayer-input:1_16_14_14-in_ch:16-out_ch:24-mid_ch:48-expand:3-kernel:7-stride:2-use_se:0
+_HARMONIC = re.compile(r"(MBConvLayer|ConvLayer)-input:1_\d+_(\d+)_(\d+)((?:-\w+:\d+)+)")
+
+_DETAIL = re.compile(r"-(\w+):(\d+)")
+
+
+def find_site(layer: "re.Match[str]") -> Site | None:
+    """The site of a key that ``LAYER`` matches; None if its sizes are those of no stride."""
+    height, width, channels, out_height, out_width, out_channels = map(int, layer.groups()[1:7])
+    said = dict(_DETAIL.findall(layer[8])).get("stride")
+    for stride in [int(said)] if said else [1, 2]:
+        site = Site(channels, out_channels, height, width, stride)
+        if stride and (site.out_height, site.out_width) == (out_height, out_width):
+            return site
+    return None
+
+
+def name_proxylessnas(keys: Sequence[str], activation: None) -> Iterator[Named]:
+    """Rows of ProxylessNAS: ``expand`` is a ratio, and every activation is ReLU6.
+
+    ``Logits`` is all that follows ``Conv_1``.
+    """
+    for key in keys:
+        if (logits := _LOGITS.fullmatch(key)) is not None:
+            height, width, channels, classes = map(int, logits.groups())
+            yield ("classifier", str(Site(channels, classes, height, width))), (key,)
+        yield from _name_layer(key, "relu6", lambda site, expand: float(expand))
+
+
+def name_once_for_all(keys: Sequence[str], activation: None) -> Iterator[Named]:
+    """Rows of Once-for-All's MobileNetV3: ``expand`` is the number of channels inside.
+
+    What pools, ``Conv_2`` and ``Logits`` are one classifier here.
+    """
+    for key in keys:
+        yield from _name_layer(
+            key, "hswish", lambda site, inner: find_expansion(site.in_channels, inner)
+        )
+    pools = [m for key in keys if (m := LAYER.fullmatch(key)) and m[1] == "AvgPool2D"]
+    inner = [m for key in keys if (m := LAYER.fullmatch(key)) and m[1] == "Conv_2"]
+    for key in keys:
+        if (logits := _LOGITS.fullmatch(key)) is None:
+            continue
+        for pool in pools:
+            for mix in inner:
+                if pool[4] == mix[4] and mix[7] == logits[3] and mix[2] == mix[3] == "1":
+                    site = Site(int(pool[4]), int(logits[4]), int(pool[2]), int(pool[3]))
+                    operator = f"classifier_{mix[7]}_hswish"
+                    yield (operator, str(site)), (pool[0], mix[0], key)
+
+
+def name_harmonic_nas(keys: Sequence[str], activation: str | None) -> Iterator[Named]:
+    """Rows of Harmonic-NAS's backbones, whose keys do not say the activation.
+
+    A convolution and the linear layer after the pooling are not named: nothing says over which
+    sizes is pooled.
+    """
+    for key in keys:
+        layer = _HARMONIC.fullmatch(key)
+        if layer is None or activation is None:
+            continue
+        details = {name: int(value) for name, value in _DETAIL.findall(layer[4])}
+        kernel, stride = details.get("kernel", 0), details.get("stride", 0)
+        if stride not in (1, 2) or {"in_ch", "out_ch"} - details.keys():
+            continue
+        site = Site(details["in_ch"], details["out_ch"], int(layer[2]), int(layer[3]), stride)
+        if layer[1] == "MBConvLayer":
+            # Without a widening there are as many channels inside as outside.
+            inner = details.get("mid_ch") or site.in_channels
+            expansion = find_expansion(site.in_channels, inner)
+            if expansion is not None:
+                squeeze = "se" if details.get("use_se") else "none"
+                block = MobileBlock(kernel, expansion, squeeze, activation)
+                yield from name_block(block, site, key)
+        elif details.get("use_bn") and not details.get("use_se"):
+            operator = f"conv_{kernel}x{kernel}_bn_{activation}"
+            if parse_convolution(operator):
+                yield (operator, str(site)), (key,)
+
+
+def _name_layer(
+    key: str, activation: str, find_expansion: Callable[[Site, int], float | None]
+) -> Iterator[Named]:
+    layer = LAYER.fullmatch(key)
+    site = find_site(layer) if layer else None
+    if layer is None or site is None:
+        return
+    details = {name: int(value) for name, value in _DETAIL.findall(layer[8])}
+    if layer[1] == "Conv":
+        yield (f"conv_3x3_bn_{activation}", str(site)), (key,)
+    elif layer[1] == "Conv_1":
+        yield (f"conv_1x1_bn_{activation}", str(site)), (key,)
+    elif layer[1] == "expanded_conv" and {"expand", "kernel", "idskip"} <= details.keys():
+        expansion = find_expansion(site, details["expand"])
+        if "hs" in details:
+            activation = "hswish" if details["hs"] else "relu"
+        if expansion is not None and bool(details["idskip"]) == _keeps_shape(site):
+            squeeze = "se" if details.get("se") else "none"
+            block = MobileBlock(details["kernel"], expansion, squeeze, activation)
+            yield from name_block(block, site, key)
+
+
+def name_block(block: MobileBlock, site: Site, key: str) -> Iterator[Named]:
+    """The rows that a block is; and, where it keeps the shape, of leaving it out."""
+    if parse_block(block.name) != block:
+        return
+    for place in site, replace(site, affine=True):
+        yield (block.name, str(place)), (key,)
+        if _keeps_shape(site):
+            yield ("skip_connect", str(place)), ()
+
+
+def _keeps_shape(site: Site) -> bool:
+    return site.stride == 1 and site.in_channels == site.out_channels
+
+
+def read_map(path: Path, keys: Sequence[str]) -> Iterator[Named]:
+    """Read what a user says: a CSV file with the columns key, operator and site.
+
+    Several lines of one operator and site add up. An empty key adds nothing, so that a row
+    may take no time.
+
+    Raises:
+        TableError: If the file cannot be read, or names a key that the table does not have.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, strict=True, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise TableError(f"cannot read the map {path}: {problem}") from None
+    if not rows or [cell.strip() for cell in rows[0]] != ["key", "operator", "site"]:
+        raise TableError(f"{path}, line 1: the columns of a map are key,operator,site")
+    known = set(keys)
+    named: dict[tuple[str, str], list[str]] = {}
+    for number, row in enumerate(rows[1:], 2):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        problem = _find_problem(cells, known)
+        if problem:
+            raise TableError(f"{path}, line {number}: {problem}")
+        key, operator, site = cells
+        named.setdefault((operator, site), []).extend([key] if key else [])
+    for place, added in named.items():
+        yield place, tuple(added)
+
+
+def _find_problem(cells: Sequence[str], keys: set[str]) -> str | None:
+    if len(cells) != 3:
+        return f"has {len(cells)} cells; give key, operator and site"
+    key, operator, site = cells
+    if not operator:
+        return "names no operator"
+    if key and key not in keys:
+        return f"the table has no key {key!r}"
+    try:
+        parse_site(site)
+    except ConfigError as error:
+        return str(error)
+    return None
