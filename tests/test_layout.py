@@ -79,7 +79,7 @@ MAY_IMPORT = {
     },
     "api": {
         *("architecture", "data", "deploying", "errors", "lut", "metric", "profiling"),
-        *("reference", "resources", "run_folder", "searching", "settings", "spaces"),
+        *("reference", "resources", "run_folder", "searching", "settings", "site", "spaces"),
         *("task", "training"),
     },
     "comparison": {
