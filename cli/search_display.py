@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 _RATE_OVER_S = 60.0
 """Seconds over which the rate of steps is taken."""
+
+_BUSY = 0.15
+"""Share of the time that a search waits for a core, from which on the display says so."""
+
+
+def read_core_times_s() -> tuple[float, float] | None:
+    """Seconds that the main thread ran, and that it waited for a core, so far.
+
+    None where the system does not count them: only Linux does.
+    """
+    try:
+        ran_ns, waited_ns, _ = Path("/proc/self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(ran_ns) / 1e9, int(waited_ns) / 1e9
 
 
 def strategy_of(loop: "SearchLoop") -> "SearchStrategy":
@@ -43,6 +59,7 @@ class SearchDisplay:
         self._session = session = self._strategy.session
         self._step = loop.step
         self._times: deque[tuple[float, int]] = deque([(time.monotonic(), loop.step)])
+        self._core_times_s = deque([read_core_times_s()])
         mask = self._strategy.learner.mask
         self._all = len(mask)
         self._live = int(mask.sum())
@@ -59,12 +76,15 @@ class SearchDisplay:
             now = time.monotonic()
             self._step = fields["step"]
             self._times.append((now, self._step))
+            self._core_times_s.append(read_core_times_s())
             while len(self._times) > 2 and now - self._times[0][0] > _RATE_OVER_S:
                 self._times.popleft()
+                self._core_times_s.popleft()
         elif event == "setback":
             self._step = fields["back_to_step"]
             self._live = int(self._strategy.learner.mask.sum())
             self._times.clear()
+            self._core_times_s.clear()
         elif event == "beyond":
             self._beyond = True
         elif event == "score":
@@ -91,6 +111,8 @@ class SearchDisplay:
             f"lambda {penalty_weight:.1e}" if penalty_weight else "",
             f"learning rate {loop.learning_rate(step):.2g}",
         )
+        if waiting := self._waiting():
+            table.add_row("busy machine", f"{waiting:.0%} of the time waits for a core")
         limits = {b.resource: b for b in self._session.feasibility.budgets}
         for name, amount in self._resources.items():
             budget = limits.get(name)
@@ -101,6 +123,17 @@ class SearchDisplay:
                 "" if budget is None else f"{100 * amount / budget.limit:.0f} % of it",
             )
         return table
+
+    def _waiting(self) -> float:
+        """The share of the time in which other work has the cores; 0 if it is little."""
+        known = [times for times in list(self._core_times_s) if times is not None]
+        if len(known) < 2:
+            return 0.0
+        ran_s, waited_s = (
+            last - first for first, last in zip(known[0], known[-1], strict=True)
+        )
+        share = waited_s / max(ran_s + waited_s, 1e-9)
+        return share if share > _BUSY else 0.0
 
     def _speed(self, planned: bool) -> str:
         times = list(self._times)  # the screen is drawn by a thread of its own

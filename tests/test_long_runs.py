@@ -1,8 +1,12 @@
 """Searches of hours: stopped by a signal, thrown back by a NaN, short of memory."""
 
 import io
+import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goldnas.api.runs import Run
-from goldnas.cli.search_display import SearchDisplay
+from goldnas.cli.search_display import SearchDisplay, read_core_times_s
 from goldnas.errors import ConfigError, RunError, StoppedError
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch, SearchLoop, run_search
@@ -281,3 +285,27 @@ def test_a_terminal_shows_where_the_search_stands(tmp_path: Path) -> None:
     assert shares[0] > 100 > shares[-1]
     assert all(later <= sooner for sooner, later in pairwise(shares))
     assert any("below the budgets" in screen for screen in screens[-6:])
+
+
+@pytest.mark.skipif(read_core_times_s() is None, reason="the system does not count waiting")
+def test_a_terminal_shows_that_other_work_has_the_cores(tmp_path: Path) -> None:
+    search = make_loop(tmp_path / "a", **QUICK)
+    mine = os.sched_getaffinity(0)
+    core = {min(mine)}
+    spin = f"import os; os.sched_setaffinity(0, {core})\nwhile True: pass"
+    others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(3)]
+    try:
+        os.sched_setaffinity(0, core)
+        display = SearchDisplay(search)
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            pass
+        display.observe("step", {"step": 1})
+    finally:
+        os.sched_setaffinity(0, mine)
+        for other in others:
+            other.kill()
+            other.wait()
+    console = Console(file=io.StringIO(), width=120)
+    console.print(display.table())
+    assert "busy machine" in console.file.getvalue()  # type: ignore[attr-defined]
