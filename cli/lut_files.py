@@ -1,5 +1,6 @@
 """``goldnas lut lint | diff | merge | import``: checking, comparing and converting tables."""
 
+import datetime
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +10,7 @@ import typer
 from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
 from goldnas.cli.lut_plot import check_kind, write_plot
 from goldnas.cli.options import ForceOption, JsonOption, OfFileOption, check_replaceable
-from goldnas.cli.wording import in_options
+from goldnas.cli.wording import in_options, option
 from goldnas.errors import ConfigError, Status, count_of
 
 if TYPE_CHECKING:
@@ -214,14 +215,37 @@ def import_(
         Literal["proxylessnas", "ofa", "fbnet", "tinynas"] | None,
         typer.Option("--format", help="Project whose format the file has."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device that was measured.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device that was measured; with cpu or cuda, lint knows how fast it can be."
+        ),
+    ] = None,
+    cpu_model: Annotated[str | None, typer.Option(help="Name of the processor.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="Architecture of the processor: x86_64, aarch64 or another."),
+    ] = None,
+    os_: Annotated[
+        str | None, typer.Option("--os", help="Operating system and its version.")
+    ] = None,
+    measured_on: Annotated[
+        datetime.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
+            help="Day of the measurements; that of the import unless given.",
+        ),
+    ] = None,
     backend: Annotated[
-        str, typer.Option(help="Runtime that was measured, and its version.")
-    ] = "unknown",
+        str | None, typer.Option(help="Runtime that was measured, and its version.")
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="Number format: fp32, int8 or another.")
-    ] = "unknown",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that ran an operator.")] = 1,
+        str | None, typer.Option(help="Number format: fp32, int8 or another.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that ran an operator; 1 unless given.")
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Images per call. Unless given, what the file says, or 1."),
@@ -247,16 +271,28 @@ def import_(
     from goldnas.lut import Failed
     from goldnas.lut.importers import import_table
 
+    stated = {
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+        "cpu_model": cpu_model,
+        "architecture": architecture,
+        "os": os_,
+        "measured_on": measured_on and measured_on.date(),
+    }
+    known = {name: value for name, value in stated.items() if value is not None}
     with errors_shown():
         if is_zip(file):
-            own = {"--format": form, "--device": device, "--batch": batch}
-            own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}
-            own |= {"--threads": threads != 1}
-            for option, given in own.items():
-                if given:
-                    raise ConfigError(f"{file} says itself what it is of: leave out {option}")
+            from goldnas.profiling.bundle_results import check_of_bundle, import_results
+
+            check_of_bundle(file)
+            own = {"format": form, "device": device, "batch": batch} | known
+            for name, given in own.items():
+                if given is not None:
+                    raise ConfigError(
+                        f"{file} says itself what it is of: leave out {option(name)}"
+                    )
             from goldnas.cli.profile_table import show_filled
-            from goldnas.profiling.bundle_results import import_results
             from goldnas.spaces import import_space
 
             import_space(space_ or "")
@@ -276,10 +312,8 @@ def import_(
             form,
             target,
             device=device,
-            backend=backend,
-            precision=precision,
-            threads=threads,
             batch=batch,
+            **known,
         )
         table.save()
     failed = sum(isinstance(row, Failed) for row in table.rows)

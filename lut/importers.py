@@ -6,6 +6,7 @@ What cannot be a latency is refused with its line: a zero would be the cheapest 
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
@@ -28,10 +29,8 @@ def import_table(
     out: Path,
     *,
     device: str,
-    backend: str = "unknown",
-    precision: str = "unknown",
-    threads: int = 1,
     batch: int | None = None,
+    **known: Any,
 ) -> LatencyTable:
     """Read a table of another project.
 
@@ -40,10 +39,9 @@ def import_table(
         form: Its format, one of ``FORMATS``.
         out: What the table's path will be; nothing is written.
         device: What the latencies are of; the files do not say it.
-        backend: Runtime and version.
-        precision: ``fp32`` and the like.
-        threads: Of one operator.
         batch: Images per call; may be None where the file says it, or it is 1.
+        known: Other conditions that somebody knows: ``backend``, ``precision``, ``threads``,
+            ``cpu_model``, ``architecture``, ``os``, ``measured_on``.
 
     Raises:
         TableError: If the file cannot be read, or holds what is no latency; with the line.
@@ -71,13 +69,12 @@ def import_table(
         device,
         protocol=f"imported from {form}",
         statistic=FORMATS[form].statistic,
-        backend=backend,
-        precision=precision,
-        threads=threads,
         batch=batch,
+        **known,
     )
     kept = [entry for entry in entries if entry.batch in (None, batch)]
-    return LatencyTable(conditions, _rows(path, form, kept), out)
+    dated = "measured_on" in known
+    return LatencyTable(conditions, _rows(path, form, kept, dated=dated), out)
 
 
 def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
@@ -93,7 +90,7 @@ def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
     return wanted or there[0]
 
 
-def _rows(path: Path, form: str, entries: Sequence[Entry]) -> tuple[Row, ...]:
+def _rows(path: Path, form: str, entries: Sequence[Entry], *, dated: bool) -> tuple[Row, ...]:
     format_ = FORMATS[form]
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for entry in entries:
@@ -104,7 +101,7 @@ def _rows(path: Path, form: str, entries: Sequence[Entry]) -> tuple[Row, ...]:
         values[key].append(_latency(path, form, entry, name))
     source = (
         f"{path.name}, format {form}: {format_.statistic}, {format_.unit} x "
-        f"{format_.unit_us:g}; measured_on is the day of the import"
+        f"{format_.unit_us:g}" + ("" if dated else "; measured_on is the day of the import")
     )
     return tuple(
         _row(operator, site, found, format_, source)
