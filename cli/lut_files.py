@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
-from goldnas.cli.lut_plot import check_kind, write_plot
-from goldnas.cli.options import ForceOption, JsonOption, OfFileOption, check_replaceable
+from goldnas.cli.drawing import check_drawing, write_drawing
+from goldnas.cli.lut_plot import KINDS
+from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
 from goldnas.cli.wording import in_options, option
 from goldnas.errors import ConfigError, Status, count_of
+from goldnas.files import check_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +116,7 @@ def diff(
             help="Also draw both side by side: .svg, .png, .pdf, or .html.",
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Say how two latency tables differ: conditions, rows, and ratios of b to a.
 
@@ -126,15 +129,18 @@ def diff(
 
     with errors_shown():
         if plot is not None:
-            check_kind(plot)
+            check_drawing(plot, KINDS, command="lut diff", force=force)
         first, second = LatencyTable.load(a), LatencyTable.load(b)
         difference = diff_tables(first, second)
         if plot is not None:
             from goldnas.lut.plot_diff import plot_diff
             from goldnas.report.tables import make_diff_page
 
-            write_plot(
-                plot, lambda: plot_diff(first, second), lambda: make_diff_page(first, second)
+            write_drawing(
+                plot,
+                lambda: plot_diff(first, second),
+                lambda: make_diff_page(first, second),
+                command="lut diff",
             )
             err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
     if as_json:
@@ -195,7 +201,7 @@ def merge(
     from goldnas.lut.merge import merge as merge_tables
 
     with errors_shown():
-        check_replaceable(target, force)
+        check_replaceable(target, force=force)
         tables = [LatencyTable.load(file) for file in files]
         merged = merge_tables(tables, prefer=prefer)
         merged.save(target)
@@ -306,7 +312,7 @@ def import_(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"
             )
-        check_replaceable(target, force)
+        check_replaceable(target, force=force)
         table = import_table(
             file,
             form,

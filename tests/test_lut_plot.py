@@ -37,6 +37,29 @@ def run(table: LatencyTable, plot: Path) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf", "html"])
+def test_a_plot_replaces_its_own_and_no_other_file(
+    table: LatencyTable, tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / f"plot.{kind}"
+    plotting, comparing = (
+        ["lut", "plot", str(table.path), "-o", str(place)],
+        ["lut", "diff", str(table.path), str(table.path), "-o", str(place)],
+    )
+
+    def status(words: list[str]) -> int:
+        return CliRunner().invoke(app, words).exit_code
+
+    assert (status(plotting), status(plotting)) == (0, 0)
+    drawn = place.read_bytes()
+    assert status(comparing) == 2
+    assert place.read_bytes() == drawn
+    assert (status([*comparing, "--force"]), status(comparing)) == (0, 0)
+    place.write_text("by somebody else")
+    assert (status(plotting), status(comparing)) == (2, 2)
+    assert place.read_text() == "by somebody else"
+
+
 def test_every_row_and_every_network_is_drawn(table: LatencyTable) -> None:
     figure = plot(table)
     *rows, networks = figure.get_axes()
