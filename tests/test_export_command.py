@@ -417,7 +417,7 @@ def test_an_engine_that_computes_the_same_is_stored(
     case = finished(tmp_path, ("1GFLOPs",))
     engine = case.out.with_name("net.engine")
     for precision in ("fp16", "int8"):
-        result = case.export("--engine", engine, "--precision", precision)
+        result = case.export("--engine", engine, "--precision", precision, "--force")
         assert result.exit_code == 0, result.output
         assert engine.read_bytes() == b"an engine"
         assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")
