@@ -7,14 +7,13 @@ import typer
 
 from goldnas.cli import completion
 from goldnas.cli.console import err, errors_shown, out, print_json, say
-from goldnas.cli.options import JsonOption
+from goldnas.cli.drawing import PLOTS, check_drawing, write_drawing
+from goldnas.cli.options import ForceOption, JsonOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from goldnas.comparison.formats import Grid
     from goldnas.comparison.rows import Comparison
-
-_KINDS = (".svg", ".png", ".pdf")
 
 
 def compare(
@@ -66,6 +65,7 @@ def compare(
             help="Figure of --truth to judge by, if not all of them. Repeat for several.",
         ),
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
@@ -83,8 +83,8 @@ def compare(
         goldnas compare runs/a runs/b --truth truth.csv --plot truth.svg
     """
     with errors_shown():
-        if plot is not None and plot.suffix.lower() not in _KINDS:
-            raise ConfigError(f"--plot {plot}: end it in {', '.join(_KINDS)}")
+        if plot is not None:
+            check_drawing(plot, PLOTS, command="compare", force=force, setting="plot")
         from goldnas.comparison import formats, rows
         from goldnas.comparison.runs import read_runs
         from goldnas.comparison.truth import Truth
@@ -131,13 +131,8 @@ def _print(shown: "Grid") -> None:
 
 
 def _draw(comparison: "Comparison", plot_file: Path) -> None:
-    import io
-
     from goldnas.comparison.plot import draw_comparison
     from goldnas.comparison.truth_plot import draw_truth
-    from goldnas.files import write_atomic
 
-    content = io.BytesIO()
     draw = draw_comparison if comparison.truth is None else draw_truth
-    draw(comparison).savefig(content, format=plot_file.suffix[1:].lower(), dpi=150)
-    write_atomic(plot_file, content.getvalue())
+    write_drawing(plot_file, lambda: draw(comparison), command="compare")

@@ -29,6 +29,9 @@ EARLIER_NAMES = {
 }
 """Options by the command and the name that they had, which still works."""
 
+_SAVED = "# Written by --save-config, which keeps no comments of yours.\n\n"
+"""The beginning of a file by which it is known."""
+
 _SHARED = ("config", "save_config")
 _KINDS = {bool: "true or false", dict: "a table", list: "a list"}
 
@@ -114,19 +117,24 @@ def save(path: Path, ctx: Any) -> None:
     """Put the options of a command into a file; what it says of other commands stays.
 
     Raises:
-        ConfigError: If the file is there and is none of this kind.
+        ConfigError: If the file is there and was not made here, so that it may have comments.
         WriteError: If the disk refuses.
     """
     import tomli_w
 
     names = _names(ctx)
     content = _load(path, f"[{'.'.join(names)}]") if path.exists() else {}
+    if path.exists() and not path.read_bytes().startswith(_SAVED.encode()):
+        raise ConfigError(
+            f"--save-config {path} is there already, and --save-config did not write it: its "
+            "comments would be lost. Name another file"
+        )
     _check_tables(path, content, ctx.find_root().command.commands)
     table = content
     for name in names[:-1]:
         table = table.setdefault(name, {})
     table[names[-1]] = _values(ctx)
-    write_atomic(path, tomli_w.dumps(content))
+    write_atomic(path, _SAVED + tomli_w.dumps(content))
 
 
 def parameters(ctx: Any) -> list[Any]:

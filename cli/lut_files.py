@@ -1,5 +1,6 @@
 """``goldnas lut lint | diff | merge | import``: checking, comparing and converting tables."""
 
+import datetime
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
-from goldnas.cli.lut_plot import check_kind, write_plot
-from goldnas.cli.options import ForceOption, JsonOption, OfFileOption, check_replaceable
-from goldnas.cli.wording import in_options
+from goldnas.cli.drawing import check_drawing, write_drawing
+from goldnas.cli.lut_plot import KINDS
+from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
+from goldnas.cli.wording import in_options, option
 from goldnas.errors import ConfigError, Status, count_of
+from goldnas.files import check_replaceable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +116,7 @@ def diff(
             help="Also draw both side by side: .svg, .png, .pdf, or .html.",
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Say how two latency tables differ: conditions, rows, and ratios of b to a.
 
@@ -125,15 +129,18 @@ def diff(
 
     with errors_shown():
         if plot is not None:
-            check_kind(plot)
+            check_drawing(plot, KINDS, command="lut diff", force=force)
         first, second = LatencyTable.load(a), LatencyTable.load(b)
         difference = diff_tables(first, second)
         if plot is not None:
             from goldnas.lut.plot_diff import plot_diff
             from goldnas.report.tables import make_diff_page
 
-            write_plot(
-                plot, lambda: plot_diff(first, second), lambda: make_diff_page(first, second)
+            write_drawing(
+                plot,
+                lambda: plot_diff(first, second),
+                lambda: make_diff_page(first, second),
+                command="lut diff",
             )
             err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
     if as_json:
@@ -194,7 +201,7 @@ def merge(
     from goldnas.lut.merge import merge as merge_tables
 
     with errors_shown():
-        check_replaceable(target, force)
+        check_replaceable(target, force=force)
         tables = [LatencyTable.load(file) for file in files]
         merged = merge_tables(tables, prefer=prefer)
         merged.save(target)
@@ -218,14 +225,37 @@ def import_(
             "latency_ms.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device that was measured.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device that was measured; with cpu or cuda, lint knows how fast it can be."
+        ),
+    ] = None,
+    cpu_model: Annotated[str | None, typer.Option(help="Name of the processor.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="Architecture of the processor: x86_64, aarch64 or another."),
+    ] = None,
+    os_: Annotated[
+        str | None, typer.Option("--os", help="Operating system and its version.")
+    ] = None,
+    measured_on: Annotated[
+        datetime.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
+            help="Day of the measurements; that of the import unless given.",
+        ),
+    ] = None,
     backend: Annotated[
-        str, typer.Option(help="Runtime that was measured, and its version.")
-    ] = "unknown",
+        str | None, typer.Option(help="Runtime that was measured, and its version.")
+    ] = None,
     precision: Annotated[
-        str, typer.Option(help="Number format: fp32, int8 or another.")
-    ] = "unknown",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that ran an operator.")] = 1,
+        str | None, typer.Option(help="Number format: fp32, int8 or another.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that ran an operator; 1 unless given.")
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Images per call. Unless given, what the file says, or 1."),
@@ -266,17 +296,29 @@ def import_(
     from goldnas.lut import Failed
     from goldnas.lut.importers import import_table
 
+    stated = {
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+        "cpu_model": cpu_model,
+        "architecture": architecture,
+        "os": os_,
+        "measured_on": measured_on and measured_on.date(),
+    }
+    known = {name: value for name, value in stated.items() if value is not None}
     with errors_shown():
         if is_zip(file):
-            own = {"--format": form, "--device": device, "--batch": batch}
-            own |= {"--backend": backend != "unknown", "--precision": precision != "unknown"}
-            own |= {"--threads": threads != 1, "--map": names is not None}
-            own |= {"--activation": activation}
-            for option, given in own.items():
-                if given:
-                    raise ConfigError(f"{file} says itself what it is of: leave out {option}")
+            from goldnas.profiling.bundle_results import check_of_bundle, import_results
+
+            check_of_bundle(file)
+            theirs = {"form": form, "names": names, "activation": activation}
+            own = {**theirs, "device": device, "batch": batch, **known}
+            for name, given in own.items():
+                if given is not None:
+                    raise ConfigError(
+                        f"{file} says itself what it is of: leave out {option(name)}"
+                    )
             from goldnas.cli.profile_table import show_filled
-            from goldnas.profiling.bundle_results import import_results
             from goldnas.spaces import import_space
 
             import_space(space_ or "")
@@ -290,18 +332,16 @@ def import_(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"
             )
-        check_replaceable(target, force)
+        check_replaceable(target, force=force)
         imported = import_table(
             file,
             form,
             target,
             device=device,
-            backend=backend,
-            precision=precision,
-            threads=threads,
             batch=batch,
             activation=activation,
             names=names,
+            **known,
         )
         imported.table.save()
     rows = imported.table.rows

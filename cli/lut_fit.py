@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from goldnas.cli.console import errors_shown, print_json, say, warn
-from goldnas.cli.options import ForceOption, JsonOption, check_replaceable
+from goldnas.cli.options import ForceOption, JsonOption
 from goldnas.errors import ConfigError, count_of
 
 
@@ -49,7 +49,7 @@ def fit(
         goldnas lut fit --networks few.csv --prior lut/cpu.json --test more.csv --out board.json
     """
     with errors_shown():
-        from goldnas.files import check_writable
+        from goldnas.files import check_replaceable, check_writable
         from goldnas.lut.fit.fitted_networks import fit_networks
         from goldnas.lut.fit.networks_csv import LABELS, Networks
         from goldnas.lut.fit.prior import Prior
@@ -57,7 +57,7 @@ def fit(
         for given in (networks, test, prior):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
-        check_replaceable(out, force)
+        check_replaceable(out, force=force)
         check_writable(out)
         train = Networks.read(networks)
         fitted = fit_networks(train, Prior.read(prior) if prior else None)

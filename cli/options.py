@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from goldnas.errors import ConfigError
-
 _PANEL = "Search space"
 
 JsonOption = Annotated[
@@ -17,7 +15,7 @@ JsonOption = Annotated[
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace the file that --out names, if there is one.")
+    bool, typer.Option("--force", help="Replace a file that is there already.")
 ]
 
 OfFileOption = Annotated[
@@ -30,13 +28,3 @@ OfFileOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-
-
-def check_replaceable(target: Path, force: bool) -> None:
-    """Refuse to replace a file, unless the user said so.
-
-    Raises:
-        ConfigError: If it is there.
-    """
-    if target.exists() and not force:
-        raise ConfigError(f"--out {target} is there already; name another file, or add --force")

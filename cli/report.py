@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, say
+from goldnas.cli.drawing import PAGES, check_drawing
+from goldnas.cli.options import ForceOption
 from goldnas.cli.wording import in_options, in_shell, option
-from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from goldnas.report.search_call import SearchCall
@@ -27,6 +28,7 @@ def report(
             help=f"File to write; {REPORT} in the folder unless given.",
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Write a search as one page: front, cells, times, the course of the pruning.
 
@@ -38,8 +40,8 @@ def report(
         goldnas report runs/a --out report.html
     """
     with errors_shown():
-        if page is not None and page.suffix.lower() not in (".html", ".htm"):
-            raise ConfigError(f"--out {page}: a report is a page; end its name in .html")
+        if page is not None:
+            check_drawing(page, PAGES, command="report", force=force)
         written = write_report(run, page)
     say(f"wrote {written}")
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from goldnas.errors import WriteError
+from goldnas.errors import ConfigError, WriteError
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -42,6 +43,36 @@ def check_writable(path: Path) -> None:
         with contextlib.suppress(OSError):
             for folder in new:  # the innermost first
                 folder.rmdir()
+
+
+def check_replaceable(
+    path: Path, *, force: bool, setting: str = "out", mark: bytes | None = None
+) -> None:
+    """Refuse to replace a file, unless somebody said so, or it is certain who made it.
+
+    Args:
+        path: To be written.
+        force: Whether somebody said so.
+        setting: That names the file.
+        mark: What a file has in it that was made by the same means.
+
+    Raises:
+        ConfigError: If it is there, and has no such mark.
+    """
+    if not force and path.exists() and not (mark and _holds(path, mark)):
+        raise ConfigError(
+            f"`{setting}` {path} is there already; name another file, or replace it with "
+            "`force=True`"
+        )
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether these bytes are somewhere in a file; no if it cannot be read."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            return m.find(content) >= 0
+    except (OSError, ValueError):  # of an empty file there is no map
+        return False
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
@@ -44,12 +45,10 @@ def import_table(
     out: Path,
     *,
     device: str,
-    backend: str = "unknown",
-    precision: str = "unknown",
-    threads: int = 1,
     batch: int | None = None,
     activation: str | None = None,
     names: Path | None = None,
+    **known: Any,
 ) -> Imported:
     """Read a table of another project.
 
@@ -58,12 +57,11 @@ def import_table(
         form: Its format, one of ``FORMATS``.
         out: What the table's path will be; nothing is written.
         device: What the latencies are of; the files do not say it.
-        backend: Runtime and version.
-        precision: ``fp32`` and the like.
-        threads: Of one operator.
         batch: Images per call; may be None where the file says it, or it is 1.
         activation: Of all blocks, where the format does not say it.
         names: A CSV file that says which rows keys are, as ``naming.read_map`` reads it.
+        known: Other conditions that somebody knows: ``backend``, ``precision``, ``threads``,
+            ``cpu_model``, ``architecture``, ``os``, ``measured_on``.
 
     Raises:
         TableError: If the file cannot be read, or holds what is no latency; with the line.
@@ -85,10 +83,8 @@ def import_table(
         device,
         protocol=f"{IMPORTED}{form}",
         statistic=format_.statistic,
-        backend=backend,
-        precision=precision,
-        threads=threads,
         batch=batch,
+        **known,
     )
     latencies = _latencies(path, form, [e for e in entries if e.batch in (None, batch)])
     keys = tuple(latencies)
@@ -99,8 +95,9 @@ def import_table(
     as_they_are = {entry.key: (entry.operator, entry.site) for entry in entries}
     places = [(as_they_are[key], (key,)) for key in unnamed]
     source = f"{path.name}, format {form}"
+    dated = "" if "measured_on" in known else "; measured_on is the day of the import"
     rows = tuple(
-        _row(place, [latencies[key] for key in added], format_, source)
+        _row(place, [latencies[key] for key in added], format_, source, dated)
         for place, added in (*named.items(), *places)
     )
     return Imported(LatencyTable(conditions, rows, out), unnamed)
@@ -185,7 +182,11 @@ def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
 
 
 def _row(
-    place: tuple[str, str], parts: Sequence[_Latency], format_: Format, source: str
+    place: tuple[str, str],
+    parts: Sequence[_Latency],
+    format_: Format,
+    source: str,
+    dated: str,
 ) -> Row:
     """What some keys add up to, as a row."""
     operator, site = place
@@ -193,8 +194,7 @@ def _row(
         error = f"failed when it was measured ({format_.failed:g} in {source.split(',')[0]})"
         return Failed(operator=operator, site=site, error=error)
     latency_us = format_.unit_us * sum(fmean(part.values) for part in parts)
-    source += f": {format_.statistic}, {format_.unit} x {format_.unit_us:g}; "
-    source += "measured_on is the day of the import"
+    source += f": {format_.statistic}, {format_.unit} x {format_.unit_us:g}{dated}"
     if not parts:
         source += "; left out of a network, so it takes no time"
     elif len(parts) > 1:

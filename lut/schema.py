@@ -128,10 +128,14 @@ def make_unstated_conditions(
     *,
     protocol: str,
     statistic: str,
+    cpu_model: str = "unknown",
+    architecture: str = "unknown",
+    os: str = "unknown",
     backend: str = "unknown",
     precision: str = "unknown",
     threads: int = 1,
     batch: int = 1,
+    measured_on: datetime.date | None = None,
 ) -> Conditions:
     """Conditions of measurements that others made and say little of.
 
@@ -139,22 +143,26 @@ def make_unstated_conditions(
         device: What was measured.
         protocol: Name of where the numbers come from.
         statistic: What the numbers are, as far as is known.
+        cpu_model: Name of its processor.
+        architecture: Of the processor: ``x86_64``, ``aarch64`` and the like.
+        os: Name and version.
         backend: Runtime and version.
         precision: ``fp32`` and the like.
         threads: Of one operator.
         batch: Images per call.
+        measured_on: Today, unless given.
     """
     return Conditions(
         device=device,
-        cpu_model="unknown",
-        architecture="unknown",
-        os="unknown",
+        cpu_model=cpu_model,
+        architecture=architecture,
+        os=os,
         backend=backend,
         backend_options={},
         threads=threads,
         batch=batch,
         precision=precision,
-        measured_on=datetime.datetime.now(tz=datetime.UTC).date(),
+        measured_on=measured_on or datetime.datetime.now(tz=datetime.UTC).date(),
         protocol=MeasuringProtocol(
             name=protocol,
             processes=1,

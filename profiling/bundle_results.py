@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,17 @@ from goldnas.files import check_writable
 from goldnas.lut import LatencyTable
 from goldnas.profiling.bundle import read_manifest
 from goldnas.profiling.bundle_backends import Replay
-from goldnas.profiling.bundle_main import MAIN, Archive, BadFileError, list_runs, read_results
+from goldnas.profiling.bundle_main import (
+    DAMAGE,
+    FOUND,
+    MAIN,
+    MANIFEST,
+    RUNNER,
+    Archive,
+    BadFileError,
+    list_runs,
+    read_results,
+)
 from goldnas.profiling.bundle_records import Found, Manifest
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.quality import warn_of_quality
@@ -82,6 +93,27 @@ def import_results(
     table.save()
     warn_of_quality(table, space, on_warning)
     return table, space
+
+
+def check_of_bundle(path: Path) -> None:
+    """Refuse a zip file of something else; what is damaged, or half there, is not refused here.
+
+    Raises:
+        TableError: Saying what is inside.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, *DAMAGE):
+        return
+    if {FOUND, RUNNER} & set(names) or names == [MANIFEST]:
+        return
+    listed = ", ".join(repr(name[:60]) for name in names[:3]) or "nothing"
+    listed += f" and {len(names) - 3} more" if names[3:] else ""
+    raise TableError(
+        f"{path} is no results of a bundle: it holds {listed}. If a latency table of another "
+        "project is among that, unpack it, and import that file with `format` and `device`"
+    )
 
 
 def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:

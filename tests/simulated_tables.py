@@ -46,6 +46,7 @@ class Machine:
 
     name: str
     architecture: str = "x86_64"
+    device: str = "cpu"
     overhead_us: float = 1.0
     macs_per_us: float = 30_000.0
     elements_per_us: float = 8_000.0
@@ -85,7 +86,7 @@ class Machine:
 
     def _conditions(self) -> Conditions:
         return Conditions(
-            device=self.name,
+            device=self.device,
             cpu_model=f"{self.name} model 1",
             architecture=self.architecture,
             os="Linux 6.1",

@@ -165,13 +165,16 @@ def test_kept_options_are_the_options_that_were_given(name: str) -> None:
 
 
 def test_any_command_keeps_its_options_beside_those_of_others() -> None:
-    Path("f.toml").write_text("[search]\nseed = 3\n[lut.show]\n")
-    code, stderr = goldnas("lut lint a.json b.json --save-config f.toml")
-    assert code == 2, stderr
+    for command in ("lut show c.json", "status r", "lut lint a.json", "lut lint a.json b.json"):
+        assert goldnas(f"{command} --save-config f.toml")[0] == 2  # none of the files is there
     assert tomllib.loads(Path("f.toml").read_text()) == {
-        "search": {"seed": 3},
-        "lut": {"show": {}, "lint": {"files": ["a.json", "b.json"]}},
+        "status": {"run": "r"},
+        "lut": {"show": {"file": "c.json"}, "lint": {"files": ["a.json", "b.json"]}},
     }
+    by_hand = "# my own\n[search]\nseed = 3\n"
+    Path("f.toml").write_text(by_hand)
+    assert_refused(Case("lut lint a.json --save-config f.toml", "f.toml is there already, and"))
+    assert Path("f.toml").read_text() == by_hand
     Path("f.toml").write_text("no TOML")
     assert_refused(Case("lut lint a.json --save-config f.toml", "f.toml is no TOML file"))
     code, stderr = goldnas("lut lint a.json --save-config f.toml/g.toml")

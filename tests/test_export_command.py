@@ -123,6 +123,26 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTabl
     assert done.stdout.decode() == f"{count_parameters(network):,} parameters\n"
 
 
+def test_an_export_replaces_an_earlier_one_of_its_network_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    source = case.out.with_name("net.py")
+    words = ("--python-out", source)
+    assert case.export(*words).exit_code == 0
+    assert case.export(*words).exit_code == 0
+    for path in (case.out, source, source.with_suffix(".pt")):
+        before = path.read_bytes()
+        path.write_bytes(edited := b"of somebody else" + before[:-200])
+        result = case.export(*words)
+        assert result.exit_code == 2, path
+        assert f"{path.name} is there already" in " ".join(result.output.split())
+        assert path.read_bytes() == edited
+        path.write_bytes(before)
+    case.out.write_bytes(b"of somebody else")
+    assert case.export(*words, "--force").exit_code == 0
+
+
 def test_a_file_says_what_it_takes_and_what_it_tells_apart(tmp_path: Path) -> None:
     """Who has the file alone has to prepare its inputs, and to name its outputs."""
     known: dict[str, object] = {
@@ -397,7 +417,7 @@ def test_an_engine_that_computes_the_same_is_stored(
     case = finished(tmp_path, ("1GFLOPs",))
     engine = case.out.with_name("net.engine")
     for precision in ("fp16", "int8"):
-        result = case.export("--engine", engine, "--precision", precision)
+        result = case.export("--engine", engine, "--precision", precision, "--force")
         assert result.exit_code == 0, result.output
         assert engine.read_bytes() == b"an engine"
         assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")

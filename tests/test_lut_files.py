@@ -132,7 +132,7 @@ def test_lint_against_another_device(table: LatencyTable, tmp_path: Path) -> Non
     renamed.save()
     result = run("lint", renamed.path, "--against", table.path)
     assert result.exit_code == 1
-    assert f"and all else, is what {table.path} has" in words(result)
+    assert f"to the last digit, is what {table.path} has" in words(result)
 
 
 def test_lint_of_no_file_is_2(tmp_path: Path) -> None:

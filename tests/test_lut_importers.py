@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -320,10 +321,14 @@ def test_what_the_file_does_not_tell_is_asked_for_and_missed(tmp_path: Path) -> 
     assert {"conditions.backend", "conditions.precision"} <= missing
     assert {f.severity for f in found} == {"warning"}  # nobody can know it, so lint ends with 0
     options = ("--backend", "TF-Lite 1.9", "--precision", "fp32", "--threads", "4", "--force")
+    options += ("--cpu-model", "Kryo", "--architecture", "aarch64", "--os", "Android 9")
+    options += ("--measured-on", "2018-12-01")
     table = imported(tmp_path, "proxylessnas", PROXYLESSNAS, *options)
-    assert table.conditions.threads == 4
-    missing = {f.place for f in lint(tmp_path / "ours.json") if f.rule == "unknown-condition"}
-    assert not {"conditions.backend", "conditions.precision"} & missing
+    assert lint(tmp_path / "ours.json") == []
+    known = table.conditions
+    assert (known.threads, known.cpu_model, known.os) == (4, "Kryo", "Android 9")
+    assert str(known.measured_on) == "2018-12-01"
+    assert not any("the day of the import" in str(row) for row in table.rows)
 
 
 LAYER = "Conv-input:224x224x3-output:112x112x32"
@@ -376,6 +381,22 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
     assert "cannot read gone.yaml: No such file or directory" in result.output
+
+
+@pytest.mark.parametrize("options", [(), ("--format", "ofa", "--device", "phone")])
+def test_a_zip_file_of_something_else_is_said_to_be_that(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    packed, out = tmp_path / "theirs.zip", tmp_path / "t.json"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("lut.yaml", "manifest.json", "b", "c"):
+            archive.writestr(name, "content")
+    result = CliRunner().invoke(app, ["import", str(packed), "--out", str(out), *options])
+    assert result.exit_code == 2
+    text = " ".join(result.output.split())
+    assert "it holds 'lut.yaml', 'manifest.json', 'b' and 1 more" in text
+    assert "unpack it, and import that file with --format and --device" in text
+    assert not out.exists()
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:

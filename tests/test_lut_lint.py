@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exported import EXAMPLES
@@ -44,7 +45,9 @@ TINY = GoldSpace(
 ODD = GoldSpace(channels=6, cells=6, input_shape=(3, 13, 9), operators=ALL)
 CPU = Machine("cpu")
 PI = Machine("pi", "aarch64", overhead_us=5.0, macs_per_us=3e3, elements_per_us=800.0, seed=1)
-GPU = Machine("gpu", overhead_us=3.0, macs_per_us=2e6, elements_per_us=5e5, seed=2)
+GPU = Machine(
+    "gpu", device="cuda", overhead_us=3.0, macs_per_us=2e6, elements_per_us=5e5, seed=2
+)
 SERVER = Machine("server", threads=2, macs_per_us=5e4, batch=64, scatter=0.1, seed=3)
 
 GOOD = {
@@ -148,6 +151,34 @@ def kernels_swapped(content: dict[str, Any]) -> None:
             )
 
 
+def rows_swapped(content: dict[str, Any]) -> None:
+    less, more = row(content, *SEP), row(content, "sep_conv_5x5", SEP[1])
+    less["operator"], more["operator"] = more["operator"], less["operator"]
+
+
+def as_interpolated(content: dict[str, Any], factor: float = 1.0) -> None:
+    """The latencies alone, as of a table that others made."""
+    content["rows"] = [
+        {
+            "status": "interpolated",
+            "operator": r["operator"],
+            "site": r["site"],
+            "latency_us": r["latency_us"] * factor,
+            "source": "theirs.yaml",
+        }
+        for r in content["rows"]
+    ]
+
+
+def imported(factor: float) -> Spoil:
+    def change(content: dict[str, Any]) -> None:
+        as_interpolated(content, factor)
+        content["calibrations"] = []
+        content["conditions"].update(device="phone", architecture="unknown")
+
+    return change
+
+
 def calibration(change: Callable[[dict[str, Any]], object]) -> Spoil:
     return lambda content: change(content["calibrations"][0])
 
@@ -204,7 +235,10 @@ BAD: dict[str, tuple[str, Spoil]] = {
     ),
     "a field in ms": ("schema", in_row(lambda r: r.update(latency_ms=r.pop("latency_us")))),
     "copied row": ("copied", copied),
-    "kernels swapped": ("neighbours", kernels_swapped),
+    "kernels swapped": ("order", kernels_swapped),
+    "two rows swapped": ("neighbours", rows_swapped),
+    "imported, in ms": ("rate", imported(1e-3)),
+    "imported, in ns": ("rate", imported(1e3)),
     "quantiles out of order": (
         "quantiles",
         in_row(lambda r: r["timings"][0].update(median_us=1.0)),
@@ -252,6 +286,12 @@ BAD: dict[str, tuple[str, Spoil]] = {
 }
 
 
+def seal(content: dict[str, Any], path: Path) -> Path:
+    content["checksum"] = compute_checksum(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
 @pytest.mark.parametrize(("rule", "spoil"), BAD.values(), ids=BAD)
 def test_a_spoilt_table_is_caught(
     good: dict[str, Any], tmp_path: Path, rule: str, spoil: Spoil
@@ -259,12 +299,59 @@ def test_a_spoilt_table_is_caught(
     """Each is sealed again: its checksum says nothing."""
     content = copy.deepcopy(good)
     spoil(content)
-    content["checksum"] = compute_checksum(content)
-    path = tmp_path / "bad.json"
-    path.write_text(json.dumps(content))
-    findings = lint(path)
+    findings = lint(seal(content, tmp_path / "bad.json"))
     assert rule in {finding.rule for finding in findings}
     assert "checksum" not in {finding.rule for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("machine", "space"), [(CPU, SMALL), (PI, TINY), (SERVER, SMALL), (GPU, CIFAR)]
+)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_the_unit_of_interpolated_rows_is_checked(
+    machine: Machine, space: GoldSpace, calibrated: bool, tmp_path: Path
+) -> None:
+    """Nanoseconds of a GPU look like those of a slow one."""
+    table = machine.table(space, tmp_path / "table.json", networks=2 * calibrated)
+    for factor in (1.0, 1e-3) if machine is GPU else (1.0, 1e-3, 1e3):
+        content = json.loads(table.path.read_text())
+        as_interpolated(content, factor)
+        found = {f.rule for f in lint(seal(content, tmp_path / "scaled.json"))} - {"accuracy"}
+        assert found == ({"unit"} if factor != 1 else set()), factor
+
+
+def test_one_interpolated_row_in_another_unit_is_found(
+    good: dict[str, Any], tmp_path: Path
+) -> None:
+    """Unless a fit to whole networks left next to nothing for it, which is not the unit."""
+    for factor in (1e-3, 1e3):
+        content = copy.deepcopy(good)
+        as_interpolated(content)
+        row(content, *SEP)["latency_us"] *= factor
+        fitted = lint(seal(content, tmp_path / "fitted.json"))
+        content["calibrations"] = []
+        alone = lint(seal(content, tmp_path / "t.json"))
+        assert {f.place for f in alone if f.rule == "unit"} == {" ".join(SEP)}
+        assert "unit" not in {f.rule for f in fitted}
+
+
+def test_rows_of_unknown_operators_are_held_against_each_other(
+    good: dict[str, Any], tmp_path: Path
+) -> None:
+    """What they have to do is not nothing: it is not known, but for what their sites bound."""
+    assert count_macs("own", Site.parse(SEP[1])) is None
+    content = copy.deepcopy(good)
+    imported(1.0)(content)
+    for r in content["rows"]:
+        r["operator"] = f"own_{r['operator'].replace('x', '-')}"
+    assert not {"unit", "rate"} & {f.rule for f in lint(seal(content, tmp_path / "own.json"))}
+    spoilt = row(content, "own_sep_conv_3-3", SEP[1])
+    spoilt["latency_us"] *= 1000
+    units = [f for f in lint(seal(content, tmp_path / "one.json")) if f.rule == "unit"]
+    assert [f.place for f in units] == [f"{spoilt['operator']} {spoilt['site']}"]
+    for r in content["rows"]:
+        r["latency_us"] *= 1e5
+    assert "rate" in {f.rule for f in lint(seal(content, tmp_path / "slow.json"))}
 
 
 def test_a_broken_checksum_is_the_only_finding_in_a_table_that_is_else_good(
@@ -338,6 +425,48 @@ def test_rows_of_another_device_are_recognised(
     assert len(copies) == len(range(0, len(content["rows"]), share))
 
 
+def untimed(good: dict[str, Any], name: str, latencies_us: list[float]) -> dict[str, Any]:
+    """A table that others made: ``name`` is its device."""
+    content = copy.deepcopy(good)
+    imported(1.0)(content)
+    content["conditions"]["device"] = name
+    content["rows"] = [
+        {**content["rows"][0], "operator": f"own_{number}", "latency_us": us}
+        for number, us in enumerate(latencies_us)
+    ]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("copies", "denominator", "found"),
+    [
+        (1, None, 1),
+        (3, None, 3),
+        (3, 164.0, 3),  # means of 164 calls on a clock of 1 us: some values, sixteen digits
+        (1, 164.0, 0),
+        (3, 0.1, 0),  # rounded
+        (3, 0.3, 0),  # means of three calls on a clock of 10 us
+    ],
+)
+def test_few_copied_rows_of_many_are_found_by_their_digits(
+    good: dict[str, Any], tmp_path: Path, copies: int, denominator: float | None, found: int
+) -> None:
+    random = np.random.default_rng(0)
+
+    def draw() -> list[float]:
+        drawn = random.uniform(1000.0, 9000.0, 200)
+        if denominator:
+            drawn = np.round(drawn * denominator) / denominator
+        return [float(us) for us in drawn]
+
+    theirs, ours = draw(), draw()
+    ours[:copies] = theirs[:copies]
+    other = seal(untimed(good, "theirs", theirs), tmp_path / "theirs.json")
+    path = seal(untimed(good, "ours", ours), tmp_path / "ours.json")
+    copied = [f for f in lint(path, [other]) if f.rule == "copied-from"]
+    assert len(copied) == found
+
+
 def test_a_file_that_is_not_there_is_an_error_and_no_finding(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"no latency table .*gone\.json"):
         lint(tmp_path / "gone.json")
@@ -384,7 +513,16 @@ def test_blocks_are_held_against_each_other_as_other_operators_are(tmp_path: Pat
         r["operator"] = re.sub("_3x3_|_7x7_", lambda m: swapped[m[0]], r["operator"])
     content["checksum"] = compute_checksum(content)
     table.path.write_text(json.dumps(content))
-    assert {"neighbours"} == {finding.rule for finding in lint(table.path)}
+    assert {"neighbours", "order"} == {finding.rule for finding in lint(table.path)}
+
+
+def test_a_few_slow_kernels_are_no_error(tmp_path: Path) -> None:
+    table = CPU.table(Blocks(), tmp_path / "blocks.json", networks=0)
+    content = json.loads(table.path.read_text())
+    times(2.0, timings=True)(row(content, "mbconv_5x5_e6_hswish", "32x28x28->32/s1"))
+    findings = lint(seal(content, table.path))
+    assert {f.rule for f in findings} == {"neighbours", "siblings"}
+    assert {f.severity for f in findings} == {"warning"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -37,6 +37,23 @@ def run(table: LatencyTable, plot: Path) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
+@pytest.mark.parametrize("kind", ["svg", "png", "pdf", "html"])
+def test_a_plot_replaces_its_own_and_no_other_file(
+    table: LatencyTable, tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / f"plot.{kind}"
+    table = replace(table, rows=table.rows[:2], calibrations=())
+    other = ["lut", "diff", str(table.path), str(table.path), "-o", str(place)]
+    assert (run(table, place)[0], run(table, place)[0]) == (0, 0)
+    for content in (place.read_bytes(), b"of somebody else"):
+        place.write_bytes(content)
+        assert CliRunner().invoke(app, other).exit_code == 2
+        assert place.read_bytes() == content
+    status, stderr = run(table, place)
+    assert (status, place.read_bytes()) == (2, b"of somebody else")
+    assert "is there already; name another file, or replace it with --force" in stderr
+
+
 def test_every_row_and_every_network_is_drawn(table: LatencyTable) -> None:
     figure = plot(table)
     *rows, networks = figure.get_axes()

@@ -70,6 +70,17 @@ def reported(run: Path, name: str = "report.html") -> Page:
     return Page(run / name)
 
 
+def test_a_report_replaces_reports_and_no_other_page(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert invoke("report", run, "-o", page)[0] == 0
+    page.write_text("<p>of somebody else")
+    code, _, stderr = invoke("report", run, "-o", page)
+    assert (code, page.read_text()) == (2, "<p>of somebody else")
+    assert "is there already; name another file, or replace it with --force" in stderr
+    assert invoke("report", run, "-o", page, "--force")[0] == 0
+
+
 def test_the_times_on_the_page_add_up_to_the_prediction(run: Path) -> None:
     data = reported(run).for_script()
     (times,) = data["times"]
@@ -222,7 +233,7 @@ def test_a_folder_of_another_schema_is_one_line(
     [
         (["report", "none"], "none is not the folder of a search"),
         (["status", "none"], "none is not the folder of a search"),
-        (["report", "run", "-o", "report.pdf"], "a report is a page; end its name in .html"),
+        (["report", "run", "-o", "report.pdf"], "--out report.pdf: end it in .html, .htm"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str) -> None:

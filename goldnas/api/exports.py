@@ -42,15 +42,16 @@ def export(
         space: The function that the folder of a training names as its space.
         on_warning: Told what is not as it should be, and does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
-            ``bf16``, ``int8``), ``python_out``, ``dynamic_batch``, ``engine``, ``device`` and
-            so on.
+            ``bf16``, ``int8``), ``python_out``, ``dynamic_batch``, ``engine``, ``device``,
+            ``force`` and so on.
 
     Returns:
         Its files, how outputs compare, and a check for each resource. ``passed`` says whether
         every budget was verified and holds.
 
     Raises:
-        ConfigError: If a setting is wrong, or does not go with the network.
+        ConfigError: If a setting is wrong, or does not go with the network, or a file is there
+            already and is no earlier export of the network.
         ExportError: If what was exported computes something else than the network.
         MeasurementError: If a device cannot measure.
         WriteError: If the disk refuses.

@@ -33,6 +33,15 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    force: Annotated[
+        bool,
+        setting(
+            "Replace files that are there already. An earlier export of the same network needs "
+            "no force.",
+            group=_FILES,
+        ),
+    ] = False
+
     dynamic_batch: Annotated[
         bool, setting("Leave the batch size open; it is 1 otherwise.", group=_FILES)
     ] = False

@@ -25,7 +25,7 @@ from goldnas.exporting.budget_check import (
 from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.exporting.precision import to_precision
 from goldnas.exporting.python_source import pack_weights, to_python
-from goldnas.files import check_writable, write_atomic
+from goldnas.files import check_replaceable, check_writable, write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
@@ -82,7 +82,8 @@ def export_network(
         on_warning: Told what is not as it should be, and does not stop the export.
 
     Raises:
-        ConfigError: If the network cannot be written as the settings say.
+        ConfigError: If the network cannot be written as the settings say, or something else
+            is there already.
         ExportError: If what was exported computes something else.
         MeasurementError: If a device cannot measure.
         WriteError: If the disk refuses.
@@ -98,6 +99,8 @@ def export_network(
     space = find_space(source.architecture)
     plan = space.plan(source.architecture)
     _check_python_out(config, plan, space)
+    python = _write_python(source, config, plan)
+    _check_replaceable(source, config, python)
 
     files, notes = _export(source, config, space, gpu, on_warning)
     if gpu is not None:
@@ -118,10 +121,7 @@ def export_network(
         measured_us=measured_us,
         unverified=unverified,
     )
-    if isinstance(plan, NetworkPlan) and config.python_out is not None:
-        text = to_python(plan, name=source.fingerprint, gated=source.gated)
-        files[config.python_out] = text.encode()
-        files[config.python_out.with_suffix(".pt")] = pack_weights(source.network)
+    files |= python
     written = _write(files, config)
     if source.search is not None:
         keep_measurements(source, checks, tables, config.precision, on_warning)
@@ -150,6 +150,35 @@ def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace) -> No
             f"`python_out` writes networks of cells, and {space.name} is a function that has "
             "its own source; leave it out"
         )
+
+
+def _write_python(source: Source, config: ExportConfig, plan: Any) -> dict[Path, bytes]:
+    """The network as plain PyTorch and its weights, if they are asked for."""
+    if config.python_out is None:
+        return {}
+    text = to_python(plan, name=source.fingerprint, gated=source.gated)
+    weights = pack_weights(source.network)
+    return {config.python_out: text.encode(), config.python_out.with_suffix(".pt"): weights}
+
+
+def _check_replaceable(
+    source: Source, config: ExportConfig, python: Mapping[Path, bytes]
+) -> None:
+    """Refuse to replace anything but an earlier export of the network.
+
+    An ONNX file says which network it is of. Source may have been edited, and weights trained
+    further: these have to be the same.
+
+    Raises:
+        ConfigError: Naming the file.
+    """
+    network = source.architecture.to_json()
+    check_replaceable(config.out, force=config.force, mark=network)
+    for path, content in python.items():
+        same = path.is_file() and path.read_bytes() == content
+        check_replaceable(path, force=config.force or same, setting="python_out")
+    if config.engine is not None:
+        check_replaceable(config.engine, force=config.force, setting="engine")
 
 
 def _export(

@@ -50,6 +50,7 @@ def make_report(
     return fill_template(
         "search.html",
         "report.js",
+        maker="goldnas report",
         data=_data(content, [chart for of in charts.values() for chart in of]),
         charts=charts,
         content=content,

@@ -22,9 +22,8 @@ def make_table_page(table: LatencyTable) -> str:
     """
     from goldnas.lut.plot import label_marks, plot
 
-    return _page(
-        f"Latency table {table.name}", lambda: plot(table), label_marks(table), [table]
-    )
+    title, maker = f"Latency table {table.name}", "goldnas lut plot"
+    return _page(title, maker, lambda: plot(table), label_marks(table), [table])
 
 
 def make_diff_page(a: LatencyTable, b: LatencyTable) -> str:
@@ -36,11 +35,13 @@ def make_diff_page(a: LatencyTable, b: LatencyTable) -> str:
     from goldnas.lut.plot_diff import label_marks, plot_diff
 
     title = f"Latency tables {a.name} and {b.name}"
-    return _page(title, lambda: plot_diff(a, b), label_marks(a, b), [a, b])
+    maker = "goldnas lut diff"
+    return _page(title, maker, lambda: plot_diff(a, b), label_marks(a, b), [a, b])
 
 
 def _page(
     title: str,
+    maker: str,
     draw: "Callable[[], Figure]",
     tips: Mapping[str, Sequence[str]],
     tables: Sequence[LatencyTable],
@@ -54,5 +55,11 @@ def _page(
         for told in [table.conditions]
     ]  # fmt: skip
     return fill_template(
-        "table.html", "table.js", data=tips, title=title, svg_text=svg, conditions=conditions
+        "table.html",
+        "table.js",
+        maker=maker,
+        data=tips,
+        title=title,
+        svg_text=svg,
+        conditions=conditions,
     )

@@ -18,7 +18,8 @@ def fill_template(template: str, script: str | None = None, **values: Any) -> st
     Args:
         template: Its name; it extends ``page.html``.
         script: Name of the script that the page runs after ``page.js``.
-        values: What the template asks for; ``data`` is for the script.
+        values: What the template asks for; ``maker`` is the command that makes the page,
+            ``data`` is for the script.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("goldnas.report", "."),

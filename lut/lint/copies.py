@@ -1,17 +1,26 @@
 """Rows that are equal where measurements never are: copies."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.schema import Failed, Interpolated, Measured, ModelTiming, Row
 from goldnas.lut.table import LatencyTable
 
-# Two measurements may share a value: clocks tick, and values are rounded. Without the times
-# that they were worked out from, more than this many rows, and this share, are no coincidence,
-# and neither is a value with this many digits.
-_COINCIDENCES, _COINCIDENT_SHARE = 2, 0.05
+# Two measurements may share a value: clocks tick, and values are rounded. A value with fewer
+# digits than the first says nothing, and two of one table with the second hint at a copy.
 _ROUND_DIGITS, _TELLING_DIGITS = 5, 7
+
+_MOST_CHANCE = 1e-4
+"""So many equal values are a coincidence, if it is likelier than this."""
+
+_ROUNDING, _PRECISION = 1e-11, 1e-14
+"""Relative: what a conversion through text may change in a value; what arithmetic does."""
+
+_MOST_CALLS = 10_000
+"""Of which a mean is recognised as one."""
 
 _Signature = tuple[float, float, float, tuple[ModelTiming, ...]]
 
@@ -28,34 +37,60 @@ def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
                 yield Finding("copied", key, f"every number is that of {first}")
         elif isinstance(row, Interpolated) and _digits(row.latency_us) >= _TELLING_DIGITS:
             interpolated[row.latency_us].append(key)
-    for latency_us, keys in interpolated.items():
+    for latency_us, found in interpolated.items():
+        # Normalisation is part of a convolution when it runs: learnt or not, it is one row.
+        keys = list({key.removesuffix("/affine"): key for key in found}.values())
         if len(keys) > 1:
             others = ", ".join(keys[1:4])
             yield Finding("repeated", keys[0], f"{latency_us:.6g} us is also that of {others}")
 
 
 def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
-    """Rows that another device's table has, to the last digit."""
-    theirs = {row.key: _signature(row) for row in other.rows if not isinstance(row, Failed)}
-    alike = [
-        row
-        for row in rows
-        if not isinstance(row, Failed)
-        and theirs.get(row.key) == _signature(row)
-        and (_signature(row)[3] or _digits(row.latency_us) >= _ROUND_DIGITS)
-    ]
-    certain = any(_signature(row)[3] for row in alike)
-    if certain or len(alike) > max(_COINCIDENCES, _COINCIDENT_SHARE * len(rows)):
-        for row in alike:
-            found = f"{row.latency_us:g} us, and all else, is what {other.path} has"
-            yield Finding("copied-from", row.key, found)
+    """Rows that another device's table has, to the last digit.
+
+    Rows with equal times are copies. Of those without times there have to be more equal ones
+    than two devices can have by chance.
+    """
+    theirs = {row.key: row for row in other.rows if not isinstance(row, Failed)}
+    timed, untimed, chances = [], [], 0.0
+    for row in rows:
+        if isinstance(row, Failed) or (their := theirs.get(row.key)) is None:
+            continue
+        if isinstance(row, Measured) and isinstance(their, Measured) and row.timings:
+            timed += [row] if _signature(row) == _signature(their) else []
+        elif (digits := _digits(row.latency_us)) >= _ROUND_DIGITS:
+            # Of two devices that are within a percent of each other, one in so many is equal.
+            chances += 10.0 ** (2 - digits)
+            untimed += [row] if _equal(row.latency_us, their.latency_us) else []
+    copies = timed + (untimed if timed or _is_no_coincidence(len(untimed), chances) else [])
+    for row in copies:
+        found = f"{row.latency_us:g} us, to the last digit, is what {other.path} has"
+        yield Finding("copied-from", row.key, found)
 
 
-def _signature(row: Measured | Interpolated) -> _Signature:
-    if isinstance(row, Interpolated):
-        return row.latency_us, 0.0, 0.0, ()
+def _is_no_coincidence(equal: int, expected: float) -> bool:
+    """Whether more values are equal than happens by chance, by the bound x^n / n!."""
+    if not equal:
+        return False
+    return equal * math.log(expected) - math.lgamma(equal + 1) < math.log(_MOST_CHANCE)
+
+
+def _equal(value_us: float, their_us: float) -> bool:
+    return math.isclose(value_us, their_us, rel_tol=_ROUNDING)
+
+
+def _signature(row: Measured) -> _Signature:
     return row.latency_us, row.interval_us, row.isolated_us, row.timings
 
 
 def _digits(latency_us: float) -> int:
-    return len(f"{latency_us:.12g}".partition("e")[0].replace(".", "").strip("0"))
+    """How many digits tell a value from others.
+
+    A mean of few calls on a coarse clock has sixteen digits and is one of few values: it is a
+    fraction, and those of its numerator count.
+    """
+    digits = len(f"{latency_us:.15g}".partition("e")[0].replace(".", "").strip("0"))
+    ratio = Fraction(latency_us).limit_denominator(_MOST_CALLS)
+    if digits > _TELLING_DIGITS and math.isclose(latency_us, ratio, rel_tol=_PRECISION):
+        return min(digits, len(str(ratio.numerator)))
+    return digits

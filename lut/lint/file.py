@@ -64,7 +64,7 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
     campaigns = _parts(raw, "campaigns", Campaign, findings)
     known = conditions[0] if conditions else None
     findings += _condition_findings(known, rows)
-    findings += check_rows(rows, known)
+    findings += check_rows(rows, known, {key for c in calibrations for key in c.latencies_us})
     for calibration in calibrations:
         findings += check_calibration(calibration, rows)
     findings += check_campaigns(campaigns)

@@ -80,10 +80,11 @@ RULES = {
     "copied-from": Rule(
         "error", "the rows are those of another device or setting", _TABLE_AGAIN
     ),
-    "neighbours": Rule(
+    "order": Rule(
         "error",
-        "more work is clearly faster than less: one of the rows was disturbed, or swapped",
-        "delete both rows and measure them again: `profile()` with the same `out`",
+        "more work is faster than less far oftener than on any device: rows have another "
+        "operator's or another site's latency",
+        "see `neighbours` for the rows; " + _TABLE_AGAIN,
     ),
     "calibration-rows": Rule(
         "error",
@@ -94,6 +95,21 @@ RULES = {
         "error",
         "the stated error of the table does not follow from its networks",
         "calibrate again: `calibrate()`",
+    ),
+    "neighbours": Rule(
+        "warning",
+        "more work is clearly faster than less: a slow kernel, or a row that was disturbed or "
+        "swapped",
+        "if the device is not known for it, delete both rows and measure them again: "
+        "`profile()` with the same `out`",
+    ),
+    "rate": Rule(
+        "warning",
+        "a large accelerator or a microcontroller, or milliseconds or nanoseconds among "
+        "microseconds: the table does not say what ran its rows",
+        "compare a row with its source. If a processor ran it, import it with "
+        "`device='cpu'` and `architecture`, and lint will be sure; if a GPU, with "
+        "`device='cuda'`",
     ),
     "siblings": Rule(
         "warning",

@@ -1,13 +1,13 @@
 """Rows against what the rest of the table says of their operator and their site."""
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.lint.work import count_elements, count_macs, find_work
-from goldnas.lut.schema import Measured
+from goldnas.lut.lint.work import count_elements, count_macs, count_pointwise, find_work
+from goldnas.lut.schema import Interpolated, Measured
 from goldnas.site import Site, parse_site
 
 if TYPE_CHECKING:
@@ -29,46 +29,70 @@ _WRONG_UNIT = math.log(60)
 _UNLIKE, _SIGMAS = math.log(1.4), 8.0
 """A row is unlike its siblings if it is off by both: single sizes do suit a machine better."""
 
+LocatedRow = Measured | Interpolated
 
-def check_siblings(rows: Sequence[Measured]) -> Iterator[Finding]:
+
+def check_siblings(rows: Sequence[LocatedRow]) -> Iterator[Finding]:
     """Rows that are far from a model of all of them.
 
     Latency is taken as an overhead, a cost per multiply-add and a cost per element moved,
     times a factor for each operator and one for each site: medians, so that one wrong row
-    changes nothing. Rows of which only the shapes are known, operators of people's own, are
+    changes nothing. Of an operator whose multiply-adds are not known they lie between two
+    models: in one they grow with the elements, in the other with those of a pointwise
+    convolution. A row is off if it is off both. Rows of which only the shapes are known are
     left out: how much they have to do is not known here.
     """
-    rows = [row for row in rows if isinstance(parse_site(row.site), Site)]
+    rows = [row for row in rows if row.site and isinstance(parse_site(row.site), Site)]
+    known = [row for row in rows if find_work(row.operator) is not None]
+    other = [row for row in rows if find_work(row.operator) is None]
+    yield from _check_group(known, [lambda row, site: count_macs(row.operator, site) or 0])
+    yield from _check_group(
+        other, [lambda _, site: count_elements(site), lambda _, site: count_pointwise(site)]
+    )
+
+
+def _check_group(
+    rows: Sequence[LocatedRow], models: "Sequence[Callable[[LocatedRow, Site], int]]"
+) -> Iterator[Finding]:
+    """Rows that every model of their multiply-adds says are off, in one direction."""
     if len(rows) < _FEWEST_ROWS:
         return
     import numpy as np
 
-    off = _off_model(rows)
     # With a stride an operator may be another: a skip connection is a convolution then.
     operators = [f"{row.operator} /s{Site.parse(row.site).stride}" for row in rows]
     sites = [row.site for row in rows]
     by_operator, by_site = Counter(operators), Counter(sites)
-    for _ in range(10):  # Tukey's median polish
-        off = _less_medians(_less_medians(off, operators), sites)
     crossed = np.array(
         [
             min(by_operator[operator], by_site[site]) >= _FEWEST_LIKE
             for operator, site in zip(operators, sites, strict=True)
         ]
     )
-    limit = max(_UNLIKE, _SIGMAS * _sigma(off, crossed, operators, sites))
-    judged = zip(rows, operators, off.tolist(), crossed.tolist(), strict=True)
-    for row, operator, log_factor, is_crossed in judged:
-        key = row.key
+    groups = [_members(operators), _members(sites)]
+    offs, limits = [], []
+    for count_work in models:
+        off = _off_model(rows, count_work)
+        for _ in range(10):  # Tukey's median polish
+            for members in groups:
+                off = _less_medians(off, members)
+        offs.append(off)
+        limits.append(max(_UNLIKE, _SIGMAS * _sigma(off, crossed, operators, sites)))
+    known = len(models) == 1
+    for row, operator, is_crossed, *factors in zip(
+        rows, operators, crossed.tolist(), *(off.tolist() for off in offs), strict=True
+    ):
+        log_factor = min(factors, key=abs)
         usual_us = row.latency_us / math.exp(log_factor)
-        if abs(row.latency_us - usual_us) <= 3 * row.interval_us:
+        interval_us = row.interval_us if isinstance(row, Measured) else 0.0
+        agreed = min(factors) * max(factors) > 0
+        if not agreed or abs(row.latency_us - usual_us) <= 3 * interval_us:
             continue
         found = f"{row.latency_us:.4g} us; its siblings say about {usual_us:.3g} us"
-        known = find_work(row.operator) is not None or by_operator[operator] >= _FEWEST_LIKE
-        if known and abs(log_factor) > _WRONG_UNIT:
-            yield Finding("unit", key, found)
-        elif is_crossed and abs(log_factor) > limit:
-            yield Finding("siblings", key, found)
+        if abs(log_factor) > _WRONG_UNIT and (known or by_operator[operator] >= _FEWEST_LIKE):
+            yield Finding("unit", row.key, found)
+        elif is_crossed and abs(log_factor) > max(limits):
+            yield Finding("siblings", row.key, found)
 
 
 def _sigma(
@@ -85,7 +109,9 @@ def _sigma(
     return 1.4826 * float(np.median(np.abs(off[crossed]))) * math.sqrt(left / freedom)
 
 
-def _off_model(rows: Sequence[Measured]) -> "Floats":
+def _off_model(
+    rows: Sequence[LocatedRow], count_work: "Callable[[LocatedRow, Site], int]"
+) -> "Floats":
     """Logarithm of each row's latency relative to overhead, multiply-adds and elements."""
     import numpy as np
     from scipy.optimize import least_squares
@@ -94,7 +120,7 @@ def _off_model(rows: Sequence[Measured]) -> "Floats":
     sites = [Site.parse(row.site) for row in rows]
     work = np.array(
         [
-            [1.0, count_macs(row.operator, site), count_elements(site)]
+            [1.0, count_work(row, site), count_elements(site)]
             for row, site in zip(rows, sites, strict=True)
         ]
     )
@@ -109,14 +135,21 @@ def _off_model(rows: Sequence[Measured]) -> "Floats":
     return off(fit.x)
 
 
-def _less_medians(off: "Floats", groups: Sequence[str]) -> "Floats":
-    """Subtract the median of each group that is large enough to have a usual value."""
+def _members(names: Sequence[str]) -> "list[NDArray[np.intp]]":
+    """The places of each name that is there often enough to have a usual value."""
     import numpy as np
 
-    names = np.array(groups)
+    places = defaultdict(list)
+    for place, name in enumerate(names):
+        places[name].append(place)
+    return [np.array(found) for found in places.values() if len(found) >= _FEWEST_LIKE]
+
+
+def _less_medians(off: "Floats", groups: "Sequence[NDArray[np.intp]]") -> "Floats":
+    """Subtract the median of each group."""
+    import numpy as np
+
     rest = off.copy()
-    for name in set(groups):
-        members = names == name
-        if members.sum() >= _FEWEST_LIKE:
-            rest[members] -= np.median(off[members])
+    for members in groups:
+        rest[members] -= np.median(off[members])
     return rest

@@ -87,10 +87,24 @@ def find_work(operator: str) -> Callable[[Site], int] | None:
     return None
 
 
-def count_macs(operator: str, site: AnySite) -> int:
-    """Multiply-adds for one image; 0 for an operator or a site that says nothing of them."""
+def count_macs(operator: str, site: AnySite) -> int | None:
+    """Multiply-adds for one image; None for an operator or a site that does not say them."""
     work = find_work(operator)
-    return work(site) if work and isinstance(site, Site) else 0
+    return work(site) if work and isinstance(site, Site) else None
+
+
+def count_pointwise(site: Site) -> int:
+    """Multiply-adds of a pointwise convolution, for one image."""
+    return _conv(1)(site)
+
+
+def bound_macs(site: Site) -> int:
+    """More multiply-adds than an operator of a mobile or a cell network does, for one image.
+
+    Those of a dense convolution of 7x7 before the stride, with the larger number of channels.
+    """
+    channels = max(site.in_channels, site.out_channels)
+    return 49 * site.in_channels * channels * site.height * site.width
 
 
 def count_elements(site: Site) -> int:
