@@ -16,6 +16,7 @@ NAMES = {
     "budgets": "budget",
     "input_shape": "input",
     "loggers": "logger",
+    "priors": "prior",
     "provider_options": "provider-option",
     "settings": "set",
     "shapes": "shape",
