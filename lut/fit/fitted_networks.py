@@ -42,8 +42,10 @@ class FittedNetworks:
 
     @property
     def guessed(self) -> frozenset[str]:
-        """Operators that no network has, and that no prior knows or no prior weighs anything:
-        they get a level of the others."""
+        """Operators of which nothing is known, which get a level of the others.
+
+        No network has them, and no prior knows them, or none weighs anything.
+        """
         seen = self.networks.used(self.operators)
         known: set[str] = set()
         if self.fit.prior_shares.any():
@@ -78,13 +80,13 @@ class FittedNetworks:
         ]
         if unknown:
             raise DataError(
-                f"{networks.path} counts {_listed(unknown)}, of which {self.networks.path} has "
-                "no column. Measure networks that have it, or give `priors` that know it"
+                f"{networks.path} counts {list_names(unknown)}, of which {self.networks.path} "
+                "has no column. Measure networks that have it, or give `priors` that know it"
             )
         absent = set(self.networks.operators) - set(networks.operators)
         if absent:
             raise DataError(
-                f"{networks.path} has no column {_listed(sorted(absent))}, and "
+                f"{networks.path} has no column {list_names(sorted(absent))}, and "
                 f"{self.networks.path} has. Add it, with 0 where a network has none"
             )
         return compute_accuracy(
@@ -203,5 +205,6 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
     return FittedNetworks(networks, tuple(priors), operators, fit)
 
 
-def _listed(names: list[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
+    """The first three, and how many more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
