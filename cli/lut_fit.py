@@ -105,8 +105,8 @@ def fit(
     say(f"{out}: {rows}, fitted to {len(train.names)} networks")
     if weights:
         none = max(0.0, 100 - sum(weights.values()))
-        listed = [f"{weight:.0f} % {path}" for path, weight in weights.items()]
-        say(f"weight of what was expected: {', '.join(listed)}, {none:.0f} % without a prior")
+        shares = ", ".join(f"{weight:.0f} % {path}" for path, weight in weights.items())
+        say(f"weight of what was expected: {shares}, {none:.0f} % without a prior")
     say(f"predicting {count_of(accuracy.networks, 'network')} {on}:")
     for name, value in figures.items():
         if isinstance(value, float) or value is None:

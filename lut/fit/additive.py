@@ -101,8 +101,7 @@ def fit_additive(
     """Fit an intercept and non-negative costs of operators to latencies of networks.
 
     Deterministic, and independent of the order of networks and operators but for rounding.
-    ``N`` networks with ``K`` operators take about ``25 N K^2`` steps, and ten times as many to
-    be cross-validated.
+    The time grows with ``N K^2``; cross-validated it is ten times as long.
 
     Args:
         counts: ``(N, K)``, at least 2 networks: how often each operator is in each.
@@ -127,7 +126,7 @@ def fit_additive(
     if prior_spread_us is not None:
         spreads = np.reshape(prior_spread_us, shape).astype(np.float64)
 
-    seen = counts.any(axis=0)
+    seen = np.asarray(counts.any(axis=0))
     counts = counts[:, seen]
     whole = _fit(counts, seen, latency_us, priors, spreads)
     if not cross_validate:
@@ -135,10 +134,7 @@ def fit_additive(
     held_out_us = np.empty_like(latency_us)
     for fold in _folds(latency_us):
         rest = ~fold
-        known = counts[rest].any(axis=0)
-        also_seen = seen.copy()
-        also_seen[seen] = known
-        fit = _fit(counts[rest][:, known], also_seen, latency_us[rest], priors, spreads)
+        fit = _fit(counts[rest], seen, latency_us[rest], priors, spreads)
         held_out_us[fold] = fit.intercept_us + counts[fold] @ fit.costs_us[seen]
     return replace(whole, held_out_us=held_out_us)
 
@@ -184,7 +180,7 @@ def _fit(
     priors: Array,
     prior_spreads: Array,
 ) -> AdditiveFit:
-    """The fit, without cross-validation; ``counts`` are of the operators that are seen."""
+    """The fit, without cross-validation; ``counts`` are of the operators of ``seen``."""
     from scipy.special import logsumexp
 
     unit_us = float(np.median(latency_us))

@@ -50,25 +50,27 @@ def list_beliefs(
     """The choices of the module's docstring, scaled so that the median network costs 1.
 
     Args:
-        counts: ``(N, S)``, of the operators that are in a network.
-        seen: ``(K,)``, which these are.
+        counts: ``(N, S)``, of the operators of ``seen``.
+        seen: ``(K,)``, False of those that are in none of the networks.
         priors: ``(P, K)``, nan where a prior does not know the cost.
         prior_spreads: ``(P, K)``, of what the priors know.
     """
     ones = np.ones(seen.shape)
     root_mean_square = np.sqrt((counts**2).mean(axis=0))
-    alike = np.full(seen.shape, 1 / np.median(root_mean_square) if seen.any() else 1.0)
-    alike[seen] = 1 / root_mean_square
+    some = root_mean_square > 0
+    typical = float(np.median(root_mean_square[some])) if some.any() else 1.0
+    alike = np.full(seen.shape, 1 / typical)
+    alike[seen] = 1 / np.where(some, root_mean_square, typical)
     candidates: list[tuple[Array, Array, float, int | None]]
     candidates = [(ones, ones, 0.0, None), (alike, alike, 0.0, None)]
-    for number, (prior, own) in enumerate(zip(priors, prior_spreads, strict=True)):
+    for index, (prior, own) in enumerate(zip(priors, prior_spreads, strict=True)):
         if np.nansum(prior) > 0:
             mean = float(np.nanmean(prior))
             costs = _complete(prior, priors, mean)
             own = np.where(np.isnan(prior), _UNKNOWN_SPREAD * costs, own)
             # A floor, or a cost expected to be 0 could never be anything else.
             shares = np.hypot(np.maximum(costs, 0.05 * mean), own / _TYPICAL_TAU)
-            candidates += [(costs, shares, mean, number), (costs, mean * ones, mean, number)]
+            candidates += [(costs, shares, mean, index), (costs, mean * ones, mean, index)]
 
     constant = ~seen
     constant[seen] = np.ptp(counts, axis=0) == 0
@@ -104,8 +106,8 @@ class Observed:
         """Weigh and rotate the rows of the networks.
 
         Args:
-            counts: ``(N, S)``, of the operators that are in a network.
-            seen: ``(K,)``, which these are.
+            counts: ``(N, S)``, of the operators of ``seen``.
+            seen: ``(K,)``, False of those that are in none of the networks.
             y: ``(N,)``, latencies in units of the median one.
             error: ``(N,)``, standard deviations in units of sigma.
         """

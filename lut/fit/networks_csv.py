@@ -109,8 +109,9 @@ class Networks:
 
     def used(self, operators: tuple[str, ...]) -> NDArray[np.bool_]:
         """``(len(operators),)``: which of them any network has."""
-        seen = dict(zip(self.operators, self.counts.any(axis=0).tolist(), strict=True))
-        return np.array([seen.get(name, False) for name in operators])
+        columns = zip(self.operators, self.counts.T, strict=True)
+        used = {name for name, counts in columns if counts.any()}
+        return np.array([name in used for name in operators])
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
