@@ -1,11 +1,11 @@
 """``goldnas lut``: latency tables as files."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from goldnas.cli.command import Command
-from goldnas.cli.console import errors_shown, out
+from goldnas.cli.console import errors_shown, out, say
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
@@ -15,10 +15,15 @@ from goldnas.cli.wording import in_options
 from goldnas.errors import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rich.table import Table
 
-    from goldnas.lut import Conditions, LatencyTable
+    from goldnas.lut import Conditions, Failed, Interpolated, LatencyTable, Measured
 
+_SHOWN = 500
+"""Rows that are printed of one kind; --json has all."""
+_Row = TypeVar("_Row")
 _LOOK, _NETWORKS, _MAKE = "Look and check", "Against whole networks", "Make and convert"
 
 app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and convert them.")
@@ -28,13 +33,14 @@ app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and 
 def show(file: TableArgument, as_json: JsonOption = False) -> None:
     """Print the conditions, the rows and the calibrations of a latency table.
 
-    With --json it prints the file with its rows sorted.
+    Of each kind of rows it prints the first 500. With --json it prints the file with all its
+    rows, sorted.
 
     Examples:
         goldnas lut show lut/cpu.json
         goldnas lut show lut/cpu.json --json
     """
-    from goldnas.lut import LatencyTable
+    from goldnas.lut import Failed, Interpolated, LatencyTable, Measured
 
     with errors_shown():
         table = LatencyTable.load(file)
@@ -42,9 +48,24 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
         typer.echo(table.to_json(), nl=False)
         return
     out.print(_facts(table.conditions))
-    for part in (*_rows(table), _calibrations(table), _campaigns(table)):
+    say(f"{table.path}: {count_of(len(table.rows), 'row')}")
+    rows = table.sorted_rows()
+    measured = [row for row in rows if isinstance(row, Measured)]
+    interpolated = [row for row in rows if isinstance(row, Interpolated)]
+    failed = [row for row in rows if isinstance(row, Failed)]
+    _print_part(measured, _measured)
+    _print_part(interpolated, _interpolated)
+    _print_part(failed, _failed)
+    for part in (_calibrations(table), _campaigns(table)):
         if part.row_count:
             out.print(part)
+
+
+def _print_part(rows: list[_Row], make: "Callable[[list[_Row]], Table]") -> None:
+    if rows:
+        out.print(make(rows[:_SHOWN]))
+    if rows[_SHOWN:]:
+        say(f"and {len(rows) - _SHOWN} more; --json has all")
 
 
 def _facts(conditions: "Conditions") -> "Table":
@@ -77,47 +98,59 @@ def _gpu(conditions: "Conditions") -> dict[str, str]:
     return {"GPU": f"{told}, driver {gpu.driver}, in a machine with {conditions.cpu_model}"}
 
 
-def _rows(table: "LatencyTable") -> "tuple[Table, Table, Table]":
+def _measured(rows: "Iterable[Measured]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from goldnas.lut import Interpolated, Measured
-
-    measured = Table(
-        "operator", "site", title=f"{table.path}: {count_of(len(table.rows), 'row')}"
-    )
+    part = Table("operator", "site", title="measured")
     for header in ("latency\nus", "+-\n%", "isolated\nus"):
-        measured.add_column(header, justify="right", no_wrap=True)
-    measured.add_column("method", no_wrap=True)
-    interpolated = Table("operator", "site", title="interpolated")
-    interpolated.add_column("latency\nus", justify="right", no_wrap=True)
-    interpolated.add_column("source")
-    failed = Table("operator", "site", "error", title="failed", style="red")
-    for row in table.sorted_rows():
-        place = (Text(row.operator), Text(row.site))
-        if isinstance(row, Measured):
-            measured.add_row(
-                *place,
-                f"{row.latency_us:.1f}",
-                Text(
-                    f"{100 * row.interval_us / row.latency_us:.1f}",
-                    "" if row.converged else "yellow",
-                ),
-                f"{row.isolated_us:.1f}",
-                ", ".join(
-                    [
-                        row.method,
-                        *([] if row.converged else ["not converged"]),
-                        *(["launch-bound"] if row.launch_bound else []),
-                        *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
-                    ]
-                ),
-            )
-        elif isinstance(row, Interpolated):
-            interpolated.add_row(*place, f"{row.latency_us:.1f}", Text(row.source))
-        else:
-            failed.add_row(*place, Text(in_options(row.error)), style="red")
-    return measured, interpolated, failed
+        part.add_column(header, justify="right", no_wrap=True)
+    part.add_column("method", no_wrap=True)
+    for row in rows:
+        part.add_row(
+            Text(row.operator),
+            Text(row.site),
+            f"{row.latency_us:.1f}",
+            Text(
+                f"{100 * row.interval_us / row.latency_us:.1f}",
+                "" if row.converged else "yellow",
+            ),
+            f"{row.isolated_us:.1f}",
+            ", ".join(
+                [
+                    row.method,
+                    *([] if row.converged else ["not converged"]),
+                    *(["launch-bound"] if row.launch_bound else []),
+                    *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
+                ]
+            ),
+        )
+    return part
+
+
+def _interpolated(rows: "Iterable[Interpolated]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    part = Table("operator", "site", title="interpolated")
+    part.add_column("latency\nus", justify="right", no_wrap=True)
+    part.add_column("source")
+    for row in rows:
+        part.add_row(
+            Text(row.operator), Text(row.site), f"{row.latency_us:.1f}", Text(row.source)
+        )
+    return part
+
+
+def _failed(rows: "Iterable[Failed]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    part = Table("operator", "site", "error", title="failed", style="red")
+    for row in rows:
+        error = Text(in_options(row.error))
+        part.add_row(Text(row.operator), Text(row.site), error, style="red")
+    return part
 
 
 def _calibrations(table: "LatencyTable") -> "Table":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LISTED = 10
 """Places that are printed of one rule; --json has all."""
+_SHOWN = 500
+"""Rows that differ that are printed; --json has all."""
 
 
 def lint(
@@ -120,6 +122,8 @@ def diff(
 ) -> None:
     """Say how two latency tables differ: conditions, rows, and ratios of b to a.
 
+    It prints the 500 rows that differ most. With --json it prints all.
+
     Examples:
         goldnas lut diff lut/cpu.json lut/pi5.json
         goldnas lut diff lut/cpu.json lut/pi5.json --out diff.html
@@ -163,11 +167,13 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
         rows = Table("row", title="rows that differ beyond their intervals")
         for header in ("a\nus", "b\nus", "b / a", "allowed\nus"):
             rows.add_column(header, justify="right", no_wrap=True)
-        for row in difference.differing:
+        for row in difference.differing[:_SHOWN]:
             ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
             values = (f"{row.a_us:.1f}", f"{row.b_us:.1f}", ratio, f"{row.allowed_us:.2f}")
             rows.add_row(Text(row.row), *values)
         out.print(rows)
+    if difference.differing[_SHOWN:]:
+        say(f"and {len(difference.differing) - _SHOWN} that differ less; --json has all")
     ratios = (difference.ratio_median, difference.ratio_p5, difference.ratio_p95)
     median, low, high = ("-" if ratio is None else f"{ratio:.3f}" for ratio in ratios)
     spearman = "-" if difference.spearman is None else f"{difference.spearman:.3f}"

@@ -29,10 +29,11 @@ def fit(
         typer.Option(help="CSV file of other networks, to measure how good the table is."),
     ] = None,
     prior: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             help="Costs to expect, up to a common factor: a latency table, or a CSV file of "
-            "networks on another device."
+            "networks on another device. Repeat for several: each weighs as much as the "
+            "networks speak for it, and one that misleads is left aside."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Name of the device, for the table.")] = "unknown",
@@ -44,23 +45,26 @@ def fit(
     10 to 20 networks are needed. Without --test, the accuracy is cross-validated: each network
     is predicted by a fit without it.
 
+    No cost is below 0. Of an operator that saves time, count how often a network lacks it.
+
     Examples:
         goldnas lut fit --networks measured.csv --out lut/board.json
         goldnas lut fit --networks few.csv --prior lut/cpu.json --test more.csv --out board.json
     """
     with errors_shown():
         from goldnas.files import check_replaceable, check_writable
-        from goldnas.lut.fit.fitted_networks import fit_networks
+        from goldnas.lut.fit.fitted_networks import fit_networks, list_names
         from goldnas.lut.fit.networks_csv import LABELS, Networks
         from goldnas.lut.fit.prior import Prior
 
-        for given in (networks, test, prior):
+        priors = prior or []
+        for given in (networks, test, *priors):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
         check_replaceable(out, force=force)
         check_writable(out)
         train = Networks.read(networks)
-        fitted = fit_networks(train, Prior.read(prior) if prior else None)
+        fitted = fit_networks(train, [Prior.read(path) for path in priors])
         tested = Networks.read(test) if test else None
         accuracy = fitted.test(tested) if tested else fitted.held_out()
         fitted.table(out, device=device).save()
@@ -70,8 +74,18 @@ def fit(
         if texts:
             warn(f"{read.path}: no number in {', '.join(texts)}: taken for labels")
     if fitted.guessed:
-        listed = ", ".join(sorted(fitted.guessed))
+        listed = list_names(sorted(fitted.guessed))
         warn(f"no network of {networks} has {listed}: {out} holds a level of the others")
+    if fitted.held_at_zero:
+        warn(
+            f"networks of {networks} are faster the more they have of "
+            f"{list_names(fitted.held_at_zero)}, but no cost is below 0: {out} holds 0. Count "
+            "instead how often a network lacks it: the most that any has, less its own"
+        )
+    weights = {
+        str(path): 100 * share
+        for path, share in zip(priors, fitted.fit.prior_shares.tolist(), strict=True)
+    }
     figures = {
         "mape_percent": accuracy.mape_percent,
         "within_5_percent": accuracy.within_5_percent,
@@ -80,6 +94,8 @@ def fit(
         "kendall": accuracy.kendall,
         "networks": accuracy.networks,
         "set": "test" if tested else "cross-validated",
+        "prior_weights_percent": weights,
+        "held_at_zero": fitted.held_at_zero,
     }
     if as_json:
         print_json(figures)
@@ -87,6 +103,10 @@ def fit(
     on = f"of {test}" if tested else f"of {networks}, each by a fit without it"
     rows = count_of(len(fitted.operators), "row")
     say(f"{out}: {rows}, fitted to {len(train.names)} networks")
+    if weights:
+        none = max(0.0, 100 - sum(weights.values()))
+        shares = ", ".join(f"{weight:.0f} % {path}" for path, weight in weights.items())
+        say(f"weight of what was expected: {shares}, {none:.0f} % without a prior")
     say(f"predicting {count_of(accuracy.networks, 'network')} {on}:")
     for name, value in figures.items():
         if isinstance(value, float) or value is None:

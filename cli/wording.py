@@ -18,6 +18,7 @@ NAMES = {
     "input_shape": "input",
     "loggers": "logger",
     "names": "map",
+    "priors": "prior",
     "provider_options": "provider-option",
     "settings": "set",
     "shapes": "shape",

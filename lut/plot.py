@@ -1,16 +1,15 @@
 """Plots of a table: its rows with their intervals, and its predictions against networks."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
 
 from goldnas.errors import TableError
 from goldnas.lut.fit import count_parts, fit_additive
+from goldnas.lut.plot_panels import Group, Panel, arrange
 from goldnas.lut.schema import Calibration, Failed, Interpolated, Measured
 from goldnas.lut.table import LatencyTable
 
@@ -27,17 +26,18 @@ def plot(table: LatencyTable) -> Figure:
     """Draw a table.
 
     On the left are the rows, a panel for each operator, the fastest on top: the latency with
-    its 95 % interval, and for measured rows the isolated time. On the right, for each
-    calibration, are the networks: what was measured against what a fit predicts that has not
-    seen them.
+    its 95 % interval, and for measured rows the isolated time. Of a table of more than 500
+    rows, it is a line for each of the 200 slowest operators, with a dot for each row. On the
+    right, for each calibration, are the networks: what was measured against what a fit predicts
+    that has not seen them.
 
     Raises:
         TableError: If no row has a latency.
     """
-    by_operator = group_rows(table)
+    arranged = _arrange(table)
     drawn = [calibration for calibration in table.calibrations if calibration.networks]
 
-    lengths = [len(group) + 1.5 for group in by_operator.values()]
+    lengths = [panel.length for panel in arranged]
     height = max(4.5 * len(drawn), _INCHES_PER_ROW * sum(lengths) + 1.5, 3.0)
     figure = Figure(figsize=(12 if drawn else 7, height), layout="constrained")
     figure.suptitle(
@@ -49,19 +49,22 @@ def plot(table: LatencyTable) -> Figure:
     panels = left.subplots(
         len(lengths), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": lengths}
     )
-    for number, (operator, group) in enumerate(by_operator.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        _draw_rows(panels[number, 0], operator, group, colour, mark_id=f"rows-{number}")
+    for axes, panel in zip(panels[:, 0], arranged, strict=True):
+        for group in panel.groups:
+            (_draw_line if panel.in_lines else _draw_rows)(axes, group)
+        rows = [row for group in panel.groups for row in group.items]
+        panel.name_places(axes, is_log=min(row.latency_us for row in rows) > 0)
     panels[-1, 0].set_xlabel("latency, us")
-    in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
-    alone = Line2D([], [], marker="o", color="#555555", linestyle="none", **_HOLLOW)
-    left.legend(
-        [in_network, alone],
-        ["in a network, with its 95 % interval", "as a model of its own"],
-        loc="outside lower center",
-        ncols=2,
-        fontsize=8,
-    )
+    if not arranged[0].in_lines:
+        in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
+        alone = Line2D([], [], marker="o", color="#555555", linestyle="none", **_HOLLOW)
+        left.legend(
+            [in_network, alone],
+            ["in a network, with its 95 % interval", "as a model of its own"],
+            loc="outside lower center",
+            ncols=2,
+            fontsize=8,
+        )
     for side in right:
         networks = side.subplots(len(drawn), 1, squeeze=False)
         for number, (axes, calibration) in enumerate(zip(networks[:, 0], drawn, strict=True)):
@@ -72,8 +75,8 @@ def plot(table: LatencyTable) -> Figure:
 def label_marks(table: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot` stand for, by the ``id`` that they have in an SVG file."""
     texts: dict[str, list[str]] = {}
-    for number, rows in enumerate(group_rows(table).values()):
-        texts[f"rows-{number}"] = [_describe(row) for row in rows]
+    for group in (group for panel in _arrange(table) for group in panel.groups):
+        texts[_mark_id(group)] = [_describe(row) for row in group.items]
     for number, calibration in enumerate(c for c in table.calibrations if c.networks):
         texts[f"networks-{number}"] = [
             f"network {network.fingerprint[:8]}\n{network.latency_us / 1000:.4g} ms measured, "
@@ -110,41 +113,45 @@ def group_rows(table: LatencyTable) -> dict[str, list[Measured | Interpolated]]:
     return by_operator
 
 
-def _draw_rows(
-    axes: "Axes",
-    operator: str,
-    rows: Sequence[Measured | Interpolated],
-    colour: str,
-    mark_id: str,
-) -> None:
-    places = np.arange(len(rows))
+def _arrange(table: LatencyTable) -> list[Panel[Measured | Interpolated]]:
+    return arrange(group_rows(table), lambda row: row)
+
+
+def _mark_id(group: Group[Measured | Interpolated]) -> str:
+    return f"rows-{group.number}"
+
+
+def _draw_rows(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
+    rows, colour = group.items, COLOURS[group.number % len(COLOURS)]
     intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
     bars = axes.errorbar(
         [row.latency_us for row in rows],
-        places,
+        group.places,
         xerr=intervals,
         fmt="o",
         color=colour,
         markersize=4,
         capsize=2,
     )
-    bars.lines[0].set_gid(mark_id)
-    isolated = [(row.isolated_us, y) for y, row in enumerate(rows) if isinstance(row, Measured)]
+    bars.lines[0].set_gid(_mark_id(group))
+    isolated = [
+        (row.isolated_us, place)
+        for row, place in zip(rows, group.places, strict=True)
+        if isinstance(row, Measured)
+    ]
     if isolated:
         axes.plot(*zip(*isolated, strict=True), "o", color=colour, **_HOLLOW)
-    axes.set_yticks(places, [row.site or row.operator for row in rows], fontsize=7)
-    axes.set_ylim(len(rows) - 0.25, -0.75)
-    if min(row.latency_us for row in rows) > 0:  # an interpolated row may be free
-        scale_log(axes)
-    axes.set_title(operator, fontsize=9, loc="left")
-    axes.grid(axis="x", alpha=0.3)
 
 
-def scale_log(axes: "Axes") -> None:
-    """Make latencies logarithmic, in plain numbers: 20, not 2 times a power of ten."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(LogFormatter())
-    axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+def _draw_line(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
+    (dots,) = axes.plot(
+        [row.latency_us for row in group.items],
+        group.places,
+        "o",
+        color=COLOURS[group.number % len(COLOURS)],
+        markersize=3,
+    )
+    dots.set_gid(_mark_id(group))
 
 
 def _held_out_us(calibration: Calibration) -> npt.NDArray[np.float64]:

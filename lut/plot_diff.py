@@ -1,14 +1,20 @@
 """A plot of two tables side by side: the rows that both have, and their ratios."""
 
-import numpy as np
+from collections.abc import Set
+from typing import TYPE_CHECKING
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from goldnas.errors import TableError
 from goldnas.lut.diff import diff
-from goldnas.lut.plot import COLOURS, group_rows, scale_log
+from goldnas.lut.plot import COLOURS, group_rows
+from goldnas.lut.plot_panels import Group, arrange
 from goldnas.lut.schema import Interpolated, Measured
 from goldnas.lut.table import LatencyTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _INCHES_PER_ROW = 0.2
 _Pair = tuple[Measured | Interpolated, Measured | Interpolated]
@@ -18,7 +24,8 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     """Draw two tables.
 
     On the left are the latencies of both, a panel for each operator, with their 95 %
-    intervals; on the right, row by row, b over a, and grey where the intervals meet.
+    intervals; on the right, row by row, b over a, and grey where the intervals meet. Of more
+    than 500 rows it is a line for each of the 200 operators that are slowest in a.
 
     Raises:
         TableError: If they have no row in common.
@@ -30,47 +37,29 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
             "see which rows each has"
         )
     differing = {difference.row for difference in diff(a, b).differing}
-    lengths = [len(group) + 1.5 for group in pairs.values()]
+    arranged = arrange(pairs, lambda pair: pair[0])
+    lengths = [panel.length for panel in arranged]
     figure = Figure(
         figsize=(11, max(3.0, _INCHES_PER_ROW * sum(lengths) + 1.5)), layout="constrained"
     )
     figure.suptitle(f"a: {_describe_table(a)}\nb: {_describe_table(b)}", fontsize=10)
     panels = figure.subplots(
-        len(pairs),
+        len(lengths),
         2,
         sharex="col",
         squeeze=False,
         gridspec_kw={"height_ratios": lengths, "width_ratios": (3, 2)},
     )
-    for number, (operator, group) in enumerate(pairs.items()):
-        places = np.arange(len(group))
-        times, ratios = panels[number]
-        for side, (colour, shift) in enumerate(zip(COLOURS, (-0.14, 0.14), strict=False)):
-            rows = [pair[side] for pair in group]
-            bars = times.errorbar(
-                [row.latency_us for row in rows],
-                places + shift,
-                xerr=[row.interval_us if isinstance(row, Measured) else 0.0 for row in rows],
-                fmt="os"[side],
-                color=colour,
-                markersize=4,
-                capsize=2,
-            )
-            bars.lines[0].set_gid(f"{'ab'[side]}-{number}")
-        for place, (first, second) in zip(places, group, strict=True):
-            if first.latency_us > 0:
-                colour = COLOURS[2] if first.key in differing else COLOURS[-1]
-                ratios.plot(second.latency_us / first.latency_us, place, "D", color=colour,
-                            markersize=4)  # fmt: skip
+    for (times, ratios), panel in zip(panels, arranged, strict=True):
+        for group in panel.groups:
+            _draw_times(times, group, with_intervals=not panel.in_lines)
+            _draw_ratios(ratios, group, differing)
+        rows = [row for group in panel.groups for pair in group.items for row in pair]
+        panel.name_places(times, is_log=min(row.latency_us for row in rows) > 0)
         ratios.axvline(1, color=COLOURS[-1], linewidth=0.8)
-        for axes in (times, ratios):
-            axes.set_ylim(len(group) - 0.25, -0.75)
-            axes.grid(axis="x", alpha=0.3)
-        times.set_yticks(places, [row.site or row.operator for row, _ in group], fontsize=7)
-        ratios.set_yticks(places, [])
-        if min(row.latency_us for pair in group for row in pair) > 0:
-            scale_log(times)
-        times.set_title(operator, fontsize=9, loc="left")
+        ratios.set_ylim(times.get_ylim())
+        ratios.set_yticks(times.get_yticks(), [])
+        ratios.grid(axis="x", alpha=0.3)
     panels[-1, 0].set_xlabel("latency, us")
     panels[-1, 1].set_xlabel("b over a")
     marks = [
@@ -86,14 +75,42 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     return figure
 
 
+def _draw_times(axes: "Axes", group: Group[_Pair], *, with_intervals: bool) -> None:
+    for side, (colour, shift) in enumerate(zip(COLOURS, (-0.14, 0.14), strict=False)):
+        rows = [pair[side] for pair in group.items]
+        intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
+        bars = axes.errorbar(
+            [row.latency_us for row in rows],
+            group.places + shift,
+            xerr=intervals if with_intervals else None,
+            fmt="os"[side],
+            color=colour,
+            markersize=4,
+            capsize=2,
+        )
+        bars.lines[0].set_gid(f"{'ab'[side]}-{group.number}")
+
+
+def _draw_ratios(axes: "Axes", group: Group[_Pair], differing: Set[str]) -> None:
+    for colour, differs in ((COLOURS[2], True), (COLOURS[-1], False)):
+        points = [
+            (second.latency_us / first.latency_us, place)
+            for (first, second), place in zip(group.items, group.places, strict=True)
+            if first.latency_us > 0 and (first.key in differing) == differs
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), "D", color=colour, markersize=4)
+
+
 def label_marks(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
     """What the marks of :func:`plot_diff` stand for, by the ``id`` that they have in SVG."""
     texts: dict[str, list[str]] = {}
-    for number, group in enumerate(_pairs(a, b).values()):
+    arranged = arrange(_pairs(a, b), lambda pair: pair[0])
+    for group in (group for panel in arranged for group in panel.groups):
         for side in "ab":
-            texts[f"{side}-{number}"] = [
+            texts[f"{side}-{group.number}"] = [
                 f"{first.key}\n{first.latency_us:.4g} us in a, {second.latency_us:.4g} us in b"
-                for first, second in group
+                for first, second in group.items
             ]
     return texts
 

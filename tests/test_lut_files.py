@@ -83,6 +83,30 @@ def test_show_json_is_the_file(table: LatencyTable) -> None:
     assert run("show", table.path, "--json").stdout == table.path.read_text()
 
 
+def test_show_and_diff_of_a_long_table_print_its_first_rows(tmp_path: Path) -> None:
+    rows = [
+        Interpolated(operator=f"mbconv_{number}", latency_us=7.5, source="20 networks")
+        for number in range(1000, 1600)
+    ]
+    bare = CPU.table(SPACE, tmp_path / "long.json", networks=0)
+    long = dataclasses.replace(bare, rows=tuple(rows))
+    long.save()
+    text = words(run("show", long.path))
+    assert text.count("mbconv_") == 500
+    assert "mbconv_1499" in text
+    assert "and 100 more" in text
+    assert len(json.loads(run("show", long.path, "--json").stdout)["rows"]) == 600
+
+    slow = [msgspec.structs.replace(row, latency_us=15.0) for row in rows]
+    other = dataclasses.replace(long, rows=tuple(slow), path=tmp_path / "slow.json")
+    other.save()
+    text = words(run("diff", long.path, other.path))
+    assert text.count("mbconv_") == 500
+    assert "600 rows in both, 600 differ" in text
+    both = json.loads(run("diff", long.path, other.path, "--json").stdout)
+    assert len(both["differing"]) == 600
+
+
 # -- lint --------------------------------------------------------------------------------------
 
 

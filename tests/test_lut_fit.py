@@ -126,6 +126,44 @@ def test_whole_milliseconds_are_taken_for_rounded() -> None:
     assert world.error_percent() < rounding_percent
 
 
+def test_ten_thousand_networks_are_fitted_as_ten_are() -> None:
+    """Also where hundreds were measured twice too slow."""
+    world = World(10_000, 10, outliers=500)
+    fit = fit_additive(world.counts, world.latency_us, cross_validate=False)
+    np.testing.assert_allclose(fit.costs_us, world.costs_us, rtol=0.02)
+    assert fit.intercept_us == pytest.approx(500, rel=0.02)
+    assert 0.007 < fit.noise < 0.014
+    assert np.isnan(fit.held_out_us).all()
+
+
+def test_the_better_of_two_priors_weighs_more() -> None:
+    world = World(20, 20)
+    good, bad = world.prior_us(0.05), world.rng.permutation(world.costs_us)
+    fit = fit_additive(world.counts, world.latency_us, prior_us=np.stack([bad, good]))
+    assert fit.prior_shares[1] > 0.9
+    assert fit.prior_shares.sum() <= 1 + 1e-9
+    both = world.error_percent(np.stack([bad, good]))
+    assert both == pytest.approx(world.error_percent(good), rel=0.1)
+
+
+def test_priors_that_each_know_a_part_are_put_together() -> None:
+    world = World(12, 20)
+    first, second = world.prior_us(0.05), 10 * world.prior_us(0.05)
+    first[12:], second[:8] = np.nan, np.nan
+    alone = min(world.error_percent(first), world.error_percent(second))
+    assert world.error_percent(np.stack([first, second])) < 0.7 * alone
+
+
+def test_what_one_prior_alone_knows_is_scaled_from_it() -> None:
+    world = World(30, 8, noise=0.001)
+    counts = np.column_stack([world.counts, np.zeros(30)])
+    better = np.append(3 * world.costs_us, np.nan)
+    worse = np.append(5 * world.costs_us * np.exp(world.rng.normal(0, 0.1, 8)), 500.0)
+    fit = fit_additive(counts, world.latency_us, prior_us=np.stack([better, worse]))
+    assert fit.prior_shares[0] > 0.9
+    assert fit.costs_us[-1] == pytest.approx(100, rel=0.2)
+
+
 def test_held_out_predictions_are_not_flattered() -> None:
     """As bad as on fresh networks, where there are far too few for so many columns."""
     world = World(20, 60)
@@ -297,6 +335,46 @@ def test_an_operator_in_no_network_is_a_guess_that_says_so(world: World) -> None
     assert isinstance(row, Interpolated)
     assert row.latency_us > 0
     assert row.source.startswith("guessed")
+
+
+def test_several_priors_weigh_what_the_networks_say(world: World) -> None:
+    names = ["sep_conv_3x3 16x32x32->16/s1", *(f"op_{number}" for number in range(1, 6))]
+    other = World(60, 6)
+    write(Path("good.csv"), names, other.counts, 3 * (500 + other.counts @ world.costs_us))
+    wrong_us = world.costs_us[::-1] ** 2
+    write(Path("bad.csv"), [*names[:5], "rare"], other.counts, 9 + other.counts @ wrong_us)
+    write(Path("train.csv"), names, world.counts[:8], world.latency_us[:8])
+    words = ("--prior", "bad.csv", "--prior", "good.csv")
+    weights = json.loads(fit(*words, "--json"))["prior_weights_percent"]
+    assert weights["good.csv"] > 50 > weights["bad.csv"]
+    assert sum(weights.values()) <= 100.001
+    assert "good.csv" in fit(*words)
+    rows = {row.operator: row for row in LatencyTable.load("table.json").rows}
+    assert isinstance(rows["rare"], Interpolated)
+    assert "bad.csv" in rows["rare"].source
+    assert "good.csv" in rows["op_5"].source
+
+
+def test_an_operator_that_saves_time_is_named_and_counted_the_other_way_round(
+    world: World,
+) -> None:
+    saved_us = 100 * world.counts[:, 5]
+    names = [f"op_{number}" for number in range(5)]
+    latency_us = 2000 + world.counts[:, :5] @ world.costs_us[:5] - saved_us
+    write(Path("train.csv"), [*names, "skip"], world.counts, latency_us)
+    command = ["lut", "fit", "--networks", "train.csv", "--out", "table.json", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert "skip" in result.stderr
+    held = json.loads(result.stdout)
+    assert held["held_at_zero"] == ["skip"]
+
+    counts = np.column_stack(
+        [world.counts[:, :5], world.counts[:, 5].max() - world.counts[:, 5]]
+    )
+    write(Path("train.csv"), [*names, "not skip"], counts, latency_us)
+    turned = json.loads(fit("--json"))
+    assert turned["held_at_zero"] == []
+    assert turned["mape_percent"] < 0.2 * held["mape_percent"]
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,9 @@ def test_two_tables_are_drawn_side_by_side(
     other = LatencyTable(table.conditions, tuple(rows), tmp_path / "slow.json")
     other.save()
     figure = plot_diff(table, other)
-    ratios = [line.get_xdata()[0] for axes in figure.get_axes()[1::2] for line in axes.lines]
-    assert [ratio for ratio in ratios if ratio != 1] == pytest.approx([2.0] * len(rows))
+    drawn = [line.get_xdata() for axes in figure.get_axes()[1::2] for line in axes.lines]
+    ratios = np.concatenate(drawn)
+    assert ratios[ratios != 1] == pytest.approx([2.0] * len(rows))
     plot = tmp_path / f"both{ending}"
     words = ["lut", "diff", str(table.path), str(other.path), "-o", str(plot), "--json"]
     result = CliRunner().invoke(app, words)
@@ -148,6 +149,36 @@ def test_tables_without_calibration_or_sites_are_drawn(tmp_path: Path) -> None:
     )
     for table in (bare, replace(bare, rows=rows, path=tmp_path / "fitted.json")):
         assert run(table, tmp_path / "table.svg") == (0, "")
+
+
+def test_thousands_of_rows_are_a_line_for_each_of_the_slowest_operators(
+    table: LatencyTable, tmp_path: Path
+) -> None:
+    many = replace(table, rows=make_rows(750), calibrations=())
+    (axes,) = plot(many).get_axes()
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [f"block-{number}" for number in range(249, 49, -1)]
+    assert [len(line.get_xdata()) for line in axes.lines] == [3] * 200
+    times, _ = plot_diff(many, many).get_axes()
+    assert len(times.get_yticks()) == 200
+    assert run(many, tmp_path / "table.html") == (0, "")
+    page = (tmp_path / "table.html").read_text()
+    tips = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert len(tips) == 200
+    assert tips["rows-0"][0].startswith("block-249 8x8x8->8/s1\n")
+
+
+def make_rows(number: int) -> tuple[Interpolated, ...]:
+    """A third as many operators, each slower than the one before, at three sites."""
+    return tuple(
+        Interpolated(
+            operator=f"block-{row // 3}",
+            site=f"{8 + row % 3}x8x8->8/s1",
+            latency_us=1.0 + row // 3,
+            source="x",
+        )
+        for row in range(number)
+    )
 
 
 def test_a_table_of_failures_alone_is_an_error(table: LatencyTable) -> None:

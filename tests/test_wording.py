@@ -36,7 +36,7 @@ from goldnas.cli.wording import in_options
             "goldnas profile --device cpu --out t.json",
         ),
         (
-            "fit again: `fit_networks(networks, prior=...)`",
+            "fit again: `fit_networks(networks, priors=...)`",
             "fit again: goldnas lut fit --prior",
         ),
         ("`merge()` puts tables together", "goldnas lut merge puts tables together"),

@@ -27,7 +27,8 @@ vary is a choice between a few beliefs:
     no prior; operators cost alike          p = d = 1
     no prior; they contribute alike         p = d = 1 / root mean square of the counts
 
-The last two are there with a prior, too: a misleading one is left aside. Under them ``tau`` is
+Each of several priors is two more beliefs; what it does not know, the others say, in its scale.
+The last two are there with priors, too: a misleading one is left aside. Under them ``tau`` is
 about 1, for costs of operators do differ; else nothing is known of it. ``tau``, ``sigma`` and
 the belief come from the evidence, the probability of the latencies once ``b, s, t, z`` are
 integrated out (MacKay, Neural Computation 1992), on a grid: no random start, nothing to tune.
@@ -45,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldnas.errors import ConfigError
-from goldnas.lut.fit.evidence import Array, Belief, Posterior, list_beliefs
+from goldnas.lut.fit.evidence import Array, Belief, Observed, Posterior, list_beliefs
 
 _OUTLIERS = 0.05
 """Share of the networks."""
@@ -54,6 +55,8 @@ _OUTLIER_SPREAD = 0.5
 _NEVER = 100.0
 """Factor on the error of a network that is left out."""
 _TURNS = 12
+_CLEARLY = 3.0
+"""Standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,22 @@ class AdditiveFit:
     costs_us: Array
     """``(K,)``, not negative."""
     spread_us: Array
-    """``(K,)``, standard deviations of the costs."""
+    """``(K,)``, standard deviations of the costs, were they not bounded."""
+    unbounded_us: Array
+    """``(K,)``, what the costs would be then."""
+    prior_shares: Array
+    """``(P,)``, how much each prior weighs; what is missing to 1 weigh beliefs without one."""
     noise: float
     """What one fit leaves unexplained of most networks: standard deviation, relative."""
     held_out_us: Array
-    """``(N,)``: each network of the fit, predicted by a fit without it."""
+    """``(N,)``: each network of the fit, predicted by a fit without it; nan where that was not
+    asked for."""
+
+    @property
+    def held_at_zero(self) -> NDArray[np.bool_]:
+        """``(K,)``, operators that save time, say the networks, and cost nothing here."""
+        saving = self.unbounded_us < -_CLEARLY * self.spread_us
+        return np.asarray(saving & (self.costs_us == 0))
 
     def predict(self, counts: Array) -> Array:
         """Latencies in microseconds, ``(M,)``, of networks given as counts, ``(M, K)``."""
@@ -82,17 +96,22 @@ def fit_additive(
     *,
     prior_us: Array | None = None,
     prior_spread_us: Array | None = None,
+    cross_validate: bool = True,
 ) -> AdditiveFit:
     """Fit an intercept and non-negative costs of operators to latencies of networks.
 
     Deterministic, and independent of the order of networks and operators but for rounding.
+    The time grows with ``N K^2``; cross-validated it is ten times as long.
 
     Args:
         counts: ``(N, K)``, at least 2 networks: how often each operator is in each.
         latency_us: ``(N,)``, positive.
         prior_us: ``(K,)``, costs expected beforehand: rows of a table, or of another device.
-            May be off by a common factor and by row; nan where unknown.
-        prior_spread_us: ``(K,)``, standard deviations of ``prior_us``, where it was fitted.
+            May be off by a common factor and by row; nan where unknown. Of several priors
+            ``(P, K)``: each weighs as much as the latencies speak for it.
+        prior_spread_us: Of the same shape, standard deviations of ``prior_us``, where it was
+            fitted.
+        cross_validate: Whether to predict each network by a fit without it.
 
     Raises:
         ConfigError: If there are fewer than 2 networks, a count or prior is negative or no
@@ -100,21 +119,27 @@ def fit_additive(
     """
     counts = np.asarray(counts, dtype=np.float64)
     latency_us = np.asarray(latency_us, dtype=np.float64)
-    prior = None if prior_us is None else np.asarray(prior_us, dtype=np.float64)
-    _check(counts, latency_us, prior)
-    spread = np.zeros(counts.shape[1]) if prior_spread_us is None else prior_spread_us
+    _check(counts, latency_us, prior_us)
+    shape = (-1, counts.shape[1])
+    priors = np.reshape([] if prior_us is None else prior_us, shape).astype(np.float64)
+    spreads = np.zeros_like(priors)
+    if prior_spread_us is not None:
+        spreads = np.reshape(prior_spread_us, shape).astype(np.float64)
 
-    whole = _fit(counts, latency_us, prior, spread)
+    seen = np.asarray(counts.any(axis=0))
+    counts = counts[:, seen]
+    whole = _fit(counts, seen, latency_us, priors, spreads)
+    if not cross_validate:
+        return whole
     held_out_us = np.empty_like(latency_us)
     for fold in _folds(latency_us):
         rest = ~fold
-        held_out_us[fold] = _fit(counts[rest], latency_us[rest], prior, spread).predict(
-            counts[fold]
-        )
+        fit = _fit(counts[rest], seen, latency_us[rest], priors, spreads)
+        held_out_us[fold] = fit.intercept_us + counts[fold] @ fit.costs_us[seen]
     return replace(whole, held_out_us=held_out_us)
 
 
-def _check(counts: Array, latency_us: Array, prior: Array | None) -> None:
+def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
     if counts.ndim != 2 or latency_us.shape != counts.shape[:1] or 0 in counts.shape:
         raise ConfigError(
             "counts must be (networks, operators) and latency_us (networks,), got "
@@ -126,12 +151,17 @@ def _check(counts: Array, latency_us: Array, prior: Array | None) -> None:
         raise ConfigError(f"counts must be finite and not negative, got {counts.min()}")
     if not (np.isfinite(latency_us).all() and (latency_us > 0).all()):
         raise ConfigError(f"latencies must be finite and positive, got {latency_us.min()} us")
-    if prior is not None:
-        known = prior[~np.isnan(prior)]
-        if prior.shape != counts.shape[1:] or not np.isfinite(known).all() or (known < 0).any():
+    if prior_us is not None:
+        priors = np.atleast_2d(np.asarray(prior_us, dtype=np.float64))
+        known = priors[~np.isnan(priors)]
+        if (
+            priors.shape[1:] != counts.shape[1:]
+            or not (known >= 0).all()
+            or np.isinf(known).any()
+        ):
             raise ConfigError(
                 f"prior_us must hold {counts.shape[1]} costs that are not negative, or nan "
-                f"where unknown, got {prior}"
+                f"where unknown, got {prior_us}"
             )
 
 
@@ -144,33 +174,45 @@ def _folds(latency_us: Array) -> list[NDArray[np.bool_]]:
 
 
 def _fit(
-    counts: Array, latency_us: Array, prior: Array | None, prior_spread: Array
+    counts: Array,
+    seen: NDArray[np.bool_],
+    latency_us: Array,
+    priors: Array,
+    prior_spreads: Array,
 ) -> AdditiveFit:
-    """The fit, without cross-validation."""
+    """The fit, without cross-validation; ``counts`` are of the operators of ``seen``."""
     from scipy.special import logsumexp
 
     unit_us = float(np.median(latency_us))
     y = latency_us / unit_us
-    beliefs = list_beliefs(counts, prior, prior_spread)
-    error = _errors(counts, y, _rounding(latency_us) / unit_us, beliefs)
-    posteriors = [Posterior(counts, y, error, belief) for belief in beliefs]
+    beliefs = list_beliefs(counts, seen, priors, prior_spreads)
+    error = _errors(counts, seen, y, _rounding(latency_us) / unit_us, beliefs)
+    observed = Observed(counts, seen, y, error)
+    posteriors = [Posterior(observed, belief) for belief in beliefs]
     evidence = np.array(
         [logsumexp(p.log_evidence) - np.log(p.log_evidence.size) for p in posteriors]
     )
     shares = np.exp(evidence - evidence.max())
     shares = np.where(shares < 0.05, 0.0, shares) / shares[shares >= 0.05].sum()
-    intercept, costs, spread = 0.0, np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    intercept, prior_shares = 0.0, np.zeros(len(priors))
+    costs, unbounded, spread = np.zeros((3, len(seen)))
     for share, posterior in zip(shares, posteriors, strict=True):
         if share:
             point = posterior.most_probable()
             its_intercept, its_costs = posterior.costs(point)
             intercept += share * its_intercept
             costs += share * its_costs
-            spread += share * posterior.spread(point)
+            its_mean, its_spread = posterior.unbounded(point)
+            unbounded += share * its_mean
+            spread += share * its_spread
+            if posterior.belief.prior is not None:
+                prior_shares[posterior.belief.prior] += share
     return AdditiveFit(
         float(intercept * unit_us),
         costs * unit_us,
         spread * unit_us,
+        unbounded * unit_us,
+        prior_shares,
         float(_best(posteriors).most_probable().sigma),
         np.full(len(y), np.nan),
     )
@@ -185,19 +227,29 @@ def _rounding(latency_us: Array) -> float:
     return 0.0
 
 
-def _errors(counts: Array, y: Array, rounding: float, beliefs: Sequence[Belief]) -> Array:
+def _errors(
+    counts: Array,
+    seen: NDArray[np.bool_],
+    y: Array,
+    rounding: float,
+    beliefs: Sequence[Belief],
+) -> Array:
     """``(N,)``: standard deviations of the errors in units of sigma, outliers' being large.
 
     A search first: the network that the others predict worst is left out, then the next, up
     to a quarter of them, and the state with the highest evidence is the start. From there
     each network gets its probability of being an outlier, until these settle.
     """
+
+    def find_best(error: Array) -> Posterior:
+        observed = Observed(counts, seen, y, error)
+        return _best([Posterior(observed, belief) for belief in beliefs])
+
     number, step = len(y), 1 + len(y) // 40
     size, left_out = y, np.zeros(number, dtype=bool)
     start, highest = left_out, -np.inf
     while True:
-        error = np.where(left_out, _NEVER, 1.0) * size
-        best = _best([Posterior(counts, y, error, belief) for belief in beliefs])
+        best = find_best(np.where(left_out, _NEVER, 1.0) * size)
         at, outliers = best.most_probable(), int(left_out.sum())
         evidence = float(best.log_evidence.max()) + (number - outliers) * log1p(-_OUTLIERS)
         evidence += outliers * log(_OUTLIERS * at.sigma / _outlier_sigma(at.sigma))
@@ -214,7 +266,7 @@ def _errors(counts: Array, y: Array, rounding: float, beliefs: Sequence[Belief])
 
     weights = np.where(start, _NEVER**-2, 1.0)
     for _ in range(_TURNS):
-        best = _best([Posterior(counts, y, size / weights**0.5, belief) for belief in beliefs])
+        best = find_best(size / weights**0.5)
         beliefs = [best.belief]
         size = np.hypot(y, rounding / best.most_probable().sigma)
         before, weights = weights, _weights(best, size)
@@ -240,7 +292,7 @@ def _weights(posterior: Posterior, size: Array) -> Array:
     ratio = _outlier_sigma(at.sigma) / at.sigma
     usual = variance + (at.sigma * size) ** 2
     unusual = variance + (ratio * at.sigma * size) ** 2
-    squared = (posterior.y - predicted) ** 2
+    squared = (posterior.observed.y - predicted) ** 2
     log_odds = 0.5 * (np.log(usual / unusual) - squared / unusual + squared / usual)
     outlier = expit(log_odds + log(_OUTLIERS / (1 - _OUTLIERS)))
     return np.asarray(1 - outlier + outlier / ratio**2)

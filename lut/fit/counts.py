@@ -12,4 +12,10 @@ def count_parts(
     networks: Sequence[NetworkLatency], keys: Sequence[str]
 ) -> npt.NDArray[np.float64]:
     """How often each network has each part, ``(N, K)``."""
-    return np.array([[n.parts.get(key, 0) for key in keys] for n in networks], dtype=float)
+    counts = np.zeros((len(networks), len(keys)))
+    column = {key: number for number, key in enumerate(keys)}
+    for row, network in zip(counts, networks, strict=True):
+        for key, count in network.parts.items():
+            if key in column:
+                row[column[key]] = count
+    return counts

@@ -1,4 +1,10 @@
-"""The evidence of latencies for beliefs about costs; the model is in ``additive``."""
+"""The evidence of latencies for beliefs about costs; the model is in ``additive``.
+
+``N`` networks have ``S`` of the ``K`` operators. A rotation of their rows, the ``Q`` of a QR
+decomposition, leaves the evidence as it is, and nothing but noise in all rows after ``S + 2``:
+so one decomposition, of ``N S^2`` steps, serves all beliefs, and what follows does not depend
+on how many networks there are.
+"""
 
 from dataclasses import dataclass
 
@@ -21,7 +27,7 @@ _LOG_TAU_SPREAD = 0.5
 _TYPICAL_TAU = 0.3
 """Where a row's own uncertainty and that of the whole prior count the same."""
 _UNKNOWN_SPREAD = 1.5
-"""Relative uncertainty of a row that the prior lacks, about the mean of the others."""
+"""Relative uncertainty of a row that the prior lacks, about what takes its place."""
 
 
 @dataclass(frozen=True)
@@ -34,31 +40,84 @@ class Belief:
     """``(K,)``, d; 0 where the costs stay at their level."""
     level: float
     """m; 0 without a prior, where ``s`` is the level."""
+    prior: int | None
+    """Which of the priors it rests on; None without."""
 
 
-def list_beliefs(counts: Array, prior: Array | None, prior_spread: Array) -> list[Belief]:
-    """The choices of the module's docstring, scaled so that the median network costs 1."""
-    ones = np.ones(counts.shape[1])
+def list_beliefs(
+    counts: Array, seen: NDArray[np.bool_], priors: Array, prior_spreads: Array
+) -> list[Belief]:
+    """The choices of the module's docstring, scaled so that the median network costs 1.
+
+    Args:
+        counts: ``(N, S)``, of the operators of ``seen``.
+        seen: ``(K,)``, False of those that are in none of the networks.
+        priors: ``(P, K)``, nan where a prior does not know the cost.
+        prior_spreads: ``(P, K)``, of what the priors know.
+    """
+    ones = np.ones(seen.shape)
     root_mean_square = np.sqrt((counts**2).mean(axis=0))
-    seen = root_mean_square > 0
-    typical = np.median(root_mean_square[seen]) if seen.any() else 1.0
-    alike = 1 / np.where(seen, root_mean_square, typical)
-    candidates = [(ones, ones, 0.0), (alike, alike, 0.0)]
-    if prior is not None and np.nansum(prior) > 0:
-        mean = float(np.nanmean(prior))
-        costs = np.where(np.isnan(prior), mean, prior)
-        own = np.where(np.isnan(prior), _UNKNOWN_SPREAD * mean, prior_spread)
-        # A floor, or a cost expected to be 0 could never be anything else.
-        shares = np.hypot(np.maximum(costs, 0.05 * mean), own / _TYPICAL_TAU)
-        candidates += [(costs, shares, mean), (costs, mean * ones, mean)]
+    some = root_mean_square > 0
+    typical = float(np.median(root_mean_square[some])) if some.any() else 1.0
+    alike = np.full(seen.shape, 1 / typical)
+    alike[seen] = 1 / np.where(some, root_mean_square, typical)
+    candidates: list[tuple[Array, Array, float, int | None]]
+    candidates = [(ones, ones, 0.0, None), (alike, alike, 0.0, None)]
+    for index, (prior, own) in enumerate(zip(priors, prior_spreads, strict=True)):
+        if np.nansum(prior) > 0:
+            mean = float(np.nanmean(prior))
+            costs = _complete(prior, priors, mean)
+            own = np.where(np.isnan(prior), _UNKNOWN_SPREAD * costs, own)
+            # A floor, or a cost expected to be 0 could never be anything else.
+            shares = np.hypot(np.maximum(costs, 0.05 * mean), own / _TYPICAL_TAU)
+            candidates += [(costs, shares, mean, index), (costs, mean * ones, mean, index)]
 
-    constant = np.ptp(counts, axis=0) == 0
+    constant = ~seen
+    constant[seen] = np.ptp(counts, axis=0) == 0
     beliefs = []
-    for costs, spread, mean in candidates:
-        scale = float(np.median(counts @ costs)) or float(np.max(counts @ costs)) or 1.0
+    for costs, spread, mean, number in candidates:
+        latencies = counts @ costs[seen]
+        scale = float(np.median(latencies)) or float(np.max(latencies)) or 1.0
         spread = np.where(constant, 0.0, spread)
-        beliefs.append(Belief(costs / scale, spread / scale, mean / scale))
+        beliefs.append(Belief(costs / scale, spread / scale, mean / scale, number))
     return beliefs
+
+
+def _complete(prior: Array, priors: Array, mean: float) -> Array:
+    """A prior, and where it knows no cost, what others expect in its scale; else its mean.
+
+    The scale is that of the costs that both know, by their sum.
+    """
+    expected = np.where(np.isnan(prior), mean, prior)
+    scaled = []
+    for other in priors:
+        both = ~np.isnan(prior) & ~np.isnan(other)
+        if prior[both].sum() > 0 and other[both].sum() > 0:
+            scaled.append(other * (prior[both].sum() / other[both].sum()))
+    lacking = np.isnan(prior) & ~np.isnan(scaled).all(axis=0)
+    expected[lacking] = np.nanmedian(np.array(scaled)[:, lacking], axis=0)
+    return expected
+
+
+class Observed:
+    """Latencies of networks and their weights, as ``R`` rotated rows: ``R <= S + 2``."""
+
+    def __init__(self, counts: Array, seen: NDArray[np.bool_], y: Array, error: Array) -> None:
+        """Weigh and rotate the rows of the networks.
+
+        Args:
+            counts: ``(N, S)``, of the operators of ``seen``.
+            seen: ``(K,)``, False of those that are in none of the networks.
+            y: ``(N,)``, latencies in units of the median one.
+            error: ``(N,)``, standard deviations in units of sigma.
+        """
+        from scipy.linalg import qr
+
+        self.seen, self.y, self.weights = seen, y, 1 / error
+        rows = self.weights[:, None] * np.column_stack([np.ones_like(y), counts, y])
+        # Q is (N, R), and the rest (R, 1), (R, S), (R,).
+        self.rotation, rotated = qr(rows, mode="economic", overwrite_a=True, check_finite=False)
+        self.ones, self.counts, self.rotated_y = rotated[:, 0], rotated[:, 1:-1], rotated[:, -1]
 
 
 @dataclass(frozen=True)
@@ -72,20 +131,17 @@ class Point:
 
 
 class Posterior:
-    """The model under one belief, given the networks' weights: evidence and prediction."""
+    """The model under one belief, given weighted networks: evidence, costs, predictions."""
 
-    def __init__(self, counts: Array, y: Array, error: Array, belief: Belief) -> None:
-        """Take ``error``, ``(N,)``: the standard deviations, in units of sigma."""
-        self.belief, self.counts, self.y = belief, counts, y
-        self.rows = 1 / error
+    def __init__(self, observed: Observed, belief: Belief) -> None:
+        self.observed, self.belief = observed, belief
         size = 3 if belief.level else 2
         none, level = 0 * belief.costs, np.full(belief.costs.shape, belief.level)
-        # What b, s and t add to each cost, (K, 3), and to each latency, (N, 3).
+        # What b, s and t add to each cost, (K, 3), and to each row, (R, 3).
         self.level = np.stack([none, belief.costs, level], axis=1)[:, :size]
-        self.fixed = counts @ self.level
-        self.fixed[:, 0] = 1.0
-        self.fixed *= self.rows[:, None]
-        scaled = self.rows[:, None] * counts * belief.spread
+        self.fixed = observed.counts @ self.level[observed.seen]
+        self.fixed[:, 0] = observed.ones
+        scaled = observed.counts * belief.spread[observed.seen]
         values, self.basis = np.linalg.eigh(scaled @ scaled.T)
         self.values = values.clip(0)
         levels = _LEVEL_SPREADS if belief.level else (1.0,)
@@ -101,7 +157,7 @@ class Posterior:
     def _log_evidence(self) -> Array:
         """At each point of the grid, up to one constant for all beliefs."""
         taus, sigmas, levels = self.grid
-        both = self.basis.T @ np.column_stack([self.rows * self.y, self.fixed])
+        both = self.basis.T @ np.column_stack([self.observed.rotated_y, self.fixed])
         size = both.shape[1]
         products = (both[:, :, None] * both[:, None, :]).reshape(len(both), -1)
         noise = sigmas[:, None] ** 2 + taus[:, None] ** 2 * self.values
@@ -112,6 +168,8 @@ class Posterior:
         explained = (cross * np.linalg.solve(inner, cross[:, :, None])[:, :, 0]).sum(axis=1)
         log_determinant = np.log(noise).sum(axis=1) + np.log(variances).sum(axis=1)
         log_determinant += np.linalg.slogdet(inner)[1]
+        rotated_away = len(self.observed.y) - len(both)
+        log_determinant += 2 * rotated_away * np.log(sigmas)
         misfit = gram[:, 0, 0] - explained
         if not self.belief.level:
             misfit += (np.log(taus) / _LOG_TAU_SPREAD) ** 2
@@ -124,14 +182,17 @@ class Posterior:
 
     def without_each(self, at: Point) -> tuple[Array, Array]:
         """Each latency as predicted by the other networks, and that prediction's variance."""
+        rotation, weights = self.observed.rotation, self.observed.weights
         inverse = self._inverse_covariance(at)
-        diagonal = np.diag(inverse)
-        predicted = self.y - inverse @ (self.rows * self.y) / diagonal / self.rows
-        variance = (1 / diagonal - at.sigma**2).clip(0) / self.rows**2
-        return predicted, variance
+        # Of the inverse covariance of all networks; outside the rotation it is 1 / sigma^2.
+        diagonal = (rotation @ inverse * rotation).sum(axis=1)
+        diagonal += (1 - (rotation**2).sum(axis=1)).clip(0) / at.sigma**2
+        residual = rotation @ (inverse @ self.observed.rotated_y) / diagonal
+        variance = (1 / diagonal - at.sigma**2).clip(0) / weights**2
+        return self.observed.y - residual / weights, variance
 
     def _inverse_covariance(self, at: Point) -> Array:
-        """``(N, N)``, of the weighted relative latencies."""
+        """``(R, R)``, of the rotated rows."""
         solve = (self.basis / (at.sigma**2 + at.tau**2 * self.values)) @ self.basis.T
         solved = solve @ self.fixed
         inner = self.fixed.T @ solved + np.diag(1 / at.variances)
@@ -144,18 +205,18 @@ class Posterior:
         free = self.belief.spread > 0
         scale, (size, numbers) = self.belief.spread[free], self.fixed.shape
         # Unknown are b, s and t, and the free costs by their spread. A row for each network,
-        # then for what is expected of b, s and t, then of the costs.
-        design = self.rows[:, None] * self.counts
-        shared = self.fixed - design[:, free] @ self.level[free]
+        # rotated, then for what is expected of b, s and t, then of the costs.
+        design = self.observed.counts[:, free[self.observed.seen]]
+        shared = self.fixed - design @ self.level[free]
         system = np.block(
             [
-                [shared / at.sigma, design[:, free] * scale / at.sigma],
+                [shared / at.sigma, design * scale / at.sigma],
                 [np.diag(at.variances**-0.5), np.zeros((numbers, len(scale)))],
                 [-self.level[free] / scale[:, None] / at.tau, np.eye(len(scale)) / at.tau],
             ]
         )
         target = np.zeros(len(system))
-        target[:size] = self.rows * self.y / at.sigma
+        target[:size] = self.observed.rotated_y / at.sigma
         # b and t may be negative: they have a second column, for below zero.
         system = np.hstack([system, -system[:, :numbers:2]])
         found = nnls(system, target, maxiter=30 * system.shape[1])[0]
@@ -165,10 +226,13 @@ class Posterior:
         costs[free] = rest * scale
         return float(fixed[0]), costs
 
-    def spread(self, at: Point) -> Array:
-        """``(K,)``, standard deviations of the costs, were they not bounded."""
-        before = np.diag(at.tau**2 * self.belief.spread**2)
-        before += (self.level * at.variances) @ self.level.T
-        shared = before @ (self.rows[:, None] * self.counts).T
-        learnt = ((shared @ self._inverse_covariance(at)) * shared).sum(axis=1)
-        return np.asarray(np.sqrt((np.diag(before) - learnt).clip(0)))
+    def unbounded(self, at: Point) -> tuple[Array, Array]:
+        """``(K,)``, means and standard deviations of the costs, were they not bounded."""
+        seen, inverse = self.observed.seen, self._inverse_covariance(at)
+        shared = (self.level * at.variances) @ self.fixed.T
+        own = at.tau**2 * self.belief.spread**2
+        shared[seen] += own[seen, None] * self.observed.counts.T
+        before = own + (self.level**2 * at.variances).sum(axis=1)
+        learnt = (shared @ inverse * shared).sum(axis=1)
+        mean = shared @ (inverse @ self.observed.rotated_y)
+        return mean, np.sqrt((before - learnt).clip(0))

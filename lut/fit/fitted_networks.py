@@ -4,6 +4,7 @@ What the table predicts of a network is ``intercept_us`` of its calibration and 
 ``latency_us`` by their counts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,21 +36,32 @@ class FittedNetworks:
     """A fit, the operators that its costs belong to, and what it was fitted to."""
 
     networks: Networks
-    prior: Prior | None
+    priors: tuple[Prior, ...]
     operators: tuple[str, ...]
-    """Columns of the file, and what the prior knows besides."""
+    """Columns of the file, and what priors know besides."""
     fit: AdditiveFit
 
     @property
     def guessed(self) -> frozenset[str]:
-        """Operators that no network has and no prior knows: they get a level of the others."""
+        """Operators of which nothing is known, which get a level of the others.
+
+        No network has them, and no prior knows them, or none weighs anything.
+        """
         seen = self.networks.used(self.operators)
-        known = self.prior.costs_us if self.prior else {}
+        known: set[str] = set()
+        if self.fit.prior_shares.any():
+            known.update(*(prior.costs_us for prior in self.priors))
         return frozenset(
             name
             for name, has in zip(self.operators, seen, strict=True)
             if not has and name not in known
         )
+
+    @property
+    def held_at_zero(self) -> tuple[str, ...]:
+        """Operators that save time, as the networks say, where a cost cannot be below 0."""
+        held = self.fit.held_at_zero
+        return tuple(n for n, is_held in zip(self.operators, held, strict=True) if is_held)
 
     def held_out(self) -> Accuracy:
         """Each network of the fit, predicted by a fit without it."""
@@ -61,21 +73,21 @@ class FittedNetworks:
         Raises:
             DataError: If these have operators that the fit does not know, or lack a column.
         """
-        used = networks.used(networks.operators)
+        used, known = networks.used(networks.operators), set(self.operators)
         unknown = [
             name
             for name, has in zip(networks.operators, used, strict=True)
-            if has and name not in self.operators
+            if has and name not in known
         ]
         if unknown:
             raise DataError(
-                f"{networks.path} counts {_listed(unknown)}, of which {self.networks.path} has "
-                "no column. Measure networks that have it, or give a `prior` that knows it"
+                f"{networks.path} counts {list_names(unknown)}, of which {self.networks.path} "
+                "has no column. Measure networks that have it, or give `priors` that know it"
             )
         absent = set(self.networks.operators) - set(networks.operators)
         if absent:
             raise DataError(
-                f"{networks.path} has no column {_listed(sorted(absent))}, and "
+                f"{networks.path} has no column {list_names(sorted(absent))}, and "
                 f"{self.networks.path} has. Add it, with 0 where a network has none"
             )
         return compute_accuracy(
@@ -98,7 +110,7 @@ class FittedNetworks:
             settings={},
             intercept_us=round(self.fit.intercept_us, 4),
             latencies_us=dict(zip(self.operators, costs_us, strict=True)),
-            prior_us=dict(self.prior.costs_us) if self.prior else {},
+            prior_us=self._heaviest_prior_us(),
             accuracy=held_out,
             noise_floor_percent=None,
             networks=self._measured(),
@@ -111,20 +123,27 @@ class FittedNetworks:
             calibrations=(calibration,),
         )
 
+    def _heaviest_prior_us(self) -> dict[str, float]:
+        if not self.priors:
+            return {}
+        return dict(self.priors[int(self.fit.prior_shares.argmax())].costs_us)
+
     def _sources(self) -> list[str]:
-        networks = self.networks.path.name
-        prior = f", prior {self.prior.source}" if self.prior else ""
+        networks, guessed = self.networks.path.name, self.guessed
+        shares = zip(self.priors, self.fit.prior_shares.tolist(), strict=True)
+        weighed = ", ".join(f"prior {p.source} ({share:.0%})" for p, share in shares)
+        fitted = f"fitted to {len(self.networks.names)} networks of {networks}"
+        fitted += f", {weighed}" if weighed else ""
         seen = self.networks.used(self.operators)
         sources = []
         for name, has in zip(self.operators, seen, strict=True):
             if has:
-                sources.append(
-                    f"fitted to {len(self.networks.names)} networks of {networks}{prior}"
-                )
-            elif name in self.guessed:
+                sources.append(fitted)
+            elif name in guessed:
                 sources.append(f"guessed: in no network of {networks}; level of the others")
             else:
-                sources.append(f"in no network of {networks}; scaled from{prior[1:]}")
+                known = ", ".join(p.source for p in self.priors if name in p.costs_us)
+                sources.append(f"in no network of {networks}; scaled from prior {known}")
         return sources
 
     def _measured(self) -> tuple[NetworkLatency, ...]:
@@ -149,36 +168,44 @@ class FittedNetworks:
         )
 
 
-def fit_networks(networks: Networks, prior: Prior | None = None) -> FittedNetworks:
+def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetworks:
     """Fit costs of operators to networks.
 
+    Args:
+        networks: At least 2.
+        priors: What the operators may be expected to cost. Each weighs as much as the networks
+            speak for it, so that a misleading one does little harm.
+
     Raises:
-        ConfigError: If there are fewer than 2 networks, or the prior knows none of their
+        ConfigError: If there are fewer than 2 networks, or a prior knows none of their
             operators.
     """
-    operators = networks.operators
     if len(networks.names) < 2:
         raise ConfigError(
             f"{networks.path} has 1 network, and a fit needs at least 2. Measure more, "
             "best 10 to 20"
         )
-    if prior is None:
-        fit = fit_additive(networks.counts, networks.latency_us)
-        return FittedNetworks(networks, None, operators, fit)
-    if not prior.costs_us.keys() & set(operators):
-        raise ConfigError(
-            f"{prior.source} knows none of the operators of {networks.path}, such as "
-            f"{operators[0]!r}. Name them alike, or leave out `prior`"
-        )
-    operators = tuple(dict.fromkeys([*operators, *prior.costs_us]))
+    for prior in priors:
+        if not prior.costs_us.keys() & set(networks.operators):
+            raise ConfigError(
+                f"{prior.source} knows none of the operators of {networks.path}, such as "
+                f"{networks.operators[0]!r}. Name them alike, or leave it out of `priors`"
+            )
+    operators = tuple(
+        dict.fromkeys([*networks.operators, *(n for p in priors for n in p.costs_us)])
+    )
+    costs_us = [[prior.costs_us.get(name, np.nan) for name in operators] for prior in priors]
+    spread_us = [[prior.spread_us.get(name, 0.0) for name in operators] for prior in priors]
+    shape = len(priors), len(operators)
     fit = fit_additive(
         networks.count(operators),
         networks.latency_us,
-        prior_us=np.array([prior.costs_us.get(name, np.nan) for name in operators]),
-        prior_spread_us=np.array([prior.spread_us.get(name, 0.0) for name in operators]),
+        prior_us=np.reshape(costs_us, shape),
+        prior_spread_us=np.reshape(spread_us, shape),
     )
-    return FittedNetworks(networks, prior, operators, fit)
+    return FittedNetworks(networks, tuple(priors), operators, fit)
 
 
-def _listed(names: list[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
+    """The first three, and how many more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -8,6 +8,7 @@ as well as "not known".
 
 import csv
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,13 +100,18 @@ class Networks:
 
     def count(self, operators: tuple[str, ...]) -> NDArray[np.float64]:
         """Counts of these operators, ``(N, len(operators))``, 0 where there is no column."""
-        have = {name: self.counts[:, index] for index, name in enumerate(self.operators)}
-        none = np.zeros(len(self.counts))
-        return np.stack([have.get(name, none) for name in operators], axis=1)
+        counts = np.zeros((len(self.counts), len(operators)))
+        have = {name: index for index, name in enumerate(self.operators)}
+        for index, name in enumerate(operators):
+            if name in have:
+                counts[:, index] = self.counts[:, have[name]]
+        return counts
 
     def used(self, operators: tuple[str, ...]) -> NDArray[np.bool_]:
         """``(len(operators),)``: which of them any network has."""
-        return np.asarray((self.count(operators) > 0).any(axis=0))
+        columns = zip(self.operators, self.counts.T, strict=True)
+        used = {name for name, counts in columns if counts.any()}
+        return np.array([name in used for name in operators])
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -143,11 +149,9 @@ def _check_header(path: Path, header: list[str]) -> None:
             f"{path} has no column {_LATENCY} among {listed}. Name the latencies so, and give "
             "them in milliseconds"
         )
-    for name in header:
-        if name and header.count(name) > 1:
-            raise DataError(
-                f"{path}: {header.count(name)} columns are named {name!r}. Name each once"
-            )
+    for name, times in Counter(header).items():
+        if name and times > 1:
+            raise DataError(f"{path}: {times} columns are named {name!r}. Name each once")
 
 
 def _is_number(cell: str) -> bool:

@@ -28,7 +28,7 @@ class Prior:
         """
         if path.suffix.lower() == ".csv":
             networks = Networks.read(path)
-            fit = fit_additive(networks.counts, networks.latency_us)
+            fit = fit_additive(networks.counts, networks.latency_us, cross_validate=False)
             seen = networks.used(networks.operators)
             names = [n for n, known in zip(networks.operators, seen, strict=True) if known]
             return cls(

@@ -143,7 +143,7 @@ RULES = {
     "free": Rule(
         "warning",
         "a search takes everything that costs nothing",
-        "fit again with more networks, or with a prior: `fit_networks(networks, prior=...)`",
+        "fit again with more networks, or with a prior: `fit_networks(networks, priors=...)`",
     ),
     "context": Rule(
         "warning",
