@@ -53,6 +53,12 @@ def errors_shown(
         )
         raise typer.Exit(Status.FAILED) from None
     except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+            # A signal of its end: it may come while something else is done.
+            from goldnas.data.loader import explain_dead_worker
+
+            _print_error(in_options(str(explain_dead_worker(error))))
+            raise typer.Exit(Status.FAILED) from None
         if not _is_of_memory(error):
             raise
         _print_error(

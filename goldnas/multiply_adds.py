@@ -129,13 +129,14 @@ def count_multiply_adds(
     """Multiply-adds of one call of an operator; 0 if it has no formula.
 
     Formulas are those of ``torch.utils.flop_counter``, where people register their own, and
-    those above.
+    those above. One multiply-add of complex numbers is four of real ones.
     """
+    real = 4 if isinstance(output, Tensor) and output.is_complex() else 1
     registered = flop_registry.get(_get_packet(func))
     if registered is not None:  # with two for each multiply-add
-        return int(registered(*args, **kwargs, out_val=output)) // 2
+        return real * int(registered(*args, **kwargs, out_val=output)) // 2
     formula = _FORMULAS.get(_strip(func))
-    return 0 if formula is None else formula(*args)
+    return 0 if formula is None else real * formula(*args)
 
 
 def has_formula(func: Any) -> bool:
@@ -155,6 +156,12 @@ def is_free(func: Any) -> bool:
         return True
     tagged = torch.Tag.pointwise in func.tags or torch.Tag.view_copy in func.tags
     return _strip(func) in _FREE or (func.namespace == "aten" and (tagged or func.is_view))
+
+
+def looks_at_numbers(func: Any) -> bool:
+    """Whether a program can branch on what it gives, or its shape depends on numbers."""
+    tags = func.tags if isinstance(func, OpOverload) else ()
+    return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
 
 def name_operator(func: Any) -> str:

@@ -1,6 +1,6 @@
 """Shapes of a model's inputs: what the file says, what was given, what follows from both."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import onnx
 
 from goldnas.errors import ConfigError
+from goldnas.profiling.input_sizes import compute_size, find_sums
 from goldnas.profiling.input_values import Array, find_tensor_type, read_value
 
 Size: TypeAlias = int | str | None
@@ -35,10 +36,10 @@ def choose_shapes(
 ) -> Chosen:
     """Give each input a shape without open sizes.
 
-    What is given holds. Sizes of one name are one size, but where two were given. Open first
-    sizes without a name are the batch, and so are named ones, unless the name stands elsewhere
-    too, or another one says that it is the batch. Sizes within sequences are those of an
-    element.
+    What is given holds. Sizes of one name are one size, but where two were given. One that is
+    computed from others, as ``past + 1``, follows from them. Open first sizes
+    without a name are the batch, and so are named ones, unless the name stands elsewhere too,
+    or another one says that it is the batch. Sizes within sequences are those of an element.
 
     Args:
         path: Of the model.
@@ -74,8 +75,12 @@ def choose_shapes(
         if first is None and sizes and not isinstance(sizes[0], int):
             first = shape[0]
     first = first or 1
-    for name in _batch_names(declared.values()):
+    sums = find_sums(size for sizes in declared.values() for size in sizes or ())
+    for name in _batch_names(declared.values(), sums):
         named.setdefault(name, first)
+    for name in sums:
+        if (computed := compute_size(name, named)) is not None:
+            named.setdefault(name, computed)
 
     def find(place: int, size: Size) -> Size:
         if isinstance(size, str):
@@ -93,7 +98,7 @@ def choose_shapes(
         else:
             still_open[name] = known
     if still_open:
-        raise _ask(path, declared, still_open)
+        raise _ask(path, declared, still_open, named, sums)
     if batch is not None and not any(
         _takes(batch, declared[name], shape) for name, shape in complete.items()
     ):
@@ -185,9 +190,9 @@ def _check_fits(
         )
 
 
-def _batch_names(declared: Iterable[Sequence[Size] | None]) -> list[str]:
-    """Names of sizes that are the batch."""
-    shapes = [sizes for sizes in declared if sizes]
+def _batch_names(declared: Iterable[Sequence[Size] | None], sums: Collection[str]) -> list[str]:
+    """Names of sizes that are the batch; none of those that are computed."""
+    shapes = [[None if s in sums else s for s in sizes] for sizes in declared if sizes]
     names = [size for sizes in shapes for size in sizes if isinstance(size, str)]
     if told := [name for name in names if "batch" in name.lower()]:
         return told
@@ -209,12 +214,20 @@ def _ask(
     path: Path,
     declared: Mapping[str, Sequence[Size] | None],
     still_open: Mapping[str, Sequence[Size] | None],
+    named: Mapping[str, int],
+    sums: Collection[str],
 ) -> ConfigError:
     """The error that asks for all shapes that are open, with some that would be taken."""
+    names = {s for sizes in declared.values() for s in sizes or () if isinstance(s, str)}
+    known = dict.fromkeys(names - set(sums), _EXAMPLE) | dict(named)
+
+    def show(size: Size) -> int:
+        if isinstance(size, str):
+            return known.get(size) or compute_size(size, known) or _EXAMPLE
+        return _EXAMPLE if size is None else size
+
     example = {
-        name: (1, 3, 224, 224)
-        if sizes is None
-        else tuple(size if isinstance(size, int) else _EXAMPLE for size in sizes)
+        name: (1, 3, 224, 224) if sizes is None else tuple(map(show, sizes))
         for name, sizes in still_open.items()
     }
     name = next(iter(still_open))

@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from goldnas.architecture import Architecture
+from goldnas.contents import describe_other
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx import ARCHITECTURE
 from goldnas.exporting.precision import read_precision
@@ -107,8 +108,11 @@ def read_onnx(
             f"cannot read {path}: {error.strerror or error}. Give the path of an ONNX file"
         ) from None
     except DecodeError as error:
+        told = describe_other(path)
         raise ConfigError(
-            f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
+            f"{path} is no ONNX model, but {told}"
+            if told
+            else f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
         ) from None
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}

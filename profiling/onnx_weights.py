@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import onnx
 from onnx import TensorProto
 
+from goldnas.contents import describe_other
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx_graph import list_subgraphs
 
@@ -45,6 +46,8 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
                 f"{error.strerror}. Put that file beside the model"
             ) from None
         if length is not None and len(content) < int(length):
+            if other := describe_other(file):
+                raise ConfigError(f"{file}, where {path} keeps its weights, is {other}")
             raise ConfigError(
                 f"{file} is cut off: it has no {length} bytes from byte {offset}, where "
                 f"{path} keeps {tensor.name!r}. Copy that file again"

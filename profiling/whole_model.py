@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from goldnas.errors import MeasurementError
 from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError
 from goldnas.profiling.measuring import Estimate
+from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
 
 _PROFILES = 3
@@ -48,7 +49,7 @@ def measure_model(session: Session, model: bytes) -> ModelLatency:
     estimate = Estimate({"model": 1.0})
     results = session.measure({"model": model}, [estimate])
     if isinstance(results["model"], Failure):
-        raise RejectedModelError(results["model"].error)
+        raise RejectedModelError(explain_rejection(results["model"].error))
     latency_us = estimate.latency_us(results)
     profiles = [_profile(session, model) for _ in range(_PROFILES)]
     nodes = merge_profiles(profiles)
@@ -71,7 +72,7 @@ def _profile(session: Session, model: bytes) -> tuple[NodeTime, ...]:
     except ProcessDiedError as error:  # it lived while it was measured
         raise RejectedModelError(f"while its nodes were profiled: {error}") from None
     if isinstance(profile, Failure):
-        raise RejectedModelError(profile.error)
+        raise RejectedModelError(explain_rejection(profile.error))
     return profile
 
 

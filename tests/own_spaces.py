@@ -539,3 +539,22 @@ def other_classes() -> nn.Module:
 
 
 not_a_function = "text"
+
+
+def lazy() -> nn.Module:
+    candidates = {"conv": lambda: nn.LazyConv2d(4, 3, padding=1), "skip": nn.Identity}
+    return nn.Sequential(conv(1, 4), goldnas.Choice(candidates), head(4, 10))
+
+
+class Turn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, dtype=torch.cfloat))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight).real
+
+
+def complex_weight() -> nn.Module:
+    candidates = {"turn": Turn, "skip": nn.Identity}
+    return nn.Sequential(conv(1, 4), goldnas.Choice(candidates), head(4, 10))

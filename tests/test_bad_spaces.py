@@ -55,6 +55,8 @@ MISTAKES = {
     "attention_between": r"its network computes aten\._scaled_dot_product\w+ between modules",
     "forward_raises": rf"fails on an input of 1x8x8: .* {HERE}",
     "two_outputs": "puts out a tuple",
+    "lazy": "weight '1.operators.conv.weight' has no shape until LazyConv2d .* write Conv2d",
+    "complex_weight": "weight '1.operators.turn.weight' is of torch.complex64",
 }
 
 

@@ -109,6 +109,10 @@ PRODUCTS: dict[str, tuple[nn.Module, int]] = {
         Computes(lambda x: torch.einsum("btc,bsc,bsd->btd", x, x, x)),
         2 * STEPS**2 * WIDTH,
     ),
+    "complex": (
+        Computes(lambda x: (x.cfloat() @ WEIGHT.cfloat()).real),
+        4 * STEPS * WIDTH * 3,  # real ones
+    ),
     "scripted": (scripted(), STEPS * WIDTH * 3),
     "without autograd": (
         Computes(torch.inference_mode()(lambda x: F.linear(x, WEIGHT.T))),
@@ -184,6 +188,11 @@ def test_what_is_no_product_counts_nothing(module: nn.Module) -> None:
 # -- what is not known -------------------------------------------------------------------------
 
 
+def routed(x: Tensor) -> Tensor:
+    """Multiplies the rows that are above 0."""
+    return x.index_put((x.sum(-1) > 0,), x[x.sum(-1) > 0] @ torch.zeros(WIDTH, WIDTH))
+
+
 class Distance(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cdist(x, x)
@@ -200,15 +209,31 @@ def scale(x: Tensor) -> Tensor:
         (nn.Sequential(nn.ReLU(), Distance()), "of Distance .* aten._cdist_forward"),
         (Computes(lambda x: torch.fft.rfft(x).abs()), "of Computes .* aten._fft_r2c"),
         (Computes(lambda x: torch.linalg.svd(x)[0]), "aten._linalg_svd"),
+        (Computes(lambda x: x @ WEIGHT if x.sum() else x), "of Computes depend .* 0 for zeros"),
+        (Computes(lambda x: x if (x >= 0).all() else x @ WEIGHT), "0 for zeros, 120 for noise"),
+        (Computes(routed), "depend on the numbers that it is given"),
         (Computes(scale), r"register_flop_formula\(torch.ops.goldnas_tests.scale\)"),
     ],
-    ids=["distance", "FFT", "decomposition", "custom"],
+    ids=["distance", "FFT", "decomposition", "branch", "sign", "mask", "custom"],
 )
 def test_an_unknown_operator_is_refused_by_name(module: nn.Module, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         count_flops(module, SHAPE)
     assert "\n" not in str(caught.value)
     assert module.training
+
+
+def test_what_looks_at_numbers_and_computes_the_same_is_counted() -> None:
+    def padded(x: Tensor) -> Tensor:
+        return x[:, x[0, :, 0].isfinite()] @ WEIGHT if x.numel() else x
+
+    assert count_flops(Computes(padded), SHAPE) == STEPS * WIDTH * 3
+
+
+def test_a_normalisation_that_was_frozen_stays_so() -> None:
+    module = nn.Sequential(nn.Conv1d(STEPS, STEPS, 1), nn.BatchNorm1d(STEPS).eval())
+    count_flops(module, SHAPE)
+    assert [part.training for part in module.modules()] == [True, True, False]
 
 
 def test_a_module_that_catches_errors_is_refused_all_the_same() -> None:

@@ -1,6 +1,7 @@
 """An image file becomes what a viewer shows, or is refused by name."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -171,11 +172,13 @@ def test_a_file_with_too_many_pixels_is_refused_for_that(
 def folder(tmp_path: Path) -> Path:
     """Two classes of 8x8 images: three each for training, two each for testing."""
     root = tmp_path / "photos"
+    darker = 0
     for part, count in (("train", 3), ("test", 2)):
         for label in "ab":
             (root / part / label).mkdir(parents=True)
             for number in range(count):
-                image = Image.fromarray(noise(8, 8, 3) // (number + 1))
+                darker += 1
+                image = Image.fromarray(noise(8, 8, 3) // darker)
                 image.save(root / part / label / f"{number}.png")
     return root
 
@@ -224,6 +227,46 @@ def test_hidden_folders_are_no_classes_and_hidden_files_no_images(folder: Path) 
         (folder / part / "a" / ".cache" / "0.png").write_bytes(b"")
     data = load_dataset(str(folder))
     assert (data.classes, len(data.train), len(data.test)) == (("a", "b"), 6, 4)
+
+
+def test_classes_that_look_alike_are_told_apart(folder: Path) -> None:
+    """As files from macOS have them; each warning or error shows what differs."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    (folder / "train" / "b").rename(folder / "train" / apart)
+    (folder / "test" / "b").rename(folder / "test" / composed)
+    with pytest.raises(DataError, match=r"classes: 'cafe\\u0301', 'caf\\xe9'; needed"):
+        load_dataset(str(folder))
+    (folder / "test" / composed).rename(folder / "test" / apart)
+    assert said(folder) == []
+    for part in ("train", "test"):
+        shutil.copytree(folder / part / "a", folder / part / "A")
+        for path in (folder / part / "A").iterdir():
+            Image.fromarray(noise(8, 8, 3) // (3 * len(part))).save(path)
+    (text,) = said(folder)
+    assert "classes that look alike are classes of their own: 'A', 'a'" in text
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(POINTER, "git lfs pull"), (b"<html><body>", "a web page"), (b"", "empty")],
+)
+def test_a_file_that_is_no_image_is_told_for_what_it_is(
+    folder: Path, content: bytes, told: str
+) -> None:
+    (folder / "train" / "a" / "0.png").write_bytes(content)
+    (folder / "d.npz").write_bytes(content)
+    for path in (folder, folder / "d.npz"):
+        with pytest.raises(DataError, match=f"cannot read .* it is .*{told}"):
+            load_dataset(str(path))
+
+
+def test_a_path_that_is_not_there_is_told_before_its_size_is() -> None:
+    for path, told in (("photo", "an .npz"), ("~/photos", "home folder: write it out")):
+        with pytest.raises(DataError, match=f"unknown data set '{path}'; .*{told}"):
+            load_dataset(path, image_size=8)
 
 
 def test_no_link_leads_upwards_or_round(folder: Path) -> None:
@@ -347,7 +390,7 @@ def test_arrays_have_their_channels_where_the_shape_says(
         tmp_path / "d.npz",
         x_train=images,
         y_train=[0, 1] * 3,
-        x_test=images[:2],
+        x_test=noise(8, *shape)[6:],
         y_test=[0, 1],
         **said,
     )

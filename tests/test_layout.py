@@ -21,6 +21,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "contents": set(),
     "site": {"errors"},
     "architecture": {"errors", "files"},
     "settings": {"errors"},
@@ -50,10 +51,10 @@ MAY_IMPORT = {
         "units",
     },
     "profiling": {
-        *("architecture", "choice", "errors", "exporting", "files", "lut", "operators"),
-        *("resources", "settings", "site", "spaces"),
+        *("architecture", "choice", "contents", "errors", "exporting", "files", "lut"),
+        *("operators", "resources", "settings", "site", "spaces"),
     },
-    "data": {"errors", "reference"},
+    "data": {"contents", "errors", "reference"},
     "run_folder": {"architecture", "errors", "files"},
     "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},

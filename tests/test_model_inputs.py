@@ -358,6 +358,12 @@ def test_an_input_without_rank_is_asked_for_its_shape(tmp_path: Path) -> None:
         ([["?", "?", 3], [1]], {"shapes": {"a": (2, 5, 3)}}, [(2, 5, 3), (1,)]),
         ([["n", "n"], [1]], {"shapes": {"a": (2, 5)}}, [(2, 5), (1,)]),
         ([["n", 4], ["n", 4]], {"shapes": {"a": (2, 4), "b": (3, 4)}}, [(2, 4), (3, 4)]),
+        # Some sizes are computed from others.
+        ([["n", "past"], ["n", "past + n"]], {"shapes": {"a": (1, 16)}}, [(1, 16), (1, 17)]),
+        ([["batch", 4], ["2*batch", 4]], {"batch": 3}, [(3, 4), (6, 4)]),
+        ([["b", "(b + n)//2"], ["b", "n"]], {"shapes": {"b": (2, 4)}}, [(2, 3), (2, 4)]),
+        ([["batch-size", 4], ["batch-size", 4]], {"batch": 3}, [(3, 4), (3, 4)]),
+        ([["n", "n + 1"], [1]], {"shapes": {"a": (2, 5)}}, [(2, 5), (1,)]),
         # 0 is a size.
         ([[1, "past"], [1, 2]], {"shapes": {"a": (1, 0)}}, [(1, 0), (1, 2)]),
         ([[2, 0, 4], [2]], {}, [(2, 0, 4), (2,)]),
@@ -382,6 +388,7 @@ def test_shapes_follow_from_what_is_given(
         ([["?", "?"], ["?"]], "'m.onnx' is ?x?: say how large, as in --shape a=1x64"),
         ([["batch", "n"], ["n"]], "--shape a=1x64 --shape b=64"),
         ([["batch", 4], ["boxes", 4]], "is boxesx4: say how large, as in --shape b=64x4"),
+        ([["batch", "past"], ["past + batch"]], "--shape a=1x64 --shape b=65"),
         ([[4], None], "is of any shape: say how large"),
     ],
 )

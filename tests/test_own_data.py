@@ -1,8 +1,10 @@
 """Data and tasks of one's own: what is learnt from them, and one line for each mistake."""
 
 import json
+import os
 import random
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,142 @@ def test_a_part_is_held_out_of_every_class() -> None:
     rest, held_out = split_validation(load_dataset("own_data:bumps").train, 0.25, 0)
     assert sorted(held_out.labels.tolist()) == [*[0] * 2, *[1] * 2, *[2] * 2, *[3] * 2]
     assert not set(rest.indices.tolist()) & set(held_out.indices.tolist())
+
+
+class Items(torch.utils.data.Dataset):
+    """Items that a function makes."""
+
+    def __init__(self, make: Any, count: int = 12, **told: Any) -> None:
+        self.make, self.count = make, count
+        vars(self).update(told)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= 12:
+            raise IndexError("there are 12")
+        return self.make(index)
+
+
+NUMBERS = np.arange(12 * 6, dtype=np.float32).reshape(12, 6)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda row: np.flip(row),
+        lambda row: np.ascontiguousarray(row[::-1]).astype(">f4"),
+        lambda row: row[::-1].astype(np.longdouble),
+        lambda row: np.frombuffer(row[::-1].tobytes(), np.float32),
+        lambda row: torch.tensor(row[::-1].copy(), requires_grad=True) * 1,
+        lambda row: torch.tensor(row[::-1].copy()).double(),
+    ],
+    ids=["backwards", "other bytes", "long", "read-only", "gradient", "double"],
+)
+def test_numbers_in_any_form_are_the_same(form: Any, workers: int) -> None:
+    pair = tuple(Items(lambda i: (form(NUMBERS[i]), np.uint8(i % 2))) for _ in range(2))
+    data = load_dataset(name_data(pair)).train
+    loader = TrainingLoader(
+        data, Augmentation(crop_padding=0), NONE, batch_size=12, seed=0, workers=workers
+    )
+    ((inputs, _),) = loader.epoch(0)
+    assert sorted(inputs.tolist()) == NUMBERS[:, ::-1].tolist()
+    assert not inputs.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (Items(lambda i: (NUMBERS[i], np.str_("cat"))), "item 0 .* str_ for its target: .*<U3"),
+        (Items(lambda i: (NUMBERS[i].astype(object), 0)), "for its input: it holds object"),
+        (Items(lambda i: (NUMBERS[i], i % 2), count=15), "item 12 .* there are 12"),
+        (Items(lambda i: (NUMBERS[i], i % 2), count=15, targets=[0] * 12), "item 12 .* 12"),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_named_in_python(items: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_dataset(name_data((items, items)))
+
+
+class Rows:
+    """A column of a table whose rows begin elsewhere."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> int:
+        raise KeyError(index)
+
+
+def test_labels_that_cannot_be_told_are_read_from_the_items() -> None:
+    items = Items(lambda i: (NUMBERS[i], i % 3), targets=Rows())
+    assert load_dataset(name_data((items, items))).train.num_classes == 3
+
+
+PICTURES = np.random.default_rng(0).integers(256, size=(12, 8, 8, 3), dtype=np.uint8)
+KINDS = np.arange(12) % 2
+
+
+def given(x_train: Any, x_test: Any, y: Any = KINDS, **more: Any) -> Any:
+    arrays = {"x_train": x_train, "y_train": y, "x_test": x_test, "y_test": y} | more
+    return load_dataset(name_data(arrays))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            (PICTURES, PICTURES, KINDS / 1),
+            "`y_train` is float64 .* uint8 images go with classes",
+        ),
+        ((PICTURES, PICTURES / 255), "`x_test` is float64 .* both parts as uint8"),
+        ((PICTURES.astype(int), PICTURES.astype(int)), "`x_train` is int64 .* uint8"),
+        ((PICTURES, PICTURES, np.array(["a", "b"])[KINDS]), "`y_train` .* number the classes"),
+        (([[1.0], [1.0, 2.0]], PICTURES), "`x_train` is no array of numbers"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_named(arrays: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        given(*arrays)
+
+
+def test_truths_are_two_classes() -> None:
+    data = given(PICTURES, PICTURES[:0:-1], KINDS > 0, y_test=KINDS[:0:-1] > 0)
+    assert (data.train.num_classes, data.train.labels.tolist()) == (2, KINDS.tolist())
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (PICTURES / 255, PICTURES / 255, "8x8x3, which a network takes for 8 channels"),
+        (PICTURES.transpose(0, 3, 1, 2) / 255, PICTURES.transpose(0, 3, 1, 2) / 1, "reach 1, "),
+        (PICTURES, PICTURES[:3], "3 of the 3 test images .* are training images, too"),
+    ],
+)
+def test_what_is_more_often_a_mistake_is_warned_of(
+    train: np.ndarray, test: np.ndarray, message: str
+) -> None:
+    with pytest.warns(goldnas.GoldnasWarning, match=message):
+        given(train, test, y_test=KINDS[: len(test)])
+
+
+def test_a_layout_is_kept_to_by_floats_too() -> None:
+    data = given(PICTURES / 255, PICTURES / 255, layout="NHWC")
+    assert data.train.input_shape == (3, 8, 8)
+
+
+def test_a_loading_process_that_dies_is_one_line() -> None:
+    def die(index: int) -> Any:
+        if index == 7 and torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return NUMBERS[index], index % 2
+
+    data = load_dataset(name_data((Items(die), Items(die)))).train
+    loader = TrainingLoader(data, Augmentation(), NONE, batch_size=4, seed=0, workers=1)
+    with pytest.raises(DataError, match=r"process that loads data died: .* `workers=0`"):
+        list(loader.epoch(0))
 
 
 def test_targets_of_a_task_are_no_classes() -> None:

@@ -287,6 +287,81 @@ def test_every_number_of_half_precision_has_16_bits(precision: str, kind: int) -
         np.testing.assert_allclose(values, expected, rtol=2**-8, atol=1e-7)
 
 
+def of_others(*nodes: onnx.NodeProto, opset: int = 18, **weights: object) -> onnx.ModelProto:
+    """A convolution, which puts out ``c``, and what follows it."""
+    weights["w"] = np.random.default_rng(1).standard_normal((4, 3, 3, 3))
+    kept = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in weights.items()]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), *nodes],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        kept,
+    )
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+    )
+
+
+def old() -> onnx.ModelProto:
+    """As exporters wrote models once: each weight is an input, too."""
+    model = of_others(helper.make_node("Relu", ["c"], ["y"]), opset=9)
+    model.ir_version = 3
+    model.graph.input.append(
+        helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3, 3, 3])
+    )
+    return model
+
+
+def with_function() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Mul", ["a", "two"], ["b"]),
+    ]
+    opset = helper.make_opsetid("", 18)
+    model = of_others(helper.make_node("Twice", ["c"], ["y"], domain="mine"))
+    model.functions.append(helper.make_function("mine", "Twice", ["a"], ["b"], nodes, [opset]))
+    model.opset_import.add(domain="mine", version=1)
+    return model
+
+
+FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "resized": lambda: of_others(
+        helper.make_node("Resize", ["c", "", "scales"], ["y"]), scales=[1, 1, 2, 2]
+    ),
+    "resized, opset 9": lambda: of_others(
+        helper.make_node("Upsample", ["c", "scales"], ["y"]), opset=9, scales=[1, 1, 2, 2]
+    ),
+    "a range": lambda: of_others(
+        helper.make_node("Range", ["zero", "six", "one"], ["range"]),
+        helper.make_node("Mul", ["c", "range"], ["y"]),
+        **{"zero": 0, "six": 6, "one": 1},
+    ),
+    "a constant": lambda: of_others(
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Mul", ["c", "two"], ["y"]),
+    ),
+    "masked by the lowest number": lambda: of_others(
+        helper.make_node("Max", ["c", "lowest"], ["y"]), lowest=np.finfo(np.float32).min
+    ),
+    "weights are inputs": old,
+    "a function": with_function,
+}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("name", FORMS)
+def test_models_of_every_form_are_lowered(name: str, precision: str) -> None:
+    """What ONNX has in float32 alone stays so; weights may be inputs or constants, too."""
+    model = FORMS[name]().SerializeToString()
+    images = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    lowered = to_precision(model, precision, images=images)
+    outputs = [
+        ort.InferenceSession(m).run(None, {"x": images[:1]})[0] for m in (model, lowered)
+    ]
+    assert np.abs(outputs[0] - outputs[1]).max() < 0.03 * np.abs(outputs[0]).max()
+
+
 def test_fp16_computes_the_same_up_to_rounding() -> None:
     assert 1e-6 < error_of(to_precision(whole(), "fp16"), whole()) < 1e-2
 

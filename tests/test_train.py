@@ -135,8 +135,9 @@ def test_another_seed_gives_other_weights_on_the_same_images(workplace: Path) ->
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains_images_of_any_size(workplace: Path, recipe: str) -> None:
     random = np.random.default_rng(0)
-    images, labels = random.integers(0, 256, (40, 20, 14, 3), np.uint8), np.arange(40) % 4
-    np.savez("d.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8])
+    images, labels = random.integers(0, 256, (48, 20, 14, 3), np.uint8), np.arange(48) % 4
+    train, test = {"x_train": images[:40]}, {"x_test": images[40:]}
+    np.savez("d.npz", **train, y_train=labels[:40], **test, y_test=labels[40:])
     Path("mine.txt").write_text(GENOTYPE)
     command = (
         f"train mine.txt --data d.npz --channels 4 --recipe {recipe} --epochs 1 "

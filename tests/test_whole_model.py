@@ -1,11 +1,14 @@
 """Any ONNX file: its latency, its nodes, and what a table predicted."""
 
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -17,6 +20,7 @@ from goldnas.exporting.precision import to_precision
 from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
 from goldnas.profiling.onnx_file import read_onnx
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import measure_model
 from goldnas.spaces import GoldSpace
@@ -210,6 +214,57 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes, nam
     assert (code, stdout) == (2, "")
     assert "is no ONNX model" in stderr
     assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html>", "a web page"),
+        (gzip.compress(b"model"), "compressed"),
+        (b"PK\x03\x04" + bytes(40), "a zip archive"),
+        (b"\x20\0\0\0TFL3" + bytes(40), "a model of TensorFlow Lite"),
+        (b"\x20\0\0\0ORTM" + bytes(40), "onnxruntime's own format"),
+    ],
+)
+def test_a_file_that_is_something_else_is_told_as_that(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"is no ONNX model, but .*{told}"):
+        read_onnx(path)
+    write(path, [1, 10])
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w", size_threshold=0)
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(ConfigError, match=f"keeps its weights, is .*{told}"):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opset": 99}, r"of opset 99 of ai.onnx, and this one knows them up to \d+. Export"),
+        ({"ir_version": 99}, "Unsupported model IR version: 99, .* Save it with a lower"),
+        ({"domain": "my.ops"}, "my.ops:Relu.* is not a registered .* export the model without"),
+    ],
+)
+def test_why_a_model_is_rejected_is_told_without_lines_of_code(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    model = onnx.load(write(tmp_path / "m.onnx", [1, 10]))
+    model.ir_version = changes.get("ir_version", 10)
+    model.opset_import[0].version = changes.get("opset", 18)
+    if domain := changes.get("domain"):
+        model.graph.node[0].domain = domain
+        model.opset_import.add(domain=domain, version=1)
+    with pytest.raises(Exception, match="ONNXRuntimeError") as rejected:
+        onnxruntime.InferenceSession(model.SerializeToString())
+    told = explain_rejection(f"onnxruntime: {rejected.value}")
+    assert re.search(message, told), told
+    assert told.startswith("onnxruntime: ")
+    assert ".cc:" not in told
+    assert ".h:" not in told
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -83,15 +83,18 @@ def fill(folder: Path, make_table: Callable[..., LatencyTable]) -> None:
         assert code == 0, stderr
         Path("a_file").write_text("not a folder")
         labels = np.arange(40) % 4
-        images = np.random.default_rng(0).integers(256, size=(40, 8, 8), dtype=np.uint8)
+        images = np.random.default_rng(0).integers(256, size=(48, 8, 8), dtype=np.uint8)
         np.savez(
-            "data.npz", x_train=images, y_train=labels, x_test=images[:8], y_test=labels[:8]
+            "data.npz",
+            **{"x_train": images[:40], "y_train": labels},
+            **{"x_test": images[40:], "y_test": labels[:8]},
         )
         noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-        for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        for place, name in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
             Path("images", name).mkdir(parents=True)
             for number in range(3):
-                Image.fromarray(noise // (number + 1)).save(f"images/{name}/{number}.png")
+                darker = 3 * place + number + 1
+                Image.fromarray(noise // darker).save(f"images/{name}/{number}.png")
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str, str]:

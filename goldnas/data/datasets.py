@@ -2,13 +2,14 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.named import DATASET_NAMES, load_named
 from goldnas.data.npz import load_npz, read_arrays
 from goldnas.data.on_disk import load_folder, load_shards
-from goldnas.data.own import load_own
+from goldnas.data.own import OwnData, find_doubts, load_own
 from goldnas.data.shards import are_shards
 from goldnas.errors import ConfigError, DataError, GoldnasWarning, is_text, show_name
 from goldnas.reference import GIVEN, is_function
@@ -24,7 +25,7 @@ def load_dataset(
     image_size: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Load a data set; warn of images that are all alike.
+    """Load a data set; warn of what is worth nothing, such as images that are all alike.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
@@ -45,15 +46,36 @@ def load_dataset(
             if a function cannot be imported, or fails.
     """
     dataset = _load(name, data_dir, download, image_size, labelled)
-    for part, examples in (("training", dataset.train), ("test", dataset.test)):
-        if isinstance(examples, ImageData) and (alike := examples.find_alike()):
-            warnings.warn(
-                f"the {part} images of {name} are {alike}: nothing can be learnt from them. "
-                "Look at how they were written",
-                GoldnasWarning,
-                stacklevel=2,
-            )
+    for doubt in _find_doubts(name, dataset):
+        warnings.warn(doubt, GoldnasWarning, stacklevel=2)
     return dataset
+
+
+def _find_doubts(name: str, dataset: Dataset) -> Iterator[str]:
+    """What makes the results of data worth nothing, and may have been meant."""
+    train, test = dataset.train, dataset.test
+    if isinstance(train, OwnData) and isinstance(test, OwnData):
+        yield from find_doubts(train, test)
+    alike = {
+        part: examples.find_alike()
+        for part, examples in (("training", train), ("test", test))
+        if isinstance(examples, ImageData)
+    }
+    for part, how in alike.items():
+        if how:
+            yield (
+                f"the {part} images of {name} are {how}: nothing can be learnt from them. "
+                "Look at how they were written"
+            )
+    if name in DATASET_NAMES or any(alike.values()):
+        return
+    if not (isinstance(train, ImageData) and isinstance(test, ImageData)):
+        return
+    if repeated := test.count_in(train):
+        yield (
+            f"{repeated} of the {len(test)} test images of {name} are training images, too: "
+            "the accuracy on them says nothing of others. Take them out of one part"
+        )
 
 
 def _load(
@@ -66,6 +88,9 @@ def _load(
     path = Path(name)
     is_folder = name not in DATASET_NAMES and os.path.isdir(path)
     of_shards = name not in DATASET_NAMES and are_shards(name)
+    of_arrays = path.suffix == ".npz" or name in GIVEN
+    if not (name in DATASET_NAMES or is_folder or of_shards or of_arrays or is_function(name)):
+        raise _unknown(name)
     if image_size is not None and (not (is_folder or of_shards) or image_size < 1):
         raise ConfigError(
             f"the image size of {image_size} pixels cannot be used for {name}: it must be "
@@ -81,12 +106,18 @@ def _load(
         return load_folder(path, image_size)
     if isinstance(arrays := GIVEN.get(name), dict):
         return read_arrays(arrays, name, place=name)
-    if is_function(name):
-        return Dataset(name, *load_own(name, labelled=labelled))
-    raise DataError(
+    return Dataset(name, *load_own(name, labelled=labelled))
+
+
+def _unknown(name: str) -> DataError:
+    """The error for a name of nothing that is there."""
+    home = "~" in Path(name).parts
+    return DataError(
         f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
         "file, of a folder with train/ and test/ or val/, of shards, as in "
         "shards/train-{000..099}.tar, and a function of yours, my_package.my_module:data"
+        + home
+        * ". The ~ was not replaced by your home folder: write it out"
     )
 
 

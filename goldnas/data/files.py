@@ -19,6 +19,7 @@ from torch.utils.data import get_worker_info
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from goldnas.contents import describe_other
 from goldnas.data.pixels import find_upright_size, read_rgb
 from goldnas.errors import DataError, show_name
 
@@ -95,8 +96,9 @@ class Places:
             with Image.open(self._opened(index)) as image:
                 return look(image)
         except Exception as error:  # a broken file can raise nearly anything in PIL
+            whole = os.fsdecode(self.paths[index]) if self.pieces is None else ""
             raise DataError(
-                f"cannot read the image {self.name(index)}: {_explain(error)}"
+                f"cannot read the image {self.name(index)}: {_explain(error, whole)}"
             ) from None
 
     def _opened(self, index: int) -> str | io.BytesIO:
@@ -109,8 +111,8 @@ class Places:
             return io.BytesIO(file.read(size))
 
 
-def _explain(error: Exception) -> str:
-    """Why Pillow did not read an image, and what to do."""
+def _explain(error: Exception, path: str) -> str:
+    """Why Pillow did not read an image, and what to do; ``path`` is "" of one in a shard."""
     if isinstance(error, DataError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
@@ -118,6 +120,8 @@ def _explain(error: Exception) -> str:
         return f"it has more than {most} million pixels, the most that is read; make it smaller"
     reason: object = error
     if isinstance(error, UnidentifiedImageError):  # says where in memory it is
+        if path and (told := describe_other(path)):
+            return f"it is {told}"
         reason = "it is no image, or of a format that Pillow does not know"
     return f"{reason}; repair or remove the file"
 

@@ -1,7 +1,8 @@
 """Folders of images, one for each class: what is in them, and what is left out."""
 
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,6 +122,20 @@ def describe_left_out(found: ClassFolders) -> str:
         more = ", ..." if len(paths) > _SHOWN else ""
         reasons.append(f"{len(paths)} {reason} ({', '.join(names)}{more})")
     return f"Left out: {'; '.join(reasons)}"
+
+
+def quote_lookalike(name: str, names: Collection[str]) -> str:
+    """A name; with all that tells it apart, if another one of these looks like it.
+
+    Cases may differ, spaces, and how an accent is written: files that were copied from macOS
+    have it as a character of its own.
+    """
+    alike = [other for other in names if _fold(other) == _fold(name)]
+    return name if len(alike) < 2 else ascii(name)
+
+
+def _fold(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def choose_test_part(root: Path) -> tuple[str, str]:

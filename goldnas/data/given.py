@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from goldnas.data.npz import LAYOUT, NPZ_KEYS
-from goldnas.errors import DataError, name_type
+from goldnas.data.layout import LAYOUT
+from goldnas.data.npz import NPZ_KEYS
+from goldnas.data.tensors import to_array, to_tensor
+from goldnas.errors import DataError, name_type, read_message
 from goldnas.reference import give
 
 _FORMS = (
@@ -49,7 +51,7 @@ def name_data(data: Any) -> str:
     elif not isinstance(data, Mapping) or set(data) - {LAYOUT} != set(NPZ_KEYS):
         raise DataError(f"`data` is {name_type(data)}; give {_FORMS}")
     if isinstance(found, Mapping):
-        arrays = {key: np.asarray(value) for key, value in found.items()}
+        arrays = {key: _read(key, value) for key, value in found.items()}
         _check_lengths(arrays)
         digest = _digest(*(part for a in arrays.values() for part in (str(a.shape), a)))
         return give("data", _prepared(arrays), digest, same=lambda one, other: True)
@@ -59,6 +61,18 @@ def name_data(data: Any) -> str:
 def _are_those(one: Any, other: Any) -> bool:
     """Whether two pairs are of the same datasets."""
     return isinstance(one, tuple) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _read(key: str, value: Any) -> np.ndarray:
+    if key == LAYOUT:
+        return np.asarray(value)
+    try:
+        return to_array(value)
+    except TypeError as error:
+        number = "; number the classes, as numpy.unique does" if key.startswith("y") else ""
+        raise DataError(
+            f"`{key}` is no array of numbers: {read_message(error)}{number}"
+        ) from None
 
 
 def _check_lengths(arrays: Mapping[str, np.ndarray]) -> None:
@@ -79,8 +93,11 @@ def _digest_of_datasets(train: Any, test: Any) -> str:
         places = sorted(
             {round(i * (len(part) - 1) / 15) for i in range(16)} if len(part) else ()
         )
-        with torch.random.fork_rng(devices=[]):
-            items = [[_digest(part[place]) for place in places] for _ in range(2)]
+        try:
+            with torch.random.fork_rng(devices=[]):
+                items = [[_digest(part[place]) for place in places] for _ in range(2)]
+        except Exception:  # of somebody's code; it is told of where the item is used
+            continue
         if items[0] == items[1]:
             some += items[0]
     return _digest(*some)
@@ -97,7 +114,8 @@ def _digest(*values: Any) -> str:
         elif isinstance(value, torch.Tensor | np.ndarray) or hasattr(
             value, "__array_interface__"
         ):
-            content = np.asarray(value).tobytes()
+            numbers = to_array(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+            content = numbers.tobytes()
         else:
             content = type(value).__qualname__.encode()
         digest.update(hashlib.sha256(content).digest())
@@ -105,14 +123,36 @@ def _digest(*values: Any) -> str:
 
 
 def _prepared(arrays: dict[str, np.ndarray]) -> Any:
-    """Arrays of images as they are; others as two datasets."""
-    images = all(arrays[f"x_{part}"].dtype == np.uint8 for part in ("train", "test"))
-    labels = all(
-        np.issubdtype(arrays[f"y_{part}"].dtype, np.integer) for part in ("train", "test")
+    """Arrays of images as they are; others as two datasets.
+
+    Raises:
+        DataError: If they are of whole numbers, and no images with classes.
+    """
+    for part in ("train", "test"):
+        if arrays[f"y_{part}"].dtype == np.bool_:
+            arrays[f"y_{part}"] = arrays[f"y_{part}"].astype(np.int64)
+    inputs, targets = (
+        [arrays[f"{name}_{part}"] for part in ("train", "test")] for name in "xy"
     )
-    if images and labels and arrays["x_train"].ndim in (3, 4):
-        return arrays
-    return tuple(
-        TensorDataset(*(torch.from_numpy(arrays[f"{name}_{part}"]) for name in "xy"))
-        for part in ("train", "test")
-    )
+    if all(np.issubdtype(array.dtype, np.floating) for array in inputs):
+        if str(arrays.get(LAYOUT, "")) == "NHWC" and inputs[0].ndim == inputs[1].ndim == 4:
+            inputs = [array.transpose(0, 3, 1, 2) for array in inputs]
+        return tuple(
+            TensorDataset(to_tensor(x), to_tensor(y))
+            for x, y in zip(inputs, targets, strict=True)
+        )
+    for key in ("x_train", "x_test"):
+        if arrays[key].dtype != np.uint8:
+            raise DataError(
+                f"`{key}` is {arrays[key].dtype} of shape {arrays[key].shape}: give both parts "
+                "as uint8, if they are images from 0 to 255, or as floats, as the network is "
+                "to see them"
+            )
+    for key in ("y_train", "y_test"):
+        if not np.issubdtype(arrays[key].dtype, np.integer):
+            raise DataError(
+                f"`{key}` is {arrays[key].dtype} of shape {arrays[key].shape}, and uint8 "
+                "images go with classes: one whole number for each, counted from 0. With other "
+                "targets give images as floats, as the network is to see them, and a `task`"
+            )
+    return arrays

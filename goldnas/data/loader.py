@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Batch, Examples, ImageData, Normalisation
 from goldnas.data.files import ImageFiles, count_cores
-from goldnas.errors import ConfigError, DataError
+from goldnas.errors import ConfigError, DataError, read_message
 
 # Below this many images an epoch is over before worker processes would have started.
 FEW_IMAGES = 5_000
@@ -154,10 +154,27 @@ class TrainingLoader:
                 "ignore", ".*multi-threaded, use of fork", DeprecationWarning
             )
             batches = iter(self._loader)
-        for batch in batches:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                raise explain_dead_worker(error) or error from None
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+
+def explain_dead_worker(error: RuntimeError) -> DataError | None:
+    """What is to be said of a loading process that died; None of any other error."""
+    if "DataLoader worker" not in str(error):
+        return None
+    return DataError(
+        f"a process that loads data died: {read_message(error)}. It may have had too little "
+        "memory, of the machine or of /dev/shm: take fewer `workers`. With `workers=0` the "
+        "data is loaded in this process, which shows what is wrong with it"
+    )
 
 
 def _may_reside(data: Examples) -> bool:

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from goldnas.contents import ZIP, describe_other
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.labels import check_labels
+from goldnas.data.layout import LAYOUT, find_layout
 from goldnas.errors import DataError, read_message
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-LAYOUT = "layout"
-"""The key of what says where the channels are, if the shape does not."""
-
-FEW_CHANNELS = (1, 2, 3, 4)
 
 
 def load_npz(path: Path) -> Dataset:
@@ -44,8 +42,11 @@ def load_npz(path: Path) -> Dataset:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
+        told = isinstance(error, zipfile.BadZipFile) and describe_other(path, own=ZIP)
         raise DataError(
-            f"cannot read {path}: {read_message(error)}; write it again with numpy.savez"
+            f"cannot read {path}: it is {told}"
+            if told
+            else f"cannot read {path}: {read_message(error)}; write it again with numpy.savez"
         ) from None
     if not set(NPZ_KEYS) <= set(found):
         raise DataError(
@@ -78,36 +79,6 @@ def read_arrays(arrays: dict[str, np.ndarray], name: str, *, place: str) -> Data
         ImageData.from_arrays(arrays["x_train"], arrays["y_train"], num_classes),
         ImageData.from_arrays(arrays["x_test"], arrays["y_test"], num_classes),
     )
-
-
-def find_layout(place: str, shape: tuple[int, ...], layout: str = "") -> str:
-    """Where the channels of images are: ``NHW``, ``NHWC`` or ``NCHW``.
-
-    Args:
-        place: Where they are from, for errors.
-        shape: Of all images.
-        layout: What their owner says; "" if nothing.
-
-    Raises:
-        DataError: If the shape fits both, or none, and their owner does not say.
-    """
-    if layout not in ("", "NHWC", "NCHW"):
-        raise DataError(f"{place}: {LAYOUT} is {layout!r}; needed: NHWC or NCHW")
-    if len(shape) == 3:
-        return "NHW"
-    if layout:
-        return layout
-    # A sign each: few channels, and a square image.
-    signs = {
-        name: (shape[channels] in FEW_CHANNELS) + (shape[height] == shape[width])
-        for name, channels, height, width in (("NHWC", 3, 1, 2), ("NCHW", 1, 2, 3))
-    }
-    if signs["NHWC"] == signs["NCHW"]:
-        raise DataError(
-            f"{place}: images of shape {shape} may have {shape[3]} channels or {shape[1]}; say "
-            f"which with an array {LAYOUT} beside them, NHWC or NCHW"
-        )
-    return max(signs, key=lambda name: signs[name])
 
 
 def _check_arrays(path: str, arrays: dict[str, np.ndarray]) -> None:

@@ -11,7 +11,12 @@ import torch
 
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.files import ImageFiles, Places, find_common_size, join_places
-from goldnas.data.folders import choose_test_part, describe_left_out, read_class_folders
+from goldnas.data.folders import (
+    choose_test_part,
+    describe_left_out,
+    quote_lookalike,
+    read_class_folders,
+)
 from goldnas.data.labels import check_classes, check_labels
 from goldnas.data.shards import find_shards, read_shards
 from goldnas.errors import DataError, GoldnasWarning, read_message
@@ -36,9 +41,15 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
         ) from None
     if train.classes != test.classes:
         differing = sorted(set(train.classes) ^ set(test.classes))
+        names = [quote_lookalike(name, differing) for name in differing]
         raise DataError(
-            f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(differing)}; "
+            f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(names)}; "
             "needed: the same class folders in both"
+        )
+    if names := [n for n in train.classes if quote_lookalike(n, train.classes) != n]:
+        note += (
+            f"; classes that look alike are classes of their own: "
+            f"{', '.join(quote_lookalike(name, names) for name in names)}"
         )
     check_classes(f"{root}: train/", len(train.classes))
     for part, found in (("train", train), (test_name, test)):

@@ -12,10 +12,19 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from goldnas.data.examples import Batch, Normalisation
+from goldnas.data.layout import has_channels_last
+from goldnas.data.tensors import to_tensor
 from goldnas.errors import DataError, name_type, read_message
 from goldnas.reference import call_function, explain_error
 
 _PAIR = "two datasets, of training and of test"
+
+
+_LOOKED_AT = 16
+"""Items of a part, evenly spaced, that are looked at for what may be wrong with all."""
+
+_ALIKE = 10
+"""How many times further the numbers of one part may reach than those of the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +55,15 @@ class OwnData:
     def kept(self) -> str:
         """Where they are, for the log."""
         return "read as they are used"
+
+    def find_reach(self) -> float | None:
+        """The largest size of a number among some inputs; None if one cannot be read."""
+        every = -(-len(self) // _LOOKED_AT)
+        try:
+            inputs, _ = self.batch(torch.arange(0, len(self), every), Normalisation((), ()))
+        except DataError:
+            return None  # told of where it is used
+        return float(inputs.abs().max())
 
     def blank_targets(self, count: int) -> Tensor:
         """Targets of zeros, ``(count, ...)``."""
@@ -159,6 +177,23 @@ def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
     )
 
 
+def find_doubts(train: OwnData, test: OwnData) -> Iterator[str]:
+    """What is right of some data, and a mistake of more."""
+    shape = train.input_shape
+    if len(shape) == 3 and has_channels_last(shape):
+        yield (
+            f"the inputs of {train.name} are {_text(train.blank[0])}, which a network takes "
+            f"for {shape[0]} channels of {shape[1]}x{shape[2]}. If they are images with the "
+            "channels last, put them first, as in (N, C, H, W)"
+        )
+    reach, other = train.find_reach(), test.find_reach()
+    if reach and other and not 1 / _ALIKE < reach / other < _ALIKE:
+        yield (
+            f"the numbers of {train.name} reach {reach:.3g}, those of {test.name} {other:.3g}: "
+            "scale both alike"
+        )
+
+
 def _read(items: Any, name: str) -> OwnData:
     """A dataset, of which one item is read."""
     try:
@@ -202,7 +237,13 @@ def _item(items: Any, index: int, name: str) -> Batch:
             raise DataError(
                 f"item {index} of {name} has {_kind(value)} for its {what}; a tensor is needed"
             )
-        tensors.append(torch.as_tensor(value))
+        try:
+            tensors.append(to_tensor(value))
+        except TypeError as error:
+            raise DataError(
+                f"item {index} of {name} has {_kind(value)} for its {what}: "
+                f"{read_message(error)}"
+            ) from None
     inputs, target = tensors
     if not inputs.is_floating_point() or inputs.dim() < 1:
         raise DataError(
@@ -241,7 +282,7 @@ def _told_labels(data: OwnData) -> Tensor | None:
     """Those that the dataset has as ``targets``; None if it does not say."""
     try:
         labels = torch.as_tensor(data.items.targets)
-    except (AttributeError, TypeError, ValueError, RuntimeError):
+    except Exception:  # it may be anything, such as a table whose rows begin elsewhere
         return None
     if labels.shape != (len(data),) or labels.is_floating_point():
         return None

@@ -10,9 +10,13 @@ from goldnas.exporting.graph_precision import find_precision
 from goldnas.exporting.half_precision import to_half
 from goldnas.exporting.int8 import to_int8
 from goldnas.exporting.int8_ranges import Images
+from goldnas.exporting.onnx_graph import drop_indirections, find_opset
 
 PRECISION = "goldnas.precision"
 """Key of a model's metadata under which its number format is kept."""
+
+_OLDEST = {"bf16": 22, "int8": 13}
+"""The first opset whose convolutions take bfloat16; that has a scale for each channel."""
 
 
 def to_precision(model: bytes, precision: str, *, images: Images | None = None) -> bytes:
@@ -49,6 +53,9 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
         attributes = [a.type for node in proto.graph.node for a in node.attribute]
         if onnx.AttributeProto.GRAPH in attributes or onnx.AttributeProto.GRAPHS in attributes:
             raise ExportError("it has branches or loops; leave such an operator out")
+        proto = drop_indirections(proto)
+        if find_opset(proto) < _OLDEST.get(precision, 0):
+            proto = onnx.version_converter.convert_version(proto, _OLDEST[precision])
         if precision == "int8":
             to_int8(proto, images)
         else:
@@ -59,6 +66,8 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
         DecodeError,
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
+        onnx.version_converter.ConvertError,
+        RuntimeError,  # of the converter of versions, and of the inliner
     ) as e:
         reason = " ".join(str(e).split())
         raise ExportError(f"cannot express the model in {precision}: {reason}") from None

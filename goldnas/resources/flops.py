@@ -7,14 +7,20 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from goldnas.errors import ConfigError
-from goldnas.multiply_adds import count_multiply_adds, has_formula, is_free, name_operator
+from goldnas.multiply_adds import (
+    count_multiply_adds,
+    has_formula,
+    is_free,
+    looks_at_numbers,
+    name_operator,
+)
 from goldnas.operators import PartBuilder, build_operator
 from goldnas.resource_names import FLOPS
 from goldnas.site import AnySite
@@ -27,31 +33,62 @@ def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     multiply-add as one FLOP: the convention of DARTS and of the mobile papers. Normalisation,
     pooling and what is computed element by element count nothing.
 
+    One that looks at numbers, to decide what it computes or on how many of them, is counted on
+    zeros, on ones and on noise.
+
     Args:
         module: Maps a batch; it is counted in evaluation mode.
         input_shapes: Of each of its inputs, without the batch: ``(C, H, W)``.
 
     Raises:
         ConfigError: If it computes an operator of which nobody has said what it multiplies.
-            ``torch.utils.flop_counter.register_flop_formula`` says it.
+            ``torch.utils.flop_counter.register_flop_formula`` says it. Or if it multiplies
+            more for some inputs than for others.
     """
-    training = module.training
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = [torch.zeros(1, *shape, device=device) for shape in input_shapes]
-    counter = _Counter(module)
-    try:
-        with warnings.catch_warnings(), torch.no_grad(), _unfused(), counter.modules, counter:
-            warnings.simplefilter("ignore")  # what it warns of is said where it is used
-            module.eval()(*inputs)
-    finally:
-        module.train(training)
+    counter = _count(module, inputs)
     for operator, owner in counter.unknown.items():
         raise ConfigError(
             f"the FLOPs of {owner} are unknown: it computes {operator}, which goldnas and "
             "torch cannot count. Use matrix products or convolutions, or give it a formula: "
             f"torch.utils.flop_counter.register_flop_formula(torch.ops.{operator})"
         )
+    for owner in counter.deciding:
+        for name, others in _draw_others(inputs):
+            try:
+                other = _count(module, others).total
+            except Exception:  # such as noise for the number of a word
+                continue
+            if other != counter.total:
+                raise ConfigError(
+                    f"the FLOPs of {owner} depend on the numbers that it is given: "
+                    f"{counter.total} for zeros, {other} for {name}. Let it compute the same "
+                    "for every input"
+                )
     return counter.total
+
+
+def _draw_others(inputs: list[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
+    """Inputs that are no zeros, and what they are."""
+    yield "ones", [torch.ones_like(x) for x in inputs]
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(x.shape, generator=generator).to(x.device) for x in inputs]
+    yield "noise", noise
+
+
+def _count(module: nn.Module, inputs: list[Tensor]) -> "_Counter":
+    """Compute a module, and leave its modes as they are."""
+    modes = [(part, part.training) for part in module.modules()]
+    counter = _Counter(module)
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), _unfused(), counter.modules, counter:
+            warnings.simplefilter("ignore")  # what it warns of is said where it is used
+            module.eval()(*inputs)
+    finally:
+        for part, training in modes:
+            part.training = training
+    return counter
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -64,6 +101,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.total = 0
         self.unknown: dict[str, str] = {}
         """What cannot be counted, and the class of the module that computes it."""
+        self.deciding: list[str] = []
+        """The class of the module that first looks at numbers; empty if none does."""
         self.modules = ModuleTracker()
         self._module = module
 
@@ -72,6 +111,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Compute it; by its definition, if neither a formula nor silence is right."""
         kwargs = kwargs or {}
+        if not self.deciding and looks_at_numbers(func):
+            self.deciding.append(self._find_owner())
         if not has_formula(func) and not is_free(func):
             if isinstance(func, OpOverload):
                 with self:

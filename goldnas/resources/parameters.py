@@ -10,7 +10,10 @@ from goldnas.site import AnySite
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Count the trainable numbers of a module."""
+    """Count the numbers that a module learns, and those that were frozen; no buffers.
+
+    What several modules within it share counts once.
+    """
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -20,7 +23,7 @@ def _part_parameters(build: PartBuilder, operator: str, site: AnySite) -> int:
 
 
 class Parameters:
-    """Trainable parameters.
+    """Parameters, also frozen ones.
 
     Args:
         build: Builds the parts that are counted.

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -62,6 +63,18 @@ def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         )
     if "" in places:
         raise ConfigError("its network is a Choice itself; return a module that has it within")
+    for path, weight in network.named_parameters():
+        if is_lazy(weight):
+            owner = type(network.get_submodule(path.rpartition(".")[0])).__name__
+            raise ConfigError(
+                f"weight {path!r} has no shape until {owner} computes, so that it cannot be "
+                f"counted: write {owner.removeprefix('Lazy')}, with the sizes of its input"
+            )
+        if not weight.is_floating_point():
+            raise ConfigError(
+                f"weight {path!r} is of {weight.dtype}, and searches learn real numbers: keep "
+                "real and imaginary parts, and put them together with torch.view_as_complex"
+            )
     tracer = _Tracer(network, places)
     images = torch.zeros(_BATCH, *input_shape)
     tracer.marks.mark(images, frozenset([INPUT]))

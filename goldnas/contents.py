@@ -1,0 +1,43 @@
+"""What a file holds, where it is not what its name says."""
+
+from pathlib import Path
+
+ZIP = b"PK\x03\x04"
+"""How an archive begins, and so an ``.npz`` file."""
+
+_BEGINNINGS = {
+    b"version https://git-lfs.github.com/": (
+        "a pointer of Git LFS to the file, and not the file itself. Fetch it with git lfs pull"
+    ),
+    b"<!doctype html": "a web page. Download the file itself, and not the page that shows it",
+    b"<html": "a web page. Download the file itself, and not the page that shows it",
+    b"<?xml": "XML. Download the file again, that may be what a server said in its place",
+    b"\x1f\x8b": "compressed. Unpack it with gunzip",
+    ZIP: "a zip archive, as torch.save and others write it. Give what is in it",
+    b"ORTM": "a model in onnxruntime's own format. Give the ONNX model that it was made from",
+    b"TFL3": "a model of TensorFlow Lite. Convert it to ONNX, as with tf2onnx",
+}
+"""Of files, some of them after four bytes."""
+
+
+def describe_other(path: Path | str, *, own: bytes = b"") -> str:
+    """What a file is instead, and what to do, judged by how it begins; "" if nobody knows.
+
+    Args:
+        path: The file.
+        own: How such files begin, of which this one may be a part.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError:
+        return ""
+    if own and start.startswith(own):
+        return ""
+    if not start:
+        return "empty. Copy or download it again"
+    text = start.lstrip().lower()
+    for mark, told in _BEGINNINGS.items():
+        if text.startswith(mark.lower()) or start.startswith(mark, 4):
+            return told
+    return ""
