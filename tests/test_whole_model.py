@@ -221,7 +221,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes, nam
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
         (b"\n<!DOCTYPE html>\n<html>", "a web page"),
-        (gzip.compress(b"model"), "compressed"),
+        (gzip.compress(b"model", mtime=0), "compressed"),
         (b"PK\x03\x04" + bytes(40), "a zip archive"),
         (b"\x20\0\0\0TFL3" + bytes(40), "a model of TensorFlow Lite"),
         (b"\x20\0\0\0ORTM" + bytes(40), "onnxruntime's own format"),
