@@ -114,6 +114,8 @@ def test_a_budget_is_what_was_typed_or_refused(amount: float, unit: str, space: 
     if budget is not None:
         assert budget.limit == float(number) * UNITS[unit]
         assert budget.text == text
+        if budget.limit > 1e300:
+            return  # rounded up, it may be more than there are numbers
         kind = budget.resource
         shown = format_amount(kind, budget.limit)
         again = parse_budget(shown, ["pi5"])
