@@ -10,6 +10,7 @@ options and commands in their place (``goldnas/cli/wording.py``): no other modul
 """
 
 import os
+import re
 from enum import IntEnum
 
 
@@ -31,10 +32,18 @@ class Status(IntEnum):
 
 
 class GoldnasError(Exception):
-    """Base of every error that goldnas raises on purpose."""
+    """Base of every error that goldnas raises on purpose.
+
+    Args:
+        message: One line: ends of lines, which names in files may hold, become spaces, and
+            what no terminal shows is escaped.
+    """
 
     status: int = Status.FAILED
     """Of the command that ends with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 class ConfigError(GoldnasError, ValueError):
@@ -104,6 +113,23 @@ def is_text(name: str) -> bool:
 def show_name(name: str) -> str:
     r"""A name of the file system for people: what is no UTF-8 as ``\xe9``."""
     return name if is_text(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def in_one_line(text: str) -> str:
+    """A text that any terminal shows in one line."""
+    return _IN_NO_LINE.sub(lambda found: _escape(found[0]), _ENDS.sub(" ", text))
+
+
+_ENDS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
+"""Of lines."""
+_IN_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What steers a terminal, and halves of characters."""
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def count_of(number: int, noun: str) -> str:

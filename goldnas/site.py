@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from goldnas.errors import ConfigError
 
-_TEXT = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+)/s(\d+)(/affine)?")
-_SHAPE = r"\d+(?:x\d+)*"
+_SIZE = r"[0-9]{1,12}"
+_TEXT = re.compile(rf"({_SIZE})x({_SIZE})x({_SIZE})->({_SIZE})/s([1-9][0-9]{{0,11}})(/affine)?")
+_SHAPE = rf"{_SIZE}(?:x{_SIZE})*"
 _SHAPES = re.compile(rf"({_SHAPE}(?:\+{_SHAPE})*)->({_SHAPE})")
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 
-from goldnas.errors import TableError
+from goldnas.errors import TableError, in_one_line
 from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Of a character beyond 16 bits, as JSON writes it in two."""
 
 
 class MalformedTableError(TableError):
@@ -70,7 +73,11 @@ def read_json(path: Path) -> Any:
         TableError: If it cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if _HALF.search(text):  # which JSON can hold, and no file
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except FileNotFoundError:
         raise TableError(
             f"there is no latency table {path}. Measure one with: {_measuring(path)}"
@@ -117,7 +124,7 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
         text += f", is {json.dumps(value)}"
     if "unknown field" in text:
         text += "; times in a table are microseconds, in fields that end in _us"
-    return text
+    return in_one_line(text)
 
 
 def _measuring(path: Path) -> str:

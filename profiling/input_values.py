@@ -35,6 +35,8 @@ _NEEDED = {
     "UINT2": (25, 12),
 }
 """And what some types need, by how their names begin."""
+_RANDOM = 21
+"""The last opset whose random numbers onnxruntime makes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +71,23 @@ class ModelInput:
             return f"{', '.join(map(str, flat.tolist()))} (given)" if few else "given"
         if 0 in self.shape:
             return "empty"
-        if self.kind in _FLOATS and self.is_random:
+        if self.holds_random:
             return "random"
         return ("false", "true")[self.whole] if self.kind == _BOOL else f"{self.whole}"
 
+    @property
+    def holds_random(self) -> bool:
+        """Whether it holds random numbers."""
+        return self.kind in _FLOATS and self.is_random and not self.values
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether one number that was not given stands throughout it."""
+        return not (self.values or self.holds_random or 0 in self.shape)
+
     def zeroed(self) -> "ModelInput":
         """With zeros in place of ones, where nothing was given."""
-        is_random = self.kind in _FLOATS and self.is_random
-        is_fixed = self.values or is_random or self.kind == _STRING
+        is_fixed = self.values or self.holds_random or self.kind == _STRING
         return self if is_fixed else replace(self, whole=0)
 
 
@@ -289,22 +300,18 @@ def write_inputs(inputs: Sequence[ModelInput]) -> str:
     nodes: list[onnx.NodeProto] = []
     weights: list[TensorProto] = []
     outputs = []
-    opset, ir_version = _OLDEST
+    opset, ir_version = _find_versions(inputs)
     for index, entry in enumerate(inputs):
-        type_name = TensorProto.DataType.Name(entry.kind)
-        for start, needed in _NEEDED.items():
-            if type_name.startswith(start):
-                opset, ir_version = max(opset, needed[0]), max(ir_version, needed[1])
         tensor = helper.make_tensor_type_proto(entry.kind, None)
         if not entry.is_sequence:
-            _put_out(entry, entry.name, index, nodes, weights, entry.values)
+            _put_out(entry, entry.name, index, nodes, weights, entry.values, opset)
             outputs.append(helper.make_value_info(entry.name, tensor))
             continue
         elements = []
         for number, value in enumerate(entry.values or (None,)):
             elements.append(f"{entry.name}/{number}")
             given = () if value is None else (value,)
-            _put_out(entry, elements[-1], index, nodes, weights, given)
+            _put_out(entry, elements[-1], index, nodes, weights, given, opset)
         nodes.append(helper.make_node("SequenceConstruct", elements, [entry.name]))
         sequence = helper.make_sequence_type_proto(tensor)
         outputs.append(helper.make_value_info(entry.name, sequence))
@@ -314,6 +321,16 @@ def write_inputs(inputs: Sequence[ModelInput]) -> str:
     return base64.b64encode(model.SerializeToString()).decode()
 
 
+def _find_versions(inputs: Sequence[ModelInput]) -> tuple[int, int]:
+    """The opset and the version of the format that the types of inputs need."""
+    opset, ir_version = _OLDEST
+    for entry in inputs:
+        for start, needed in _NEEDED.items():
+            if TensorProto.DataType.Name(entry.kind).startswith(start):
+                opset, ir_version = max(opset, needed[0]), max(ir_version, needed[1])
+    return opset, ir_version
+
+
 def _put_out(
     entry: ModelInput,
     name: str,
@@ -321,6 +338,7 @@ def _put_out(
     nodes: list[onnx.NodeProto],
     weights: list[TensorProto],
     given: Sequence[Array],
+    opset: int,
 ) -> None:
     """Add what makes one tensor: what was given, random numbers, or one number throughout.
 
@@ -329,6 +347,8 @@ def _put_out(
     """
     made = f"{name}/made"
     kind: int = TensorProto.FLOAT if entry.kind in _FLOATS else TensorProto.INT64
+    if entry.holds_random and opset > _RANDOM:
+        given = (np.random.default_rng(seed).standard_normal(entry.shape, np.float32),)
     if given or entry.kind == _STRING:
         own = helper.tensor_dtype_to_np_dtype(entry.kind)
         kind = entry.kind if own.isbuiltin == 1 else kind  # numpy's; others are cast to
@@ -338,13 +358,12 @@ def _put_out(
     else:
         shape, blank = f"{name}/shape", f"{name}/blank"
         weights.append(numpy_helper.from_array(np.array(entry.shape, np.int64), shape))
-        is_random = entry.kind in _FLOATS and entry.is_random
         one = numpy_helper.from_array(
             np.array([entry.whole], helper.tensor_dtype_to_np_dtype(kind))
         )
-        filled = blank if is_random else made
+        filled = blank if entry.holds_random else made
         nodes.append(helper.make_node("ConstantOfShape", [shape], [filled], value=one))
-        if is_random:
+        if entry.holds_random:
             nodes.append(
                 helper.make_node("RandomNormalLike", [blank], [made], seed=float(seed))
             )

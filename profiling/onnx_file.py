@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
+from onnx import version_converter
 
 from goldnas.architecture import Architecture
 from goldnas.contents import describe_other
@@ -24,6 +25,10 @@ from goldnas.profiling.input_values import (
 from goldnas.profiling.onnx_weights import load_weights
 from goldnas.profiling.runner import INPUTS
 
+_ONNX = ("", "ai.onnx")
+_OLDEST_OPSET = 7
+"""Runtimes implement what came before in part."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -31,6 +36,8 @@ class Form:
 
     model: bytes
     inputs: tuple[ModelInput, ...]
+    note: str = ""
+    """In what it is not the file; empty if it is."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +59,77 @@ class OnnxFile:
         """The model in each way that a runtime may take it; the first that it takes counts.
 
         Its shapes are fixed; or as they were, where a part that never runs does not fit the
-        fixed ones. Whole numbers that were not given are 1; or 0, where 1 is out of range.
+        fixed ones. Whole numbers that were not given are 1; or 0, where 1 is out of range. A
+        model of an opset that runtimes have left is also brought to the oldest that they take.
 
         Raises:
             ConfigError: If the model is too large.
         """
+        yield from self._forms_of(self.proto, "")
+        converted = _bring_up(self.proto)
+        if converted is not None:
+            note = (
+                f"{self.path} is of opset {find_opset(self.proto)}, which the runtime does not "
+                f"take: measured is what onnx makes of it in opset {_OLDEST_OPSET}"
+            )
+            yield from self._forms_of(converted, note)
+
+    def _forms_of(self, proto: onnx.ModelProto, note: str) -> Iterator[Form]:
         zeros = tuple(entry.zeroed() for entry in self.inputs)
         has_ones = any(zero is not one for zero, one in zip(zeros, self.inputs, strict=True))
         for inputs in (self.inputs, zeros) if has_ones else (self.inputs,):
-            fixed = self._form(inputs, is_fixed=True)
+            fixed = self._form(proto, inputs, note, is_fixed=True)
             yield fixed
-            as_it_was = self._form(inputs, is_fixed=False)
+            as_it_was = self._form(proto, inputs, note, is_fixed=False)
             if as_it_was.model != fixed.model:
                 yield as_it_was
 
-    def _form(self, inputs: tuple[ModelInput, ...], *, is_fixed: bool) -> Form:
+    def _form(
+        self,
+        proto: onnx.ModelProto,
+        inputs: tuple[ModelInput, ...],
+        note: str,
+        *,
+        is_fixed: bool,
+    ) -> Form:
         told = {entry.name: entry for entry in inputs}
         model = onnx.ModelProto()
-        model.CopyFrom(self.proto)
+        model.CopyFrom(proto)
         for value in model.graph.input:
             if is_fixed and value.name in told:
                 fix_shape(value, told[value.name].shape)
         if inputs:
             model.metadata_props.add(key=INPUTS, value=write_inputs(inputs))
         try:
-            return Form(model.SerializeToString(), inputs)
+            return Form(model.SerializeToString(), inputs, note)
         except (EncodeError, ValueError) as error:
             raise ConfigError(f"{self.path} is too large to be measured: {error}") from None
+
+
+def find_opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators; 1 of a model that does not say."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in _ONNX]
+    return versions[0] if versions else 1
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    """Every text of a message and those within; as bytes, where it is not UTF-8."""
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            yield from [value] if isinstance(value, str | bytes) else value
+        elif kind.type == kind.TYPE_MESSAGE:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _texts(inner)
+
+
+def _bring_up(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """A model of an old opset in the oldest that runtimes take; None if there is no way."""
+    if find_opset(model) >= _OLDEST_OPSET:
+        return None
+    try:
+        return version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception:  # onnx has several kinds, of models that it does not convert
+        return None
 
 
 def read_onnx(
@@ -114,6 +165,10 @@ def read_onnx(
             if told
             else f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
         ) from None
+    if any(isinstance(text, bytes) for text in _texts(model)):
+        raise ConfigError(
+            f"{path} is no ONNX model: a name in it is not UTF-8. Copy or export it again"
+        )
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {tensor.values.name for tensor in graph.sparse_initializer}

@@ -35,17 +35,18 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
                 "own folder are read. Save the model again, with its weights beside it"
             )
         file = path.parent / location
-        offset, length = int(told.get("offset", 0)), told.get("length")
+        offset = _read_size(path, tensor.name, told.get("offset", "0"))
+        length = _read_size(path, tensor.name, told["length"]) if "length" in told else None
         try:
             with open(file, "rb") as opened:
                 opened.seek(offset)
-                content = opened.read(-1 if length is None else int(length))
-        except OSError as error:
+                content = opened.read(length)
+        except (OSError, ValueError) as error:  # a name may hold what no name can
             raise ConfigError(
                 f"{path} keeps its weights in {file}, which cannot be read: "
-                f"{error.strerror}. Put that file beside the model"
+                f"{getattr(error, 'strerror', None) or error}. Put that file beside the model"
             ) from None
-        if length is not None and len(content) < int(length):
+        if length is not None and len(content) < length:
             if other := describe_other(file):
                 raise ConfigError(f"{file}, where {path} keeps its weights, is {other}")
             raise ConfigError(
@@ -55,6 +56,20 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
         tensor.raw_data = content
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _read_size(path: Path, name: str, text: str) -> int:
+    """A number of bytes.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if not (text.isdecimal() and len(text) < 19):
+        raise ConfigError(
+            f"{path} says that {name!r} is at or of {text[:30]!r} bytes of another file, "
+            "which is no size. Export the model again"
+        )
+    return int(text)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:

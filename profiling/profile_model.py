@@ -8,12 +8,15 @@ from goldnas.errors import ConfigError
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.config import ModelConfig
 from goldnas.profiling.input_values import ModelInput
-from goldnas.profiling.onnx_file import OnnxFile, read_onnx
+from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import ModelLatency, RejectedModelError, measure_model
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import find_space
+
+_RUNNING = "Error in execution"
+"""In what onnxruntime says of a model that it took, and that failed when it ran."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def profile_model(
         on_warning=on_warning,
     )
     predicted_us = {table.name: _predict_us(file, table) for table in tables}
-    latency, inputs = _measure(session, file)
+    latency, form = _measure(session, file)
+    if form.note:
+        on_warning(form.note)
     if latency.varies:
         on_warning(
             f"{path} does not run the same nodes in each process: those that some left out are "
@@ -82,7 +87,7 @@ def profile_model(
         )
     return ModelProfile(
         file=file,
-        inputs=inputs,
+        inputs=form.inputs,
         conditions=session.conditions,
         latency=latency,
         predictions=tuple(
@@ -97,8 +102,8 @@ def profile_model(
     )
 
 
-def _measure(session: Session, file: OnnxFile) -> tuple[ModelLatency, tuple[ModelInput, ...]]:
-    """Measure a model in the first form that the runtime takes; with what it ran on.
+def _measure(session: Session, file: OnnxFile) -> tuple[ModelLatency, Form]:
+    """Measure a model in the first form that the runtime takes.
 
     Raises:
         MeasurementError: As for :func:`measure_model`, of the first form.
@@ -106,11 +111,22 @@ def _measure(session: Session, file: OnnxFile) -> tuple[ModelLatency, tuple[Mode
     rejected: RejectedModelError | None = None
     for form in file.forms():
         try:
-            return measure_model(session, form.model), form.inputs
+            return measure_model(session, form.model), form
         except RejectedModelError as error:
             rejected = rejected or error
     assert rejected is not None  # there is a form
-    raise rejected
+    raise RejectedModelError(f"{rejected}{describe_made_up(file, str(rejected))}") from None
+
+
+def describe_made_up(file: OnnxFile, error: str) -> str:
+    """What to do about a model that fails where it runs: its inputs may be at fault."""
+    made_up = [f"{one.name!r} is {one.filled}" for one in file.inputs if one.is_made_up]
+    if not made_up or _RUNNING not in error:
+        return ""
+    return (
+        f". It ran on values that were not given: {', '.join(made_up)}. Give those of a real "
+        "call with `values`"
+    )
 
 
 def _describe_deciding(file: OnnxFile) -> str:

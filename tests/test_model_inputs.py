@@ -161,6 +161,44 @@ def test_a_value_that_does_not_fit_is_one_line(
     assert len(stderr.splitlines()) == 1
 
 
+def test_floats_are_random_beside_numbers_of_2_bits(tmp_path: Path) -> None:
+    """Which need an opset whose random numbers the runtime does not make."""
+    kinds = {"x": FLOAT, "n": TensorProto.INT2}
+    path = save(
+        tmp_path / "m.onnx",
+        [node("Relu", ["x"], ["y"]), node("Cast", ["n"], ["z"], to=FLOAT)],
+        {name: (kind, [2, 3]) for name, kind in kinds.items()},
+        {"y": FLOAT, "z": FLOAT},
+        opset=25,
+    )
+    numbers, whole = run(read_onnx(path), tmp_path)
+    assert len(np.unique(numbers)) > 1
+    assert (whole == 1).all()
+
+
+def test_a_value_that_was_made_up_and_does_not_fit_is_named(tmp_path: Path) -> None:
+    reshape = [node("Reshape", ["x", "n"], ["y"])]
+    inputs = {"x": (FLOAT, [6]), "n": (INT64, [2])}
+    path = save(tmp_path / "m.onnx", reshape, inputs, {"y": FLOAT})
+    code, _, stderr = invoke("profile", "--model", path)
+    assert code == 2
+    assert "not given: 'n' is 1. Give those of a real call with --value" in stderr
+    assert invoke("profile", "--model", path, "--value", "n=2,3")[0] == 0
+
+
+def test_a_model_of_an_old_opset_is_measured_as_onnx_converts_it(tmp_path: Path) -> None:
+    add = [node("Add", ["x", "b"], ["y"], broadcast=1, axis=1)]
+    weights = {"b": np.ones(3, np.float32)}
+    path = save(
+        tmp_path / "m.onnx", add, {"x": (FLOAT, [1, 3])}, {"y": FLOAT}, weights, opset=6
+    )
+    code, _, stderr = invoke("profile", "--model", path)
+    assert code == 0, stderr
+    assert "is of opset 6, which the runtime does not take: measured is" in stderr
+    (found,) = run(read_onnx(path, values={"x": 2}), tmp_path)
+    assert found.tolist() == [[3, 3, 3]]
+
+
 def test_what_is_made_up_is_no_zero_and_the_same_each_time(tmp_path: Path) -> None:
     kinds = {
         "float": FLOAT,
@@ -259,6 +297,16 @@ def test_inputs_that_decide_are_known(
     path = save(tmp_path / "m.onnx", nodes, inputs, {"y": FLOAT})
     assert read_onnx(path).deciding == deciding
     assert read_onnx(path, values={"n": 4, "x": 1}).deciding == {}
+
+
+def test_texts_do_not_grow_from_call_to_call(tmp_path: Path) -> None:
+    text = TensorProto.STRING
+    concat, inputs = (
+        [node("StringConcat", ["a", "b"], ["y"])],
+        {"a": (text, [2]), "b": (text, [2])},
+    )
+    path = save(tmp_path / "m.onnx", concat, inputs, {"y": text}, opset=20)
+    assert run(read_onnx(path, values={"a": "x,y"}), tmp_path)[0].tolist() == ["x1", "y1"]
 
 
 def test_settings_of_floats_are_1(tmp_path: Path) -> None:
@@ -565,6 +613,17 @@ def test_a_model_of_a_cache_of_links_is_measured(tmp_path: Path) -> None:
     (snapshot / "weights.bin").symlink_to(Path("../../blobs/c442"))
     (found,) = run(read_onnx(snapshot / "model.onnx"), tmp_path)
     assert found.shape == (1, 64)
+
+
+@pytest.mark.parametrize("told", [("offset", "-4"), ("length", "many"), ("location", "a\0")])
+def test_weights_at_no_place_are_one_line(tmp_path: Path, told: tuple[str, str]) -> None:
+    model = onnx.load(large(tmp_path / "model.onnx"), load_external_data=False)
+    entries = model.graph.initializer[0].external_data
+    for entry in entries:
+        entry.value = dict([told]).get(entry.key, entry.value)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ConfigError, match=r"is no size|cannot be read: embedded null"):
+        read_onnx(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import io
 import math
 import os
 import tarfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,7 +23,7 @@ from torchvision.transforms.v2 import functional as F
 
 from goldnas.contents import describe_other
 from goldnas.data.pixels import find_upright_size, read_rgb
-from goldnas.errors import DataError, show_name
+from goldnas.errors import DataError, read_message, show_name
 
 _Result = TypeVar("_Result")
 
@@ -118,7 +120,7 @@ def _explain(error: Exception, path: str) -> str:
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         return f"it has more than {most} million pixels, the most that is read; make it smaller"
-    reason: object = error
+    reason = read_message(error)
     if isinstance(error, UnidentifiedImageError):  # says where in memory it is
         if path and (told := describe_other(path)):
             return f"it is {told}"
@@ -192,9 +194,20 @@ class ImageFiles:
 
         # Loading processes stand side by side, and need no threads.
         threads = 1 if get_worker_info() else choose_decoding_threads()
-        with ThreadPoolExecutor(threads) as pool:
+        with _pillow_silenced(), ThreadPoolExecutor(threads) as pool:
             list(pool.map(decode, range(len(indices)), indices.tolist()))
         return images
+
+
+@contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """Keep back Pillow's warnings, of damage that does not touch pixels: they name no file.
+
+    Filters are those of the whole process: not for use in threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def choose_decoding_threads() -> int:
@@ -258,8 +271,8 @@ def find_common_size(places: Places) -> tuple[int, int]:
     def size_of(index: int) -> tuple[int, int]:
         return places.look(index, find_upright_size)
 
-    first = size_of(0)
-    with ThreadPoolExecutor(choose_decoding_threads()) as pool:
+    with _pillow_silenced(), ThreadPoolExecutor(choose_decoding_threads()) as pool:
+        first = size_of(0)
         for some in torch.split(torch.arange(len(places)), 1_000):
             indices = some.tolist()
             for index, size in zip(indices, pool.map(size_of, indices), strict=True):

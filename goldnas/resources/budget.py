@@ -14,7 +14,7 @@ _KINDS = {
 }
 """Unit to kind of resource and to its base unit, such as microseconds."""
 
-_TEXT = re.compile(r"([^\sA-Za-z@]*)\s*([A-Za-z]*)(?:@(.+))?")
+_TEXT = re.compile(r"([^\sA-Za-z@]*(?:[0-9.][eE][+-]?[0-9]+)?)\s*([A-Za-z]*)(?:@(.+))?")
 
 
 @dataclass(frozen=True, slots=True)

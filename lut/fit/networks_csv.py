@@ -20,6 +20,8 @@ from goldnas.errors import DataError, count_of
 _LATENCY = "latency_ms"
 LABELS = ("", "name", "network", "id")
 """Names of columns that never count an operator, in any case."""
+_SHORTEST, _LONGEST = 1e-6, 1e9
+"""Milliseconds: a nanosecond, eleven days. What is beyond is a mistake, as are such counts."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ class Networks:
         numbers = [line for line, _ in rows]
         counts = [
             [
-                _number(path, line, name, cell, 0.0)
+                _number(path, line, name, cell, is_count=True)
                 for line, cell in zip(numbers, cells, strict=True)
             ]
             for name, cells in operators
         ]
         latency_ms = [
-            _number(path, line, _LATENCY, cell, None)
+            _number(path, line, _LATENCY, cell, is_count=False)
             for line, cell in zip(numbers, columns[header.index(_LATENCY)], strict=True)
         ]
         labels = [cells for cells, label in zip(columns, is_label, strict=True) if label]
@@ -162,14 +164,16 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _number(path: Path, line: int, name: str, cell: str, least: float | None) -> float:
-    """A latency, if there is no least number, or a count."""
+def _number(path: Path, line: int, name: str, cell: str, *, is_count: bool) -> float:
+    """A count, or a latency in milliseconds."""
     value = float(cell) if _is_number(cell) else math.nan
-    if math.isfinite(value) and (value > 0 if least is None else value >= least):
+    if _SHORTEST <= value <= _LONGEST or (is_count and value == 0):  # false of NaN
         return value
-    kind = "a latency is a positive number" if least is None else "a count is 0 or more"
+    kind = "a count is 0 or more" if is_count else "a latency is a positive number"
+    if value > 0:
+        kind += f", from {_SHORTEST:g} to {_LONGEST:g}"
     shown = repr(cell) if cell else "empty"
-    empty = "; write 0 if the network has none" if not cell and least is not None else ""
+    empty = "; write 0 if the network has none" if not cell and is_count else ""
     raise DataError(
         f"{path}, line {line}: {name} is {shown}, but {kind}{empty}. Correct the line, or "
         "leave the network out"

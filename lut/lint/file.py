@@ -50,8 +50,9 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
     except MalformedTableError as error:
         return [Finding("json", "file", error.problem)]
     if not isinstance(raw, dict) or not {"schema_version", "rows"} & raw.keys():
-        what = f"an object with {', '.join(map(str, raw)) or 'nothing'}"
-        found = what[:80] if isinstance(raw, dict) else name_type(raw)
+        found = name_type(raw)
+        if isinstance(raw, dict):
+            found = f"an object with {', '.join(raw) or 'nothing'}"[:80]
         return [Finding("schema", "file", f"some other JSON, {found}: no latency table")]
     if raw.get("schema_version") != SCHEMA_VERSION:
         found = f"is {raw.get('schema_version')!r}; this goldnas knows {SCHEMA_VERSION}"
