@@ -10,6 +10,7 @@ import typer
 
 from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown
+from goldnas.cli.cores import take_free_cores
 from goldnas.cli.lists import print_spaces, print_strategies
 from goldnas.cli.options import JsonOption
 from goldnas.cli.processes import joined
@@ -100,6 +101,8 @@ def search(
             )
         else:
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
+            if ranks.count == 1:
+                take_free_cores(given)
             run = _search(given, tables or [], out_, config_file.effective(ctx), ranks)
         if ranks.first:
             from goldnas.cli.search_output import print_end

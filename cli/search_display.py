@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
 from goldnas.cli.console import err
+from goldnas.cli.cores import read_core_times_s
 
 if TYPE_CHECKING:
     from goldnas.searching.start import SearchLoop
@@ -21,18 +21,6 @@ _RATE_OVER_S = 60.0
 
 _BUSY = 0.15
 """Share of the time that a search waits for a core, from which on the display says so."""
-
-
-def read_core_times_s() -> tuple[float, float] | None:
-    """Seconds that the main thread ran, and that it waited for a core, so far.
-
-    None where the system does not count them: only Linux does.
-    """
-    try:
-        ran_ns, waited_ns, _ = Path("/proc/self/schedstat").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return int(ran_ns) / 1e9, int(waited_ns) / 1e9
 
 
 def strategy_of(loop: "SearchLoop") -> "SearchStrategy":

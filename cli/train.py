@@ -9,6 +9,7 @@ import typer
 
 from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
+from goldnas.cli.cores import take_free_cores
 from goldnas.cli.options import JsonOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
@@ -165,6 +166,8 @@ def train(
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
+        if ranks.count == 1 and ray is None:
+            take_free_cores(given)
         options = TrainOptions(given, config_file.effective(ctx), out_)
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goldnas.api.runs import Run
-from goldnas.cli.search_display import SearchDisplay, read_core_times_s
+from goldnas.cli.cores import count_free_cores, read_core_times_s
+from goldnas.cli.search_display import SearchDisplay
 from goldnas.errors import ConfigError, RunError, StoppedError
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch, SearchLoop, run_search
@@ -287,25 +290,49 @@ def test_a_terminal_shows_where_the_search_stands(tmp_path: Path) -> None:
     assert any("below the budgets" in screen for screen in screens[-6:])
 
 
-@pytest.mark.skipif(read_core_times_s() is None, reason="the system does not count waiting")
+@contextmanager
+def other_work(core: int, processes: int) -> Iterator[None]:
+    """Processes that never rest, on one core."""
+    spin = (
+        f"import os; os.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    )
+    others = [
+        subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
+        yield
+    finally:
+        for other in others:
+            other.communicate(other.kill())
+
+
+on_linux = pytest.mark.skipif(read_core_times_s() is None, reason="the system does not count")
+
+
+@on_linux
 def test_a_terminal_shows_that_other_work_has_the_cores(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", **QUICK)
     mine = os.sched_getaffinity(0)
-    core = {min(mine)}
-    spin = f"import os; os.sched_setaffinity(0, {core})\nwhile True: pass"
-    others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(3)]
-    try:
-        os.sched_setaffinity(0, core)
-        display = SearchDisplay(search)
-        end = time.monotonic() + 0.7
-        while time.monotonic() < end:
-            pass
-        display.observe("step", {"step": 1})
-    finally:
-        os.sched_setaffinity(0, mine)
-        for other in others:
-            other.kill()
-            other.wait()
+    with other_work(min(mine), 3):
+        os.sched_setaffinity(0, {min(mine)})
+        try:
+            display = SearchDisplay(search)
+            end = time.monotonic() + 0.7
+            while time.monotonic() < end:
+                pass
+            display.observe("step", {"step": 1})
+        finally:
+            os.sched_setaffinity(0, mine)
     console = Console(file=io.StringIO(), width=120)
     console.print(display.table())
     assert "busy machine" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@on_linux
+def test_cores_on_which_other_work_runs_are_not_free() -> None:
+    with other_work(min(os.sched_getaffinity(0)), (os.cpu_count() or 1) + 3):
+        assert count_free_cores() == 1
