@@ -12,7 +12,7 @@ from goldnas.cli.drawing import check_drawing, write_drawing
 from goldnas.cli.lut_plot import KINDS
 from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
 from goldnas.cli.wording import in_options, option
-from goldnas.errors import ConfigError, Status, count_of
+from goldnas.errors import ConfigError, Status, count_of, list_some
 from goldnas.files import check_replaceable
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
         say(f"condition: {condition}")
     for name, only in ((a, difference.only_in_a), (b, difference.only_in_b)):
         if only:
-            more = f" and {len(only) - _LISTED} more" if only[_LISTED:] else ""
-            say(f"only in {name}: {', '.join(only[:_LISTED])}{more}")
+            say(f"only in {name}: {list_some(only, _LISTED)}")
     if difference.differing:
         rows = Table("row", title="rows that differ beyond their intervals")
         for header in ("a\nus", "b\nus", "b / a", "allowed\nus"):
@@ -355,10 +354,9 @@ def import_(
     say(f"wrote {target!s}: {len(rows)} rows, {failed} of them failed")
     unnamed = imported.unnamed
     if unnamed and form != "csv":  # whose names are the user's own
-        more = f" and {len(unnamed) - _LISTED} more" if unnamed[_LISTED:] else ""
         say(
             f"{count_of(len(unnamed), 'key')} named as in the file, since nothing says which "
-            f"operator it is here: {', '.join(unnamed[:_LISTED])}{more}"
+            f"operator it is here: {list_some(unnamed)}"
         )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, print_json, say, warn
 from goldnas.cli.options import ForceOption, JsonOption
-from goldnas.errors import ConfigError, count_of
+from goldnas.errors import ConfigError, count_of, list_some
 
 
 def fit(
@@ -53,7 +53,7 @@ def fit(
     """
     with errors_shown():
         from goldnas.files import check_replaceable, check_writable
-        from goldnas.lut.fit.fitted_networks import fit_networks, list_names
+        from goldnas.lut.fit.fitted_networks import fit_networks
         from goldnas.lut.fit.networks_csv import LABELS, Networks
         from goldnas.lut.fit.prior import Prior
 
@@ -74,12 +74,12 @@ def fit(
         if texts:
             warn(f"{read.path}: no number in {', '.join(texts)}: taken for labels")
     if fitted.guessed:
-        listed = list_names(sorted(fitted.guessed))
+        listed = list_some(sorted(fitted.guessed))
         warn(f"no network of {networks} has {listed}: {out} holds a level of the others")
     if fitted.held_at_zero:
         warn(
             f"networks of {networks} are faster the more they have of "
-            f"{list_names(fitted.held_at_zero)}, but no cost is below 0: {out} holds 0. Count "
+            f"{list_some(fitted.held_at_zero)}, but no cost is below 0: {out} holds 0. Count "
             "instead how often a network lacks it: the most that any has, less its own"
         )
     weights = {

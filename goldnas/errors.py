@@ -11,6 +11,7 @@ options and commands in their place (``goldnas/cli/wording.py``): no other modul
 
 import os
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -135,6 +136,12 @@ def _escape(character: str) -> str:
 def count_of(number: int, noun: str) -> str:
     """A number of things: ``1 row``, ``3 rows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def list_some(texts: Sequence[str], most: int = 3) -> str:
+    """The first of them, and how many more there are: ``a, b, c and 9 more``."""
+    more = f" and {len(texts) - most} more" if texts[most:] else ""
+    return ", ".join(texts[:most]) + more
 
 
 def read_message(error: BaseException) -> str:

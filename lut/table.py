@@ -5,7 +5,7 @@ neither knows of the other.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import msgspec
 
-from goldnas.errors import TableError, count_of
+from goldnas.errors import TableError, count_of, list_some
 from goldnas.files import write_atomic
 from goldnas.lut.keys import format_row_key, format_space_key
 from goldnas.lut.reading import explain_error, read_table
@@ -86,10 +86,10 @@ class LatencyTable:
             problem += f": its measurement failed ({row.error})"
         elif not others:
             have = [r.site for r in self.rows if r.operator == operator]
-            problem += f"; for {operator} it has {_listed(have, 3) or 'no site at all'}"
+            problem += f"; for {operator} it has {list_some(have, 3) or 'no site at all'}"
         if others:
             texts = [f"{name} at {place}" for name, place in others]
-            listed = _listed(texts, 3 if self.was_measured else _MOST_LISTED)
+            listed = list_some(texts, 3 if self.was_measured else _MOST_LISTED)
             problem += f", nor for {count_of(len(others), 'other row')}: {listed}"
         raise TableError(f"{problem}. {self._advise(space, again=row is not None)}")
 
@@ -224,8 +224,3 @@ class LatencyTable:
         path = Path(source)
         file = read_table(path)
         return cls(file.conditions, file.rows, path, file.calibrations, file.campaigns)
-
-
-def _listed(texts: Sequence[str], most: int) -> str:
-    more = f" and {len(texts) - most} more" if texts[most:] else ""
-    return ", ".join(texts[:most]) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.errors import TableError
+from goldnas.errors import TableError, list_some
 from goldnas.files import check_writable
 from goldnas.lut import LatencyTable
 from goldnas.profiling.bundle import read_manifest
@@ -108,8 +108,7 @@ def check_of_bundle(path: Path) -> None:
         return
     if {FOUND, RUNNER} & set(names) or names == [MANIFEST]:
         return
-    listed = ", ".join(repr(name[:60]) for name in names[:3]) or "nothing"
-    listed += f" and {len(names) - 3} more" if names[3:] else ""
+    listed = list_some([repr(name[:60]) for name in names]) or "nothing"
     raise TableError(
         f"{path} is no results of a bundle: it holds {listed}. If a latency table of another "
         "project is among that, unpack it, and import that file with `format` and `device`"

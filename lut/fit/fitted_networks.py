@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from goldnas.errors import ConfigError, DataError
+from goldnas.errors import ConfigError, DataError, list_some
 from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit.additive import AdditiveFit, fit_additive
 from goldnas.lut.fit.networks_csv import Networks
@@ -81,13 +81,13 @@ class FittedNetworks:
         ]
         if unknown:
             raise DataError(
-                f"{networks.path} counts {list_names(unknown)}, of which {self.networks.path} "
+                f"{networks.path} counts {list_some(unknown)}, of which {self.networks.path} "
                 "has no column. Measure networks that have it, or give `priors` that know it"
             )
         absent = set(self.networks.operators) - set(networks.operators)
         if absent:
             raise DataError(
-                f"{networks.path} has no column {list_names(sorted(absent))}, and "
+                f"{networks.path} has no column {list_some(sorted(absent))}, and "
                 f"{self.networks.path} has. Add it, with 0 where a network has none"
             )
         return compute_accuracy(
@@ -204,8 +204,3 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
         prior_spread_us=np.reshape(spread_us, shape),
     )
     return FittedNetworks(networks, tuple(priors), operators, fit)
-
-
-def list_names(names: Sequence[str]) -> str:
-    """The first three, and how many more."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
