@@ -20,8 +20,8 @@ from pathlib import Path
 
 CORES = len(os.sched_getaffinity(0))
 POLICIES = ("all cores", "all cores, sleeping", "free cores")
-JOBS = (0, 2, 8)
-SECONDS = 6.0
+JOBS = (0, 2, 4)
+SECONDS = 5.0
 
 STEPS = """
 import sys, time, torch, goldnas
