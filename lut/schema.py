@@ -16,7 +16,7 @@ from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 Microseconds = Annotated[float, msgspec.Meta(gt=0)]

@@ -306,7 +306,10 @@ def arrays_of_images(draw: st.DrawFn) -> dict[str, np.ndarray]:
             case 1:
                 arrays[key] = np.zeros(draw(SHAPES), draw(TYPES))
             case 2 if key in arrays:
-                with warnings.catch_warnings(), contextlib.suppress(TypeError, ValueError):
+                with (
+                    warnings.catch_warnings(),
+                    contextlib.suppress(TypeError, ValueError, OverflowError),
+                ):
                     warnings.simplefilter("ignore")  # of what numpy cannot convert
                     arrays[key] = arrays[key].astype(draw(TYPES))
             case 3 if key in arrays and arrays[key].ndim:
