@@ -308,7 +308,7 @@ def arrays_of_images(draw: st.DrawFn) -> dict[str, np.ndarray]:
             case 2 if key in arrays:
                 with (
                     warnings.catch_warnings(),
-                    contextlib.suppress(TypeError, ValueError, OverflowError),
+                    contextlib.suppress(Exception),
                 ):
                     warnings.simplefilter("ignore")  # of what numpy cannot convert
                     arrays[key] = arrays[key].astype(draw(TYPES))

@@ -21,6 +21,9 @@ from goldnas.spaces.plan import Edge, NetworkPlan, build_plan, plan_network
 from goldnas.spaces.registry import register_cells
 from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
 
+_MOST = {"cells": 1000, "nodes": 50}
+"""A file that says more would fill the memory before anything is built."""
+
 
 @register_cells
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,8 @@ class GoldSpace:
             value = getattr(self, field)
             if type(value) is not int or value < 1:
                 raise ConfigError(f"`{field}` must be a whole number from 1, got {value!r}")
+            if value > (most := _MOST.get(field, value)):
+                raise ConfigError(f"`{field}` may be {most} at most, got {value}")
         if self.channels % 2:
             raise ConfigError(
                 f"`channels` must be even, got {self.channels}: "
