@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from goldnas.cli.console import err
+from goldnas.errors import count_of
 
 _SAMPLES, _PAUSE_S = 9, 0.03
 
@@ -41,22 +41,25 @@ def count_free_cores() -> int | None:
     return max(1, min(free, len(os.sched_getaffinity(0))))
 
 
-def take_free_cores(settings: Mapping[str, Any]) -> None:
+def take_free_cores(settings: Mapping[str, Any]) -> str:
     """Train on as many threads as there are free cores, unless the user said how many.
 
     The threads of a step wait for each other. Where one of them has no core, all wait, and a
     step takes many times longer than on one thread.
+
+    Returns:
+        What to say of it when the training begins; "" if nothing changed.
     """
     import torch
 
     threads = torch.get_num_threads()
     if "threads" in settings or threads == 1 or torch.accelerator.is_available():
-        return
+        return ""
     free = count_free_cores()
-    if free is not None and free < threads:
-        torch.set_num_threads(free)
-        err.print(
-            f"other work has {threads - free} of {threads} cores: training on "
-            f"{'1 thread' if free == 1 else f'{free} threads'}; --threads takes another number",
-            soft_wrap=True,
-        )
+    if free is None or free >= threads:
+        return ""
+    torch.set_num_threads(free)
+    return (
+        f"other work has {threads - free} of {threads} cores: training on "
+        f"{count_of(free, 'thread')}; --threads takes another number"
+    )

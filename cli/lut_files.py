@@ -356,7 +356,7 @@ def import_(
     if unnamed and form != "csv":  # whose names are the user's own
         say(
             f"{count_of(len(unnamed), 'key')} named as in the file, since nothing says which "
-            f"operator it is here: {list_some(unnamed)}"
+            f"operator it is here: {list_some(unnamed)}. --map says it"
         )
 
 

@@ -101,8 +101,6 @@ def search(
             )
         else:
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
-            if ranks.count == 1:
-                take_free_cores(given)
             run = _search(given, tables or [], out_, config_file.effective(ctx), ranks)
         if ranks.first:
             from goldnas.cli.search_output import print_end
@@ -116,9 +114,10 @@ def _search(
     from goldnas.api.searches import search as search_space
     from goldnas.cli.search_output import SearchOutput
 
+    note = take_free_cores(given) if ranks.count == 1 else ""
     return _watched(
         partial(search_space, tables=tables, out=out, ranks=ranks, **given),
-        SearchOutput(ranks, options=options),
+        SearchOutput(ranks, options=options, note=note),
         ranks,
         out,
     )

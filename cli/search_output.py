@@ -32,11 +32,13 @@ class SearchOutput:
     Args:
         ranks: Of which the first speaks.
         options: What to keep as ``options.toml``; None for a search that goes on.
+        note: What else to say when it begins; "" for nothing.
     """
 
-    def __init__(self, ranks: "Ranks", *, options: str | None = None) -> None:
+    def __init__(self, ranks: "Ranks", *, options: str | None = None, note: str = "") -> None:
         self._ranks = ranks
         self._options = options
+        self._note = note
         self._stack = ExitStack()
         self._signal: Callable[[], int] = lambda: 0
         self._loop: SearchLoop | None = None
@@ -80,6 +82,8 @@ class SearchOutput:
             options = self._options
             path = loop.run.path / "options.toml"
             self._ranks.broadcast(lambda: write_atomic(path, options))
+        if self._note:
+            err.print(self._note, soft_wrap=True, highlight=False)
         advice = "try --batch-size auto, or --checkpointing"
         _print_memory(loop, "go on where there is more" if self._options is None else advice)
         torchrun = self._ranks.by_torchrun

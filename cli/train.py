@@ -166,9 +166,8 @@ def train(
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
-        if ranks.count == 1 and ray is None:
-            take_free_cores(given)
-        options = TrainOptions(given, config_file.effective(ctx), out_)
+        note = take_free_cores(given) if ranks.count == 1 and ray is None else ""
+        options = TrainOptions(given, config_file.effective(ctx), out_, note)
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
         targets = ranks.broadcast(

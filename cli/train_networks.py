@@ -38,6 +38,8 @@ class TrainOptions:
     """What to keep as ``options.toml``."""
     out: Path | None = None
     """The folder, where it is not the usual one."""
+    note: str = ""
+    """What else to say when a training begins that did not begin before."""
 
 
 def train_each(targets: Targets, options: TrainOptions, ranks: "Ranks") -> Outcomes:
@@ -142,6 +144,8 @@ class TrainOutput:
         self.began = True
         self._ranks.broadcast(lambda: _keep_options(folder, self._options.text))
         _print_beginning(loop, self._options.given)
+        if self._options.note and not loop.step:
+            err.print(self._options.note, soft_wrap=True, highlight=False)
         torchrun = self._ranks.by_torchrun
         self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
         if self._ranks.first and err.is_terminal:

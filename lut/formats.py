@@ -1,24 +1,23 @@
 """The latency tables of other projects: what is in their files, line by line."""
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from goldnas.errors import ConfigError
 from goldnas.lut.keys import format_row_key
+from goldnas.lut.lines import BadLineError, split_csv
 from goldnas.lut.naming import (
     LAYER,
     Named,
+    check_place,
     find_site,
     name_harmonic_nas,
     name_once_for_all,
     name_proxylessnas,
 )
-from goldnas.site import Site, parse_site
+from goldnas.site import Site
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,6 @@ class Entry:
     """Where the file says it."""
 
 
-class BadLineError(ValueError):
-    """A line that is not of the format.
-
-    Args:
-        line: Counted from 1.
-        problem: What is wrong with it.
-    """
-
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(problem)
-        self.line = line
-        self.problem = problem
-
-
 @dataclass(frozen=True)
 class Format:
     """A format, and what its numbers are."""
@@ -67,10 +52,10 @@ class Format:
     """The value that stands for a measurement that failed."""
     repeats: bool = False
     """Whether a key may come again; the mean is taken then."""
-    name: Callable[[Sequence[str], Any], Iterator[Named]] | None = None
+    name: Callable[[Sequence[str], str], Iterator[Named]] | None = None
     """From keys, and an activation, to rows of operators that are the same here."""
-    says_activation: bool = True
-    """Whether the keys tell which activation a block has, or the project has one alone."""
+    activation: str | None = None
+    """Of blocks whose keys do not say theirs; None if nobody but the user knows."""
 
 
 _STRIDE = re.compile(r"-stride:\d+")
@@ -190,27 +175,15 @@ def _read_convolutions(text: str) -> Iterator[Entry]:
 
 def _read_rows(text: str) -> Iterator[Entry]:
     """CSV with the columns operator, site and latency_ms, and batch if need be."""
-    reader = csv.reader(text.splitlines(), strict=True, skipinitialspace=True)
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise BadLineError(reader.line_num, str(error)) from None
-    (_, header), *rows = lines or [(1, [])]
+    (_, header), *rows = split_csv(text) or [(1, [])]
     if header not in (_COLUMNS, [*_COLUMNS, "batch"]):
         listed = ",".join(_COLUMNS)
         raise BadLineError(1, f"the columns are {listed}, and batch if there are several")
     for number, row in rows:
-        if not any(row):
-            continue
         if len(row) != len(header):
             raise BadLineError(number, f"has {len(row)} cells, and the header {len(header)}")
         operator, site, latency, *batch = row
-        if not operator:
-            raise BadLineError(number, "names no operator")
-        try:
-            site and parse_site(site)
-        except ConfigError as error:
-            raise BadLineError(number, str(error)) from None
+        check_place(number, operator, site or None)
         if batch and not (batch[0].isascii() and batch[0].isdigit() and int(batch[0])):
             raise BadLineError(number, f"batch is {batch[0]!r}, and must be a whole number")
         images = int(batch[0]) if batch else None
@@ -235,6 +208,7 @@ FORMATS = {
         1000.0,
         "mean",
         name=name_proxylessnas,
+        activation="relu6",
     ),
     "ofa": Format(
         partial(_read_layers, statistic="mean"),
@@ -242,6 +216,7 @@ FORMATS = {
         1000.0,
         "mean",
         name=name_once_for_all,
+        activation="hswish",
     ),
     "harmonic-nas": Format(
         partial(_read_layers, statistic="lat"),
@@ -249,7 +224,6 @@ FORMATS = {
         1000.0,
         "lat",
         name=name_harmonic_nas,
-        says_activation=False,
     ),
     "fbnet": Format(_read_json_lines, "microseconds", 1.0, "runtime_us_p50", repeats=True),
     "tinynas": Format(

@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from goldnas.errors import TableError
-from goldnas.lut.formats import FORMATS, BadLineError, Entry, Format
+from goldnas.lut.formats import FORMATS, Entry, Format
 from goldnas.lut.keys import format_row_key
+from goldnas.lut.lines import BadLineError
 from goldnas.lut.naming import read_map
 from goldnas.lut.schema import (
     IMPORTED,
@@ -59,7 +60,7 @@ def import_table(
         device: What the latencies are of; the files do not say it.
         batch: Images per call; may be None where the file says it, or it is 1.
         activation: Of all blocks, where the format does not say it.
-        names: A CSV file that says which rows keys are, as ``naming.read_map`` reads it.
+        names: A CSV file that says which rows keys are; ``naming.read_map`` says how.
         known: Other conditions that somebody knows: ``backend``, ``precision``, ``threads``,
             ``cpu_model``, ``architecture``, ``os``, ``measured_on``.
 
@@ -69,10 +70,10 @@ def import_table(
     if form not in FORMATS:
         raise TableError(f"unknown format {form!r}; known formats: {', '.join(FORMATS)}")
     format_ = FORMATS[form]
-    if activation is not None and format_.says_activation:
+    if activation is not None and (format_.activation or not format_.name):
         raise TableError(f"format {form} needs no `activation`: leave it out")
     try:
-        entries = list(format_.read(_text(path, form)))
+        entries = list(format_.read(_text(path, f"a file in format {form}")))
     except BadLineError as error:
         raise _refused(path, form, error.line, error.problem) from None
     if not entries:
@@ -88,8 +89,15 @@ def import_table(
     )
     latencies = _latencies(path, form, [e for e in entries if e.batch in (None, batch)])
     keys = tuple(latencies)
-    named = dict(format_.name(keys, activation)) if format_.name else {}
-    named |= dict(read_map(names, keys)) if names else {}
+    activation = activation or format_.activation
+    named = dict(format_.name(keys, activation)) if format_.name and activation else {}
+    if names is not None:
+        try:
+            named |= dict(read_map(_text(names, "a CSV file that maps keys to rows"), keys))
+        except BadLineError as error:
+            raise TableError(
+                f"{names}, line {error.line}: {error.problem}. Correct the line"
+            ) from None
     used = {key for added in named.values() for key in added}
     unnamed = tuple(key for key in keys if key not in used)
     as_they_are = {entry.key: (entry.operator, entry.site) for entry in entries}
@@ -103,8 +111,8 @@ def import_table(
     return Imported(LatencyTable(conditions, rows, out), unnamed)
 
 
-def _text(path: Path, form: str) -> str:
-    """The text of a file.
+def _text(path: Path, what: str) -> str:
+    """The text of a file, which is what the errors say.
 
     Raises:
         TableError: If it cannot be read, or is no text.
@@ -113,7 +121,7 @@ def _text(path: Path, form: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise TableError(
-            f"cannot read {path}: {error.strerror}. Give the path of a file in format {form}"
+            f"cannot read {path}: {error.strerror}. Give the path of {what}"
         ) from None
     if content.startswith(_PICKLES):
         raise TableError(
@@ -122,12 +130,10 @@ def _text(path: Path, form: str) -> str:
             "`form='csv'`"
         )
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8 text"
-        raise TableError(
-            f"{path}: {problem}. Give the path of a file in format {form}"
-        ) from None
+        raise TableError(f"{path}: {problem}. Give the path of {what}") from None
 
 
 def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
@@ -149,8 +155,7 @@ class _Latency:
 
     key: str
     values: tuple[float, ...]
-    """In the unit of the format; without those that failed."""
-    failed: bool
+    """In the unit of the format; without those that failed, so none if all did."""
 
 
 def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _Latency]:
@@ -165,7 +170,7 @@ def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _La
     found = {}
     for key, all_of_it in values.items():
         sound = tuple(value for value in all_of_it if value != format_.failed)
-        found[key] = _Latency(key, sound, failed=not sound)
+        found[key] = _Latency(key, sound)
     return found
 
 
@@ -190,7 +195,7 @@ def _row(
 ) -> Row:
     """What some keys add up to, as a row."""
     operator, site = place
-    if any(part.failed for part in parts):
+    if not all(part.values for part in parts):
         error = f"failed when it was measured ({format_.failed:g} in {source.split(',')[0]})"
         return Failed(operator=operator, site=site, error=error)
     latency_us = format_.unit_us * sum(fmean(part.values) for part in parts)

@@ -5,13 +5,12 @@ excitation, activation, and the addition of the input where the shape is kept. N
 is part of a convolution when a network runs, so a latency holds whether it is learnt or not.
 """
 
-import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from goldnas.errors import ConfigError, TableError
+from goldnas.errors import ConfigError
+from goldnas.lut.lines import BadLineError, split_csv
 from goldnas.mobile_block import MobileBlock, find_expansion, parse_block, parse_convolution
 from goldnas.site import Site, parse_site
 
@@ -31,8 +30,10 @@ _DETAIL = re.compile(r"-(\w+):(\d+)")
 
 
 def find_site(layer: "re.Match[str]") -> Site | None:
-    """The site of a key that ``LAYER`` matches; None if its sizes are those of no stride."""
+    """The site of a key that ``LAYER`` matches; None if its sizes are those of none."""
     height, width, channels, out_height, out_width, out_channels = map(int, layer.groups()[1:7])
+    if not min(height, width, channels, out_channels):
+        return None
     said = dict(_DETAIL.findall(layer[8])).get("stride")
     for stride in [int(said)] if said else [1, 2]:
         site = Site(channels, out_channels, height, width, stride)
@@ -41,8 +42,8 @@ def find_site(layer: "re.Match[str]") -> Site | None:
     return None
 
 
-def name_proxylessnas(keys: Sequence[str], activation: None) -> Iterator[Named]:
-    """Rows of ProxylessNAS: ``expand`` is a ratio, and every activation is ReLU6.
+def name_proxylessnas(keys: Sequence[str], activation: str) -> Iterator[Named]:
+    """Rows of ProxylessNAS: ``expand`` is a ratio.
 
     ``Logits`` is all that follows ``Conv_1``.
     """
@@ -50,17 +51,17 @@ def name_proxylessnas(keys: Sequence[str], activation: None) -> Iterator[Named]:
         if (logits := _LOGITS.fullmatch(key)) is not None:
             height, width, channels, classes = map(int, logits.groups())
             yield ("classifier", str(Site(channels, classes, height, width))), (key,)
-        yield from _name_layer(key, "relu6", lambda site, expand: float(expand))
+        yield from _name_layer(key, activation, lambda site, ratio: float(ratio))
 
 
-def name_once_for_all(keys: Sequence[str], activation: None) -> Iterator[Named]:
+def name_once_for_all(keys: Sequence[str], activation: str) -> Iterator[Named]:
     """Rows of Once-for-All's MobileNetV3: ``expand`` is the number of channels inside.
 
     What pools, ``Conv_2`` and ``Logits`` are one classifier here.
     """
     for key in keys:
         yield from _name_layer(
-            key, "hswish", lambda site, inner: find_expansion(site.in_channels, inner)
+            key, activation, lambda site, inner: find_expansion(site.in_channels, inner)
         )
     pools = [m for key in keys if (m := LAYER.fullmatch(key)) and m[1] == "AvgPool2D"]
     inner = [m for key in keys if (m := LAYER.fullmatch(key)) and m[1] == "Conv_2"]
@@ -71,11 +72,11 @@ def name_once_for_all(keys: Sequence[str], activation: None) -> Iterator[Named]:
             for mix in inner:
                 if pool[4] == mix[4] and mix[7] == logits[3] and mix[2] == mix[3] == "1":
                     site = Site(int(pool[4]), int(logits[4]), int(pool[2]), int(pool[3]))
-                    operator = f"classifier_{mix[7]}_hswish"
+                    operator = f"classifier_{mix[7]}_{activation}"
                     yield (operator, str(site)), (pool[0], mix[0], key)
 
 
-def name_harmonic_nas(keys: Sequence[str], activation: str | None) -> Iterator[Named]:
+def name_harmonic_nas(keys: Sequence[str], activation: str) -> Iterator[Named]:
     """Rows of Harmonic-NAS's backbones, whose keys do not say the activation.
 
     A convolution and the linear layer after the pooling are not named: nothing says over which
@@ -83,13 +84,14 @@ def name_harmonic_nas(keys: Sequence[str], activation: str | None) -> Iterator[N
     """
     for key in keys:
         layer = _HARMONIC.fullmatch(key)
-        if layer is None or activation is None:
+        if layer is None:
             continue
         details = {name: int(value) for name, value in _DETAIL.findall(layer[4])}
         kernel, stride = details.get("kernel", 0), details.get("stride", 0)
-        if stride not in (1, 2) or {"in_ch", "out_ch"} - details.keys():
+        sizes = details.get("in_ch", 0), details.get("out_ch", 0), int(layer[2]), int(layer[3])
+        if stride not in (1, 2) or not all(sizes):
             continue
-        site = Site(details["in_ch"], details["out_ch"], int(layer[2]), int(layer[3]), stride)
+        site = Site(*sizes, stride)
         if layer[1] == "MBConvLayer":
             # Without a widening there are as many channels inside as outside.
             inner = details.get("mid_ch") or site.in_channels
@@ -105,7 +107,7 @@ def name_harmonic_nas(keys: Sequence[str], activation: str | None) -> Iterator[N
 
 
 def _name_layer(
-    key: str, activation: str, find_expansion: Callable[[Site, int], float | None]
+    key: str, activation: str, read_expansion: Callable[[Site, int], float | None]
 ) -> Iterator[Named]:
     layer = LAYER.fullmatch(key)
     site = find_site(layer) if layer else None
@@ -117,7 +119,7 @@ def _name_layer(
     elif layer[1] == "Conv_1":
         yield (f"conv_1x1_bn_{activation}", str(site)), (key,)
     elif layer[1] == "expanded_conv" and {"expand", "kernel", "idskip"} <= details.keys():
-        expansion = find_expansion(site, details["expand"])
+        expansion = read_expansion(site, details["expand"])
         if "hs" in details:
             activation = "hswish" if details["hs"] else "relu"
         if expansion is not None and bool(details["idskip"]) == _keeps_shape(site):
@@ -140,48 +142,45 @@ def _keeps_shape(site: Site) -> bool:
     return site.stride == 1 and site.in_channels == site.out_channels
 
 
-def read_map(path: Path, keys: Sequence[str]) -> Iterator[Named]:
-    """Read what a user says: a CSV file with the columns key, operator and site.
+def read_map(text: str, keys: Sequence[str]) -> Iterator[Named]:
+    """Read what a user says: CSV with the columns key, operator and site.
 
     Several lines of one operator and site add up. An empty key adds nothing, so that a row
     may take no time.
 
     Raises:
-        TableError: If the file cannot be read, or names a key that the table does not have.
+        BadLineError: If the text is no such CSV, or names a key that the table does not have.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, strict=True, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = error.strerror if isinstance(error, OSError) else error
-        raise TableError(f"cannot read the map {path}: {problem}") from None
-    if not rows or [cell.strip() for cell in rows[0]] != ["key", "operator", "site"]:
-        raise TableError(f"{path}, line 1: the columns of a map are key,operator,site")
-    known = set(keys)
+    (_, header), *lines = split_csv(text) or [(1, [])]
+    if header != _COLUMNS:
+        raise BadLineError(1, f"the columns of a map are {','.join(_COLUMNS)}")
+    known = {"", *keys}
     named: dict[tuple[str, str], list[str]] = {}
-    for number, row in enumerate(rows[1:], 2):
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
-        problem = _find_problem(cells, known)
-        if problem:
-            raise TableError(f"{path}, line {number}: {problem}")
+    for number, cells in lines:
+        if len(cells) != len(_COLUMNS):
+            raise BadLineError(number, f"has {len(cells)} cells; give key, operator and site")
         key, operator, site = cells
+        check_place(number, operator, site)
+        if key not in known:
+            raise BadLineError(number, f"the table has no key {key!r}")
         named.setdefault((operator, site), []).extend([key] if key else [])
     for place, added in named.items():
         yield place, tuple(added)
 
 
-def _find_problem(cells: Sequence[str], keys: set[str]) -> str | None:
-    if len(cells) != 3:
-        return f"has {len(cells)} cells; give key, operator and site"
-    key, operator, site = cells
+_COLUMNS = ["key", "operator", "site"]
+
+
+def check_place(line: int, operator: str, site: str | None) -> None:
+    """Whether a line names a row; None for a site that it may leave out.
+
+    Raises:
+        BadLineError: If it does not.
+    """
     if not operator:
-        return "names no operator"
-    if key and key not in keys:
-        return f"the table has no key {key!r}"
+        raise BadLineError(line, "names no operator")
     try:
-        parse_site(site)
+        if site is not None:
+            parse_site(site)
     except ConfigError as error:
-        return str(error)
-    return None
+        raise BadLineError(line, str(error)) from None

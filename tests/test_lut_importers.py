@@ -130,6 +130,12 @@ def test_harmonic_nas_has_texts_for_numbers_and_does_not_say_activations(
     assert named["LinearLayer-input:80-in_ch:80-out_ch:10", ""] == 62.5
 
 
+def test_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    """With a mark before it, semicolons and decimal commas."""
+    text = "\ufeffoperator;site;latency_ms\nhead;;1,5\n"
+    assert latencies_us(imported(tmp_path, "csv", text)) == {("head", ""): 1500.0}
+
+
 def test_csv_is_for_whatever_has_no_format(tmp_path: Path) -> None:
     text = 'operator,site,latency_ms\nmbconv_3x3_e3,"24x56x56->24/s1",0.5\nhead,,0.25\n'
     assert latencies_us(imported(tmp_path, "csv", text)) == {
@@ -148,6 +154,7 @@ BLOCK = "expanded_conv-input:28x28x40-output:28x28x40-expand:120-kernel:3-stride
         BLOCK.replace("kernel:3", "kernel:4") + "-idskip:1-se:0-hs:0",
         BLOCK.replace("120", "20") + "-idskip:1-se:0-hs:0",  # narrower inside
         BLOCK.replace("120", "123") + "-idskip:1-se:0-hs:0",  # no multiple of 8
+        BLOCK.replace("x40", "x0") + "-idskip:1-se:0-hs:0",  # of nothing
     ],
 )
 def test_a_block_that_is_no_operator_here_keeps_its_name(tmp_path: Path, layer: str) -> None:

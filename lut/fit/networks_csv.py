@@ -6,7 +6,6 @@ cells say how often each network has it. An empty cell is an error, for it may m
 as well as "not known".
 """
 
-import csv
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldnas.errors import DataError, count_of
+from goldnas.lut.lines import BadLineError, split_csv
 
 _LATENCY = "latency_ms"
 LABELS = ("", "name", "network", "id")
@@ -128,20 +128,10 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(
             f"{path}: byte {error.start} is not UTF-8 text. Save the file as CSV in UTF-8"
         ) from None
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    lines: list[tuple[int, list[str]]] = []
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
     try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if delimiter == ";" and lines:
-                cells = [cell.replace(",", ".") for cell in cells]
-            if any(cells):
-                lines.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}. Mend the file") from None
-    return lines
+        return split_csv(text)
+    except BadLineError as error:
+        raise DataError(f"{path}, line {error.line}: {error.problem}. Mend the file") from None
 
 
 def _check_header(path: Path, header: list[str]) -> None:

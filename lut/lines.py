@@ -1,0 +1,50 @@
+"""Lines of files that people and other programs write."""
+
+import csv
+import re
+
+_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)")
+
+
+class BadLineError(ValueError):
+    """A line that is not of the format.
+
+    Args:
+        line: Counted from 1.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+        self.problem = problem
+
+
+def split_csv(text: str) -> list[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not blank, with their numbers, as cells.
+
+    Commas, semicolons or tabs separate, whichever the first line has most of. Where commas do
+    not, numbers may have decimal commas.
+
+    Raises:
+        BadLineError: If the file is no CSV.
+    """
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    lines: list[tuple[int, list[str]]] = []
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if delimiter != ",":
+                cells = [_with_point(cell) for cell in cells]
+            if any(cells):
+                lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise BadLineError(reader.line_num, str(error)) from None
+    return lines
+
+
+def _with_point(cell: str) -> str:
+    number = _DECIMAL_COMMA.fullmatch(cell)
+    return f"{number[1]}.{number[2]}" if number else cell
