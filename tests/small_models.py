@@ -1,5 +1,6 @@
-"""ONNX models of a few nodes, as others export them."""
+"""ONNX models of a few nodes, as others export them, and how the runner runs a model."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from goldnas.profiling import runner
+from goldnas.profiling.backend import CPU
+from goldnas.profiling.onnx_file import OnnxFile
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 Inputs = Mapping[str, tuple[int, Sequence[int | str | None] | None]]
@@ -50,3 +55,20 @@ def multiplied(kind: Any, nodes: list[onnx.NodeProto] | None = None, **more: Any
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def run(file: OnnxFile, folder: Path) -> list[Any]:
+    """Outputs of the first form of a model that onnxruntime takes, as the runner runs it."""
+    errors = []
+    for form in file.forms():
+        path = folder / "form.onnx"
+        path.write_bytes(form.model)
+        told = {"path": str(path), "sha256": hashlib.sha256(form.model).hexdigest()}
+        job = {"provider": CPU, "provider_options": {}, "threads": 1}
+        try:
+            session, binding = runner.load(told, job)
+            runner.visit(session, binding, 0, 0, 2)
+            return [value.numpy() for value in binding.get_outputs()]
+        except Exception as error:  # onnxruntime's own classes share no base
+            errors.append(str(error))
+    raise AssertionError(errors)

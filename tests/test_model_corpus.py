@@ -23,7 +23,6 @@ from onnx.numpy_helper import to_array
 from goldnas.errors import GoldnasError
 from goldnas.exporting.precision import to_precision
 from goldnas.lut import MeasuringProtocol
-from goldnas.profiling import runner
 from goldnas.profiling.backend import CPU, Failure, NodeTime, ProcessDiedError, Timing
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import Estimate, measure
@@ -31,7 +30,7 @@ from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.profile_model import describe_made_up
 from nightly import EXAMPLES
-from small_models import multiplied
+from small_models import multiplied, run
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -205,23 +204,6 @@ def test_every_model_is_measured_or_refused_for_a_reason(paths: dict[str, Path])
 
 
 # -- values ------------------------------------------------------------------------------------
-
-
-def run(file: OnnxFile, folder: Path) -> list[Any]:
-    """What a model puts out, as the runner runs it."""
-    errors = []
-    for form in file.forms():
-        path = folder / "form.onnx"
-        path.write_bytes(form.model)
-        told = {"path": str(path), "sha256": hashlib.sha256(form.model).hexdigest()}
-        job = {"provider": CPU, "provider_options": {}, "threads": 1}
-        try:
-            session, binding = runner.load(told, job)
-            runner.visit(session, binding, 0, 0, 1)
-            return [value.numpy() for value in binding.get_outputs()]
-        except Exception as error:  # the runtime has a dozen kinds
-            errors.append(str(error))
-    raise AssertionError(errors)
 
 
 def to_value(given: Any) -> Any:

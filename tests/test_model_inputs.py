@@ -1,6 +1,5 @@
 """Models of others: what their inputs are, what they are measured on, and what they put out."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -13,35 +12,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from goldnas.errors import ConfigError
-from goldnas.profiling import runner
 from goldnas.profiling.backend import CPU, Failure, NodeTime, Timing
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import Estimate, measure
 from goldnas.profiling.onnx_file import OnnxFile, read_onnx
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.whole_model import merge_profiles
-from small_models import BOOL, FLOAT, INT64, multiplied, node, save
+from small_models import BOOL, FLOAT, INT64, multiplied, node, run, save
 from workplace import invoke
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-def run(file: OnnxFile, tmp_path: Path) -> list[Any]:
-    """Outputs of the first form that onnxruntime takes, as the runner runs it."""
-    errors = []
-    for form in file.forms():
-        place = tmp_path / "form.onnx"
-        place.write_bytes(form.model)
-        told = {"path": str(place), "sha256": hashlib.sha256(form.model).hexdigest()}
-        job = {"provider": CPU, "provider_options": {}, "threads": 1}
-        try:
-            session, binding = runner.load(told, job)
-        except Exception as error:  # onnxruntime's own classes share no base
-            errors.append(str(error))
-            continue
-        runner.visit(session, binding, 0, 0, 2)
-        return [value.numpy() for value in binding.get_outputs()]
-    raise AssertionError(errors)
 
 
 def filled(file: OnnxFile) -> list[str]:
