@@ -124,7 +124,7 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
         text += f", is {json.dumps(value)}"
     if "unknown field" in text:
         text += "; times in a table are microseconds, in fields that end in _us"
-    return in_one_line(text.replace("`", ""))  # whose backquotes are no settings
+    return in_one_line(text.replace("`", "'"))  # what it quotes is no setting
 
 
 def _measuring(path: Path) -> str:
