@@ -14,6 +14,7 @@ from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
 from goldnas.cli.wording import in_options, option
 from goldnas.errors import ConfigError, Status, count_of, list_some
 from goldnas.files import check_replaceable
+from goldnas.locks import file_locked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +206,7 @@ def merge(
     from goldnas.lut import LatencyTable
     from goldnas.lut.merge import merge as merge_tables
 
-    with errors_shown():
+    with errors_shown(), file_locked(target):
         check_replaceable(target, force=force)
         tables = [LatencyTable.load(file) for file in files]
         merged = merge_tables(tables, prefer=prefer)
@@ -311,7 +312,7 @@ def import_(
         "measured_on": measured_on and measured_on.date(),
     }
     known = {name: value for name, value in stated.items() if value is not None}
-    with errors_shown():
+    with errors_shown(), file_locked(target):
         if is_zip(file):
             from goldnas.profiling.bundle_results import check_of_bundle, import_results
 

@@ -53,6 +53,7 @@ def fit(
     """
     with errors_shown():
         from goldnas.files import check_replaceable, check_writable
+        from goldnas.locks import file_locked
         from goldnas.lut.fit.fitted_networks import fit_networks
         from goldnas.lut.fit.networks_csv import LABELS, Networks
         from goldnas.lut.fit.prior import Prior
@@ -61,13 +62,14 @@ def fit(
         for given in (networks, test, *priors):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):
                 raise ConfigError(f"--out {out} would replace what is read. Name another file")
-        check_replaceable(out, force=force)
-        check_writable(out)
-        train = Networks.read(networks)
-        fitted = fit_networks(train, [Prior.read(path) for path in priors])
-        tested = Networks.read(test) if test else None
-        accuracy = fitted.test(tested) if tested else fitted.held_out()
-        fitted.table(out, device=device).save()
+        with file_locked(out):
+            check_replaceable(out, force=force)
+            check_writable(out)
+            train = Networks.read(networks)
+            fitted = fit_networks(train, [Prior.read(path) for path in priors])
+            tested = Networks.read(test) if test else None
+            accuracy = fitted.test(tested) if tested else fitted.held_out()
+            fitted.table(out, device=device).save()
 
     for read in filter(None, (train, tested)):
         texts = [n for n in read.labels if n.lower() not in LABELS]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say, warn
-from goldnas.cli.options import JsonOption, OfFileOption, TableArgument
+from goldnas.cli.options import JsonOption, OfFileOption, TableArgument, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError
@@ -109,6 +109,7 @@ def calibrate(
     file: TableArgument,
     networks: NetworksOption = 20,
     space_: OfFileOption = None,
+    wait: WaitOption = False,
     **host: Any,
 ) -> None:
     """Measure more random networks, and fit the rows of a table anew.
@@ -127,7 +128,11 @@ def calibrate(
         table = LatencyTable.load(file)
         before = table.last_calibration
         fitted = table.calibrate(
-            networks, on_progress=on_progress, on_warning=warn, **_HOST.given(ctx, host)
+            networks,
+            wait=wait,
+            on_progress=on_progress,
+            on_warning=warn,
+            **_HOST.given(ctx, host),
         )
         after = fitted.last_calibration
     say(

@@ -18,6 +18,13 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a file that is there already.")
 ]
 
+WaitOption = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait while another process writes there, and do not end with an error."
+    ),
+]
+
 OfFileOption = Annotated[
     str | None,
     typer.Option(

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from goldnas.cli.console import errors_shown, print_json, say, warn
-from goldnas.cli.options import JsonOption
+from goldnas.cli.options import JsonOption, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError
@@ -78,6 +78,7 @@ def profile(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    wait: WaitOption = False,
     as_json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -99,6 +100,8 @@ def profile(
         given = _OPTIONS.given(ctx, settings)
         check_given_once(given)
         batches = given.get("batch", (1,))
+        if wait and (out_ is None or model is not None or bundle is not None):
+            raise ConfigError("`wait` is for a latency table: leave it out, or give `out`")
         given |= {name: value for name, value in own.items() if value is not None}
         if len(batches) == 1 and "batch" in given:
             (given["batch"],) = batches
@@ -122,12 +125,12 @@ def profile(
             from goldnas.cli.profile_fleet import profile_fleet
 
             common = {name: settings[name] for name in _OF_ALL_DEVICES if name in given}
-            profile_fleet(devices, out_, common, as_json=as_json)
+            profile_fleet(devices, out_, common, wait=wait, as_json=as_json)
         else:
             how = _take(given, "a latency table", TableConfig, "out", *_OF_A_SPACE)
             if len(batches) == 1:
                 interrupted += f": {out_}.visits keeps what is done"
-            _profile_tables(how, tables_of(out_, batches), as_json)
+            _profile_tables(how, tables_of(out_, batches), wait, as_json)
 
 
 _OF_A_SPACE = WholeSpaceSettings.__struct_fields__
@@ -171,7 +174,9 @@ def _pop_space(given: dict[str, Any]) -> "SearchSpace":
     return space(name, **given.pop("settings", {}), **named)
 
 
-def _profile_tables(given: dict[str, Any], tables: Mapping[int, Path], as_json: bool) -> None:
+def _profile_tables(
+    given: dict[str, Any], tables: Mapping[int, Path], wait: bool, as_json: bool
+) -> None:
     """A table of one device for each batch."""
     from goldnas.api.profiles import profile as profile_space
     from goldnas.cli.profile_table import describe_filled, show_filled
@@ -180,7 +185,7 @@ def _profile_tables(given: dict[str, Any], tables: Mapping[int, Path], as_json: 
     written = []
     for batch, path in tables.items():
         with visits_shown() as on_progress:
-            how = given | {"out": path, "batch": batch}
+            how = given | {"out": path, "batch": batch, "wait": wait}
             table = profile_space(space, on_progress=on_progress, on_warning=warn, **how)
         show_filled(table, space)
         written.append(describe_filled(table, space))

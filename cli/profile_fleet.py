@@ -1,6 +1,7 @@
 """``goldnas profile --devices``: several devices at once, a table each."""
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -21,7 +22,10 @@ from goldnas.files import check_writable
 from goldnas.profiling.config import TableConfig
 from goldnas.settings import describe_fields
 
-_PROGRAM = "from goldnas.cli.main import app; app()"
+_PROGRAM = (
+    "from goldnas.parent import end_with_parent; end_with_parent({parent}); "
+    "from goldnas.cli.main import app; app()"
+)
 
 _OF_ALL = {"networks", "transfer", "target_percent"}
 _KINDS = {name: kind for name, kind, _ in describe_fields(TableConfig) if name not in _OF_ALL}
@@ -29,7 +33,12 @@ _KINDS = {name: kind for name, kind, _ in describe_fields(TableConfig) if name n
 
 
 def profile_fleet(
-    devices: Path, folder: Path, common: Mapping[str, Any], *, as_json: bool = False
+    devices: Path,
+    folder: Path,
+    common: Mapping[str, Any],
+    *,
+    wait: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Profile each device of a file in a process of its own.
 
@@ -37,6 +46,7 @@ def profile_fleet(
         devices: A TOML file; each of its tables is a device.
         folder: For a latency table of each, by its name.
         common: Options of ``goldnas profile`` that are the same for all, as they were typed.
+        wait: Whether to wait for processes that measure for one of the tables.
         as_json: Whether to print what came of each as JSON.
 
     Raises:
@@ -45,11 +55,14 @@ def profile_fleet(
     """
     fleet = read_fleet(devices)
     options = [word for name, value in common.items() for word in option_words(name, value)]
+    options += ["--wait"] if wait else []
+    program = _PROGRAM.format(parent=os.getpid())
     check_writable(folder / "devices")
     tables = {name: folder / f"{name}.json" for name in fleet}
     processes = {
         name: subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "profile", *own, *options, "--out", tables[name]],
+            [sys.executable, "-c", program, "profile", *own, *options, "--out", tables[name]],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,7 +12,7 @@ from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.cores import take_free_cores
 from goldnas.cli.lists import print_spaces, print_strategies
-from goldnas.cli.options import JsonOption
+from goldnas.cli.options import JsonOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, is_given, with_options
 from goldnas.errors import ConfigError, RankError, WriteError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from goldnas.training.distributed import Ranks
 
 _OPTIONS = Options(SearchConfig, defaults={"amp": "auto"})
-_ON_RESUME = {"resume", "workers", "report", "as_json"}
+_ON_RESUME = {"resume", "workers", "wait", "report", "as_json"}
 """Options that do not change a search, and so may be given when one is continued."""
 
 
@@ -48,6 +48,7 @@ def search(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Go on with the search in this folder.")
     ] = None,
+    wait: WaitOption = False,
     report: Annotated[
         bool,
         typer.Option(
@@ -92,12 +93,16 @@ def search(
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
             ranks.on_all(lambda: _refuse_settings(ctx))
-            run = _resume(resume, settings["workers"], ranks)
+            run = _resume(resume, settings["workers"], ranks, wait=wait)
         elif out_ is None:
             raise ranks.common(
                 ConfigError(
                     "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
                 )
+            )
+        elif wait:
+            raise ranks.common(
+                ConfigError(f"--wait is for --resume: {out_} is made anew; leave it out")
             )
         else:
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
@@ -116,21 +121,31 @@ def _search(
 
     note = take_free_cores(given) if ranks.count == 1 else ""
     return _watched(
-        partial(search_space, tables=tables, out=out, ranks=ranks, **given),
-        SearchOutput(ranks, options=options, note=note),
+        partial(
+            search_space,
+            tables=tables,
+            out=out,
+            texts={"options.toml": options},
+            ranks=ranks,
+            **given,
+        ),
+        SearchOutput(ranks, note=note),
         ranks,
         out,
     )
 
 
-def _resume(folder: Path, workers: int | None, ranks: "Ranks") -> "Run":
+def _resume(folder: Path, workers: int | None, ranks: "Ranks", *, wait: bool) -> "Run":
     from goldnas.api.runs import Run
     from goldnas.cli.search_output import SearchOutput
     from goldnas.searching.start import open_run
 
     run = Run(open_run(folder, ranks))
     return _watched(
-        partial(run.resume, workers=workers, ranks=ranks), SearchOutput(ranks), ranks, folder
+        partial(run.resume, workers=workers, wait=wait, ranks=ranks),
+        SearchOutput(ranks, resumed=True),
+        ranks,
+        folder,
     )
 
 

@@ -12,7 +12,6 @@ from goldnas.cli.progress import setback_line, warn_of_logger
 from goldnas.cli.search_display import live_display, strategy_of
 from goldnas.cli.signals import signals_noted
 from goldnas.errors import ConfigError, GoldnasError, count_of
-from goldnas.files import write_atomic
 from goldnas.reference import name_items
 
 if TYPE_CHECKING:
@@ -31,13 +30,13 @@ class SearchOutput:
 
     Args:
         ranks: Of which the first speaks.
-        options: What to keep as ``options.toml``; None for a search that goes on.
+        resumed: Whether the search goes on.
         note: What else to say when it begins; "" for nothing.
     """
 
-    def __init__(self, ranks: "Ranks", *, options: str | None = None, note: str = "") -> None:
+    def __init__(self, ranks: "Ranks", *, resumed: bool = False, note: str = "") -> None:
         self._ranks = ranks
-        self._options = options
+        self._resumed = resumed
         self._note = note
         self._stack = ExitStack()
         self._signal: Callable[[], int] = lambda: 0
@@ -62,6 +61,8 @@ class SearchOutput:
             return
         if event == "ready":
             _print_ready(fields)
+        if event == "waiting":
+            warn(fields["text"])
         if self._loop is None:
             return
         if self._display is not None:
@@ -72,20 +73,16 @@ class SearchOutput:
             err.print(line, soft_wrap=True, highlight=False)
 
     def _begin(self, loop: "SearchLoop") -> None:
-        if self._options is None:
+        if self._resumed:
             from goldnas.searching.budgets import list_limits
 
             strategy = strategy_of(loop)
             costs, mask = strategy.session.feasibility, strategy.learner.mask
             out.print(_limits_table(list_limits(costs, mask)))
-        else:
-            options = self._options
-            path = loop.run.path / "options.toml"
-            self._ranks.broadcast(lambda: write_atomic(path, options))
         if self._note:
             err.print(self._note, soft_wrap=True, highlight=False)
         advice = "try --batch-size auto, or --checkpointing"
-        _print_memory(loop, "go on where there is more" if self._options is None else advice)
+        _print_memory(loop, "go on where there is more" if self._resumed else advice)
         torchrun = self._ranks.by_torchrun
         self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
         if self._ranks.first and err.is_terminal:

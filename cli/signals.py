@@ -8,7 +8,9 @@ from types import FrameType
 
 @contextmanager
 def signals_noted(*, torchrun: bool = False) -> Iterator[Callable[[], int]]:
-    """Note Ctrl-C and SIGTERM instead of ending at once; gives what was noted, 0 for nothing.
+    """Note Ctrl-C, SIGTERM and SIGHUP instead of ending; gives what came, 0 for nothing.
+
+    SIGHUP comes when a terminal is closed; under nohup it is ignored, and stays so.
 
     Args:
         torchrun: Whether torchrun started this process. Else a second Ctrl-C ends at once;
@@ -22,7 +24,10 @@ def signals_noted(*, torchrun: bool = False) -> Iterator[Callable[[], int]]:
             raise KeyboardInterrupt
         noted.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    noticed = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        noticed.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in noticed}
     try:
         yield lambda: noted[0] if noted else 0
     finally:

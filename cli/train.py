@@ -10,7 +10,7 @@ import typer
 from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.cores import take_free_cores
-from goldnas.cli.options import JsonOption
+from goldnas.cli.options import JsonOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError, Status
@@ -99,6 +99,7 @@ def train(
             "search.",
         ),
     ] = None,
+    wait: WaitOption = False,
     as_json: JsonOption = False,
     space: Annotated[
         str | None,
@@ -167,7 +168,7 @@ def train(
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
         note = take_free_cores(given) if ranks.count == 1 and ray is None else ""
-        options = TrainOptions(given, config_file.effective(ctx), out_, note)
+        options = TrainOptions(given, config_file.effective(ctx), out_, wait, note)
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
         targets = ranks.broadcast(

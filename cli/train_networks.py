@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from goldnas.cli.console import err, say
+from goldnas.cli.console import err, say, warn
 from goldnas.cli.progress import bar, setback_line, warn_of_logger
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_results import Outcomes, Trained, print_result
 from goldnas.cli.wording import in_options
 from goldnas.errors import GoldnasError, RankError, StoppedError, WriteError, count_of
-from goldnas.files import write_atomic
 from goldnas.reference import is_function, name_items
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ class TrainOptions:
     """What to keep as ``options.toml``."""
     out: Path | None = None
     """The folder, where it is not the usual one."""
+    wait: bool = False
+    """Whether to wait while another process trains in the same folder."""
     note: str = ""
     """What else to say when a training begins that did not begin before."""
 
@@ -91,6 +92,8 @@ def train_one(
                 out=options.out,
                 on_event=output.observe,
                 stop_signal=output.stop_signal,
+                texts={"options.toml": options.text},
+                wait=options.wait,
                 ranks=ranks,
                 **options.given,
             )
@@ -130,7 +133,9 @@ class TrainOutput:
         if event == "done":
             say("trained already, with these settings")
         if event == "begin":
-            self._begin(fields["loop"], fields["folder"])
+            self._begin(fields["loop"])
+        if event == "waiting" and self._ranks.first:
+            warn(fields["text"])
         if self._loop is None or not self._ranks.first:
             return
         if event in ("step", "setback"):
@@ -140,9 +145,8 @@ class TrainOutput:
         if line is not None:
             err.print(line, soft_wrap=True, highlight=False)
 
-    def _begin(self, loop: "NetworkLoop", folder: Path) -> None:
+    def _begin(self, loop: "NetworkLoop") -> None:
         self.began = True
-        self._ranks.broadcast(lambda: _keep_options(folder, self._options.text))
         _print_beginning(loop, self._options.given)
         if self._options.note and not loop.step:
             err.print(self._options.note, soft_wrap=True, highlight=False)
@@ -151,13 +155,6 @@ class TrainOutput:
         if self._ranks.first and err.is_terminal:
             self._advance = self._stack.enter_context(_bar(loop))
         self._loop = loop
-
-
-def _keep_options(folder: Path, text: str) -> None:
-    """Keep those that a training began with, whichever go on with it."""
-    path = folder / "options.toml"
-    if not path.exists():
-        write_atomic(path, text)
 
 
 def _print_beginning(loop: "NetworkLoop", given: Mapping[str, Any]) -> None:

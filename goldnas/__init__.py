@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from goldnas.choice import Zero as Zero
     from goldnas.deploying.config import ExportConfig as ExportConfig
     from goldnas.deploying.export import Exported as Exported
+    from goldnas.errors import BusyError as BusyError
     from goldnas.errors import ConfigError as ConfigError
     from goldnas.errors import DataError as DataError
     from goldnas.errors import ExportError as ExportError
@@ -63,6 +64,7 @@ _MODULES = {
     "deploying.config": ("ExportConfig",),
     "deploying.export": ("Exported",),
     "errors": (
+        "BusyError",
         "ConfigError",
         "DataError",
         "ExportError",

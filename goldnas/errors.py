@@ -75,6 +75,10 @@ class RunError(GoldnasError):
     """The folder of a search cannot be made, read or continued."""
 
 
+class BusyError(GoldnasError):
+    """Another process writes there, and two at once would lose each other's work."""
+
+
 class RankError(GoldnasError):
     """The processes of one search lost each other, or came to differ."""
 

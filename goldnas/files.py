@@ -1,28 +1,115 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and nothing is left behind."""
 
 import contextlib
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from goldnas.errors import ConfigError, WriteError
 
+_DAY_S = 86_400
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+
+def write_atomic(path: Path, data: bytes | str, *, make_folders: bool = True) -> None:
     """Replace ``path`` by ``data`` in one step: a reader sees the old file or the new.
+
+    A link stays a link, and a file that is replaced hands on its mode and its group.
+
+    Args:
+        path: Of the file.
+        data: Its content; text becomes UTF-8.
+        make_folders: Whether to make the folders on the way to it.
 
     Raises:
         WriteError: If the disk refuses. What was at ``path`` is still there, whole.
     """
     content = data.encode() if isinstance(data, str) else data
-    with _temporary_beside(path) as temporary:
+    with _temporary_beside(path, make_folders=make_folders) as temporary:
+        target = Path(os.path.realpath(path))
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
+            if target.exists():
+                _hand_on(target.stat(), file.fileno())
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
+
+
+def _hand_on(before: os.stat_result, descriptor: int) -> None:
+    """Give a new file the group and the mode of the one that it replaces."""
+    if before.st_gid != os.fstat(descriptor).st_gid:
+        with contextlib.suppress(PermissionError):  # who is not of the group cannot
+            os.fchown(descriptor, -1, before.st_gid)
+    os.fchmod(descriptor, before.st_mode & 0o777)
+
+
+# -- what is written first under another name --------------------------------------------------
+
+
+def name_temporary(path: Path) -> Path:
+    """Where to write what is to become ``path``: beside it, with the name of this process."""
+    return path.with_name(f"{_beginning(path)}{socket.gethostname()}-{os.getpid()}.tmp")
+
+
+def _beginning(path: Path) -> str:
+    return f".{path.name[:40]}."  # however long the name is, that of its process fits
+
+
+_TEMPORARY = re.compile(r"(\..+\D)(\d+)\.tmp")
+
+
+def remove_leftovers(candidates: Iterable[Path]) -> None:
+    """Remove those of these files and folders that a killed process has left half-written.
+
+    A process of another machine may be at work still: what it left is removed after a day.
+    """
+    for path in candidates:
+        named = _TEMPORARY.fullmatch(path.name)
+        if named is None:
+            continue
+        with contextlib.suppress(OSError):  # it is gone already, or not ours to remove
+            here = named[1].endswith(f".{socket.gethostname()}-")
+            age_s = time.time() - path.lstat().st_mtime
+            if age_s < _DAY_S and not (here and _is_over(int(named[2]))):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def list_temporaries(path: Path) -> list[Path]:
+    """What processes write, or have left, that was to become ``path``."""
+    beginning = _beginning(path)
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return []
+    return [path.with_name(n) for n in names if n.startswith(beginning) and n.endswith(".tmp")]
+
+
+def _is_over(process: int) -> bool:
+    """Whether a process of this machine has ended; also one that nobody has reaped yet."""
+    try:
+        os.kill(process, 0)
+        told = Path(f"/proc/{process}/stat").read_bytes()
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # it is somebody else's, or the system has no such files
+        return False
+    return told.rpartition(b") ")[2][:1] in b"ZX"
+
+
+def explain_refusal(error: OSError) -> str | None:
+    """Why the system does not make a file or a folder."""
+    blocked = isinstance(error, FileExistsError | NotADirectoryError)
+    return "a folder of this path is a file" if blocked else error.strerror
 
 
 def check_writable(path: Path) -> None:
@@ -76,20 +163,21 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path) -> Iterator[Path]:
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+def _temporary_beside(path: Path, *, make_folders: bool = True) -> Iterator[Path]:
+    target = Path(os.path.realpath(path))  # where a link leads
+    temporary = name_temporary(target)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if make_folders:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not (target.is_file() or target.is_dir()):
             # As root, a rename over /dev/null would succeed.
             raise OSError(errno.EINVAL, "it is a device or a pipe")
+        remove_leftovers(list_temporaries(target))
         yield temporary
     except OSError as error:
-        blocked = isinstance(error, FileExistsError | NotADirectoryError)
-        reason = "a folder of this path is a file" if blocked else error.strerror
         raise WriteError(
-            f"cannot write {path}: {reason}; any earlier version of it is intact. "
-            "Make room, or choose another place"
+            f"cannot write {path}: {explain_refusal(error)}; any earlier version of it is "
+            "intact. Make room, or choose another place"
         ) from None
     finally:
         with contextlib.suppress(OSError):

@@ -1,15 +1,17 @@
 """A folder that work is recorded in and goes on from: its log, its JSON, its tensors.
 
-Every file but the log is replaced in one step; a line of the log is written in one call.
+Every file but the log is replaced in one step; a line of the log is written in one call. Who
+works in it holds its lock; who reads needs none.
 """
 
+import errno
 import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -17,8 +19,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from goldnas.architecture import Architecture
-from goldnas.errors import ConfigError, RunError, WriteError, read_message
-from goldnas.files import write_atomic
+from goldnas.errors import BusyError, ConfigError, RunError, WriteError, read_message
+from goldnas.files import (
+    explain_refusal,
+    list_temporaries,
+    name_temporary,
+    remove_leftovers,
+    write_atomic,
+)
+from goldnas.locks import Lock
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,6 +120,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = Lock(path / ".lock")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which stays with the process that holds it."""
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]  # of this very class
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.path == self.path
@@ -119,40 +136,72 @@ class RunFolder:
         return hash(self.path)
 
     @classmethod
-    def make(cls, path: Path, fill: Callable[[Self], None]) -> Self:
-        """Make the folder, complete, in one step.
+    def make(
+        cls, path: Path, fill: Callable[[Self], None], texts: Mapping[str, str] | None = None
+    ) -> Self:
+        """Make the folder, complete, in one step; this process holds its lock then.
 
         Args:
             path: Where there is nothing yet, or an empty folder.
             fill: Writes the files that it begins with.
+            texts: Other files that it begins with, by name.
 
         Raises:
+            BusyError: If another process has made the folder meanwhile.
             WriteError: If the disk refuses; then there is no folder.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = name_temporary(path)
+        remove_leftovers(list_temporaries(path))
+        new = cls(temporary)
         try:
-            fill(cls(temporary))
+            temporary.mkdir(parents=True)
+            new.take_lock()
+            fill(new)
+            for name, text in (texts or {}).items():
+                new._write(name, text.encode())
             if path.exists():
                 path.rmdir()
             temporary.rename(path)
-        except WriteError as error:
-            raise WriteError(str(error).replace(str(temporary), str(path))) from None
-        except OSError as error:
-            raise WriteError(
-                f"cannot make {path}: {error.strerror}; choose another `out`"
-            ) from None
-        finally:
+        except BaseException as error:
+            new.release()
             shutil.rmtree(temporary, ignore_errors=True)
-        return cls(path)
+            if isinstance(error, WriteError):
+                raise WriteError(str(error).replace(str(temporary), str(path))) from None
+            if not isinstance(error, OSError):
+                raise
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise BusyError(
+                    f"{path} has just been made by {cls(path)._lock.describe_holder()}; choose "
+                    "another `out`"
+                ) from None
+            raise WriteError(
+                f"cannot make {path}: {explain_refusal(error)}; choose another `out`"
+            ) from None
+        new.path = path
+        new._lock.path = path / ".lock"
+        return new
 
-    @contextmanager
-    def removed_on_failure(self) -> Iterator[None]:
-        """Remove the folder, which is new, if what it was made for cannot begin."""
-        try:
-            yield
-        except BaseException:
-            shutil.rmtree(self.path, ignore_errors=True)
-            raise
+    def remove(self) -> None:
+        """Remove the folder, which is new: what it was made for cannot begin."""
+        self.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def take_lock(self) -> str:
+        """Be the only one who writes here, if nobody does; else say who.
+
+        What a killed process has left half-written is removed.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        if not self._lock.take():
+            return self._lock.describe_holder()
+        remove_leftovers(self.path.rglob(".*.tmp"))
+        return ""
+
+    def release(self) -> None:
+        """Let others write here."""
+        self._lock.release()
 
     @property
     def saved(self) -> str:
@@ -194,6 +243,7 @@ class RunFolder:
         """
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}) + "\n"
         path = self.path / "events.jsonl"
+        self._check_in_place()
         try:
             with path.open("r+b" if path.exists() else "w+b") as file:
                 end = file.seek(0, os.SEEK_END)
@@ -255,12 +305,6 @@ class RunFolder:
         )
         return {"strategy": {}, **state}  # which earlier trainings did not have
 
-    def clear_leftovers(self) -> None:
-        """Remove what a killed process left half-written."""
-        for leftover in self.path.rglob(".*.tmp"):
-            if leftover.is_file():
-                leftover.unlink(missing_ok=True)
-
     # -- files -------------------------------------------------------------------------------
 
     def _read_json(self, name: str, form: type[_Form]) -> _Form:
@@ -276,7 +320,32 @@ class RunFolder:
 
     def _write_json(self, name: str, content: Any) -> None:
         compact = msgspec.json.encode(content)
-        write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
+        self._write(name, msgspec.json.format(compact, indent=2) + b"\n")
+
+    def _write_architecture(self, name: str, architecture: Architecture) -> None:
+        self._write(name, msgspec.json.format(architecture.to_json()) + b"\n")
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Replace a file, in this folder and no other.
+
+        Raises:
+            RunError: If the folder was removed, or another one put in its place.
+            WriteError: If the disk refuses.
+        """
+        self._check_in_place()
+        path = self.path / name
+        if path.parent != self.path:
+            with suppress(OSError):  # then the file cannot be written either
+                path.parent.mkdir(exist_ok=True)
+        write_atomic(path, content, make_folders=False)
+
+    def _check_in_place(self) -> None:
+        if not self._lock.is_in_place():
+            raise RunError(
+                f"{self.path} was removed or moved while the {self.kind} ran; what was not "
+                f"saved before is lost. If it was moved, go on with it where it is now; else "
+                f"{self.again}"
+            )
 
     def _read_tensors(self, name: str, next_step: str) -> dict[str, Any]:
         import torch
@@ -306,4 +375,4 @@ class RunFolder:
 
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomic(self.path / name, buffer.getvalue())
+        self._write(name, buffer.getvalue())

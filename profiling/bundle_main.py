@@ -463,7 +463,7 @@ def run_process(
     with tempfile.TemporaryFile(dir=folder) as said:
         child = subprocess.Popen(
             [sys.executable, str(folder / RUNNER), str(job_file)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
         )
@@ -488,8 +488,9 @@ def run_process(
             child.wait()
             done.set()
             watcher.join()
-            if child.stdout:
-                child.stdout.close()
+            for stream in (child.stdin, child.stdout):
+                if stream:
+                    stream.close()
         said.seek(0)
         last = find_last_line(said.read())
     if status:

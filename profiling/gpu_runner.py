@@ -28,7 +28,7 @@ import torch
 from goldnas.errors import MeasurementError
 from goldnas.profiling import stream_timing
 from goldnas.profiling.cuda_device import CudaDevice, HostDevice, NoGpuError
-from goldnas.profiling.runner import read_cpu_model
+from goldnas.profiling.runner import end_with_input, read_cpu_model
 from goldnas.profiling.runtimes import (
     FullError,
     MissingRuntimeError,
@@ -177,5 +177,6 @@ def answer(**fields: object) -> None:
 
 
 if __name__ == "__main__":
+    end_with_input()
     warnings.simplefilter("ignore")
     main(json.loads(Path(sys.argv[1]).read_text()))

@@ -60,6 +60,12 @@ echo "processor $(grep -m1 -i '^model name' /proc/cpuinfo | cut -d: -f2)"
 echo "sha256 $(sha256sum {program} | cut -c1-12)"
 """
 
+# A folder for models; what a killed goldnas has left there is removed after a day.
+_FOLDER = """
+find {place} -maxdepth 1 -name 'goldnas-??????' -mtime +0 -exec rm -rf {{}} + 2>/dev/null
+mktemp -d {place}/goldnas-XXXXXX
+"""
+
 # Waits while it is hot. Zones that cannot be read, or hold no number, tell nothing.
 _SETTLE = """
 hottest() {{
@@ -105,7 +111,7 @@ class PerfTest:
         self._calls: dict[str, int] = {}
         """That fill a visit of a model, by its checksum; known once it was visited."""
         place = shlex.quote(host.place or "/tmp")
-        status, lines = self._shell(f"mktemp -d {place}/goldnas-XXXXXX")
+        status, lines = self._shell(_FOLDER.format(place=place))
         if status or not lines:
             raise UnreachableError(
                 f"cannot measure on {host.name}: {_said(status, lines)}; name a folder "

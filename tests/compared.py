@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.files import write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -99,7 +100,7 @@ def trained(
     )
     name = f"{fingerprint}-{result.recipe}-e{result.epochs}-s{seed}"
     folder = run.path / "trained" / (f"{name}-warm" if result.warm else name)
-    result.save(folder / "result.json")
+    write_atomic(folder / "result.json", msgspec.json.encode(result))
     config = TrainConfig(
         **msgspec.structs.asdict(RECIPES["short"])
         | {"recipe": result.recipe, "epochs": result.epochs, "seed": seed, "warm": result.warm}

@@ -36,6 +36,11 @@ class Forked:
     def running(self) -> bool:
         return self._process.is_alive()
 
+    @property
+    def status(self) -> int | None:
+        """With which it has ended."""
+        return self._process.exitcode
+
     def kill(self) -> bool:
         """End it as ``kill -9`` does; whether that is how it ended."""
         self._process.kill()

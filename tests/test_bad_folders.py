@@ -47,11 +47,9 @@ CASES = {
         f"{WITHIN} --out .", r"error: \. is no name for a new folder; choose --out"
     ),
     "a name too long": Case(
-        f"{WITHIN} --out {LONG}", "cannot write mmm.*too long.*another place"
+        f"{WITHIN} --out {LONG}", "cannot make mmm.*too long.*another --out"
     ),
-    "in a file": Case(
-        f"{WITHIN} --out a_file/new", "cannot write a_file/new/config.json: .*another place"
-    ),
+    "in a file": Case(f"{WITHIN} --out a_file/new", "cannot make a_file/new: .*another --out"),
     "resume nothing": Case(
         "search --resume gone",
         "gone is not the folder of a search: it does not exist. Give the --out of",

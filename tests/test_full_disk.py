@@ -7,16 +7,16 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from goldnas.lut import LatencyTable
-from goldnas.profiling.backend import Visit
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.spaces import GoldSpace
+from simulated_device import visit_by_size
 from workplace import PROFILE, TIMED, WITHIN, assert_one_line, goldnas, on_disk
 
 PAGE = 4096
@@ -85,17 +85,7 @@ def test_a_profile_whose_disk_fills_goes_on_once_there_is_room(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measuring is not the subject: a model takes 1 us per 100 bytes, the rest is real."""
-
-    def visit(
-        backend: OnnxruntimeBackend, models: Mapping[str, bytes], *, seed: int
-    ) -> dict[str, tuple[Visit, ...]]:
-        times = {name: [len(model) / 100] * 4 for name, model in models.items()}
-        rounds = backend.protocol.rounds
-        return {
-            name: (Visit(seed, 7, *quantiles),) * rounds for name, quantiles in times.items()
-        }
-
-    monkeypatch.setattr(OnnxruntimeBackend, "visit", visit)
+    monkeypatch.setattr(OnnxruntimeBackend, "visit", visit_by_size)
     command = f"{PROFILE} --networks 0 --out disk/cpu.json"
     with small_disk(2 * PAGE) as make_room:
         code, stderr = goldnas(command)

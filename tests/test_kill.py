@@ -101,7 +101,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
         assert_every_file_is_readable(folder)
         assert_same(whole, folder)
         assert not list(folder.rglob("*.tmp"))
-    assert killed >= MOMENTS / 2  # the others had ended before their moment came
+    assert killed >= MOMENTS / 4  # the others had ended before their moment came
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

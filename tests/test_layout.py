@@ -21,6 +21,8 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "locks": {"errors", "files"},
+    "parent": set(),
     "contents": set(),
     "site": {"errors"},
     "architecture": {"errors", "files"},
@@ -55,7 +57,7 @@ MAY_IMPORT = {
         *("operators", "resources", "settings", "site", "spaces"),
     },
     "data": {"contents", "errors", "reference"},
-    "run_folder": {"architecture", "errors", "files"},
+    "run_folder": {"architecture", "errors", "files", "locks"},
     "loggers": {"errors", "files", "metric", "reference", "run_folder"},
     "genotypes": {"architecture", "errors", "spaces"},
     "gated_cell": {"network", "operators", "recompute"},
@@ -64,12 +66,14 @@ MAY_IMPORT = {
     "training": {
         *("architecture", "auxiliary_head", "choice", "data", "errors", "files", "gated_cell"),
         "genotypes",
-        *("loggers", "lut", "metric", "network", "operators", "recompute", "reference"),
+        *("locks", "loggers", "lut", "metric", "network", "operators", "parent", "recompute"),
+        "reference",
         *("resource_names", "resources", "run_folder", "settings", "site", "spaces"),
         *("supernet", "task"),
     },
     "searching": {
-        *("architecture", "data", "errors", "files", "loggers", "lut", "metric", "recompute"),
+        *("architecture", "data", "errors", "files", "locks", "loggers", "lut", "metric"),
+        "recompute",
         *("resource_names", "resources", "run_folder", "settings", "space_settings"),
         *("spaces", "supernet", "task", "training", "units"),
     },
@@ -79,7 +83,7 @@ MAY_IMPORT = {
         *("task", "training"),
     },
     "api": {
-        *("architecture", "data", "deploying", "errors", "lut", "metric", "profiling"),
+        *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "profiling"),
         *("reference", "resources", "run_folder", "searching", "settings", "site", "spaces"),
         *("task", "training"),
     },

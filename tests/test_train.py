@@ -333,7 +333,7 @@ CASES = {
     "seed": Case(f"{TRAIN} --seed -1", "--seed must be 0 or more, and finite, got -1"),
     "fraction": Case(f"{TRAIN} --validation-fraction 1", r"must lie in \[0, 1\), got 1.0"),
     "a folder in use": Case(f"{TRAIN} --out images", "images is not the folder of a train"),
-    "into a file": Case(f"{TRAIN} --out a_file/x", "cannot write a_file/x/arch.*: a folder of"),
+    "into a file": Case(f"{TRAIN} --out a_file/x", "cannot make a_file/x: a folder of"),
     "data that is gone": Case(
         TRAIN,
         "cannot read .*/gone.npz: no such file",

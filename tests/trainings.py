@@ -27,6 +27,7 @@ def prepared(
     target = target_of_run(opened, opened.front().pick("best"), warm=warm)
     loop = prepare(target, resolve_config(target, recipe, **SMALL | given), Path(folder))
     assert not isinstance(loop, TrainResult)
+    loop.run.release()  # as if the process had ended, whenever it does
     return loop
 
 

@@ -19,6 +19,7 @@ def profile(
     space: "SearchSpace | Callable[..., Any] | str",
     *,
     out: str | Path,
+    wait: bool = False,
     on_progress: Callable[[int, int], None] = ignore,
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
@@ -32,6 +33,7 @@ def profile(
     Args:
         space: Of :func:`goldnas.space`, or what that takes.
         out: The file, like ``lut/cpu.json``.
+        wait: Whether to wait while another process measures for the same file.
         on_progress: Told how many visits are done, of how many as far as is known.
         on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
             unless given.
@@ -44,6 +46,7 @@ def profile(
         The table. Rows that could not be measured are in it as failed.
 
     Raises:
+        BusyError: If another process measures for the same file.
         ConfigError: If a setting is wrong.
         MeasurementError: If nothing can be measured, or the machine is too noisy.
         TableError: If the file is unreadable, or of other conditions.
@@ -55,25 +58,27 @@ def profile(
         True
     """
     from goldnas.api.spaces import as_space
+    from goldnas.locks import file_locked
     from goldnas.profiling.config import TableConfig
     from goldnas.profiling.gpu_backend import locate_engines
     from goldnas.profiling.profile_space import profile_space
 
     config = make_settings(TableConfig, "a table", settings)
     assert config.networks is not None  # resolved
-    path = Path(out)
-    profile_space(
-        as_space(space),
-        path,
-        config.make_backend(folder=locate_engines(path), on_warning=on_warning),
-        batch=config.batch,
-        networks=config.networks,
-        strict=config.strict,
-        transfer=config.transfer,
-        on_progress=on_progress,
-        on_warning=on_warning,
-    )
-    return LatencyTable.load(path)
+    made, path = as_space(space), Path(out)
+    with file_locked(path, wait=wait, tell=on_warning):
+        profile_space(
+            made,
+            path,
+            config.make_backend(folder=locate_engines(path), on_warning=on_warning),
+            batch=config.batch,
+            networks=config.networks,
+            strict=config.strict,
+            transfer=config.transfer,
+            on_progress=on_progress,
+            on_warning=on_warning,
+        )
+        return LatencyTable.load(path)
 
 
 def profile_model(

@@ -12,6 +12,7 @@ from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import watch
 from goldnas.api.together import alone, join_ranks, name_task
 from goldnas.errors import ConfigError
+from goldnas.locks import take_lock
 from goldnas.searching.config import SearchConfig
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Run:
         on_event: "Observer" = watch,
         workers: int | None = None,
         stop_signal: Callable[[], int] = lambda: 0,
+        wait: bool = False,
         ranks: "Ranks | None" = None,
     ) -> "Run":
         """Go on from the last checkpoint, to the end.
@@ -112,17 +114,30 @@ class Run:
             on_event: Told the name of each event and its fields; see :func:`goldnas.search`.
             workers: Loading processes, where they should differ; no result depends on them.
             stop_signal: See :func:`goldnas.search`.
+            wait: Whether to wait while another process goes on with this search.
             ranks: See :func:`goldnas.search`.
 
         Raises:
+            BusyError: If another process goes on with this search.
             GoldnasError: If the folder is damaged, the data or the device is gone, or the
                 search ends before its time.
         """
         from goldnas.searching.start import PreparedSearch
 
+        run = self.folder
         with alone(), join_ranks(ranks) as joined:
-            loop = PreparedSearch.resume(self.folder, workers=workers, ranks=joined)
-            return finish_search(loop, self.folder, on_event, stop_signal)
+            joined.broadcast(run.check_there)
+            take_lock(
+                lambda: joined.broadcast(run.take_lock),
+                run.path,
+                wait=wait,
+                tell=lambda text: on_event("waiting", {"text": text}),
+            )
+            try:
+                loop = PreparedSearch.resume(run, workers=workers, ranks=joined)
+                return finish_search(loop, run, on_event, stop_signal)
+            finally:
+                run.release()
 
 
 def load_run(
@@ -169,13 +184,16 @@ def finish_search(
     on_event: "Observer",
     stop_signal: Callable[[], int],
 ) -> Run:
-    """Run the loop of a search to its end."""
+    """Run the loop of a search to its end, and let others work in its folder."""
     from goldnas.searching.start import run_search
 
     loop.events.observer = on_event
     loop.stop_signal = stop_signal
-    loop.events.emit_unlogged("begin", loop=loop)
-    run_search(loop)
+    try:
+        loop.events.emit_unlogged("begin", loop=loop)
+        run_search(loop)
+    finally:
+        folder.release()
     return Run(folder)
 
 

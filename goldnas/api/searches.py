@@ -1,6 +1,6 @@
 """``goldnas.search``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ def search(
     task: "Task | Callable[[], Task] | str | None" = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
+    texts: Mapping[str, str] | None = None,
     ranks: "Ranks | None" = None,
     **settings: Any,
 ) -> Run:
@@ -55,6 +56,7 @@ def search(
             limits of the space; ``begin`` with the ``loop``; and ``step`` after each step.
         stop_signal: Asked after each step: a number other than 0 saves the search and ends it
             with a :class:`StoppedError`.
+        texts: What else the folder begins with: texts by the names of their files.
         ranks: The processes that search together; those that torchrun started unless given.
         settings: Any other field of :class:`goldnas.SearchConfig`: ``epochs``, ``strategy``,
             ``seed``, ``batch_size`` (a number or ``auto``), ``amp`` and so on. What is left out
@@ -106,7 +108,7 @@ def search(
         joined.on_all(lambda: _check_space(space, prepared.data.space, config, auxiliary))
         on_event("ready", prepared.describe())
         prepared.check_feasible()
-        loop = prepared.start(folder)
+        loop = prepared.start(folder, texts)
         assert isinstance(loop.run, SearchRun)
         return finish_search(loop, loop.run, on_event, stop_signal)
 

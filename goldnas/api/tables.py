@@ -145,6 +145,7 @@ class LatencyTable(lut.LatencyTable):
         self,
         networks: int = 20,
         *,
+        wait: bool = False,
         on_progress: Callable[[int, int], None] = ignore,
         on_warning: Callable[[str], None] = warn,
         **host: Any,
@@ -152,10 +153,11 @@ class LatencyTable(lut.LatencyTable):
         """Measure more random networks, fit the rows to all of them, and write the table.
 
         What is measured is kept beside the table until then: a call that was interrupted
-        goes on.
+        goes on. What another process has added to the file meanwhile is kept.
 
         Args:
             networks: How many more.
+            wait: Whether to wait while another process measures for the same file.
             on_progress: As of :meth:`check`.
             on_warning: As of :meth:`check`.
             host: As of :meth:`check`.
@@ -164,6 +166,7 @@ class LatencyTable(lut.LatencyTable):
             The table as it is now.
 
         Raises:
+            BusyError: If another process measures for the same file.
             ConfigError: If ``networks`` is less than 1.
             TableError: If the table was never calibrated, or the device is another.
             MeasurementError: If the networks cannot be measured.
@@ -173,18 +176,38 @@ class LatencyTable(lut.LatencyTable):
             >>> len(more.last_calibration.networks) - len(table.last_calibration.networks)
             2
         """
+        from goldnas.locks import file_locked
         from goldnas.profiling.calibration import calibrate, rebuild_space
         from goldnas.profiling.gpu_backend import forget_engines
 
-        before = self.last_calibration
-        space = rebuild_space(before)
-        session = self._open_session(Path(f"{self.path}.visits"), host, on_progress, on_warning)
         if networks < 1:
             raise ConfigError(f"`networks` must be 1 or more, got {networks}")
-        most = len(before.networks) + networks
-        fitted = session.finish(calibrate(session, self, space, networks=most), self)
-        forget_engines(session.backend)
-        return self.of(fitted)
+        with file_locked(self.path, wait=wait, tell=on_warning):
+            table = self._as_written()
+            before = table.last_calibration
+            space = rebuild_space(before)
+            journal = Path(f"{self.path}.visits")
+            session = table._open_session(journal, host, on_progress, on_warning)
+            most = len(before.networks) + networks
+            fitted = session.finish(calibrate(session, table, space, networks=most), table)
+            forget_engines(session.backend)
+            return self.of(fitted)
+
+    def _as_written(self) -> "LatencyTable":
+        """The table as its file has it now; as it is here, where there is no file.
+
+        Raises:
+            TableError: If the file cannot be read, or lacks rows that this table has.
+        """
+        if not self.path.exists():
+            return self
+        written = self.load(self.path)
+        if lacking := {row.key for row in self.rows} - {row.key for row in written.rows}:
+            raise TableError(
+                f"{self.path} lacks {len(lacking)} rows that the table has here; write them "
+                "with table.save() first"
+            )
+        return written
 
     @property
     def last_calibration(self) -> "Calibration":

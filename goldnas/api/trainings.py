@@ -1,6 +1,6 @@
 """``goldnas.train``: one network, from scratch or from what a search left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ def train(
     cells: int | None = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
+    wait: bool = False,
     ranks: "Ranks | None" = None,
     **settings: Any,
 ) -> TrainedNetwork:
@@ -58,6 +59,7 @@ def train(
         cells: Of a DARTS genotype.
         on_event: Told the name of each event and its fields, as by :func:`goldnas.search`.
         stop_signal: As for :func:`goldnas.search`.
+        wait: Whether to wait while another process trains in the same folder.
         ranks: As for :func:`goldnas.search`.
         settings: Fields of :class:`goldnas.TrainConfig` in place of the recipe's: ``epochs``,
             ``seed``, ``batch_size``, ``learning_rate``, ``validation_fraction`` and so on.
@@ -66,6 +68,7 @@ def train(
         The network with its weights after the last epoch.
 
     Raises:
+        BusyError: If another process trains in the same folder.
         ConfigError: If a setting is wrong, or does not go with the network.
         DataError: If the data is missing or unreadable.
         RunError: If ``out`` holds something else, or training diverges again and again.
@@ -94,6 +97,7 @@ def train(
             out=out,
             on_event=on_event,
             stop_signal=stop_signal,
+            wait=wait,
             ranks=joined,
             **settings,
         )
@@ -106,10 +110,15 @@ def train_target(
     out: str | Path | None = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
+    wait: bool = False,
+    texts: Mapping[str, str] | None = None,
     ranks: "Ranks",
     **settings: Any,
 ) -> TrainedNetwork:
-    """Train what :func:`find_target` has found; see :func:`train`."""
+    """Train what :func:`find_target` has found; see :func:`train`.
+
+    A new folder begins with these texts, too, each by the name of its file.
+    """
     from goldnas.training.folder import TrainingFolder
     from goldnas.training.result import TrainResult
     from goldnas.training.start import prepare, resolve_config
@@ -117,14 +126,22 @@ def train_target(
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
     folder = Path(out) if out is not None else target.folder(config)
     with alone():
-        loop = prepare(target, config, folder, ranks)
+        loop = prepare(
+            *(target, config, folder, ranks),
+            texts=texts,
+            wait=wait,
+            tell=lambda text: on_event("waiting", {"text": text}),
+        )
         if isinstance(loop, TrainResult):
             on_event("done", {"folder": folder})
             return TrainedNetwork(TrainingFolder.open(folder), loop)
         loop.events.observer = on_event
         loop.stop_signal = stop_signal
-        loop.events.emit_unlogged("begin", loop=loop, folder=folder)
-        result = loop.train()
+        try:
+            loop.events.emit_unlogged("begin", loop=loop, folder=folder)
+            result = loop.train()
+        finally:
+            loop.run.release()
     return TrainedNetwork(TrainingFolder.open(folder), result)
 
 

@@ -15,7 +15,7 @@ Every file but the log is replaced in one step; a line of the log is written in 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,12 @@ class SearchRun(RunFolder):
         config: SearchConfig,
         conditions: dict[str, Any],
         tables: list[LatencyTable],
+        texts: Mapping[str, str] | None = None,
     ) -> "SearchRun":
-        """Make the folder, complete, in one step.
+        """Make the folder, complete, in one step; this process holds its lock then.
 
         Raises:
+            BusyError: If another process makes the folder at the same time.
             RunError: If something is there already.
             WriteError: If the disk refuses; then there is no folder.
         """
@@ -60,9 +62,9 @@ class SearchRun(RunFolder):
             files = {table.name: os.path.realpath(table.path) for table in tables}
             run._write_json("conditions.json", conditions | {"table_files": files})
             for table in tables:
-                table.save(run.path / "tables" / f"{table.name}.json")
+                run._write(f"tables/{table.name}.json", table.to_json().encode())
 
-        return cls.make(path, fill)
+        return cls.make(path, fill, texts)
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -218,7 +220,7 @@ class SearchRun(RunFolder):
         """Keep an architecture and its weights."""
         name = architecture.fingerprint
         self._write_tensors(f"weights/{name}.pt", weights)
-        architecture.save(self.path / "architectures" / f"{name}.json")
+        self._write_architecture(f"architectures/{name}.json", architecture)
 
     def architecture(self, network: FrontNetwork) -> Architecture:
         """The architecture of a recorded network; its space was named when the run was made.

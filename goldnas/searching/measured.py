@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from goldnas.files import write_atomic
+from goldnas.locks import file_locked
 from goldnas.run_folder import read_json
 
 
@@ -62,8 +63,9 @@ def keep_measured(run: Path, fingerprint: str, tables: Mapping[str, Measurement]
         RunError: If what it has is damaged.
         WriteError: If the disk refuses.
     """
-    earlier = MeasuredNetwork.load(run, fingerprint)
-    MeasuredNetwork(fingerprint=fingerprint, tables={**earlier.tables, **tables}).save(run)
+    with file_locked(_path(run, fingerprint), wait=True):  # for two exports at once
+        earlier = MeasuredNetwork.load(run, fingerprint)
+        MeasuredNetwork(fingerprint=fingerprint, tables={**earlier.tables, **tables}).save(run)
 
 
 def _path(run: Path, fingerprint: str) -> Path:

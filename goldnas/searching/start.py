@@ -1,6 +1,8 @@
 """Starting a search, and going on with one."""
 
 import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +129,15 @@ class PreparedSearch:
             "limits": list_limits(self.feasibility),
         }
 
-    def start(self, folder: Path) -> SearchLoop:
-        """Make the folder of the search.
+    def start(self, folder: Path, texts: Mapping[str, str] | None = None) -> SearchLoop:
+        """Make the folder of the search; this process holds its lock then.
+
+        Args:
+            folder: Where.
+            texts: Other files that it begins with, by name.
 
         Raises:
+            BusyError: If another process makes the folder at the same time.
             ConfigError: If a batch cannot be divided as the settings say.
             RunError: If something is there already.
             WriteError: If the disk refuses.
@@ -142,10 +149,13 @@ class PreparedSearch:
         conditions = describe_machine(self.device, ranks.count)
         conditions |= describe_inputs(self.data.normalisation, self.classes)
         run = ranks.broadcast(
-            lambda: SearchRun.create(folder, config, conditions, self.tables).read()
+            lambda: SearchRun.create(folder, config, conditions, self.tables, texts).read()
         )
-        with run.removed_on_failure():
-            return self._loop(run)
+        with ExitStack() as on_failure:
+            on_failure.callback(run.remove)
+            loop = self._loop(run)
+            on_failure.pop_all()
+        return loop
 
     @classmethod
     def resume(
@@ -154,7 +164,7 @@ class PreparedSearch:
         """Go on with a search from its last checkpoint, on as many threads as before.
 
         Args:
-            run: Its folder.
+            run: Its folder, whose lock this process holds.
             workers: Loading processes, where they should differ; no result depends on them.
             ranks: The processes that go on together, as many as before or not. With another
                 number of them the threads are chosen anew.
@@ -163,8 +173,6 @@ class PreparedSearch:
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
         ranks = ranks or Ranks()
-        ranks.broadcast(run.check_there)
-        ranks.broadcast(run.clear_leftovers)
         threads = ranks.broadcast(lambda: run.choose_threads(ranks.count))
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         num_images = prepared.data.loader.images_per_batch

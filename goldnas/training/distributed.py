@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from torch import distributed as dist
 
 from goldnas.data.examples import Examples
 from goldnas.errors import ConfigError, GoldnasError, RankError
+from goldnas.parent import end_with_parent
 
 _Result = TypeVar("_Result")
 
@@ -215,8 +217,11 @@ def init_process_group() -> Iterator[Ranks]:
     if not dist.is_torchelastic_launched() or os.environ.get("WORLD_SIZE") == "1":
         alone = Ranks()
         alone.by_torchrun = dist.is_torchelastic_launched()
+        if alone.by_torchrun:
+            end_with_parent(number=signal.SIGTERM)
         yield alone
         return
+    end_with_parent(number=signal.SIGTERM)  # torchrun, if killed, leaves its processes alone
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _in_contact():
         dist.init_process_group(backend, timeout=SILENCE)

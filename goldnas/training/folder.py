@@ -12,6 +12,7 @@
 """
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,19 +41,21 @@ class TrainingFolder(RunFolder):
         architecture: Architecture,
         config: TrainConfig,
         conditions: dict[str, Any],
+        texts: Mapping[str, str] | None = None,
     ) -> "TrainingFolder":
-        """Make the folder, complete, in one step.
+        """Make the folder, complete, in one step; this process holds its lock then.
 
         Raises:
+            BusyError: If another process makes the folder at the same time.
             WriteError: If the disk refuses; then there is no folder.
         """
 
         def fill(folder: "TrainingFolder") -> None:
-            architecture.save(folder.path / "architecture.json")
+            folder._write_architecture("architecture.json", architecture)
             folder._write_json("config.json", config)
             folder._write_json("conditions.json", conditions)
 
-        return cls.make(path, fill)
+        return cls.make(path, fill, texts)
 
     @classmethod
     def open(cls, path: Path) -> "TrainingFolder":
@@ -127,7 +130,7 @@ class TrainingFolder(RunFolder):
     def save_result(self, result: TrainResult, weights: dict[str, Tensor]) -> None:
         """Keep what the training came to: afterwards it is done."""
         self._write_tensors("weights.pt", weights)
-        result.save(self.path / "result.json")
+        self._write_json("result.json", result)
 
     def network(self) -> nn.Module:
         """The network with its weights after the last epoch, in evaluation mode.

@@ -6,7 +6,6 @@ from typing import Literal
 import msgspec
 
 from goldnas.errors import RunError
-from goldnas.files import write_atomic
 from goldnas.metric import Metric, MetricField, read_metric
 from goldnas.run_folder import read_json
 
@@ -87,11 +86,3 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "restore it from a copy, or delete it and go on with that training, which writes "
             "it again",
         )
-
-    def save(self, path: Path) -> None:
-        """Write the file, in one step.
-
-        Raises:
-            WriteError: If the disk refuses.
-        """
-        write_atomic(path, msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")

@@ -1,7 +1,8 @@
 """Starting a training, and going on with one."""
 
 import dataclasses
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, choose_workers
 from goldnas.errors import ConfigError
+from goldnas.locks import take_lock
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
 from goldnas.resources import Latency
@@ -101,9 +103,18 @@ def resolve_config(
 
 
 def prepare(
-    target: TrainTarget, config: TrainConfig, path: Path, ranks: Ranks | None = None
+    target: TrainTarget,
+    config: TrainConfig,
+    path: Path,
+    ranks: Ranks | None = None,
+    *,
+    texts: Mapping[str, str] | None = None,
+    wait: bool = False,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> NetworkLoop | TrainResult:
     """A training that is ready to start or to go on; its result, if it is done.
+
+    This process holds the lock of its folder then, which is to be released at the end.
 
     Args:
         target: The network.
@@ -111,8 +122,12 @@ def prepare(
         path: The folder: of a training that began with these settings, or to be made.
         ranks: The processes that train together; each prepares. With another number of them
             than the training had, the threads are chosen anew.
+        texts: Other files that a new folder begins with, by name.
+        wait: Whether to wait while another process trains there.
+        tell: Told whom we wait for.
 
     Raises:
+        BusyError: If another process trains there, and we do not wait.
         GoldnasError: If the data, the device or the settings do not allow the training, or
             the folder is damaged or holds something else.
     """
@@ -124,25 +139,32 @@ def prepare(
     config = replace(config, train_device=str(named), amp=amp)
     architecture = target.architecture
     found = ranks.broadcast(lambda: TrainingFolder.find(path, architecture, config))
-    threads = None
-    if found is not None:
-        if (result := ranks.broadcast(found.result)) is not None:
-            return result
-        ranks.broadcast(found.clear_leftovers)
-        threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
-    if threads or config.threads:
-        torch.set_num_threads(threads or config.threads or 1)
-    dataset = ranks.first_of_machine(lambda: load_data(config))
-    data = ranks.on_all(lambda: _training_data(architecture, config, dataset, device, ranks))
-    num_images = data.loader.images_per_batch
-    ranks.on_all(lambda: check_batch(num_images, ranks.count, accumulate=1))
-    predicted = ranks.on_all(lambda: _predicted(target))
-    conditions = describe_machine(device, ranks.count)
-    conditions |= describe_inputs(data.normalisation, dataset.classes)
-    folder = found or ranks.broadcast(
-        lambda: TrainingFolder.create(path, architecture, config, conditions)
-    )
-    with nullcontext() if found else folder.removed_on_failure():
+    with ExitStack() as on_failure:
+        threads = None
+        if found is not None:
+            if (result := ranks.broadcast(found.result)) is not None:
+                return result
+            take_lock(lambda: ranks.broadcast(found.take_lock), path, wait=wait, tell=tell)
+            on_failure.callback(found.release)
+            if (result := ranks.broadcast(found.result)) is not None:  # whom we waited for
+                return result
+            threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
+        if threads or config.threads:
+            torch.set_num_threads(threads or config.threads or 1)
+        dataset = ranks.first_of_machine(lambda: load_data(config))
+        data = ranks.on_all(
+            lambda: _training_data(architecture, config, dataset, device, ranks)
+        )
+        num_images = data.loader.images_per_batch
+        ranks.on_all(lambda: check_batch(num_images, ranks.count, accumulate=1))
+        predicted = ranks.on_all(lambda: _predicted(target))
+        conditions = describe_machine(device, ranks.count)
+        conditions |= describe_inputs(data.normalisation, dataset.classes)
+        folder = found or ranks.broadcast(
+            lambda: TrainingFolder.create(path, architecture, config, conditions, texts)
+        )
+        if not found:
+            on_failure.callback(folder.remove)
         loop = NetworkLoop(
             *(folder, config, data, device, ranks),
             lambda loop: NetworkTraining(
@@ -151,7 +173,8 @@ def prepare(
                 predicted=predicted,
             ),
         )
-    loop.checkpoints.resume()
+        loop.checkpoints.resume()
+        on_failure.pop_all()
     return loop
 
 

@@ -1,0 +1,292 @@
+"""Two at once on one folder or one table: one works, and the other is told who."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import goldnas
+from forked import Forked
+from goldnas.cli.main import app
+from goldnas.errors import BusyError, RunError
+from goldnas.files import write_atomic
+from goldnas.locks import file_locked
+from goldnas.lut import LatencyTable
+from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.searching.folder import SearchRun
+from simulated_device import visit_by_size
+from test_kill import SEARCH, assert_same, wait_until_started
+
+TINY = ("profile", "--cells", "1", "--channels", "4", "--input", "1x8x8", "--networks", "0")
+TRAINING = ("train", "--epochs", "12", "--batch-size", "64", "--train-device", "cpu")
+TRAINING += ("--threads", "1")
+
+
+def invoke(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*map(str, words)])
+    return result.exit_code, result.stderr
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def epochs(folder: Path) -> list[int]:
+    """Numbers of the epochs that the log tells of."""
+    events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    return [event["epoch"] for event in events if event["event"] == "epoch"]
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Path:
+    return tmp_path / "said"
+
+
+@pytest.fixture
+def search(tmp_path: Path, said: Path) -> Iterator[tuple[Path, Forked]]:
+    """Give the folder of a search that is under way."""
+    folder = tmp_path / "a"
+    search = Forked(*SEARCH, "--out", folder, said=said)
+    wait_until_started(folder)
+    yield folder, search
+    search.kill()
+
+
+def test_a_second_search_in_a_folder_is_told_who_works_there(
+    search: tuple[Path, Forked],
+) -> None:
+    folder, process = search
+    code, stderr = invoke("search", "--resume", folder)
+    assert code == 2
+    assert stderr.startswith(f"error: {folder} is being written by process ")
+    assert "(goldnas search)" in stderr
+    assert len(stderr.splitlines()) == 1
+    process.finish()
+    assert epochs(folder) == [*range(6)]
+    assert not (folder / ".lock").exists()
+
+
+def test_a_second_search_can_wait_and_finds_the_first_done(
+    search: tuple[Path, Forked], tmp_path: Path
+) -> None:
+    folder, process = search
+    other = tmp_path / "other"
+    second = Forked("search", "--resume", folder, "--wait", "--no-report", said=other)
+    wait_for(lambda: "waiting for process" in other.read_text() if other.exists() else False)
+    process.finish()
+    second.finish()
+    assert epochs(folder) == [*range(6)]
+
+
+def test_a_search_that_is_killed_frees_its_folder(
+    search: tuple[Path, Forked], tmp_path: Path, said: Path
+) -> None:
+    folder, process = search
+    waits = Forked("search", "--resume", folder, "--wait", "--no-report", said=said)
+    whole = tmp_path / "whole"
+    assert process.kill()
+    waits.finish()
+    Forked(*SEARCH, "--out", whole, said=said).finish()
+    assert_same(whole, folder)
+
+
+@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+def test_a_folder_that_is_removed_under_way_is_not_made_again(
+    search: tuple[Path, Forked], said: Path, what: str
+) -> None:
+    folder, process = search
+    moved = folder.with_name("moved")
+    folder.rename(moved)
+    if what == "removed":
+        shutil.rmtree(moved)
+    elif what == "replaced":
+        folder.mkdir()
+    wait_for(lambda: not process.running)
+    assert process.status == 2
+    error = said.read_text().splitlines()[-1]
+    assert error.startswith(f"error: {folder} was removed or moved while the search ran")
+    assert not folder.exists() or not os.listdir(folder)
+    if what == "moved":
+        code, stderr = invoke("search", "--resume", moved, "--no-report")
+        assert code == 0, stderr
+
+
+def test_a_training_is_trained_by_one(search: tuple[Path, Forked], said: Path) -> None:
+    run, process = search
+    process.finish()
+    folder = run / "trained"
+    first = Forked(*TRAINING, run, "--out", folder, said=said)
+    wait_until_started(folder)
+    code, stderr = invoke(*TRAINING, run, "--out", folder)
+    assert code == 2
+    assert f"{folder} is being written by process" in stderr
+    code, stderr = invoke(*TRAINING, run, "--out", folder, "--wait")
+    assert code == 0, stderr
+    first.finish()
+    assert epochs(folder) == [*range(12)]
+
+
+def test_two_that_make_one_folder_do_not_both_go_on(tmp_path: Path) -> None:
+    first = SearchRun.make(tmp_path / "a", lambda run: None)
+    with pytest.raises(BusyError, match="has just been made by process"):
+        SearchRun.make(tmp_path / "a", lambda run: None)
+    first.release()
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_table_is_measured_by_one(tmp_path: Path) -> None:
+    table = tmp_path / "new" / "cpu.json"
+    with file_locked(table):
+        code, stderr = invoke(*TINY, "--out", table)
+        assert code == 2
+        assert stderr.startswith(f"error: {table} is being written by process {os.getpid()}")
+    assert not table.parent.exists()
+
+
+def test_two_that_measure_for_one_table_lose_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxruntimeBackend, "visit", visit_by_size)
+    table = tmp_path / "cpu.json"
+    operators = ("skip_connect", "max_pool_3x3")
+
+    def measure(operator: str) -> None:
+        space = goldnas.space(cells=1, channels=4, input_shape=(1, 8, 8), operators=(operator,))
+        goldnas.profile(space, out=table, networks=0, wait=True, on_warning=lambda text: None)
+
+    threads = [threading.Thread(target=measure, args=[name]) for name in operators]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {row.operator for row in LatencyTable.load(table).rows} >= {*operators}
+    assert os.listdir(tmp_path) == ["cpu.json"]
+
+
+def test_one_table_by_two_names_has_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to("shared/cpu.json")
+    with (
+        file_locked(link),
+        pytest.raises(BusyError),
+        file_locked(tmp_path / "shared" / "cpu.json"),
+    ):
+        pass
+
+
+def test_reading_needs_no_lock(search: tuple[Path, Forked]) -> None:
+    folder, process = search
+    wait_for((folder / "front.json").exists)
+    for command in ("status", "report"):
+        code, stderr = invoke(command, folder)
+        assert code == 0, stderr
+    assert process.running
+    process.finish()
+
+
+# -- what is left behind -----------------------------------------------------------------------
+
+
+def ended() -> int:
+    """Give the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    dead = [tmp_path / f".{name}.{host}-{ended()}.tmp" for name in ("a", "cpu.json")]
+    dead[0].mkdir()
+    (dead[0] / "config.json").write_text("{")
+    dead[1].write_text("{")
+    alive = tmp_path / f".cpu.json.{host}-{os.getppid()}.tmp"
+    elsewhere = tmp_path / ".cpu.json.another-host-1.tmp"
+    for path in (alive, elsewhere):
+        path.write_text("{")
+    write_atomic(tmp_path / "cpu.json", "{}")
+    SearchRun.make(tmp_path / "a", lambda run: None).release()
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "cpu.json", alive.name, elsewhere.name}
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(elsewhere, (two_days_ago, two_days_ago))
+    write_atomic(tmp_path / "cpu.json", "{}")
+    assert not elsewhere.exists()
+
+
+def test_a_folder_begins_with_all_its_files_or_is_not_there(tmp_path: Path) -> None:
+    def refuse(run: SearchRun) -> None:
+        raise RunError("no")
+
+    with pytest.raises(RunError):
+        SearchRun.make(tmp_path / "a", refuse, {"options.toml": "x = 1"})
+    assert os.listdir(tmp_path) == []
+    run = SearchRun.make(tmp_path / "a", lambda run: None, {"options.toml": "x = 1"})
+    assert (run.path / "options.toml").read_text() == "x = 1"
+    run.release()
+    assert os.listdir(run.path) == ["options.toml"]
+
+
+def test_a_link_stays_a_link_and_a_mode_its_mode(tmp_path: Path) -> None:
+    shared = tmp_path / "shared" / "cpu.json"
+    shared.parent.mkdir()
+    shared.write_text("old")
+    shared.chmod(0o640)
+    link = tmp_path / "cpu.json"
+    link.symlink_to("shared/cpu.json")
+    write_atomic(link, "new")
+    assert link.is_symlink()
+    assert shared.read_text() == "new"
+    assert shared.stat().st_mode & 0o777 == 0o640
+
+
+# -- children ----------------------------------------------------------------------------------
+
+FLEET = "[one]\ncores = [0]\n[two]\ncores = [0]\n"
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes whose command line names a folder, and those that they started."""
+    told = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True
+    )
+    lines = [line.split(None, 3) for line in told.stdout.splitlines()[1:]]
+    mine = {pid for pid, _, stat, words in lines if str(folder) in words and stat[0] != "Z"}
+    while more := {pid for pid, parent, *_ in lines if parent in mine} - mine:
+        mine |= more
+    return sorted(mine - {str(os.getpid())})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_devices_are_not_measured_on_after_their_parent(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    devices = tmp_path / "devices.toml"
+    devices.write_text(FLEET)
+    program = Path(sys.executable).with_name("goldnas")
+    fleet = subprocess.Popen(
+        [program, *TINY, "--devices", devices, "--out", tmp_path / "lut"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(list(tmp_path.glob("lut/*.visits"))) == 2)
+    children = [pid for pid in processes_of(tmp_path) if pid != str(fleet.pid)]
+    assert len(children) >= 4  # of each device one that leads, and one that measures
+    os.kill(fleet.pid, number)
+    fleet.wait()
+    wait_for(lambda: not any(Path("/proc", pid).exists() for pid in children))
