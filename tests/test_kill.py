@@ -1,20 +1,28 @@
-"""A search survives whatever kills it: kill -9 at random moments, signals, a second start."""
+"""Commands survive whatever kills them: kill -9 at any moment, signals, a second start."""
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 import torch
 
 from forked import Forked
+from goldnas.api.tables import LatencyTable
+from goldnas.lut import Measured
 from goldnas.searching.front import Front
+from nightly import EXAMPLES
+from trainings import assert_same_training
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SEARCH = (
@@ -22,7 +30,6 @@ SEARCH = (
     *("--budget", "100kFLOPs", "--batch-size", "256", "--auxiliary-weight", "0"),
     *("--train-device", "cpu", "--threads", "1", "--no-report"),
 )
-MOMENTS = 20
 
 
 def start(*words: object, new_session: bool = False) -> subprocess.Popen[str]:
@@ -79,29 +86,176 @@ def assert_same(first: Path, second: Path) -> None:
         assert all(torch.equal(state[name], other[name]) for name in state)
 
 
-@pytest.mark.slow
-def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path) -> None:
-    whole, said = tmp_path / "whole", tmp_path / "said"
-    search = Forked(*SEARCH, "--out", whole, said=said)
-    wait_until_started(whole)
-    began = time.monotonic()
-    search.finish()
-    lasts_s = time.monotonic() - began
+class Attacked(NamedTuple):
+    """A command that is killed, and what has to come of it in the end."""
 
-    moments = random.Random(0)
+    words: Callable[[Path], Sequence[object]]
+    """The command, by its folder."""
+    again: Callable[[Path], Sequence[object]]
+    """What goes on after it was killed."""
+    assert_done: Callable[[Path, Path], object]
+    """Holds the folder of a whole run against one that was killed."""
+    moments: int
+    """How often in CI."""
+    quick: bool = False
+    """Whether it measures, as little as can be."""
+
+
+def search_again(folder: Path) -> Sequence[object]:
+    run = folder / "a"
+    return (
+        ("search", "--resume", run, "--no-report")
+        if run.exists()
+        else ATTACKED["search"].words(folder)
+    )
+
+
+def assert_same_bytes(*names: str) -> Callable[[Path, Path], object]:
+    def compare(first: Path, second: Path) -> None:
+        for name in names:
+            assert (first / name).read_bytes() == (second / name).read_bytes()
+
+    return compare
+
+
+def assert_table(name: str, networks: int) -> Callable[[Path, Path], object]:
+    def compare(first: Path, second: Path) -> None:
+        tables = [LatencyTable.load(folder / name) for folder in (first, second)]
+        keys = [{row.key for row in table.rows} for table in tables]
+        assert keys[0] == keys[1]
+        assert all(isinstance(row, Measured) for row in tables[1].rows)
+        assert len(tables[1].last_calibration.networks) >= networks
+
+    return compare
+
+
+TINY = (
+    *("profile", "--cells", "1", "--channels", "4", "--input", "1x8x8", "--target", "100"),
+    *("--operators", "skip_connect", "--networks", "2"),
+)
+TRAINING = (
+    *("train", "run", "--epochs", "3", "--batch-size", "256", "--train-device", "cpu"),
+    *("--threads", "1"),
+)
+
+ATTACKED = {
+    "search": Attacked(
+        lambda folder: (*SEARCH, "--out", folder / "a"),
+        search_again,
+        lambda whole, folder: assert_same(whole / "a", folder / "a"),
+        moments=6,
+    ),
+    "train": Attacked(
+        lambda folder: (*TRAINING, "--out", folder / "a"),
+        lambda folder: (*TRAINING, "--out", folder / "a"),
+        lambda whole, folder: assert_same_training(whole / "a", folder / "a"),
+        moments=4,
+    ),
+    "export": Attacked(
+        lambda folder: ("export", "run", "--out", folder / "net.onnx", "--force"),
+        lambda folder: ("export", "run", "--out", folder / "net.onnx", "--force"),
+        assert_same_bytes("net.onnx"),
+        moments=2,
+    ),
+    "report": Attacked(
+        lambda folder: ("report", "run", "--out", folder / "report.html"),
+        lambda folder: ("report", "run", "--out", folder / "report.html"),
+        assert_same_bytes("report.html"),
+        moments=2,
+    ),
+    "profile": Attacked(
+        lambda folder: (*TINY, "--out", folder / "cpu.json"),
+        lambda folder: (*TINY, "--out", folder / "cpu.json"),
+        assert_table("cpu.json", 2),
+        moments=2,
+        quick=True,
+    ),
+    "calibrate": Attacked(
+        lambda folder: ("lut", "calibrate", folder / "cpu.json", "--networks", "2"),
+        lambda folder: ("lut", "calibrate", folder / "cpu.json", "--networks", "2"),
+        assert_table("cpu.json", 4),
+        moments=0,
+        quick=True,
+    ),
+    "fleet": Attacked(
+        lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
+        lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
+        assert_table("lut/one.json", 2),
+        moments=0,
+    ),
+}
+
+
+def begin(name: str, folder: Path) -> None:
+    """Make what a command is given in its folder."""
+    folder.mkdir()
+    (folder / "two.toml").write_text("[one]\ncores = [0]\n[two]\ncores = [0]\n")
+    if name == "calibrate":
+        shutil.copy("cpu.json", folder)
+
+
+def find_marked(mark: str) -> list[str]:
+    """Processes that were started with a mark in their environment."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended
+            if mark.encode() in environ.read_bytes():
+                found.append(environ.parent.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, a in ATTACKED.items() if EXAMPLES or a.moments])
+def test_kill_9_loses_nothing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """At random moments, and before operations on files that are drawn."""
+    attacked = ATTACKED[name]
+    monkeypatch.chdir(tmp_path)
+    said, mark, temporary = tmp_path / "said", f"MARK={tmp_path}", tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {"MARK": str(tmp_path), "TMPDIR": str(temporary)}
+
+    def forked(*words: object, **how: Any) -> Forked:
+        return Forked(*words, said=said, environment=environment, quick=attacked.quick, **how)
+
+    forked(*SEARCH, "--out", "run").finish()
+    if name == "calibrate":
+        forked(*TINY, "--out", "cpu.json").finish()
+    whole = tmp_path / "whole"
+    begin(name, whole)
+    began = time.monotonic()
+    forked(*attacked.words(whole), files=whole).finish()
+    lasts_s = time.monotonic() - began
+    operations = int(said.with_suffix(".count").read_text())
+
+    random_ = random.Random(name)
     killed = 0
-    for attempt in range(MOMENTS):
-        folder = tmp_path / str(attempt)
-        search = Forked(*SEARCH, "--out", folder, said=said)
-        wait_until_started(folder)
-        time.sleep(moments.uniform(0, lasts_s))
-        killed += search.kill()
+    for attempt in range(EXAMPLES or attacked.moments):
+        folder = tmp_path / f"{attempt}"
+        begin(name, folder)
+        if attempt % 2:
+            die_at = random_.randint(1, operations)
+            process = forked(*attacked.words(folder), files=folder, die_at=die_at)
+            process.wait()
+        else:
+            process = forked(*attacked.words(folder))
+            time.sleep(random_.uniform(0, lasts_s))
+            process.kill()
+        killed += process.status == -signal.SIGKILL
+        deadline = time.monotonic() + 20
+        while orphans := find_marked(mark):
+            assert time.monotonic() < deadline, (attempt, orphans)
+            time.sleep(0.05)
         assert_every_file_is_readable(folder)
-        Forked("search", "--resume", folder, "--no-report", said=said).finish()
+        forked(*attacked.again(folder)).finish()
         assert_every_file_is_readable(folder)
-        assert_same(whole, folder)
-        assert not list(folder.rglob("*.tmp"))
-    assert killed >= MOMENTS / 4  # the others had ended before their moment came
+        attacked.assert_done(whole, folder)
+        names = [path.name for path in folder.rglob("*")]
+        assert not [n for n in names if n.startswith(".") or n.endswith(".visits")]
+        assert not [*temporary.glob("goldnas-*")]
+    print(f"{name}: {killed} of {EXAMPLES or attacked.moments} killed")
+    assert killed
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

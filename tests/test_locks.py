@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from goldnas.locks import file_locked
 from goldnas.lut import LatencyTable
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.searching.folder import SearchRun
+from nightly import EXAMPLES
 from simulated_device import visit_by_size
 from test_kill import SEARCH, assert_same, wait_until_started
 
@@ -196,6 +198,137 @@ def test_reading_needs_no_lock(search: tuple[Path, Forked]) -> None:
         assert code == 0, stderr
     assert process.running
     process.finish()
+
+
+# -- pairs of commands -------------------------------------------------------------------------
+
+PROFILE = ("profile", "--cells", "1", "--channels", "4", "--input", "1x8x8", "--target", "100")
+SKIP = (*PROFILE, "--operators", "skip_connect", "--networks", "2", "--out", "cpu.json")
+POOL = (*PROFILE, "--operators", "max_pool_3x3", "--networks", "0", "--out", "cpu.json")
+CALIBRATE = ("lut", "calibrate", "cpu.json", "--networks", "2")
+RESUME = ("search", "--resume", "a", "--no-report")
+TRAIN_A = (*TRAINING, "a", "--out", "t")
+
+
+def assert_search_is_whole() -> None:
+    assert epochs(Path("a")) == [*range(6)]
+
+
+def assert_training_is_whole() -> None:
+    assert epochs(Path("t")) == [*range(12)]
+    assert Path("t/result.json").exists()
+
+
+def assert_rows(*operators: str, networks: int = 0) -> None:
+    table = LatencyTable.load("cpu.json")
+    assert {row.operator for row in table.rows} >= {*operators}
+    assert sum(len(c.networks) for c in table.calibrations) >= networks
+
+
+PAIRS: dict[str, tuple[Sequence[str], Sequence[str], tuple[int, ...], Callable[[], object]]] = {
+    # Two commands, with which codes both end, and what is there then.
+    "resume": (RESUME, RESUME, (0, 2), assert_search_is_whole),
+    "resume and wait": (
+        (*RESUME, "--wait"),
+        (*RESUME, "--wait"),
+        (0, 0),
+        assert_search_is_whole,
+    ),
+    "search": (
+        (*SEARCH, "--out", "new"),
+        (*SEARCH, "--out", "new"),
+        (0, 2),
+        lambda: epochs(Path("new")) == [*range(6)],
+    ),
+    "train": (TRAIN_A, TRAIN_A, (0, 2), assert_training_is_whole),
+    "train and wait": (
+        (*TRAIN_A, "--wait"),
+        (*TRAIN_A, "--wait"),
+        (0, 0),
+        assert_training_is_whole,
+    ),
+    "profile": (SKIP, SKIP, (0, 2), lambda: assert_rows("skip_connect", networks=2)),
+    "profile and wait": (
+        (*SKIP, "--wait"),
+        (*POOL, "--wait"),
+        (0, 0),
+        lambda: assert_rows("skip_connect", "max_pool_3x3", networks=2),
+    ),
+    "calibrate": (CALIBRATE, CALIBRATE, (0, 2), lambda: assert_rows(networks=4)),
+    "profile and calibrate": (
+        (*POOL, "--wait"),
+        (*CALIBRATE, "--wait"),
+        (0, 0),
+        lambda: assert_rows("skip_connect", "max_pool_3x3", networks=4),
+    ),
+    "report": (
+        ("report", "done"),
+        ("report", "done"),
+        (0, 0),
+        lambda: Path("done/report.html").stat(),
+    ),
+}
+
+
+@pytest.fixture(params=["here", "mounted", "by two paths"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a folder, and the folder under which a second command finds it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    other = folder
+    if request.param == "mounted":
+        mount = ["-t", "tmpfs", "tmpfs", folder]
+    elif request.param == "by two paths":
+        other = tmp_path / "other"
+        other.mkdir()
+        mount = ["--bind", folder, other]
+    else:
+        yield folder, folder
+        return
+    if os.geteuid() != 0 or subprocess.run(["mount", *mount], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder, other
+    finally:
+        subprocess.run(["umount", "--lazy", mount[-1]], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EXAMPLES, reason="at night")
+@pytest.mark.parametrize("pair", PAIRS)
+def test_of_two_at_once_none_loses_what_the_other_did(
+    places: tuple[Path, Path], pair: str, said: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, codes, assert_done = PAIRS[pair]
+    folder, other = places
+    monkeypatch.chdir(folder)
+
+    def forked(words: Sequence[str], where: Path, said: Path) -> Forked:
+        return Forked(*words, said=said, folder=where, quick=True)
+
+    if "resume" in pair or "train" in pair:
+        began = forked((*SEARCH, "--out", "a"), folder, said)
+        if "resume" in pair:
+            wait_for(Path("a/checkpoint.pt").exists)
+            began.kill()
+        began.wait()
+    if "report" in pair:
+        forked((*SEARCH, "--out", "done"), folder, said).finish()
+    if "calibrate" in pair:
+        forked(SKIP, folder, said).finish()
+    told = [said.with_suffix(number) for number in (".1", ".2")]
+    running = [forked(first, folder, told[0]), forked(second, other, told[1])]
+    for process in running:
+        process.wait()
+    statuses = tuple(sorted(process.status or 0 for process in running))
+    texts = [text.read_text() for text in told]
+    print(f"{pair}: {statuses} {[text.splitlines()[-1:] for text in texts]}")
+    assert statuses == codes, texts
+    for process, text in zip(running, texts, strict=True):
+        if process.status == 2:
+            assert re.search("by process|new exists", text.splitlines()[-1])
+    assert_done()
+    assert not [path for path in folder.rglob(".*") if path.name.startswith(".")]
 
 
 # -- what is left behind -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, choose_workers
-from goldnas.errors import ConfigError
+from goldnas.errors import BusyError, ConfigError
 from goldnas.locks import take_lock
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
@@ -160,9 +160,14 @@ def prepare(
         predicted = ranks.on_all(lambda: _predicted(target))
         conditions = describe_machine(device, ranks.count)
         conditions |= describe_inputs(data.normalisation, dataset.classes)
-        folder = found or ranks.broadcast(
-            lambda: TrainingFolder.create(path, architecture, config, conditions, texts)
-        )
+        try:
+            folder = found or ranks.broadcast(
+                lambda: TrainingFolder.create(path, architecture, config, conditions, texts)
+            )
+        except BusyError:
+            if not wait:
+                raise
+            return prepare(target, config, path, ranks, texts=texts, wait=True, tell=tell)
         if not found:
             on_failure.callback(folder.remove)
         loop = NetworkLoop(
