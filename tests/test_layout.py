@@ -21,6 +21,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "scratch": {"errors"},
     "contents": set(),
     "site": {"errors"},
     "architecture": {"errors", "files"},
@@ -47,12 +48,12 @@ MAY_IMPORT = {
         "units",
     },
     "exporting": {
-        *("choice", "errors", "network", "operators", "resource_names", "resources", "spaces"),
-        "units",
+        *("choice", "errors", "network", "operators", "resource_names", "resources", "scratch"),
+        *("spaces", "units"),
     },
     "profiling": {
         *("architecture", "choice", "contents", "errors", "exporting", "files", "lut"),
-        *("operators", "resources", "settings", "site", "spaces"),
+        *("operators", "resources", "scratch", "settings", "site", "spaces"),
     },
     "data": {"contents", "errors", "reference"},
     "run_folder": {"architecture", "errors", "files"},
@@ -158,6 +159,12 @@ def names_below_goldnas() -> list[str]:
 @pytest.mark.parametrize("name", MAY_IMPORT)
 def test_imports_point_one_way(name: str) -> None:
     assert imports_of(name) <= MAY_IMPORT[name]
+
+
+def test_only_the_console_makes_texts_of_the_terminal() -> None:
+    """There what comes from a file is made harmless, see tests/test_printed_text.py."""
+    by = {file.name for file in (ROOT / "cli").glob("*.py") if "rich.text" in file.read_text()}
+    assert by == {"console.py"}
 
 
 @pytest.mark.parametrize("name", ["searching", "supernet", "training"])
