@@ -78,7 +78,7 @@ def advised(said: str, after: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["lut show", "lut lint", "status", "compare", "compare --format markdown"]
+    "command", ["lut show", "lut lint", "status", "compare --format markdown"]
 )
 def test_a_name_is_printed_as_it_is_and_on_one_line(
     workplace: Path, run: str, name: str, command: str
@@ -215,9 +215,8 @@ def in_shell(command: str, **environment: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
-@pytest.mark.parametrize("command", ["lut show cpu.json", "--help"])
-def test_an_output_that_is_full_is_one_line(workplace: Path, command: str) -> None:
-    code, _, stderr = in_shell(f"goldnas {command} >/dev/full")
+def test_an_output_that_is_full_is_one_line(workplace: Path) -> None:
+    code, _, stderr = in_shell("goldnas lut show cpu.json >/dev/full")
     assert code == 2
     assert stderr == (
         "error: cannot write the output: No space left on device. Make room where it goes, or "
