@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goldnas.cli import completion
-from goldnas.cli.console import err, errors_shown, out, print_json, say
+from goldnas.cli.console import (
+    as_text,
+    errors_shown,
+    note,
+    print_file,
+    print_json,
+    print_whole,
+    say,
+)
 from goldnas.cli.drawing import PLOTS, check_drawing, write_drawing
 from goldnas.cli.options import ForceOption, JsonOption
 from goldnas.errors import ConfigError
@@ -107,27 +115,22 @@ def compare(
         elif form == "table":
             _print(formats.make_grid(comparison))
         else:
-            typer.echo(formats.FORMATS[form](comparison), nl=False)
+            print_file(formats.FORMATS[form](comparison))
         if plot is not None:
-            err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
+            note(f"wrote {plot}")
 
 
 def _print(shown: "Grid") -> None:
-    from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     for number, header in enumerate(shown.header):
-        table.add_column(header, justify="left" if number < shown.texts else "right")
+        table.add_column(as_text(header), justify="left" if number < shown.texts else "right")
     for cells in shown.rows:
-        table.add_row(*map(Text, cells))
-    widest = Measurement.get(out, out.options.update(max_width=1000), table).maximum
-    # In a file or a pipe no line has to be broken.
-    Console(width=None if out.is_terminal else widest).print(table)
-    for note in shown.notes:
-        say(f"- {note}")
+        table.add_row(*map(as_text, cells))
+    print_whole(table)
+    for remark in shown.notes:
+        say(f"- {remark}")
 
 
 def _draw(comparison: "Comparison", plot_file: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from goldnas.errors import in_one_line
+
 Values = Iterable[str | tuple[str, str]]
 """Names, some with a word on what they are."""
 
@@ -93,7 +95,17 @@ def networks_of_run(ctx: typer.Context) -> list[Any]:
     folder = next(filter(None, named), "")
     try:
         front = json.loads(Path(folder, "front.json").read_bytes())
-        found = [(n["fingerprint"], ", ".join(n["reasons"])) for n in front["networks"]]
-    except (OSError, ValueError, KeyError, TypeError):  # no search, or none that can be read
+        found = [
+            (network["fingerprint"], in_one_line(", ".join(network["reasons"])))
+            for network in front["networks"]
+            if network["fingerprint"].isalnum()  # else the shell would not take it for a word
+        ]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # no search, or none that can be read
         found = []
     return ["best", *found]

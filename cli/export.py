@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli import completion
-from goldnas.cli.console import errors_shown, out, print_json, say, warn
+from goldnas.cli.console import as_text, errors_shown, out, print_json, say, warn
 from goldnas.cli.options import JsonOption, OfFileOption
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import in_options
@@ -72,11 +72,11 @@ def export(
         exported = export_network(
             run, tables=tables or [], pick=pick, space=space_, on_warning=warn, **given
         )
-        notes = in_options("\n".join(exported.notes))
-        say(
-            f"network {exported.fingerprint}: {exported.figure}\n"
-            f"wrote {', '.join(map(str, exported.files))}; {notes}"
-        )
+        say(f"network {exported.fingerprint}: {exported.figure}")
+        first, *others = exported.notes
+        say(f"wrote {', '.join(map(str, exported.files))}; {in_options(first)}")
+        for line in others:
+            say(in_options(line))
         if as_json:
             print_json(_plain(exported))
         else:
@@ -108,7 +108,6 @@ def _plain(exported: "Exported") -> dict[str, Any]:
 
 def _print(checks: "Sequence[BudgetCheck]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from goldnas.units import format_amount
 
@@ -120,13 +119,13 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
     for check in checks:
         limit = None if check.budget is None else check.budget.limit
         table.add_row(
-            Text(check.resource),
+            as_text(check.resource),
             *(
                 "-" if amount is None else format_amount(check.resource, amount)
                 for amount in (limit, check.predicted, check.measured)
             ),
             "-" if check.difference is None else f"{100 * check.difference:+.1f} %",
-            Text(check.verdict, styles.get(check.verdict, "")),
+            as_text(check.verdict, styles.get(check.verdict, "")),
         )
     out.print(table)
     for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():

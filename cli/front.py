@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from goldnas.cli.console import as_text
 from goldnas.cli.metric_text import cell, heading
 
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
     table.add_column("#", justify="right")
     table.add_column("network")
     figures = [network.figure for network in front.networks]
-    table.add_column(heading("validation", figures), justify="right")
+    table.add_column(as_text(heading("validation", figures)), justify="right")
     if test is not None:
-        table.add_column(heading("test", figures), justify="right")
+        table.add_column(as_text(heading("test", figures)), justify="right")
     scored = any(network.score is not None for network in front.networks)
     if scored:
         table.add_column("score", justify="right")
     names = list(front.networks[0].resources) if front.networks else []
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(as_text(name), justify="right")
     table.add_column("recorded at")
     for number, network in enumerate(front.networks, 1):
         cells = [
@@ -51,5 +52,5 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
         cells += [format_amount(name, network.resources[name]) for name in names]
         when = f"epoch {network.epoch + 1}: " if network.step else ""
         cells.append(when + ", ".join(network.reasons))
-        table.add_row(*cells, style="bold" if network.meets_budgets else None)
+        table.add_row(*map(as_text, cells), style="bold" if network.meets_budgets else None)
     return table

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import fields
 from typing import Any
 
-from goldnas.cli.console import out, print_json
+from goldnas.cli.console import print_json, say
 
 
 def print_spaces(*, as_json: bool = False) -> None:
@@ -14,9 +14,10 @@ def print_spaces(*, as_json: bool = False) -> None:
         print_json({"spaces": spaces})
         return
     for space in spaces:
-        out.print(f"{space['name']}: {space['description']}", highlight=False)
+        say(f"{space['name']}: {space['description']}")
         told = "; ".join(f"{key} {shown(value)}" for key, value in space["settings"].items())
-        out.print(f"    {told}\n", highlight=False)
+        say(f"    {told}")
+        say("")
 
 
 def print_strategies(*, as_json: bool = False) -> None:
@@ -28,7 +29,7 @@ def print_strategies(*, as_json: bool = False) -> None:
         print_json({"strategies": known})
         return
     for name, description in known.items():
-        out.print(f"{name}: {description}", highlight=False)
+        say(f"{name}: {description}")
 
 
 def _spaces() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from goldnas.cli.command import Command
-from goldnas.cli.console import errors_shown, out, say
+from goldnas.cli.console import as_text, errors_shown, out, print_json_file, say
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
@@ -45,7 +45,7 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
     with errors_shown():
         table = LatencyTable.load(file)
     if as_json:
-        typer.echo(table.to_json(), nl=False)
+        print_json_file(table.to_json())
         return
     out.print(_facts(table.conditions))
     say(f"{table.path}: {count_of(len(table.rows), 'row')}")
@@ -70,7 +70,6 @@ def _print_part(rows: list[_Row], make: "Callable[[list[_Row]], Table]") -> None
 
 def _facts(conditions: "Conditions") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     protocol = conditions.protocol
     target = f", to {protocol.target_percent:g} %" if protocol.target_percent else ""
@@ -86,7 +85,7 @@ def _facts(conditions: "Conditions") -> "Table":
         "protocol": f"{protocol.name}: {protocol.statistic}{target}",
         "measured on": str(conditions.measured_on),
     }.items():
-        facts.add_row(Text(name, "bold"), Text(value))
+        facts.add_row(as_text(name, "bold"), as_text(value))
     return facts
 
 
@@ -100,7 +99,6 @@ def _gpu(conditions: "Conditions") -> dict[str, str]:
 
 def _measured(rows: "Iterable[Measured]") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     part = Table("operator", "site", title="measured")
     for header in ("latency\nus", "+-\n%", "isolated\nus"):
@@ -108,21 +106,23 @@ def _measured(rows: "Iterable[Measured]") -> "Table":
     part.add_column("method", no_wrap=True)
     for row in rows:
         part.add_row(
-            Text(row.operator),
-            Text(row.site),
+            as_text(row.operator),
+            as_text(row.site),
             f"{row.latency_us:.1f}",
-            Text(
+            as_text(
                 f"{100 * row.interval_us / row.latency_us:.1f}",
                 "" if row.converged else "yellow",
             ),
             f"{row.isolated_us:.1f}",
-            ", ".join(
-                [
-                    row.method,
-                    *([] if row.converged else ["not converged"]),
-                    *(["launch-bound"] if row.launch_bound else []),
-                    *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
-                ]
+            as_text(
+                ", ".join(
+                    [
+                        row.method,
+                        *([] if row.converged else ["not converged"]),
+                        *(["launch-bound"] if row.launch_bound else []),
+                        *(f"{n} nodes on {other}" for other, n in row.elsewhere.items()),
+                    ]
+                )
             ),
         )
     return part
@@ -130,32 +130,32 @@ def _measured(rows: "Iterable[Measured]") -> "Table":
 
 def _interpolated(rows: "Iterable[Interpolated]") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     part = Table("operator", "site", title="interpolated")
     part.add_column("latency\nus", justify="right", no_wrap=True)
     part.add_column("source")
     for row in rows:
         part.add_row(
-            Text(row.operator), Text(row.site), f"{row.latency_us:.1f}", Text(row.source)
+            as_text(row.operator),
+            as_text(row.site),
+            f"{row.latency_us:.1f}",
+            as_text(row.source),
         )
     return part
 
 
 def _failed(rows: "Iterable[Failed]") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     part = Table("operator", "site", "error", title="failed", style="red")
     for row in rows:
-        error = Text(in_options(row.error))
-        part.add_row(Text(row.operator), Text(row.site), error, style="red")
+        error = as_text(in_options(row.error))
+        part.add_row(as_text(row.operator), as_text(row.site), error, style="red")
     return part
 
 
 def _calibrations(table: "LatencyTable") -> "Table":
     from rich.table import Table
-    from rich.text import Text
 
     part = Table("space", title="calibrations")
     for header in (
@@ -171,7 +171,7 @@ def _calibrations(table: "LatencyTable") -> "Table":
     for calibration in table.calibrations:
         accuracy, noise_percent = calibration.accuracy, calibration.noise_floor_percent
         part.add_row(
-            Text(calibration.space_and_settings),
+            as_text(calibration.space_and_settings),
             str(accuracy.networks),
             f"{accuracy.mape_percent:.2f}",
             f"{accuracy.within_5_percent:.0f}",

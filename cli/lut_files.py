@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from goldnas.cli.console import err, errors_shown, out, print_json, say, warn
+from goldnas.cli.console import as_text, errors_shown, note, out, print_json, say, warn
 from goldnas.cli.drawing import check_drawing, write_drawing
 from goldnas.cli.lut_plot import KINDS
 from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
@@ -83,8 +83,6 @@ def _count(findings: "Sequence[Finding]", severity: str) -> int:
 
 
 def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
-    from rich.text import Text
-
     from goldnas.lut.lint import RULES
 
     if not findings:
@@ -95,8 +93,7 @@ def _print_findings(file: str, findings: "Sequence[Finding]") -> None:
         if not places:
             continue
         style = "bold red" if rule.severity == "error" else "yellow"
-        head = Text.assemble((f"{rule.severity}: {name}", style), f" in {file}: {rule.why}")
-        out.print(head, soft_wrap=True, highlight=False)
+        say(f"{rule.severity}: {name}", style, f" in {file}: {rule.why}")
         for finding in places[:_LISTED]:
             say(f"  {finding.place}: {finding.found}")
         if places[_LISTED:]:
@@ -147,7 +144,7 @@ def diff(
                 lambda: make_diff_page(first, second),
                 command="lut diff",
             )
-            err.print(f"wrote {plot}", soft_wrap=True)  # beside what a program may read
+            note(f"wrote {plot}")
     if as_json:
         print_json(difference)
     else:
@@ -156,7 +153,6 @@ def diff(
 
 def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     for condition in difference.conditions:
         say(f"condition: {condition}")
@@ -170,7 +166,7 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
         for row in difference.differing[:_SHOWN]:
             ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
             values = (f"{row.a_us:.1f}", f"{row.b_us:.1f}", ratio, f"{row.allowed_us:.2f}")
-            rows.add_row(Text(row.row), *values)
+            rows.add_row(as_text(row.row), *values)
         out.print(rows)
     if difference.differing[_SHOWN:]:
         say(f"and {len(difference.differing) - _SHOWN} that differ less; --json has all")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, print_json, say, warn
+from goldnas.cli.console import as_text, errors_shown, out, print_json, say, warn
 from goldnas.cli.options import JsonOption, OfFileOption, TableArgument, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
@@ -48,7 +48,6 @@ def predict(
         goldnas lut predict lut/note10.json net.config --size 176
     """
     from rich.table import Table
-    from rich.text import Text
 
     with errors_shown():
         # Imported here so that --help need not load torch.
@@ -87,8 +86,8 @@ def predict(
         shown.add_column(header, justify="right")
     for row in sorted(predicted.rows, key=lambda row: -row.latency_us):
         shown.add_row(
-            Text(row.operator),
-            Text(row.site),
+            as_text(row.operator),
+            as_text(row.site),
             str(row.count),
             f"{row.latency_us:.1f}",
             f"{100 * row.latency_us / predicted.latency_us:.1f} %",

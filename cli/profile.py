@@ -15,6 +15,7 @@ from goldnas.cli.console import errors_shown, print_json, say, warn
 from goldnas.cli.options import JsonOption, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.wording import command, join_words
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
 from goldnas.settings import check_given_once
@@ -207,8 +208,6 @@ def _profile_model(given: dict[str, Any], as_json: bool) -> None:
 
 def _make_bundle(given: dict[str, Any], as_json: bool) -> None:
     """A file that measures where it is carried to."""
-    from shlex import quote
-
     from goldnas.api.profiles import make_bundle
 
     out: Path = given.pop("bundle")
@@ -216,8 +215,8 @@ def _make_bundle(given: dict[str, Any], as_json: bool) -> None:
     size_bytes = out.stat().st_size
     say(
         f"wrote {out}: {len(made.models)} models, {size_bytes / 1e6:.1f} MB. Carry it to the "
-        f"device, run python {quote(out.name)} there, carry results.zip back, then: goldnas "
-        "lut import results.zip --out lut/device.json"
+        f"device, run {join_words('python', Path(out.name))} there, carry results.zip back, "
+        f"then: {command('lut', 'import', 'results.zip', '--out', 'lut/device.json')}"
     )
     if as_json:
         print_json({"bundle": out, "models": len(made.models), "size_bytes": size_bytes})

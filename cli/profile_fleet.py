@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shlex
 import subprocess
 import sys
 import threading
@@ -15,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from goldnas.cli.console import err, out, print_json, say
-from goldnas.cli.wording import option_words
+from goldnas.cli.console import as_text, note, out, print_json, say
+from goldnas.cli.wording import join_words, option_words
 from goldnas.errors import ConfigError, MeasurementError, TableError, read_message
 from goldnas.files import check_writable
 from goldnas.profiling.config import TableConfig
@@ -24,7 +23,7 @@ from goldnas.settings import describe_fields
 
 _PROGRAM = (
     "from goldnas.parent import end_with_parent; end_with_parent({parent}); "
-    "from goldnas.cli.main import app; app()"
+    "from goldnas.__main__ import main; main()"
 )
 
 _OF_ALL = {"networks", "transfer", "target_percent"}
@@ -65,7 +64,9 @@ def profile_fleet(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
         )
         for name, own in fleet.items()
     }
@@ -77,7 +78,7 @@ def profile_fleet(
         with processes[name] as process:
             for line in process.stdout or ():
                 last[name] = line.strip()
-                err.print(f"{name}: {line.rstrip()}", soft_wrap=True, highlight=False)
+                note(f"{name}: {line.rstrip()}")
         seconds[name] = time.monotonic() - began
 
     threads = [threading.Thread(target=follow, args=[name]) for name in processes]
@@ -169,7 +170,6 @@ def _print(
     outcomes: Sequence[dict[str, Any]], failed: Sequence[str], last: dict[str, str]
 ) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     shown = Table("device")
     for header in ("rows", "networks", "error\n%", "seconds"):
@@ -178,11 +178,12 @@ def _print(
     good = []
     for outcome in outcomes:
         name, path, error = outcome["device"], str(outcome["table"]), outcome["mape_percent"]
-        told = Text(last.get(name, ""), "red") if name in failed else Text(path)
+        told = as_text(last.get(name, ""), "red") if name in failed else as_text(path)
         counts = ("-" if outcome[c] is None else str(outcome[c]) for c in ("rows", "networks"))
         error = "-" if error is None else f"{error:.2f}"
-        shown.add_row(Text(name), *counts, error, f"{outcome['seconds']:.0f}", told)
+        shown.add_row(as_text(name), *counts, error, f"{outcome['seconds']:.0f}", told)
         good += [] if name in failed else [path]
     out.print(shown)
     if good:
-        say(f"search with: --latency-lut {' --latency-lut '.join(map(shlex.quote, good))}")
+        words = [word for path in good for word in ("--latency-lut", Path(path))]
+        say(f"search with: {join_words(*words)}")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from goldnas.cli.console import out, print_json, say, warn
+from goldnas.cli.console import as_text, out, print_json, say, warn
 
 if TYPE_CHECKING:
     from goldnas.profiling.input_values import ModelInput
@@ -46,7 +46,6 @@ def _print(profile: "ModelProfile") -> None:
     from collections import Counter
 
     from rich.table import Table
-    from rich.text import Text
 
     file, found, conditions = profile.file, profile.latency, profile.conditions
 
@@ -61,7 +60,7 @@ def _print(profile: "ModelProfile") -> None:
     for header in ("nodes", "us", "share"):
         by_operator.add_column(header, justify="right", no_wrap=True)
     for name, us in sums.most_common():
-        by_operator.add_row(Text(name), str(counts[name]), f"{us:.1f}", share(us))
+        by_operator.add_row(as_text(name), str(counts[name]), f"{us:.1f}", share(us))
     if found.outside_us >= 0.05:
         outside = (f"{found.outside_us:.1f}", share(found.outside_us))
         by_operator.add_row("between nodes", "", *outside)
@@ -73,7 +72,7 @@ def _print(profile: "ModelProfile") -> None:
     for header in ("us", "share"):
         by_node.add_column(header, justify="right", no_wrap=True)
     for node in longest:
-        texts = (Text(node.node), Text(node.operator), Text(node.output))
+        texts = (as_text(node.node), as_text(node.operator), as_text(node.output))
         by_node.add_row(*texts, f"{node.latency_us:.1f}", share(node.latency_us))
     out.print(by_node)
 

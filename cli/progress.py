@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from goldnas.cli.console import err, warn
+from goldnas.cli.console import err, note, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -58,10 +58,10 @@ def bar(what: str, unit: str, *, over_s: float, spinner: bool = False) -> "Progr
 
     return Progress(
         *([SpinnerColumn()] if spinner else []),
-        TextColumn(what),
+        TextColumn(what, markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(f"{unit}, time left"),
+        TextColumn(f"{unit}, time left", markup=False),
         TimeRemainingColumn(),
         console=err,
         refresh_per_second=2,
@@ -74,7 +74,7 @@ def bar(what: str, unit: str, *, over_s: float, spinner: bool = False) -> "Progr
 def visits_shown() -> Iterator[Callable[[int, int], None]]:
     """A bar with the time left on a terminal, a line per step elsewhere; both on stderr."""
     if not err.is_terminal:
-        yield lambda done, total: err.print(f"measured: {done} of {total} visits")
+        yield lambda done, total: note(f"measured: {done} of {total} visits")
         return
     # Redrawn rarely, and averaged over minutes: visits come in rounds, and drawing on the
     # machine that is being measured disturbs it.

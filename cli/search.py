@@ -1,7 +1,6 @@
 """``goldnas search``: from a space and a budget to networks."""
 
 import os
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from goldnas.cli.lists import print_spaces, print_strategies
 from goldnas.cli.options import JsonOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, is_given, with_options
+from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, RankError, WriteError
 from goldnas.searching.config import SearchConfig
 
@@ -158,7 +158,7 @@ def _watched(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) -
         if not os.path.lexists(folder):
             raise
         raise type(error)(
-            f"{error}; then go on with: goldnas search --resume {shlex.quote(str(folder))}"
+            f"{error}; then go on with: {command('search', '--resume', folder)}"
         ) from None
     return run
 
@@ -166,7 +166,7 @@ def _watched(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) -
 def _interrupted(folder: Path | None) -> str:
     if folder is None or not os.path.lexists(folder):
         return "interrupted before the search began; nothing was written"
-    return f"interrupted; go on with: goldnas search --resume {shlex.quote(str(folder))}"
+    return f"interrupted; go on with: {command('search', '--resume', folder)}"
 
 
 def _refuse_settings(ctx: typer.Context) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.table import Table
 
-from goldnas.cli.console import err
+from goldnas.cli.console import as_text, err
 from goldnas.cli.cores import read_core_times_s
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SearchDisplay:
         for name, amount in self._resources.items():
             budget = limits.get(name)
             table.add_row(
-                name,
+                as_text(name),
                 format_amount(name, amount),
                 "" if budget is None else f"budget {format_amount(name, budget.limit)}",
                 "" if budget is None else f"{100 * amount / budget.limit:.0f} % of it",

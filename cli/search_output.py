@@ -1,16 +1,16 @@
 """What a search says: before it starts, for each epoch, and at its end."""
 
-import shlex
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.table import Table
 
-from goldnas.cli.console import err, out, print_json, say, warn
+from goldnas.cli.console import as_text, err, note, out, print_json, say, warn
 from goldnas.cli.front import front_table
 from goldnas.cli.progress import setback_line, warn_of_logger
 from goldnas.cli.search_display import live_display, strategy_of
 from goldnas.cli.signals import signals_noted
+from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, GoldnasError, count_of
 from goldnas.reference import name_items
 
@@ -70,7 +70,7 @@ class SearchOutput:
         warn_of_logger(self._loop, event, fields)
         line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
         if line is not None:
-            err.print(line, soft_wrap=True, highlight=False)
+            note(line)
 
     def _begin(self, loop: "SearchLoop") -> None:
         if self._resumed:
@@ -80,7 +80,7 @@ class SearchOutput:
             costs, mask = strategy.session.feasibility, strategy.learner.mask
             out.print(_limits_table(list_limits(costs, mask)))
         if self._note:
-            err.print(self._note, soft_wrap=True, highlight=False)
+            note(self._note)
         advice = "try --batch-size auto, or --checkpointing"
         _print_memory(loop, "go on where there is more" if self._resumed else advice)
         torchrun = self._ranks.by_torchrun
@@ -95,12 +95,10 @@ class SearchOutput:
 
 def _print_ready(fields: dict[str, Any]) -> None:
     data = fields["data"]
-    out.print(
+    say(
         f"{data}: {fields['images']} {name_items(data)} to train on, {fields['held_out']} held "
         f"out, {fields['kept']}; space of 10^{fields['log10_size']:.2f} networks; training on "
-        f"{fields['device']}",
-        soft_wrap=True,
-        highlight=False,
+        f"{fields['device']}"
     )
     out.print(_limits_table(fields["limits"]))
 
@@ -120,7 +118,7 @@ def _limits_table(limits: "Sequence[Limit]") -> Table:
         elif budget is not None:
             verdict = "met" if limit.current <= budget.limit else "within reach"
         table.add_row(
-            limit.resource,
+            as_text(limit.resource),
             *(format_amount(limit.resource, amount) for amount in amounts),
             "none" if budget is None else format_amount(limit.resource, budget.limit),
             verdict,
@@ -145,7 +143,7 @@ def _print_memory(loop: "SearchLoop", advice: str) -> None:
         free = needed
     else:
         line += f" of {memory_text(free)} free"
-    out.print(line + (", in bf16" if config.amp == "bf16" else ""), highlight=False)
+    say(line + (", in bf16" if config.amp == "bf16" else ""))
     if needed > free:
         warn(f"that may not fit: {advice}")
 
@@ -197,15 +195,10 @@ def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
     _print_drops(run)
     if report:
         _write_report(run)
-    named = shlex.quote(str(run.path))
-    next_step = f"Next: goldnas export {named} --out net.onnx"
+    next_step = f"Next: {command('export', run.path, '--out', 'net.onnx')}"
     if all(network.figure is None for network in front.networks):
-        next_step = f"Nothing was trained yet. Next: goldnas train {named}"
-    out.print(
-        f"{run.path}: {count_of(len(front.networks), 'network')}. {next_step}",
-        soft_wrap=True,
-        highlight=False,
-    )
+        next_step = f"Nothing was trained yet. Next: {command('train', run.path)}"
+    say(f"{run.path}: {count_of(len(front.networks), 'network')}. {next_step}")
 
 
 def _print_drops(run: "Run") -> None:
@@ -230,9 +223,9 @@ def _print_drops(run: "Run") -> None:
         if cut:
             span = f"{task.name} from {cut['metric_before']:.4g} to {cut['metric_after']:.4g}"
     if drops:
-        out.print(f"{count_of(len(drops), 'pruning')}; largest {most}", highlight=False)
+        say(f"{count_of(len(drops), 'pruning')}; largest {most}")
     if cut:
-        out.print(f"the cut to the budgets took the {span}", highlight=False)
+        say(f"the cut to the budgets took the {span}")
 
 
 def _write_report(run: "Run") -> None:
@@ -242,5 +235,4 @@ def _write_report(run: "Run") -> None:
     try:
         say(f"wrote {write_report(run.path)}")
     except (GoldnasError, OSError) as error:
-        named = shlex.quote(str(run.path))
-        warn(f"there is no report: {error}. Try: goldnas report {named}")
+        warn(f"there is no report: {error}. Try: {command('report', run.path)}")

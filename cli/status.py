@@ -1,14 +1,14 @@
 """``goldnas status``: where a search stands, on one screen."""
 
-import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goldnas.cli.console import errors_shown, out, print_json, say
+from goldnas.cli.console import as_text, errors_shown, out, print_json, say
 from goldnas.cli.options import JsonOption
+from goldnas.cli.wording import command
 from goldnas.errors import count_of
 from goldnas.reference import name_items
 
@@ -40,14 +40,13 @@ def status(
 
 def _print(status: "Status") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from goldnas.units import format_amount
 
     say(f"{status.folder}: {_state(status)}")
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("search", Text(f"{status.strategy} in {status.space} on {status.data}"))
-    facts.add_row("budgets", Text(", ".join(status.budgets)))
+    facts.add_row("search", as_text(f"{status.strategy} in {status.space} on {status.data}"))
+    facts.add_row("budgets", as_text(", ".join(status.budgets)))
     if status.networks_to_try is not None:
         facts.add_row("networks", f"{status.networks_tried} of {status.networks_to_try} tried")
     epochs = f"{status.epochs_done} of {status.epochs}"
@@ -56,18 +55,19 @@ def _print(status: "Status") -> None:
     facts.add_row("epochs", epochs)
     if status.metric is not None and status.loss is not None:
         found = f"{status.metric.text} on held-out {name_items(status.data)}"
-        facts.add_row(Text(status.metric.name), f"{found}, loss {status.loss:.3f}")
+        shown = as_text(f"{found}, loss {status.loss:.3f}")
+        facts.add_row(as_text(status.metric.name), shown)
     if status.live_operators is not None and status.networks_to_try is None:
         whole = "" if status.operators is None else f" of {status.operators}"
         penalty = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
         facts.add_row("operators", f"{status.live_operators}{whole} are left{penalty}")
-    out.print(facts, highlight=False)
+    out.print(facts)
     resources = Table("resource")
     for header in ("now", "budget", "share"):
         resources.add_column(header, justify="right")
     best = status.best
     if best is not None:
-        resources.add_column(f"network {best.fingerprint}", justify="right")
+        resources.add_column(as_text(f"network {best.fingerprint}"), justify="right")
     for name, resource in status.resources.items():
         budget = resource.budget
         cells = [
@@ -77,17 +77,19 @@ def _print(status: "Status") -> None:
         ]
         if best is not None:
             cells.append(format_amount(name, best.resources[name]))
-        resources.add_row(Text(name), *cells)
+        resources.add_row(as_text(name), *cells)
     if resources.row_count:
-        out.print(resources, highlight=False)
+        out.print(resources)
     say(_recorded(status))
+    if best is not None:
+        say(f"Look at it: {command('report', Path(status.folder))}")
 
 
 def _state(status: "Status") -> str:
     ran = "" if status.seconds is None else f" after {timedelta(seconds=round(status.seconds))}"
     if status.state == "ended":
         return f"ended{ran}"
-    again = f"goldnas search --resume {shlex.quote(status.folder)}"
+    again = command("search", "--resume", Path(status.folder))
     if status.state == "not begun":
         return f"has not begun; if nothing runs it: {again}"
     since = f"wrote its log {timedelta(seconds=round(status.quiet_seconds or 0))} ago"
@@ -97,7 +99,7 @@ def _state(status: "Status") -> str:
 
 
 def _recorded(status: "Status") -> str:
-    best, folder = status.best, shlex.quote(status.folder)
+    best = status.best
     networks = f"{count_of(status.networks, 'network')} recorded"
     if best is None:
         return f"{networks}, none within all budgets yet"
@@ -110,7 +112,4 @@ def _recorded(status: "Status") -> str:
         f"{count_of(status.trained, 'training')} done, "
         f"{count_of(status.measured, 'network')} measured"
     )
-    return (
-        f"{networks}; the best within all budgets is {best.fingerprint}: {merit}; {done}\n"
-        f"Look at it: goldnas report {folder}"
-    )
+    return f"{networks}; the best within all budgets is {best.fingerprint}: {merit}; {done}"

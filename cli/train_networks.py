@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from goldnas.cli.console import err, say, warn
+from goldnas.cli.console import err, note, print_error, say, warn
 from goldnas.cli.progress import bar, setback_line, warn_of_logger
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.train_results import Outcomes, Trained, print_result
@@ -65,7 +63,7 @@ def train_each(targets: Targets, options: TrainOptions, ranks: "Ranks") -> Outco
                 raise
             outcomes[name] = reason = one_line(error)
             if ranks.first:
-                err.print(Text.assemble(("error: ", "bold red"), reason), soft_wrap=True)
+                print_error(reason)
     return outcomes
 
 
@@ -143,13 +141,13 @@ class TrainOutput:
         warn_of_logger(self._loop, event, fields)
         line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
         if line is not None:
-            err.print(line, soft_wrap=True, highlight=False)
+            note(line)
 
     def _begin(self, loop: "NetworkLoop") -> None:
         self.began = True
         _print_beginning(loop, self._options.given)
         if self._options.note and not loop.step:
-            err.print(self._options.note, soft_wrap=True, highlight=False)
+            note(self._options.note)
         torchrun = self._ranks.by_torchrun
         self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
         if self._ranks.first and err.is_terminal:

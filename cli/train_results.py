@@ -1,6 +1,5 @@
 """What trainings came to, and the recipes that there are."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.console import out, print_json, say
+from goldnas.cli.console import as_text, out, print_json, say
 from goldnas.cli.metric_text import cell, heading
+from goldnas.cli.wording import command
 from goldnas.errors import count_of
 from goldnas.reference import name_items
 
@@ -47,11 +47,13 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     ]
     say(
         f"network {result.fingerprint}: {result.test.on('the test set')} after the last "
-        f"epoch{held_out}\n"
-        f"{', '.join(amounts)}; {count_of(result.epochs, 'epoch')} of {result.recipe} on "
-        f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}\n"
-        f"kept in {folder}. Next: goldnas export {shlex.quote(str(folder))} --out net.onnx"
+        f"epoch{held_out}"
     )
+    say(
+        f"{', '.join(amounts)}; {count_of(result.epochs, 'epoch')} of {result.recipe} on "
+        f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}"
+    )
+    say(f"kept in {folder}. Next: {command('export', folder, '--out', 'net.onnx')}")
 
 
 def print_outcomes(outcomes: Outcomes) -> None:
@@ -79,15 +81,15 @@ def print_summary(outcomes: Outcomes) -> None:
             figures.append(outcome.result.test)
     table = Table("network")
     for head in (heading("test", figures), heading("validation", figures), *names):
-        table.add_column(head, justify="right")
+        table.add_column(as_text(head), justify="right")
     for network, outcome in outcomes.items():
         if isinstance(outcome, str):
-            table.add_row(network, "failed", *("-" for _ in ("validation", *names)))
+            table.add_row(as_text(network), "failed", *("-" for _ in ("validation", *names)))
             continue
         result = outcome.result
         held_out = result.validation
         table.add_row(
-            network,
+            as_text(network),
             cell(result.test),
             "-" if held_out is None else cell(held_out),
             *(format_amount(name, result.resources[name]) for name in names),

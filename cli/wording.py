@@ -2,15 +2,21 @@
 
 An error names settings and calls in backquotes, as Python has them. Here they become what is
 typed: `levels=2` is ``--levels 2``, `load_run('runs/a').resume()` is ``goldnas search --resume
-runs/a``.
+runs/a``. Every command that goldnas advises is put together here, and can be copied into a
+shell, whatever the names in it are.
 """
 
 import ast
 import json
+import os
 import re
 import shlex
+import string
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from goldnas.errors import in_one_line
 
 NAMES = {
     "budgets": "budget",
@@ -38,7 +44,11 @@ COMMANDS = {
 }
 """Commands of functions."""
 _OF_SPACES = {"channels", "cells", "input_shape", "classes", "operators", "space"}
-_QUOTED = re.compile("`([^`\n]+)`")
+_QUOTED = re.compile(r"""`((?:[^`'"\n]|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")+)`""")
+"""Code in backquotes, which a text within the code may hold, too."""
+
+_PLAIN = {*string.ascii_letters, *string.digits, *" ./:_+,=@"}
+"""What stands for itself within a text of printf."""
 
 
 def option(setting: str) -> str:
@@ -46,23 +56,67 @@ def option(setting: str) -> str:
     return "--" + NAMES.get(setting, setting.replace("_", "-"))
 
 
+def command(*words: object) -> str:
+    """A command of goldnas, to be copied into a shell, as :func:`join_words` has it."""
+    return join_words("goldnas", *words)
+
+
+def join_words(*words: object) -> str:
+    """A command in one line, which a shell takes apart into these words again.
+
+    Args:
+        words: Of which a :class:`pathlib.Path` is taken for no option, whatever it begins with.
+    """
+    return " ".join(
+        _quote(_not_an_option(str(word)) if isinstance(word, Path) else str(word))
+        for word in words
+    )
+
+
+def _not_an_option(path: str) -> str:
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _quote(word: str) -> str:
+    if in_one_line(word) == word:
+        return shlex.quote(word)
+    # What nobody sees, as every shell can read it.
+    seen = (chr(b) if chr(b) in _PLAIN else f"\\{b:03o}" for b in os.fsencode(word))
+    return f"\"$(printf '{''.join(seen)}')\""
+
+
 def in_options(text: str) -> str:
-    """A message of the library as the command line says it."""
-    return _QUOTED.sub(lambda quoted: in_shell(quoted[1]), text)
+    """A message of the library as the command line says it.
+
+    What stands in backquotes and is neither a setting nor a call stays, with them: it may be
+    of a name.
+    """
+    said, place = "", 0
+    while found := _QUOTED.search(text, place):
+        typed = _as_typed(found[1])
+        end = found.start() + 1 if typed is None else found.end()
+        said += text[place : found.start()] + ("`" if typed is None else typed)
+        place = end
+    return said + text[place:]
 
 
 def in_shell(code: str) -> str:
     """A setting or a call in Python as it is typed; anything else as it is."""
+    typed = _as_typed(code)
+    return code if typed is None else typed
+
+
+def _as_typed(code: str) -> str | None:
     for source in (code, f"settings({code})"):
         try:
             node = ast.parse(source, mode="eval").body
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         if isinstance(node, ast.Name):
             return option(node.id)
         if isinstance(node, ast.Call):
-            return shlex.join(_words(node))
-    return code
+            return join_words(*_words(node))
+    return None
 
 
 def _words(call: ast.Call) -> Iterator[str]:
@@ -81,7 +135,8 @@ def _words(call: ast.Call) -> Iterator[str]:
             yield from _words(argument)
         elif not isinstance(argument, ast.Name):  # a variable stands for what is not known
             value = _value(argument)
-            yield from (("--space", str(value)) if name == "space" else (str(value),))
+            shown = str(value)
+            yield from (("--space", shown) if name == "space" else (_not_an_option(shown),))
     for keyword in call.keywords:
         if keyword.arg is None:
             continue
@@ -131,5 +186,5 @@ def _is_json(text: str) -> bool:
 def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return ast.unparse(node)

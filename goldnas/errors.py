@@ -101,7 +101,14 @@ class WriteError(GoldnasError):
 
 
 class GoldnasWarning(UserWarning):
-    """What does not stop a call, and is not as it should be: a restless machine, say."""
+    """What does not stop a call, and is not as it should be: a restless machine, say.
+
+    Args:
+        message: One line, as that of an error.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 def name_type(value: object) -> str:
@@ -121,14 +128,26 @@ def show_name(name: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """A text that any terminal shows in one line."""
-    return _IN_NO_LINE.sub(lambda found: _escape(found[0]), _ENDS.sub(" ", text))
+    """A text that any terminal shows in one line, see :func:`show_controls`."""
+    return show_controls(_ENDS.sub(" ", text))
+
+
+def show_controls(text: str) -> str:
+    r"""A text that steers nothing: what is no character to read stands as ``\x1b``.
+
+    That is what moves a cursor, turns the direction of writing or is invisible, and halves of
+    characters. Ends of lines and tabs stay.
+    """
+    return CONTROLS.sub(lambda found: _escape(found[0]), text)
 
 
 _ENDS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 """Of lines."""
-_IN_NO_LINE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What steers a terminal, and halves of characters."""
+CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What steers a terminal or is invisible, but for ends of lines and tabs."""
 
 
 def _escape(character: str) -> str:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from goldnas.errors import TableError
+from goldnas.errors import TableError, in_one_line
 from goldnas.lut.fit import count_parts, fit_additive
-from goldnas.lut.plot_panels import Group, Panel, arrange
+from goldnas.lut.plot_panels import Group, Panel, arrange, write_plainly
 from goldnas.lut.schema import Calibration, Failed, Interpolated, Measured
 from goldnas.lut.table import LatencyTable
 
@@ -41,9 +41,11 @@ def plot(table: LatencyTable) -> Figure:
     height = max(4.5 * len(drawn), _INCHES_PER_ROW * sum(lengths) + 1.5, 3.0)
     figure = Figure(figsize=(12 if drawn else 7, height), layout="constrained")
     figure.suptitle(
-        f"{table.name}: {table.conditions.machine}, {table.conditions.backend}, threads "
-        f"{table.conditions.threads}, batch {table.conditions.batch}, "
-        f"{table.conditions.precision}, {table.conditions.measured_on}"
+        in_one_line(
+            f"{table.name}: {table.conditions.machine}, {table.conditions.backend}, threads "
+            f"{table.conditions.threads}, batch {table.conditions.batch}, "
+            f"{table.conditions.precision}, {table.conditions.measured_on}"
+        )
     )
     left, *right = figure.subfigures(1, 2 if drawn else 1, squeeze=False)[0]
     panels = left.subplots(
@@ -69,7 +71,7 @@ def plot(table: LatencyTable) -> Figure:
         networks = side.subplots(len(drawn), 1, squeeze=False)
         for number, (axes, calibration) in enumerate(zip(networks[:, 0], drawn, strict=True)):
             _draw_networks(axes, calibration, mark_id=f"networks-{number}")
-    return figure
+    return write_plainly(figure)
 
 
 def label_marks(table: LatencyTable) -> dict[str, list[str]]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from goldnas.errors import TableError
+from goldnas.errors import TableError, in_one_line
 from goldnas.lut.diff import diff
 from goldnas.lut.plot import COLOURS, group_rows
-from goldnas.lut.plot_panels import Group, arrange
+from goldnas.lut.plot_panels import Group, arrange, write_plainly
 from goldnas.lut.schema import Interpolated, Measured
 from goldnas.lut.table import LatencyTable
 
@@ -72,7 +72,7 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
         )
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8)
-    return figure
+    return write_plainly(figure)
 
 
 def _draw_times(axes: "Axes", group: Group[_Pair], *, with_intervals: bool) -> None:
@@ -117,7 +117,7 @@ def label_marks(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
 
 def _describe_table(table: LatencyTable) -> str:
     conditions = table.conditions
-    return (
+    return in_one_line(
         f"{table.name}, {conditions.machine}, {conditions.backend}, {conditions.precision}, "
         f"batch {conditions.batch}"
     )

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
+from goldnas.errors import in_one_line, show_controls
 from goldnas.lut.schema import Interpolated, Measured
 
 if TYPE_CHECKING:
@@ -52,14 +55,24 @@ class Panel(Generic[_Item]):
 
     def name_places(self, axes: "Axes", *, is_log: bool) -> None:
         """Write the names at the places, and the title."""
-        axes.set_yticks(range(len(self.names)), self.names, fontsize=7)
-        axes.set_ylim(len(self.names) - 0.25, -0.75)
-        axes.set_title(self.title, fontsize=9, loc="left")
+        names = [in_one_line(name) for name in self.names]
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_ylim(len(names) - 0.25, -0.75)
+        axes.set_title(in_one_line(self.title), fontsize=9, loc="left")
         axes.grid(axis="x", alpha=0.3)
         if is_log:  # in plain numbers: 20, not 2 times a power of ten
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(LogFormatter())
             axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+
+
+def write_plainly(figure: Figure) -> Figure:
+    """Let no text of a figure be a formula: names may have dollar signs in them, and worse."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        text.set_text(show_controls(text.get_text()))
+    return figure
 
 
 def arrange(

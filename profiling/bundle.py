@@ -9,7 +9,6 @@ import datetime
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +40,7 @@ from goldnas.profiling.fill import fill_table
 from goldnas.profiling.measuring import SENTINELS
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.session import Session
+from goldnas.scratch import scratch_folder
 from goldnas.spaces import SearchSpace
 
 
@@ -84,9 +84,9 @@ def make_bundle(
                 "new file"
             ) from None
     recorder = Recorder(backend)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)
-        table = LatencyTable(session.conditions, (), Path(folder, "table.json"))
+        table = LatencyTable(session.conditions, (), folder / "table.json")
         table = fill_table(session, table, space, networks=networks)
         if failed := [row for row in table.rows if isinstance(row, Failed)]:
             raise MeasurementError(

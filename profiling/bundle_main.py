@@ -29,6 +29,7 @@ import argparse
 import contextlib
 import datetime
 import hashlib
+import io
 import json
 import os
 import re
@@ -279,9 +280,10 @@ def load_runs(
     return []
 
 
-def format_command() -> str:
-    """How this program was started."""
-    return f"python {shlex.quote(sys.argv[0])}"
+def format_command(bundle: str | None = None) -> str:
+    """How a bundle is started, or this program was."""
+    path = bundle or sys.argv[0]
+    return f"python {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
 
 
 def locate_part(results: Path) -> Path:
@@ -389,7 +391,7 @@ def ask_facts(folder: Path) -> dict[str, Any]:
         said = find_last_line(done.stderr) or f"status {done.returncode}, no message"
         raise BadFileError(
             f"cannot measure here: {said}; numpy and onnxruntime have to work in this Python: "
-            f"{sys.executable} -m pip install numpy onnxruntime"
+            f"{shlex.quote(sys.executable)} -m pip install numpy onnxruntime"
         ) from None
     return facts
 
@@ -544,6 +546,9 @@ def make_temporary_folder() -> Iterator[Path]:
 
 def main() -> None:
     """Measure, and say what came of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # which may know few letters
+            stream.reconfigure(errors="backslashreplace")
     bundle = Path(sys.argv[0])
     parser = argparse.ArgumentParser(
         prog=format_command(),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from goldnas.profiling.bundle_main import (
     RUNNER,
     Archive,
     BadFileError,
+    format_command,
     list_runs,
     read_results,
 )
@@ -30,6 +30,7 @@ from goldnas.profiling.bundle_records import Found, Manifest
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.quality import warn_of_quality
 from goldnas.profiling.session import Session
+from goldnas.scratch import scratch_folder
 from goldnas.spaces import SearchSpace, make_space
 
 
@@ -67,7 +68,7 @@ def import_results(
     check_writable(out)
     chosen = {"operators": manifest.operators} if manifest.operators else {}
     space = make_space(manifest.space, **manifest.settings, **chosen)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         backend = Replay(manifest, found)
         session = Session(backend, batch=manifest.conditions.batch, on_warning=on_warning)
         empty = LatencyTable(session.conditions, (), Path(folder, out.name))
@@ -125,8 +126,8 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
         archive = Archive(path)
         if MAIN in archive:
             raise TableError(
-                f"{path} is a bundle. Carry it to the device, run python {path.name} there, "
-                "and import the results.zip that it writes"
+                f"{path} is a bundle. Carry it to the device, run {format_command(path.name)} "
+                "there, and import the results.zip that it writes"
             )
         raw_manifest, raw_found = read_results(path)
         manifest = msgspec.convert(raw_manifest, Manifest)

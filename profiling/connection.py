@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import queue
+import shlex
 import subprocess
 import threading
 import weakref
@@ -196,7 +197,8 @@ def _advice(host: Host, process: "subprocess.Popen[bytes]", said: str) -> str:
     advice = "see whether it is on and can be reached"
     if "No module named" in said:
         module = said.rpartition(" ")[2].strip("'\"").partition(".")[0]
-        advice = f"install it there: {host.python} -m pip install {module}"
+        install = shlex.join([host.python, "-m", "pip", "install", module])
+        advice = f"install it there: {install}"
     elif "Host key verification failed" in said or "host key" in said.lower():
         advice = (
             "see who it is, then take its key into known_hosts: connect once by hand with ssh"

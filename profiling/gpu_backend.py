@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from goldnas.lut import Conditions, Gpu, MeasuringProtocol
 from goldnas.profiling.host import Host
 from goldnas.profiling.runner_backend import RunnerBackend
 from goldnas.profiling.runtimes import complete_options, find_backend
+from goldnas.scratch import make_scratch, scratch_folder
 
 # Engines are dear to load, and what differs between processes of a CPU, where in its memory
 # something lies, matters little on a GPU: few processes, and many rounds.
@@ -92,7 +92,7 @@ class GpuBackend(RunnerBackend):
         self.options = complete_options(name, options or {})
         self._not_kept = ""
         if folder is None or not _can_be_kept(folder):
-            scratch = Path(tempfile.mkdtemp(prefix="goldnas-"))
+            scratch = make_scratch()
             weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
             if folder is not None:
                 _copy_caches(folder, scratch)
@@ -203,10 +203,12 @@ class GpuBackend(RunnerBackend):
         Raises:
             MeasurementError: If the runtime rejects it, or cannot start.
         """
-        with tempfile.TemporaryDirectory(prefix="goldnas-") as scratch:
-            place = Path(scratch, "images.npy")
+        with scratch_folder() as scratch:
+            place = scratch / "images.npy"
             np.save(place, images)
-            lines = self._answers({"net": model}, run=True, images=str(place), outputs=scratch)
+            lines = self._answers(
+                {"net": model}, run=True, images=str(place), outputs=str(scratch)
+            )
             reply = next(line for line in lines if line.keys() & {"error", "outputs"})
             if "error" in reply:
                 raise MeasurementError(f"{self._name}: {reply['error']}")

@@ -1,9 +1,7 @@
 """onnxruntime's CUDA provider, with inputs and outputs that stay on the GPU."""
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 from goldnas.errors import MeasurementError
 from goldnas.profiling.input_tensors import read_tensors
 from goldnas.profiling.runtimes import BACKENDS, FullError, MissingRuntimeError
+from goldnas.scratch import scratch_folder
 
 PROVIDER = BACKENDS["onnxruntime-cuda"].provider
 
@@ -142,8 +141,8 @@ class BoundSession:
         """
         from goldnas.profiling.runner import profile_nodes
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.onnx")
+        with scratch_folder() as folder:
+            path = folder / "model.onnx"
             path.write_bytes(self._model)
             place = {"path": str(path), "sha256": hashlib.sha256(self._model).hexdigest()}
             job = {

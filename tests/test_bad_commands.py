@@ -306,14 +306,20 @@ def test_a_folder_that_is_gone_is_named(workplace: Path) -> None:
     assert_one_line(code, stderr, "the folder that this command was started in is gone; change")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["profile --bundle new.zip --cells 1 --channels 4 --input 1x8x8 --networks 0", EXPORT],
+    ids=["bundle", "export"],
+)
 def test_a_folder_for_temporary_files_that_is_not_there_is_named(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     assert_refused(
         Case(
-            "profile --bundle new.zip --cells 1 --channels 4 --input 1x8x8 --networks 0",
-            "the system refuses: /no/such/folder/.*: No such file or directory. See that the",
+            command,
+            "cannot write temporary files in /no/such/folder: No such file or directory. Make "
+            "room there, or name another folder in the environment variable TMPDIR",
         )
     )
 

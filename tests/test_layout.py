@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "locks": {"errors", "files"},
     "parent": set(),
+    "scratch": {"errors"},
     "contents": set(),
     "site": {"errors"},
     "architecture": {"errors", "files"},
@@ -49,12 +50,12 @@ MAY_IMPORT = {
         "units",
     },
     "exporting": {
-        *("choice", "errors", "network", "operators", "resource_names", "resources", "spaces"),
-        "units",
+        *("choice", "errors", "network", "operators", "resource_names", "resources", "scratch"),
+        *("spaces", "units"),
     },
     "profiling": {
         *("architecture", "choice", "contents", "errors", "exporting", "files", "lut"),
-        *("operators", "resources", "settings", "site", "spaces"),
+        *("operators", "resources", "scratch", "settings", "site", "spaces"),
     },
     "data": {"contents", "errors", "reference"},
     "run_folder": {"architecture", "errors", "files", "locks"},
@@ -162,6 +163,12 @@ def names_below_goldnas() -> list[str]:
 @pytest.mark.parametrize("name", MAY_IMPORT)
 def test_imports_point_one_way(name: str) -> None:
     assert imports_of(name) <= MAY_IMPORT[name]
+
+
+def test_only_the_console_makes_texts_of_the_terminal() -> None:
+    """There what comes from a file is made harmless, see tests/test_printed_text.py."""
+    by = {file.name for file in (ROOT / "cli").glob("*.py") if "rich.text" in file.read_text()}
+    assert by == {"console.py"}
 
 
 @pytest.mark.parametrize("name", ["searching", "supernet", "training"])

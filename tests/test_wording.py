@@ -42,7 +42,14 @@ from goldnas.cli.wording import in_options
         ("`merge()` puts tables together", "goldnas lut merge puts tables together"),
         ("`shapes={'input': (1, 3, 64, 64)}`", "--shape input=1x3x64x64"),
         ("nothing in quotes", "nothing in quotes"),
-        ("`no python here`", "no python here"),
+        ("`no python here`", "`no python here`"),
+        ("no a`b: `load_run('a`b').resume()`", "no a`b: goldnas search --resume 'a`b'"),
+        ("`evaluate('-a')`", "goldnas evaluate ./-a"),
+        ("`evaluate('a; b')`", "goldnas evaluate 'a; b'"),
+        (
+            r"`evaluate('a\x1b\u202e\n\'')`",
+            "goldnas evaluate \"$(printf 'a\\033\\342\\200\\256\\012\\047')\"",
+        ),
     ],
 )
 def test_settings_are_options_and_calls_are_commands(python: str, typed: str) -> None:

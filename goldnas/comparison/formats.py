@@ -11,7 +11,7 @@ import goldnas
 from goldnas.comparison.notes import write_notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
-from goldnas.errors import count_of
+from goldnas.errors import count_of, in_one_line
 from goldnas.metric import UNKNOWN
 from goldnas.units import Unit, choose_unit
 
@@ -62,14 +62,15 @@ def make_grid(comparison: Comparison) -> Grid:
             header = ", ".join(filter(None, words))
             figures[header] = [_figure(cell, unit) for cell in cells]
     columns = texts | figures
+    notes = (
+        *write_notes(comparison),
+        *(f"{', '.join(labels)}: {reason}" for reason, labels in lacking.items()),
+    )
     return Grid(
-        header=tuple(columns),
-        rows=tuple(zip(*columns.values(), strict=True)),
+        header=tuple(map(in_one_line, columns)),
+        rows=tuple(tuple(map(in_one_line, row)) for row in zip(*columns.values(), strict=True)),
         texts=len(texts),
-        notes=(
-            *write_notes(comparison),
-            *(f"{', '.join(labels)}: {reason}" for reason, labels in lacking.items()),
-        ),
+        notes=tuple(map(in_one_line, notes)),
     )
 
 
@@ -113,7 +114,10 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line for each row, in the units of the files; what has no value is empty."""
+    """One line for each row, in the units of the files; what has no value is empty.
+
+    A text that a spreadsheet would take for a formula stands behind an apostrophe.
+    """
     columns = [q.name for q in comparison.quantities]
     lines = [
         _described(row)
@@ -133,8 +137,16 @@ def as_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, lines[0], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(
+        {name: _no_formula(v) if isinstance(v, str) else v for name, v in line.items()}
+        for line in lines
+    )
     return text.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    line = in_one_line(text)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from goldnas.comparison.quantities import Sample
 from goldnas.comparison.rows import Comparison, Row
 from goldnas.comparison.runs import ComparedRun
 from goldnas.lut.plot import COLOURS
+from goldnas.lut.plot_panels import write_plainly
 from goldnas.units import choose_unit, list_units, name_axis
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     axes.set_title(f"{comparison.runs[0].data}, {searches}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(handles=_legend(colours, marks), fontsize=8)
-    return figure
+    return write_plainly(figure)
 
 
 def find_front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:

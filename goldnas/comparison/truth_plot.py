@@ -13,6 +13,7 @@ from goldnas.comparison.runs import ComparedRun
 from goldnas.comparison.truth import BAND, Figures, Judge, Truth
 from goldnas.errors import ConfigError
 from goldnas.lut.plot import COLOURS
+from goldnas.lut.plot_panels import write_plainly
 from goldnas.units import choose_unit, list_units, name_axis
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def draw_truth(comparison: Comparison) -> Figure:
     figure.suptitle(_write_title(comparison, truth), fontsize=9)
     handles = _legend(colours, band=len(truth.lines) > _FEW)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    return figure
+    return write_plainly(figure)
 
 
 def _group_by_space(comparison: Comparison) -> list[tuple[Judge, list[ComparedRun]]]:

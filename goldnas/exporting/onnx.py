@@ -15,6 +15,7 @@ from torch import nn
 from goldnas.errors import ExportError
 from goldnas.exporting.fold import fold
 from goldnas.exporting.zeros import drop_zeros
+from goldnas.scratch import check_scratch, explain_no_scratch
 
 OPSET = 18
 
@@ -63,6 +64,7 @@ def to_onnx(
     batch = max(2, input_shape[0]) if dynamic_batch else input_shape[0]
     shapes = [(batch, *shape[1:]) for shape in (input_shape, *other_inputs)]
     batches = tuple({0: torch.export.Dim("batch")} for _ in shapes) if dynamic_batch else None
+    check_scratch()  # torch needs one, and without it fails in words of its own
     try:
         with warnings.catch_warnings(), _interrupts_held_back():
             warnings.simplefilter("ignore")  # deprecations within torch and onnxscript
@@ -84,6 +86,8 @@ def to_onnx(
         onnx.helper.set_model_props(model, dict(metadata or {}))
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise explain_no_scratch(error.__cause__) from error
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ExportError(
             f"cannot export {type(module).__name__} at input {input_shape} to ONNX: {reason}. "

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
+from goldnas.errors import show_controls
+from goldnas.lut.plot_panels import write_plainly
 from goldnas.report.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -174,13 +176,14 @@ def inline_svg(figure: Figure, title: str, colours: Mapping[str, str] | None = N
         title: What it shows, for those who do not see it.
         colours: Further ones, as the figure has them, and their names in the style sheet.
     """
+    write_plainly(figure)
     content = io.StringIO()
     nothing: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(content, format="svg", metadata=nothing, transparent=True)
     svg = _METADATA.sub("", _HEAD.sub("", content.getvalue(), count=1))
     head, _, rest = svg.partition(">")
     head = re.sub(r' (width|height|version|xmlns(:xlink)?)="[^"]*"', "", head)
-    head += f' role="group" aria-label="{escape(title)}"'
+    head += f' role="group" aria-label="{escape(show_controls(title))}"'
     names = {colour: name for name, colour in COLOURS.items()} | dict(colours or {})
 
     def named(match: re.Match[str]) -> str:

@@ -10,10 +10,11 @@ import jinja2
 from markupsafe import Markup
 
 import goldnas
+from goldnas.errors import show_controls
 
 
 def fill_template(template: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template of this folder; all values are escaped.
+    """Fill a template of this folder; all values are escaped, and steer nothing.
 
     Args:
         template: Its name; it extends ``page.html``.
@@ -27,6 +28,7 @@ def fill_template(template: str, script: str | None = None, **values: Any) -> st
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_show,
     )
     names = ["page.js", *([script] if script else [])]
     code = "\n".join(_text(name) for name in names)
@@ -34,13 +36,26 @@ def fill_template(template: str, script: str | None = None, **values: Any) -> st
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return environment.get_template(template).render(
         **values,
-        data_json=Markup(_as_json(values.get("data", {}))),
+        data_json=Markup(_as_json(_show(values.get("data", {})))),
         script=Markup(code),
         script_hash=f"sha256-{digest}",
         style=Markup(_text("page.css")),
         svg=Markup,
         version=goldnas.__version__,
     )
+
+
+def _show(value: Any) -> Any:
+    """A value whose texts steer no reader: neither the direction of writing nor a terminal."""
+    if isinstance(value, Markup):  # which templates and the code of the page are
+        return value
+    if isinstance(value, str):
+        return show_controls(value)
+    if isinstance(value, dict):
+        return {_show(key): _show(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_show(inner) for inner in value]
+    return value
 
 
 def _text(name: str) -> str:
