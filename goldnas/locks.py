@@ -40,10 +40,12 @@ class Lock:
     Args:
         path: Of the file that is locked; it is there while somebody works, and after a
             process that was killed.
+        what: Is protected by it, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: Path) -> None:
         self.path = path
+        self.what = what
         self._lock: BaseFileLock | None = None
         self._folder: os.stat_result | None = None
 
@@ -64,8 +66,8 @@ class Lock:
             return False
         except OSError as error:
             raise WriteError(
-                f"cannot write {self.path}: {error.strerror}. Make room, or choose another "
-                "place"
+                f"cannot write {self.what}: {explain_refusal(error)}. Make room, or choose "
+                "another place"
             ) from None
         self._lock = lock
         if not hasattr(lock, "pid"):  # of a file system without flock: there it says who
@@ -160,8 +162,8 @@ def file_locked(
         WriteError: If the disk refuses.
     """
     target = Path(os.path.realpath(path))
-    lock = Lock(target.with_name(f".{target.name}.lock"))
-    with _folders_made(target):
+    lock = Lock(target.with_name(f".{target.name}.lock"), path)
+    with _folders_made(target.parent, path):
         take_lock(
             lambda: "" if lock.take() else lock.describe_holder(),
             path,
@@ -176,9 +178,8 @@ def file_locked(
 
 
 @contextlib.contextmanager
-def _folders_made(path: Path) -> Iterator[None]:
+def _folders_made(folder: Path, path: Path) -> Iterator[None]:
     """The folder of a file is made if need be, and removed again if nothing came into it."""
-    folder = path.parent
     new = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = Lock(path / ".lock")
+        self._lock = Lock(path / ".lock", path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the lock, which stays with the process that holds it."""
@@ -178,7 +178,7 @@ class RunFolder:
                 f"cannot make {path}: {explain_refusal(error)}; choose another `out`"
             ) from None
         new.path = path
-        new._lock.path = path / ".lock"
+        new._lock.path, new._lock.what = path / ".lock", path
         return new
 
     def remove(self) -> None:
