@@ -76,7 +76,7 @@ CASES = {
     "profile operator": Case(f"{PROFILE} --operators conv", "unknown operator 'conv'; known: "),
     "profile into a file": Case(
         f"{PROFILE} --out a_file/cpu.json",
-        "cannot write a_file/cpu.json: a folder of this path is a file; .*another place",
+        "cannot write a_file/cpu.json: a folder of this path is a file. .*another place",
     ),
     "profile into a folder": Case(
         f"{PROFILE} --out images", "cannot read the latency table images: Is a directory"
