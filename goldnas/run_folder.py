@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
+from goldnas import trust
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, RunError, WriteError, read_message
 from goldnas.files import write_atomic
+from goldnas.reference import is_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,6 +111,9 @@ class RunFolder:
     restore = "restore it from a copy"
     """What to do about a damaged file."""
 
+    trusted = False
+    """Whether the user trusts the code that it names, whoever made it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -183,6 +188,31 @@ class RunFolder:
                 f"ran; {self.restore}"
             )
         return threads
+
+    # -- the code that it names --------------------------------------------------------------
+
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting: ``space``, ``data`` and so on."""
+        raise NotImplementedError
+
+    def functions(self, *settings: str) -> list[str]:
+        """Functions that it names: by these settings, or by any."""
+        named = self.named()
+        found = (name for setting in settings or named for name in named[setting])
+        return [*filter(is_function, found)]
+
+    def admit(self, *settings: str) -> None:
+        """Let the code run that it names.
+
+        Args:
+            settings: ``space``, ``data``, ``task``, ``loggers``: those that are needed; all
+                unless given.
+
+        Raises:
+            UntrustedError: If the folder may be somebody else's; see ``goldnas/trust.py``.
+            RunError: If a file is damaged.
+        """
+        trust.admit(self.path, self.functions(*settings), trusted=self.trusted)
 
     # -- the log -----------------------------------------------------------------------------
 

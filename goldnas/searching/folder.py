@@ -15,13 +15,15 @@ Every file but the log is replaced in one step; a line of the log is written in 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from goldnas import trust
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
@@ -62,7 +64,9 @@ class SearchRun(RunFolder):
             for table in tables:
                 table.save(run.path / "tables" / f"{table.name}.json")
 
-        return cls.make(path, fill)
+        run = cls.make(path, fill)
+        trust.record(path, run.functions(), {})
+        return run
 
     @staticmethod
     def check_free(path: Path) -> None:
@@ -99,6 +103,7 @@ class SearchRun(RunFolder):
         """
         run = cls(path)
         run.check_there()
+        trust.keep_out_of(path)
         return run
 
     def check_there(self) -> None:
@@ -133,6 +138,16 @@ class SearchRun(RunFolder):
             RunError: If the file is damaged.
         """
         return self._read_json("config.json", SearchConfig)
+
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting."""
+        config = self.config
+        return {
+            "space": [config.space],
+            "data": [config.data],
+            "task": [config.task or ""],
+            "loggers": config.loggers,
+        }
 
     @cached_property
     def tables(self) -> list[LatencyTable]:
@@ -220,21 +235,34 @@ class SearchRun(RunFolder):
         self._write_tensors(f"weights/{name}.pt", weights)
         architecture.save(self.path / "architectures" / f"{name}.json")
 
+    def import_space(self) -> None:
+        """Import the function that the space is, if it is one.
+
+        Raises:
+            UntrustedError: If it is somebody else's.
+            ConfigError: If it cannot be imported.
+        """
+        self.admit("space")
+        import_space(self.config.space)
+
     def architecture(self, network: FrontNetwork) -> Architecture:
-        """The architecture of a recorded network; its space was named when the run was made.
+        """The architecture of a recorded network; its space is imported, where it may be.
 
         Raises:
             RunError: If its file is missing or damaged.
         """
-        import_space(self.config.space)
+        with suppress(trust.UntrustedError):
+            self.import_space()
         return self._architecture(f"architectures/{network.fingerprint}.json")
 
     def network(self, network: FrontNetwork) -> nn.Module:
         """A recorded network with its weights and gates, in evaluation mode.
 
         Raises:
+            UntrustedError: If its space is somebody else's function.
             RunError: If its files are missing or damaged.
         """
+        self.import_space()
         architecture = self.architecture(network)
         module = find_space(architecture).build(architecture, gated=True)
         return self._with_weights(module, f"weights/{network.fingerprint}.pt")
