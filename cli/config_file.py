@@ -40,6 +40,8 @@ _TYPED = ("trust",)
 """Options that no file can give."""
 _CODE = ("space", "space_", "data", "task", "loggers")
 """Parameters that may name functions."""
+_PROGRAMS = ("python", "perf_test", "ray")
+"""Parameters that name what runs code, or sends some."""
 _KINDS = {bool: "true or false", dict: "a table", list: "a list"}
 
 
@@ -100,7 +102,7 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
 
 
 def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
-    """Refuse functions that the file of somebody else's run names.
+    """Refuse functions that the file of somebody else's run names, and programs.
 
     Args:
         path: The file. One that lies in no run's folder is the user's own command.
@@ -111,6 +113,12 @@ def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
         UntrustedError: Saying whose code would run.
     """
     if os.path.lexists(path.parent / "config.json"):
+        for name in () if trusted else _PROGRAMS:
+            if name in given and given[name].words != ("--ray=local",):
+                raise trust.UntrustedError(
+                    f"{given[name].place}: code would run by it, and the file is of a run; "
+                    "type it yourself, if you trust it"
+                )
         words = (word for name in _CODE if name in given for word in given[name].words)
         functions = filter(is_function, (word.partition("=")[2] for word in words))
         trust.admit(path.parent, functions, trusted=trusted)

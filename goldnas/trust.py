@@ -59,7 +59,7 @@ def check_allowed(function: str) -> None:
     Raises:
         UntrustedError: Saying which file has the code.
     """
-    if function not in _allowed:
+    if function not in _allowed and _module(function) not in OF_PROGRAMS:
         raise UntrustedError(
             f"{_from(function)}: a file names it, and its code runs only if you name it "
             "yourself, or trust the file with `trust=True`"
@@ -104,11 +104,9 @@ def _why_not(function: str, files: Mapping[str, str]) -> str:
 
 def _from(function: str) -> str:
     file = locate(function)
-    return (
-        f"{function} (of a module that is not here)"
-        if file is None
-        else (f"{function} from {file}")
-    )
+    if file is None:
+        return f"{function}, of a module that is not here"
+    return f"{function} from {file if os.path.isabs(file) else 'Python itself'}"
 
 
 # -- where code comes from -------------------------------------------------------------------

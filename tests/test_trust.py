@@ -32,23 +32,11 @@ class Silent:
 def logger(folder, settings):
     return Silent()
 """
-SHORT = ["--epochs", "1", "--batch-size", "512", "--train-device", "cpu"]
-SEARCH = [
-    *[
-        "search",
-        "--data",
-        "mine:data",
-        "--task",
-        "mine:task",
-        "--space",
-        "mine:space",
-        "--logger",
-        "mine:logger",
-    ],
-    *["--single", "--budget", "1kparams", "--no-report", "--out", "run"],
-    *SHORT,
-]
-EVERY = "mine:data", "mine:logger", "mine:space", "mine:task"
+SHORT = "--epochs 1 --batch-size 512 --train-device cpu".split()  # noqa: SIM905
+SEARCH = (
+    "search --data mine:data --task mine:task --space mine:space --logger mine:logger --single "
+    "--budget 1kparams --no-report --out run --epochs 1 --batch-size 512 --train-device cpu"
+)
 
 
 def forget() -> None:
@@ -108,8 +96,16 @@ COMMANDS = {
 """Each command, and the settings whose code it needs; it does without the others."""
 
 
-@pytest.mark.parametrize("setting", ["space", "data", "task", "loggers"])
-@pytest.mark.parametrize("command", COMMANDS)
+SETTINGS = ("space", "data", "task", "loggers")
+CASES = [
+    (command, setting)
+    for command, needed in COMMANDS.items()
+    for setting in SETTINGS
+    if setting in needed or not command.startswith(("export", "train"))  # which take their time
+]
+
+
+@pytest.mark.parametrize(("command", "setting"), CASES)
 def test_a_strangers_folder_runs_no_code(
     sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, setting: str
 ) -> None:
@@ -129,7 +125,7 @@ def test_a_strangers_folder_runs_no_code(
     if setting in COMMANDS[command]:
         file = os.path.realpath("strange.py")
         assert_one_line(status, errors, f"{name} from {file}.*--trust")
-    elif "int8" not in command:  # which takes its time
+    else:
         assert status == 0, errors
 
 
@@ -152,15 +148,13 @@ def test_nothing_is_looked_for_in_the_folder_itself(
     assert marks(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["os:system", "sys:exit", "builtins:exec", "antigravity:geohash"]
-)
+@pytest.mark.parametrize("name", ["os:system", "sys:exit", "builtins:exec", "this:s"])
 def test_a_module_of_python_is_code_too(sent: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(sent, tmp_path, dirs_exist_ok=True)
     changed(str(tmp_path / "run/config.json"), data=name)()
     status, _, errors = invoke("evaluate", tmp_path / "run")
     assert_one_line(status, errors, name)
-    assert "antigravity" not in sys.modules
+    assert "this" not in sys.modules
 
 
 def test_a_file_of_options_cannot_trust_itself(sent: Path, tmp_path: Path) -> None:
@@ -168,6 +162,19 @@ def test_a_file_of_options_cannot_trust_itself(sent: Path, tmp_path: Path) -> No
     Path(tmp_path, "run/options.toml").write_text("[evaluate]\ntrust = true\n")
     status, _, errors = invoke("evaluate", "--config", tmp_path / "run/options.toml")
     assert_one_line(status, errors, "has no option 'trust'")
+
+
+@pytest.mark.parametrize("option", ["python", "perf-test"])
+def test_options_of_a_run_start_no_program(sent: Path, tmp_path: Path, option: str) -> None:
+    shutil.copytree(sent, tmp_path, dirs_exist_ok=True)
+    program = tmp_path / "strange.sh"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/strange.ran\n")
+    program.chmod(0o755)
+    options = f'[profile]\nout = "new.json"\nnetworks = 0\n{option} = "{program}"\n'
+    Path(tmp_path, "run/options.toml").write_text(options)
+    status, _, errors = invoke("profile", "--config", tmp_path / "run/options.toml")
+    assert_one_line(status, errors, f"{option} = .*: code would run by it")
+    assert marks(tmp_path) == []
 
 
 # -- one's own -------------------------------------------------------------------------------
@@ -181,7 +188,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "path", [*sys.path])
         patch.chdir(folder)
         Path("mine.py").write_text(CODE)
-        for command in (SEARCH, ["train", "run", "--out", "trained", *SHORT]):
+        for command in (SEARCH.split(), ["train", "run", "--out", "trained", *SHORT]):
             status, _, errors = invoke(*command)
             assert status == 0, errors
     return folder
@@ -205,9 +212,7 @@ def test_ones_own_goes_on_without_an_option(own: Path, command: str) -> None:
     more = SHORT if command.startswith("train") else []
     status, _, errors = invoke(*command.split(), *more)
     assert status == 0, errors
-    if command == "report run":
-        assert "2 operators" in Path("run/report.html").read_text() or True
-        assert "mine" in sys.modules
+    assert "mine" in sys.modules  # also by a report, which shows the space
 
 
 @pytest.mark.parametrize("command", OF_RUN)
@@ -251,10 +256,8 @@ def test_naming_it_again_is_enough(
     forget()
     status, _, errors = invoke("export", "run", "--out", "net.onnx", "--space", "mine:space")
     assert status == 0, errors
-    status, _, errors = invoke(
-        "export", "run", "--out", "b.onnx", "--space", "own_data:bump_net"
-    )
-    assert_one_line(status, errors, "is 'mine:space', and not 'own_data:bump_net'")
+    status, _, errors = invoke("export", "run", "--out", "b.onnx", "--space", "other:space")
+    assert_one_line(status, errors, "is 'mine:space', and not 'other:space'")
 
 
 def test_another_file_of_the_same_name_is_refused(
@@ -303,7 +306,7 @@ def test_a_search_goes_on_where_nothing_can_be_noted(
     shutil.copy(made / "mine.py", tmp_path)
     Path("a_file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a_file"))
-    status, _, errors = invoke(*SEARCH)
+    status, _, errors = invoke(*SEARCH.split())
     assert status == 0, errors
     assert "warning: to go on with run will need --trust" in errors
     forget()
@@ -317,7 +320,6 @@ def test_python_holds_to_it(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    Path("mine.ran").unlink(missing_ok=True)
     monkeypatch.chdir(tmp_path)
     Path("mine.ran").unlink()
     run = goldnas.load_run("run")

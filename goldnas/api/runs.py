@@ -210,7 +210,7 @@ def _name_again(folder: "SearchRun | TrainingFolder", what: str, name: str) -> N
     if name not in folder.functions(what):
         (theirs,) = folder.named()[what]
         has = f"is {theirs!r}, and not {name!r}" if theirs else "was not given"
-        raise ConfigError(f"the `{what}` of {folder.path} {has}: leave it out")
+        raise ConfigError(f"the {what} of this {folder.kind} {has}: leave `{what}` out")
     if name.startswith("given:"):
         raise ConfigError(f"give the `{what}` itself, not its name")
     allow(name)

@@ -55,17 +55,19 @@ class SearchRun(RunFolder):
             WriteError: If the disk refuses; then there is no folder.
         """
         cls.check_free(path)
+        files = {table.name: os.path.realpath(table.path) for table in tables}
 
         def fill(run: "SearchRun") -> None:
             run._write_json("config.json", config)
             # Engines and caches of a GPU's table stay beside the user's own file, not here.
-            files = {table.name: os.path.realpath(table.path) for table in tables}
             run._write_json("conditions.json", conditions | {"table_files": files})
             for table in tables:
-                table.save(run.path / "tables" / f"{table.name}.json")
+                table.save(run.path / table_copy(table))
 
         run = cls.make(path, fill)
-        trust.record(path, run.functions(), {})
+        # What is cached beside these is code, too.
+        of_gpus = [table for table in tables if table.conditions.gpu is not None]
+        trust.record(path, run.functions(), {table_copy(t): files[t.name] for t in of_gpus})
         return run
 
     @staticmethod
@@ -280,6 +282,11 @@ def _convert_state(state: dict[str, Any]) -> dict[str, Any]:
     met = ["met single" if text == "--single" else text for text in state["met"]]
     recorder = {"front": state["front"], "met": met, "recorded": state["recorded"]}
     return {**state, "strategy": {"recorder": recorder, **own}}
+
+
+def table_copy(table: LatencyTable) -> str:
+    """Where in the folder of a search its copy of a table is."""
+    return f"tables/{table.name}.json"
 
 
 def read_tables(tables: Sequence[LatencyTable | str | Path]) -> list[LatencyTable]:

@@ -10,7 +10,7 @@ from goldnas import trust
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Dataset, Examples, ImageData, Normalisation
 from goldnas.errors import ConfigError
-from goldnas.reference import GIVEN, is_function
+from goldnas.reference import is_function
 from goldnas.spaces import SearchSpace
 from goldnas.task import Task
 
@@ -43,7 +43,7 @@ def load_data(config: DataSettings) -> Dataset:
         UntrustedError: If it is a function that only a file names.
         ConfigError: If it is a function that cannot be imported, or fails.
     """
-    if is_function(config.data) and config.data not in GIVEN:
+    if is_function(config.data):
         trust.check_allowed(config.data)
     return load_dataset(
         config.data,
