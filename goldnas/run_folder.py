@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
@@ -88,6 +89,19 @@ def _of_writer(path: Path, text: str) -> str:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
             continue
         return text.format(version)
+    return ""
+
+
+def _find_wrong(state: dict[str, Any], own: dict[str, Any]) -> str:
+    """What torch would take without a word, and a network cannot have for weights."""
+    for name, tensor in own.items() if isinstance(state, dict) else ():
+        given = state.get(name)
+        if given is None or not hasattr(given, "dtype"):
+            continue  # of which torch says so
+        if given.is_floating_point() != tensor.is_floating_point():
+            return f"{name} is of {given.dtype}, and has to be of {tensor.dtype}"
+        if bool(given.isnan().any()):
+            return f"{name} has values that are not a number (NaN)"
     return ""
 
 
@@ -322,10 +336,15 @@ class RunFolder:
 
     def _with_weights(self, module: _Module, name: str) -> _Module:
         """A module of the run with its weights, in evaluation mode."""
+        state = self._read_tensors(name, self.restore)
         try:
-            module.load_state_dict(self._read_tensors(name, self.restore))
+            if wrong := _find_wrong(state, module.state_dict()):
+                raise TypeError(wrong)
+            module.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
-            reason = str(error).splitlines()[0]  # the others list what is missing
+            # Of torch's lines the first names a class alone; the others may be very long.
+            lines = str(error).splitlines()
+            reason = shorten(read_message(RuntimeError(" ".join(lines[1:2] or lines))), 200)
             raise RunError(
                 f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
             ) from None
