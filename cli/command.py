@@ -85,6 +85,7 @@ class Command(TyperCommand):
                 for name, value in typed.items():
                     if value not in (None, ()):
                         given.pop(name, None)
+                config_file.admit(Path(file), given, trusted=bool(typed.get("trust")))
                 args = config_file.joined(given.values(), args)
             try:
                 return super().parse_args(ctx, args)

@@ -16,7 +16,7 @@ from goldnas.cli.console import (
     say,
 )
 from goldnas.cli.drawing import PLOTS, check_drawing, write_drawing
-from goldnas.cli.options import ForceOption, JsonOption
+from goldnas.cli.options import ForceOption, JsonOption, TrustOption
 from goldnas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def compare(
             help="Figure of --truth to judge by, if not all of them. Repeat for several.",
         ),
     ] = None,
+    trust: TrustOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,7 +108,7 @@ def compare(
         if columns and truth is None:
             raise ConfigError(f"--column {columns[0]} is of --truth FILE.csv; give both")
         known = None if truth is None else Truth.read(truth, columns or ())
-        comparison = rows.compare(read_runs(runs, known), budget, known)
+        comparison = rows.compare(read_runs(runs, known, trust=trust), budget, known)
         if plot is not None:
             _draw(comparison, plot)
         if as_json:

@@ -13,14 +13,17 @@ Options stand under their long names, arguments under the names that ``--help`` 
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from goldnas import trust
 from goldnas.errors import ConfigError
 from goldnas.files import write_atomic
+from goldnas.reference import is_function
 
 EARLIER_NAMES = {
     ("profile", "calibrate"): "networks",
@@ -33,6 +36,12 @@ _SAVED = "# Written by --save-config, which keeps no comments of yours.\n\n"
 """The beginning of a file by which it is known."""
 
 _SHARED = ("config", "save_config")
+_TYPED = ("trust",)
+"""Options that no file can give."""
+_CODE = ("space", "space_", "data", "task", "loggers")
+"""Parameters that may name functions."""
+_PROGRAMS = ("python", "perf_test", "ray")
+"""Parameters that name what runs code, or sends some."""
 _KINDS = {bool: "true or false", dict: "a table", list: "a list"}
 
 
@@ -92,6 +101,29 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
     return given
 
 
+def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
+    """Refuse functions that the file of somebody else's run names, and programs.
+
+    Args:
+        path: The file. One that lies in no run's folder is the user's own command.
+        given: What it says.
+        trusted: Whether the user trusts it, whoever wrote it.
+
+    Raises:
+        UntrustedError: Saying whose code would run.
+    """
+    if os.path.lexists(path.parent / "config.json"):
+        for name in () if trusted else _PROGRAMS:
+            if name in given and given[name].words != ("--ray=local",):
+                raise trust.UntrustedError(
+                    f"{given[name].place}: code would run by it, and the file is of a run; "
+                    "type it yourself, if you trust it"
+                )
+        words = (word for name in _CODE if name in given for word in given[name].words)
+        functions = filter(is_function, (word.partition("=")[2] for word in words))
+        trust.admit(path.parent, functions, trusted=trusted)
+
+
 def joined(settings: Iterable[Setting], typed: list[str]) -> list[str]:
     """A command line of what files say and what was typed."""
     settings = list(settings)
@@ -138,8 +170,9 @@ def save(path: Path, ctx: Any) -> None:
 
 
 def parameters(ctx: Any) -> list[Any]:
-    """The options and arguments of a command, but for those that every command has."""
-    return [parameter for parameter in ctx.command.params if parameter.name not in _SHARED]
+    """The options and arguments of a command that files can give."""
+    apart = (*_SHARED, *_TYPED)
+    return [parameter for parameter in ctx.command.params if parameter.name not in apart]
 
 
 def _names(ctx: Any) -> list[str]:

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli.console import errors_shown, out, print_json, say
-from goldnas.cli.options import JsonOption, OfFileOption
+from goldnas.cli.options import JsonOption, OfRunOption, TrustOption
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
+    from goldnas.training.folder import TrainingFolder
 
 
 def evaluate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of a search, or of a training.")
     ],
-    space_: OfFileOption = None,
+    space_: OfRunOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score networks on the test set, with the weights they were saved with.
@@ -28,17 +30,20 @@ def evaluate(
         goldnas evaluate runs/a/trained/best --json
     """
     with errors_shown():
+        from goldnas.api.runs import trust_again
         from goldnas.run_folder import is_training
-
-        if is_training(run):
-            _evaluate_training(run, space_ or "", as_json)
-            return
         from goldnas.searching.folder import SearchRun
+        from goldnas.training.folder import TrainingFolder
         from goldnas.training.machine import choose_device
         from goldnas.training.split_data import load_split
 
-        opened = SearchRun.open(run)
+        opened = TrainingFolder.open(run) if is_training(run) else SearchRun.open(run)
+        trust_again(opened, space=space_, trust=trust)
+        if isinstance(opened, TrainingFolder):
+            _evaluate_training(opened, as_json)
+            return
         front = opened.front()
+        opened.admit("space", "data", "task")
         images = load_split(opened.config, map(opened.architecture, front.networks))
         device = choose_device("auto")
         test = {
@@ -60,17 +65,14 @@ def evaluate(
             out.print(front_table(front, test))
 
 
-def _evaluate_training(path: Path, space: str, as_json: bool) -> None:
+def _evaluate_training(folder: "TrainingFolder", as_json: bool) -> None:
     """Score the network of a training again, and say so beside what it scored at its end."""
     import msgspec
 
-    from goldnas.deploying.source import find_search_around
-    from goldnas.training.folder import TrainingFolder
     from goldnas.training.machine import choose_device
     from goldnas.training.split_data import load_split
 
-    folder = TrainingFolder.open(path)
-    find_search_around(path, space)
+    folder.admit("space", "data", "task")
     network, result = folder.network(), folder.result()
     images = load_split(folder.config, [folder.architecture])
     test = images.score_test(network, choose_device("auto"))

@@ -7,7 +7,7 @@ import typer
 
 from goldnas.cli import completion
 from goldnas.cli.console import as_text, errors_shown, out, print_json, say, warn
-from goldnas.cli.options import JsonOption, OfFileOption
+from goldnas.cli.options import JsonOption, OfRunOption, TrustOption
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import in_options
 from goldnas.deploying.config import ExportConfig
@@ -48,7 +48,8 @@ def export(
             rich_help_panel="Device",
         ),
     ] = None,
-    space_: OfFileOption = None,
+    space_: OfRunOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -70,7 +71,13 @@ def export(
         from goldnas.api.exports import export as export_network
 
         exported = export_network(
-            run, tables=tables or [], pick=pick, space=space_, on_warning=warn, **given
+            run,
+            tables=tables or [],
+            pick=pick,
+            space=space_,
+            trust=trust,
+            on_warning=warn,
+            **given,
         )
         say(f"network {exported.fingerprint}: {exported.figure}")
         first, *others = exported.notes

@@ -320,10 +320,10 @@ def import_(
                     raise ConfigError(
                         f"{file} says itself what it is of: leave out {option(name)}"
                     )
+            from goldnas.api.together import name_space
             from goldnas.cli.profile_table import show_filled
-            from goldnas.spaces import import_space
 
-            import_space(space_ or "")
+            name_space(space_ or "")
             show_filled(*import_results(file, target, bundle=bundle, on_warning=warn))
             return
         if bundle is not None:

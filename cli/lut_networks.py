@@ -52,12 +52,12 @@ def predict(
     with errors_shown():
         # Imported here so that --help need not load torch.
         from goldnas.api.tables import LatencyTable
+        from goldnas.api.together import name_space
         from goldnas.architecture import Architecture
         from goldnas.lut.published import PublishedNetwork, is_published, read_published
-        from goldnas.spaces import import_space
 
         table = LatencyTable.load(file)
-        import_space(space_ or "")
+        name_space(space_ or "")
         network: Architecture | PublishedNetwork
         if is_published(architecture):
             network = read_published(architecture, size)
@@ -121,9 +121,9 @@ def calibrate(
     interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
         from goldnas.api.tables import LatencyTable
-        from goldnas.spaces import import_space
+        from goldnas.api.together import name_space
 
-        import_space(space_ or "")
+        name_space(space_ or "")
         table = LatencyTable.load(file)
         before = table.last_calibration
         fitted = table.calibrate(
@@ -166,9 +166,9 @@ def check(
     """
     with errors_shown(), visits_shown() as on_progress:
         from goldnas.api.tables import LatencyTable
-        from goldnas.spaces import import_space
+        from goldnas.api.together import name_space
 
-        import_space(space_ or "")
+        name_space(space_ or "")
         table = LatencyTable.load(file)
         found = table.check(
             networks,

@@ -35,3 +35,23 @@ OfFileOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+OfRunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="MODULE:NAME",
+        help="The function that the folder names as its space. Needed, as --trust is, only if "
+        "you did not make the folder, on this machine.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run whatever code the folder names (module:function), though you did not make it "
+        "on this machine. Look at it first.",
+    ),
+]

@@ -197,10 +197,10 @@ def _profile_tables(
 def _profile_model(given: dict[str, Any], as_json: bool) -> None:
     """Any ONNX file, and which of its nodes take the time."""
     from goldnas.api.profiles import profile_model
+    from goldnas.api.together import name_space
     from goldnas.cli.profile_model import print_profile
-    from goldnas.spaces import import_space
 
-    import_space(given.pop("space", ""))
+    name_space(given.pop("space", ""))
     with visits_shown() as on_progress:
         found = profile_model(on_progress=on_progress, on_warning=warn, **given)
     print_profile(found, as_json=as_json)

@@ -7,7 +7,7 @@ import typer
 
 from goldnas.cli.console import errors_shown, say
 from goldnas.cli.drawing import PAGES, check_drawing
-from goldnas.cli.options import ForceOption
+from goldnas.cli.options import ForceOption, TrustOption
 from goldnas.cli.wording import in_options, in_shell, option
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ def report(
             help=f"File to write; {REPORT} in the folder unless given.",
         ),
     ] = None,
+    trust: TrustOption = False,
     force: ForceOption = False,
 ) -> None:
     """Write a search as one page: front, cells, times, the course of the pruning.
 
     The page is one file that needs no other, so it can be mailed and archived. A search that
-    is still running is shown up to now. goldnas search writes a report when it ends.
+    is still running is shown up to now. goldnas search writes a report when it ends. Of a space
+    whose code is somebody else's it shows what the files say.
 
     Examples:
         goldnas report runs/a
@@ -42,11 +44,11 @@ def report(
     with errors_shown():
         if page is not None:
             check_drawing(page, PAGES, command="report", force=force)
-        written = write_report(run, page)
+        written = write_report(run, page, trust=trust)
     say(f"wrote {written}")
 
 
-def write_report(run: Path, page: Path | None = None) -> Path:
+def write_report(run: Path, page: Path | None = None, *, trust: bool = False) -> Path:
     """Write the report of a search; return where it is.
 
     Raises:
@@ -57,7 +59,7 @@ def write_report(run: Path, page: Path | None = None) -> Path:
     from goldnas.report.page import make_report
 
     place = run / REPORT if page is None else page
-    write_atomic(place, make_report(run, wording=word_search, message=in_options))
+    write_atomic(place, make_report(run, trust=trust, wording=word_search, message=in_options))
     return place
 
 

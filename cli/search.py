@@ -11,11 +11,12 @@ from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.cores import take_free_cores
 from goldnas.cli.lists import print_spaces, print_strategies
-from goldnas.cli.options import JsonOption, WaitOption
+from goldnas.cli.options import JsonOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, is_given, with_options
 from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, RankError, WriteError
+from goldnas.reference import is_function
 from goldnas.searching.config import SearchConfig
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _OPTIONS = Options(SearchConfig, defaults={"amp": "auto"})
 _ON_RESUME = {"resume", "workers", "wait", "report", "as_json"}
 """Options that do not change a search, and so may be given when one is continued."""
+
+_NAMED_AGAIN = ("space", "data", "task")
+"""Options that may be given then, if they are functions: those that the search has."""
 
 
 @with_options(_OPTIONS)
@@ -56,6 +60,7 @@ def search(
             help="At the end, write report.html into the folder, as goldnas report does.",
         ),
     ] = True,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     list_strategies: Annotated[
         bool,
@@ -92,8 +97,9 @@ def search(
     folder = resume or out_
     with errors_shown(if_interrupted=lambda: _interrupted(folder)), joined() as ranks:
         if resume is not None:
-            ranks.on_all(lambda: _refuse_settings(ctx))
-            run = _resume(resume, settings["workers"], ranks, wait=wait)
+            named = ranks.on_all(lambda: _named_again(ctx, settings))
+            trusted = {"trust": trust, **named}
+            run = _resume(resume, settings["workers"], trusted, ranks, wait=wait)
         elif out_ is None:
             raise ranks.common(
                 ConfigError(
@@ -135,12 +141,18 @@ def _search(
     )
 
 
-def _resume(folder: Path, workers: int | None, ranks: "Ranks", *, wait: bool) -> "Run":
-    from goldnas.api.runs import Run
+def _resume(
+    folder: Path,
+    workers: int | None,
+    trusted: dict[str, Any],
+    ranks: "Ranks",
+    *,
+    wait: bool,
+) -> "Run":
+    from goldnas.api.runs import load_run
     from goldnas.cli.search_output import SearchOutput
-    from goldnas.searching.start import open_run
 
-    run = Run(open_run(folder, ranks))
+    run = ranks.broadcast(lambda: load_run(folder, **trusted))
     return _watched(
         partial(run.resume, workers=workers, wait=wait, ranks=ranks),
         SearchOutput(ranks, resumed=True),
@@ -169,15 +181,25 @@ def _interrupted(folder: Path | None) -> str:
     return f"interrupted; go on with: {command('search', '--resume', folder)}"
 
 
-def _refuse_settings(ctx: typer.Context) -> None:
-    """A search that goes on takes its settings from its folder."""
+def _named_again(ctx: typer.Context, settings: dict[str, Any]) -> dict[str, str]:
+    """Functions that are named again for a search that goes on.
+
+    Raises:
+        ConfigError: If others of its settings are given, which it takes from its folder.
+    """
+    named = {
+        name: settings[name]
+        for name in _NAMED_AGAIN
+        if is_given(ctx, name) and is_function(settings[name])
+    }
     given = [
         parameter.opts[0]
         for parameter in config_file.parameters(ctx)
-        if parameter.name not in _ON_RESUME and is_given(ctx, parameter.name or "")
+        if parameter.name not in {*_ON_RESUME, *named} and is_given(ctx, parameter.name or "")
     ]
     if given:
         raise ConfigError(
             f"{', '.join(given)} cannot change a search that goes on; leave it out, or start "
             "a new search with --out"
         )
+    return named

@@ -10,7 +10,7 @@ import typer
 from goldnas.cli import completion, config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.cores import take_free_cores
-from goldnas.cli.options import JsonOption, WaitOption
+from goldnas.cli.options import JsonOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError, Status
@@ -100,6 +100,7 @@ def train(
         ),
     ] = None,
     wait: WaitOption = False,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
     space: Annotated[
         str | None,
@@ -164,6 +165,7 @@ def train(
         own = {"space": space, "channels": channels, "cells": cells}
         of_file |= {name: value for name, value in own.items() if value is not None}
         of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
+        of_search["--trust"] = trust
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
@@ -172,7 +174,7 @@ def train(
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
         targets = ranks.broadcast(
-            lambda: _find_targets(where, pick or ["best"], every, warm, of_file)
+            lambda: _find_targets(where, pick or ["best"], every, warm, of_file, trust)
         )
         outcomes: Outcomes
         alone = len(targets) == 1 and ray is None
@@ -198,7 +200,9 @@ def train(
 def _check_loggers(names: "Sequence[str]") -> None:
     """Refuse loggers that there are not, once for all networks."""
     from goldnas.loggers.listener import check_loggers
+    from goldnas.trust import allow
 
+    allow(*names)
     check_loggers(names)
 
 
@@ -261,7 +265,12 @@ def _check_options(
 
 
 def _find_targets(
-    target: str, picks: list[str], every: bool, warm: bool, of_file: dict[str, Any]
+    target: str,
+    picks: list[str],
+    every: bool,
+    warm: bool,
+    of_file: dict[str, Any],
+    trust: bool,
 ) -> "Targets":
     """What to train, by name; each is read when its turn comes.
 
@@ -273,6 +282,9 @@ def _find_targets(
 
     if not os.path.isdir(target):
         return {target: partial(find_target, target, **of_file)}
-    front = load_run(target).front
+    run = load_run(target, trust=trust)
+    run.folder.admit("space", "data", "task")
+    run.folder.trusted = True  # also where it is trained, by another process or machine
+    front = run.front
     networks = [n for n in front if not n.dominated] if every else map(front.pick, picks)
     return {n.fingerprint: partial(find_target, n, warm=warm) for n in networks}

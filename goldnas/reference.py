@@ -1,13 +1,10 @@
 """Functions of a user's, by name: ``package.module:function``.
 
-A function is code. It is imported where someone names it, on the command line or in the
-settings of a search or a training of theirs; another file that names one never gets it
-imported.
+A function is code: ``goldnas/trust.py`` says which may be imported.
 """
 
 import importlib
 import inspect
-import os
 import re
 import sys
 import traceback
@@ -15,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Any
 
+from goldnas import trust
 from goldnas.errors import ConfigError, name_type, read_message
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -24,9 +22,6 @@ GIVEN: dict[str, Any] = {}
 """What a program gave in place of a name: data, tasks; by the name that stands for it."""
 
 _GIVEN = "given"
-
-_PROGRAMS = ("__main__", "builtins")
-"""Modules of functions that no other program can import."""
 
 
 def give(kind: str, value: Any, digest: str, same: Callable[[Any, Any], bool]) -> str:
@@ -95,10 +90,17 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
         returns: What a function of this kind returns, for errors.
 
     Raises:
+        UntrustedError: If only a file names it.
         ConfigError: If there is no such module or function, or importing it fails.
     """
     module_name, _, path = name.partition(":")
-    if module_name in _PROGRAMS or "<" in path:
+    if module_name == _GIVEN:
+        what = path.partition("_")[0]
+        raise ConfigError(
+            f"the {what} {name} was given by a program that has ended. Give it again in "
+            f"Python: load_run(folder, {what}=...)"
+        )
+    if module_name in trust.OF_PROGRAMS or "<" in path:
         what = kind.split()[-1]
         raise ConfigError(
             f"{name} is of a program that has ended. Give the {what} again in Python: "
@@ -109,12 +111,7 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
             f"{name!r} is no {kind.split()[-1]}: write package.module:function, as in "
             f"my_package.my_module:{kind.split()[-1]}"
         )
-    if module_name == _GIVEN:
-        what = path.partition("_")[0]
-        raise ConfigError(
-            f"the {what} {name} was given by a program that has ended. Give it again in "
-            f"Python: load_run(folder, {what}=...)"
-        )
+    trust.check_allowed(name)
     function: object = _imported(module_name)
     for attribute in path.split("."):
         if not hasattr(function, attribute):
@@ -149,9 +146,8 @@ def call_function(name: str, kind: str, returns: str) -> Any:
 
 
 def _imported(module_name: str) -> ModuleType:
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
+    trust.locate(module_name)  # which refuses one in the folder of a run
+    sys.path[:] = trust.search_path()
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -159,10 +155,7 @@ def _imported(module_name: str) -> ModuleType:
             raise ConfigError(
                 f"{module_name} cannot be imported: {read_message(error)} ({_locate(error)})"
             ) from error
-        raise ConfigError(
-            f"there is no module {error.name!r} in the current folder ({folder}), and none is "
-            "installed; change to the folder that it is in, or install it"
-        ) from None
+        raise trust.missing(error.name) from None
     except Exception as error:
         raise ConfigError(
             f"{module_name} cannot be imported: {explain_error(error)}"

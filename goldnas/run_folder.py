@@ -10,14 +10,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
+from goldnas import trust
 from goldnas.architecture import Architecture
 from goldnas.errors import BusyError, ConfigError, RunError, WriteError, read_message
 from goldnas.files import (
@@ -28,6 +30,7 @@ from goldnas.files import (
     write_atomic,
 )
 from goldnas.locks import Lock
+from goldnas.reference import is_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,6 +101,19 @@ def _of_writer(path: Path, text: str) -> str:
     return ""
 
 
+def _find_wrong(state: dict[str, Any], own: dict[str, Any]) -> str:
+    """What torch would take without a word, and a network cannot have for weights."""
+    for name, tensor in own.items() if isinstance(state, dict) else ():
+        given = state.get(name)
+        if given is None or not hasattr(given, "dtype"):
+            continue  # of which torch says so
+        if given.is_floating_point() != tensor.is_floating_point():
+            return f"{name} is of {given.dtype}, and has to be of {tensor.dtype}"
+        if bool(given.isnan().any()):
+            return f"{name} has values that are not a number (NaN)"
+    return ""
+
+
 class _Event(msgspec.Struct):
     """What every line of a log has."""
 
@@ -118,16 +134,19 @@ class RunFolder:
     restore = "restore it from a copy"
     """What to do about a damaged file."""
 
+    trusted = False
+    """Whether the user trusts the code that it names, whoever made it."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = Lock(path / ".lock", path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the lock, which stays with the process that holds it."""
-        return {"path": self.path}
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]  # of this very class
+        vars(self).update(state, _lock=Lock(state["path"] / ".lock", state["path"]))
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.path == self.path
@@ -232,6 +251,31 @@ class RunFolder:
                 f"ran; {self.restore}"
             )
         return threads
+
+    # -- the code that it names --------------------------------------------------------------
+
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting: ``space``, ``data`` and so on."""
+        raise NotImplementedError
+
+    def functions(self, *settings: str) -> list[str]:
+        """Functions that it names: by these settings, or by any."""
+        named = self.named()
+        found = (name for setting in settings or named for name in named[setting])
+        return [*filter(is_function, found)]
+
+    def admit(self, *settings: str) -> None:
+        """Let the code run that it names.
+
+        Args:
+            settings: ``space``, ``data``, ``task``, ``loggers``: those that are needed; all
+                unless given.
+
+        Raises:
+            UntrustedError: If the folder may be somebody else's; see ``goldnas/trust.py``.
+            RunError: If a file is damaged.
+        """
+        trust.admit(self.path, self.functions(*settings), trusted=self.trusted)
 
     # -- the log -----------------------------------------------------------------------------
 
@@ -361,10 +405,15 @@ class RunFolder:
 
     def _with_weights(self, module: _Module, name: str) -> _Module:
         """A module of the run with its weights, in evaluation mode."""
+        state = self._read_tensors(name, self.restore)
         try:
-            module.load_state_dict(self._read_tensors(name, self.restore))
+            if wrong := _find_wrong(state, module.state_dict()):
+                raise TypeError(wrong)
+            module.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
-            reason = str(error).splitlines()[0]  # the others list what is missing
+            # Of torch's lines the first names a class alone; the others may be very long.
+            lines = str(error).splitlines()
+            reason = shorten(read_message(RuntimeError(" ".join(lines[1:2] or lines))), 200)
             raise RunError(
                 f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
             ) from None

@@ -109,8 +109,9 @@ def explain_no_caches(table: LatencyTable) -> str:
     """The warning that engines for a table are built anew."""
     return (
         f"the file that {table.path} was copied from is gone, and the folder engines beside "
-        "it: engines are built anew and not kept, perhaps of other tactics than those of the "
-        f"table. Copy that folder to {table.path.with_name('engines')} to use it"
+        "it; or the search is somebody else's, and would need `trust=True`: engines are built "
+        "anew and not kept, perhaps of other tactics than those of the table. Copy that folder "
+        f"to {table.path.with_name('engines')} to use it"
     )
 
 

@@ -35,6 +35,16 @@ pytest_plugins = ["bundles"]
 # the export of an operator.
 ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where goldnas notes what this user made: not in the home of who tests."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 MakeRow = Callable[[str, Site, float], Measured]
 MakeTable = Callable[..., LatencyTable]
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from compared import trained
 from goldnas import load_run
@@ -180,3 +181,24 @@ def test_a_search_whose_folder_was_deleted_says_so(workplace: Path) -> None:
 def test_an_empty_folder_is_no_search(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not the folder of a search: it has no config\.json"):
         load_run(tmp_path)
+
+
+WRONG = {
+    "a shape": (lambda weight: weight[:1], "size mismatch for .*weight: .*1, 1, 3, 3"),
+    "whole numbers": (lambda weight: weight.to(torch.int8), "weight is of torch.int8, and has"),
+    "truths": (lambda weight: weight > 0, "weight is of torch.bool, and has to be of"),
+    "no numbers": (lambda weight: weight * torch.nan, r"weight has values .* \(NaN\)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_weights_that_no_network_has_are_refused(workplace: Path, wrong: str) -> None:
+    spoil, message = WRONG[wrong]
+
+    def spoiled() -> None:
+        for file in workplace.glob("run/weights/*.pt"):
+            weights = torch.load(file)
+            name = next(name for name in weights if name.endswith("weight"))
+            torch.save(weights | {name: spoil(weights[name])}, file)
+
+    assert_refused(Case("evaluate run", f"does not fit its architecture: .*{message}", spoiled))

@@ -466,9 +466,9 @@ def test_engines_are_cached_beside_the_users_table_and_not_in_the_run(
     case = finished(tmp_path, ("1GFLOPs", "1s@h200"), [table])
     theirs, ours = table.path.with_name("engines"), case.folder / "tables" / "engines"
 
-    def exported() -> tuple[Path, bytes, str]:
+    def exported(*options: str) -> tuple[Path, bytes, str]:
         SimulatedGpu.prepared.clear()
-        result = case.export()
+        result = case.export(*options)
         assert result.exit_code == 0, result.output
         assert "latency@h200" in result.stdout.splitlines()[-1]
         assert "not verified" not in result.stdout
@@ -490,6 +490,14 @@ def test_engines_are_cached_beside_the_users_table_and_not_in_the_run(
 
     shutil.copytree(theirs, ours)
     assert exported()[:2] == (ours, b"tactics")
+
+    # Caches are code, and those of a stranger's search are not used, nor any that it names.
+    (tmp_path / "elsewhere.json").rename(table.path)
+    case = Case(case.folder.rename(tmp_path / "sent"), case.architecture)
+    folder, cached, stderr = exported()
+    assert (folder.exists(), cached) == (False, b"")
+    assert "would need --trust" in stderr
+    assert exported("--trust")[:2] == (tmp_path / "sent/tables/engines", b"tactics")
 
 
 def test_an_imported_table_of_a_gpu_is_not_verified(

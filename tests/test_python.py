@@ -318,7 +318,7 @@ def test_a_network_of_its_own_is_exported_without_a_choice(
     network = run_on_digits.front[0]
     for given, message in (
         ({"pick": "5"}, "holds one network: leave out `pick='5'`"),
-        ({"space": "bogus:space"}, "`space` is for the folder of a training"),
+        ({"space": "bogus:space"}, "`space` is for the folder of a search or a training"),
     ):
         with pytest.raises(ConfigError, match=message):
             goldnas.export(network, tmp_path / "a.onnx", **given)

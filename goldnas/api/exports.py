@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.networks import Network, TrainedNetwork
-from goldnas.api.runs import Run
+from goldnas.api.runs import Run, trust_again
 from goldnas.api.telling import warn
 from goldnas.api.together import as_list
 from goldnas.errors import ConfigError, name_type
@@ -24,6 +24,7 @@ def export(
     tables: Sequence[LatencyTable | str | Path] = (),
     pick: str | int | None = None,
     space: "str | Callable[..., Any] | None" = None,
+    trust: bool = False,
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "Exported":
@@ -39,7 +40,8 @@ def export(
         out: ONNX file to write.
         tables: Latency tables to verify besides those of the search.
         pick: Of a search or its folder, which network: ``best``, a number, a fingerprint.
-        space: The function that the folder of a training names as its space.
+        space: The function that a folder names as its space, so that its code runs.
+        trust: Whether whatever code a folder names may run.
         on_warning: Told what is not as it should be, and does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
             ``bf16``, ``int8``), ``python_out``, ``dynamic_batch``, ``engine``, ``device``,
@@ -68,7 +70,7 @@ def export(
     from goldnas.searching.folder import read_tables
 
     config = make_settings(ExportConfig, "an export", {"out": out, **settings})
-    source = _find_source(network, pick, space)
+    source = _find_source(network, pick, space, trust)
     more = read_tables(as_list("tables", tables))
     own = source.search.tables if source.search is not None else []
     for table in more:
@@ -84,8 +86,7 @@ def export(
     return export_network(source, config, [*own, *added], on_warning=on_warning)
 
 
-def _find_source(network: Any, pick: str | int | None, space: Any) -> "Source":
-    from goldnas.api.together import name_space
+def _find_source(network: Any, pick: str | int | None, space: Any, trust: bool) -> "Source":
     from goldnas.deploying.source import source_of_search, source_of_training
     from goldnas.run_folder import is_training
     from goldnas.searching.folder import SearchRun
@@ -93,21 +94,23 @@ def _find_source(network: Any, pick: str | int | None, space: Any) -> "Source":
 
     if isinstance(network, str | Path):
         folder = Path(network)
-        if is_training(folder):
-            network = TrainingFolder.open(folder)
-        else:
-            network = Run(SearchRun.open(folder))
+        network = TrainingFolder.open(folder) if is_training(folder) else SearchRun.open(folder)
     elif isinstance(network, TrainedNetwork):
         network = network.folder
+    if isinstance(network, SearchRun | TrainingFolder):
+        trust_again(network, space=space, trust=trust)
+    elif space is not None or trust:
+        given = "`space`" if space is not None else "`trust`"
+        raise ConfigError(f"{given} is for the folder of a search or a training; leave it out")
+    if isinstance(network, SearchRun):
+        network = Run(network)
     if isinstance(network, Run):
         network, pick = network.front.pick("best" if pick is None else pick), None
     if pick not in (None, "best"):
         named = getattr(network, "path", network)
         raise ConfigError(f"{named} holds one network: leave out `pick={pick!r}`")
     if isinstance(network, TrainingFolder):
-        return source_of_training(network, "" if space is None else name_space(space))
-    if space is not None:
-        raise ConfigError("`space` is for the folder of a training; leave it out")
+        return source_of_training(network)
     if isinstance(network, Network):
         return source_of_search(network.folder, network.record)
     raise ConfigError(

@@ -14,6 +14,7 @@ from goldnas.api.together import alone, join_ranks, name_task
 from goldnas.errors import ConfigError
 from goldnas.locks import take_lock
 from goldnas.searching.config import SearchConfig
+from goldnas.trust import allow
 
 if TYPE_CHECKING:
     from goldnas.resources import Budget
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
     from goldnas.training.events import Observer
+    from goldnas.training.folder import TrainingFolder
 
 
 class Run:
@@ -119,6 +121,8 @@ class Run:
 
         Raises:
             BusyError: If another process goes on with this search.
+            UntrustedError: If it names code, and the folder may be somebody else's; see
+                :func:`load_run`.
             GoldnasError: If the folder is damaged, the data or the device is gone, or the
                 search ends before its time.
         """
@@ -146,15 +150,20 @@ def load_run(
     space: "Callable[..., Any] | str | None" = None,
     data: Any = None,
     task: "Task | Callable[[], Task] | str | None" = None,
+    trust: bool = False,
 ) -> Run:
     """Open the folder of a search.
 
+    Opening runs no code. What it names (``module:function``) runs later, if this user made the
+    folder on this machine, or names it again here.
+
     Args:
         path: The folder.
-        space: The function that its space is, or the name of it: a file that names a function
-            does not get it run.
-        data: The data, where it was given as arrays or datasets by a program that has ended.
+        space: The function that its space is, or the name of it.
+        data: The data, where it was given as arrays or datasets by a program that has ended; or
+            the name of the function that returns it.
         task: The task, likewise.
+        trust: Whether whatever code the folder names may run, whoever made it.
 
     Raises:
         RunError: If it is not the folder of a search, or is damaged.
@@ -168,14 +177,31 @@ def load_run(
     from goldnas.searching.folder import SearchRun
 
     folder = SearchRun.open(Path(path)).read()
-    run = Run(folder)
-    if data is not None:
-        _give_again(run, "data", data)
-    if task is not None:
-        _give_again(run, "task", task)
-    if space is not None:
-        _give_space_again(run, space)
-    return run
+    trust_again(folder, space=space, data=data, task=task, trust=trust)
+    return Run(folder)
+
+
+def trust_again(
+    folder: "SearchRun | TrainingFolder",
+    *,
+    space: "Callable[..., Any] | str | None" = None,
+    data: Any = None,
+    task: "Task | Callable[[], Task] | str | None" = None,
+    trust: bool = False,
+) -> None:
+    """Let code run that a folder names, as :func:`load_run` says.
+
+    Raises:
+        ConfigError: If what is given is not what the folder names.
+    """
+    folder.trusted = trust
+    for setting, value in (("data", data), ("task", task), ("space", space)):
+        if isinstance(value, str):
+            _name_again(folder, setting, value)
+        elif value is not None and setting == "space":
+            _give_space_again(folder, value)
+        elif value is not None:
+            _give_again(folder, setting, value)
 
 
 def finish_search(
@@ -197,51 +223,59 @@ def finish_search(
     return Run(folder)
 
 
-def _give_again(run: Run, what: str, value: Any) -> None:
+def _name_again(folder: "SearchRun | TrainingFolder", what: str, name: str) -> None:
+    """Let the code of a function run that a folder names."""
+    if name not in folder.functions(what):
+        (theirs,) = folder.named()[what]
+        has = f"is {theirs!r}, and not {name!r}" if theirs else "was not given"
+        raise ConfigError(f"the {what} of this {folder.kind} {has}: leave `{what}` out")
+    if name.startswith("given:"):
+        raise ConfigError(f"give the `{what}` itself, not its name")
+    allow(name)
+
+
+def _give_again(folder: "SearchRun | TrainingFolder", what: str, value: Any) -> None:
     """Let a run find what its folder cannot hold."""
     from goldnas.data.given import name_data
     from goldnas.reference import GIVEN
 
-    name = getattr(run.config, what) or ""
+    (name,) = folder.named()[what]
     if not name.startswith("given:"):
         named = f"names its `{what}` itself, {name}" if name else f"has no `{what}`"
         raise ConfigError(f"the folder {named}: leave `{what}` out")
     given = name_data(value) if what == "data" else name_task(value)
-    if given not in GIVEN:
+    if given not in GIVEN:  # a path
         raise ConfigError(f"give the `{what}` itself, not its name")
     if _NUMBER.sub("", given) != _NUMBER.sub("", name):
         raise ConfigError(
             f"this is other `{what}` than the search had: {given}, not {name}; give it the same"
         )
-    msgspec.structs.force_setattr(run.config, what, given)
+    msgspec.structs.force_setattr(folder.config, what, given)
 
 
 _NUMBER = re.compile(r"_\d+$")
 """Of the second value that a program gave, and so on, where they look the same."""
 
 
-def _give_space_again(run: Run, space: "Callable[..., Any] | str") -> None:
+def _give_space_again(folder: "SearchRun | TrainingFolder", space: Any) -> None:
     """Put a function under the name that a folder has for it, if it is that function."""
     from goldnas.reference import computes_the_same
     from goldnas.resources import count_parameters
-    from goldnas.spaces import FUNCTIONS, import_space, is_reference
+    from goldnas.searching.folder import SearchRun
+    from goldnas.spaces import FUNCTIONS, is_reference
 
-    name = run.config.space
+    (name,) = folder.named()["space"]
     if not is_reference(name):
-        raise ConfigError(f"the space of this search is {name!r}: leave `space` out")
-    if isinstance(space, str):
-        if space != name:
-            raise ConfigError(f"the space of this search is {name!r}, and not {space!r}")
-        import_space(space)
-        return
+        raise ConfigError(f"the space of this {folder.kind} is {name!r}: leave `space` out")
     if not computes_the_same(FUNCTIONS.setdefault(name, space), space):
         raise ConfigError(
             f"this program has another function under the name {name}: open the folder in a "
             "program of its own"
         )
-    if not run.folder.has_front:
+    allow(name)
+    if not isinstance(folder, SearchRun) or not folder.has_front:
         return
-    network = run.front[0]
+    network = Run(folder).front[0]
     made = count_parameters(network.build(trained=False))
     if made != network.resources["params"]:
         del FUNCTIONS[name]

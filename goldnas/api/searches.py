@@ -12,6 +12,7 @@ from goldnas.api.together import alone, as_list, join_ranks, name_space, name_ta
 from goldnas.errors import ConfigError
 from goldnas.searching.config import SearchConfig
 from goldnas.settings import check_given_once, make_settings
+from goldnas.trust import allow
 
 if TYPE_CHECKING:
     from goldnas.spaces import SearchSpace
@@ -123,6 +124,7 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
         )
     config = make_settings(SearchConfig, "a search", given | _space_settings(space))
     check_given_once(given)
+    allow(*config.loggers)
     if config.score != "supernet" and config.networks is not None and "epochs" in given:
         raise ConfigError("nothing is trained without `score='supernet'`; leave `epochs` out")
     return config

@@ -40,11 +40,10 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
         >>> len(space.gates)
         84
     """
-    from goldnas.spaces import import_space, make_space
+    from goldnas.api.together import name_space
+    from goldnas.spaces import make_space
 
-    if isinstance(space, str):
-        import_space(space)
-    return make_space(space, **settings)
+    return make_space(name_space(space), **settings)
 
 
 def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSpace":

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldnas import trust
 from goldnas.errors import ConfigError, RunError, name_type
 from goldnas.reference import computes_the_same, give
 
@@ -36,6 +37,7 @@ def name_space(space: "Callable[..., Any] | str") -> str:
 
     if not isinstance(space, str):
         return name_function(space)
+    trust.allow(space)
     import_space(space)
     return space
 
@@ -51,6 +53,8 @@ def name_task(task: "Task | Callable[[], Task] | str | None") -> str | None:
             return None
         digest = hashlib.sha256(task.name.encode()).hexdigest()
         return give("task", task, digest, same=_are_alike)
+    if isinstance(task, str):
+        trust.allow(task)
     if task is None or isinstance(task, str):
         return task
     raise ConfigError(

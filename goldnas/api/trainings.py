@@ -10,6 +10,7 @@ from goldnas.api.telling import watch
 from goldnas.api.together import alone, join_ranks, name_space, name_task
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, name_type
+from goldnas.trust import allow
 
 if TYPE_CHECKING:
     from goldnas.task import Task
@@ -119,11 +120,16 @@ def train_target(
 
     A new folder begins with these texts, too, each by the name of its file.
     """
+    from goldnas.spaces import import_space
     from goldnas.training.folder import TrainingFolder
     from goldnas.training.result import TrainResult
     from goldnas.training.start import prepare, resolve_config
 
+    allow(*target.functions)
+    if target.architecture.space in target.functions:
+        ranks.on_all(lambda: import_space(target.architecture.space))
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
+    allow(*config.loggers)
     folder = Path(out) if out is not None else target.folder(config)
     with alone():
         loop = prepare(

@@ -53,18 +53,23 @@ class ComparedRun:
     """By fingerprint and figure, where the truth is known."""
 
     @classmethod
-    def read(cls, path: Path, truth: Truth | None = None) -> "ComparedRun":
+    def read(
+        cls, path: Path, truth: Truth | None = None, *, trust: bool = False
+    ) -> "ComparedRun":
         """Read a folder.
 
         Args:
             path: The folder.
             truth: To judge its networks by.
+            trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
+            UntrustedError: If there is a truth, and its space is somebody else's function.
             ConfigError: If the truth is of another space.
             RunError: If it is not of a search, or damaged.
         """
         run = SearchRun.open(path)
+        run.trusted = trust
         front = run.front() if run.has_front else None
         networks = front.networks if front else ()
         _ = run.tables  # refuses a damaged one
@@ -77,6 +82,7 @@ class ComparedRun:
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         judge, judged = None, {}
         if truth is not None and networks:
+            run.import_space()
             found = {n.fingerprint: run.architecture(n) for n in networks}
             space = find_space(next(iter(found.values())))
             judge = Judge(truth, space, run.config.budgets, run.tables)
@@ -263,14 +269,18 @@ class Entry:
         return self.results[0].resources if self.results else {}
 
 
-def read_runs(paths: Sequence[Path], truth: Truth | None = None) -> list[ComparedRun]:
+def read_runs(
+    paths: Sequence[Path], truth: Truth | None = None, *, trust: bool = False
+) -> list[ComparedRun]:
     """Read the folders of searches that are to be compared.
 
     Args:
         paths: The folders.
         truth: To judge their networks by.
+        trust: Whether the code of their spaces may run, whoever made the folders.
 
     Raises:
+        UntrustedError: If there is a truth, and a space is somebody else's function.
         ConfigError: If one is given twice, they are of different data or tasks, or the truth is
             of another space.
         RunError: If one is not the folder of a search, or damaged.
@@ -279,7 +289,7 @@ def read_runs(paths: Sequence[Path], truth: Truth | None = None) -> list[Compare
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise ConfigError(f"{path} is given twice; give each search once")
-    runs = [ComparedRun.read(path, truth) for path in paths]
+    runs = [ComparedRun.read(path, truth, trust=trust) for path in paths]
     for run in runs:
         tasks = [one.config.task or "classification" for one in (runs[0], run)]
         if tasks[0] != tasks[1]:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from goldnas import trust
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.named import DATASET_NAMES, load_named
 from goldnas.data.npz import load_npz, read_arrays
@@ -45,6 +46,7 @@ def load_dataset(
         ConfigError: If ``image_size`` is given for other than images on disk, or not positive;
             if a function cannot be imported, or fails.
     """
+    trust.allow(name)
     dataset = _load(name, data_dir, download, image_size, labelled)
     for doubt in _find_doubts(name, dataset):
         warnings.warn(doubt, GoldnasWarning, stacklevel=2)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from goldnas import trust
 from goldnas.data.layout import LAYOUT
 from goldnas.data.npz import NPZ_KEYS
 from goldnas.data.tensors import to_array, to_tensor
@@ -35,6 +36,7 @@ def name_data(data: Any) -> str:
         DataError: If it is anything else.
     """
     if isinstance(data, str | Path):
+        trust.allow(str(data))
         return str(data)
     if inspect.isfunction(data):
         data = data()

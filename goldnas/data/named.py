@@ -1,6 +1,7 @@
 """The data sets that have a name: scikit-learn's digits, and what torchvision downloads."""
 
 import http.client
+import pickle
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def _load_download(name: str, folder: Path, download: bool) -> Dataset:
         ValueError,
         EOFError,
         http.client.HTTPException,
+        pickle.UnpicklingError,
         tarfile.TarError,
         zlib.error,
     ) as error:

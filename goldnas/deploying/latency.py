@@ -15,9 +15,10 @@ from goldnas.profiling.deployed import explain_no_caches, measure_network
 from goldnas.profiling.gpu_backend import GpuBackend, locate_engines
 from goldnas.profiling.host import Host
 from goldnas.resource_names import name_latency
-from goldnas.searching.folder import SearchRun
+from goldnas.searching.folder import SearchRun, table_copy
 from goldnas.searching.measured import Measurement, keep_measured
 from goldnas.spaces import SearchSpace
+from goldnas.trust import made_here
 
 Warn = Callable[[str], None]
 
@@ -47,11 +48,16 @@ def choose_gpu(
 def _engines_for(search: SearchRun | None, table: LatencyTable) -> Path | None:
     """Where engines and caches for a table are kept: beside the user's own file of it.
 
-    A search has a copy of the table, and its folder gets no engines by itself: those beside the
-    file that was copied are used, and added to. None if that is gone.
+    A search has a copy of the table, and its folder gets no engines by itself: those beside
+    the file that was copied are used, and added to. None if that is gone, or if the user has
+    neither made the search here nor trusts it: caches are code.
     """
     beside = locate_engines(table.path)
-    if search is None or all(table is not own for own in search.tables) or beside.is_dir():
+    if search is None or all(table is not own for own in search.tables):
+        return beside
+    if not search.trusted and table_copy(table) not in made_here(search.path):
+        return None
+    if beside.is_dir():
         return beside
     file = search.table_file(table.name)
     return locate_engines(file) if file is not None and os.path.isfile(file) else None

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from goldnas.reference import name_items
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.spaces import import_space
 from goldnas.task import Task
 from goldnas.training.config import TrainConfig
 from goldnas.training.folder import TrainingFolder
@@ -40,8 +38,8 @@ class Source:
     """Which images it learnt from."""
     search: SearchRun | None
     """Whose budgets and tables it is held against."""
-    conditions: Mapping[str, Any]
-    """Of the folder: what the network takes, and what it tells apart."""
+    folder: SearchRun | TrainingFolder
+    """That it is from."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,7 +50,7 @@ class Source:
         """The metadata of an exported file: who has nothing else can use the network."""
         metadata = {ARCHITECTURE: self.architecture.to_json().decode()}
         for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
-            if known := self.conditions.get(name):  # earlier folders do not have it
+            if known := self.folder.conditions.get(name):  # earlier folders do not have it
                 metadata[key] = json.dumps(known)
         return metadata
 
@@ -61,6 +59,7 @@ def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:
     """A network that a search recorded.
 
     Raises:
+        UntrustedError: If its space is somebody else's function.
         RunError: If a file of it is missing or damaged.
     """
     right = "untrained, with the weights it began with"
@@ -73,21 +72,18 @@ def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:
         figure=right,
         config=search.config,
         search=search,
-        conditions=search.conditions,
+        folder=search,
     )
 
 
-def source_of_training(training: TrainingFolder, space: str = "") -> Source:
+def source_of_training(training: TrainingFolder) -> Source:
     """The network of a training; of one in ``trained/`` of a search, the search is known too.
 
-    Args:
-        training: Its folder.
-        space: The function that a training without a search names.
-
     Raises:
+        UntrustedError: If its space is somebody else's function.
         RunError: If the training is not done, or a file of it is missing or damaged.
     """
-    search = find_search_around(training.path, space)
+    search = find_search_around(training.path)
     network, result = training.network(), training.result()
     assert result is not None  # or there would be no network
     return Source(
@@ -97,22 +93,16 @@ def source_of_training(training: TrainingFolder, space: str = "") -> Source:
         figure=result.test.on("the test set"),
         config=training.config,
         search=search,
-        conditions=training.conditions,
+        folder=training,
     )
 
 
-def find_search_around(folder: Path, space: str) -> SearchRun | None:
-    """The search whose network a training is of, if the training is in its folder.
-
-    The function that its space is, or else the one that is named here, gets imported.
-    """
+def find_search_around(folder: Path) -> SearchRun | None:
+    """The search whose network a training is of, if the training is in its folder."""
     around = Path(os.path.realpath(folder)).parent
     if around.name != "trained" or not os.path.isfile(around.parent / "config.json"):
-        import_space(space)
         return None
-    search = SearchRun.open(around.parent)
-    import_space(search.config.space)
-    return search
+    return SearchRun.open(around.parent)
 
 
 @dataclass(frozen=True)
@@ -138,6 +128,7 @@ def draw_int8_data(source: Source) -> Int8Data:
             "what int8 costs is found on held-out images, and this training held out none: "
             "train with a `validation_fraction`, or export with `precision='fp16'`"
         )
+    source.folder.admit("data", "task")
     data = load_split(config, [source.architecture])
     assert data.held_out is not None
     generator = torch.Generator().manual_seed(config.split_seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from goldnas.architecture import Architecture
 from goldnas.comparison.history import count_seconds, has_ended
 from goldnas.comparison.runs import ComparedRun
+from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.metric import MetricKind
 from goldnas.report.layout import SpaceLayout
@@ -29,16 +30,28 @@ class Content:
     architectures: tuple[Architecture, ...]
     """Of the recorded networks, in the order of the front."""
     timeline: Timeline
+    untrusted: str
+    """Why the code of the space may not run; empty where it may."""
 
     @classmethod
-    def read(cls, path: Path) -> "Content":
+    def read(cls, path: Path, *, trust: bool = False) -> "Content":
         """Read the folder of a search.
+
+        Args:
+            path: Of the folder.
+            trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
             RunError: If it is not of a search, or damaged.
         """
         compared = ComparedRun.read(path)
         run = SearchRun.open(path).read()
+        run.trusted = trust
+        try:
+            run.admit("space")
+            untrusted = ""
+        except ConfigError as error:
+            untrusted = str(error)
         return cls(
             run=compared,
             budgets=tuple(run.budgets),
@@ -48,13 +61,19 @@ class Content:
                 for network in compared.networks
             ),
             timeline=Timeline.read(compared.events, path),
+            untrusted=untrusted,
         )
 
     @cached_property
     def layout(self) -> SpaceLayout:
         """The space, as far as it is at hand."""
-        config = self.run.config
-        return SpaceLayout.find(config, self.tables, self.architectures, self.timeline.gone)
+        return SpaceLayout.find(
+            self.run.config,
+            self.tables,
+            self.architectures,
+            self.timeline.gone,
+            untrusted=self.untrusted,
+        )
 
     @property
     def networks(self) -> tuple[FrontNetwork, ...]:

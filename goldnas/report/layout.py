@@ -72,6 +72,8 @@ class SpaceLayout:
         tables: Iterable[LatencyTable],
         networks: Iterable[Architecture],
         pruned: Iterable[str],
+        *,
+        untrusted: str = "",
     ) -> "SpaceLayout":
         """Take a search apart.
 
@@ -80,11 +82,14 @@ class SpaceLayout:
             tables: Its latency tables.
             networks: Its recorded networks.
             pruned: Names of the operators that went, for where the space is not at hand.
+            untrusted: Why its code may not run; empty where it may.
         """
         networks = list(networks)
         if not networks:
             return cls((), (), None, (), ("no network is recorded yet",))
         try:
+            if untrusted:
+                raise ConfigError(untrusted)
             space = _space(config, networks[0])
         except ConfigError as error:
             return cls(_listed(networks, pruned), (), None, (), (str(error),))

@@ -25,6 +25,7 @@ Wording = Callable[[SearchCall], tuple[str, Mapping[str, Any]]]
 def make_report(
     path: Path,
     *,
+    trust: bool = False,
     wording: Wording = lambda call: (str(call), {}),
     message: Callable[[str], str] = str,
 ) -> str:
@@ -32,13 +33,14 @@ def make_report(
 
     Args:
         path: Of the folder.
+        trust: Whether the code of its space may run, whoever made the folder.
         wording: How it says what repeats the search; in Python, unless given.
         message: How it says why something is missing; as errors do, unless given.
 
     Raises:
         RunError: If it is not the folder of a search, or damaged.
     """
-    content = Content.read(path)
+    content = Content.read(path, trust=trust)
     command, without_options = wording(write_call(content.run.config, path))
     charts = {
         "front": list(draw_fronts(content.networks, content.budgets)),

@@ -15,13 +15,15 @@ Every file but the log is replaced in one step; a line of the log is written in 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from goldnas import trust
 from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
@@ -55,14 +57,20 @@ class SearchRun(RunFolder):
             WriteError: If the disk refuses; then there is no folder.
         """
         cls.check_free(path)
+        files = {table.name: os.path.realpath(table.path) for table in tables}
 
         def fill(run: "SearchRun") -> None:
             run._write_json("config.json", config)
             # Engines and caches of a GPU's table stay beside the user's own file, not here.
-            files = {table.name: os.path.realpath(table.path) for table in tables}
             run._write_json("conditions.json", conditions | {"table_files": files})
             for table in tables:
-                run._write(f"tables/{table.name}.json", table.to_json().encode())
+                run._write(table_copy(table), table.to_json().encode())
+            # What is cached beside those of GPUs is code, too.
+            of_gpus = [table for table in tables if table.conditions.gpu is not None]
+            others = {table_copy(table): files[table.name] for table in of_gpus}
+            if config.storage is not None:
+                others["storage"] = config.storage
+            trust.record(path, run.functions(), others)
 
         return cls.make(path, fill, texts)
 
@@ -101,6 +109,7 @@ class SearchRun(RunFolder):
         """
         run = cls(path)
         run.check_there()
+        trust.keep_out_of(path)
         return run
 
     def check_there(self) -> None:
@@ -135,6 +144,16 @@ class SearchRun(RunFolder):
             RunError: If the file is damaged.
         """
         return self._read_json("config.json", SearchConfig)
+
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting."""
+        config = self.config
+        return {
+            "space": [config.space],
+            "data": [config.data],
+            "task": [config.task or ""],
+            "loggers": config.loggers,
+        }
 
     @cached_property
     def tables(self) -> list[LatencyTable]:
@@ -222,21 +241,48 @@ class SearchRun(RunFolder):
         self._write_tensors(f"weights/{name}.pt", weights)
         self._write_architecture(f"architectures/{name}.json", architecture)
 
+    def check_storage(self) -> None:
+        """Refuse to write into a database that only a file names.
+
+        Raises:
+            UntrustedError: If the folder has one, and may be somebody else's.
+        """
+        storage = self.config.storage
+        ours = self.trusted or trust.made_here(self.path).get("storage") == storage
+        if storage is not None and not ours:
+            raise trust.UntrustedError(
+                f"{self.path} names a database that the search would write into, {storage}. "
+                "If you trust it, go on with `trust=True`"
+            )
+
+    def import_space(self) -> None:
+        """Import the function that the space is, if it is one.
+
+        Raises:
+            UntrustedError: If it is somebody else's.
+            ConfigError: If it cannot be imported.
+        """
+        self.admit("space")
+        import_space(self.config.space)
+
     def architecture(self, network: FrontNetwork) -> Architecture:
-        """The architecture of a recorded network; its space was named when the run was made.
+        """The architecture of a recorded network; its space is imported, where it may be.
 
         Raises:
             RunError: If its file is missing or damaged.
         """
-        import_space(self.config.space)
+        with suppress(trust.UntrustedError):
+            self.import_space()
         return self._architecture(f"architectures/{network.fingerprint}.json")
 
     def network(self, network: FrontNetwork) -> nn.Module:
         """A recorded network with its weights and gates, in evaluation mode.
 
         Raises:
+            UntrustedError: If its space is somebody else's function.
             RunError: If its files are missing or damaged.
         """
+        self.import_space()
         architecture = self.architecture(network)
         module = find_space(architecture).build(architecture, gated=True)
         return self._with_weights(module, f"weights/{network.fingerprint}.pt")
@@ -254,6 +300,11 @@ def _convert_state(state: dict[str, Any]) -> dict[str, Any]:
     met = ["met single" if text == "--single" else text for text in state["met"]]
     recorder = {"front": state["front"], "met": met, "recorded": state["recorded"]}
     return {**state, "strategy": {"recorder": recorder, **own}}
+
+
+def table_copy(table: LatencyTable) -> str:
+    """Where in the folder of a search its copy of a table is."""
+    return f"tables/{table.name}.json"
 
 
 def read_tables(tables: Sequence[LatencyTable | str | Path]) -> list[LatencyTable]:

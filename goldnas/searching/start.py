@@ -170,9 +170,14 @@ class PreparedSearch:
                 number of them the threads are chosen anew.
 
         Raises:
+            UntrustedError: If the folder names code, and may be somebody else's.
             GoldnasError: If the folder is damaged, or the data or device is gone.
         """
         ranks = ranks or Ranks()
+        ranks.broadcast(run.check_storage)
+        ranks.broadcast(run.admit)
+        run.trusted = True  # as the first rank says
+        run.admit()
         threads = ranks.broadcast(lambda: run.choose_threads(ranks.count))
         prepared = cls(run.config, run.tables, threads=threads, workers=workers, ranks=ranks)
         num_images = prepared.data.loader.images_per_batch
@@ -233,12 +238,3 @@ def largest_batch(config: SearchConfig, data: Examples, device: torch.device) ->
     blank = blank_loss(load_task(config.task), data)
     memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
     return memory.largest_batch(free, len(data))
-
-
-def open_run(folder: Path, ranks: Ranks) -> SearchRun:
-    """Open the folder of a search, on the first rank, and tell the others what it says.
-
-    Raises:
-        RunError: If it is not the folder of a search, or is damaged.
-    """
-    return ranks.broadcast(lambda: SearchRun.open(folder).read())

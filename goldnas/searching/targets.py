@@ -15,6 +15,7 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
         warm: Whether to begin with the weights and gates that the search recorded.
 
     Raises:
+        UntrustedError: If the search names code, and may be somebody else's.
         GoldnasError: If a file of it is missing or damaged, or there are no trained weights to
             begin with.
     """
@@ -23,6 +24,7 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
             f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
             "it began with; leave `warm` out"
         )
+    run.admit("space", "data", "task")
     config, architecture = run.config, run.architecture(network)
     suits = suit_augmentation(config.data, architecture)
     given = {"crop_padding": config.crop_padding, "flip": config.flip}
@@ -41,4 +43,5 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
         trainings=run.path / "trained",
         tables=tuple(run.tables),
         weights=run.network(network).state_dict() if warm else None,
+        functions=tuple(run.functions("space", "data", "task")),
     )

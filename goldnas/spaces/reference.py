@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from goldnas import trust
 from goldnas.errors import ConfigError
 from goldnas.reference import computes_the_same, import_function, own_name
 
@@ -23,6 +24,7 @@ def import_space(name: str) -> None:
     """Import the function that a name stands for; nothing, if it is another kind of name.
 
     Raises:
+        UntrustedError: If only a file names it.
         ConfigError: If there is no such module or function, or importing it fails.
     """
     if name in FUNCTIONS or not is_reference(name):
@@ -49,6 +51,7 @@ def name_function(function: SpaceFunction) -> str:
     if not _is_of_module(function):
         name = own_name(name, function, FUNCTIONS, computes_the_same)
     FUNCTIONS[name] = function
+    trust.allow(name)
     return name
 
 

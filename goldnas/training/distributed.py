@@ -175,6 +175,8 @@ class TorchrunRanks(Ranks):
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks."""
+        if not tensors:  # of a network without normalisations, say
+            return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         with _in_contact():
             dist.all_reduce(flat)

@@ -12,17 +12,18 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from goldnas import trust
 from goldnas.architecture import Architecture
 from goldnas.errors import RunError
 from goldnas.run_folder import RunFolder
-from goldnas.spaces import find_space
+from goldnas.spaces import find_space, import_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.result import TrainResult
 
@@ -54,6 +55,7 @@ class TrainingFolder(RunFolder):
             folder._write_architecture("architecture.json", architecture)
             folder._write_json("config.json", config)
             folder._write_json("conditions.json", conditions)
+            trust.record(path, folder.functions(), {})
 
         return cls.make(path, fill, texts)
 
@@ -70,6 +72,7 @@ class TrainingFolder(RunFolder):
                 f"{path} is not the folder of a training: it has no architecture.json and "
                 "config.json. Give the folder of a training"
             )
+        trust.keep_out_of(path)
         return cls(path)
 
     @classmethod
@@ -104,6 +107,26 @@ class TrainingFolder(RunFolder):
         """
         return self._read_json("config.json", TrainConfig)
 
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting."""
+        config = self.config
+        return {
+            "space": [self.architecture.space],
+            "data": [config.data],
+            "task": [config.task or ""],
+            "loggers": config.loggers,
+        }
+
+    def import_space(self) -> None:
+        """Import the function that the space is, if it is one.
+
+        Raises:
+            UntrustedError: If it is somebody else's.
+            ConfigError: If it cannot be imported.
+        """
+        self.admit("space")
+        import_space(self.architecture.space)
+
     @cached_property
     def architecture(self) -> Architecture:
         """The network.
@@ -136,6 +159,7 @@ class TrainingFolder(RunFolder):
         """The network with its weights after the last epoch, in evaluation mode.
 
         Raises:
+            UntrustedError: If its space is somebody else's function.
             RunError: If the training is not done, or a file is damaged.
         """
         if self.result() is None:
@@ -143,6 +167,7 @@ class TrainingFolder(RunFolder):
                 f"the training in {self.path} is not done: go on with it by the same settings "
                 f"that it began with, and `out={str(self.path)!r}`"
             )
+        self.import_space()
         architecture = self.architecture
         module = find_space(architecture).build(architecture, gated=self.config.warm)
         return self._with_weights(module, "weights.pt")

@@ -18,6 +18,7 @@ from goldnas.reference import is_function
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
+from goldnas.trust import allow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class TrainTarget:
     """Of which its latencies are predicted."""
     weights: dict[str, Tensor] | None = None
     """With gates, to begin with; None for fresh ones without gates."""
+    functions: tuple[str, ...] = ()
+    """That are its space, its data and its task; their code may run."""
 
     def folder(self, config: TrainConfig) -> Path:
         """Where a training goes unless something else is said."""
@@ -69,6 +72,8 @@ def target_of_file(
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
+    named = tuple(filter(is_function, (space, data, task or "")))
+    allow(*named)
     if isinstance(target, Architecture):
         architecture = target
     elif Path(target).suffix == ".json":
@@ -107,6 +112,7 @@ def target_of_file(
             **suit_augmentation(resolve_data(data), architecture),
         },
         trainings=Path("trained"),
+        functions=named,
     )
 
 

@@ -6,9 +6,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from goldnas import trust
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Dataset, Examples, ImageData, Normalisation
 from goldnas.errors import ConfigError
+from goldnas.reference import is_function
 from goldnas.spaces import SearchSpace
 from goldnas.task import Task
 
@@ -38,8 +40,11 @@ def load_data(config: DataSettings) -> Dataset:
 
     Raises:
         DataError: If it is missing or corrupt.
+        UntrustedError: If it is a function that only a file names.
         ConfigError: If it is a function that cannot be imported, or fails.
     """
+    if is_function(config.data):
+        trust.check_allowed(config.data)
     return load_dataset(
         config.data,
         data_dir=config.data_dir,

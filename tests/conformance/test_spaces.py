@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from goldnas.api.together import name_space
 from goldnas.architecture import Architecture
 from goldnas.cli.lists import shown
 from goldnas.exporting.onnx import check_onnx, to_onnx
@@ -26,7 +27,6 @@ from goldnas.spaces import (
     GoldSpace,
     SearchSpace,
     find_space,
-    import_space,
     make_space,
 )
 from goldnas.spaces.sampling import draw_architectures
@@ -39,7 +39,7 @@ OWN = tuple(f"own_spaces:{name}" for name in ("residual", "repeated", "forked", 
 OF_FUNCTIONS: dict[str, Mapping[str, Any]] = {name: {} for name in OWN} | SMALL
 EVERY = [*NAMES, *OF_FUNCTIONS]
 for function in OWN:
-    import_space(function)
+    name_space(function)
 
 
 def odd(name: str, **settings: Any) -> SearchSpace:
