@@ -1,6 +1,5 @@
 """What Tab offers for values: names that are known without torch, and those of a run."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,12 @@ def networks_of_run(ctx: typer.Context) -> list[Any]:
     # Before the value of an option is there, arguments are not taken apart yet.
     named = [ctx.params.get("run"), ctx.params.get("target"), *ctx.args]
     folder = next(filter(None, named), "")
+    from goldnas.errors import RunError
+    from goldnas.run_folder import read_json
+    from goldnas.searching.front import Front
+
     try:
-        front = json.loads(Path(folder, "front.json").read_bytes())
-        found = [(n["fingerprint"], ", ".join(n["reasons"])) for n in front["networks"]]
-    except (OSError, ValueError, KeyError, TypeError):  # no search, or none that can be read
-        found = []
-    return ["best", *found]
+        front = read_json(Path(folder, "front.json"), Front, "")
+    except RunError:  # no search, or none that can be read
+        return ["best"]
+    return ["best", *((n.fingerprint, ", ".join(n.reasons)) for n in front.networks)]

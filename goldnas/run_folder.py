@@ -12,16 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import msgspec
 
 from goldnas.architecture import Architecture
+from goldnas.bounded import read_bounded
 from goldnas.errors import ConfigError, RunError, WriteError, read_message
 from goldnas.files import write_atomic
+from goldnas.log_records import RECORDS, Line
+from goldnas.ranges import MOST_PROCESSES, Resources
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST_JSON_BYTES = 32 * 2**20
+"""Of a file; those of the largest searches have a hundredth."""
+
+MOST_LOG_BYTES = 256 * 2**20
+"""Half a million lines."""
 
 _Form = TypeVar("_Form")
 _Module = TypeVar("_Module", bound="nn.Module")
@@ -53,48 +62,63 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         RunError: If it is missing or damaged, or a later goldnas wrote it.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes())
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if type(version) is int and version > 1:
+        content = read_bounded(path, MOST_JSON_BYTES)
+        # In parts: what is no such file is not made into a hundred times its size.
+        parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        version = _version(parts)
+        if version > 1:
             raise RunError(
                 f"{path} has schema version {version}, and this goldnas reads version 1. "
                 f"Upgrade goldnas{_of_writer(path, ' to {} or later, which wrote it')}"
             )
-        if type(version) is int and version < 1:
+        if version < 1:
             raise RunError(
                 f"{path} has schema version {version}, which this goldnas reads no longer: it "
                 f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
             )
-        return msgspec.convert(_renamed(content), form)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else read_message(error)
-        raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+        return msgspec.json.decode(msgspec.json.encode(_renamed(parts)), type=form)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
+
+
+def _version(parts: dict[str, msgspec.Raw]) -> int:
+    """The schema version of a file; 1, if it says none that is a number."""
+    try:
+        return msgspec.json.decode(parts["schema_version"], type=int)
+    except (KeyError, msgspec.MsgspecError):
+        return 1
 
 
 def _renamed(content: Any) -> Any:
     """A JSON object with the names of today."""
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or EARLIER_NAMES.keys().isdisjoint(content):
         return content
     return {EARLIER_NAMES.get(name, name): value for name, value in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in one line."""
+    if isinstance(error, OSError):
+        return error.strerror or read_message(error)
+    return read_message(error)
 
 
 def _of_writer(path: Path, text: str) -> str:
     """A text with the version of the goldnas that wrote a file; empty where it is not known."""
     for folder in (path.parent, path.parent.parent):
         try:
-            version = msgspec.json.decode((folder / "conditions.json").read_bytes())["goldnas"]
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            content = read_bounded(folder / "conditions.json", MOST_JSON_BYTES)
+            version = msgspec.json.decode(content, type=_Writer).goldnas
+        except (OSError, ValueError, RecursionError):
             continue
         return text.format(version)
     return ""
 
 
-class _Event(msgspec.Struct):
-    """What every line of a log has."""
+class _Writer(msgspec.Struct):
+    """What ``conditions.json`` says of who wrote a folder."""
 
-    time: float
-    event: str
-    step: int = 0
+    goldnas: Annotated[str, msgspec.Meta(max_length=100)]
 
 
 class RunFolder:
@@ -177,10 +201,10 @@ class RunFolder:
         if self.conditions.get("ranks", 1) != ranks:
             return None
         threads = self.conditions.get("threads")
-        if type(threads) is not int or threads < 1:
+        if type(threads) is not int or not 1 <= threads <= MOST_PROCESSES:
             raise RunError(
                 f"{self.path}/conditions.json does not say on how many threads the {self.kind} "
-                f"ran; {self.restore}"
+                f"ran, a number from 1 to {MOST_PROCESSES}; {self.restore}"
             )
         return threads
 
@@ -217,20 +241,26 @@ class RunFolder:
         """
         path = self.path / "events.jsonl"
         try:
-            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+            content = read_bounded(path, MOST_LOG_BYTES) if os.path.lexists(path) else b""
         except OSError as error:
-            raise RunError(f"cannot read {path}: {error.strerror}; {self.restore}") from None
-        events = []
+            raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
+        lines = content.splitlines(keepends=True)
+        del content
+        events, known = [], set[str]()
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break
             try:
                 event = _renamed(msgspec.json.decode(line))
-                msgspec.convert(event, _Event)
+                msgspec.convert(event, RECORDS.get(event["event"], Line))
+                if not known.issuperset(event.get("resources") or ()):
+                    known |= msgspec.convert(event["resources"], Resources).keys()
                 events.append(event)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                known_reason = isinstance(error, ValueError | RecursionError)
+                reason = read_message(error) if known_reason else "it names no event"
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({read_message(error)}); "
+                    f"{path}: line {number} is not of this log ({reason}); "
                     "delete it, nothing goes on from it"
                 ) from None
         return events
@@ -241,18 +271,24 @@ class RunFolder:
         """Replace the state to continue from."""
         self._write_tensors("checkpoint.pt", state)
 
-    def read_checkpoint(self) -> dict[str, Any] | None:
+    def read_checkpoint(self, most_bytes: int = 2**40) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
+
+        Args:
+            most_bytes: That the file may have.
 
         Raises:
             RunError: If the file is damaged.
         """
-        if not (self.path / "checkpoint.pt").exists():
+        if not os.path.lexists(self.path / "checkpoint.pt"):
             return None
-        state = self._read_tensors(
-            "checkpoint.pt",
-            f"delete it, and the {self.kind} starts again from its first epoch",
-        )
+        next_step = f"delete it, and the {self.kind} starts again from its first epoch"
+        state = self._read_tensors("checkpoint.pt", next_step, most_bytes)
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise RunError(
+                f"cannot read {self.path / 'checkpoint.pt'}: it is of something else; "
+                f"{next_step}"
+            )
         return {"strategy": {}, **state}  # which earlier trainings did not have
 
     def clear_leftovers(self) -> None:
@@ -269,32 +305,35 @@ class RunFolder:
     def _architecture(self, name: str) -> Architecture:
         path = self.path / name
         try:
-            return Architecture.from_json(path.read_bytes())
+            return Architecture.from_json(read_bounded(path, MOST_JSON_BYTES))
         except (OSError, ConfigError) as error:
-            reason = error.strerror if isinstance(error, OSError) else read_message(error)
-            raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
+            raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:
         compact = msgspec.json.encode(content)
         write_atomic(self.path / name, msgspec.json.format(compact, indent=2) + b"\n")
 
-    def _read_tensors(self, name: str, next_step: str) -> dict[str, Any]:
-        import torch
+    def _read_tensors(self, name: str, next_step: str, most_bytes: int) -> Any:
+        from goldnas.tensor_file import read_tensors
 
         path = self.path / name
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can raise nearly anything
-            # Not torch's own words, which advise to load the file unsafely.
-            reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
-            raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
-        return state
+            return read_tensors(path, most_bytes)
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
 
     def _with_weights(self, module: _Module, name: str) -> _Module:
         """A module of the run with its weights, in evaluation mode."""
+        from goldnas.tensor_file import check_like
+
+        own = module.state_dict()
+        # Beside the numbers there are the names, and gaps, of each tensor.
+        most_bytes = sum(2 * t.nbytes + 4096 for t in own.values()) + 2**20
+        state = self._read_tensors(name, self.restore, most_bytes)
         try:
-            module.load_state_dict(self._read_tensors(name, self.restore))
-        except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
+            check_like(state, own)
+            module.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             reason = str(error).splitlines()[0]  # the others list what is missing
             raise RunError(
                 f"{self.path / name} does not fit its architecture: {reason}; {self.restore}"
