@@ -6,10 +6,7 @@ a field of these records has to be, it is; a field need not be there unless it h
 
 import msgspec
 
-from goldnas.ranges import Amount, Bytes, Count, NotNegative, Number, Seconds, Share, Time
-
-Amounts = dict[str, Amount]
-"""By resource; the reader of the log holds the names, which are few, to their form."""
+from goldnas.ranges import Amounts, Bytes, Count, NotNegative, Number, Seconds, Share, Time
 
 
 class Line(msgspec.Struct, kw_only=True):

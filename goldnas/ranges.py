@@ -5,9 +5,12 @@ behind the reader meets a number that no search and no training comes to. Whatev
 far beyond what one can come to.
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta
+
+from goldnas.resource_names import FLOPS, OPERATORS, PARAMETERS, read_table
 
 MOST_PROCESSES = 1024
 """Threads, or loading processes. Of many more the system refuses some, which PyTorch does not
@@ -39,7 +42,16 @@ Time = Annotated[float, Meta(ge=0, le=1e11)]
 Name = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{1,64}\Z")]
 """Of a network: a fingerprint, which is a part of the names of files."""
 
-ResourceName = Annotated[str, Meta(pattern=r"^(FLOPs|params|operators|latency@.+)\Z")]
-"""See ``resource_names.py``."""
+Amounts = dict[str, Amount]
+"""By resource."""
 
-Resources = dict[ResourceName, Amount]
+
+def check_resources(names: Iterable[str]) -> None:
+    """Refuse names that are of no resource; see ``resource_names.py``.
+
+    Raises:
+        ValueError: Naming the first.
+    """
+    for name in names:
+        if name not in (FLOPS, PARAMETERS, OPERATORS) and not read_table(name):
+            raise ValueError(f"a resource {name!r}, which this goldnas does not know")

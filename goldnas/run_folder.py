@@ -3,6 +3,7 @@
 Every file but the log is replaced in one step; a line of the log is written in one call.
 """
 
+import errno
 import io
 import json
 import os
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 import msgspec
 
 from goldnas.architecture import Architecture
-from goldnas.bounded import read_bounded
+from goldnas.bounded import open_regular
 from goldnas.errors import ConfigError, RunError, WriteError, read_message
 from goldnas.files import write_atomic
 from goldnas.log_records import RECORDS, Line
-from goldnas.ranges import MOST_PROCESSES, Resources
+from goldnas.ranges import MOST_PROCESSES, check_resources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,7 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         RunError: If it is missing or damaged, or a later goldnas wrote it.
     """
     try:
-        content = read_bounded(path, MOST_JSON_BYTES)
+        content = _read(path, MOST_JSON_BYTES)
         # In parts: what is no such file is not made into a hundred times its size.
         parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         version = _version(parts)
@@ -79,6 +80,19 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         return msgspec.json.decode(msgspec.json.encode(_renamed(parts)), type=form)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: If it cannot be read, is of another kind, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes // 2**20} MiB")
+    return content
 
 
 def _version(parts: dict[str, msgspec.Raw]) -> int:
@@ -107,7 +121,7 @@ def _of_writer(path: Path, text: str) -> str:
     """A text with the version of the goldnas that wrote a file; empty where it is not known."""
     for folder in (path.parent, path.parent.parent):
         try:
-            content = read_bounded(folder / "conditions.json", MOST_JSON_BYTES)
+            content = _read(folder / "conditions.json", MOST_JSON_BYTES)
             version = msgspec.json.decode(content, type=_Writer).goldnas
         except (OSError, ValueError, RecursionError):
             continue
@@ -241,7 +255,7 @@ class RunFolder:
         """
         path = self.path / "events.jsonl"
         try:
-            content = read_bounded(path, MOST_LOG_BYTES) if os.path.lexists(path) else b""
+            content = _read(path, MOST_LOG_BYTES) if os.path.lexists(path) else b""
         except OSError as error:
             raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
         lines = content.splitlines(keepends=True)
@@ -253,8 +267,9 @@ class RunFolder:
             try:
                 event = _renamed(msgspec.json.decode(line))
                 msgspec.convert(event, RECORDS.get(event["event"], Line))
-                if not known.issuperset(event.get("resources") or ()):
-                    known |= msgspec.convert(event["resources"], Resources).keys()
+                if not known.issuperset(names := event.get("resources") or {}):
+                    check_resources(names)  # of each name once: there are few
+                    known |= names.keys()
                 events.append(event)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 known_reason = isinstance(error, ValueError | RecursionError)
@@ -305,7 +320,7 @@ class RunFolder:
     def _architecture(self, name: str) -> Architecture:
         path = self.path / name
         try:
-            return Architecture.from_json(read_bounded(path, MOST_JSON_BYTES))
+            return Architecture.from_json(_read(path, MOST_JSON_BYTES))
         except (OSError, ConfigError) as error:
             raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
 

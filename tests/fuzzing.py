@@ -30,7 +30,7 @@ from mutations import LONG_TEXTS, REAL_NUMBERS, SHORT_TEXTS, WHOLE_NUMBERS
 MOST_SECONDS = 10.0
 MOST_GROWTH = 2**30
 """Bytes of memory."""
-_MOST_MEMORY = 12 * 2**30
+_MOST_MEMORY = 24 * 2**30
 """Of addresses: a case that wants more ends, and the machine does not."""
 
 Mutator = Callable[[Random, bytes], bytes]

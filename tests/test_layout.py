@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "bounded": set(),
-    "ranges": set(),
+    "ranges": {"resource_names"},
     "log_records": {"ranges"},
     "tensor_file": {"bounded"},
     "contents": set(),

@@ -11,14 +11,14 @@ from goldnas.comparison.history import Event, leave_out_undone
 from goldnas.errors import RunError, read_message
 from goldnas.log_records import CourseLine
 from goldnas.metric import read_logged
-from goldnas.ranges import Count, Resources
+from goldnas.ranges import Amounts, Count
 
 
 class _Line(CourseLine, kw_only=True):
     """Of a search, which says of each what the super-network needs by then."""
 
     epoch: Count
-    resources: Resources
+    resources: Amounts
 
     @property
     def figure(self) -> float | None:

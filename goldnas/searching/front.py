@@ -8,7 +8,7 @@ import msgspec
 
 from goldnas.errors import RunError
 from goldnas.metric import Metric, MetricField, read_metric
-from goldnas.ranges import Count, Name, Number, Resources, Share
+from goldnas.ranges import Amounts, Count, Name, Number, Share, check_resources
 
 
 class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +23,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     score: Number | None = None
     """What a strategy that samples ranked it by, the more the better; its scale is that of
     ``score`` in the settings."""
-    resources: Resources
+    resources: Amounts
     """Exact, in FLOPs, parameters and microseconds."""
     epoch: Count
     """In which it was recorded, counted from 0."""
@@ -39,6 +39,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     every resource; by their scores where nothing was trained."""
 
     def __post_init__(self) -> None:
+        check_resources(self.resources)
         earlier, reason = "met --single", "met single"  # as earlier runs call it, and this one
         if earlier in self.reasons:
             reasons = tuple(reason if one == earlier else one for one in self.reasons)
@@ -64,10 +65,13 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The form of ``front.json``."""
 
     schema_version: Literal[1] = 1
-    budgets: Resources
+    budgets: Amounts
     """Limits, in FLOPs, parameters and microseconds."""
     networks: tuple[FrontNetwork, ...] = ()
     """Every recorded network, the cheapest in the first budgeted resource first."""
+
+    def __post_init__(self) -> None:
+        check_resources(self.budgets)
 
     def with_network(self, new: FrontNetwork) -> "Front":
         """Add a network; one of the same architecture is replaced, its reasons kept."""

@@ -7,7 +7,7 @@ back where training diverged, and where a process ended.
 import time
 from typing import TYPE_CHECKING, Any
 
-from goldnas.errors import GoldnasError, RunError, StoppedError
+from goldnas.errors import GoldnasError, RunError, StoppedError, read_message
 
 if TYPE_CHECKING:
     from goldnas.training.loop import TrainingLoop
@@ -123,7 +123,7 @@ class Checkpoints:
             raise
         except _OF_DAMAGE as error:
             lacks = "it has no " if isinstance(error, KeyError) else ""
-            reason = lacks + str(error).splitlines()[0] if str(error) else "it is damaged"
+            reason = lacks + read_message(error)[:200]  # torch lists what is missing
             raise RunError(
                 f"{run.path}/checkpoint.pt does not belong to this {run.kind} ({reason}); "
                 f"{run.restore}"

@@ -208,7 +208,9 @@ class TrainingLoop(Generic[Result]):
         """
         done = self.step - self.epoch * self.steps_per_epoch
         under_way = not self.strategy.finished()
-        if done < 0 or (under_way and done > self.steps_per_epoch):
+        # After the last epoch a strategy may take some more.
+        most = self.steps_per_epoch if under_way else self.epoch * self.steps_per_epoch + 100
+        if not 0 <= done <= most or self.epoch > self.config.epochs:
             raise ValueError(f"step {self.step} is not in epoch {self.epoch + 1}")
         if under_way and done != len(self.losses):
             raise ValueError(f"{done} steps of the epoch, and losses of {len(self.losses)}")

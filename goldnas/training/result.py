@@ -8,7 +8,7 @@ import msgspec
 from goldnas.errors import RunError
 from goldnas.files import write_atomic
 from goldnas.metric import Metric, MetricField, read_metric
-from goldnas.ranges import Count, Name, Resources, Seconds, Share
+from goldnas.ranges import Amounts, Count, Name, Seconds, Share, check_resources
 from goldnas.run_folder import read_json
 
 
@@ -45,7 +45,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     test_metric: MetricField = msgspec.UNSET
 
-    resources: Resources
+    resources: Amounts
     """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
     predicted, in microseconds."""
 
@@ -54,6 +54,9 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     seconds: Seconds
     """Of training, over all interruptions."""
+
+    def __post_init__(self) -> None:
+        check_resources(self.resources)
 
     @property
     def validation(self) -> Metric | None:
