@@ -50,6 +50,8 @@ class EpochLine(CourseLine, kw_only=True):
 class CutLine(CourseLine, kw_only=True):
     """Says what the cut cost."""
 
+    step: Count
+
     def __post_init__(self) -> None:
         accuracies = self.accuracy_before, self.accuracy_after
         metrics = self.metric_before, self.metric_after

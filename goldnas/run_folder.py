@@ -27,8 +27,8 @@ from goldnas.ranges import MOST_PROCESSES, check_resources
 if TYPE_CHECKING:
     from torch import nn
 
-MOST_JSON_BYTES = 32 * 2**20
-"""Of a file; those of the largest searches have a hundredth."""
+MOST_JSON_BYTES = 8 * 2**20
+"""Of a file; those of the largest searches have a tenth."""
 
 MOST_LOG_BYTES = 256 * 2**20
 """Half a million lines."""
@@ -63,10 +63,9 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         RunError: If it is missing or damaged, or a later goldnas wrote it.
     """
     try:
-        content = _read(path, MOST_JSON_BYTES)
-        # In parts: what is no such file is not made into a hundred times its size.
-        parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-        version = _version(parts)
+        content = msgspec.json.decode(_read(path, MOST_JSON_BYTES))
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        version = version if type(version) is int else 1
         if version > 1:
             raise RunError(
                 f"{path} has schema version {version}, and this goldnas reads version 1. "
@@ -77,7 +76,7 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
                 f"{path} has schema version {version}, which this goldnas reads no longer: it "
                 f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
             )
-        return msgspec.json.decode(msgspec.json.encode(_renamed(parts)), type=form)
+        return msgspec.convert(_renamed(content), form)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
 
@@ -93,14 +92,6 @@ def _read(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it has more than {most_bytes // 2**20} MiB")
     return content
-
-
-def _version(parts: dict[str, msgspec.Raw]) -> int:
-    """The schema version of a file; 1, if it says none that is a number."""
-    try:
-        return msgspec.json.decode(parts["schema_version"], type=int)
-    except (KeyError, msgspec.MsgspecError):
-        return 1
 
 
 def _renamed(content: Any) -> Any:
@@ -121,8 +112,8 @@ def _of_writer(path: Path, text: str) -> str:
     """A text with the version of the goldnas that wrote a file; empty where it is not known."""
     for folder in (path.parent, path.parent.parent):
         try:
-            content = _read(folder / "conditions.json", MOST_JSON_BYTES)
-            version = msgspec.json.decode(content, type=_Writer).goldnas
+            content = msgspec.json.decode(_read(folder / "conditions.json", MOST_JSON_BYTES))
+            version = msgspec.convert(content, _Writer).goldnas
         except (OSError, ValueError, RecursionError):
             continue
         return text.format(version)

@@ -8,7 +8,7 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
-from goldnas.settings import POSITIVE, THREADS, check_bounds, setting
+from goldnas.settings import POSITIVE, check_bounds, setting
 
 if TYPE_CHECKING:
     from goldnas.profiling.gpu_backend import GpuBackend
@@ -75,7 +75,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How models are run, wherever that is."""
 
     threads: Annotated[
-        int, setting("Threads of the runtime.", group=_DEVICE, bounds=THREADS)
+        int, setting("Threads of the runtime.", group=_DEVICE, bounds=POSITIVE)
     ] = 1
 
     cores: Annotated[

@@ -32,6 +32,7 @@ from goldnas.training.machine import (
     choose_device,
     describe_inputs,
     describe_machine,
+    set_threads,
 )
 from goldnas.training.network_training import NetworkTraining, TrainingData
 from goldnas.training.recipes import recipe_named
@@ -130,8 +131,7 @@ def prepare(
             return result
         ranks.broadcast(found.clear_leftovers)
         threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
-    if threads or config.threads:
-        torch.set_num_threads(threads or config.threads or 1)
+    ranks.on_all(lambda: set_threads(threads or config.threads))
     dataset = ranks.first_of_machine(lambda: load_data(config))
     data = ranks.on_all(lambda: _training_data(architecture, config, dataset, device, ranks))
     num_images = data.loader.images_per_batch

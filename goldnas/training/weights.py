@@ -56,14 +56,15 @@ class WeightsOptimizer:
                 self.sgd.state.pop(weight, None)
             group["params"] = [w for w in group["params"] if id(w) not in gone]
 
-    def start_momentum(self) -> None:
-        """Give every weight a momentum of zero.
+    def start_momentum(self, *, anew: bool = True) -> None:
+        """Give every weight a momentum of zero; not anew, those alone that have none.
 
         A fused optimiser wants a momentum of every weight, or of none, and steps that train
         parts of a network leave some weights without a gradient.
         """
         for weight in self.weights:
-            self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            if anew or self.sgd.state[weight].get("momentum_buffer") is None:
+                self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
     def momenta(self) -> list[Tensor | None]:
         """Of each weight; None before its first step."""
@@ -76,6 +77,8 @@ class WeightsOptimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state; weights that were pruned by then have to be forgotten before."""
         load_optimizer(self.sgd, state)
+        if self.sgd.state:
+            self.start_momentum(anew=False)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
