@@ -90,9 +90,17 @@ def networks_of_run(ctx: typer.Context) -> list[Any]:
     # Before the value of an option is there, arguments are not taken apart yet.
     named = [ctx.params.get("run"), ctx.params.get("target"), *ctx.args]
     folder = next(filter(None, named), "")
+    import msgspec
+
     from goldnas.errors import RunError
     from goldnas.run_folder import read_json
-    from goldnas.searching.front import Front
+
+    class Named(msgspec.Struct):
+        fingerprint: str
+        reasons: tuple[str, ...]
+
+    class Front(msgspec.Struct):
+        networks: tuple[Named, ...]
 
     try:
         front = read_json(Path(folder, "front.json"), Front, "")

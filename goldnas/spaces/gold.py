@@ -22,7 +22,7 @@ from goldnas.spaces.plan import Edge, NetworkPlan, build_plan, plan_network
 from goldnas.spaces.registry import register_cells
 from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
 
-_MOST = {"cells": 1000, "nodes": 50, "channels": 1024, "classes": MOST_CLASSES}
+_MOST = {"cells": 1000, "nodes": 50, "classes": MOST_CLASSES}
 """A file that says more would fill the memory before anything is built."""
 
 
