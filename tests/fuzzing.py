@@ -375,7 +375,7 @@ def spoil_lines(random: Random, content: bytes) -> bytes:
             case 4:
                 lines[place:place] = [random.choice([b"", b"{}", b"[]", b"null", b"x", b"\0"])]
             case _ if lines:
-                with contextlib.suppress(ValueError):  # it was spoilt before
+                with contextlib.suppress(ValueError, RecursionError):  # it was spoilt before
                     event = spoil_value(random, json.loads(lines[place]))
                     lines[place] = _written(random, event)
     return b"".join(line + b"\n" for line in lines)

@@ -232,6 +232,18 @@ def network(**fields: Any) -> Spoil:
     return change
 
 
+def edge(name: str) -> Spoil:
+    """Let every architecture have an operator there."""
+
+    def change() -> None:
+        for path in Path("run/architectures").iterdir():
+            content = json.loads(path.read_bytes())
+            content["choices"][name] = ["sep_conv_3x3"]
+            path.write_text(json.dumps(content))
+
+    return change
+
+
 def rewrite(
     path: str, state: Any, how: int = zipfile.ZIP_STORED, was: bytes = b"", now: bytes = b""
 ) -> None:
@@ -315,6 +327,9 @@ VALUES = {
             {"step": -1},
         ]
     },
+    "an edge of 5,000 digits": Case(
+        "evaluate run", f"cell{'9' * 100}", edge(f"cell{'9' * 5000}.0-2")
+    ),
     "compressed weights": Case(
         "evaluate run", "it is compressed.*restore", compressed(WEIGHTS)
     ),

@@ -105,8 +105,17 @@ def spoil_settings(random: Random, content: bytes) -> bytes:
 def spoil_tensors(random: Random, content: bytes) -> bytes:
     """Change plain values, types or shapes of what torch saved."""
     state = torch.load(io.BytesIO(content), weights_only=True)
+    plain = {name: value for name, value in state.items() if name in PLAIN}
     for _ in range(random.choice([1, 1, 1, 2, 4])):
-        state = spoil_value(random, state, odd_in_state)
+        if plain and random.random() < 0.6:  # there are few of them, among many tensors
+            plain = spoil_value(random, plain, odd_value)
+            state = {n: v for n, v in state.items() if n not in PLAIN}
+            state = state | plain if isinstance(plain, dict) else plain
+        else:
+            state = spoil_value(random, state, odd_in_state)
+        if not isinstance(state, dict):
+            break
+        plain = {name: value for name, value in state.items() if name in PLAIN}
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
@@ -130,6 +139,9 @@ def odd_in_state(random: Random) -> Any:
             return torch.zeros(3).to_sparse()
     return odd_value(random)
 
+
+PLAIN = ("epoch", "step", "losses", "setbacks", "at_once", "strategy", "seconds")
+"""What checkpoints have besides tensors."""
 
 LOOKED_AT = (
     "status run",

@@ -66,7 +66,7 @@ class FrontRecorder:
             fingerprint=architecture.fingerprint,
             **write_metric(session.data.task.metric_kind, score),
             resources=resources,
-            epoch=step // session.loop.steps_per_epoch,
+            epoch=max(0, step // session.loop.steps_per_epoch),
             step=step + 1,
             reasons=tuple(reasons),
             meets_budgets=session.meets_budgets(resources),
