@@ -110,23 +110,24 @@ class Group(TyperGroup):
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read what comes before the command."""
-        with _usage_errors_shown():
+        with _all_errors_shown():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
-        with _usage_errors_shown():
+        with _all_errors_shown():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _usage_errors_shown() -> Iterator[None]:
-    try:
-        yield
-    except UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, not an error
-            raise
-        with errors_shown():
+def _all_errors_shown() -> Iterator[None]:
+    """Show errors of usage, and of an output that cannot be written, as all others."""
+    with errors_shown():
+        try:
+            yield
+        except UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, not an error
+                raise
             raise ConfigError(describe_usage_error(error)) from None
 
 

@@ -1,6 +1,5 @@
 """What Tab offers for values: names that are known without torch, and those of a run."""
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -93,19 +92,22 @@ def networks_of_run(ctx: typer.Context) -> list[Any]:
     # Before the value of an option is there, arguments are not taken apart yet.
     named = [ctx.params.get("run"), ctx.params.get("target"), *ctx.args]
     folder = next(filter(None, named), "")
+    import msgspec
+
+    from goldnas.errors import RunError
+    from goldnas.run_folder import read_json
+
+    class Named(msgspec.Struct):
+        fingerprint: str
+        reasons: tuple[str, ...]
+
+    class Front(msgspec.Struct):
+        networks: tuple[Named, ...]
+
     try:
-        front = json.loads(Path(folder, "front.json").read_bytes())
-        found = [
-            (network["fingerprint"], in_one_line(", ".join(network["reasons"])))
-            for network in front["networks"]
-            if network["fingerprint"].isalnum()  # else the shell would not take it for a word
-        ]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # no search, or none that can be read
-        found = []
-    return ["best", *found]
+        front = read_json(Path(folder, "front.json"), Front, "")
+    except RunError:  # no search, or none that can be read
+        return ["best"]
+    # Of others than words the shell would run a part.
+    words = [network for network in front.networks if network.fingerprint.isalnum()]
+    return ["best", *((n.fingerprint, in_one_line(", ".join(n.reasons))) for n in words)]

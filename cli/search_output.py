@@ -12,6 +12,7 @@ from goldnas.cli.search_display import live_display, strategy_of
 from goldnas.cli.signals import signals_noted
 from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, GoldnasError, count_of
+from goldnas.metric import read_logged
 from goldnas.reference import name_items
 
 if TYPE_CHECKING:
@@ -209,23 +210,32 @@ def _print_drops(run: "Run") -> None:
     events = run.read_events()
     prunings = {e["step"]: e for e in events if e["event"] == "prune"}
     cut = next((e for e in events if e["event"] == "cut"), None)
-    task = load_task(run.config.task)
-    if run.config.task is None:
-        drops = [e["accuracy_before"] - e["accuracy_after"] for e in prunings.values()]
-        most = f"drop of accuracy in one: {100 * max(drops, default=0.0):.2f} %"
-        if cut:
-            shares = (100 * cut["accuracy_before"], 100 * cut["accuracy_after"])
-            span = f"accuracy from {shares[0]:.2f} to {shares[1]:.2f} %"
+    kind = load_task(run.config.task).metric_kind
+    sign = 1 if kind.higher_is_better else -1
+    pairs = [_around(event) for event in prunings.values()]
+    drops = [sign * (before - after) for before, after in pairs]
+    most = kind.scale * max(drops, default=0.0)
+    if kind.is_accuracy:
+        most_text = f"drop of accuracy in one: {most:.2f} %"
     else:
-        sign = 1 if task.higher_is_better else -1
-        drops = [sign * (e["metric_before"] - e["metric_after"]) for e in prunings.values()]
-        most = f"loss of {task.name} in one: {max(drops, default=0.0):.4g}"
-        if cut:
-            span = f"{task.name} from {cut['metric_before']:.4g} to {cut['metric_after']:.4g}"
+        most_text = f"loss of {kind.name} in one: {most:.4g}"
     if drops:
-        say(f"{count_of(len(drops), 'pruning')}; largest {most}")
+        say(f"{count_of(len(drops), 'pruning')}; largest {most_text}")
     if cut:
+        before, after = (kind.scale * value for value in _around(cut))
+        if kind.is_accuracy:
+            span = f"accuracy from {before:.2f} to {after:.2f} %"
+        else:
+            span = f"{kind.name} from {before:.4g} to {after:.4g}"
         say(f"the cut to the budgets took the {span}")
+
+
+def _around(event: dict[str, Any]) -> tuple[float, float]:
+    """The metric before and after operators went."""
+    before, after = (read_logged(event, name) for name in ("{}_before", "{}_after"))
+    assert before is not None  # the reader of the log sees to it
+    assert after is not None
+    return before, after
 
 
 def _write_report(run: "Run") -> None:

@@ -16,7 +16,7 @@ import typer
 from goldnas.cli import completion
 from goldnas.cli.wording import in_options, option
 from goldnas.errors import ConfigError
-from goldnas.settings import NOT_NEGATIVE, POSITIVE, describe_fields
+from goldnas.settings import NOT_NEGATIVE, POSITIVE, THREADS, WORKERS, describe_fields
 
 Convert = Callable[[Any], Any]
 
@@ -110,7 +110,7 @@ def _parameter(
     if told["kind"] in completion.OFFERS:
         settings["autocompletion"] = completion.OFFERS[told["kind"]]
     if kind in (int, int | None):
-        lowest = {POSITIVE: 1, NOT_NEGATIVE: 0}.get(told["bounds"])
+        lowest = {POSITIVE: 1, THREADS: 1, NOT_NEGATIVE: 0, WORKERS: 0}.get(told["bounds"])
         settings |= {} if lowest is None or name == "seed" else {"min": lowest}
     made = typer.Option(
         *texts,

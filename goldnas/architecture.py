@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import ConfigError, read_message
 from goldnas.files import write_atomic
 
@@ -72,7 +73,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ConfigError: If the file cannot be read or holds no architecture.
         """
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.from_json(read_bounded(path))
         except OSError as error:
             raise ConfigError(
                 f"cannot read architecture {path}: {error.strerror}. Give a JSON file, such as "

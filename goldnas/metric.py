@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from goldnas.ranges import Number
+
 
 @dataclass(frozen=True, slots=True)
 class MetricKind:
@@ -61,7 +63,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The metric of one network."""
 
     name: str
-    value: float
+    value: Number
     higher_is_better: bool = True
 
     @property

@@ -15,12 +15,13 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import msgspec
 
 from goldnas import trust
 from goldnas.architecture import Architecture
+from goldnas.bounded import open_regular
 from goldnas.errors import BusyError, ConfigError, RunError, WriteError, read_message
 from goldnas.files import (
     explain_refusal,
@@ -30,10 +31,18 @@ from goldnas.files import (
     write_atomic,
 )
 from goldnas.locks import Lock
+from goldnas.log_records import RECORDS, Line
+from goldnas.ranges import MOST_PROCESSES, check_resources
 from goldnas.reference import is_function
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST_JSON_BYTES = 8 * 2**20
+"""Of a file; those of the largest searches have a tenth."""
+
+MOST_LOG_BYTES = 256 * 2**20
+"""Half a million lines."""
 
 _Form = TypeVar("_Form")
 _Module = TypeVar("_Module", bound="nn.Module")
@@ -65,61 +74,67 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
         RunError: If it is missing or damaged, or a later goldnas wrote it.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes())
+        content = msgspec.json.decode(_read(path, MOST_JSON_BYTES))
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if type(version) is int and version > 1:
+        version = version if type(version) is int else 1
+        if version > 1:
             raise RunError(
                 f"{path} has schema version {version}, and this goldnas reads version 1. "
                 f"Upgrade goldnas{_of_writer(path, ' to {} or later, which wrote it')}"
             )
-        if type(version) is int and version < 1:
+        if version < 1:
             raise RunError(
                 f"{path} has schema version {version}, which this goldnas reads no longer: it "
                 f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
             )
         return msgspec.convert(_renamed(content), form)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else read_message(error)
-        raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: If it cannot be read, is of another kind, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes // 2**20} MiB")
+    return content
 
 
 def _renamed(content: Any) -> Any:
     """A JSON object with the names of today."""
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or EARLIER_NAMES.keys().isdisjoint(content):
         return content
     return {EARLIER_NAMES.get(name, name): value for name, value in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in one line."""
+    if isinstance(error, OSError):
+        return error.strerror or read_message(error)
+    return read_message(error)
 
 
 def _of_writer(path: Path, text: str) -> str:
     """A text with the version of the goldnas that wrote a file; empty where it is not known."""
     for folder in (path.parent, path.parent.parent):
         try:
-            version = msgspec.json.decode((folder / "conditions.json").read_bytes())["goldnas"]
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            content = msgspec.json.decode(_read(folder / "conditions.json", MOST_JSON_BYTES))
+            version = msgspec.convert(content, _Writer).goldnas
+        except (OSError, ValueError, RecursionError):
             continue
         return text.format(version)
     return ""
 
 
-def _find_wrong(state: dict[str, Any], own: dict[str, Any]) -> str:
-    """What torch would take without a word, and a network cannot have for weights."""
-    for name, tensor in own.items() if isinstance(state, dict) else ():
-        given = state.get(name)
-        if given is None or not hasattr(given, "dtype"):
-            continue  # of which torch says so
-        if given.is_floating_point() != tensor.is_floating_point():
-            return f"{name} is of {given.dtype}, and has to be of {tensor.dtype}"
-        if bool(given.isnan().any()):
-            return f"{name} has values that are not a number (NaN)"
-    return ""
+class _Writer(msgspec.Struct):
+    """What ``conditions.json`` says of who wrote a folder."""
 
-
-class _Event(msgspec.Struct):
-    """What every line of a log has."""
-
-    time: float
-    event: str
-    step: int = 0
+    goldnas: Annotated[str, msgspec.Meta(max_length=100)]
 
 
 class RunFolder:
@@ -245,10 +260,10 @@ class RunFolder:
         if self.conditions.get("ranks", 1) != ranks:
             return None
         threads = self.conditions.get("threads")
-        if type(threads) is not int or threads < 1:
+        if type(threads) is not int or not 1 <= threads <= MOST_PROCESSES:
             raise RunError(
                 f"{self.path}/conditions.json does not say on how many threads the {self.kind} "
-                f"ran; {self.restore}"
+                f"ran, a number from 1 to {MOST_PROCESSES}; {self.restore}"
             )
         return threads
 
@@ -311,20 +326,27 @@ class RunFolder:
         """
         path = self.path / "events.jsonl"
         try:
-            lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+            content = _read(path, MOST_LOG_BYTES) if os.path.lexists(path) else b""
         except OSError as error:
-            raise RunError(f"cannot read {path}: {error.strerror}; {self.restore}") from None
-        events = []
+            raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
+        lines = content.splitlines(keepends=True)
+        del content
+        events, known = [], set[str]()
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 break
             try:
                 event = _renamed(msgspec.json.decode(line))
-                msgspec.convert(event, _Event)
+                msgspec.convert(event, RECORDS.get(event["event"], Line))
+                if not known.issuperset(names := event.get("resources") or {}):
+                    check_resources(names)  # of each name once: there are few
+                    known |= names.keys()
                 events.append(event)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                known_reason = isinstance(error, ValueError | RecursionError)
+                reason = read_message(error) if known_reason else "it names no event"
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({read_message(error)}); "
+                    f"{path}: line {number} is not of this log ({reason}); "
                     "delete it, nothing goes on from it"
                 ) from None
         return events
@@ -335,18 +357,24 @@ class RunFolder:
         """Replace the state to continue from."""
         self._write_tensors("checkpoint.pt", state)
 
-    def read_checkpoint(self) -> dict[str, Any] | None:
+    def read_checkpoint(self, most_bytes: int = 2**40) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
+
+        Args:
+            most_bytes: That the file may have.
 
         Raises:
             RunError: If the file is damaged.
         """
-        if not (self.path / "checkpoint.pt").exists():
+        if not os.path.lexists(self.path / "checkpoint.pt"):
             return None
-        state = self._read_tensors(
-            "checkpoint.pt",
-            f"delete it, and the {self.kind} starts again from its first epoch",
-        )
+        next_step = f"delete it, and the {self.kind} starts again from its first epoch"
+        state = self._read_tensors("checkpoint.pt", next_step, most_bytes)
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise RunError(
+                f"cannot read {self.path / 'checkpoint.pt'}: it is of something else; "
+                f"{next_step}"
+            )
         return {"strategy": {}, **state}  # which earlier trainings did not have
 
     # -- files -------------------------------------------------------------------------------
@@ -357,10 +385,9 @@ class RunFolder:
     def _architecture(self, name: str) -> Architecture:
         path = self.path / name
         try:
-            return Architecture.from_json(path.read_bytes())
+            return Architecture.from_json(_read(path, MOST_JSON_BYTES))
         except (OSError, ConfigError) as error:
-            reason = error.strerror if isinstance(error, OSError) else read_message(error)
-            raise RunError(f"cannot read {path}: {reason}; {self.restore}") from None
+            raise RunError(f"cannot read {path}: {_reason(error)}; {self.restore}") from None
 
     def _write_json(self, name: str, content: Any) -> None:
         compact = msgspec.json.encode(content)
@@ -391,26 +418,27 @@ class RunFolder:
                 f"{self.again}"
             )
 
-    def _read_tensors(self, name: str, next_step: str) -> dict[str, Any]:
-        import torch
+    def _read_tensors(self, name: str, next_step: str, most_bytes: int) -> Any:
+        from goldnas.tensor_file import read_tensors
 
         path = self.path / name
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can raise nearly anything
-            # Not torch's own words, which advise to load the file unsafely.
-            reason = error.strerror if isinstance(error, OSError) else "the file is damaged"
-            raise RunError(f"cannot read {path}: {reason}; {next_step}") from None
-        return state
+            return read_tensors(path, most_bytes)
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {path}: {_reason(error)}; {next_step}") from None
 
     def _with_weights(self, module: _Module, name: str) -> _Module:
         """A module of the run with its weights, in evaluation mode."""
-        state = self._read_tensors(name, self.restore)
+        from goldnas.tensor_file import check_like
+
+        own = module.state_dict()
+        # Beside the numbers there are the names, and gaps, of each tensor.
+        most_bytes = sum(2 * t.nbytes + 4096 for t in own.values()) + 2**20
+        state = self._read_tensors(name, self.restore, most_bytes)
         try:
-            if wrong := _find_wrong(state, module.state_dict()):
-                raise TypeError(wrong)
+            check_like(state, own)
             module.load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError) as error:  # for what is no state
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             # Of torch's lines the first names a class alone; the others may be very long.
             lines = str(error).splitlines()
             reason = shorten(read_message(RuntimeError(" ".join(lines[1:2] or lines))), 200)

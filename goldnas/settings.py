@@ -14,12 +14,15 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from goldnas.errors import ConfigError
+from goldnas.ranges import MOST_PROCESSES
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
 
 POSITIVE = "positive and finite"
 NOT_NEGATIVE = "0 or more, and finite"
 SHARE = "in [0, 1)"
+THREADS = f"from 1 to {MOST_PROCESSES}"
+WORKERS = f"from 0 to {MOST_PROCESSES}"
 
 
 def setting(
@@ -162,6 +165,8 @@ def check_bounds(settings: msgspec.Struct) -> None:
             POSITIVE: 0 < value < math.inf,
             NOT_NEGATIVE: 0 <= value < math.inf,
             SHARE: 0 <= value < 1,
+            THREADS: 1 <= value <= MOST_PROCESSES,
+            WORKERS: 0 <= value <= MOST_PROCESSES,
         }[bounds]
         if not kept:
             verb = "lie" if bounds == SHARE else "be"

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [
         *("goldnas.cli.main", "goldnas.searching.start", "goldnas.training.start"),
         *("sklearn.datasets", "torch._dynamo"),
@@ -58,7 +58,7 @@ class Forked:
             die_at,
             quick,
         )
-        self._process = _SERVER.Process(target=_run, args=args)
+        self._process = SERVER.Process(target=_run, args=args)
         self._process.start()
 
     @property

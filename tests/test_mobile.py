@@ -197,10 +197,10 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 0}, "classes must be a whole number from 1, got 0"),
-        ({"stem": 2.5}, "stem must be a whole number from 1, got 2.5"),
+        ({"classes": 0}, "classes must be a whole number from 1 to 100000, got 0"),
+        ({"stem": 2.5}, "stem must be a whole number from 1 to 4096, got 2.5"),
         ({"stem_stride": 3}, "stem_stride must be a whole number from 1 to 2, got 3"),
-        ({"classifier": -1}, "classifier must be a whole number from 1, got -1"),
+        ({"classifier": -1}, "classifier must be a whole number from 1 to 4096, got -1"),
         ({"input_shape": (224, 224)}, "input_shape must be channels, height, width"),
         (
             {"input_shape": (3, 0, 9)},
@@ -209,7 +209,10 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
         ({"stages": []}, "stages must be lists of channels, blocks and stride, got ()"),
         ({"stages": [[24, 2]]}, "stages must be lists of channels, blocks and stride"),
         ({"stages": 4}, "stages must be lists of channels, blocks and stride, got 4"),
-        ({"stages": [[24, 0, 2]]}, "blocks of a stage must be a whole number from 1, got 0"),
+        (
+            {"stages": [[24, 0, 2]]},
+            "blocks of a stage must be a whole number from 1 to 100, got 0",
+        ),
         (
             {"stages": [[24, 2, 4]]},
             "stride of a stage must be a whole number from 1 to 2, got 4",

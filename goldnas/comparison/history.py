@@ -69,7 +69,8 @@ def leave_out_undone(events: Sequence[Event]) -> list[Event]:
     back_to = {"start": "step", "setback": "back_to_step"}
     kept: list[Event] = []
     for event in events:
-        if (step := event.get(back_to.get(event["event"], ""))) is not None:
+        key = back_to.get(event["event"])
+        if key is not None and (step := event.get(key)) is not None:
             # A cut comes after the last step, and is done again whenever a search goes on.
             kept = [e for e in kept if e.get("step", 0) <= step and e["event"] != "cut"]
         kept.append(event)

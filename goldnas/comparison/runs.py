@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.comparison.history import Event, count_seconds, list_drops
+from goldnas.comparison.history import Event, list_drops
 from goldnas.comparison.truth import Judge, Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
@@ -78,7 +78,7 @@ class ComparedRun:
         trained = tuple(one for one in read.values() if one is not None)
         names = {n.fingerprint for n in networks} | {t.result.fingerprint for t in trained}
         events = run.read_events()
-        _check_figures(run, networks, events)
+        _check_figures(run, networks)
         within = [n for n in networks if n.meets_budgets and "beyond" not in n.reasons]
         judge, judged = None, {}
         if truth is not None and networks:
@@ -175,10 +175,8 @@ def _trainings(folder: Path) -> list[Path]:
     return [path for path in found if os.path.lexists(path / "config.json")]
 
 
-def _check_figures(
-    run: SearchRun, networks: Sequence[FrontNetwork], events: list[Event]
-) -> None:
-    """Refuse a front or a log that lacks what a comparison reads of it.
+def _check_figures(run: SearchRun, networks: Sequence[FrontNetwork]) -> None:
+    """Refuse a front that lacks what a comparison reads of it.
 
     Raises:
         RunError: Naming the file, and what is missing.
@@ -190,14 +188,6 @@ def _check_figures(
                 f"{run.path / 'front.json'}: network {network.fingerprint} has no "
                 f"{', '.join(lacking)}; {run.restore}"
             )
-    try:
-        count_seconds(events)
-        list_drops(events)
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"{run.path / 'events.jsonl'}: a line is not of this log ({error!r}); delete the "
-            "file, nothing goes on from it"
-        ) from None
 
 
 @dataclass(frozen=True)

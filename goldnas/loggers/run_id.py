@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from goldnas.bounded import read_bounded
 from goldnas.files import write_atomic
 
 
 def read_run_id(folder: Path, server: str) -> str | None:
     """The run that was logged to before; None if there was none."""
     path = _file(folder, server)
-    return path.read_text().strip() if path.exists() else None
+    return read_bounded(path, 4096).decode().strip() if path.exists() else None
 
 
 def keep_run_id(folder: Path, server: str, run_id: str) -> None:

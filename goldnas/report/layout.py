@@ -145,9 +145,11 @@ def _listed(networks: Iterable[Architecture], pruned: Iterable[str]) -> tuple[Op
     }
     found |= {Operator(*name.rpartition(".")[::2]) for name in pruned}
 
-    def order(operator: Operator) -> list[tuple[bool, int, str]]:
+    def order(operator: Operator) -> list[tuple[bool, int, str, str]]:
         pieces = _NUMBERS.split(operator.name)
-        return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
+        # By value, which of a long number Python does not read.
+        digits = [p.lstrip("0") if p.isdecimal() else "" for p in pieces]
+        return [(p.isdecimal(), len(d), d, p) for p, d in zip(pieces, digits, strict=True)]
 
     return tuple(sorted(found, key=order))
 

@@ -9,24 +9,16 @@ import msgspec
 
 from goldnas.comparison.history import Event, leave_out_undone
 from goldnas.errors import RunError, read_message
+from goldnas.log_records import CourseLine
 from goldnas.metric import read_logged
+from goldnas.ranges import Amounts, Count
 
 
-class _Line(msgspec.Struct, kw_only=True):
-    """What is used of ``start``, ``epoch``, ``prune``, ``cut`` and ``beyond``."""
+class _Line(CourseLine, kw_only=True):
+    """Of a search, which says of each what the super-network needs by then."""
 
-    event: str
-    epoch: int
-    step: int = 0
-    resources: dict[str, float]
-    live_operators: int | None = None
-    operators: tuple[str, ...] = ()
-    penalty_weight: float = 0.0
-    loss: float | None = None
-    validation_accuracy: float | None = None
-    accuracy_after: float | None = None
-    validation_metric: float | None = None
-    metric_after: float | None = None
+    epoch: Count
+    resources: Amounts
 
     @property
     def figure(self) -> float | None:

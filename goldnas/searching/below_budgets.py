@@ -1,14 +1,26 @@
 """Carrying a front on below the budgets: what tighter budgets would have left."""
 
 import math
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from goldnas.ranges import Count
 from goldnas.searching.gates import Gates
 from goldnas.searching.pruning import TIGHTER_SHARES, remove_operators
 from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
+
+Removal = tuple[Count, Count]
+"""A step, and the operator that goes there."""
+
+
+class _BelowState(msgspec.Struct):
+    level: Annotated[int, msgspec.Meta(ge=0, le=len(TIGHTER_SHARES))]
+    scheduled_removals: list[Removal] | None
 
 
 class BelowBudgets:
@@ -82,9 +94,21 @@ class BelowBudgets:
         return {"level": self.level, "scheduled_removals": self.scheduled_removals}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.level = state["level"]
-        self.scheduled_removals = state["scheduled_removals"]
+        """Go on from a state, which may have more than this part's."""
+        mine = msgspec.convert(state, _BelowState)
+        check_removals(mine.scheduled_removals, len(self._session.space.gates))
+        self.level, self.scheduled_removals = mine.level, mine.scheduled_removals
+
+
+def check_removals(removals: Sequence[Removal] | None, gates: int) -> None:
+    """Refuse to remove what there is not.
+
+    Raises:
+        ValueError: Naming the first.
+    """
+    for step, index in removals or ():
+        if index >= gates:
+            raise ValueError(f"operator {index} of {gates} goes before step {step}")
 
 
 def steps_per_share(steps: int) -> int:

@@ -201,14 +201,22 @@ class SearchRun(RunFolder):
         """That it is, and how to go on."""
         return f"saved; go on with: `load_run({str(self.path)!r}).resume()`"
 
-    def read_checkpoint(self) -> dict[str, Any] | None:
+    def read_checkpoint(self, most_bytes: int = 2**40) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
 
         Raises:
             RunError: If the file is damaged.
         """
-        state = super().read_checkpoint()
-        return state if state is None or "front" not in state else _convert_state(state)
+        state = super().read_checkpoint(most_bytes)
+        if state is None or "front" not in state:
+            return state
+        try:
+            return _convert_state(state)
+        except (KeyError, TypeError, AttributeError):
+            raise RunError(
+                f"cannot read {self.path / 'checkpoint.pt'}: it is of an earlier goldnas, and "
+                f"damaged; {self.restore}"
+            ) from None
 
     # -- networks ----------------------------------------------------------------------------
 

@@ -8,25 +8,26 @@ import msgspec
 
 from goldnas.errors import RunError
 from goldnas.metric import Metric, MetricField, read_metric
+from goldnas.ranges import Amounts, Count, Name, Number, Share, check_resources
 
 
 class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network that a search recorded, with the weights it had then."""
 
-    fingerprint: str
-    accuracy: float | None
+    fingerprint: Name
+    accuracy: Share | None
     """Share of the held-out images classified right; never of the test set. None where
     nothing was trained, and in a search with a task of its own."""
     metric: MetricField = msgspec.UNSET
     """The task's, on the held-out items, in a search with one."""
-    score: float | None = None
+    score: Number | None = None
     """What a strategy that samples ranked it by, the more the better; its scale is that of
     ``score`` in the settings."""
-    resources: dict[str, float]
+    resources: Amounts
     """Exact, in FLOPs, parameters and microseconds."""
-    epoch: int
+    epoch: Count
     """In which it was recorded, counted from 0."""
-    step: int
+    step: Count
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
     """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for one that a
@@ -38,6 +39,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     every resource; by their scores where nothing was trained."""
 
     def __post_init__(self) -> None:
+        check_resources(self.resources)
         earlier, reason = "met --single", "met single"  # as earlier runs call it, and this one
         if earlier in self.reasons:
             reasons = tuple(reason if one == earlier else one for one in self.reasons)
@@ -63,10 +65,13 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The form of ``front.json``."""
 
     schema_version: Literal[1] = 1
-    budgets: dict[str, float]
+    budgets: Amounts
     """Limits, in FLOPs, parameters and microseconds."""
     networks: tuple[FrontNetwork, ...] = ()
     """Every recorded network, the cheapest in the first budgeted resource first."""
+
+    def __post_init__(self) -> None:
+        check_resources(self.budgets)
 
     def with_network(self, new: FrontNetwork) -> "Front":
         """Add a network; one of the same architecture is replaced, its reasons kept."""

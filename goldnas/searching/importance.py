@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
+from goldnas.ranges import Count, NotNegative
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.gates import Gates, verify_chosen
 from goldnas.searching.schedules import GateWeights
@@ -15,6 +17,11 @@ SPENT = 0.97
 
 NEXT_TO_NOTHING = 0.1
 """Cost of an operator, relative to the mean of all, up to which a budget hardly asks for it."""
+
+
+class _ImportanceState(msgspec.Struct, forbid_unknown_fields=True):
+    sum: list[NotNegative]
+    steps: Count
 
 
 class MeasuredGates(Gates):
@@ -111,4 +118,7 @@ class MeasuredGates(Gates):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self._sum, self._steps = np.array(state["sum"]), state["steps"]
+        mine = msgspec.convert(state, _ImportanceState)
+        if len(mine.sum) != len(self._sum):
+            raise ValueError(f"the importance of {len(mine.sum)} operators")
+        self._sum, self._steps = np.array(mine.sum), mine.steps

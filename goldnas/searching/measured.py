@@ -9,15 +9,16 @@ import msgspec
 
 from goldnas.files import write_atomic
 from goldnas.locks import file_locked
+from goldnas.ranges import Amount, Name
 from goldnas.run_folder import read_json
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network as a whole, on the machine of one latency table."""
 
-    predicted_us: float
+    predicted_us: Amount
     """By the table."""
-    measured_us: float
+    measured_us: Amount
     precision: str
     machine: str
     """Name of the processor or the GPU."""
@@ -28,7 +29,7 @@ class MeasuredNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The form of ``measured/<fingerprint>.json``."""
 
     schema_version: Literal[1] = 1
-    fingerprint: str
+    fingerprint: Name
     tables: dict[str, Measurement] = {}
     """The newest measurement for each latency table, by its name."""
 

@@ -13,6 +13,12 @@ from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
 
 
+class _RecorderState(msgspec.Struct, forbid_unknown_fields=True):
+    front: Front
+    met: list[str]
+    recorded: str
+
+
 class FrontRecorder:
     """Writes networks down: their files, the front, the log.
 
@@ -60,7 +66,7 @@ class FrontRecorder:
             fingerprint=architecture.fingerprint,
             **write_metric(session.data.task.metric_kind, score),
             resources=resources,
-            epoch=step // session.loop.steps_per_epoch,
+            epoch=max(0, step // session.loop.steps_per_epoch),
             step=step + 1,
             reasons=tuple(reasons),
             meets_budgets=session.meets_budgets(resources),
@@ -101,9 +107,10 @@ class FrontRecorder:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.front = msgspec.convert(state["front"], Front)
-        self._met = set(state["met"])
-        self.recorded = state["recorded"]
+        mine = msgspec.convert(state, _RecorderState)
+        if mine.front.budgets != self.front.budgets:
+            raise ValueError(f"its budgets are {mine.front.budgets}")
+        self.front, self._met, self.recorded = mine.front, set(mine.met), mine.recorded
 
     def _budgets_met(self, resources: dict[str, float]) -> list[str]:
         budgets = self._session.feasibility.budgets

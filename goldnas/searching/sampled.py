@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from goldnas.data.examples import to_device
 from goldnas.data.loader import read_batches
+from goldnas.ranges import Count, Number
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.session import Session
 from goldnas.searching.subnet import extract_subnet, recalibrate
@@ -29,9 +30,9 @@ Rank = Callable[[list[int]], float | None]
 class Candidate(msgspec.Struct, frozen=True):
     """A network that was tried."""
 
-    gates: list[int]
+    gates: list[Count]
     """Of its operators, by index."""
-    score: float | None
+    score: Number | None
     """None where it is the only one, or breaks a budget."""
     trial: dict[str, Any] = {}
     """What a study has to know of it besides."""

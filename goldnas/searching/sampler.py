@@ -3,13 +3,20 @@
 from collections.abc import Hashable, Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from goldnas.errors import ConfigError
+from goldnas.ranges import Count
 from goldnas.resource_names import OPERATORS
 from goldnas.searching.feasibility import Feasibility, Mask
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.nesting import Nesting
+
+
+class _SamplerState(msgspec.Struct, forbid_unknown_fields=True):
+    gates: list[Count]
+    draws: Count
 
 
 class BudgetedSampler:
@@ -78,9 +85,12 @@ class BudgetedSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
+        mine = msgspec.convert(state, _SamplerState)
         self.mask = np.zeros(len(self._sets_of), dtype=bool)
-        self.mask[state["gates"]] = True
-        self.draws = state["draws"]
+        self.mask[mine.gates] = True
+        self.draws = mine.draws
+        if not self._feasibility.within(self.mask):
+            raise ValueError("the network at hand does not meet the budgets")
 
     def use(self, mask: Mask) -> float:
         """The share of the budget that binds which a network uses."""

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from goldnas.ranges import NotNegative
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Feasibility, Mask
 
@@ -25,6 +27,12 @@ class GateWeights:
 def operators_at_a_time(config: SearchConfig, gates: int) -> int:
     """n0: one gate in a hundred, rounded up, unless set; 4 of the paper's 392."""
     return config.n0 or -(-gates // 100)
+
+
+class _ScheduleState(msgspec.Struct, rename={"lambda_": "lambda"}):
+    lambda_: NotNegative
+    increase: NotNegative
+    stable_epochs: NotNegative
 
 
 class AlgorithmOneSchedule:
@@ -92,8 +100,9 @@ class AlgorithmOneSchedule:
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Go on from a state."""
-        self.lambda_, self.increase = state["lambda"], state["increase"]
-        self.stable_epochs = int(state["stable_epochs"])
+        mine = msgspec.convert(state, _ScheduleState)
+        self.lambda_, self.increase = mine.lambda_, mine.increase
+        self.stable_epochs = int(mine.stable_epochs)
 
 
 def weakest_over(

@@ -32,6 +32,7 @@ from goldnas.training.machine import (
     choose_device,
     describe_inputs,
     describe_machine,
+    set_threads,
 )
 from goldnas.training.memory import LARGEST_BATCH, free_bytes, step_memory
 from goldnas.training.task_data import blank_loss, load_data
@@ -68,9 +69,8 @@ class PreparedSearch:
         fit_batch: bool = False,
         ranks: Ranks | None = None,
     ) -> None:
-        if threads or config.threads:
-            torch.set_num_threads(threads or config.threads or 1)
         self.ranks = ranks = ranks or Ranks()
+        ranks.on_all(lambda: set_threads(threads or config.threads))
         ranks.broadcast(lambda: check_loggers(config.loggers))
         device = ranks.on_all(lambda: choose_device(config.train_device))
         self.device = ranks.on_all(lambda: ranks.device(device))

@@ -18,10 +18,11 @@ from goldnas.searching.session import Session
 from goldnas.searching.subnet import extract_subnet, recalibrate
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import Relaxation, SuperNet
+from goldnas.tensor_file import check_like
 from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.memory import step_memory, take_peak_bytes
 from goldnas.training.task_data import blank_loss
-from goldnas.training.weights import WeightsOptimizer, compute_loss
+from goldnas.training.weights import WeightsOptimizer, compute_loss, load_optimizer
 
 APART = 1_000_003
 """Between the seeds of the weights of one search. The generator takes 32 bits of a seed."""
@@ -195,13 +196,21 @@ class SupernetLearner:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Prune what was pruned, then load what was learnt."""
-        self.prune(torch.nonzero(~state["supernet"]["active"]).flatten().tolist())
+        """Prune what was pruned, then load what was learnt.
+
+        Raises:
+            ValueError: If it is not of this super-network, or no network is left of it.
+        """
+        check_like(state["supernet"], self.supernet.state_dict())
+        active = state["supernet"]["active"]
+        if self._session.feasibility.find(active.numpy()) is None:
+            raise ValueError("no network within the budgets is left")
+        self.prune(torch.nonzero(~active).flatten().tolist())
         self.supernet.load_state_dict(state["supernet"])
         self.optimizer.load_state_dict(state["weights_optimizer"])
         if self._gates is not None:
             self._gates.charge()
-            self._gates.optimizer.load_state_dict(state["gates_optimizer"])
+            load_optimizer(self._gates.optimizer, state["gates_optimizer"])
 
     def _active(self) -> Mask:
         # On the CPU, numpy would share the memory of the super-network's.

@@ -7,7 +7,7 @@ from goldnas.operators import RegisteredPart as Part
 from goldnas.site import Site
 
 # One spelling per edge: no zeros in front, or a network would have several fingerprints.
-_EDGE = re.compile(r"cell(0|[1-9]\d*)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
+_EDGE = re.compile(r"cell(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})-(0|[1-9]\d{0,5})", re.ASCII)
 
 
 def format_edge(cell: int, source: int, node: int) -> str:

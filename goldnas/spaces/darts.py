@@ -25,7 +25,7 @@ NONE = "none"
 EDGES = 2
 """That enter each node in the end, with one operator each."""
 
-_EDGE = re.compile(r"(normal|reduce)\.(0|[1-9]\d*)-(0|[1-9]\d*)", re.ASCII)
+_EDGE = re.compile(r"(normal|reduce)\.(0|[1-9]\d{0,5})-(0|[1-9]\d{0,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from goldnas.operators import RegisteredPart as Part
 from goldnas.operators import build_operator, check_candidate
 from goldnas.spaces.cell_gate import CellGate, parse_edge
 from goldnas.spaces.geometry import Geometry, work_out_geometry
+from goldnas.spaces.limits import MOST_CLASSES
 from goldnas.spaces.plan import Edge, NetworkPlan, build_plan, plan_network
 from goldnas.spaces.registry import register_cells
 from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
 
-_MOST = {"cells": 1000, "nodes": 50}
+_MOST = {"cells": 1000, "nodes": 50, "classes": MOST_CLASSES}
 """A file that says more would fill the memory before anything is built."""
 
 

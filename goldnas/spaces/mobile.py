@@ -19,7 +19,12 @@ from goldnas.errors import ConfigError
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, round_channels
 from goldnas.operators import build_operator
 from goldnas.site import Site
+from goldnas.spaces.limits import MOST_CLASSES, MOST_INPUTS, check_whole
 from goldnas.spaces.registry import register_function
+
+MOST_BLOCKS = 100
+
+MOST_CHANNELS = 4096
 
 STAGES = ((32, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
 """Channels, blocks and stride of the stages of ProxylessNAS (arXiv:1812.00332)."""
@@ -81,9 +86,10 @@ def mobile(
         ConfigError: If a setting is out of range.
     """
     _check_shapes(input_shape, stages)
-    for name, value in [("stem", stem), ("first", first), ("head", head), ("classes", classes)]:
-        _check_whole(name, value)
-    _check_whole("stem_stride", stem_stride, most=2)
+    for name, value in [("stem", stem), ("first", first), ("head", head)]:
+        check_whole(name, value, most=MOST_CHANNELS)
+    check_whole("classes", classes, most=MOST_CLASSES)
+    check_whole("stem_stride", stem_stride, most=2)
     if not isinstance(width, int | float) or not 0.05 <= width <= 20:
         raise ConfigError(f"width must lie in 0.05 to 20, got {width!r}")
     by_stage = _by_stage(squeezes, len(stages))
@@ -129,7 +135,7 @@ def mobile(
     )
     last = "classifier"
     if classifier is not None:
-        _check_whole("classifier", classifier)
+        check_whole("classifier", classifier, most=MOST_CHANNELS)
         last = f"classifier_{round_channels(wider * classifier)}_{head_kind}"
     parts["classifier"] = build_operator(last, advance(classes))
     return nn.Sequential(parts)
@@ -139,16 +145,18 @@ def _check_shapes(input_shape: Sequence[int], stages: Sequence[Sequence[int]]) -
     if not _is_list(input_shape) or len(input_shape) != 3:
         raise ConfigError(f"input_shape must be channels, height, width, got {input_shape!r}")
     for size in input_shape:
-        _check_whole("each size of input_shape", size)
+        check_whole("each size of input_shape", size, most=MOST_INPUTS)
     threes = _is_list(stages) and all(_is_list(stage) and len(stage) == 3 for stage in stages)
     if not threes or not stages:
         raise ConfigError(
             f"stages must be lists of channels, blocks and stride, got {stages!r}"
         )
     for channels, blocks, stride in stages:
-        _check_whole("channels of a stage", channels)
-        _check_whole("blocks of a stage", blocks)
-        _check_whole("stride of a stage", stride, most=2)
+        check_whole("channels of a stage", channels, most=MOST_CHANNELS)
+        check_whole("blocks of a stage", blocks, most=MOST_BLOCKS)
+        check_whole("stride of a stage", stride, most=2)
+    if (blocks := sum(stage[1] for stage in stages)) > MOST_BLOCKS:
+        raise ConfigError(f"stages may have {MOST_BLOCKS} blocks in all, got {blocks}")
 
 
 def _candidates(
@@ -197,9 +205,3 @@ def _activations(activations: str | Sequence[str], stages: int) -> list[str]:
 
 def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
-
-
-def _check_whole(name: str, value: object, most: float = float("inf")) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        limits = "from 1" if most == float("inf") else f"from 1 to {most}"
-        raise ConfigError(f"{name} must be a whole number {limits}, got {value!r}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.choice import Choice, Zero
 from goldnas.errors import ConfigError
+from goldnas.spaces.limits import MOST_CLASSES, check_whole
 from goldnas.spaces.making import make_space
 from goldnas.spaces.registry import STRINGS, register_function
 
@@ -117,9 +118,9 @@ def nasbench201(
     Raises:
         ConfigError: If a setting is out of range.
     """
-    for name, value in (("channels", channels), ("cells", cells), ("classes", classes)):
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"`{name}` must be a whole number from 1, got {value!r}")
+    check_whole("`channels`", channels, most=512)
+    check_whole("`cells`", cells, most=50)
+    check_whole("`classes`", classes, most=MOST_CLASSES)
     if len(input_shape) != 3 or any(size % 4 or size < 4 for size in input_shape[1:]):
         raise ConfigError(
             "images of nasbench201 are halved twice, so their height and width must be "

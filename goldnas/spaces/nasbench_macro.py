@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
+from goldnas.spaces.limits import MOST_CLASSES, check_whole
 from goldnas.spaces.making import make_space
 from goldnas.spaces.registry import STRINGS, register_function
 
@@ -100,9 +101,9 @@ def nasbench_macro(
     Raises:
         ConfigError: If a setting is out of range.
     """
-    for name, value in (("channels", channels), ("head", head), ("classes", classes)):
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"`{name}` must be a whole number from 1, got {value!r}")
+    check_whole("`channels`", channels, most=256)
+    check_whole("`head`", head, most=10_000)
+    check_whole("`classes`", classes, most=MOST_CLASSES)
     if len(input_shape) != 3:
         raise ConfigError(
             f"`input_shape` of {NAME} must be channels, height, width, got {list(input_shape)}"

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from goldnas.errors import ConfigError, name_type
 from goldnas.reference import explain_error
+from goldnas.spaces.limits import MOST_INPUTS
 from goldnas.spaces.reference import SpaceFunction
 
 OF_DATA = ("input_shape", "classes")
@@ -78,7 +80,7 @@ class NetworkFunction:
         listed: dict[str, Any] = json.loads(json.dumps(settings))
         return listed
 
-    def _check_shape(self, shape: object) -> None:
+    def _check_shape(self, shape: Any) -> None:
         if shape is None:
             raise ConfigError(
                 f"space {self._space} does not say what its input is: give `input_shape`, as "
@@ -89,6 +91,11 @@ class NetworkFunction:
             raise ConfigError(
                 f"input_shape of space {self._space} must be whole numbers from 1, "
                 f"got {shape!r}"
+            )
+        if math.prod(shape) > MOST_INPUTS:
+            raise ConfigError(
+                f"an input of space {self._space} may have {MOST_INPUTS} numbers, and "
+                f"input_shape {shape!r} has more; it is computed once before anything else"
             )
 
     def call(self, settings: Mapping[str, Any]) -> nn.Module:

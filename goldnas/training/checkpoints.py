@@ -7,7 +7,7 @@ back where training diverged, and where a process ended.
 import time
 from typing import TYPE_CHECKING, Any
 
-from goldnas.errors import RunError, StoppedError
+from goldnas.errors import GoldnasError, RunError, StoppedError, read_message
 
 if TYPE_CHECKING:
     from goldnas.training.loop import TrainingLoop
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 SAVE_EVERY_S = 600.0
 """Seconds of training, at most, that a crash costs."""
 
+MOST_OTHER_BYTES = 64 * 2**20
+"""Of a checkpoint, besides what grows with the weights."""
+
 SETBACKS = 3
 """Returns to the last checkpoint, each at half the learning rate, before giving up."""
+
+_OF_DAMAGE = AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError
+"""What a part says of a state that is not its own."""
 
 
 class Checkpoints:
@@ -101,7 +107,11 @@ class Checkpoints:
         Raises:
             RunError: If it is damaged, or of another run.
         """
-        state = self._loop.ranks.broadcast(self._loop.run.read_checkpoint)
+        loop = self._loop
+        learnt = sum(tensor.nbytes for tensor in loop.learner.module.state_dict().values())
+        # Beside the weights there are momenta, an average, and plain values.
+        most_bytes = 8 * learnt + MOST_OTHER_BYTES
+        state = loop.ranks.broadcast(lambda: loop.run.read_checkpoint(most_bytes))
         if state is not None:
             self._loop.ranks.on_all(lambda: self._resume_from(state))
 
@@ -109,8 +119,11 @@ class Checkpoints:
         run = self._loop.run
         try:
             self._loop.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+        except GoldnasError:
+            raise
+        except _OF_DAMAGE as error:
+            lacks = "it has no " if isinstance(error, KeyError) else ""
+            reason = lacks + read_message(error)[:200]  # torch lists what is missing
             raise RunError(
                 f"{run.path}/checkpoint.pt does not belong to this {run.kind} ({reason}); "
                 f"{run.restore}"

@@ -7,14 +7,16 @@ that was not stopped.
 
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
 
+from goldnas.ranges import Count, Number
 from goldnas.run_folder import RunFolder
-from goldnas.training.checkpoints import Checkpoints
+from goldnas.tensor_file import check_tensor
+from goldnas.training.checkpoints import SETBACKS, Checkpoints
 from goldnas.training.config import StepSettings
 from goldnas.training.distributed import Ranks
 from goldnas.training.divergence import DivergedError, check_sane, fingerprint
@@ -24,6 +26,20 @@ from goldnas.training.scoring import Scorer
 from goldnas.training.strategy import LoopData, Strategy
 
 Result = TypeVar("Result")
+
+
+class LoopState(msgspec.Struct, kw_only=True):
+    """What a checkpoint says of the loop itself; the learner's part stands beside it."""
+
+    epoch: Count
+    step: Count
+    losses: list[Number]
+    setbacks: Annotated[int, msgspec.Meta(ge=0, le=SETBACKS)]
+    at_once: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    random: Any
+    """Of torch: ``(N,)``, bytes."""
+    strategy: dict[str, Any]
+    """Which the strategy itself looks at."""
 
 
 class TrainingLoop(Generic[Result]):
@@ -166,15 +182,38 @@ class TrainingLoop(Generic[Result]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state.
+
+        Raises:
+            ValueError: If it is of no such loop; other errors of a state that is damaged are
+                a ``KeyError``, ``TypeError``, ``RuntimeError`` and so on.
+        """
+        mine = msgspec.convert(state, LoopState)
+        check_tensor("random", mine.random, torch.get_rng_state())
         self.learner.build()
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
-        self.checkpoints.setbacks = state["setbacks"]
-        self.gradients.at_once = state["at_once"]
-        torch.set_rng_state(state["random"])
+        self.epoch, self.step = mine.epoch, mine.step
+        self.losses = [torch.tensor(loss, device=self.device) for loss in mine.losses]
+        self.checkpoints.setbacks = mine.setbacks
+        self.gradients.at_once = min(mine.at_once, self.data.loader.images_per_batch)
+        torch.set_rng_state(mine.random)
         self.learner.load_state_dict(state)
-        self.strategy.load_state_dict(state["strategy"])
+        self.strategy.load_state_dict(mine.strategy)
+        self._check_place()
+
+    def _check_place(self) -> None:
+        """Refuse a step that is not in the epoch under way, or has other losses.
+
+        Raises:
+            ValueError: If the loop would go on from there.
+        """
+        done = self.step - self.epoch * self.steps_per_epoch
+        under_way = not self.strategy.finished()
+        # After the last epoch a strategy may take some more.
+        most = self.steps_per_epoch if under_way else self.epoch * self.steps_per_epoch + 100
+        if not 0 <= done <= most or self.epoch > self.config.epochs:
+            raise ValueError(f"step {self.step} is not in epoch {self.epoch + 1}")
+        if under_way and done != len(self.losses):
+            raise ValueError(f"{done} steps of the epoch, and losses of {len(self.losses)}")
 
     # -- the log -----------------------------------------------------------------------------
 

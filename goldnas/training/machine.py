@@ -1,6 +1,7 @@
 """The machine that trains: its device, its number format, what the folder says of it."""
 
 import contextlib
+import os
 import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,9 @@ import goldnas
 from goldnas.data.examples import Normalisation
 from goldnas.errors import ConfigError
 from goldnas.training.config import StepSettings
+
+MOST_THREADS_PER_CORE = 32
+"""Of more, each waits for the others for minutes."""
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -74,6 +78,23 @@ def place_module(module: _Module, device: torch.device) -> _Module:
         if tensor.dim() == 4:
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return module
+
+
+def set_threads(threads: int | None) -> None:
+    """Let PyTorch compute on so many threads; None for as many as it does.
+
+    Raises:
+        ConfigError: If they are too many for this machine: they would only wait for each other.
+    """
+    if threads is None:
+        return
+    cores = os.cpu_count() or 1
+    if threads > MOST_THREADS_PER_CORE * cores:
+        raise ConfigError(
+            f"{threads} `threads` are more than {MOST_THREADS_PER_CORE} for each of the "
+            f"{cores} cores of this machine; take fewer, or a machine with more"
+        )
+    torch.set_num_threads(threads)
 
 
 def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -13,10 +14,12 @@ from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples, Normalisation
 from goldnas.data.loader import TrainingLoader
 from goldnas.metric import write_metric
+from goldnas.ranges import Seconds
 from goldnas.resource_names import FLOPS, PARAMETERS
 from goldnas.resources import count_flops, count_parameters
 from goldnas.spaces import find_space
 from goldnas.task import Task
+from goldnas.tensor_file import check_like
 from goldnas.training.auxiliary import WithAuxiliaryHead
 from goldnas.training.averaging import moving_average
 from goldnas.training.config import TrainConfig
@@ -157,11 +160,13 @@ class NetworkLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
+        self._seconds = msgspec.convert(state["seconds"], Seconds)
+        check_like(state["learner"], self.module.state_dict())
         self.module.load_state_dict(state["learner"])
         if self._average is not None:
+            check_like(state["average"], self._average.state_dict())
             self._average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._seconds = state["seconds"]
         self._began = time.monotonic() - self._seconds
 
     @property

@@ -7,6 +7,7 @@ import msgspec
 
 from goldnas.errors import RunError
 from goldnas.metric import Metric, MetricField, read_metric
+from goldnas.ranges import Amounts, Count, Name, Seconds, Share, check_resources
 from goldnas.run_folder import read_json
 
 
@@ -19,23 +20,23 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     schema_version: Literal[1] = 1
 
-    fingerprint: str
+    fingerprint: Name
     """Of the architecture."""
 
     recipe: str
 
-    epochs: int
+    epochs: Count
 
     seed: int
 
     warm: bool
     """Whether it began with the weights that the search left."""
 
-    validation_accuracy: float | None
+    validation_accuracy: Share | None
     """On held-out training images; None where none were held out, or with a task of one's
     own."""
 
-    test_accuracy: float | None
+    test_accuracy: Share | None
     """On the test set, which is read once, at the end; None with a task of one's own."""
 
     validation_metric: MetricField = msgspec.UNSET
@@ -43,15 +44,18 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     test_metric: MetricField = msgspec.UNSET
 
-    resources: dict[str, float]
+    resources: Amounts
     """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
     predicted, in microseconds."""
 
-    images: int
+    images: Count
     """That it was trained on; of other data, items."""
 
-    seconds: float
+    seconds: Seconds
     """Of training, over all interruptions."""
+
+    def __post_init__(self) -> None:
+        check_resources(self.resources)
 
     @property
     def validation(self) -> Metric | None:

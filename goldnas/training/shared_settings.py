@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from goldnas.settings import NOT_NEGATIVE, POSITIVE, setting
+from goldnas.settings import NOT_NEGATIVE, POSITIVE, THREADS, WORKERS, setting
 
 _DATA, _TRAINING = "Data", "Training"
 
@@ -52,7 +52,7 @@ TaskName = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, setting("CPU threads of the training.", group=_TRAINING, bounds=POSITIVE)
+    int | None, setting("CPU threads of the training.", group=_TRAINING, bounds=THREADS)
 ]
 TrainDevice = Annotated[
     str,
@@ -63,5 +63,5 @@ TrainDevice = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, setting("Processes that load images.", group=_DATA, bounds=NOT_NEGATIVE)
+    int | None, setting("Processes that load images.", group=_DATA, bounds=WORKERS)
 ]

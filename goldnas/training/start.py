@@ -34,6 +34,7 @@ from goldnas.training.machine import (
     choose_device,
     describe_inputs,
     describe_machine,
+    set_threads,
 )
 from goldnas.training.network_training import NetworkTraining, TrainingData
 from goldnas.training.recipes import recipe_named
@@ -149,8 +150,7 @@ def prepare(
             if (result := ranks.broadcast(found.result)) is not None:  # whom we waited for
                 return result
             threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
-        if threads or config.threads:
-            torch.set_num_threads(threads or config.threads or 1)
+        ranks.on_all(lambda: set_threads(threads or config.threads))
         dataset = ranks.first_of_machine(lambda: load_data(config))
         data = ranks.on_all(
             lambda: _training_data(architecture, config, dataset, device, ranks)

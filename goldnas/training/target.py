@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from goldnas.architecture import Architecture
+from goldnas.bounded import read_bounded
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset, resolve_data
 from goldnas.data.examples import Dataset
@@ -144,7 +145,7 @@ def _genotype_text(target: str) -> str:
     if target in NAMED:
         return target
     try:
-        return Path(target).read_text()
+        return read_bounded(target).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(

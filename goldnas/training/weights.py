@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from goldnas.data.examples import to_device
 from goldnas.task import Task
+from goldnas.tensor_file import check_tensor
 from goldnas.training.config import StepSettings
 
 
@@ -55,14 +56,15 @@ class WeightsOptimizer:
                 self.sgd.state.pop(weight, None)
             group["params"] = [w for w in group["params"] if id(w) not in gone]
 
-    def start_momentum(self) -> None:
-        """Give every weight a momentum of zero.
+    def start_momentum(self, *, anew: bool = True) -> None:
+        """Give every weight a momentum of zero; not anew, those alone that have none.
 
         A fused optimiser wants a momentum of every weight, or of none, and steps that train
         parts of a network leave some weights without a gradient.
         """
         for weight in self.weights:
-            self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            if anew or self.sgd.state[weight].get("momentum_buffer") is None:
+                self.sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
     def momenta(self) -> list[Tensor | None]:
         """Of each weight; None before its first step."""
@@ -74,7 +76,32 @@ class WeightsOptimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state; weights that were pruned by then have to be forgotten before."""
-        self.sgd.load_state_dict(state)
+        load_optimizer(self.sgd, state)
+        if self.sgd.state:
+            self.start_momentum(anew=False)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Let an optimiser go on from what it remembered of its weights; its settings stay.
+
+    Raises:
+        ValueError: If that is of other weights, or no finite numbers.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    if [g["params"] for g in state["param_groups"]] != [g["params"] for g in own]:
+        raise ValueError("an optimiser has other weights")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    remembered: dict[int, dict[str, Tensor | None]] = state["state"]
+    for index, moments in remembered.items():
+        for name, moment in moments.items():
+            # Adam counts its steps, in a tensor of one number.
+            like = torch.zeros(()) if name == "step" else weights[index]
+            if moment is not None:
+                check_tensor(f"{name} of weight {index}", moment, like)
+    names = {tuple(moments) for moments in remembered.values()}
+    if len(names) > 1 or min(remembered, default=0) < 0:
+        raise ValueError("an optimiser remembers other things of some weights than of others")
+    optimizer.load_state_dict({"state": remembered, "param_groups": own})
 
 
 def compute_loss(

@@ -8,13 +8,19 @@ least important first, and go one handful at a time while the rest trains on.
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
 from goldnas.errors import RunError
 from goldnas.resource_names import OPERATORS
-from goldnas.searching.below_budgets import BelowBudgets, steps_per_share
+from goldnas.searching.below_budgets import (
+    BelowBudgets,
+    Removal,
+    check_removals,
+    steps_per_share,
+)
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.front import Front
 from goldnas.searching.gate_training import GateTraining
@@ -205,5 +211,5 @@ class ImportancePruning:
         self.recorder.load_state_dict(state["recorder"])
         self.gates.load_state_dict(state["importance"])
         self.below.load_state_dict(state)
-        removals = state["removals"]
-        self.removals = None if removals is None else [(end, index) for end, index in removals]
+        self.removals = msgspec.convert(state["removals"], list[Removal] | None)
+        check_removals(self.removals, len(self.session.space.gates))

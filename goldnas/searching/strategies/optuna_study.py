@@ -226,11 +226,20 @@ class OptunaProposer:
 
     def _candidates_of_study(self) -> list[Candidate]:
         with _reach_storage(self._config):
-            trials = _complete_trials(self._open([]))
-        return [
-            Candidate(t.user_attrs["gates"], t.values[0] if t.values[0] > -math.inf else None)
-            for t in trials
-        ]
+            return [self._read_candidate(t) for t in _complete_trials(self._open([]))]
+
+    def _read_candidate(self, trial: "optuna.trial.FrozenTrial") -> Candidate:
+        """What a trial of the storage tried, which others may have written.
+
+        Raises:
+            ValueError: If it is of no search like this.
+        """
+        gates, score = trial.user_attrs.get("gates"), trial.values[0]
+        fields = {"gates": gates, "score": score if score > -math.inf else None}
+        candidate = msgspec.convert(fields, Candidate)
+        if max(candidate.gates, default=0) >= len(self._names):
+            raise ValueError(f"a trial keeps operator {max(candidate.gates)}")
+        return candidate
 
 
 def study_name(config: SearchConfig) -> str:

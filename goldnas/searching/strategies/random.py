@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from goldnas.metric import write_metric
+from goldnas.ranges import Count
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.front import Front, FrontNetwork, dominates
 from goldnas.searching.recorder import FrontRecorder
@@ -203,8 +204,10 @@ class SampledSearch:
         """Go on from a state."""
         self.recorder.load_state_dict(state["recorder"])
         self.sampler.load_state_dict(state["sampler"])
-        self._look_at(state["gates"])
         self.candidates = msgspec.convert(state["candidates"], list[Candidate])
+        for candidate in self.candidates:
+            self._look_at(candidate.gates)
+        self._look_at(msgspec.convert(state["gates"], list[Count]))
         self.proposer.restart()
 
 

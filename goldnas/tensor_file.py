@@ -1,0 +1,186 @@
+"""Reading what ``torch.save`` wrote, after a look at what it says it holds.
+
+Such a file is an archive of storages and a pickle of what is made of them. PyTorch believes
+both: a compressed megabyte becomes gigabytes, and a tensor has the size that it says. Here all
+sizes are held against the file before anything of such a size is made, and names against the
+few that goldnas' own files have. Then PyTorch reads the file, plain values and tensors alone.
+"""
+
+import io
+import math
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from goldnas.bounded import open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ITEM_BYTES = {
+    **{"FloatStorage": 4, "DoubleStorage": 8, "HalfStorage": 2, "BFloat16Storage": 2},
+    **{"LongStorage": 8, "IntStorage": 4, "ShortStorage": 2, "CharStorage": 1},
+    **{"ByteStorage": 1, "BoolStorage": 1},
+}
+
+
+def read_tensors(path: Path, most_bytes: int) -> Any:
+    """Read a file of plain values and tensors, which come to the CPU.
+
+    Args:
+        path: Of the file.
+        most_bytes: That it may have.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is larger, or is not what ``torch.save`` writes of such values.
+    """
+    import torch
+
+    with open_regular(path) as file:
+        _check(file, most_bytes)
+        file.seek(0)
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # nearly any; not in torch's words, which advise what is unsafe
+            raise ValueError("the file is damaged") from None
+
+
+def check_like(found: Any, like: "Mapping[str, Tensor]") -> None:
+    """Refuse tensors that are not of the types and shapes of others, or are no finite numbers.
+
+    Args:
+        found: In a file; which of them there have to be, ``load_state_dict`` says.
+        like: Those that they are to take the place of, by name.
+
+    Raises:
+        ValueError: Naming the first that is wrong.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("it has no weights")
+    for name, value in found.items():
+        if (mine := like.get(name)) is not None:
+            check_tensor(str(name), value, mine)
+
+
+def check_tensor(name: str, value: Any, like: "Tensor") -> None:
+    """Refuse a tensor that is not of the type and shape of another, or is not finite.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    import torch
+
+    if type(value) not in (torch.Tensor, torch.nn.Parameter):
+        raise ValueError(f"{name} is no tensor")
+    if value.dtype != like.dtype or value.shape != like.shape:
+        kinds = (f"{one.dtype} of {tuple(one.shape)}" for one in (value, like))
+        raise ValueError("{} is {}, and not {}".format(name, *kinds))
+    if value.is_floating_point() and not value.isfinite().all():
+        raise ValueError(f"{name} has values that are not finite")
+
+
+def _check(file: BinaryIO, most_bytes: int) -> None:
+    """Refuse a file that holds more than it has bytes, or than is asked for.
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size > most_bytes:
+        raise ValueError(
+            f"it has {size / 2**20:.1f} MiB, and {most_bytes / 2**20:.1f} are the most that it "
+            "may have"
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
+                raise _UnlikeOursError("it is compressed, as no file of goldnas is")
+            if sum(one.file_size for one in entries) > size:
+                raise _UnlikeOursError("it says that it holds more than it has bytes")
+            (pickled,) = (one for one in entries if one.filename.endswith("/data.pkl"))
+            root = pickled.filename.removesuffix("data.pkl") + "data/"
+            sizes = {
+                one.filename.removeprefix(root): one.file_size
+                for one in entries
+                if one.filename.startswith(root)
+            }
+            told = archive.read(pickled)
+            # A byte at least for each; some small ones may be meant more than once.
+            if _count(_Look(told, sizes).load(), {}) > 8 * len(told):
+                raise _UnlikeOursError("it holds lists within lists without end")
+    except _UnlikeOursError:
+        raise
+    except Exception:  # of what is no archive or no pickle: nearly any
+        raise ValueError("the file is damaged") from None
+
+
+class _UnlikeOursError(ValueError):
+    """What goldnas never wrote."""
+
+
+class _Storage(NamedTuple):
+    """What a pickle says of a storage, whose archive holds as much."""
+
+    items: int
+
+
+class _Look(pickle._Unpickler):
+    """Looks through a pickle without making a tensor. In Python: C trusts its numbers, too.
+
+    Args:
+        content: The pickle.
+        sizes: Of the storages beside it, in bytes.
+    """
+
+    def __init__(self, content: bytes, sizes: dict[str, int]) -> None:
+        super().__init__(io.BytesIO(content))
+        self._sizes = sizes
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for the few things that our files name."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _look_at_tensor
+        if module == "torch" and name in _ITEM_BYTES:
+            return name
+        raise _UnlikeOursError(f"it names {module}.{name}, as no file of goldnas does")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """A storage, if the archive holds it whole."""
+        _, kind, key, _, items = pid
+        if items < 0 or self._sizes[key] != items * _ITEM_BYTES[kind]:
+            raise _UnlikeOursError("it has a storage of another size than it says")
+        return _Storage(items)
+
+
+def _look_at_tensor(
+    storage: _Storage, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any
+) -> None:
+    """Refuse a tensor that reaches beyond its storage, or meets an item of it twice."""
+    if min(offset, *shape, *strides, 0) < 0 or len(shape) != len(strides):
+        raise _UnlikeOursError("it has a tensor of a size below zero")
+    last = offset + sum(
+        (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
+    )
+    if math.prod(shape) and last >= storage.items:
+        raise _UnlikeOursError("it has a tensor that is larger than its storage")
+    if math.prod(shape) > storage.items:
+        raise _UnlikeOursError("it has a tensor of more items than it holds")
+
+
+def _count(value: Any, counted: dict[int, int]) -> int:
+    """Places in lists and dictionaries, those of one that is met twice counted twice."""
+    if not isinstance(value, dict | list | tuple):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = 10**12  # of a list that is in itself
+        within = [*value, *value.values()] if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_count(one, counted) for one in within)
+    return counted[id(value)]
