@@ -111,17 +111,22 @@ def is_sequence(kind: onnx.TypeProto) -> bool:
 
 
 def check_kinds(path: Path, entries: Sequence[onnx.ValueInfoProto]) -> None:
-    """Refuse inputs that hold no tensors.
+    """Refuse inputs that hold no tensors, or tensors of no type.
 
     Raises:
         ConfigError: Naming one.
     """
     for entry in entries:
-        if find_tensor_type(entry.type) is None:
+        tensor = find_tensor_type(entry.type)
+        if tensor is None:
             kind = (entry.type.WhichOneof("value") or "nothing").removesuffix("_type")
             raise ConfigError(
                 f"input {entry.name!r} of {path} is a {kind.replace('_', ' ')}: only tensors "
                 "and sequences of them can be measured. Export the model without it"
+            )
+        if tensor.elem_type == TensorProto.UNDEFINED:
+            raise ConfigError(
+                f"input {entry.name!r} of {path} has no type of numbers. Export the model again"
             )
 
 
