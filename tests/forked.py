@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [
         *("goldnas.cli.main", "goldnas.searching.start", "goldnas.training.start"),
         *("sklearn.datasets", "torch._dynamo"),
@@ -29,7 +29,7 @@ class Forked:
 
     def __init__(self, *words: object, said: Path) -> None:
         self._said = said
-        self._process = _SERVER.Process(target=_run, args=([*map(str, words)], said))
+        self._process = SERVER.Process(target=_run, args=([*map(str, words)], said))
         self._process.start()
 
     @property

@@ -5,14 +5,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-ODD_NUMBERS: st.SearchStrategy[Any] = st.sampled_from(
-    [0, -1, 1, 2, 255, 256, 2**31, 2**63, 2**64, 10**400, -(10**400)]
-) | st.sampled_from([0.5, -0.0, 1e-320, 1e308, float("nan"), float("inf"), -float("inf")])
-ODD_TEXTS = st.sampled_from(
-    ["", " ", "0", "-1", "nan", "inf", "1e400", "a\nb", "a\0b", "`a`", "\ud800", "é", "٣"]
-) | st.sampled_from(
-    ["a" * 300, "9" * 5000, "1x1x1->1/s0", "0x0x0->0/s0", f"{'9' * 5000}x1x1->1/s1"]
+WHOLE_NUMBERS = [0, -1, 1, 2, 255, 256, 2**31, 2**63, 2**64, 10**400, -(10**400)]
+REAL_NUMBERS = [0.5, -0.0, 1e-320, 1e308, float("nan"), float("inf"), -float("inf")]
+SHORT_TEXTS = [
+    *("", " ", "0", "-1", "nan", "inf", "1e400", "a\nb", "a\0b", "`a`", "\ud800", "é", "٣")
+]
+LONG_TEXTS = ["a" * 300, "9" * 5000, "1x1x1->1/s0", "0x0x0->0/s0", f"{'9' * 5000}x1x1->1/s1"]
+
+ODD_NUMBERS: st.SearchStrategy[Any] = st.sampled_from(WHOLE_NUMBERS) | st.sampled_from(
+    REAL_NUMBERS
 )
+ODD_TEXTS = st.sampled_from(SHORT_TEXTS) | st.sampled_from(LONG_TEXTS)
 PLAIN = st.one_of(
     st.none(),
     st.booleans(),
