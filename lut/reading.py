@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import TableError, in_one_line
 from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
 
@@ -73,11 +74,7 @@ def read_json(path: Path) -> Any:
         TableError: If it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-        if _HALF.search(text):  # which JSON can hold, and no file
-            json.dumps(content, ensure_ascii=False).encode()
-        return content
+        return parse_json(read_bounded(path))
     except FileNotFoundError:
         raise TableError(
             f"there is no latency table {path}. Measure one with: {_measuring(path)}"
@@ -94,6 +91,19 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         problem = f"not JSON ({error})"
     raise MalformedTableError(path, problem)
+
+
+def parse_json(content: bytes) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        ValueError, RecursionError: If it is none that can be written again.
+    """
+    text = content.decode()
+    found = json.loads(text)
+    if _HALF.search(text):  # which JSON can hold, and no file
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def find_repeated(keys: Iterable[str]) -> list[int]:

@@ -49,11 +49,11 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
                 left -= there if length is None else min(length, there)
                 if left < 0:
                     raise ConfigError(
-                        f"{path} keeps more than {_MOST_BYTES // 2**30} GiB of weights in other "
-                        "files, which is too large to be measured"
+                        f"{path} keeps more than {_MOST_BYTES // 2**30} GiB of weights beside "
+                        "it, and is too large to be measured"
                     )
                 opened.seek(offset)
-                content = opened.read(length)
+                content = opened.read(-1 if length is None else length)
         except (OSError, ValueError) as error:  # a name may hold what no name can
             raise ConfigError(
                 f"{path} keeps its weights in {file}, which cannot be read: "

@@ -61,7 +61,7 @@ DEVICES = """\
 threads = 2
 cores = [0, 1]
 provider = "CPUExecutionProvider"
-provider-options = {a = "1"}
+provider_options = {a = "1"}
 [two]
 device = "ssh://pi@raspberry"
 python = "python3"
@@ -104,6 +104,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run(command: str) -> None:
+    code, said = goldnas(command)
+    assert code == 0, said
+
+
 def _write_tables() -> None:
     Machine("made up").table(SPACE, Path("table.json"), networks=6)
     Path("proxylessnas.yaml").write_text(importers.PROXYLESSNAS)
@@ -122,8 +127,10 @@ def _write_tables() -> None:
     ]
     for name in ("networks.csv", "prior.csv"):
         Path(name).write_text("\n".join(["name,latency_ms,a,b,c", *lines, ""]))
-    code, said = goldnas("lut fit --networks networks.csv --out fitted.json")
-    assert code == 0, said
+    run("lut fit --networks networks.csv --out fitted.json")
+    first, second = (row.key for row in LatencyTable.load("table.json").rows[:2])
+    lines = [f"{1 + n},{n % 3},{n}" for n in range(8)]
+    Path("parted.csv").write_text("\n".join([f"latency_ms,{first},{second}", *lines, ""]))
     journal = Journal(Path("visits"), LatencyTable.load("table.json").conditions)
     journal.add({"a": b"model"}, {"a": [Visit(0, 9, 1.0, 2.0, 3.0, 4.0)] * 2})
 
@@ -153,7 +160,10 @@ def _write_bundle() -> None:
 def _write_networks() -> None:
     SPACE.architecture(SPACE.gates).save(Path("network.json"))
     Path("net.config").write_text(json.dumps(published.OFA))
-    Path("run.config").write_text('{"image_size": 32}')
+    Path("run.config").write_text('{"image_size": 33}')
+    lines = [f"{operator},{site},0.5" for operator, site in published.OFA_PARTS.items()]
+    Path("parts.csv").write_text("\n".join(["operator,site,latency_ms", *lines, ""]))
+    run("lut import parts.csv --format csv --device phone --out phone.json")
     Path("genotype.txt").write_text(GENOTYPE)
     Path("gene.txt").write_text("[[('skip_connect', 0, 2), ('sep_conv_3x3', 1, 3)]]")
     lines = [
@@ -520,7 +530,7 @@ _LOOKED_AT = (
     "lut predict table.json network.json",
     "lut diff table.json fitted.json",
     "lut merge table.json table.json --out new.json",
-    "lut fit --networks networks.csv --prior table.json --out new.json",
+    "lut fit --networks parted.csv --prior table.json --out new.json",
 )
 _SIGNED = (spoil_signed, spoil_signed, spoil_signed, spoil_json, spoil_bytes)
 _TEXT = (spoil_text, spoil_text, spoil_text, spoil_bytes)
@@ -561,8 +571,8 @@ TARGETS = (
     ),
     Target("networks.csv", _TEXT, _FIT),
     Target("prior.csv", _TEXT, tuple(f"{fit} --prior prior.csv" for fit in _FIT)),
-    Target("net.config", _JSON, ("lut predict table.json net.config",)),
-    Target("run.config", _JSON, ("lut predict table.json net.config",)),
+    Target("net.config", _JSON, ("lut predict phone.json net.config",)),
+    Target("run.config", _JSON, ("lut predict phone.json net.config",)),
     Target("network.json", _JSON, (read_architecture, "lut predict table.json network.json")),
     Target("genotype.txt", _TEXT, (read_genotype,)),
     Target("gene.txt", _TEXT, (read_gene,)),

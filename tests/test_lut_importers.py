@@ -368,7 +368,7 @@ BAD = {
     "no latency": ("tinynas", "{Regular,1,3,4,4,8,3,1,1}\n", "line 1: not {type,8 numbers}"),
     "a size of 0": ("tinynas", "{Regular,1,3,4,4,8,3,0,1} 0.5", "line 1: a size is 0"),
     "negative convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} -0.5", "line 1: .* is -0.5"),
-    "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is nan"),
+    "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is 'nan'"),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from goldnas.architecture import Architecture
+from goldnas.bounded import read_bounded
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset, resolve_data
 from goldnas.data.examples import Dataset
@@ -18,6 +19,9 @@ from goldnas.reference import is_function
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
+
+_MOST_BYTES = 2**20
+"""Of a genotype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +142,8 @@ def _genotype_text(target: str) -> str:
     if target in NAMED:
         return target
     try:
-        return Path(target).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(Path(target), _MOST_BYTES).decode()
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
