@@ -67,7 +67,7 @@ def _unpack(
             continue
         packed, size = entry.compress_size, entry.file_size
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name[:60]!r} is packed in another way than NumPy packs")
+            raise ValueError(f"{name[:60]!r} is of another compression than NumPy's")
         if size > _MOST_RATIO * packed + 1000:
             raise ValueError(f"{name[:60]!r} cannot have {size} bytes, of {packed} packed ones")
         left = most_bytes - sum(array.nbytes for array in found.values())
