@@ -58,6 +58,9 @@ class Format:
     """Of blocks whose keys do not say theirs; None if nobody but the user knows."""
 
 
+_MOST_YAML = 4 * 2**20
+"""Characters, of which a parser makes a hundred times as many bytes."""
+
 _STRIDE = re.compile(r"-stride:[0-9]+")
 
 # {Regular,32,16,112,112,24,3,2,1} 0.25: type, batch, input channels, height, width, output
@@ -72,6 +75,8 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
     """YAML, or JSON: a mapping from layers to their statistics, of which one is read."""
     import yaml
 
+    if len(text) > _MOST_YAML:
+        raise BadLineError(1, f"YAML of more than {_MOST_YAML // 2**20} MiB is not read")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         root = yaml.compose(text, Loader=loader)

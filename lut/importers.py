@@ -28,6 +28,8 @@ from goldnas.lut.table import LatencyTable
 _SHORTEST, _LONGEST = 1e-9, 1e12
 """Milliseconds or microseconds; nothing takes so short or so long."""
 
+_MOST_BYTES = 32 * 2**20
+
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
 """How pickles begin, and arrays of NumPy, which may hold one."""
 
@@ -119,7 +121,7 @@ def _text(path: Path, what: str) -> str:
         TableError: If it cannot be read, or is no text.
     """
     try:
-        content = read_bounded(path)
+        content = read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise TableError(
             f"cannot read {path}: {error.strerror}. Give the path of {what}"

@@ -12,6 +12,8 @@ from goldnas.bounded import read_bounded
 from goldnas.errors import TableError, in_one_line
 from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
 
+_MOST_VALUES = 10_000_000
+
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Of a character beyond 16 bits, as JSON writes it in two."""
 
@@ -97,8 +99,11 @@ def parse_json(content: bytes) -> Any:
     """What a file of JSON holds.
 
     Raises:
-        ValueError, RecursionError: If it is none that can be written again.
+        ValueError, RecursionError: If it is none that can be written again, or would take a
+            multiple of its size in memory.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES} values")
     text = content.decode()
     found = json.loads(text)
     if _HALF.search(text):  # which JSON can hold, and no file

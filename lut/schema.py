@@ -263,7 +263,7 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
 class Failed(Located, frozen=True, tag_field="status", tag="failed"):
     """A row that could not be measured: it has no latency, and never counts as zero."""
 
-    error: Text
+    error: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
 
 
 Row = Measured | Interpolated | Failed

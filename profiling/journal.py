@@ -16,9 +16,6 @@ from goldnas.lut import Conditions
 from goldnas.lut.schema import Amount, Count, Microseconds
 from goldnas.profiling.backend import Visit
 
-_MOST_BYTES = 256 * 2**20
-"""A visit has 100 bytes or so."""
-
 _Visit = tuple[
     Annotated[int, msgspec.Meta(ge=0)],
     Count,
@@ -48,7 +45,7 @@ class Journal:
         self._lines = [msgspec.json.encode(lasting, order="sorted").decode()]
         self._kept: dict[str, list[Visit]] = {}
         try:
-            found = read_bounded(path, _MOST_BYTES).decode().splitlines() if path else []
+            found = read_bounded(path).decode().splitlines() if path else []
         except (OSError, UnicodeDecodeError):
             return
         if found[:1] != self._lines:

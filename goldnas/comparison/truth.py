@@ -30,6 +30,7 @@ _ROUNDING = 1e-9
 """Of a share: costs are sums, which depend on their order."""
 
 _LARGEST = 1e100
+_MOST_BYTES = 64 * 2**20
 _ARCHITECTURE = "architecture"
 _FORM = "`truth` is a CSV file with a column architecture, one for each figure, and networks"
 
@@ -88,7 +89,7 @@ class Truth:
             ConfigError: If it is not such a file.
         """
         try:
-            text = read_bounded(path).decode("utf-8-sig")
+            text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
             reader = csv.reader(io.StringIO(text, newline=""))
             rows = [(reader.line_num, row) for row in reader if any(row)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
