@@ -1,7 +1,6 @@
 """``goldnas profile --devices``: several devices at once, a table each."""
 
 import contextlib
-import json
 import re
 import shlex
 import subprocess
@@ -138,12 +137,12 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
             msgspec.convert(value, _KINDS[key])
         except msgspec.ValidationError as error:
             raise ConfigError(f"{place} is {value!r:.200}: {read_message(error)}") from None
-        if "\0" in json.dumps(value, ensure_ascii=False):
+        words = [] if value is False else option_words(key, value)  # a flag that is off
+        if any("\0" in word for word in words):
             raise ConfigError(
                 f"{place} is {value!r:.200}: no text has a zero byte; take it out"
             )
-        if value is not False:  # a flag that is off
-            options += option_words(key, value)
+        options += words
     return options
 
 
