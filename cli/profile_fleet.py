@@ -137,7 +137,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
             msgspec.convert(value, _KINDS[key])
         except msgspec.ValidationError as error:
             raise ConfigError(f"{place} is {value!r:.200}: {read_message(error)}") from None
-        words = [] if value is False else option_words(key, value)  # a flag that is off
+        words = [] if value is False else [*option_words(key, value)]  # a flag that is off
         if any("\0" in word for word in words):
             raise ConfigError(
                 f"{place} is {value!r:.200}: no text has a zero byte; take it out"
