@@ -28,6 +28,7 @@ _FLOATS = {
     for name, number in TensorProto.DataType.items()
     if name.startswith(("FLOAT", "BFLOAT")) or name == "DOUBLE"
 }
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 _OLDEST = (15, 8)
 """The opset and the version of the format that an older onnxruntime takes."""
 _NEEDED = {
@@ -294,6 +295,8 @@ def _converted(said: str, path: Path, value: Any, kind: int) -> Array:
             return array.astype(object)
         if array.dtype == object:
             array = np.array(array.tolist())
+        if np.iscomplexobj(array) and kind not in _COMPLEX:
+            raise TypeError  # or a half of each number would be lost
         with np.errstate(all="ignore"):
             converted = array.astype(helper.tensor_dtype_to_np_dtype(kind))
             exact = kind in _FLOATS or bool((converted == array).all())
