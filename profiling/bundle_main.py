@@ -92,16 +92,8 @@ class BadFileError(Exception):
 # -- files -------------------------------------------------------------------------------------
 
 
-class BoundedFile(io.BufferedReader):
-    """A regular file of which nobody reads much at once, such as a directory without end."""
-
-    def __init__(self, path: Path) -> None:
-        # Or a pipe would be waited for.
-        flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        super().__init__(io.FileIO(os.open(path, os.O_RDONLY | flags)))
-        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
-            self.close()
-            raise OSError("it is a folder, a pipe or a device, and no file")
+class BoundedFile(io.FileIO):
+    """A file of which nobody reads much at once, such as a directory without end."""
 
     def __del__(self) -> None:
         self.close()
@@ -116,6 +108,20 @@ class BoundedFile(io.BufferedReader):
         return content
 
 
+def open_regular(path: Path) -> BoundedFile:
+    """Open a file, if it is a regular one; a pipe would be waited for.
+
+    Raises:
+        OSError: If it is none.
+    """
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("it is a folder, a pipe or a device, and no file")
+    return BoundedFile(file)
+
+
 class Archive:
     """A zip file of which only entries are read that are known by name, up to a size.
 
@@ -126,7 +132,7 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._damage():
-            self._zip = zipfile.ZipFile(BoundedFile(path))
+            self._zip = zipfile.ZipFile(open_regular(path))
         self._entries = {entry.filename: entry for entry in self._zip.infolist()}
 
     def __contains__(self, name: str) -> bool:
