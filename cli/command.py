@@ -110,24 +110,23 @@ class Group(TyperGroup):
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read what comes before the command."""
-        with _all_errors_shown():
+        with _usage_errors_shown():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
-        with _all_errors_shown():
+        with _usage_errors_shown():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _all_errors_shown() -> Iterator[None]:
-    """Show errors of usage, and of an output that cannot be written, as all others."""
-    with errors_shown():
-        try:
-            yield
-        except UsageError as error:
-            if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, not an error
-                raise
+def _usage_errors_shown() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, not an error
+            raise
+        with errors_shown():
             raise ConfigError(describe_usage_error(error)) from None
 
 

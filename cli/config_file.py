@@ -21,7 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from goldnas import trust
-from goldnas.errors import ConfigError
+from goldnas.bounded import read_bounded
+from goldnas.errors import ConfigError, read_message
 from goldnas.files import write_atomic
 from goldnas.reference import is_function
 
@@ -42,6 +43,7 @@ _CODE = ("space", "space_", "data", "task", "loggers")
 """Parameters that may name functions."""
 _PROGRAMS = ("python", "perf_test", "ray")
 """Parameters that name what runs code, or sends some."""
+_MOST_BYTES = 2**20
 _KINDS = {bool: "true or false", dict: "a table", list: "a list"}
 
 
@@ -156,7 +158,7 @@ def save(path: Path, ctx: Any) -> None:
 
     names = _names(ctx)
     content = _load(path, f"[{'.'.join(names)}]") if path.exists() else {}
-    if path.exists() and not path.read_bytes().startswith(_SAVED.encode()):
+    if path.exists() and not read_bounded(path, _MOST_BYTES).startswith(_SAVED.encode()):
         raise ConfigError(
             f"--save-config {path} is there already, and --save-config did not write it: its "
             "comments would be lost. Name another file"
@@ -211,14 +213,14 @@ def _load(path: Path, head: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bounded(path, _MOST_BYTES).decode())
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}. --config takes a TOML file with a table "
             f"{head}"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML file: {error}") from None
+    except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
+        raise ConfigError(f"{path} is no TOML file: {read_message(error)}") from None
 
 
 def _check_tables(path: Path, content: dict[str, Any], commands: Mapping[str, Any]) -> None:
@@ -248,11 +250,11 @@ def _tables(content: dict[str, Any]) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.0)[0]
 
 
 def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value!r:.200}"
 
 
 def _is_default(parameter: Any, value: Any) -> bool:
@@ -280,6 +282,8 @@ def _words(parameter: Any, value: Any, place: str) -> tuple[str, ...]:
             kind = next((word for kind, word in _KINDS.items() if isinstance(one, kind)), "")
             takes = "a list of texts or numbers" if several else "one text or number"
             raise ConfigError(f"{place}: it takes {takes}, not {kind or type(one).__name__}")
+        if "\0" in str(one):  # nor could it be typed
+            raise ConfigError(f"{place}: no text has a zero byte; take it out")
     if parameter.param_type_name == "argument":
         return tuple(map(str, values))
     return tuple(f"--{_key(parameter)}={one}" for one in values)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 500
 """Rows that are printed of one kind; --json has all."""
+_LONGEST = 500
+"""Characters of a text in a column."""
 _Row = TypeVar("_Row")
 _LOOK, _NETWORKS, _MAKE = "Look and check", "Against whole networks", "Make and convert"
 
@@ -68,6 +70,11 @@ def _print_part(rows: list[_Row], make: "Callable[[list[_Row]], Table]") -> None
         say(f"and {len(rows) - _SHOWN} more; --json has all")
 
 
+def _cut(text: str) -> str:
+    """A text as far as a column shows it; --json has all."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _facts(conditions: "Conditions") -> "Table":
     from rich.table import Table
 
@@ -106,7 +113,7 @@ def _measured(rows: "Iterable[Measured]") -> "Table":
     part.add_column("method", no_wrap=True)
     for row in rows:
         part.add_row(
-            as_text(row.operator),
+            as_text(_cut(row.operator)),
             as_text(row.site),
             f"{row.latency_us:.1f}",
             as_text(
@@ -136,10 +143,10 @@ def _interpolated(rows: "Iterable[Interpolated]") -> "Table":
     part.add_column("source")
     for row in rows:
         part.add_row(
-            as_text(row.operator),
+            as_text(_cut(row.operator)),
             as_text(row.site),
             f"{row.latency_us:.1f}",
-            as_text(row.source),
+            as_text(_cut(row.source)),
         )
     return part
 
@@ -149,8 +156,8 @@ def _failed(rows: "Iterable[Failed]") -> "Table":
 
     part = Table("operator", "site", "error", title="failed", style="red")
     for row in rows:
-        error = as_text(in_options(row.error))
-        part.add_row(as_text(row.operator), as_text(row.site), error, style="red")
+        error = as_text(_cut(in_options(row.error)))
+        part.add_row(as_text(_cut(row.operator)), as_text(row.site), error, style="red")
     return part
 
 

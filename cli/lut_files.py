@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from goldnas.bounded import open_regular
 from goldnas.cli.console import as_text, errors_shown, note, out, print_json, say, warn
 from goldnas.cli.drawing import check_drawing, write_drawing
 from goldnas.cli.lut_plot import KINDS
@@ -360,7 +361,7 @@ def import_(
 def is_zip(file: Path) -> bool:
     """Whether a file begins as zip files do, also if it is not whole."""
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             return opened.read(4) == b"PK\x03\x04"
     except OSError:  # whoever reads it says why
         return False

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.cli.console import as_text, note, out, print_json, say
 from goldnas.cli.wording import join_words, option_words
 from goldnas.errors import ConfigError, MeasurementError, TableError, read_message
@@ -26,6 +27,8 @@ _PROGRAM = (
     "from goldnas.__main__ import main; main()"
 )
 
+_MOST_BYTES = 2**20
+_MOST_DEVICES = 100
 _OF_ALL = {"networks", "transfer", "target_percent"}
 _KINDS = {name: kind for name, kind, _ in describe_fields(TableConfig) if name not in _OF_ALL}
 """What a device may say of itself; everything else is the same for all."""
@@ -111,27 +114,35 @@ def read_fleet(path: Path) -> dict[str, list[str]]:
         ConfigError: If the file cannot be read or is not as it should be.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bounded(path, _MOST_BYTES).decode())
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}. Give a TOML file with a table per device"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
         raise ConfigError(
-            f"{path} is no TOML file: {error}. Begin each device with a line like [pi-5]"
+            f"{path} is no TOML file: {read_message(error)}. Begin each device with a line "
+            "like [pi-5]"
         ) from None
     if not content:
         raise ConfigError(f"{path} names no device. Begin one with a line like [raspberry]")
+    if len(content) > _MOST_DEVICES:
+        raise ConfigError(
+            f"{path} names {len(content)} devices, each of which takes a process here: "
+            f"{_MOST_DEVICES} at a time are the most. Put the others in another file"
+        )
     return {name: _options(path, name, table) for name, table in content.items()}
 
 
 def _options(path: Path, name: str, table: Any) -> list[str]:
     # The name becomes that of a file.
-    if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise ConfigError(f"{path}: {name!r} is no device. Begin one with a line like [pi-5]")
+    if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]{0,199}", name):
+        raise ConfigError(
+            f"{path}: {name[:60]!r} is no device. Begin one with a line like [pi-5]"
+        )
     options: list[str] = []
     for key, value in table.items():
-        place = f"{path}: {key!r} of [{name}]"
+        place = f"{path}: {key[:60]!r} of [{name}]"
         if key not in _KINDS:
             raise ConfigError(f"{place} is unknown; known: {', '.join(_KINDS)}")
         if isinstance(value, dict):  # whose values are texts, however they are written
@@ -139,9 +150,13 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         try:
             msgspec.convert(value, _KINDS[key])
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{place} is {value!r}: {read_message(error)}") from None
-        if value is not False:  # a flag that is off
-            options += option_words(key, value)
+            raise ConfigError(f"{place} is {value!r:.200}: {read_message(error)}") from None
+        words = [] if value is False else [*option_words(key, value)]  # a flag that is off
+        if any("\0" in word for word in words):
+            raise ConfigError(
+                f"{place} is {value!r:.200}: no text has a zero byte; take it out"
+            )
+        options += words
     return options
 
 

@@ -1,14 +1,10 @@
 """The ``goldnas`` command, ``python -m goldnas``, and what ``torchrun -m goldnas`` starts."""
 
-import os
 import sys
 
 
 def main() -> None:
     """Run the command line; Ctrl-C while it is being imported is one line, too."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # it was closed, and the next file would take its place
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     try:
         from goldnas.cli import streams
 

@@ -12,6 +12,8 @@ from goldnas.files import write_atomic
 
 SCHEMA_VERSION = 1
 
+_MOST_BYTES = 16 * 2**20
+
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network of a search space. Holds no weights and needs no torch."""
@@ -58,7 +60,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             if isinstance(raw, dict) and "schema_version" not in raw:
                 raise ConfigError("not an architecture: it has no schema_version")
             return msgspec.convert(raw, cls)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except ConfigError:
+            raise
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ConfigError(f"not an architecture: {read_message(error)}") from None
 
     def save(self, path: Path) -> None:
@@ -73,7 +77,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ConfigError: If the file cannot be read or holds no architecture.
         """
         try:
-            return cls.from_json(read_bounded(path))
+            return cls.from_json(read_bounded(path, _MOST_BYTES))
         except OSError as error:
             raise ConfigError(
                 f"cannot read architecture {path}: {error.strerror}. Give a JSON file, such as "

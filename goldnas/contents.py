@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from goldnas.bounded import open_regular
+
 ZIP = b"PK\x03\x04"
 """How an archive begins, and so an ``.npz`` file."""
 
@@ -28,7 +30,7 @@ def describe_other(path: Path | str, *, own: bytes = b"") -> str:
         own: How such files begin, of which this one may be a part.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(64)
     except OSError:
         return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from goldnas.lut.keys import format_row_key
-from goldnas.lut.lines import BadLineError, split_csv
+from goldnas.lut.lines import BadLineError, read_number, split_csv
 from goldnas.lut.naming import (
     LAYER,
     Named,
@@ -58,11 +58,14 @@ class Format:
     """Of blocks whose keys do not say theirs; None if nobody but the user knows."""
 
 
-_STRIDE = re.compile(r"-stride:\d+")
+_MOST_YAML = 4 * 2**20
+"""Characters, of which a parser makes a hundred times as many bytes."""
+
+_STRIDE = re.compile(r"-stride:[0-9]+")
 
 # {Regular,32,16,112,112,24,3,2,1} 0.25: type, batch, input channels, height, width, output
 # channels, kernel, stride, whether an addition is fused
-_CONVOLUTION = re.compile(r"\{(Regular|Depthwise)((?:,\d+){8})\}\s+(\S+)")
+_CONVOLUTION = re.compile(r"\{(Regular|Depthwise)((?:,[0-9]{1,12}){8})\}\s+(\S+)")
 
 # name: "kernel" i: 3
 _ARGUMENT = re.compile(r'name: "(.*?)" (.*)')
@@ -72,9 +75,13 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
     """YAML, or JSON: a mapping from layers to their statistics, of which one is read."""
     import yaml
 
+    if len(text) > _MOST_YAML:
+        raise BadLineError(1, f"YAML of more than {_MOST_YAML // 2**20} MiB is not read")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         root = yaml.compose(text, Loader=loader)
+    except RecursionError:
+        raise BadLineError(1, "not YAML of layers: it is nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "cannot be read"
@@ -85,12 +92,16 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
         raise BadLineError(1, "not a mapping from layers to latencies")
     for key, statistics in root.value:
         line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):  # which may even hold itself
+            raise BadLineError(line, "the name of a layer is no text")
+        layer = str(key.value)
         values = statistics.value if isinstance(statistics, yaml.MappingNode) else []
         found = [value for name, value in values if name.value == statistic]
         if not found:
-            raise BadLineError(line, f"{key.value} has no {statistic}")
-        layer = str(key.value)
+            raise BadLineError(line, f"{layer[:200]} has no {statistic}")
         line = found[0].start_mark.line + 1
+        if not isinstance(found[0], yaml.ScalarNode):
+            raise BadLineError(line, f"the {statistic} of {layer[:200]} is no number")
         yield Entry(line, layer, *_layer(layer), _number(found[0].value))
 
 
@@ -111,6 +122,7 @@ def _read_json_lines(text: str) -> Iterator[Entry]:
             continue
         try:
             record = json.loads(line)
+            json.dumps(record, ensure_ascii=False).encode()  # halves of characters are none
         except (ValueError, RecursionError) as error:
             raise BadLineError(number, f"not JSON ({error})") from None
         needed = ("op_type", "input_shapes", "runtime_us_p50")
@@ -184,21 +196,23 @@ def _read_rows(text: str) -> Iterator[Entry]:
             raise BadLineError(number, f"has {len(row)} cells, and the header {len(header)}")
         operator, site, latency, *batch = row
         check_place(number, operator, site or None)
-        if batch and not (batch[0].isascii() and batch[0].isdigit() and int(batch[0])):
-            raise BadLineError(number, f"batch is {batch[0]!r}, and must be a whole number")
+        if batch and not _BATCH.fullmatch(batch[0]):
+            told = (
+                f"batch is {batch[0][:60]!r}, and must be a whole number from 1 to {10**12 - 1}"
+            )
+            raise BadLineError(number, told)
         images = int(batch[0]) if batch else None
         key = format_row_key(operator, site)
         yield Entry(number, key, operator, site, _number(latency), images)
 
 
 _COLUMNS = ["operator", "site", "latency_ms"]
+_BATCH = re.compile("[1-9][0-9]{0,11}")
 
 
 def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    number = read_number(text)
+    return text if number is None else number
 
 
 FORMATS = {

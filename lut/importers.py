@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import TableError
 from goldnas.lut.formats import FORMATS, Entry, Format
 from goldnas.lut.keys import format_row_key
@@ -24,8 +25,10 @@ from goldnas.lut.schema import (
 )
 from goldnas.lut.table import LatencyTable
 
-_LONGEST = 1e12
-"""Milliseconds or microseconds; nothing takes that long."""
+_SHORTEST, _LONGEST = 1e-9, 1e12
+"""Milliseconds or microseconds; nothing takes so short or so long."""
+
+_MOST_BYTES = 32 * 2**20
 
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
 """How pickles begin, and arrays of NumPy, which may hold one."""
@@ -118,7 +121,7 @@ def _text(path: Path, what: str) -> str:
         TableError: If it cannot be read, or is no text.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise TableError(
             f"cannot read {path}: {error.strerror}. Give the path of {what}"
@@ -179,10 +182,13 @@ def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and (value == FORMATS[form].failed or 0 < value < _LONGEST)
+        and (value == FORMATS[form].failed or _SHORTEST <= value <= _LONGEST)
     ):
         return float(value)
-    problem = f"the latency of {name} is {value!r}, and must be a number above 0"
+    problem = (
+        f"the latency of {name:.200} is {value!r:.60}, and must be a number above 0, from "
+        f"{_SHORTEST:g} to {_LONGEST:g}"
+    )
     raise _refused(path, form, entry.line, problem)
 
 

@@ -3,7 +3,8 @@
 import csv
 import re
 
-_DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)")
+_DECIMAL_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class BadLineError(ValueError):
@@ -18,6 +19,11 @@ class BadLineError(ValueError):
         super().__init__(problem)
         self.line = line
         self.problem = problem
+
+
+def read_number(text: str) -> float | None:
+    """A number as people and programs write it; None of anything else, such as ``1_000``."""
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def split_csv(text: str) -> list[tuple[int, list[str]]]:

@@ -18,15 +18,19 @@ Named = tuple[tuple[str, str], tuple[str, ...]]
 """Operator and site of a row, and the keys of the file whose latencies it adds up."""
 
 # expanded_conv-input:56x56x24-output:28x28x40-expand:3-kernel:5-stride:2-idskip:0
-LAYER = re.compile(r"(\w+)-input:(\d+)x(\d+)x(\d+)-output:(\d+)x(\d+)x(\d+)((?:-\w+:[\w.]+)*)")
+_SIZE = "([0-9]{1,9})"
+_SIZES = f"{_SIZE}x{_SIZE}x{_SIZE}"
+LAYER = re.compile(rf"(\w+)-input:{_SIZES}-output:{_SIZES}((?:-\w+:[\w.]+)*)")
 
 # Logits-input:7x7x1280-output:1000
-_LOGITS = re.compile(r"Logits-input:(\d+)x(\d+)x(\d+)-output:(\d+)")
+_LOGITS = re.compile(f"Logits-input:{_SIZES}-output:{_SIZE}")
 
 # MBConvLayer-input:1_16_14_14-in_ch:16-out_ch:24-mid_ch:48-expand:3-kernel:7-stride:2-use_se:0
-_HARMONIC = re.compile(r"(MBConvLayer|ConvLayer)-input:1_\d+_(\d+)_(\d+)((?:-\w+:\d+)+)")
+_HARMONIC = re.compile(
+    rf"(MBConvLayer|ConvLayer)-input:1_[0-9]+_{_SIZE}_{_SIZE}((?:-\w+:[0-9]+)+)"
+)
 
-_DETAIL = re.compile(r"-(\w+):(\d+)")
+_DETAIL = re.compile(rf"-(\w+):{_SIZE}(?![\w.])")
 
 
 def find_site(layer: "re.Match[str]") -> Site | None:

@@ -5,13 +5,16 @@ normalisation is learnt, so their blocks are at sites that end in ``/affine``.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from goldnas.errors import ConfigError
+import msgspec
+
+from goldnas.bounded import open_regular, read_bounded
+from goldnas.errors import ConfigError, read_message
 from goldnas.mobile_block import (
     MobileBlock,
     find_expansion,
@@ -40,7 +43,8 @@ class PublishedNetwork:
 def is_published(path: Path) -> bool:
     """Whether a file is one of these; whoever reads it says why it cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as file:  # what comes out of a pipe is there once
+            content = json.loads(file.read(_MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("name") in _KNOWN
@@ -57,20 +61,14 @@ def read_published(path: Path, side: int | None = None) -> PublishedNetwork:
     Raises:
         ConfigError: If the file cannot be read, or a layer has no operator here.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if side is None:
-            beside = path.with_name("run.config")
-            run = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-            side = int(run.get("image_size", 224))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"cannot read {path} and what is beside it: {error}") from None
+    content = _read(path, _Network)
+    if side is None:
+        beside = path.with_name("run.config")
+        side = (_read(beside, _Run) if beside.exists() else _Run()).image_size
     try:
         parts = tuple(_parts(content, side))
     except _UnknownLayerError as error:
         raise ConfigError(f"{path}: {error}, which goldnas has no operator for") from None
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ConfigError(f"{path} is no whole network: {error!r}") from None
     for (_, site), (operator, after) in pairwise(parts):
         if site.output_shape != after.input_shape:
             raise ConfigError(
@@ -80,43 +78,108 @@ def read_published(path: Path, side: int | None = None) -> PublishedNetwork:
     return PublishedNetwork(path.name, side, parts)
 
 
+_MOST_BYTES = 4 * 2**20
+
+_Size = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+"""Of channels, kernels, strides, images and so on."""
+
+
+class _Convolution(msgspec.Struct, frozen=True):
+    in_channels: _Size
+    out_channels: _Size
+    stride: _Size
+    kernel_size: _Size = 1
+    groups: _Size = 1
+    dilation: _Size = 1
+    act_func: str | None = "relu6"
+
+
+class _Mobile(msgspec.Struct, frozen=True):
+    """An inverted residual block; without a kernel, one that was left out."""
+
+    in_channels: _Size = 1
+    out_channels: _Size = 1
+    stride: _Size = 1
+    kernel_size: _Size | None = None
+    mid_channels: Annotated[int, msgspec.Meta(ge=0, le=10**6)] | None = None
+    expand_ratio: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    use_se: bool | None = None
+    act_func: str | None = "relu6"
+
+
+class _Block(msgspec.Struct, frozen=True):
+    mobile_inverted_conv: _Mobile | None = None
+    shortcut: dict[str, Any] | None = None
+
+
+class _Classifier(msgspec.Struct, frozen=True):
+    out_features: _Size
+
+
+class _Network(msgspec.Struct, frozen=True):
+    """What is read of a network's file."""
+
+    first_conv: _Convolution
+    blocks: Annotated[tuple[_Block, ...], msgspec.Meta(max_length=1000)]
+    feature_mix_layer: _Convolution
+    classifier: _Classifier
+    final_expand_layer: _Convolution | None = None
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """What is read of ``run.config``."""
+
+    image_size: _Size = 224
+
+
+_Content = TypeVar("_Content")
+
+
+def _read(path: Path, kind: type[_Content]) -> _Content:
+    """A file as a record.
+
+    Raises:
+        ConfigError: If it cannot be read, or holds another one.
+    """
+    try:
+        return msgspec.json.decode(read_bounded(path, _MOST_BYTES), type=kind)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}. Give the net.config of a network"
+        ) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no whole network: {read_message(error)}") from None
+
+
 class _UnknownLayerError(Exception):
     """A layer that no operator is."""
 
 
-def _parts(content: Mapping[str, Any], side: int) -> Iterator[tuple[str, Site]]:
-    stem = content["first_conv"]
-    site = Site(stem["in_channels"], stem["out_channels"], side, side, stem["stride"])
+def _parts(network: _Network, side: int) -> Iterator[tuple[str, Site]]:
+    stem = network.first_conv
+    site = Site(stem.in_channels, stem.out_channels, side, side, stem.stride)
     yield _convolution(stem), site
-    for block in content["blocks"]:
-        layer = block["mobile_inverted_conv"]
-        if not layer or "kernel_size" not in layer:  # a block that was left out
+    for block in network.blocks:
+        layer = block.mobile_inverted_conv
+        if layer is None or layer.kernel_size is None:  # a block that was left out
             continue
-        site = Site(
-            layer["in_channels"],
-            layer["out_channels"],
-            site.out_height,
-            site.out_width,
-            layer["stride"],
-            affine=True,
-        )
-        yield _block(layer, site, bool(block["shortcut"])), site
-    last, mixed = content.get("final_expand_layer"), content["feature_mix_layer"]
-    for layer in filter(None, [last, None if last else mixed]):
-        channels = layer["in_channels"], layer["out_channels"]
-        site = Site(*channels, site.out_height, site.out_width, layer["stride"])
-        yield _convolution(layer), site
-    classes = content["classifier"]["out_features"]
-    operator = f"classifier_{mixed['out_channels']}_{_activation(mixed)}"
+        channels = layer.in_channels, layer.out_channels
+        site = Site(*channels, site.out_height, site.out_width, layer.stride, affine=True)
+        yield _block(layer, layer.kernel_size, site, bool(block.shortcut)), site
+    last, mixed = network.final_expand_layer, network.feature_mix_layer
+    for expanding in filter(None, [last, None if last else mixed]):
+        channels = expanding.in_channels, expanding.out_channels
+        site = Site(*channels, site.out_height, site.out_width, expanding.stride)
+        yield _convolution(expanding), site
+    classes = network.classifier.out_features
+    operator = f"classifier_{mixed.out_channels}_{_activation(mixed.act_func)}"
     site = Site(site.out_channels, classes, site.out_height, site.out_width)
     yield (operator if last else "classifier"), site
 
 
-def _convolution(layer: Mapping[str, Any]) -> str:
-    kernel, groups, dilation = (
-        layer.get(name, 1) for name in ("kernel_size", "groups", "dilation")
-    )
-    operator = f"conv_{kernel}x{kernel}_bn_{_activation(layer)}"
+def _convolution(layer: _Convolution) -> str:
+    kernel, groups, dilation = layer.kernel_size, layer.groups, layer.dilation
+    operator = f"conv_{kernel}x{kernel}_bn_{_activation(layer.act_func)}"
     if (groups, dilation) != (1, 1) or not parse_convolution(operator):
         raise _UnknownLayerError(
             f"a convolution of kernel {kernel}, {groups} groups and dilation {dilation}"
@@ -124,22 +187,21 @@ def _convolution(layer: Mapping[str, Any]) -> str:
     return operator
 
 
-def _block(layer: Mapping[str, Any], site: Site, adds_input: bool) -> str:
+def _block(layer: _Mobile, kernel: int, site: Site, adds_input: bool) -> str:
     if adds_input != (site.stride == 1 and site.in_channels == site.out_channels):
         raise _UnknownLayerError(f"a block {site} that adds its input where others do not")
-    inner = layer.get("mid_channels")
-    ratio = find_expansion(site.in_channels, inner) if inner else float(layer["expand_ratio"])
+    inner = layer.mid_channels
+    ratio = find_expansion(site.in_channels, inner) if inner else layer.expand_ratio
     if ratio is None:
-        raise _UnknownLayerError(f"a block {site} with {inner} channels inside")
-    squeeze = "se" if layer.get("use_se") else "none"
-    block = MobileBlock(layer["kernel_size"], ratio, squeeze, _activation(layer))
+        raise _UnknownLayerError(f"a block {site} with {inner or 'unsaid'} channels inside")
+    squeeze = "se" if layer.use_se else "none"
+    block = MobileBlock(kernel, float(ratio), squeeze, _activation(layer.act_func))
     if parse_block(block.name) != block:
         raise _UnknownLayerError(f"a block {block.name}")
     return block.name
 
 
-def _activation(layer: Mapping[str, Any]) -> str:
-    name = layer.get("act_func", "relu6")
+def _activation(name: str | None) -> str:
     if name not in _ACTIVATIONS:
         raise _UnknownLayerError(f"the activation {name!r}")
     return _ACTIVATIONS[name]

@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import TableError, in_one_line
 from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
+
+_MOST_VALUES = 10_000_000
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Of a character beyond 16 bits, as JSON writes it in two."""
@@ -73,11 +76,7 @@ def read_json(path: Path) -> Any:
         TableError: If it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
-        if _HALF.search(text):  # which JSON can hold, and no file
-            json.dumps(content, ensure_ascii=False).encode()
-        return content
+        return parse_json(read_bounded(path))
     except FileNotFoundError:
         raise TableError(
             f"there is no latency table {path}. Measure one with: {_measuring(path)}"
@@ -94,6 +93,22 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         problem = f"not JSON ({error})"
     raise MalformedTableError(path, problem)
+
+
+def parse_json(content: bytes) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        ValueError, RecursionError: If it is none that can be written again, or would take a
+            multiple of its size in memory.
+    """
+    if sum(map(content.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES} values")
+    text = content.decode()
+    found = json.loads(text)
+    if _HALF.search(text):  # which JSON can hold, and no file
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def find_repeated(keys: Iterable[str]) -> list[int]:

@@ -16,10 +16,16 @@ from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
 
+# Far beyond what anybody measures, and near enough for sums and ratios of them to be numbers.
+_SHORTEST, _MOST = 1e-9, 1e15
+
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
-Text = Annotated[str, msgspec.Meta(min_length=1)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
-Microseconds = Annotated[float, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+"""0 or more, in whichever unit."""
+Positive = Annotated[float, msgspec.Meta(ge=_SHORTEST, le=_MOST)]
+Milliseconds = Amount
+Microseconds = Positive
 Checksum = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
@@ -53,7 +59,7 @@ class MeasuringProtocol(Strict, frozen=True):
     min_calls: Count
     """Timed calls of a visit, however long they take."""
     statistic: Text
-    target_percent: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    target_percent: Positive | None = None
     """Half-width of a row's 95 % interval at which its measuring ends; None if fixed."""
 
 
@@ -201,7 +207,7 @@ class ModelTiming(Strict, frozen=True):
     p25_us: Microseconds
     median_us: Microseconds
     """These four: that quantile of the calls within a visit, then p25 over visits."""
-    spread: Annotated[float, msgspec.Meta(ge=0)]
+    spread: Amount
     """Interquartile range over visits of p10 within a visit, relative to its median."""
     calls: Count
     """Timed calls, over all visits."""
@@ -213,7 +219,7 @@ class Measured(Located, frozen=True, tag_field="status", tag="measured"):
 
     latency_us: Microseconds
     """What the operator adds to a network that has it; this is the number a search uses."""
-    interval_us: Annotated[float, msgspec.Meta(ge=0)]
+    interval_us: Amount
     """Half-width of the 95 % confidence interval of ``latency_us``."""
     converged: bool
     """Whether that is within the protocol's target; if not, the time for the row ran out."""
@@ -239,7 +245,7 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
     operator: Text
     site: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^({_SITE})?$"})] = ""
     """Empty if the operator is a name that says all, as a column of a CSV file may be."""
-    latency_us: Annotated[float, msgspec.Meta(ge=0)]
+    latency_us: Amount
     source: Text
     """What it was worked out from, in one line."""
 
@@ -257,7 +263,7 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
 class Failed(Located, frozen=True, tag_field="status", tag="failed"):
     """A row that could not be measured: it has no latency, and never counts as zero."""
 
-    error: Text
+    error: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
 
 
 Row = Measured | Interpolated | Failed
@@ -267,7 +273,7 @@ class Accuracy(Strict, frozen=True):
     """How well predictions agree with measurements of networks they were not fitted to."""
 
     networks: Count
-    mape_percent: Annotated[float, msgspec.Meta(ge=0)]
+    mape_percent: Amount
     """Mean absolute error, relative to the measurement."""
     within_5_percent: Percent
     within_10_percent: Percent
@@ -284,7 +290,7 @@ class NetworkLatency(Strict, frozen=True):
     parts: dict[str, Count]
     """How often each operator and site is in it: ``{"sep_conv_3x3 16x32x32->16/s1": 7}``."""
     latency_us: Microseconds
-    interval_us: Annotated[float, msgspec.Meta(ge=0)] | None
+    interval_us: Amount | None
     """Half-width of the 95 % confidence interval of ``latency_us``; None if unknown."""
 
 
@@ -298,15 +304,15 @@ class Calibration(Strict, frozen=True):
     space: Text
     settings: dict[str, Any]
     """Of the space, as an architecture's file has them."""
-    intercept_us: float
+    intercept_us: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
     """What every network costs besides its rows; below 0 where rows count something twice."""
-    latencies_us: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
+    latencies_us: dict[str, Amount]
     """The rows as fitted, by operator and site."""
-    prior_us: dict[str, Annotated[float, msgspec.Meta(ge=0)]]
+    prior_us: dict[str, Amount]
     """The costs that the fit began from, where there were any."""
     accuracy: Accuracy
     """Cross-validated: each network predicted by a fit without it."""
-    noise_floor_percent: Annotated[float, msgspec.Meta(ge=0)] | None
+    noise_floor_percent: Amount | None
     """Mean difference of the same networks, measured by one half of the processes and by the
     other; None if that was not done."""
     networks: tuple[NetworkLatency, ...]
@@ -330,17 +336,17 @@ class Campaign(Strict, frozen=True):
     measured_on: datetime.date
     rows: Annotated[int, msgspec.Meta(ge=0)]
     networks: Annotated[int, msgspec.Meta(ge=0)]
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
-    aa_percent: Annotated[float, msgspec.Meta(ge=0)]
+    seconds: Amount
+    aa_percent: Amount
     """Difference of two copies of one model, measured side by side."""
-    drift_percent: Annotated[float, msgspec.Meta(ge=0)]
+    drift_percent: Amount
     """Range over the processes of how slow the device was, by the median over all models."""
-    hottest_c: float | None = None
-    slowest_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    hottest_c: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)] | None = None
+    slowest_mhz: Positive | None = None
     """Of the device before any round; None where it does not tell."""
-    waited_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    waited_s: Amount = 0.0
     """For it to cool down."""
-    slowest_memory_mhz: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    slowest_memory_mhz: Positive | None = None
     throttled: tuple[Text, ...] = ()
     """Why the device slowed itself down, in the words of its driver."""
 

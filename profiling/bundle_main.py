@@ -35,6 +35,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -54,6 +55,12 @@ MAIN, RUNNER, MANIFEST, FOUND = "__main__.py", "runner.py", "manifest.json", "re
 
 MOST_BYTES = 64 * 2**20
 """Of a manifest, or of results, unpacked."""
+
+MOST_AT_ONCE = 16 * 2**20
+"""Of a zip file: of its directory, say."""
+
+MOST_RUNS = 100_000
+"""Of a bundle."""
 
 SILENCE_S = 1800.0
 """After so long without a word a process that measures is taken for dead."""
@@ -85,6 +92,36 @@ class BadFileError(Exception):
 # -- files -------------------------------------------------------------------------------------
 
 
+class BoundedFile(io.FileIO):
+    """A file of which nobody reads much at once, such as a directory without end."""
+
+    def __del__(self) -> None:
+        self.close()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as much as is wanted, if that is little."""
+        if size is None or not 0 <= size <= MOST_AT_ONCE:
+            size = MOST_AT_ONCE + 1
+        content = super().read(size)
+        if len(content) > MOST_AT_ONCE:
+            raise zipfile.BadZipFile("its directory is larger than that of any bundle")
+        return content
+
+
+def open_regular(path: Path) -> BoundedFile:
+    """Open a file, if it is a regular one; a pipe would be waited for.
+
+    Raises:
+        OSError: If it is none.
+    """
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("it is a folder, a pipe or a device, and no file")
+    return BoundedFile(file)
+
+
 class Archive:
     """A zip file of which only entries are read that are known by name, up to a size.
 
@@ -95,11 +132,16 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._damage():
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(open_regular(path))
         self._entries = {entry.filename: entry for entry in self._zip.infolist()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+    @property
+    def names(self) -> list[str]:
+        """Of its entries."""
+        return list(self._entries)
 
     def check_entries(self, names: Iterable[str]) -> None:
         """Refuse an archive that lacks one of these entries, or has others.
@@ -134,8 +176,12 @@ class Archive:
         # The others unpack as much as they like at once.
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadFileError(f"{self.path}: {name} is packed in another way{AGAIN}")
-        with self._damage():
-            return self._zip.read(entry)
+        # In parts: at once, it would unpack more than it says.
+        parts: list[bytes] = []
+        with self._damage(), self._zip.open(entry) as file:
+            while part := file.read(2**20):
+                parts.append(part)
+        return b"".join(parts)
 
     def json(self, name: str, form: str) -> dict[str, Any]:
         """A JSON entry of a format, whose checksum is right.
@@ -143,8 +189,11 @@ class Archive:
         Raises:
             BadFileError: If it is anything else.
         """
+        text = self.read(name, MOST_BYTES)
         try:
-            content = json.loads(self.read(name, MOST_BYTES))
+            content = json.loads(text)
+            if b"\\u" in text:  # halves of characters, which no table can hold
+                json.dumps(content, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise BadFileError(f"{self.path}: {name} is not JSON{AGAIN}") from None
         if not isinstance(content, dict) or content.get("format") != form:
@@ -243,6 +292,11 @@ def list_runs(manifest: dict[str, Any]) -> list[tuple[int, int]]:
     """Group and process of every run, in order: every model is visited from first to last."""
     processes = manifest["conditions"]["protocol"]["processes"]
     groups = list(enumerate(manifest["groups"]))
+    if processes * len(groups) > MOST_RUNS:
+        raise BadFileError(
+            f"a bundle of {len(groups)} groups, each in {processes} processes, would never "
+            f"end: {MOST_RUNS} runs are the most; make it anew"
+        )
     return [
         (number, process)
         for process in range(processes)

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from goldnas.lut import Conditions
-from goldnas.lut.schema import Checksum, Count, Microseconds, Strict, Text
+from goldnas.lut.schema import (
+    Amount,
+    Checksum,
+    Count,
+    Microseconds,
+    Positive,
+    Strict,
+    Text,
+)
 
 
 class Group(Strict, frozen=True):
@@ -45,6 +53,13 @@ class Manifest(Strict, frozen=True):
     runner: Text
     """Checksum."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks > 10 * len(self.models):
+            raise ValueError(
+                f"{len(self.models)} models are not those of {self.networks} networks"
+            )
+
 
 class Facts(msgspec.Struct, frozen=True):
     """What conditions need to know of a device; the runner may tell more."""
@@ -54,6 +69,7 @@ class Facts(msgspec.Struct, frozen=True):
     os: Text
     onnxruntime: Text
     providers: tuple[Text, ...]
+    cores: Annotated[int, msgspec.Meta(ge=0, le=10**6)] | None = None
 
 
 class Visited(Strict, frozen=True):
@@ -75,7 +91,7 @@ class NodeRan(Strict, frozen=True):
     operator: str
     provider: str
     output: str
-    latency_us: Annotated[float, msgspec.Meta(ge=0)]
+    latency_us: Amount
 
 
 class Rejected(Strict, frozen=True):
@@ -89,9 +105,9 @@ class State(Strict, frozen=True):
     """Of the device, before a round."""
 
     round: Annotated[int, msgspec.Meta(ge=0)]
-    temperature_c: float = 0.0
-    frequency_mhz: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    waited_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    temperature_c: Annotated[float, msgspec.Meta(ge=-1000, le=1e6)] = 0.0
+    frequency_mhz: Positive = 1.0
+    waited_s: Amount = 0.0
 
 
 class Run(Strict, frozen=True):
@@ -99,7 +115,7 @@ class Run(Strict, frozen=True):
 
     group: Annotated[int, msgspec.Meta(ge=0)]
     process: Annotated[int, msgspec.Meta(ge=0)]
-    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    seconds: Amount
     lines: tuple[dict[str, Any], ...]
 
     def __post_init__(self) -> None:

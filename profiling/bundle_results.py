@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from goldnas.lut import LatencyTable
 from goldnas.profiling.bundle import read_manifest
 from goldnas.profiling.bundle_backends import Replay
 from goldnas.profiling.bundle_main import (
-    DAMAGE,
     FOUND,
     MAIN,
     MANIFEST,
@@ -103,9 +101,8 @@ def check_of_bundle(path: Path) -> None:
         TableError: Saying what is inside.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, *DAMAGE):
+        names = Archive(path).names
+    except BadFileError:
         return
     if {FOUND, RUNNER} & set(names) or names == [MANIFEST]:
         return
@@ -132,6 +129,7 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
         raw_manifest, raw_found = read_results(path)
         manifest = msgspec.convert(raw_manifest, Manifest)
         found = msgspec.convert(raw_found, Found)
+        wanted = list_runs(raw_manifest)
         if bundle is not None and read_manifest(bundle)["checksum"] != manifest.checksum:
             raise TableError(
                 f"{path} holds results of another bundle than {bundle}. Import it without "
@@ -142,7 +140,9 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
     except msgspec.ValidationError as error:
         problem = str(error).replace("`", "'")  # in backquotes, a field would be a setting
         raise TableError(f"{path} holds what no device can have found: {problem}") from None
-    _check_complete(path, manifest, found, list_runs(raw_manifest))
+    except RecursionError:
+        raise TableError(f"{path} holds values within values without end") from None
+    _check_complete(path, manifest, found, wanted)
     return manifest, found
 
 

@@ -5,6 +5,8 @@ of any type, texts and sequences reach a device where only numpy and onnxruntime
 """
 
 import base64
+import math
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from goldnas.errors import ConfigError
+from goldnas.arrays import load_arrays
+from goldnas.errors import ConfigError, read_message
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +28,7 @@ _FLOATS = {
     for name, number in TensorProto.DataType.items()
     if name.startswith(("FLOAT", "BFLOAT")) or name == "DOUBLE"
 }
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 _OLDEST = (15, 8)
 """The opset and the version of the format that an older onnxruntime takes."""
 _NEEDED = {
@@ -35,6 +39,10 @@ _NEEDED = {
     "UINT2": (25, 12),
 }
 """And what some types need, by how their names begin."""
+_MOST_BYTES = 2**30
+"""Of the values of an input in a file."""
+_MOST_NUMBERS = 2**28
+"""Of an input whose numbers are carried along, and not made where they are needed."""
 _RANDOM = 21
 """The last opset whose random numbers onnxruntime makes."""
 
@@ -111,17 +119,22 @@ def is_sequence(kind: onnx.TypeProto) -> bool:
 
 
 def check_kinds(path: Path, entries: Sequence[onnx.ValueInfoProto]) -> None:
-    """Refuse inputs that hold no tensors.
+    """Refuse inputs that hold no tensors, or tensors of no type.
 
     Raises:
         ConfigError: Naming one.
     """
     for entry in entries:
-        if find_tensor_type(entry.type) is None:
+        tensor = find_tensor_type(entry.type)
+        if tensor is None:
             kind = (entry.type.WhichOneof("value") or "nothing").removesuffix("_type")
             raise ConfigError(
                 f"input {entry.name!r} of {path} is a {kind.replace('_', ' ')}: only tensors "
                 "and sequences of them can be measured. Export the model without it"
+            )
+        if tensor.elem_type == TensorProto.UNDEFINED:
+            raise ConfigError(
+                f"input {entry.name!r} of {path} has no type of numbers. Export the model again"
             )
 
 
@@ -173,6 +186,11 @@ def choose_inputs(
 def _shaped(path: Path, name: str, value: Array, shape: tuple[int, ...]) -> Array:
     """A value in the shape of its input, which a single number fills."""
     if not value.ndim:
+        if math.prod(shape) > _MOST_NUMBERS:
+            raise ConfigError(
+                f"`values` of {name!r}: {math.prod(shape)} numbers for an input of {path} are "
+                f"too many: {_MOST_NUMBERS} are the most. Choose another of `shapes`"
+            )
         return np.full(shape, value)
     if value.size != np.prod(shape, dtype=int):
         raise ConfigError(
@@ -220,16 +238,14 @@ def read_value(path: Path, entry: onnx.ValueInfoProto, value: Any) -> Array | li
 def _read_arrays(said: str, file: Path, name: str, sequence: bool) -> list[Any]:
     """The arrays of a file: all for a sequence, else the one, or that of the input's name."""
     try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        arrays, _ = load_arrays(file, most_bytes=_MOST_BYTES)
     except OSError as error:
         raise ConfigError(
             f"{said}: cannot read {file}: {error.strerror or error}. Give a file .npy or .npz"
         ) from None
-    except Exception as error:  # numpy and zipfile have half a dozen kinds
-        reason = " ".join(str(error).split())
+    except (ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"{said}: {file} holds no arrays: {reason}. Save it with numpy.save"
+            f"{said}: {file} holds no arrays: {read_message(error)}. Save it with numpy.save"
         ) from None
     if sequence:
         return list(arrays.values())
@@ -279,6 +295,8 @@ def _converted(said: str, path: Path, value: Any, kind: int) -> Array:
             return array.astype(object)
         if array.dtype == object:
             array = np.array(array.tolist())
+        if np.iscomplexobj(array) and kind not in _COMPLEX:
+            raise TypeError  # or a half of each number would be lost
         with np.errstate(all="ignore"):
             converted = array.astype(helper.tensor_dtype_to_np_dtype(kind))
             exact = kind in _FLOATS or bool((converted == array).all())

@@ -6,12 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.files import write_atomic
 from goldnas.lut import Conditions
+from goldnas.lut.schema import Amount, Count, Microseconds
 from goldnas.profiling.backend import Visit
+
+_Visit = tuple[
+    Annotated[int, msgspec.Meta(ge=0)],
+    Count,
+    Microseconds,
+    Microseconds,
+    Microseconds,
+    Microseconds,
+    Amount,
+]
+"""The fields of a visit, in their order."""
+_Line = tuple[str, list[_Visit]]
+"""A model, and visits of it."""
 
 
 class Journal:
@@ -29,17 +45,17 @@ class Journal:
         self._lines = [msgspec.json.encode(lasting, order="sorted").decode()]
         self._kept: dict[str, list[Visit]] = {}
         try:
-            found = path.read_text(encoding="utf-8").splitlines() if path else []
+            found = read_bounded(path).decode().splitlines() if path else []
         except (OSError, UnicodeDecodeError):
             return
         if found[:1] != self._lines:
             return
         for line in found[1:]:
             try:
-                model, visits = json.loads(line)
-                self._kept.setdefault(model, []).extend(Visit(*v) for v in visits)
-            except (ValueError, TypeError):
+                model, visits = msgspec.json.decode(line, type=_Line)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 break
+            self._kept.setdefault(model, []).extend(Visit(*visit) for visit in visits)
             self._lines.append(line)
 
     def visits(self, name: str, model: bytes) -> tuple[Visit, ...]:

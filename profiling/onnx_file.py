@@ -7,9 +7,10 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError, Message
-from onnx import version_converter
+from onnx import TensorProto, version_converter
 
 from goldnas.architecture import Architecture
+from goldnas.bounded import open_regular
 from goldnas.contents import describe_other
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx import ARCHITECTURE
@@ -28,6 +29,9 @@ from goldnas.profiling.runner import INPUTS
 _ONNX = ("", "ai.onnx")
 _OLDEST_OPSET = 7
 """Runtimes implement what came before in part."""
+_OF_TYPES = {"data_type", "elem_type"}
+"""Fields that hold the type of numbers."""
+_KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 
 
 @dataclass(frozen=True)
@@ -112,14 +116,18 @@ def find_opset(model: onnx.ModelProto) -> int:
     return versions[0] if versions else 1
 
 
-def _texts(message: Message) -> Iterator[str | bytes]:
-    """Every text of a message and those within; as bytes, where it is not UTF-8."""
+def _problems(message: Message) -> Iterator[str]:
+    """What protobuf reads, and no model holds, in a message and those within."""
     for kind, value in message.ListFields():
         if kind.type == kind.TYPE_STRING:
-            yield from [value] if isinstance(value, str | bytes) else value
+            texts = [value] if isinstance(value, str | bytes) else value
+            if any(isinstance(text, bytes) for text in texts):
+                yield "a name in it is not UTF-8"
         elif kind.type == kind.TYPE_MESSAGE:
             for inner in [value] if isinstance(value, Message) else value:
-                yield from _texts(inner)
+                yield from _problems(inner)
+        elif kind.name in _OF_TYPES and value not in _KNOWN_TYPES:
+            yield f"it has numbers of type {value}, and onnx {onnx.__version__} knows no such"
 
 
 def _bring_up(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -153,7 +161,8 @@ def read_onnx(
     """
     shapes, values = shapes or {}, values or {}
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        with open_regular(path) as opened:
+            model = onnx.load(opened, format="protobuf", load_external_data=False)
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}. Give the path of an ONNX file"
@@ -165,10 +174,8 @@ def read_onnx(
             if told
             else f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
         ) from None
-    if any(isinstance(text, bytes) for text in _texts(model)):
-        raise ConfigError(
-            f"{path} is no ONNX model: a name in it is not UTF-8. Copy or export it again"
-        )
+    if problem := next(_problems(model), ""):
+        raise ConfigError(f"{path} is no ONNX model: {problem}. Copy or export it again")
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {tensor.values.name for tensor in graph.sparse_initializer}

@@ -1,14 +1,19 @@
 """Weights of an ONNX model that lie in files beside it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import onnx
 from onnx import TensorProto
 
+from goldnas.bounded import open_regular
 from goldnas.contents import describe_other
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx_graph import list_subgraphs
+
+_MOST_BYTES = 2 * 2**30
+"""Of all weights together, as of a model that holds its own."""
 
 
 def load_weights(model: onnx.ModelProto, path: Path) -> None:
@@ -24,6 +29,7 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         ConfigError: If a file is missing or too short, or not in the model's folder.
     """
+    left = _MOST_BYTES
     for tensor in _tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
@@ -38,9 +44,16 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
         offset = _read_size(path, tensor.name, told.get("offset", "0"))
         length = _read_size(path, tensor.name, told["length"]) if "length" in told else None
         try:
-            with open(file, "rb") as opened:
+            with open_regular(file) as opened:
+                there = max(0, os.fstat(opened.fileno()).st_size - offset)
+                left -= there if length is None else min(length, there)
+                if left < 0:
+                    raise ConfigError(
+                        f"{path} keeps more than {_MOST_BYTES // 2**30} GiB of weights beside "
+                        "it, and is too large to be measured"
+                    )
                 opened.seek(offset)
-                content = opened.read(length)
+                content = opened.read(-1 if length is None else length)
         except (OSError, ValueError) as error:  # a name may hold what no name can
             raise ConfigError(
                 f"{path} keeps its weights in {file}, which cannot be read: "

@@ -1,6 +1,7 @@
 """Measuring with onnxruntime, on this machine or another one."""
 
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -104,7 +105,7 @@ class OnnxruntimeBackend(RunnerBackend):
             provider=options.get("provider", CPU),
             provider_options={k: v for k, v in options.items() if k not in _OPTIONS_OF_OURS},
             precision=conditions.precision,
-            cores=[int(core) for core in cores.split(",") if core.isdigit()],
+            cores=[int(core) for core in re.findall(r"\b[0-9]{1,6}\b", cores)],
             protocol=conditions.protocol,
             on_warning=on_warning,
         )
@@ -124,7 +125,7 @@ class OnnxruntimeBackend(RunnerBackend):
                 f"{self._host.name}, which has {', '.join(facts['providers'])}. It comes with: "
                 f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
             )
-        if self._cores and max(self._cores) >= (facts["cores"] or 1):
+        if self._cores and max(self._cores) >= (facts.get("cores") or 1):
             raise MeasurementError(
                 f"{self._host.name} has no core {max(self._cores)}, only 0 to "
                 f"{(facts['cores'] or 1) - 1}. Choose of these: `cores`"

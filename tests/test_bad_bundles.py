@@ -4,10 +4,13 @@ import json
 import os
 import resource
 import shutil
+import struct
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,13 @@ from bundles import (
     without,
 )
 from goldnas.profiling import bundle_main
-from goldnas.profiling.bundle_main import FOUND, MANIFEST, compute_checksum, read_results
+from goldnas.profiling.bundle_main import (
+    FOUND,
+    MANIFEST,
+    compute_checksum,
+    read_results,
+    write_results,
+)
 from workplace import invoke
 
 pytestmark = pytest.mark.usefixtures("carried_quickly")
@@ -66,6 +75,30 @@ def bzipped(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
+
+
+def with_size(name: str, content: bytes, size: int) -> Spoil:
+    """Let an entry unpack to more than the archive says."""
+
+    def spoil(path: Path) -> None:
+        with_entry(name, content)(path)
+        spoilt, entry = bytearray(path.read_bytes()), name.encode()
+        for mark, offset, start in ((b"PK\x01\x02", 24, 46), (b"PK\x03\x04", 22, 30)):
+            at = spoilt.index(mark)
+            while spoilt[at + start : at + start + len(entry)] != entry:
+                at = spoilt.index(mark, at + 1)
+            spoilt[at + offset : at + offset + 4] = size.to_bytes(4, "little")
+        path.write_bytes(spoilt)
+
+    return spoil
+
+
+def many_entries(count: int) -> bytes:
+    """An archive of nothing but its directory."""
+    entry = b"PK\x01\x02" + bytes(24) + (20).to_bytes(2, "little") + bytes(16) + bytes(20)
+    size = count * len(entry)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 9, 9, size, 0, 0)
+    return b"PK\x03\x04" + entry * count + end
 
 
 DAMAGED_BUNDLES: dict[str, tuple[Spoil, str]] = {
@@ -114,6 +147,15 @@ DAMAGED_RESULTS: dict[str, tuple[Spoil, str]] = {
         with_entry(FOUND, b" " * (bundle_main.MOST_BYTES + 1)),
         "results.json unpacks to 67108865 bytes, where 67108864 are the most",
     ),
+    "a directory without end": (
+        lambda path: path.write_bytes(many_entries(300_000)),
+        "is no whole zip file: its directory is larger",
+    ),
+    "digits without end": (with_entry(FOUND, b"9" * 5000), "results.json is not JSON"),
+    "half a character": (
+        with_field(FOUND, "a", "\ud800", checksum=True),
+        "results.json is not JSON",
+    ),
     "packed otherwise": (bzipped, "manifest.json is packed in another way"),
     "truncated": (
         lambda path: os.truncate(path, path.stat().st_size // 2),
@@ -156,13 +198,53 @@ def first_line(**fields: object) -> Callable[[list[Json]], object]:
     return change
 
 
+def test_no_more_is_unpacked_than_an_archive_says(made: Path, tmp_path: Path) -> None:
+    results = fabricated(made, tmp_path / "results.zip")
+    with_size(FOUND, bytes(64 * 2**20), 1000)(results)
+    tracemalloc.start()
+    try:
+        assert_refused(import_(results, tmp_path / "device.json"), "is no whole zip file")
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def endless(**fields: Any) -> Spoil:
+    """Ask for what would never end, as the manifest and the results say alike."""
+
+    def spoil(path: Path) -> None:
+        manifest, found = read_results(path)
+        manifest["conditions"]["protocol"] |= fields
+        manifest |= {"networks": fields.get("networks", 4)}
+        manifest["conditions"]["protocol"].pop("networks", None)
+        manifest["checksum"] = compute_checksum(manifest)
+        write_results(path, manifest, {k: found[k] for k in ("measured_on", "facts", "runs")})
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (endless(processes=10**12), "would never end"),
+        (endless(networks=10**12), "are not those of"),
+    ],
+)
+def test_what_would_never_end_is_not_begun(
+    made: Path, tmp_path: Path, spoil: Spoil, message: str
+) -> None:
+    results = fabricated(made, tmp_path / "results.zip")
+    spoil(results)
+    assert_refused(import_(results, tmp_path / "device.json"), message)
+
+
 ODD_RUNS: dict[str, tuple[Callable[[list[Json]], object], str]] = {
     "half": (lambda runs: runs.__delitem__(slice(2, None)), "2 of 4 runs"),
     "one twice": (lambda runs: runs.append(runs[0]), "holds other visits than its bundle asks"),
     "a visit less": (lambda runs: runs[0]["lines"].pop(), "holds other visits"),
-    "zero": (first_line(p10_us=0), "Expected 'float' > 0"),
+    "zero": (first_line(p10_us=0), "Expected 'float' >= 1e-09"),
     "no number": (first_line(p10_us="fast"), "Expected 'float', got 'str'"),
-    "infinite": (first_line(p10_us=float("inf")), "must be finite"),
+    "infinite": (first_line(p10_us=float("inf")), "Expected 'float' <= "),
     "another field": (first_line(latency_ms=1), "unknown field 'latency_ms'"),
 }
 

@@ -1,6 +1,8 @@
 """Data that cannot be learnt from: one clear line that names the file, and what is needed."""
 
+import io
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,21 @@ def arrays(**changes: Any) -> Spoil:
             np.savez("data.npz", **(dict(file) | changes))
 
     return spoil
+
+
+def huge() -> bytes:
+    """An array whose header is not true."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(10))
+    return buffer.getvalue().replace(b"(10,), }           ", b"(1000000000000,), }")
+
+
+def zipped(entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 CASES = {
@@ -65,6 +82,13 @@ CASES = {
         f"{IMAGES} --data data.npz",
         r"y_train has labels up to 92233720368547758\d+, but none of class 4",
         arrays(y_train=np.append(np.arange(39) % 4, 2**63 + 5).astype(np.uint64)),
+    ),
+    "an npz that says it holds 7 TiB": Case(
+        f"{IMAGES} --data data.npz",
+        r"cannot read data.npz: an array of shape \(1000000000000,\) does not fit into its",
+        lambda: Path("data.npz").write_bytes(
+            zipped({"x_train.npy": huge(), "y_train.npy": huge()})
+        ),
     ),
     "pickled npz": Case(
         f"{IMAGES} --data data.npz",

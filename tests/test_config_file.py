@@ -116,6 +116,12 @@ BAD = {
     "flag for a text": ("[search]\nout = true\n", "out = true .*one text or number, not true"),
     "list for a text": ("[search]\nout = ['a']\n", "out = .*: it takes one text .* not a list"),
     "table for a text": ("[search.out]\na = 1\n", "out = .*: it takes one text.* not a table"),
+    "digits without end": (
+        f"[search]\nepochs = {'9' * 5000}\n",
+        "f.toml is no TOML file: .* digits",
+    ),
+    "values within values": (f"[search]\nbudget = {'[' * 10**4}\n", "is no TOML file"),
+    "a zero byte": ('[search]\nout = "a\\u0000"\n', "out = .* zero byte; take it out"),
     "date": ("[search]\nout = 2026-01-31\n", "out = .*it takes one text or number, not date"),
     "lists in a list": (
         "[search]\nbudget = [[]]\n",

@@ -95,6 +95,11 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
         ("[a]\nthreads = 'two'", "'threads' of [a] is 'two': "),
         ("[a]\nthreads = true", "'threads' of [a] is True: "),
         ("[a]\ncores = 1", "'cores' of [a] is 1: "),
+        ("[a]\nthreads = [2]", "'threads' of [a] is [2]: "),
+        (f"[a]\nthreads = {'9' * 5000}", "is no TOML file"),
+        (f"[a]\ncores = {'[' * 10**4}", "is no TOML file"),
+        ('[a]\ndevice = "a\\u0000"', "no text has a zero byte"),
+        ("".join(f"[d{n}]\n" for n in range(101)), "names 101 devices"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_starts_nothing(

@@ -354,6 +354,30 @@ BAD = {
     "NaN": ("ofa", f"{LAYER}:\n  mean: .nan\n", r"line 2: .* is '\.nan', and must be a number"),
     "text": ("ofa", f"{LAYER}:\n  mean: fast\n", "line 2: .* is 'fast', and must be a number"),
     "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* there twice"),
+    "a list for a number": (
+        "ofa",
+        f"{LAYER}: {{mean: [1]}}\n",
+        "line 1: the mean of .* no number",
+    ),
+    "a key that holds itself": ("ofa", "? &a [*a]\n: {mean: 1}\n", "line 1: .* is no text"),
+    "a number in groups": ("ofa", f"{LAYER}:\n  mean: 1_000\n", "is '1_000', and must be"),
+    "no time at all": ("ofa", f"{LAYER}:\n  mean: 1e-320\n", "above 0, from 1e-09"),
+    "values within values": ("ofa", "[" * 10**5, "not YAML"),
+    "half a character": (
+        "fbnet",
+        fbnet_line().replace("Int8ConvRelu", "\\ud800"),
+        "line 1: not JSON",
+    ),
+    "digits without end": (
+        "tinynas",
+        f"{{Regular,1,3,4,4,8,3,1,{'9' * 5000}}} 0.5",
+        "line 1: not {type,8 numbers}",
+    ),
+    "a batch without end": (
+        "csv",
+        f"operator,site,latency_ms,batch\na,,1,{'9' * 5000}\n",
+        "line 2: batch is",
+    ),
     "not JSON": ("fbnet", fbnet_line() + "{", "line 2: not JSON"),
     "JSON NaN": ("fbnet", fbnet_line(float("nan")), "line 1: .* is nan, and must be a number"),
     "JSON negative": ("fbnet", fbnet_line() + fbnet_line(-3), "line 2: .* is -3, and must be"),
@@ -368,7 +392,7 @@ BAD = {
     "no latency": ("tinynas", "{Regular,1,3,4,4,8,3,1,1}\n", "line 1: not {type,8 numbers}"),
     "a size of 0": ("tinynas", "{Regular,1,3,4,4,8,3,0,1} 0.5", "line 1: a size is 0"),
     "negative convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} -0.5", "line 1: .* is -0.5"),
-    "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is nan"),
+    "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is 'nan'"),
 }
 
 
@@ -412,3 +436,18 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*map(str, command), "--device", "x"])
     assert result.exit_code == 2
     assert "byte 0 is not UTF-8 text" in result.output
+
+
+@pytest.mark.parametrize("form", ["proxylessnas", "ofa", "harmonic-nas"])
+def test_sizes_without_end_are_the_name_of_no_layer(tmp_path: Path, form: str) -> None:
+    size = "9" * 5000
+    keys = [
+        f"Conv-input:{size}x1x1-output:1x1x1",
+        f"{LAYER}-kernel:3-stride:{size}",
+        f"MBConvLayer-input:1_1_1_1-in_ch:{size}-stride:1",
+    ]
+    statistic = "lat" if form == "harmonic-nas" else "mean"
+    text = "".join(f"? {key}\n: {{{statistic}: 1}}\n" for key in keys)
+    options = ["--activation", "relu"] if form == "harmonic-nas" else []
+    table = imported(tmp_path, form, text, *options)
+    assert {operator for operator, _ in latencies_us(table)} >= {keys[0], keys[2]}

@@ -123,6 +123,8 @@ def test_a_value_may_be_a_file(tmp_path: Path, name: str) -> None:
         (TensorProto.UINT8, "x=256", "takes uint8, which does not hold 256"),
         (FLOAT, "x=none.npy", "cannot read none.npy: No such file or directory"),
         (FLOAT, "x=text.npy", "text.npy holds no arrays"),
+        (FLOAT, "x=huge.npy", "huge.npy holds no arrays: an array of shape (1000000000000,)"),
+        (FLOAT, "x=complex.npy", "takes float, which does not hold"),
         (FLOAT, "z=1", "--value of 'z': "),
         (FLOAT, "x", "--value: give NAME=VALUE; got 'x'"),
     ],
@@ -132,6 +134,12 @@ def test_a_value_that_does_not_fit_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.npy").write_text("no array")
+    np.save("complex.npy", np.array([1j, 2j]))
+    np.save("huge.npy", np.zeros(10, np.float32))
+    header = (
+        Path("huge.npy").read_bytes().replace(b"(10,), }           ", b"(1000000000000,), }")
+    )
+    Path("huge.npy").write_bytes(header)
     path = save(
         tmp_path / "m.onnx", [node("Identity", ["x"], ["y"])], {"x": (kind, [2])}, {"y": kind}
     )

@@ -12,7 +12,7 @@ from goldnas.cli.lut import app
 from goldnas.lut.published import read_published
 
 
-def convolution(in_channels: int, out_channels: int, kernel: int, stride: int) -> Any:
+def convolution(in_channels: Any, out_channels: int, kernel: int, stride: int) -> Any:
     sizes = {"in_channels": in_channels, "out_channels": out_channels}
     how = {"kernel_size": kernel, "stride": stride, "groups": 1, "act_func": "h_swish"}
     return {"name": "ConvLayer", **sizes, **how}
@@ -125,6 +125,10 @@ BAD = {
         "adds its input",
     ),
     "does not fit": (changed(blocks=[block(24, 16, 1)]), r"takes \(24, 112, 112\)"),
+    "a list": (changed(first_conv=convolution([3], 8, 3, 2)), "no whole network"),
+    "half true": (changed(blocks=[block(8, 16, 1, use_se="no")]), "no whole network"),
+    "large": (changed(first_conv=convolution(3, 10**400, 3, 2)), "no whole network"),
+    "many": (changed(blocks=[block(8, 8, 1)] * 1001), "no whole network"),
     "zeros": (changed(first_conv=convolution(3, 8, 3, 0)), "no whole network"),
 }
 
@@ -143,3 +147,11 @@ def test_a_size_is_for_published_networks_alone(tmp_path: Path) -> None:
     result = predict(tmp_path, {"space": "gold"}, OFA_PARTS, "--size", "33")
     assert result.exit_code == 2
     assert "--size" in result.output
+
+
+@pytest.mark.parametrize("size", ["-5", "[33]", "1e400", "9" * 5000, "true", '"33"'])
+def test_what_is_no_size_beside_a_network_is_one_line(tmp_path: Path, size: str) -> None:
+    (tmp_path / "net.config").write_text(json.dumps(OFA))
+    (tmp_path / "run.config").write_text(f'{{"image_size": {size}}}')
+    with pytest.raises(goldnas.ConfigError, match=r"run\.config"):
+        read_published(tmp_path / "net.config")

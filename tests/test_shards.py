@@ -59,6 +59,14 @@ def test_a_pattern_takes_some_of_the_shards(shards: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "numbers", ["{0..999999999999}", f"{{0..{'9' * 5000}}}", "{0..999}-{0..999}"]
+)
+def test_a_pattern_of_shards_without_end_is_refused(numbers: str) -> None:
+    with pytest.raises(DataError, match="more than 100000 shards"):
+        expand_shards(f"a-{numbers}.tar")
+
+
 def test_shards_over_the_memory_limit_are_decoded_as_they_are_used(
     shards: Path, on_disk: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

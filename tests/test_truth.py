@@ -159,6 +159,11 @@ MISTAKES = {
     "no figure": ("architecture\na\n", "has the columns architecture, and 1 network below"),
     "no number": ("architecture,a\n{},good\n", "line 2: .* is no architecture with finite"),
     "not finite": ("architecture,a\n{},nan\n", "line 2: .* is no architecture with finite"),
+    "no part of a sum": ("architecture,a\n{},1e308\n", "line 2: .* with finite numbers"),
+    "values within values": (
+        f"architecture,a\n{'[' * 10**5},1\n",
+        "line 2: .* is no network of space",
+    ),
     "blank": ("architecture,a\n{},\n", "line 2: {}, is no architecture with finite numbers"),
     "cut off": ("architecture,a,b\n{},1\n", "line 2: .* with finite numbers as a, b"),
     "one name twice": ("architecture,a,a\n{},1,2\n", "each needs a name of its own; rename"),

@@ -5,6 +5,7 @@ true figure, and a place among all networks of the same cost.
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.architecture import Architecture
+from goldnas.bounded import read_bounded
 from goldnas.errors import ConfigError, count_of, read_message
 from goldnas.lut import LatencyTable
 from goldnas.searching.budgets import build_feasibility
@@ -27,6 +29,8 @@ BAND = 0.9
 _ROUNDING = 1e-9
 """Of a share: costs are sums, which depend on their order."""
 
+_LARGEST = 1e100
+_MOST_BYTES = 64 * 2**20
 _ARCHITECTURE = "architecture"
 _FORM = "`truth` is a CSV file with a column architecture, one for each figure, and networks"
 
@@ -85,9 +89,9 @@ class Truth:
             ConfigError: If it is not such a file.
         """
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file)
-                rows = [(reader.line_num, row) for row in reader if any(row)]
+            text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
+            reader = csv.reader(io.StringIO(text, newline=""))
+            rows = [(reader.line_num, row) for row in reader if any(row)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else read_message(error)
             raise ConfigError(f"cannot read {path}: {reason}; {_FORM}") from None
@@ -148,7 +152,7 @@ class Truth:
                     if not mask[list(group)].any():
                         node = space.gates[group[0]].node_id
                         raise ConfigError(f"which has to have an operator at {node!r}")
-            except (ConfigError, ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise ConfigError(
                     f"{self.path}, line {number}: {_shorten(text)} is no network of space "
                     f"{space.name} ({read_message(error)}); give the file of the space that "
@@ -235,7 +239,7 @@ def _read_lines(
             figures = tuple(float(named[name]) for name in columns)
         except (KeyError, ValueError):
             figures = ()
-        if len(row) != len(header) or not all(map(np.isfinite, figures)) or not figures:
+        if len(row) != len(header) or not figures or not all(map(_is_figure, figures)):
             told = _shorten(",".join(row))
             raise ConfigError(
                 f"{path}, line {number}: {told} is no architecture with finite numbers as "
@@ -243,6 +247,11 @@ def _read_lines(
                 "`column`"
             )
         yield number, named[_ARCHITECTURE].strip(), figures
+
+
+def _is_figure(value: float) -> bool:
+    """Whether it is finite, also as a part of a sum; false of NaN."""
+    return abs(value) <= _LARGEST
 
 
 def _shorten(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import get_worker_info
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from goldnas.bounded import open_regular
 from goldnas.contents import describe_other
 from goldnas.data.pixels import find_upright_size, read_rgb
 from goldnas.errors import DataError, read_message, show_name
@@ -95,7 +96,7 @@ class Places:
             DataError: If it cannot be read or decoded; the message names it.
         """
         try:
-            with Image.open(self._opened(index)) as image:
+            with self._opened(index) as file, Image.open(file) as image:
                 return look(image)
         except Exception as error:  # a broken file can raise nearly anything in PIL
             whole = os.fsdecode(self.paths[index]) if self.pieces is None else ""
@@ -103,12 +104,12 @@ class Places:
                 f"cannot read the image {self.name(index)}: {_explain(error, whole)}"
             ) from None
 
-    def _opened(self, index: int) -> str | io.BytesIO:
+    def _opened(self, index: int) -> BinaryIO:
         path = os.fsdecode(self.paths[index])
         if self.pieces is None:
-            return path
+            return open_regular(path)
         offset, size = map(int, self.pieces[index])
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             return io.BytesIO(file.read(size))
 

@@ -1,12 +1,13 @@
 """Data sets in one ``.npz`` file: images and labels as arrays."""
 
 import os
+import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from goldnas.arrays import load_arrays
 from goldnas.contents import ZIP, describe_other
 from goldnas.data.examples import Dataset, ImageData
 from goldnas.data.labels import check_labels
@@ -28,20 +29,8 @@ def load_npz(path: Path) -> Dataset:
     if not os.path.exists(path):
         raise DataError(f"cannot read {path}: no such file; check the path")
     try:
-        with zipfile.ZipFile(path):  # numpy takes what is no archive for a pickle
-            pass
-        with np.load(path, allow_pickle=False) as file:
-            known = [key for key in (*NPZ_KEYS, LAYOUT) if key in file.files]
-            found = {key: np.asarray(file[key]) for key in known}
-            keys = file.files
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        RuntimeError,  # zipfile: encrypted, or of an unknown compression
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        found, keys = load_arrays(path, (*NPZ_KEYS, LAYOUT), most_bytes=_find_memory())
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         told = isinstance(error, zipfile.BadZipFile) and describe_other(path, own=ZIP)
         raise DataError(
             f"cannot read {path}: it is {told}"
@@ -54,6 +43,14 @@ def load_npz(path: Path) -> Dataset:
             f"needed: {', '.join(NPZ_KEYS)}; rename its arrays"
         )
     return read_arrays(found, path.stem, place=str(path))
+
+
+def _find_memory() -> int:
+    """Bytes of memory that this machine has; what does not fit is not begun."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows, and who does not tell
+        return sys.maxsize
 
 
 def read_arrays(arrays: dict[str, np.ndarray], name: str, *, place: str) -> Dataset:

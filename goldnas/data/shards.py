@@ -17,12 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from goldnas.bounded import open_regular
 from goldnas.data.files import IMAGE_EXTENSIONS, Places, choose_decoding_threads
 from goldnas.errors import DataError, read_message
 
 LABEL = "cls"
 
-_NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_NUMBERS = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
+_MOST_SHARDS = 100_000
+_MOST_LABEL = 100  # bytes, of the file of a label
 _MEMBER = re.compile(r"(?P<key>(?:.*/)?[^/.]+)\.(?P<extension>[^/]*)")
 _BLOCK = 512  # bytes, of a tar
 
@@ -88,12 +91,22 @@ def expand_shards(name: str) -> list[str]:
     if match is None:
         return [name]
     first, last = match.groups()
+    if max(len(first), len(last)) > 12 or int(last) - int(first) >= _MOST_SHARDS:
+        raise DataError(
+            f"{name:.200} names more than {_MOST_SHARDS} shards; correct the numbers"
+        )
     if int(last) < int(first):
         raise DataError(f"{name} counts down, from {first} to {last}; swap the numbers")
     before, after = name[: match.start()], name[match.end() :]
     numbers = range(int(first), int(last) + 1)
-    names = (f"{before}{number:0{len(first)}}{after}" for number in numbers)
-    return [path for some in names for path in expand_shards(some)]
+    names: list[str] = []
+    for number in numbers:
+        names += expand_shards(f"{before}{number:0{len(first)}}{after}")
+        if len(names) > _MOST_SHARDS:
+            raise DataError(
+                f"{name} names more than {_MOST_SHARDS} shards; correct the numbers"
+            )
+    return names
 
 
 def read_shards(paths: list[Path]) -> Shards:
@@ -118,7 +131,7 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 match = _MEMBER.fullmatch(member.name)
                 if match is None or not member.isfile():
@@ -133,12 +146,11 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
                 elif extension == LABEL:
                     content = tar.extractfile(member)
                     assert content is not None  # of a file there is one
-                    labels[key] = _label(shard, member.name, content.read())
+                    labels[key] = _label(shard, member.name, content.read(_MOST_LABEL))
             end = tar.offset
-        with open(shard, "rb") as file:
             file.seek(end)
             mark = file.read(_BLOCK)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         raise DataError(
             f"cannot read the shard {shard}: {read_message(error)}; needed: a tar that is "
             "whole, and not compressed"

@@ -21,6 +21,9 @@ from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
 from goldnas.trust import allow
 
+_MOST_BYTES = 2**20
+"""Of a genotype."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTarget:
@@ -145,8 +148,8 @@ def _genotype_text(target: str) -> str:
     if target in NAMED:
         return target
     try:
-        return read_bounded(target).decode()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(Path(target), _MOST_BYTES).decode()
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "

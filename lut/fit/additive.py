@@ -55,6 +55,8 @@ _OUTLIER_SPREAD = 0.5
 _NEVER = 100.0
 """Factor on the error of a network that is left out."""
 _TURNS = 12
+_MOST_OPERATORS = 2_000
+"""It takes half a minute."""
 _CLEARLY = 3.0
 """Standard deviations."""
 
@@ -144,6 +146,11 @@ def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
         raise ConfigError(
             "counts must be (networks, operators) and latency_us (networks,), got "
             f"{counts.shape} and {latency_us.shape}; give one latency per row of counts"
+        )
+    if (used := int(counts.any(axis=0).sum())) > _MOST_OPERATORS:
+        raise ConfigError(
+            f"a fit takes {_MOST_OPERATORS} operators at most, got networks of {used}; put "
+            "some together"
         )
     if len(counts) < 2:
         raise ConfigError("a fit needs at least 2 networks, got 1; measure more, best 10 to 20")

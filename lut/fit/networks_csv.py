@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import DataError, count_of
-from goldnas.lut.lines import BadLineError, split_csv
+from goldnas.lut.lines import BadLineError, read_number, split_csv
 
 _LATENCY = "latency_ms"
+_MOST_BYTES = 16 * 2**20
 LABELS = ("", "name", "network", "id")
 """Names of columns that never count an operator, in any case."""
 _SHORTEST, _LONGEST = 1e-6, 1e9
@@ -65,7 +67,11 @@ class Networks:
         columns = [[row[index] for _, row in rows] for index in range(len(header))]
         is_label = [
             name.lower() in LABELS
-            or (name != _LATENCY and any(cells) and not any(map(_is_number, cells)))
+            or (
+                name != _LATENCY
+                and any(cells)
+                and not any(read_number(cell) is not None for cell in cells)
+            )
             for name, cells in zip(header, columns, strict=True)
         ]
         operators = [
@@ -119,7 +125,7 @@ class Networks:
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers, as cells."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror}. Give the path of a CSV file of networks"
@@ -146,17 +152,10 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise DataError(f"{path}: {times} columns are named {name!r}. Name each once")
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _number(path: Path, line: int, name: str, cell: str, *, is_count: bool) -> float:
     """A count, or a latency in milliseconds."""
-    value = float(cell) if _is_number(cell) else math.nan
+    value = read_number(cell)
+    value = math.nan if value is None else value
     if _SHORTEST <= value <= _LONGEST or (is_count and value == 0):  # false of NaN
         return value
     kind = "a count is 0 or more" if is_count else "a latency is a positive number"
