@@ -58,7 +58,10 @@ def prepare_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
+        own = getattr(sys, f"__{name}__")
+        if stream is own and isinstance(
+            stream, io.TextIOWrapper
+        ):  # none that somebody put there
             output = _Output(stream)
             setattr(sys, name, output)
             setattr(sys, f"__{name}__", output)

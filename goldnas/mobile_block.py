@@ -22,7 +22,7 @@ _BLOCK = re.compile(
     re.ASCII,
 )
 _CONVOLUTION = re.compile(rf"conv_([13579])x\1_bn_({'|'.join(ACTIVATIONS)})", re.ASCII)
-_CLASSIFIER = re.compile(rf"classifier_([1-9]\d{0, 5})_({'|'.join(ACTIVATIONS)})", re.ASCII)
+_CLASSIFIER = re.compile(rf"classifier_([1-9]\d{{0,5}})_({'|'.join(ACTIVATIONS)})", re.ASCII)
 
 
 def round_channels(channels: float) -> int:
