@@ -29,8 +29,8 @@ app = typer.Typer(
     "profile, search, train, export, verify.",
     epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, and found "
     f"errors or failed in a part. {Status.FAILED}: it failed. {Status.OVER_BUDGET}: an "
-    f"exported network breaks a budget. {Status.INTERRUPTED}: stopped by Ctrl-C. "
-    f"{Status.TERMINATED}: stopped by SIGTERM. docs/commands.md explains these, options from "
+    f"exported network breaks a budget. {Status.HUNG_UP}: the terminal was closed. "
+    f"{Status.INTERRUPTED}: stopped by Ctrl-C. {Status.TERMINATED}: stopped by SIGTERM. docs/commands.md explains these, options from "
     "files (--config), JSON output and completion.",
 )
 

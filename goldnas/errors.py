@@ -26,6 +26,8 @@ class Status(IntEnum):
     """It could not do it, and says why in one line."""
     OVER_BUDGET = 3
     """An export is there, and breaks a budget."""
+    HUNG_UP = 129
+    """SIGHUP, as when a terminal is closed; what can be saved is."""
     INTERRUPTED = 130
     """Ctrl-C; what can be saved is."""
     TERMINATED = 143

@@ -2,5 +2,10 @@
 
 import os
 
+import pytest
+
 EXAMPLES = int(os.environ.get("GOLDNAS_NIGHTLY", "0"))
 """Of each property; 0 in CI, which has a few that are always the same."""
+
+at_night = pytest.mark.skipif(not EXAMPLES, reason="takes its time: at night")
+"""Of what takes long, and of which CI tries a shorter form."""

@@ -13,6 +13,7 @@ from goldnas.cli.main import app
 from goldnas.cli.profile_fleet import read_fleet
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
+from nightly import at_night
 
 SMALL = [
     *("--channels", "4", "--cells", "1", "--input", "3x8x8"),
@@ -60,6 +61,7 @@ def test_each_device_gets_a_table_and_one_that_fails_stops_no_other(tmp_path: Pa
     assert [path.name for path in (tmp_path / "lut").iterdir()] == ["one.json"]
 
 
+@at_night
 @pytest.mark.slow
 def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: Path) -> None:
     devices = write(tmp_path, "[here]\ncores = [0]\n[there]\ncores = [1]\n")

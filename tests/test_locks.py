@@ -25,7 +25,7 @@ from goldnas.locks import file_locked
 from goldnas.lut import LatencyTable
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.searching.folder import SearchRun
-from nightly import EXAMPLES
+from nightly import at_night
 from simulated_device import visit_by_size
 from test_kill import SEARCH, assert_same, wait_until_started
 
@@ -294,7 +294,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not EXAMPLES, reason="at night")
+@at_night
 @pytest.mark.parametrize("pair", PAIRS)
 def test_of_two_at_once_none_loses_what_the_other_did(
     places: tuple[Path, Path], pair: str, said: Path, monkeypatch: pytest.MonkeyPatch
@@ -404,7 +404,13 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(n, marks=at_night) for n in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_devices_are_not_measured_on_after_their_parent(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -24,6 +24,7 @@ from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
 from goldnas.training.machine import autocast_for
 from goldnas.training.memory import StepMemory, memory_text, step_memory
+from nightly import at_night
 from scripts import BENCHMARKS, benchmark
 from searches import assert_same_results, make_loop, search, stop_search
 from workplace import WITHIN, invoke
@@ -91,6 +92,7 @@ def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
     assert int(result.stdout) == pytest.approx(expected, rel=0.15)
 
 
+@at_night
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
 def test_a_search_of_300_epochs_needs_no_more_memory_at_its_end(tmp_path: Path) -> None:

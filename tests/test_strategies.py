@@ -11,6 +11,7 @@ import torch
 
 import goldnas
 from forked import Forked
+from nightly import at_night
 from searches import StoppedOnPurposeError, make_loop, search
 from workplace import assert_one_line
 from workplace import goldnas as run_goldnas
@@ -40,6 +41,7 @@ def scores_of(run: goldnas.Run) -> list[dict[str, Any]]:
     return [event for event in run.read_events() if event["event"] == "score"]
 
 
+@at_night
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL there")
 def test_a_search_that_is_killed_while_it_scores_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "a"

@@ -27,6 +27,7 @@ from goldnas.training.evaluate import onnx_predictions, score
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.recipes import RECIPES
 from goldnas.training.start import NetworkLoop
+from nightly import at_night
 from searches import StoppedOnPurposeError
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
@@ -461,6 +462,7 @@ GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 LONG = ("train", "run", "--epochs", "4", "--batch-size", "64", "--train-device", "cpu")
 
 
+@at_night
 def test_kill_9_and_the_same_command_end_in_the_same_bits(workplace: Path) -> None:
     recipe = ("--recipe", "darts-cifar", "--threads", "1")
     settings = {"epochs": 4, "batch_size": 64, "threads": 1}
