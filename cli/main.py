@@ -30,8 +30,9 @@ app = typer.Typer(
     epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, and found "
     f"errors or failed in a part. {Status.FAILED}: it failed. {Status.OVER_BUDGET}: an "
     f"exported network breaks a budget. {Status.HUNG_UP}: the terminal was closed. "
-    f"{Status.INTERRUPTED}: stopped by Ctrl-C. {Status.TERMINATED}: stopped by SIGTERM. docs/commands.md explains these, options from "
-    "files (--config), JSON output and completion.",
+    f"{Status.INTERRUPTED}: stopped by Ctrl-C. {Status.TERMINATED}: stopped by SIGTERM. "
+    "docs/commands.md explains these, options from files (--config), JSON output and "
+    "completion.",
 )
 
 
