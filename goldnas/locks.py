@@ -10,12 +10,14 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from goldnas.bounded import read_bounded
 from goldnas.errors import BusyError, WriteError
 from goldnas.files import explain_refusal, list_temporaries, remove_leftovers
 
@@ -60,7 +62,9 @@ class Lock:
         # Without a thread of its own: a loop may end in another one than it began in.
         lock = FileLock(self.path, timeout=0, thread_local=False)
         try:
-            lock.acquire()
+            with warnings.catch_warnings():  # of a lock without flock, which does as well
+                warnings.simplefilter("ignore", UserWarning)
+                lock.acquire()
             self._folder = self.path.parent.stat()
         except Timeout:
             return False
@@ -96,10 +100,14 @@ class Lock:
 
     def describe_holder(self) -> str:
         """Who works there: the process, its machine, and since when."""
+        told = b""
         try:
-            holder = msgspec.json.decode(self.path.read_bytes(), type=_Holder)
+            told = read_bounded(self.path, 2**16)
+            holder = msgspec.json.decode(told, type=_Holder)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return "another process"
+            # Without flock the library writes two lines of its own: the process, its machine.
+            number, host, *_ = *told.decode(errors="replace").splitlines(), "", ""
+            return f"process {number} on {host}" if number.isdigit() else "another process"
         whose = "" if holder.host == socket.gethostname() else f" on {holder.host}"
         return f"process {holder.process}{whose} ({holder.command}), since {holder.since}"
 

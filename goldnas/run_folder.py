@@ -237,6 +237,13 @@ class RunFolder:
         """Let others write here."""
         self._lock.release()
 
+    def sweep(self) -> None:
+        """Remove what a killed process has left, where nothing is to be done any more."""
+        if self._lock.path.exists():
+            with suppress(WriteError):  # of somebody else's folder: it may stay
+                self.take_lock()
+                self.release()
+
     @property
     def saved(self) -> str:
         """That it is, and how to go on."""

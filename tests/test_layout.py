@@ -21,7 +21,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
-    "locks": {"errors", "files"},
+    "locks": {"bounded", "errors", "files"},
     "parent": set(),
     "scratch": {"errors"},
     "bounded": set(),

@@ -1,5 +1,7 @@
 """Two at once on one folder or one table: one works, and the other is told who."""
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -188,6 +190,25 @@ def test_one_table_by_two_names_has_one_lock(tmp_path: Path) -> None:
         file_locked(tmp_path / "shared" / "cpu.json"),
     ):
         pass
+
+
+def test_without_flock_the_file_is_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    table = tmp_path / "cpu.json"
+    with (
+        file_locked(table),
+        pytest.raises(BusyError, match=f"by process {os.getpid()} on "),
+        file_locked(table),
+    ):
+        pass
+    with file_locked(table):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_reading_needs_no_lock(search: tuple[Path, Forked]) -> None:
@@ -429,3 +450,16 @@ def test_devices_are_not_measured_on_after_their_parent(
     os.kill(fleet.pid, number)
     fleet.wait()
     wait_for(lambda: not any(Path("/proc", pid).exists() for pid in children))
+
+
+def test_a_training_that_was_killed_at_its_very_end_leaves_nothing(
+    search: tuple[Path, Forked], said: Path
+) -> None:
+    run, process = search
+    process.finish()
+    folder = run / "trained"
+    Forked(*TRAINING, run, "--out", folder, said=said).finish()
+    (folder / ".lock").write_text("{}")  # as if before it was removed
+    code, stderr = invoke(*TRAINING, run, "--out", folder)
+    assert code == 0, stderr
+    assert not (folder / ".lock").exists()

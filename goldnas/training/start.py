@@ -144,6 +144,7 @@ def prepare(
         threads = None
         if found is not None:
             if (result := ranks.broadcast(found.result)) is not None:
+                ranks.broadcast(found.sweep)
                 return result
             take_lock(lambda: ranks.broadcast(found.take_lock), path, wait=wait, tell=tell)
             on_failure.callback(found.release)
