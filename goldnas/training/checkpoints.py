@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from goldnas.errors import GoldnasError, RunError, StoppedError, read_message
+from goldnas.training.divergence import DivergedError
 
 if TYPE_CHECKING:
     from goldnas.training.loop import TrainingLoop
@@ -21,7 +22,10 @@ MOST_OTHER_BYTES = 64 * 2**20
 SETBACKS = 3
 """Returns to the last checkpoint, each at half the learning rate, before giving up."""
 
-_OF_DAMAGE = AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError
+_OF_DAMAGE = (
+    *(AttributeError, LookupError, TypeError, ValueError, RuntimeError, OverflowError),
+    DivergedError,
+)
 """What a part says of a state that is not its own."""
 
 
@@ -119,6 +123,7 @@ class Checkpoints:
         run = self._loop.run
         try:
             self._loop.load_state_dict(state)
+            self._loop.check_sane()  # as it was when it was saved
         except GoldnasError:
             raise
         except _OF_DAMAGE as error:
