@@ -452,6 +452,7 @@ def test_devices_are_not_measured_on_after_their_parent(
     wait_for(lambda: not any(Path("/proc", pid).exists() for pid in children))
 
 
+@at_night
 def test_a_training_that_was_killed_at_its_very_end_leaves_nothing(
     search: tuple[Path, Forked], said: Path
 ) -> None:
