@@ -95,6 +95,7 @@ def test_a_second_search_can_wait_and_finds_the_first_done(
     assert epochs(folder) == [*range(6)]
 
 
+@at_night
 def test_a_search_that_is_killed_frees_its_folder(
     search: tuple[Path, Forked], tmp_path: Path, said: Path
 ) -> None:
@@ -107,7 +108,9 @@ def test_a_search_that_is_killed_frees_its_folder(
     assert_same(whole, folder)
 
 
-@pytest.mark.parametrize("what", ["removed", "moved", "replaced"])
+@pytest.mark.parametrize(
+    "what", ["removed", *(pytest.param(w, marks=at_night) for w in ("moved", "replaced"))]
+)
 def test_a_folder_that_is_removed_under_way_is_not_made_again(
     search: tuple[Path, Forked], said: Path, what: str
 ) -> None:

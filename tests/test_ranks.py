@@ -20,6 +20,7 @@ from goldnas.searching.folder import SearchRun
 from goldnas.training.distributed import Ranks, init_process_group
 from goldnas.training.folder import TrainingFolder
 from images import loader, write_shards
+from nightly import at_night
 
 HERE = Path(__file__).parent
 SEARCH = (
@@ -189,6 +190,7 @@ def test_one_rank_is_the_same_as_no_torchrun(monkeypatch: pytest.MonkeyPatch) ->
         assert type(ranks) is Ranks
 
 
+@at_night
 def test_two_ranks_train_a_front_and_go_on_past_a_network_that_is_broken(
     workplace: Path,
 ) -> None:

@@ -18,6 +18,7 @@ from goldnas.searching.pruning import TIGHTER_SHARES
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
 from goldnas.training.evaluate import score
 from goldnas.training.task_data import load_data
+from nightly import at_night
 from searches import assert_same_results, search, stop_search
 from workplace import invoke
 
@@ -53,7 +54,7 @@ def test_another_seed_gives_other_weights(finished: goldnas.Run, tmp_path: Path)
     assert search(tmp_path / "b", seed=1).front.record != finished.front.record
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("epochs", [2, *(pytest.param(n, marks=at_night) for n in (1, 4))])
 @pytest.mark.parametrize(
     "budgets", [("100kFLOPs",), ("120kFLOPs", "8kparams"), ("97kFLOPs", "7.5kparams")]
 )

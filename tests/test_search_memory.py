@@ -70,7 +70,7 @@ def test_the_estimate_falls_as_operators_go_and_with_bf16_and_checkpointing() ->
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
-@pytest.mark.parametrize("share", ["full", "quarter"])
+@pytest.mark.parametrize("share", [pytest.param("full", marks=at_night), "quarter"])
 def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
     module = benchmark("search_throughput")
     _, data, feasibility, _ = module.set_up("8,5,128", [], CPU)
