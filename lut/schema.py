@@ -317,6 +317,13 @@ class Calibration(Strict, frozen=True):
     other; None if that was not done."""
     networks: tuple[NetworkLatency, ...]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            json.dumps(self.settings, allow_nan=False)
+        except ValueError:
+            raise ValueError("a number of `settings` is not finite") from None
+
     @property
     def space_key(self) -> str:
         """The space with its settings, to be compared."""

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from goldnas.errors import TableError
 from goldnas.lut import Failed, LatencyTable, Row
+from simulated_tables import Machine
 from workplace import (
     LONG,
     NOT_A_TABLE,
     RESTORE,
     SEARCH,
+    SPACE,
     TIMED,
     Case,
     Spoil,
@@ -139,3 +142,15 @@ def test_a_bad_table_is_one_clear_line_and_leaves_the_disk_alone(
     workplace: Path, case: Case
 ) -> None:
     assert_refused(case)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_settings_that_are_no_numbers_are_refused(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "cpu.json"
+    Machine("made up").table(SPACE, path, networks=6)
+    spoilt = path.read_text().replace('"settings": {', f'"settings": {{"width": {number},')
+    path.write_text(spoilt)
+    with pytest.raises(
+        TableError, match=r"calibrations\[0\]: a number of .settings. is not finite"
+    ):
+        LatencyTable.load(path)
