@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from goldnas.errors import ConfigError, WriteError
@@ -30,8 +31,10 @@ def write_atomic(path: Path, data: bytes | str, *, make_folders: bool = True) ->
         WriteError: If the disk refuses. What was at ``path`` is still there, whole.
     """
     content = data.encode() if isinstance(data, str) else data
-    with _temporary_beside(path, make_folders=make_folders) as temporary:
-        target = Path(os.path.realpath(path))
+    with ExitStack() as stack:
+        if make_folders:
+            stack.enter_context(folders_made(path))
+        temporary, target = stack.enter_context(_temporary_beside(path))
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
@@ -61,7 +64,7 @@ def _beginning(path: Path) -> str:
     return f".{path.name[:40]}."  # however long the name is, that of its process fits
 
 
-_TEMPORARY = re.compile(r"(\..+\D)(\d+)\.tmp")
+_TEMPORARY = re.compile(r"(\..+[.-])(\d+)\.tmp")
 
 
 def remove_leftovers(candidates: Iterable[Path]) -> None:
@@ -106,6 +109,13 @@ def _is_over(process: int) -> bool:
     return told.rpartition(b") ")[2][:1] in b"ZX"
 
 
+def _refused(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"cannot write {path}: {explain_refusal(error)}; any earlier version of it is intact. "
+        "Make room, or choose another place"
+    )
+
+
 def explain_refusal(error: OSError) -> str | None:
     """Why the system does not make a file or a folder."""
     blocked = isinstance(error, FileExistsError | NotADirectoryError)
@@ -120,16 +130,10 @@ def check_writable(path: Path) -> None:
     Raises:
         WriteError: If the disk refuses; it may still fill up later.
     """
-    new = [folder for folder in path.parents if not os.path.lexists(folder)]
-    try:
-        with _temporary_beside(path) as temporary:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            temporary.write_bytes(b"1")
-    finally:
-        with contextlib.suppress(OSError):
-            for folder in new:  # the innermost first
-                folder.rmdir()
+    with folders_made(path), _temporary_beside(path) as (temporary, _):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.write_bytes(b"1")
 
 
 def check_replaceable(
@@ -163,22 +167,39 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary_beside(path: Path, *, make_folders: bool = True) -> Iterator[Path]:
-    target = Path(os.path.realpath(path))  # where a link leads
+def folders_made(path: Path) -> Iterator[None]:
+    """Make the folders on the way to a file; remove them again if nothing came into them.
+
+    Raises:
+        WriteError: If the disk refuses.
+    """
+    folder = Path(os.path.realpath(path)).parent  # where a link leads
+    new = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for one in new:  # the innermost first
+                one.rmdir()
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Where to write what is to become a file, and where the file is."""
+    target = Path(os.path.realpath(path))
     temporary = name_temporary(target)
     try:
-        if make_folders:
-            target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not (target.is_file() or target.is_dir()):
             # As root, a rename over /dev/null would succeed.
             raise OSError(errno.EINVAL, "it is a device or a pipe")
         remove_leftovers(list_temporaries(target))
-        yield temporary
+        yield temporary, target
     except OSError as error:
-        raise WriteError(
-            f"cannot write {path}: {explain_refusal(error)}; any earlier version of it is "
-            "intact. Make room, or choose another place"
-        ) from None
+        raise _refused(path, error) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from goldnas.bounded import read_bounded
-from goldnas.errors import BusyError, WriteError
-from goldnas.files import explain_refusal, list_temporaries, remove_leftovers
+from goldnas.errors import BusyError, GoldnasError, WriteError
+from goldnas.files import explain_refusal, folders_made, list_temporaries, remove_leftovers
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -59,7 +59,7 @@ class Lock:
         """
         from filelock import FileLock, Timeout
 
-        # Without a thread of its own: a loop may end in another one than it began in.
+        # Any thread may release it: a loop may end in another thread than it began in.
         lock = FileLock(self.path, timeout=0, thread_local=False)
         try:
             with warnings.catch_warnings():  # of a lock without flock, which does as well
@@ -129,6 +129,7 @@ def take_lock(
     *,
     wait: bool,
     tell: Callable[[str], object],
+    common: Callable[[GoldnasError], BaseException] = lambda error: error,
 ) -> None:
     """Take a lock, at once or when it is free.
 
@@ -137,6 +138,7 @@ def take_lock(
         what: Is locked.
         wait: Whether to wait until it is free.
         tell: Told whom we wait for.
+        common: Makes of the error what each of several processes raises.
 
     Raises:
         BusyError: If somebody else has it, and we do not wait.
@@ -144,9 +146,11 @@ def take_lock(
     told = False
     while holder := take():
         if not wait:
-            raise BusyError(
-                f"{what} is being written by {holder}. Let it end, or wait for it with "
-                "`wait=True`"
+            raise common(
+                BusyError(
+                    f"{what} is being written by {holder}. Let it end, or wait for it with "
+                    "`wait=True`"
+                )
             )
         if not told:
             tell(f"waiting for {holder}, which writes {what}")
@@ -171,7 +175,7 @@ def file_locked(
     """
     target = Path(os.path.realpath(path))
     lock = Lock(target.with_name(f".{target.name}.lock"), path)
-    with _folders_made(target.parent, path):
+    with folders_made(path):
         take_lock(
             lambda: "" if lock.take() else lock.describe_holder(),
             path,
@@ -183,21 +187,3 @@ def file_locked(
             yield
         finally:
             lock.release()
-
-
-@contextlib.contextmanager
-def _folders_made(folder: Path, path: Path) -> Iterator[None]:
-    """The folder of a file is made if need be, and removed again if nothing came into it."""
-    new = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(
-            f"cannot write {path}: {explain_refusal(error)}. Choose another place"
-        ) from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for one in new:  # the innermost first
-                one.rmdir()

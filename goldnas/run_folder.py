@@ -280,6 +280,15 @@ class RunFolder:
         """What may be the name of a function, by setting: ``space``, ``data`` and so on."""
         raise NotImplementedError
 
+    @staticmethod
+    def _named(space: str, config: Any) -> dict[str, Iterable[str]]:
+        return {
+            "space": [space],
+            "data": [config.data],
+            "task": [config.task or ""],
+            "loggers": config.loggers,
+        }
+
     def functions(self, *settings: str) -> list[str]:
         """Functions that it names: by these settings, or by any."""
         named = self.named()

@@ -136,6 +136,7 @@ class Run:
                 run.path,
                 wait=wait,
                 tell=lambda text: on_event("waiting", {"text": text}),
+                common=joined.common,
             )
             try:
                 loop = PreparedSearch.resume(run, workers=workers, ranks=joined)

@@ -147,13 +147,7 @@ class SearchRun(RunFolder):
 
     def named(self) -> dict[str, Iterable[str]]:
         """What may be the name of a function, by setting."""
-        config = self.config
-        return {
-            "space": [config.space],
-            "data": [config.data],
-            "task": [config.task or ""],
-            "loggers": config.loggers,
-        }
+        return self._named(self.config.space, self.config)
 
     @cached_property
     def tables(self) -> list[LatencyTable]:

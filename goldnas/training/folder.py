@@ -109,13 +109,7 @@ class TrainingFolder(RunFolder):
 
     def named(self) -> dict[str, Iterable[str]]:
         """What may be the name of a function, by setting."""
-        config = self.config
-        return {
-            "space": [self.architecture.space],
-            "data": [config.data],
-            "task": [config.task or ""],
-            "loggers": config.loggers,
-        }
+        return self._named(self.architecture.space, self.config)
 
     def import_space(self) -> None:
         """Import the function that the space is, if it is one.

@@ -146,7 +146,13 @@ def prepare(
             if (result := ranks.broadcast(found.result)) is not None:
                 ranks.broadcast(found.sweep)
                 return result
-            take_lock(lambda: ranks.broadcast(found.take_lock), path, wait=wait, tell=tell)
+            take_lock(
+                lambda: ranks.broadcast(found.take_lock),
+                path,
+                wait=wait,
+                tell=tell,
+                common=ranks.common,
+            )
             on_failure.callback(found.release)
             if (result := ranks.broadcast(found.result)) is not None:  # whom we waited for
                 return result
@@ -166,7 +172,7 @@ def prepare(
                 lambda: TrainingFolder.create(path, architecture, config, conditions, texts)
             )
         except BusyError:
-            if not wait:
+            if not wait or ranks.count > 1:  # of whom the others have ended
                 raise
             return prepare(target, config, path, ranks, texts=texts, wait=True, tell=tell)
         if not found:
