@@ -276,14 +276,19 @@ class RunFolder:
 
     # -- the code that it names --------------------------------------------------------------
 
-    def named(self) -> dict[str, Iterable[str]]:
-        """What may be the name of a function, by setting: ``space``, ``data`` and so on."""
+    config: Any
+    """The settings."""
+
+    @property
+    def space(self) -> str:
+        """The name of the space."""
         raise NotImplementedError
 
-    @staticmethod
-    def _named(space: str, config: Any) -> dict[str, Iterable[str]]:
+    def named(self) -> dict[str, Iterable[str]]:
+        """What may be the name of a function, by setting: ``space``, ``data`` and so on."""
+        config = self.config
         return {
-            "space": [space],
+            "space": [self.space],
             "data": [config.data],
             "task": [config.task or ""],
             "loggers": config.loggers,

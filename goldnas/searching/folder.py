@@ -15,7 +15,7 @@ Every file but the log is replaced in one step; a line of the log is written in 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -145,9 +145,10 @@ class SearchRun(RunFolder):
         """
         return self._read_json("config.json", SearchConfig)
 
-    def named(self) -> dict[str, Iterable[str]]:
-        """What may be the name of a function, by setting."""
-        return self._named(self.config.space, self.config)
+    @property
+    def space(self) -> str:
+        """The name of the space."""
+        return self.config.space
 
     @cached_property
     def tables(self) -> list[LatencyTable]:

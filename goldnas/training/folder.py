@@ -12,7 +12,7 @@
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,10 @@ class TrainingFolder(RunFolder):
         """
         return self._read_json("config.json", TrainConfig)
 
-    def named(self) -> dict[str, Iterable[str]]:
-        """What may be the name of a function, by setting."""
-        return self._named(self.architecture.space, self.config)
+    @property
+    def space(self) -> str:
+        """The name of the space."""
+        return self.architecture.space
 
     def import_space(self) -> None:
         """Import the function that the space is, if it is one.
