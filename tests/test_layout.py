@@ -47,9 +47,10 @@ MAY_IMPORT = {
     "resource_names": set(),
     "units": {"resource_names"},
     "task": {"errors", "metric", "reference"},
+    "zoo": {"bounded", "errors", "files", "lut", "ranges", "site"},
     "spaces": {
         *("architecture", "choice", "errors", "mobile_block", "multiply_adds", "network"),
-        *("operators", "reference", "site", "trust"),
+        *("operators", "reference", "site", "trust", "zoo"),
     },
     "resources": {
         *("errors", "lut", "multiply_adds", "operators", "resource_names", "site", "spaces"),

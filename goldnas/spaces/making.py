@@ -13,6 +13,7 @@ from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.network_function import is_json, refuse_setting
 from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, is_reference, name_function
 from goldnas.spaces.registry import SPACES
+from goldnas.spaces.zoo import ZOO, ZooSpace
 
 
 @overload
@@ -64,9 +65,21 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
         ) from None
 
 
-def find_space(architecture: Architecture) -> GoldSpace | ChoiceSpace:
-    """The space that builds an architecture."""
+def find_space(architecture: Architecture) -> GoldSpace | ChoiceSpace | ZooSpace:
+    """The space that builds an architecture; of a ready-made network, which no search takes."""
+    if architecture.space == ZOO:
+        return _ready_made(json.dumps(architecture.settings))
     return make_space(architecture.space, **architecture.settings)
+
+
+@lru_cache(maxsize=16)
+def _ready_made(settings: str) -> ZooSpace:
+    try:
+        return ZooSpace(**json.loads(settings))
+    except TypeError as error:
+        raise ConfigError(
+            f"settings of a ready-made network do not fit it: {read_message(error)}"
+        ) from None
 
 
 def _function_space(name: str, settings: Mapping[str, Any]) -> ChoiceSpace:

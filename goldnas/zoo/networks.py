@@ -1,0 +1,200 @@
+"""The ready-made networks of torchvision and timm, by name.
+
+A name says where a network is from: ``torchvision/resnet18``, ``timm/efficientnet_lite0``; or
+``resnet18``, of torchvision. A name in a file has no code run but that of these two libraries.
+"""
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from goldnas.errors import ConfigError, read_message
+
+PREFIX = "zoo:"
+"""Begins the name of a ready-made network where files and others could be meant."""
+
+TORCHVISION, TIMM = "torchvision", "timm"
+SOURCES = (TORCHVISION, TIMM)
+
+_WITH_AUXILIARY = ("googlenet", "inception_v3")
+"""Networks of torchvision that put out more than classes, unless they are told not to."""
+
+_WITH_SIZE = ("vit_",)
+"""Of torchvision, those built for one size of images, which they are told."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that were published for a network."""
+
+    name: str
+    accuracy_percent: float
+    """Of ImageNet's validation images, as published."""
+    image_size: int
+    """Side of the images that the accuracy is of, in pixels."""
+
+
+@dataclass(frozen=True)
+class ReadyMade:
+    """A network that others have made."""
+
+    name: str
+    """``torchvision/resnet18``."""
+    weights: tuple[Weights, ...]
+    """Without any where no accuracy is known."""
+    any_size: bool = True
+    """Whether it takes images of other sizes than those of its weights."""
+    smallest: int = 1
+    """Side of the smallest images that it takes, in pixels."""
+
+    def takes(self, image_size: int) -> bool:
+        """Whether it takes images of this side."""
+        if self.any_size:
+            return image_size >= self.smallest
+        return image_size in self.sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of the images that its weights are for."""
+        return tuple(dict.fromkeys(weights.image_size for weights in self.weights))
+
+
+def qualify(name: str) -> str:
+    """The full name of a network: ``torchvision/resnet18`` of ``zoo:resnet18``."""
+    bare = name.removeprefix(PREFIX)
+    return bare if "/" in bare else f"{TORCHVISION}/{bare}"
+
+
+def list_networks(source: str) -> tuple[ReadyMade, ...]:
+    """The networks for classes of a library.
+
+    Those of timm have no weights here: their accuracies are in a file that timm publishes.
+
+    Raises:
+        ConfigError: If the library is unknown or missing.
+    """
+    if source == TORCHVISION:
+        return tuple(_of_torchvision().values())
+    if source == TIMM:
+        return tuple(ReadyMade(f"{TIMM}/{name}", ()) for name in _import_timm().list_models())
+    raise ConfigError(f"unknown zoo {source!r}; known: {', '.join(SOURCES)}")
+
+
+def find_network(name: str) -> ReadyMade:
+    """The network of a name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    full = qualify(name)
+    source, _, bare = full.partition("/")
+    if source == TIMM:
+        if bare not in _import_timm().list_models():
+            raise _unknown(full, (f"{TIMM}/{known}" for known in _import_timm().list_models()))
+        return ReadyMade(full, ())
+    known = _of_torchvision()
+    if full not in known:
+        raise _unknown(full, known)
+    return known[full]
+
+
+def build_network(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build a network with fresh weights, for other images and classes than its own.
+
+    Args:
+        name: Of the network.
+        input_shape: ``(C, H, W)``. Where C is not 3, the first convolution is another.
+        classes: To tell apart.
+
+    Raises:
+        ConfigError: If there is no such network, or it does not take such images.
+    """
+    network = find_network(name)
+    source, _, bare = network.name.partition("/")
+    channels, height, width = input_shape
+    try:
+        if source == TIMM:
+            module = _import_timm().create_model(
+                bare, pretrained=False, num_classes=classes, in_chans=channels
+            )
+        else:
+            from torchvision import models
+
+            options: dict[str, Any] = {"num_classes": classes}
+            if bare in _WITH_AUXILIARY:
+                options |= {"aux_logits": False, "init_weights": False}
+            if bare.startswith(_WITH_SIZE):
+                options["image_size"] = height
+            module = models.get_model(bare, weights=None, **options)
+    except Exception as error:  # of the library, which says no more than that
+        raise ConfigError(
+            f"{network.name} cannot be built for images of {channels}x{height}x{width}: "
+            f"{read_message(error)}"
+        ) from None
+    assert isinstance(module, nn.Module)
+    if source == TORCHVISION and channels != 3:
+        _change_channels(module, channels)
+    return module
+
+
+def _change_channels(module: nn.Module, channels: int) -> None:
+    """Let the first convolution take images of other channels."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d):
+            settings: dict[str, Any] = {
+                "kernel_size": part.kernel_size,
+                "stride": part.stride,
+                "padding": part.padding,
+                "bias": part.bias is not None,
+            }
+            module.set_submodule(name, nn.Conv2d(channels, part.out_channels, **settings))
+            return
+
+
+@cache
+def _of_torchvision() -> dict[str, ReadyMade]:
+    """By full name."""
+    from torchvision import models
+
+    found = {}
+    for bare in models.list_models(module=models):
+        weights, smallest = [], 1
+        for entry in models.get_model_weights(bare):
+            metrics = entry.meta["_metrics"].get("ImageNet-1K", {})
+            accuracy = metrics.get("acc@1", math.nan)
+            if math.isfinite(accuracy):  # that of vgg16's features is none
+                size = entry.transforms.keywords["crop_size"]
+                weights.append(Weights(entry.name, accuracy, size))
+                smallest = max(smallest, *entry.meta.get("min_size", (1, 1)))
+        sizes = [one.image_size for one in weights]
+        # What was written down as the smallest is the only size of a network of patches.
+        fixed = bool(sizes) and smallest >= min(sizes)
+        name = f"{TORCHVISION}/{bare}"
+        found[name] = ReadyMade(name, tuple(weights), not fixed, 1 if fixed else smallest)
+    return found
+
+
+def _import_timm() -> ModuleType:
+    try:
+        return importlib.import_module("timm")
+    except ImportError:
+        raise ConfigError(
+            "networks of timm need the package timm, which is not installed: "
+            "pip install 'goldnas[timm]'"
+        ) from None
+
+
+def _unknown(name: str, known: Iterable[str]) -> ConfigError:
+    listed = list(known)
+    near = get_close_matches(name, listed, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return ConfigError(
+        f"there is no ready-made network {name}{meant} `list_zoo()` names them all"
+    )
