@@ -12,6 +12,7 @@ from goldnas.cli.compare import compare
 from goldnas.cli.console import errors_shown
 from goldnas.cli.evaluate import evaluate
 from goldnas.cli.export import export
+from goldnas.cli.pick import pick
 from goldnas.cli.profile import profile
 from goldnas.cli.report import report
 from goldnas.cli.search import search
@@ -65,6 +66,7 @@ def main(
 
 
 app.command(cls=Command, rich_help_panel=_LOOP)(profile)
+app.command(cls=Command, rich_help_panel=_LOOP)(pick)
 app.command(cls=Command, rich_help_panel=_LOOP)(search)
 app.command(cls=Command, rich_help_panel=_LOOP)(train)
 app.command(cls=Command, rich_help_panel=_LOOP)(export)

@@ -36,6 +36,8 @@ NAMES = {
 
 COMMANDS = {
     **{n: n for n in ("profile", "search", "train", "export", "evaluate", "compare", "report")},
+    "list_zoo": "pick --list",
+    "pick": "pick",
     "status": "status",
     "calibrate": "lut calibrate",
     "fit_networks": "lut fit",

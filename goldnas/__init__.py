@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from goldnas.api.networks import Network as Network
     from goldnas.api.networks import NetworkFront as NetworkFront
     from goldnas.api.networks import TrainedNetwork as TrainedNetwork
+    from goldnas.api.picks import list_zoo as list_zoo
+    from goldnas.api.picks import pick as pick
     from goldnas.api.profiles import make_bundle as make_bundle
     from goldnas.api.profiles import profile as profile
     from goldnas.api.profiles import profile_model as profile_model
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from goldnas.errors import TableError as TableError
     from goldnas.errors import WriteError as WriteError
     from goldnas.exporting.budget_check import BudgetCheck as BudgetCheck
+    from goldnas.picking.config import PickConfig as PickConfig
+    from goldnas.picking.pick import Picked as Picked
     from goldnas.profiling.config import BundleConfig as BundleConfig
     from goldnas.profiling.config import ModelConfig as ModelConfig
     from goldnas.profiling.config import TableConfig as TableConfig
@@ -53,6 +57,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "api.exports": ("export",),
     "api.networks": ("Network", "NetworkFront", "TrainedNetwork"),
+    "api.picks": ("list_zoo", "pick"),
     "api.profiles": ("make_bundle", "profile", "profile_model"),
     "api.runs": ("Run", "load_run"),
     "api.searches": ("search",),
@@ -77,6 +82,8 @@ _MODULES = {
         "WriteError",
     ),
     "exporting.budget_check": ("BudgetCheck",),
+    "picking.config": ("PickConfig",),
+    "picking.pick": ("Picked",),
     "profiling.config": ("BundleConfig", "ModelConfig", "TableConfig"),
     "searching.config": ("SearchConfig",),
     "task": ("Task",),

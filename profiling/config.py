@@ -8,6 +8,7 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
+from goldnas.lut import MeasuringProtocol
 from goldnas.settings import POSITIVE, check_bounds, setting
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ PerfTest = Annotated[
 
 
 _BATCH_SETTING = setting("Images per call.", group=_MEASURING, bounds=POSITIVE, metavar="N,...")
+Batch = Annotated[int, setting("Images per call.", group=_MEASURING, bounds=POSITIVE)]
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +117,18 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"unknown `precision={self.precision!r}`; known: {', '.join(PRECISIONS)}"
-            )
+        for precision in self.precisions:
+            if precision not in PRECISIONS:
+                raise ConfigError(
+                    f"unknown `precision={precision!r}`; known: {', '.join(PRECISIONS)}"
+                )
         if not all(isinstance(core, int) and core >= 0 for core in self.cores):
             raise ConfigError(f"`cores` are numbers from 0, got {list(self.cores)}")
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The number formats that are measured: one, unless a kind of settings takes more."""
+        return (self.precision,)
 
     def make_processor_backend(
         self,
@@ -129,6 +137,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: "Host | None" = None,
         target_percent: float | None = None,
         precision: str | None = None,
+        protocol: MeasuringProtocol | None = None,
     ) -> "OnnxruntimeBackend":
         """What measures a processor.
 
@@ -137,6 +146,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             host: Where; this machine unless given.
             target_percent: Of the 95 % interval of a row; 1 unless given.
             precision: In place of the one of the settings.
+            protocol: How often and how long; that of the rows of tables unless given.
         """
         from msgspec.structs import replace
 
@@ -154,7 +164,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             provider_options=self.provider_options,
             precision=precision or self.precision,
             cores=sorted(set(self.cores)),
-            protocol=replace(IN_CONTEXT, **narrow),
+            protocol=replace(protocol or IN_CONTEXT, **narrow),
             on_warning=on_warning,
         )
 
@@ -233,6 +243,7 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
         on_warning: Callable[[str], None],
         folder: Path | None = None,
         precision: str | None = None,
+        protocol: MeasuringProtocol | None = None,
     ) -> "OnnxruntimeBackend | GpuBackend":
         """What measures.
 
@@ -240,6 +251,8 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
             on_warning: Told what may spoil the measurements.
             folder: For engines and caches of a GPU; a temporary one if not given.
             precision: In place of the one of the settings.
+            protocol: Of a processor, how often and how long; that of the rows of tables unless
+                given.
         """
         from msgspec.structs import replace
 
@@ -252,6 +265,7 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
                 host=find_host(*place),
                 target_percent=self.target_percent,
                 precision=precision,
+                protocol=protocol,
                 on_warning=on_warning,
             )
         return GpuBackend(

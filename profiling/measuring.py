@@ -139,6 +139,7 @@ def measure(
     sentinel: bytes,
     journal: Journal,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    is_decided: Callable[[Estimate, Results], bool] = lambda estimate, results: False,
 ) -> Measurements:
     """Visit models until each estimate is within the protocol's target.
 
@@ -149,6 +150,8 @@ def measure(
         sentinel: An ONNX model that takes some tens of microseconds or more.
         journal: Holds what an interrupted campaign found, and is added to.
         on_progress: Told how many visits are done, of how many as far as is known.
+        is_decided: Whether an estimate that was begun is known well enough, whatever the
+            protocol says.
 
     Raises:
         MeasurementError: If the runtime cannot measure the sentinel.
@@ -168,7 +171,12 @@ def measure(
         failed = {n: f for n, f in failures.items() if len(known[n]) < enough}
         return steady({n: failed.get(n, Timing(visits)) for n, visits in known.items()})
 
-    while names := _due(estimates, results(), backend.protocol) - failures.keys():
+    def due() -> set[str]:
+        known = results()
+        open_ = [e for e in estimates if not (_is_begun(e, known) and is_decided(e, known))]
+        return _due(open_, known, backend.protocol) - failures.keys()
+
+    while names := due():
         lacking = [enough - len(journal.visits(n, everything[n])) for n in names]
         on_progress(done, done + sum(max(rounds, visits) for visits in lacking))
         batch = {n: m for n, m in models.items() if n in names}
@@ -193,6 +201,12 @@ def measure(
         aa_percent=100 * (max(one, other) / min(one, other) - 1),
         drift_percent=100 * float((slowest - fastest) / usual),
     )
+
+
+def _is_begun(estimate: Estimate, results: Results) -> bool:
+    """Whether each of its models was visited."""
+    timings = [results[name] for name in estimate.terms]
+    return all(isinstance(timing, Timing) and timing.visits for timing in timings)
 
 
 def _due(

@@ -73,13 +73,21 @@ class Session:
         name, site = part
         return _exported(name, site, self.batch, build, OPERATORS.get(name))
 
-    def measure(self, models: Mapping[str, bytes], estimates: Iterable[Estimate]) -> Results:
+    def measure(
+        self,
+        models: Mapping[str, bytes],
+        estimates: Iterable[Estimate],
+        *,
+        is_decided: Callable[[Estimate, Results], bool] = lambda estimate, results: False,
+    ) -> Results:
         """Measure models until the estimates are within the protocol's target.
 
         Args:
             models: float32 ONNX models by name; measured in the number format of the
                 conditions. One that cannot be expressed in it has failed.
             estimates: What they are measured for.
+            is_decided: Whether one that was begun is known well enough, whatever the protocol
+                says.
 
         Raises:
             MeasurementError: If the runtime cannot start, or the machine is too noisy.
@@ -109,6 +117,7 @@ class Session:
             sentinel=self._sentinel,
             journal=self.journal,
             on_progress=self._on_progress,
+            is_decided=is_decided,
         )
         self._aa_percent = max(self._aa_percent, found.aa_percent)
         self._drift_percent = max(self._drift_percent, found.drift_percent)
@@ -146,11 +155,28 @@ class Session:
         Raises:
             WriteError: If the disk refuses.
         """
+        table = table.with_campaign(
+            self.describe_campaign(
+                rows=len(set(table.rows) - set(before.rows)),
+                networks=len(_networks(table) - _networks(before)),
+            )
+        )
+        table.save()
+        self.journal.forget()
+        return table
+
+    def describe_campaign(self, *, rows: int, networks: int) -> Campaign:
+        """How quiet the machine was until now; warns if it was not.
+
+        Args:
+            rows: That were measured.
+            networks: Likewise.
+        """
         health = self.backend.health
         campaign = Campaign(
             measured_on=datetime.date.today(),
-            rows=len(set(table.rows) - set(before.rows)),
-            networks=len(_networks(table) - _networks(before)),
+            rows=rows,
+            networks=networks,
             seconds=round(time.monotonic() - self._began, 1),
             aa_percent=round(self._aa_percent, 3),
             drift_percent=round(self._drift_percent, 3),
@@ -170,10 +196,7 @@ class Session:
                 f"the GPU slowed itself down while this was measured "
                 f"({', '.join(health.throttled)}): cool it, or set its clocks lower"
             )
-        table = table.with_campaign(campaign)
-        table.save()
-        self.journal.forget()
-        return table
+        return campaign
 
 
 def _networks(table: LatencyTable) -> set[str]:

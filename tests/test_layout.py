@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "resource_names": set(),
     "units": {"resource_names"},
     "task": {"errors", "metric", "reference"},
-    "zoo": {"bounded", "errors", "files", "lut", "ranges", "site"},
+    "zoo": {"bounded", "errors", "files", "lut", "multiply_adds", "site"},
     "spaces": {
         *("architecture", "choice", "errors", "mobile_block", "multiply_adds", "network"),
         *("operators", "reference", "site", "trust", "zoo"),
@@ -63,6 +63,10 @@ MAY_IMPORT = {
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
         *("files", "lut", "operators", "resources", "scratch", "settings", "site", "spaces"),
+    },
+    "picking": {
+        *("errors", "exporting", "lut", "profiling", "resource_names", "resources", "settings"),
+        "zoo",
     },
     "data": {"arrays", "bounded", "contents", "errors", "reference", "trust"},
     "run_folder": {
@@ -93,9 +97,9 @@ MAY_IMPORT = {
         *("task", "training", "trust"),
     },
     "api": {
-        *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "profiling"),
-        *("reference", "resources", "run_folder", "searching", "settings", "site", "spaces"),
-        *("task", "training", "trust"),
+        *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "picking"),
+        *("profiling", "reference", "resources", "run_folder", "searching", "settings", "site"),
+        *("spaces", "task", "training", "trust", "zoo"),
     },
     "comparison": {
         *("architecture", "bounded", "errors", "lut", "metric", "resource_names", "searching"),

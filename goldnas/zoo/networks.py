@@ -13,6 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from goldnas.errors import ConfigError, read_message
@@ -142,6 +143,21 @@ def build_network(name: str, input_shape: tuple[int, int, int], classes: int) ->
     if source == TORCHVISION and channels != 3:
         _change_channels(module, channels)
     return module
+
+
+def build_without_numbers(
+    name: str, input_shape: tuple[int, int, int], classes: int
+) -> nn.Module:
+    """The same on the device ``meta``, where it takes no memory and little time.
+
+    Raises:
+        ConfigError: As for :func:`build_network`.
+    """
+    try:
+        with torch.device("meta"):
+            return build_network(name, input_shape, classes)
+    except ConfigError:  # some compute their widths with tensors
+        return build_network(name, input_shape, classes).to("meta")
 
 
 def _change_channels(module: nn.Module, channels: int) -> None:

@@ -1,0 +1,252 @@
+"""``goldnas pick``: the best ready-made network for a device."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from goldnas.cli.console import as_text, err, errors_shown, note, out, print_json, say, warn
+from goldnas.cli.drawing import PLOTS, check_drawing, write_drawing
+from goldnas.cli.options import ForceOption, JsonOption, WaitOption
+from goldnas.cli.progress import visits_shown
+from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.wording import command
+from goldnas.errors import Status, count_of
+from goldnas.picking.config import PickConfig
+from goldnas.settings import check_given_once
+
+if TYPE_CHECKING:
+    from goldnas.picking.options import Option
+    from goldnas.picking.pick import Picked
+    from goldnas.zoo.file import Row
+
+_OPTIONS = Options(PickConfig, defaults={"device": "cpu"})
+
+
+@with_options(_OPTIONS)
+def pick(
+    ctx: typer.Context,
+    out_: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.json",
+            help="Keep what was measured. What the file holds already is not measured again, "
+            "so an interrupted command can be run again, and another budget costs less.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PLOT",
+            help="Also draw accuracy against latency of all that was measured. .svg, .png or "
+            ".pdf.",
+        ),
+    ] = None,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Show the networks of the zoos and their accuracies, and stop."
+        ),
+    ] = False,
+    wait: WaitOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Find the most accurate ready-made network that keeps the budgets on a device.
+
+    Networks are measured whole. Not all of them: after each few it is worked out which of the
+    others may still be the answer. No pretrained weights are needed for it.
+
+    Examples:
+        goldnas pick --budget 10ms
+        goldnas pick --budget 10ms --budget 5Mparams --size 160,192,224 --out lut/zoo.json
+        goldnas pick --device ssh://pi@raspberry --threads 4 --budget 50ms --out lut/pi-zoo.json
+        goldnas pick --zoo timm --accuracies results-imagenet.csv --networks 'efficientnet*' \
+          --budget 20ms
+        goldnas pick --zoo models/ --accuracies own.csv --budget 20ms --precision fp32,int8
+    """
+    interrupted = "interrupted; nothing was kept"
+    if out_ is not None:
+        interrupted = f"interrupted; run the command again to go on: {out_} keeps what is done"
+    with errors_shown(if_interrupted=lambda: interrupted):
+        given = _OPTIONS.given(ctx, settings)
+        check_given_once(given)
+        if list_:
+            _list(given.get("zoo", ("torchvision",)), as_json=as_json)
+            return
+        if plot is not None:
+            check_drawing(plot, PLOTS, command="pick", force=force, setting="plot")
+        from goldnas.api.picks import pick as pick_ready_made
+
+        with ExitStack() as stack:
+            if err.is_terminal:  # elsewhere a line for each network is enough
+                given["on_progress"] = stack.enter_context(visits_shown())
+            found = pick_ready_made(
+                out=out_,
+                wait=wait,
+                on_row=_note_row,
+                on_warning=warn,
+                **given,
+            )
+        if plot is not None:
+            from goldnas.picking.plot import draw_pick
+
+            write_drawing(plot, lambda: draw_pick(found), command="pick")
+        if as_json:
+            print_json(_as_json(found))
+        else:
+            _print(found)
+        for written in filter(None, (out_, plot)):
+            note(f"wrote {written}")
+    if found.choice is None and found.budgets:
+        raise typer.Exit(Status.FOUND)
+
+
+def _note_row(precision: str, row: "Row") -> None:
+    from goldnas.zoo.file import Measured
+
+    if isinstance(row, Measured):
+        told = (
+            f"{row.latency_us / 1000:.4g} ms +-{100 * row.interval_us / row.latency_us:.1f} %"
+        )
+        told += "" if row.complete else ", over the limit"
+    else:
+        told = row.error
+    note(f"{row.key} {precision}: {told}")
+
+
+def _list(zoos: tuple[str, ...], *, as_json: bool) -> None:
+    from goldnas.api.picks import list_zoo
+
+    listed = [network for zoo in zoos for network in list_zoo(zoo)]
+    if as_json:
+        print_json({"networks": [{"name": n.name, "weights": list(n.weights)} for n in listed]})
+        return
+    for network in listed:
+        told = "; ".join(
+            f"{w.name} {w.accuracy_percent:g} % at {w.image_size}" for w in network.weights
+        )
+        say(f"{network.name}: {told}" if told else network.name)
+
+
+def _print(found: "Picked") -> None:
+    from rich.table import Table
+
+    table = Table("network", title="the front of accuracy and latency, as far as measured")
+    for header in ("pixels", "format", "accuracy", "ms", "+-", "MFLOPs", "Mparams", ""):
+        table.add_column(header, justify="right", no_wrap=True)
+    for option in found.front:
+        table.add_row(*map(as_text, _cells(found, option)))
+    if found.front:
+        out.print(table)
+    budgets = ", ".join(budget.text for budget in found.budgets)
+    if found.choice is not None and budgets:
+        say(f"within {budgets}: {_describe(found, found.choice)}")
+    elif budgets:
+        say(f"no network is within {budgets}{_describe_fastest(found)}")
+    for option in found.runners_up:
+        say(f"within the noise of the limit: {_describe(found, option)}")
+    _print_unmeasured(found)
+    if any(option.candidate.accuracy.source == "estimated" for option in found.front):
+        say("~ an estimate: the published accuracy is of images of another size")
+    if found.choice is not None and found.choice.precision != "fp32":
+        say(f"accuracies are of fp32; what {found.choice.precision} costs, an export says")
+    if found.choice is not None and "/" in found.choice.candidate.network:
+        network = found.choice.candidate.network.removeprefix("torchvision/")
+        size = found.choice.candidate.image_size
+        say(
+            "train it on your images with: "
+            f"{command('train', f'zoo:{network}', '--data', 'DATA', '--image-size', size)}"
+        )
+
+
+def _print_unmeasured(found: "Picked") -> None:
+    from goldnas.picking.options import describe_left_out
+
+    without, total = found.unmeasured, len(found.options)
+    if without.total:
+        reasons = [
+            (without.less_accurate, "less accurate than the choice"),
+            (without.too_slow, "too slow, by what was measured of others"),
+            (without.over_other_limits, "over a limit of FLOPs or parameters"),
+        ]
+        told = "; ".join(f"{number} {why}" for number, why in reasons if number)
+        say(f"{total - without.total} of {total} networks were measured. Of the others: {told}")
+    failed = [o for o in found.options if getattr(found.row(o), "error", None)]
+    if failed:
+        error = getattr(found.row(failed[0]), "error", "")
+        warn(f"{count_of(len(failed), 'network')} failed; {failed[0].candidate.key}: {error}")
+    if left_out := describe_left_out(found.left_out):
+        note(left_out)
+
+
+def _describe_fastest(found: "Picked") -> str:
+    from goldnas.zoo.file import Measured
+
+    rows = [
+        (row.latency_us, o) for o in found.options if isinstance(row := found.row(o), Measured)
+    ]
+    if not rows:
+        return ""
+    _, fastest = min(rows, key=lambda one: one[0])
+    return f"; the fastest that was measured is {_describe(found, fastest)}"
+
+
+def _describe(found: "Picked", option: "Option") -> str:
+    from goldnas.zoo.file import Measured
+
+    candidate, row = option.candidate, found.row(option)
+    assert isinstance(row, Measured)
+    about = "~" if candidate.accuracy.source == "estimated" else ""
+    weights = f", weights {candidate.accuracy.weights}" if candidate.accuracy.weights else ""
+    return (
+        f"{candidate.network} in {option.precision} for {candidate.image_size} pixels, "
+        f"{about}{candidate.accuracy.percent:.1f} %{weights}, {row.latency_us / 1000:.4g} ms "
+        f"+-{100 * row.interval_us / row.latency_us:.1f} %"
+    )
+
+
+def _cells(found: "Picked", option: "Option") -> list[str]:
+    from goldnas.zoo.file import Measured
+
+    candidate, row = option.candidate, found.row(option)
+    assert isinstance(row, Measured)
+    about = "~" if candidate.accuracy.source == "estimated" else ""
+    millions = [
+        "" if amount is None else f"{amount / 1e6:.4g}"
+        for amount in (candidate.flops, candidate.parameters)
+    ]
+    return [
+        candidate.network,
+        str(candidate.image_size),
+        option.precision,
+        f"{about}{candidate.accuracy.percent:.1f} %",
+        f"{row.latency_us / 1000:.4g}",
+        f"{100 * row.interval_us / row.latency_us:.1f} %",
+        *millions,
+        "<- choice" if option == found.choice else "",
+    ]
+
+
+def _as_json(found: "Picked") -> dict[str, Any]:
+    def describe(option: "Option") -> dict[str, Any]:
+        return {"precision": option.precision, "network": found.row(option)}
+
+    return {
+        "budgets": [budget.text for budget in found.budgets],
+        "choice": None if found.choice is None else describe(found.choice),
+        "front": [describe(option) for option in found.front],
+        "within_noise": [describe(option) for option in found.runners_up],
+        "measured": [describe(option) for option in found.options if found.row(option)],
+        "unmeasured": {
+            "too_slow": found.unmeasured.too_slow,
+            "less_accurate": found.unmeasured.less_accurate,
+            "over_other_limits": found.unmeasured.over_other_limits,
+        },
+        "left_out": found.left_out,
+        "conditions": [part.conditions for part in found.zoo.parts],
+        "seconds": round(found.seconds, 1),
+    }

@@ -1,0 +1,137 @@
+"""Settings of picking a ready-made network. Needs no torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+from goldnas.errors import ConfigError
+from goldnas.lut import MeasuringProtocol
+from goldnas.profiling.config import Batch, DeviceConfig, PerfTest
+from goldnas.settings import POSITIVE, setting
+
+_NETWORKS, _HOW = "Networks", "What is measured"
+
+WHOLE_NETWORKS = MeasuringProtocol(
+    name="whole networks",
+    processes=4,
+    rounds=2,
+    warmup_ms=4.0,
+    visit_ms=20.0,
+    min_calls=3,
+    statistic="p25 over visits, brought to one speed, of p10 within a visit",
+    target_percent=2.0,
+)
+"""How a network is measured on a processor: as rows of tables are, less often. One call of a
+network takes longer than one of an operator, and averages over more of what disturbs."""
+
+
+class PickConfig(DeviceConfig, frozen=True, kw_only=True):
+    """Which networks a pick is from, and how they are measured."""
+
+    perf_test: PerfTest = None
+
+    budgets: Annotated[
+        tuple[str, ...],
+        setting(
+            "Limit not to exceed, such as 10ms, 600MFLOPs or 5Mparams; of a latency, on the "
+            "device that is measured. Repeat for several.",
+            metavar="LIMIT",
+        ),
+    ] = ()
+
+    zoo: Annotated[
+        tuple[str, ...],
+        setting(
+            "Where networks are from: torchvision, timm (an extra), or a folder of ONNX files. "
+            "Repeat for several.",
+            group=_NETWORKS,
+            metavar="NAME|FOLDER",
+        ),
+    ] = ("torchvision",)
+
+    networks: Annotated[
+        tuple[str, ...],
+        setting(
+            "Only networks of such a name: resnet* or mobilenet_v3_large. Repeat for several.",
+            group=_NETWORKS,
+            metavar="PATTERN",
+        ),
+    ] = ()
+
+    accuracies: Annotated[
+        Path | None,
+        setting(
+            "CSV file with the columns network (or model) and accuracy (or top1) in percent, "
+            "and perhaps image_size (or img_size), such as the results that timm publishes. "
+            "Networks of timm and of files need it.",
+            group=_NETWORKS,
+            metavar="FILE.csv",
+        ),
+    ] = None
+
+    size: Annotated[
+        tuple[int, ...],
+        setting(
+            "Sides of the images, in pixels. Unless given, those that each network's weights "
+            "were published for.",
+            group=_NETWORKS,
+            bounds=POSITIVE,
+            metavar="N,...",
+        ),
+    ] = ()
+
+    classes: Annotated[
+        int,
+        setting(
+            "Classes that networks tell apart as they are measured.",
+            group=_NETWORKS,
+            bounds=POSITIVE,
+        ),
+    ] = 1000
+
+    precision: Annotated[
+        str,
+        setting(
+            "Number formats of the networks: fp32, fp16, bf16, int8, or several.",
+            group="Device",
+            kind="precision",
+            metavar="FORMAT,...",
+        ),
+    ] = "fp32"
+
+    batch: Batch = 1
+
+    target_percent: Annotated[
+        float,
+        setting(
+            "Measure a network until its latency is known to plus or minus this many percent, "
+            "with 95 % confidence, or until 24 processes have measured it.",
+            group="Measuring",
+            metavar="PERCENT",
+        ),
+    ] = 2.0
+
+    front: Annotated[
+        bool,
+        setting(
+            "Also measure what may be on the front of accuracy and latency within the budgets, "
+            "and is not the choice.",
+            group=_HOW,
+        ),
+    ] = False
+
+    exhaustive: Annotated[
+        bool,
+        setting("Measure every network, whatever the budgets are.", group=_HOW),
+    ] = False
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The number formats that are measured."""
+        return tuple(dict.fromkeys(name.strip() for name in self.precision.split(",")))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(type(side) is int and 8 <= side <= 4096 for side in self.size):
+            raise ConfigError(f"`size` is in pixels, from 8 to 4096, got {list(self.size)}")
+        if not self.zoo:
+            raise ConfigError("`zoo` names no networks: give torchvision, timm or a folder")

@@ -1,0 +1,310 @@
+"""Picking: measuring what may be the answer, until nothing else can be."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldnas.errors import ConfigError, ExportError
+from goldnas.picking.choose import (
+    Limits,
+    Unmeasured,
+    choose,
+    count_unmeasured,
+    find_front,
+    list_needed,
+    list_runners_up,
+)
+from goldnas.picking.config import WHOLE_NETWORKS, PickConfig
+from goldnas.picking.options import Option, list_options
+from goldnas.profiling.backend import Failure
+from goldnas.profiling.measuring import Estimate, Results, get_timing
+from goldnas.profiling.rejections import explain_rejection
+from goldnas.profiling.session import Session
+from goldnas.resource_names import FLOPS, PARAMETERS, is_latency
+from goldnas.resources import Budget, parse_budget
+from goldnas.zoo.file import Failed, Measured, Row, Zoo, load_zoo
+
+_CLEARLY, _SOON = 1.05, 1.2
+"""Times a limit: over the second after one process, or over the first after several, the
+measuring of a network ends."""
+
+_AT_ONCE = 4
+"""Networks that an exhaustive run measures side by side."""
+
+_MOST_BYTES = 1_500_000_000
+"""Of models that are held at once."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The answer, and what it rests on."""
+
+    zoo: Zoo
+    limits: Limits
+    budgets: tuple[Budget, ...]
+    options: tuple[Option, ...]
+    choice: Option | None
+    """None if no network is within the limits."""
+    front: tuple[Option, ...]
+    """Measured networks within the limits, the fastest first, each more accurate than those
+    before."""
+    runners_up: tuple[Option, ...]
+    """More accurate ones, of which noise decides whether they are within the latency."""
+    unmeasured: Unmeasured
+    left_out: dict[str, str]
+    """Networks that are no options, and why."""
+    seconds: float
+    """That listing and measuring took this time."""
+
+    def row(self, option: Option) -> Row | None:
+        """What was measured of an option."""
+        return self.zoo.rows(option.precision).get(option.candidate.key)
+
+
+def read_budgets(config: PickConfig, name: str) -> tuple[tuple[Budget, ...], Limits]:
+    """The budgets, and the tightest limit of each resource.
+
+    Args:
+        config: The settings.
+        name: Of the file, which latencies are of.
+
+    Raises:
+        ConfigError: If a budget cannot be read, or none is of a latency and not all networks
+            are to be measured.
+    """
+    budgets = tuple(parse_budget(text, [name]) for text in config.budgets)
+
+    def least(kind: Callable[[str], bool]) -> float | None:
+        return min((b.limit for b in budgets if kind(b.resource)), default=None)
+
+    limits = Limits(
+        latency_us=least(is_latency),
+        flops=least(FLOPS.__eq__),
+        parameters=least(PARAMETERS.__eq__),
+    )
+    if limits.latency_us is None and not config.exhaustive:
+        raise ConfigError(
+            "without a latency among `budgets`, as in `budgets=['10ms']`, every network may be "
+            "the answer: give one, or `exhaustive=True`"
+        )
+    return budgets, limits
+
+
+def pick_network(
+    config: PickConfig,
+    out: Path,
+    *,
+    keep: bool,
+    on_look: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
+    on_row: Callable[[str, Row], None],
+    on_warning: Callable[[str], None],
+) -> Picked:
+    """Measure what may be the most accurate ready-made network within the budgets.
+
+    Args:
+        config: The settings.
+        out: The file; what it holds is not measured again.
+        keep: Whether the file is written.
+        on_look: Told how many networks were looked at, of how many.
+        on_progress: Told how many visits are done, of how many as far as is known.
+        on_row: Told the number format of each network that was measured, and what it came to.
+        on_warning: Told what may spoil the measurements.
+
+    Raises:
+        ConfigError: If a setting is wrong, or no network is left.
+        TableError: If the file cannot be read, or was measured under other conditions.
+        MeasurementError: If the device cannot measure; what was measured is in the file.
+        WriteError: If the disk refuses.
+    """
+    began = time.monotonic()
+    budgets, limits = read_budgets(config, out.stem)
+    zoo = load_zoo(out) if keep and out.exists() else Zoo(out, config.classes)
+    if zoo.classes != config.classes:
+        raise ConfigError(
+            f"{out} is of networks for {zoo.classes} classes, not {config.classes}: give "
+            f"`classes={zoo.classes}`, or measure into another file"
+        )
+    found = list_options(config, on_progress=on_look)
+    with ExitStack() as stack:
+        work = _Measuring(config, zoo, keep, stack, on_progress, on_row, on_warning)
+        if config.exhaustive:
+            work.measure_all(found.options)
+        else:
+            work.measure_needed(found.options, limits)
+        work.finish()
+    rows = work.found(found.options)
+    best = choose(found.options, rows, limits)
+    return Picked(
+        zoo=work.zoo,
+        limits=limits,
+        budgets=budgets,
+        options=found.options,
+        choice=best,
+        front=tuple(find_front(found.options, rows, limits)),
+        runners_up=tuple(list_runners_up(found.options, rows, limits, best)),
+        unmeasured=count_unmeasured(found.options, rows, limits, best),
+        left_out=found.left_out,
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Measuring:
+    """Measures networks into a zoo, in a session for each number format."""
+
+    def __init__(
+        self,
+        config: PickConfig,
+        zoo: Zoo,
+        keep: bool,
+        stack: ExitStack,
+        on_progress: Callable[[int, int], None],
+        on_row: Callable[[str, Row], None],
+        on_warning: Callable[[str], None],
+    ) -> None:
+        self.zoo = zoo
+        self._config = config
+        self._keep = keep
+        self._stack = stack
+        self._on_progress = on_progress
+        self._on_row = on_row
+        self._on_warning = on_warning
+        self._sessions: dict[str, Session] = {}
+        self._counts: dict[str, int] = {}
+
+    def found(self, options: Iterable[Option]) -> dict[tuple[str, str], Row]:
+        """What was measured, by number format and key."""
+        wanted = {option.key for option in options}
+        return {
+            key: row
+            for part in self.zoo.parts
+            for row in part.rows
+            if (key := (part.conditions.precision, row.key)) in wanted
+        }
+
+    def measure_all(self, options: Sequence[Option]) -> None:
+        """Measure every network to the end."""
+        found = self.found(options)
+        todo = [o for o in options if not _is_done(found.get(o.key))]
+        for precision in dict.fromkeys(option.precision for option in todo):
+            of_format = [option for option in todo if option.precision == precision]
+            for start in range(0, len(of_format), _AT_ONCE):
+                self._measure(of_format[start : start + _AT_ONCE], None)
+
+    def measure_needed(self, options: Sequence[Option], limits: Limits) -> None:
+        """Measure until the answer is safe."""
+        while todo := list_needed(
+            options, self.found(options), limits, front=self._config.front
+        ):
+            for precision in dict.fromkeys(option.precision for option in todo):
+                of_format = [option for option in todo if option.precision == precision]
+                self._measure(of_format, limits.latency_us)
+
+    def _measure(self, options: Sequence[Option], limit_us: float | None) -> None:
+        """Measure networks of one number format side by side, and write down what they take."""
+        models: dict[str, bytes] = {}
+        rows: list[Row] = []
+        waiting = list(options)
+        while waiting and sum(map(len, models.values())) < _MOST_BYTES:
+            option = waiting.pop(0)
+            try:
+                models[option.candidate.key] = option.make()
+            except (ExportError, ConfigError) as error:
+                rows.append(_failed(option, str(error)))
+        session = self._session(options[0].precision)
+        estimates = {name: Estimate({name: 1.0}) for name in models}
+
+        def is_decided(estimate: Estimate, results: Results) -> bool:
+            return limit_us is not None and _is_over(estimate, results, limit_us)
+
+        results = session.measure(models, estimates.values(), is_decided=is_decided)
+        for option in options:
+            name = option.candidate.key
+            if name not in models:
+                continue
+            result = results[name]
+            if isinstance(result, Failure):
+                rows.append(_failed(option, explain_rejection(result.error)))
+                continue
+            over = limit_us is not None and _is_over(estimates[name], results, limit_us)
+            rows.append(
+                Measured(
+                    **_fields(option),
+                    latency_us=round(estimates[name].latency_us(results), 3),
+                    interval_us=round(estimates[name].interval_us(results), 3),
+                    visits=len(result.visits),
+                    complete=not over or len(result.visits) >= _full(session),
+                )
+            )
+        self._note(session, rows)
+        if waiting:
+            self._measure(waiting, limit_us)
+
+    def _note(self, session: Session, rows: Sequence[Row]) -> None:
+        precision = session.conditions.precision
+        self.zoo = self.zoo.with_rows(session.conditions, rows)
+        self._counts[precision] = self._counts.get(precision, 0) + len(rows)
+        if self._keep:
+            self.zoo.save()
+        session.journal.forget()
+        for row in rows:
+            self._on_row(precision, row)
+
+    def _session(self, precision: str) -> Session:
+        """Measures in a number format; begun when it is needed."""
+        if precision not in self._sessions:
+            backend = self._config.make_backend(
+                precision=precision, protocol=WHOLE_NETWORKS, on_warning=self._on_warning
+            )
+            self._stack.enter_context(closing(backend))
+            journal = self.zoo.path.with_name(f"{self.zoo.path.name}.{precision}.visits")
+            session = Session(
+                backend,
+                batch=self._config.batch,
+                journal=journal if self._keep else None,
+                on_progress=self._on_progress,
+                on_warning=self._on_warning,
+            )
+            self.zoo.check_conditions(session.conditions)
+            self._sessions[precision] = session
+        return self._sessions[precision]
+
+    def finish(self) -> None:
+        """Note how quiet the machine was."""
+        for precision, session in self._sessions.items():
+            rows = self._counts.get(precision, 0)
+            campaign = session.describe_campaign(rows=rows, networks=rows)
+            if rows:
+                self.zoo = self.zoo.with_campaign(precision, campaign)
+        if self._keep and self._sessions:
+            self.zoo.save()
+
+
+def _is_done(row: Row | None) -> bool:
+    return isinstance(row, Failed) or (isinstance(row, Measured) and row.complete)
+
+
+def _is_over(estimate: Estimate, results: Results, limit_us: float) -> bool:
+    """Whether a network is so far over a limit that more visits would not change it."""
+    (name,) = estimate.terms
+    processes = {visit.process for visit in get_timing(results, name).visits}
+    factor = _SOON if len(processes) < 3 else _CLEARLY
+    return estimate.latency_us(results) - estimate.interval_us(results) > factor * limit_us
+
+
+def _full(session: Session) -> int:
+    """Visits of a network that is measured to the end, at least."""
+    protocol = session.backend.protocol
+    return protocol.processes * protocol.rounds
+
+
+def _fields(option: Option) -> dict[str, Any]:
+    candidate = option.candidate
+    return {name: getattr(candidate, name) for name in candidate.__struct_fields__}
+
+
+def _failed(option: Option, error: str) -> Failed:
+    return Failed(**_fields(option), error=error)

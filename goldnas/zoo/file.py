@@ -1,0 +1,256 @@
+"""What was measured of ready-made networks: one JSON file per device. Needs no torch.
+
+Latencies are of whole networks, each number format under its own conditions. The file also
+says how accurate each network is, and where that is from.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from goldnas.bounded import read_bounded
+from goldnas.errors import TableError
+from goldnas.files import write_atomic
+from goldnas.lut import Conditions, Interpolated, LatencyTable
+from goldnas.lut.reading import explain_error, find_repeated, parse_json
+from goldnas.lut.schema import (
+    Amount,
+    Campaign,
+    Checksum,
+    Count,
+    Microseconds,
+    Percent,
+    Strict,
+    Text,
+    compute_checksum,
+)
+from goldnas.site import Shapes
+
+SCHEMA_VERSION = 1
+
+Source = Literal["published", "given", "estimated"]
+"""``published`` with the weights; ``given`` in the user's file; ``estimated`` from the accuracy
+for images of another size, see ``accuracies.py``."""
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+
+
+class Accuracy(Strict, frozen=True):
+    """How often a network is right on ImageNet, or whatever the user's file is of."""
+
+    percent: Percent
+    source: Source
+    weights: Text | None = None
+    """Name of the published weights that it is of."""
+
+
+class Candidate(Strict, frozen=True):
+    """A network for images of one size, and what came of measuring it."""
+
+    network: Text
+    """``torchvision/resnet18``, ``timm/efficientnet_lite0``; of a file, its name."""
+    image_size: Side
+    """Side of the images, in pixels."""
+    accuracy: Accuracy
+    parameters: Count | None
+    flops: Count | None
+    """Multiply-adds for one image; None where nobody has counted."""
+
+    @property
+    def key(self) -> str:
+        """What names it within one number format: ``torchvision/resnet18@224``."""
+        return f"{self.network}@{self.image_size}"
+
+
+class Measured(Candidate, frozen=True, tag_field="status", tag="measured"):
+    """A network that was measured."""
+
+    latency_us: Microseconds
+    interval_us: Amount
+    """Half-width of the 95 % confidence interval."""
+    visits: Count
+    complete: bool
+    """Whether the protocol was followed to its end; if not, the network was clearly over a
+    limit, or worse than another, before it."""
+
+    @property
+    def shortest_us(self) -> float:
+        """The lower end of the interval."""
+        return self.latency_us - self.interval_us
+
+
+class Failed(Candidate, frozen=True, tag_field="status", tag="failed"):
+    """A network that could not be measured: it has no latency."""
+
+    error: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
+
+
+Row = Measured | Failed
+
+
+class Part(Strict, frozen=True):
+    """What was measured in one number format."""
+
+    conditions: Conditions
+    rows: tuple[Row, ...]
+    campaigns: tuple[Campaign, ...] = ()
+
+
+class ZooFile(Strict, frozen=True):
+    """The file: all there is in it."""
+
+    schema_version: Literal[1]
+    checksum: Checksum
+    """As of a latency table."""
+    classes: Count
+    """That the networks tell apart as they were measured."""
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Ready-made networks on one device."""
+
+    path: Path
+    classes: int
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What budgets call the file: ``zoo`` for ``lut/zoo.json``."""
+        return self.path.stem
+
+    def rows(self, precision: str) -> Mapping[str, Row]:
+        """What was measured in a number format, by key."""
+        return {row.key: row for p in self._of(precision) for row in p.rows}
+
+    def measured(self) -> Iterator[tuple[str, Measured]]:
+        """Every network that was measured, with its number format."""
+        for part in self.parts:
+            for row in part.rows:
+                if isinstance(row, Measured):
+                    yield part.conditions.precision, row
+
+    def _of(self, precision: str) -> tuple[Part, ...]:
+        return tuple(p for p in self.parts if p.conditions.precision == precision)
+
+    def check_conditions(self, now: Conditions) -> None:
+        """Refuse what was measured otherwise.
+
+        Raises:
+            TableError: Naming what differs.
+        """
+        for part in self.parts:
+            same = msgspec.structs.replace(part.conditions, precision=now.precision)
+            if differences := same.differences(now):
+                raise TableError(
+                    f"{self.path} was measured under other conditions: "
+                    f"{'; '.join(differences)}. Measure into another file"
+                )
+
+    def with_rows(self, conditions: Conditions, rows: Iterable[Row]) -> "Zoo":
+        """The zoo with these networks, in place of what was known of them."""
+        (before,) = self._of(conditions.precision) or (Part(conditions=conditions, rows=()),)
+        known = {row.key: row for row in before.rows} | {row.key: row for row in rows}
+        part = msgspec.structs.replace(
+            before, conditions=conditions, rows=tuple(known[key] for key in sorted(known))
+        )
+        return self._with(part)
+
+    def with_campaign(self, precision: str, campaign: Campaign) -> "Zoo":
+        """The zoo with a word on how one run of the measurements went."""
+        (before,) = self._of(precision)
+        campaigns = (*before.campaigns, campaign)
+        return self._with(msgspec.structs.replace(before, campaigns=campaigns))
+
+    def _with(self, part: Part) -> "Zoo":
+        precision = part.conditions.precision
+        others = [p for p in self.parts if p.conditions.precision != precision]
+        parts = sorted([*others, part], key=lambda one: one.conditions.precision)
+        return replace(self, parts=tuple(parts))
+
+    def table(self, precision: str) -> LatencyTable | None:
+        """The networks of a number format as a latency table, of one row each.
+
+        None if nothing was measured in it.
+        """
+        for part in self._of(precision):
+            rows = tuple(
+                Interpolated(
+                    operator=f"zoo/{row.network}",
+                    site=str(Shapes((3, row.image_size, row.image_size), (self.classes,))),
+                    latency_us=row.latency_us,
+                    source="the whole network, measured",
+                )
+                for row in part.rows
+                if isinstance(row, Measured)
+            )
+            return LatencyTable(part.conditions, rows, self.path)
+        return None
+
+    def save(self) -> None:
+        """Write the file in one step.
+
+        Raises:
+            WriteError: If the disk refuses; an earlier file is intact.
+        """
+        content = msgspec.to_builtins(
+            {"schema_version": SCHEMA_VERSION, "classes": self.classes, "parts": self.parts}
+        )
+        content["checksum"] = compute_checksum(content)
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        write_atomic(self.path, f"{msgspec.json.format(text, indent=2)}\n")
+
+
+def load_zoo(source: str | Path) -> Zoo:
+    """Read a file of ready-made networks.
+
+    Raises:
+        TableError: If there is none, or it is of another schema, or was changed.
+    """
+    path = Path(source)
+    try:
+        raw = parse_json(read_bounded(path))
+        return _read(path, raw)
+    except FileNotFoundError:
+        problem = f"there is no file {path}"
+    except OSError as error:
+        problem = f"cannot read {path}: {error.strerror}"
+    except (ValueError, RecursionError) as error:  # no UTF-8 and no JSON are among them
+        problem = f"{path} holds no ready-made networks: {explain(error)}"
+    raise TableError(f"{problem}. Give a file that `pick()` wrote, or measure anew")
+
+
+def _read(path: Path, raw: Any) -> Zoo:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise TableError(
+            f"{path} has schema version {version}, and this goldnas reads up to "
+            f"{SCHEMA_VERSION}. Upgrade goldnas"
+        )
+    if version != SCHEMA_VERSION or "parts" not in raw:
+        raise ValueError(f"schema_version is {version!r}, not {SCHEMA_VERSION}, or no parts")
+    try:
+        file = msgspec.convert(raw, ZooFile)
+    except msgspec.ValidationError as error:
+        raise ValueError(explain_error(str(error), raw)) from None
+    if find_repeated(part.conditions.precision for part in file.parts):
+        raise ValueError("parts: a number format is there twice")
+    for part in file.parts:
+        for number in find_repeated(row.key for row in part.rows):
+            raise ValueError(f"{part.rows[number].key} is there twice")
+    if (checksum := compute_checksum(raw)) != file.checksum:
+        raise ValueError(
+            f"it was edited or damaged: its checksum is {file.checksum[:15]}..., that of its "
+            f"content {checksum[:15]}..."
+        )
+    return Zoo(path, file.classes, file.parts)
+
+
+def explain(error: Exception) -> str:
+    """What is wrong, without backquotes, in which a field would be a setting."""
+    return (str(error) or type(error).__name__).replace("`", "'")
