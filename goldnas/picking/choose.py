@@ -107,7 +107,7 @@ def list_needed(
 
 
 def _is_open(row: Row | None, limits: Limits) -> bool:
-    """Whether the measuring of a network ended, for another limit, before this could be judged."""
+    """Whether its measuring ended, for another limit, before this one could be judged."""
     if not isinstance(row, Measured) or row.complete:
         return False
     return limits.latency_us is None or row.shortest_us <= limits.latency_us
