@@ -23,6 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.picking import pick
 from goldnas.profiling import measuring, onnxruntime_backend
 from goldnas.resources import Flops
 from goldnas.site import Site
@@ -128,6 +129,7 @@ def quick() -> Iterator[None]:
     few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime_backend, "IN_CONTEXT", few)
+        patch.setattr(pick, "WHOLE_NETWORKS", few)
         patch.setattr(measuring, "MOST_PROCESSES", few.processes)
         patch.setattr(measuring, "NOISE_WARNS", math.inf)
         yield

@@ -58,10 +58,10 @@ def pick(
 
     Example:
         >>> found = goldnas.pick(
-        ...     budgets=["30ms"], networks=["shufflenet_v2*"], size=[32], target_percent=20
+        ...     budgets=["1s"], networks=["squeezenet1_1"], size=[32], target_percent=20
         ... )
-        >>> found.choice.candidate.network.startswith("torchvision/shufflenet_v2")
-        True
+        >>> found.choice.candidate.network
+        'torchvision/squeezenet1_1'
     """
     from goldnas.locks import file_locked
     from goldnas.picking.config import PickConfig

@@ -94,7 +94,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
             "Number formats of the networks: fp32, fp16, bf16, int8, or several.",
             group="Device",
             kind="precision",
-            metavar="FORMAT,...",
+            metavar="FORMAT[,FORMAT]",
         ),
     ] = "fp32"
 

@@ -43,7 +43,11 @@ def count_onnx_work(model: onnx.ModelProto) -> Work:
         elif node.op_type in _MATRIX and (read := shapes.get(node.input[0])):
             transposed = _attribute(node, "transA", 0)
             matrix += put_out * (read[0] if transposed else read[-1])
-    parameters = sum(math.prod(weight.dims) for weight in inferred.initializer)
+    parameters = sum(
+        math.prod(weight.dims)
+        for weight in inferred.initializer
+        if weight.data_type != onnx.TensorProto.INT64  # shapes and axes
+    )
     return Work(dense, grouped, matrix, elements, float(parameters), operators)
 
 

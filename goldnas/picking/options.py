@@ -177,8 +177,7 @@ def _of_folder(
             path.stem, config.networks
         ):
             continue
-        weights = () if given is None else given.of(path.name) or given.of(path.stem)
-        if not weights:
+        if given is None or not given.of(path.name):
             left_out[path.name] = "`accuracies` says nothing of it"
             continue
         try:
@@ -189,7 +188,7 @@ def _of_folder(
         except (GoldnasError, IndexError) as error:
             left_out[path.name] = str(error)
             continue
-        accuracy = find_accuracy(ReadyMade(path.name, weights), size)
+        accuracy = find_accuracy(ReadyMade(path.name, ()), size, given)
         assert accuracy is not None
         candidate = _describe(path.name, size, accuracy, work)
         # What is not fp32 stays as it is.

@@ -122,7 +122,9 @@ def pick_network(
     """
     began = time.monotonic()
     budgets, limits = read_budgets(config, out.stem)
-    zoo = load_zoo(out) if keep and out.exists() else Zoo(out, config.classes)
+    zoo = Zoo(out, config.classes)
+    if keep and out.exists():
+        zoo = load_zoo(out).without_failures()  # which are tried again
     if zoo.classes != config.classes:
         raise ConfigError(
             f"{out} is of networks for {zoo.classes} classes, not {config.classes}: give "
@@ -131,6 +133,7 @@ def pick_network(
     found = list_options(config, on_progress=on_look)
     with ExitStack() as stack:
         work = _Measuring(config, zoo, keep, stack, on_progress, on_row, on_warning)
+        work.connect()
         if config.exhaustive:
             work.measure_all(found.options)
         else:
@@ -174,6 +177,16 @@ class _Measuring:
         self._on_warning = on_warning
         self._sessions: dict[str, Session] = {}
         self._counts: dict[str, int] = {}
+
+    def connect(self) -> None:
+        """See that the device is there, and that the file is of it.
+
+        Raises:
+            MeasurementError: If it cannot be reached.
+            TableError: If the file is of other conditions.
+        """
+        for precision in self._config.precisions:
+            self._session(precision)
 
     def found(self, options: Iterable[Option]) -> dict[tuple[str, str], Row]:
         """What was measured, by number format and key."""
@@ -279,7 +292,7 @@ class _Measuring:
             campaign = session.describe_campaign(rows=rows, networks=rows)
             if rows:
                 self.zoo = self.zoo.with_campaign(precision, campaign)
-        if self._keep and self._sessions:
+        if self._keep and self._counts:
             self.zoo.save()
 
 

@@ -16,7 +16,7 @@ from goldnas.bounded import read_bounded
 from goldnas.errors import ConfigError, read_message
 from goldnas.lut.lines import BadLineError, read_number, split_csv
 from goldnas.zoo.file import Accuracy
-from goldnas.zoo.networks import ReadyMade, Weights, qualify
+from goldnas.zoo.networks import ReadyMade, Weights
 
 _MOST_BYTES = 64 * 2**20
 
@@ -34,8 +34,10 @@ class GivenAccuracies:
     found: Mapping[str, tuple[Weights, ...]]
 
     def of(self, name: str) -> tuple[Weights, ...]:
-        """What it says of a network, by its full name or its last part."""
-        return self.found.get(name) or self.found.get(name.rpartition("/")[2], ())
+        """What it says of a network, by its full name or less of it; of a file, or its stem."""
+        bare = name.rpartition("/")[2]
+        names = (name, bare, bare.removesuffix(".onnx"))
+        return next((self.found[known] for known in names if known in self.found), ())
 
 
 def read_accuracies(path: Path) -> GivenAccuracies:
@@ -109,7 +111,7 @@ def find_accuracy(
         image_size: Side of the images, in pixels.
         given: By the user.
     """
-    said = given.of(qualify(network.name)) if given is not None else ()
+    said = given.of(network.name) if given is not None else ()
     entries = said or network.weights
     rated = [_at(one, image_size, given=bool(said)) for one in entries]
     return max(rated, key=lambda one: one.percent, default=None)

@@ -36,6 +36,8 @@ Source = Literal["published", "given", "estimated"]
 """``published`` with the weights; ``given`` in the user's file; ``estimated`` from the accuracy
 for images of another size, see ``accuracies.py``."""
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+
 Side = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
 
 
@@ -56,8 +58,8 @@ class Candidate(Strict, frozen=True):
     image_size: Side
     """Side of the images, in pixels."""
     accuracy: Accuracy
-    parameters: Count | None
-    flops: Count | None
+    parameters: Number
+    flops: Number | None
     """Multiply-adds for one image; None where nobody has counted."""
 
     @property
@@ -161,6 +163,14 @@ class Zoo:
         )
         return self._with(part)
 
+    def without_failures(self) -> "Zoo":
+        """The zoo without the networks that could not be measured."""
+        parts = (
+            msgspec.structs.replace(p, rows=tuple(r for r in p.rows if isinstance(r, Measured)))
+            for p in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
     def with_campaign(self, precision: str, campaign: Campaign) -> "Zoo":
         """The zoo with a word on how one run of the measurements went."""
         (before,) = self._of(precision)
@@ -196,12 +206,20 @@ class Zoo:
         """Write the file in one step.
 
         Raises:
+            TableError: If a record is not what the schema allows.
             WriteError: If the disk refuses; an earlier file is intact.
         """
         content = msgspec.to_builtins(
             {"schema_version": SCHEMA_VERSION, "classes": self.classes, "parts": self.parts}
         )
         content["checksum"] = compute_checksum(content)
+        try:
+            msgspec.convert(content, ZooFile)  # not a file that nobody could read
+        except msgspec.ValidationError as error:
+            raise TableError(
+                f"{self.path} was not written: {explain_error(str(error), content)}. Leave "
+                "that network out"
+            ) from None
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         write_atomic(self.path, f"{msgspec.json.format(text, indent=2)}\n")
 
