@@ -64,7 +64,6 @@ def pick(
         goldnas pick --budget 10ms
         goldnas pick --budget 10ms --budget 5Mparams --size 160,192,224 --out lut/zoo.json
         goldnas pick --device ssh://pi@raspberry --threads 4 --budget 50ms --out lut/pi-zoo.json
-        goldnas pick --zoo timm --accuracies results.csv --networks 'efficient*' --budget 20ms
         goldnas pick --zoo models/ --accuracies own.csv --budget 20ms --precision fp32,int8
     """
     interrupted = "interrupted; nothing was kept"

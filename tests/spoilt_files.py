@@ -31,6 +31,8 @@ from goldnas.comparison.truth import Truth
 from goldnas.data.datasets import load_dataset
 from goldnas.errors import GoldnasWarning
 from goldnas.lut import LatencyTable
+from goldnas.picking.config import PickConfig
+from goldnas.picking.options import list_options
 from goldnas.profiling.backend import Timing, Visit
 from goldnas.profiling.bundle_main import (
     BUNDLE,
@@ -48,10 +50,12 @@ from goldnas.searching.start import PreparedSearch
 from goldnas.spaces import find_space, make_space
 from goldnas.spaces.nasbench201 import CANDIDATES, EDGES, write_cell
 from goldnas.training.target import target_of_file
+from goldnas.zoo.file import Accuracy, Measured, Zoo, load_zoo
 from images import png, write_tar
 from mutations import LONG_TEXTS, SHORT_TEXTS
 from simulated_tables import Machine
 from small_models import FLOAT, INT64, node, save
+from small_zoo import write_zoo
 from workplace import SPACE, goldnas
 
 DEVICES = """\
@@ -95,8 +99,39 @@ def write_good(folder: Path) -> None:
         _write_networks()
         _write_models()
         _write_data()
+        _write_zoo()
         Path("devices.toml").write_text(DEVICES)
         Path("options.toml").write_text(OPTIONS)
+
+
+def _write_zoo() -> None:
+    """Of one small network that was measured, and one that was not."""
+    write_zoo(Path())
+    conditions = LatencyTable.load("table.json").conditions
+    row = Measured(
+        network="tiny.onnx",
+        image_size=32,
+        accuracy=Accuracy(percent=50.0, source="given"),
+        parameters=1944,
+        flops=1990656,
+        latency_us=97.0,
+        interval_us=1.0,
+        visits=8,
+        complete=True,
+    )
+    Zoo(Path("zoo.json"), 1000).with_rows(conditions, [row]).save()
+
+
+def read_zoo() -> None:
+    """As ``goldnas pick`` reads it, before it asks the device anything."""
+    zoo = load_zoo("zoo.json").without_failures()
+    assert all(row.latency_us > row.shortest_us > -1e15 for _, row in zoo.measured())
+    zoo.table("fp32")
+
+
+def list_zoo() -> None:
+    """As ``goldnas pick`` lists what it may measure."""
+    list_options(PickConfig(zoo=("models",), accuracies=Path("accuracies.csv")))
 
 
 def run(command: str) -> None:
@@ -585,6 +620,9 @@ TARGETS = (
     ),
     Target("results.zip", _ZIP, ("lut import results.zip --out new.json",)),
     Target("out.zip", _ZIP, ("lut import results.zip --bundle out.zip --out new.json",)),
+    Target("zoo.json", _SIGNED, (read_zoo,)),
+    Target("accuracies.csv", _TEXT, (list_zoo,)),
+    Target("models/tiny.onnx", (spoil_model, spoil_model, spoil_bytes), (list_zoo,)),
     Target("model.onnx", (spoil_model, spoil_model, spoil_bytes), (read_model,)),
     Target("external.onnx", (spoil_model, spoil_model, spoil_bytes), (read_external,)),
     Target("w.bin", (spoil_bytes,), (read_external,)),

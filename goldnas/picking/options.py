@@ -65,7 +65,9 @@ class Options:
     """By name, why."""
 
 
-def list_options(config: PickConfig, *, on_progress: Callable[[int, int], None]) -> Options:
+def list_options(
+    config: PickConfig, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Options:
     """Every network of the zoos that the settings allow, for each size and number format.
 
     Args:
