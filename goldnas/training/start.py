@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, choose_workers
-from goldnas.errors import BusyError, ConfigError
+from goldnas.errors import BusyError, ConfigError, RunError
 from goldnas.locks import take_lock
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
@@ -62,7 +62,8 @@ def resolve_config(
     Cutout of a recipe is made for images of 32 pixels: of smaller ones it takes half the
     side. Data of one's own is used as it is, and a task of one's own smooths no labels.
     Weights that have learnt already go on at a tenth of a recipe's learning rate. A
-    network without cells has no auxiliary head, and drops no paths.
+    network without cells has no auxiliary head, and drops no paths. Where all weights are
+    fresh, all learn at the same rate.
 
     Args:
         target: The network.
@@ -97,10 +98,47 @@ def resolve_config(
                     "leave it out"
                 )
         suited |= dict.fromkeys(OF_CELLS, 0.0)
+    pretrained = target.pretrained
+    if pretrained is None:
+        if given.get("body_rate") is not None:
+            raise ConfigError(
+                "`body_rate` is for a ready-made network that begins with `weights`; leave it "
+                "out"
+            )
+        suited["body_rate"] = 1.0
     settings = asdict(recipe) | suited | target.data
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= {"recipe": recipe_name, "seed": seed, "warm": warm}
+    if pretrained is not None:
+        settings |= {"weights": pretrained.name, "weights_sha256": pretrained.sha256}
     return make_settings(TrainConfig, "a training", settings)
+
+
+def find_place(
+    target: TrainTarget, config: TrainConfig, out: Path | None
+) -> tuple[Path, TrainConfig]:
+    """The folder of a training; and its settings, with what is known of its weights there.
+
+    A training that has begun goes on without the weights that it began with.
+
+    Args:
+        target: The network.
+        config: Settings.
+        out: The folder; None for the usual one.
+
+    Raises:
+        ConfigError: If the weights cannot be had, and no such training has begun.
+    """
+    pretrained = target.pretrained
+    if pretrained is None or pretrained.weights is not None:
+        return out or target.folder(config), config
+    usual = target.folder(replace(config, weights_sha256="*"))
+    for path in [out] if out else sorted(usual.parent.glob(usual.name)):
+        with suppress(RunError):  # of another training, or of none: nothing to go on with
+            folder = TrainingFolder.open(path)
+            if folder.has_begun and folder.config.weights == pretrained.name:
+                return path, replace(config, weights_sha256=folder.config.weights_sha256)
+    raise ConfigError(pretrained.reason)
 
 
 def prepare(
@@ -182,6 +220,7 @@ def prepare(
             lambda loop: NetworkTraining(
                 *(loop, folder, architecture, config, data),
                 weights=target.weights,
+                pretrained=target.pretrained and target.pretrained.weights,
                 predicted=predicted,
             ),
         )
