@@ -236,6 +236,11 @@ def _check_options(
     in_search = [name for name, value in of_search.items() if value not in (None, False)]
     in_file = [f"`{name}`" for name in _OF_FILE if name in of_file]
     if os.path.isdir(target):
+        if "weights" in of_file:
+            raise ConfigError(
+                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME; one "
+                "of a search begins with its own by `warm`"
+            )
         if in_file:
             raise ConfigError(
                 f"{', '.join(in_file)} cannot be given with the folder of a search, which says "

@@ -139,7 +139,7 @@ class TrainOutput:
         if event in ("step", "setback"):
             self._advance()
         if event == "note":
-            note(fields["text"])
+            note(in_options(fields["text"]))
         warn_of_logger(self._loop, event, fields)
         line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
         if line is not None:

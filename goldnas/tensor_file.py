@@ -3,7 +3,7 @@
 Such a file is an archive of storages and a pickle of what is made of them. PyTorch believes
 both: a compressed megabyte becomes gigabytes, and a tensor has the size that it says. Here all
 sizes are held against the file before anything of such a size is made, and names against the
-few that goldnas' own files have. Then PyTorch reads the file, plain values and tensors alone.
+few that files of weights have. Then PyTorch reads the file, plain values and tensors alone.
 """
 
 import io
@@ -110,7 +110,7 @@ def _check(file: BinaryIO) -> None:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
-                raise _UnlikeOursError("it is compressed, as no file of goldnas is")
+                raise _UnlikeOursError("it is compressed, and torch.save compresses nothing")
             if sum(one.file_size for one in entries) > size:
                 raise _UnlikeOursError("it says that it holds more than it has bytes")
             (pickled,) = (one for one in entries if one.filename.endswith("/data.pkl"))
@@ -150,7 +150,10 @@ def _check_legacy(file: BinaryIO) -> None:
             if set(keys) != look.storages.keys():
                 raise _UnlikeOursError("it has other storages than it names")
             # Each begins with its size.
-            if sum(8 + size for size in look.storages.values()) != len(content) - content.tell():
+            if (
+                sum(8 + size for size in look.storages.values())
+                != len(content) - content.tell()
+            ):
                 raise _UnlikeOursError("it has storages of another size than it says")
     except _UnlikeOursError:
         raise
@@ -159,7 +162,7 @@ def _check_legacy(file: BinaryIO) -> None:
 
 
 class _UnlikeOursError(ValueError):
-    """What goldnas never wrote."""
+    """What is not read, though PyTorch may have written it."""
 
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -196,7 +199,9 @@ class _Look(pickle._Unpickler):
             return _look_at_parameter
         if module == "torch" and name in _ITEM_BYTES:
             return name
-        raise _UnlikeOursError(f"it names {module}.{name}, as no file of goldnas does")
+        raise _UnlikeOursError(
+            f"it names {f'{module}.{name}':.100}, and tensors and plain values alone are read"
+        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         """A storage, if the archive holds it whole."""

@@ -196,8 +196,8 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
     if isinstance(network, Network):
         if "weights" in of_data:
             raise ConfigError(
-                f"`weights` {of_data['weights']} are for a ready-made network, as "
-                "zoo:resnet18; one of a search begins with its own by `warm=True`"
+                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; one "
+                "of a search begins with its own by `warm=True`"
             )
         if of_data:
             raise ConfigError(

@@ -103,7 +103,8 @@ def _digest(weights: Mapping[str, Tensor]) -> str:
     told = hashlib.sha256()
     for name, value in sorted(weights.items()):
         told.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        told.update(numbers.numpy().data)
     return told.hexdigest()
 
 

@@ -140,9 +140,10 @@ def _try_size(space: ZooSpace) -> None:
             raise
         except Exception as error:  # of a module of others: nearly any
             shape = "x".join(map(str, space.input_shape))
-            sizes = " or ".join(map(str, find_network(space.network).sizes))
-            advice = f"; it is for {sizes} pixels" * bool(sizes)
+            size = find_image_size(space.network)
+            advice = "images of another size" if size is None else f"images of {size} pixels"
             raise ConfigError(
                 f"{space.network} does not take images of {shape}: "
-                f"{read_message(error)[:200]}{advice}: choose another `image_size`"
+                f"{read_message(error)[:200].rstrip('.')}. Give {advice}; `image_size` resizes "
+                "those of a folder"
             ) from None

@@ -99,6 +99,8 @@ def resolve_config(
                 )
         suited |= dict.fromkeys(OF_CELLS, 0.0)
     pretrained = target.pretrained
+    if given.get("weights_sha256") is not None:
+        raise ConfigError("`weights_sha256` is that of `weights`; leave it out")
     if pretrained is None:
         if given.get("body_rate") is not None:
             raise ConfigError(
@@ -220,7 +222,7 @@ def prepare(
             lambda loop: NetworkTraining(
                 *(loop, folder, architecture, config, data),
                 weights=target.weights,
-                pretrained=target.pretrained and target.pretrained.weights,
+                pretrained=target.pretrained.weights if target.pretrained else None,
                 predicted=predicted,
             ),
         )

@@ -59,7 +59,8 @@ def find_image_size(name: str, weights: str | None = None) -> int | None:
     source, _, bare = find_network(name).name.partition("/")
     if source == TIMM:
         tagged = f"{bare}.{weights}" if weights else bare
-        return _timm_settings(tagged).get("input_size", (None,))[-1]
+        shape: tuple[int | None, ...] = _timm_settings(tagged).get("input_size", (None,))
+        return shape[-1]
     known = list_weights(name)
     if not known:
         return None
@@ -70,11 +71,11 @@ def find_image_size(name: str, weights: str | None = None) -> int | None:
     return size
 
 
-def _timm_settings(name: str) -> dict[str, Any]:
+def _timm_settings(name: str) -> Mapping[str, Any]:
     import timm
 
     settings = timm.get_pretrained_cfg(name)
-    return {} if settings is None else settings.to_dict()
+    return {} if settings is None else vars(settings)
 
 
 def resolve_weights(name: str, weights: str) -> str | None:
@@ -116,9 +117,7 @@ def fetch_weights(name: str, weights: str) -> dict[str, Tensor]:
                 from torchvision import models
 
                 entry = models.get_model_weights(bare)[weights]
-                state = entry.get_state_dict(
-                    progress=False, check_hash=True, weights_only=True
-                )
+                state = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # of the network, the disk or the library: nearly any
         raise ConfigError(
             f"{source} cannot fetch the weights {weights} of {bare}: {read_message(error)}. "
@@ -147,9 +146,7 @@ def describe_weights(name: str) -> str:
     return "a file .safetensors, .pt or .pth" + published * bool(names)
 
 
-def rename_weights(
-    name: str, state: Mapping[str, Any], own: Iterable[str]
-) -> dict[str, Any]:
+def rename_weights(name: str, state: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
     """Weights as the modules of today call them, without heads that are built no longer.
 
     Args:
