@@ -21,13 +21,12 @@ from goldnas.spaces.zoo import ZooSpace
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.pretrained import load_pretrained
 from goldnas.training.ready_made import choose_image_size
-from goldnas.training.result import TrainResult
-from goldnas.training.start import NetworkLoop, prepare, resolve_config
+from goldnas.training.start import NetworkLoop
 from goldnas.training.target import target_of_file
 from goldnas.zoo.networks import build_network
 from goldnas.zoo.pretrained import find_classifier, find_image_size, list_weights
 from searches import StoppedOnPurposeError
-from trainings import assert_same_training
+from trainings import assert_same_training, fine_tuned
 from workplace import Case, assert_refused, invoke, written
 
 NAME = "zoo:shufflenet_v2_x0_5"
@@ -64,13 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def prepared(out: str, weights: str | None = "w.pt", **given: Any) -> NetworkLoop:
-    target = target_of_file(NAME, data="data.npz", weights=weights)
-    settings = {"epochs": 2, "batch_size": 16, "train_device": "cpu"} | given
-    loop = prepare(target, resolve_config(target, "fine-tune", **settings), Path(out))
-    assert not isinstance(loop, TrainResult)
-    loop.run.release()
-    return loop
+def prepared(out: str, **given: Any) -> NetworkLoop:
+    return fine_tuned(out, NAME, "data.npz", "w.pt", **{"epochs": 2, "batch_size": 16} | given)
 
 
 def config_of(folder: str | Path) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from goldnas.architecture import Architecture
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import Dataset, Normalisation, split_validation
 from goldnas.data.loader import TrainingLoader, choose_workers
-from goldnas.errors import BusyError, ConfigError, RunError
+from goldnas.errors import BusyError, ConfigError
 from goldnas.locks import take_lock
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
+from goldnas.run_folder import is_training
 from goldnas.settings import make_settings
 from goldnas.spaces import find_space
 from goldnas.task import load_task
@@ -130,16 +131,18 @@ def find_place(
 
     Raises:
         ConfigError: If the weights cannot be had, and no such training has begun.
+        RunError: If the folder of one is damaged.
     """
     pretrained = target.pretrained
     if pretrained is None or pretrained.weights is not None:
         return out or target.folder(config), config
     usual = target.folder(replace(config, weights_sha256="*"))
     for path in [out] if out else sorted(usual.parent.glob(usual.name)):
-        with suppress(RunError):  # of another training, or of none: nothing to go on with
-            folder = TrainingFolder.open(path)
-            if folder.has_begun and folder.config.weights == pretrained.name:
-                return path, replace(config, weights_sha256=folder.config.weights_sha256)
+        if not is_training(path):
+            continue
+        folder = TrainingFolder.open(path)
+        if folder.has_begun and folder.config.weights == pretrained.name:
+            return path, replace(config, weights_sha256=folder.config.weights_sha256)
     raise ConfigError(pretrained.reason)
 
 
