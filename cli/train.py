@@ -142,8 +142,7 @@ def train(
 
     Examples:
         goldnas train runs/a
-        goldnas train runs/a --all --recipe darts-cifar
-        goldnas train runs/a --pick best --pick 2 --warm --epochs 5
+        goldnas train runs/a --all --warm --epochs 5
         goldnas train DARTS_V2 --data cifar10 --out runs/darts-v2
         goldnas train zoo:resnet18 --data photos --weights default --recipe fine-tune
     """

@@ -85,7 +85,7 @@ def test_a_ready_made_network_is_fine_tuned_exported_and_scored() -> None:
     (folder,) = Path("trained").iterdir()
     config = config_of(folder)
     assert folder.name.endswith(f"-fine-tune-e1-s0-w{config.weights_sha256[:8]}")
-    assert (config.weights, config.body_rate, config.recipe) == ("squeeze.pt", 0.1, "fine-tune")
+    assert (config.weights, config.body_rate, config.recipe) == ("squeeze.pt", 0.3, "fine-tune")
     result = TrainingFolder.open(folder).result()
     assert result is not None
     # As published, but for 997 classes less.
@@ -123,7 +123,7 @@ def test_without_weights_it_begins_anew_and_says_so() -> None:
     code, stdout, stderr = invoke(*TRAIN.split())
     assert code == 0, stderr
     assert "shufflenet_v2_x0_5 begins with fresh weights; --weights names others" in stderr
-    assert "body rate 1 for fresh weights, in place of 0.1" in stdout
+    assert "body rate 1 for fresh weights, in place of 0.3" in stdout
     (folder,) = Path("trained").iterdir()
     assert folder.name.endswith("-fine-tune-e1-s0")
     config = config_of(folder)

@@ -129,10 +129,10 @@ RECIPES = {
         label_smoothing=0.1,
     ),
     "fine-tune": Recipe(
-        epochs=10,
+        epochs=20,
         batch_size=32,
         learning_rate=0.05,
-        body_rate=0.1,
+        body_rate=0.3,
         warm_up=0.1,
         weight_decay=1e-4,
         label_smoothing=0.1,
