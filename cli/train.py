@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from goldnas.training.distributed import Ranks
 
 _NETWORK, _OF_FILE_PANEL = "Network", "Data of a file"
-_OF_FILE = ("data", "task", "data_dir", "image_size", "space", "channels", "cells")
+_OF_FILE = ("data", "task", "data_dir", "image_size", "weights", "space", "channels", "cells")
 """Options that go with a network from a file, and not with that of a search."""
 
 _OPTIONS = Options(
@@ -34,6 +34,7 @@ _OPTIONS = Options(
     # What the recipe, the search or the file says where it is not given.
     defaults={"recipe": "short", "data": None, "amp": None}
     | dict.fromkeys(("cutout", "drop_path", "auxiliary_weight", "label_smoothing"))
+    | {"body_rate": None}
     | {"validation_fraction": None},
 )
 
@@ -46,7 +47,8 @@ def train(
         typer.Argument(
             help="What to train: the folder of a search, an architecture as .json, a file with "
             "a genotype, or the name of a published network: DARTS_V1, DARTS_V2, mobilenet_v2, "
-            "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1.",
+            "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1; or zoo:NAME, a ready-made "
+            "network of torchvision or timm, as zoo:mobilenet_v3_small.",
             show_default=False,
         ),
     ] = None,
@@ -140,9 +142,9 @@ def train(
 
     Examples:
         goldnas train runs/a
-        goldnas train runs/a --all --recipe darts-cifar
-        goldnas train runs/a --pick best --pick 2 --warm --epochs 5
+        goldnas train runs/a --all --warm --epochs 5
         goldnas train DARTS_V2 --data cifar10 --out runs/darts-v2
+        goldnas train zoo:resnet18 --data photos --weights default --recipe fine-tune
     """
     from goldnas.cli.train_networks import TrainOptions, train_each, train_one
     from goldnas.cli.train_ray import train_on_ray
@@ -224,14 +226,20 @@ def _check_options(
     if target is None:
         raise ConfigError(
             "say what to train: the folder of a search, an architecture as .json, a file with "
-            "a genotype, DARTS_V2 or mobilenet_v2; or --list-recipes"
+            "a genotype, DARTS_V2, mobilenet_v2 or zoo:resnet18; or --list-recipes"
         )
     from goldnas.genotypes import NAMED
     from goldnas.spaces.mobile_networks import NETWORKS
+    from goldnas.zoo.networks import PREFIX
 
     in_search = [name for name, value in of_search.items() if value not in (None, False)]
     in_file = [f"`{name}`" for name in _OF_FILE if name in of_file]
     if os.path.isdir(target):
+        if "weights" in of_file:
+            raise ConfigError(
+                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME; one "
+                "of a search begins with its own by `warm`"
+            )
         if in_file:
             raise ConfigError(
                 f"{', '.join(in_file)} cannot be given with the folder of a search, which says "
@@ -248,14 +256,15 @@ def _check_options(
     sizes = [name for name in ("space", "channels", "cells") if name in of_file]
     if ":" in of_file.get("space", ""):  # a function, which the file alone does not get run
         sizes.remove("space")
-    if sizes and (Path(target).suffix == ".json" or target in NETWORKS):
+    says_it = Path(target).suffix == ".json" or target in NETWORKS or target.startswith(PREFIX)
+    if sizes and says_it:
         named = ", ".join(f"`{name}`" for name in sizes)
         raise ConfigError(f"{named} is of a genotype; {target} says it itself")
     known = [*NAMED, *NETWORKS]
-    if target not in known and not os.path.lexists(target):
+    if not (target in known or target.startswith(PREFIX) or os.path.lexists(target)):
         raise ConfigError(
             f"there is no {target}. Give the folder of a search, an architecture as .json, a "
-            f"file with a genotype, or one of {', '.join(known)}"
+            f"file with a genotype, zoo:NAME, or one of {', '.join(known)}"
         )
     if "data" not in of_file:
         raise ConfigError(

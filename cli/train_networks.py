@@ -138,6 +138,8 @@ class TrainOutput:
             return
         if event in ("step", "setback"):
             self._advance()
+        if event == "note":
+            note(in_options(fields["text"]))
         warn_of_logger(self._loop, event, fields)
         line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
         if line is not None:
@@ -175,6 +177,7 @@ def _print_beginning(loop: "NetworkLoop", given: Mapping[str, Any]) -> None:
         ("cutout", "data of your own" if own else "small images"),
         ("label_smoothing", "a task of your own"),
         ("learning_rate", "a warm start"),
+        ("body_rate", "fresh weights"),
         *((name, "a network without cells") for name in OF_CELLS),
     ):
         value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)

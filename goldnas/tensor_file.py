@@ -3,11 +3,12 @@
 Such a file is an archive of storages and a pickle of what is made of them. PyTorch believes
 both: a compressed megabyte becomes gigabytes, and a tensor has the size that it says. Here all
 sizes are held against the file before anything of such a size is made, and names against the
-few that goldnas' own files have. Then PyTorch reads the file, plain values and tensors alone.
+few that files of weights have. Then PyTorch reads the file, plain values and tensors alone.
 """
 
 import io
 import math
+import mmap
 import os
 import pickle
 import zipfile
@@ -28,12 +29,13 @@ _ITEM_BYTES = {
 }
 
 
-def read_tensors(path: Path, most_bytes: int) -> Any:
+def read_tensors(path: Path, most_bytes: int, *, legacy: bool = False) -> Any:
     """Read a file of plain values and tensors, which come to the CPU.
 
     Args:
         path: Of the file.
         most_bytes: That it may have.
+        legacy: Whether it may be of the form that PyTorch wrote before version 1.6.
 
     Raises:
         OSError: If it cannot be read.
@@ -42,7 +44,11 @@ def read_tensors(path: Path, most_bytes: int) -> Any:
     import torch
 
     with open_regular(path) as file:
-        _check(file, most_bytes)
+        _check_size(file, most_bytes)
+        if legacy and file.read(len(_LEGACY)) == _LEGACY:
+            _check_legacy(file)
+        else:
+            _check(file)
         file.seek(0)
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -84,23 +90,27 @@ def check_tensor(name: str, value: Any, like: "Tensor") -> None:
         raise ValueError(f"{name} has values that are not finite")
 
 
-def _check(file: BinaryIO, most_bytes: int) -> None:
-    """Refuse a file that holds more than it has bytes, or than is asked for.
-
-    Raises:
-        ValueError: Saying what is wrong.
-    """
+def _check_size(file: BinaryIO, most_bytes: int) -> None:
     size = os.fstat(file.fileno()).st_size
     if size > most_bytes:
         raise ValueError(
             f"it has {size / 2**20:.1f} MiB, and {most_bytes / 2**20:.1f} are the most that it "
             "may have"
         )
+
+
+def _check(file: BinaryIO) -> None:
+    """Refuse a file that holds more than it has bytes.
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    size = os.fstat(file.fileno()).st_size
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
-                raise _UnlikeOursError("it is compressed, as no file of goldnas is")
+                raise _UnlikeOursError("it is compressed, and torch.save compresses nothing")
             if sum(one.file_size for one in entries) > size:
                 raise _UnlikeOursError("it says that it holds more than it has bytes")
             (pickled,) = (one for one in entries if one.filename.endswith("/data.pkl"))
@@ -112,7 +122,7 @@ def _check(file: BinaryIO, most_bytes: int) -> None:
             }
             told = archive.read(pickled)
             # A byte at least for each; some small ones may be meant more than once.
-            if _count(_Look(told, sizes).load(), {}) > 8 * len(told):
+            if _count(_Look(io.BytesIO(told), sizes).load(), {}) > 8 * len(told):
                 raise _UnlikeOursError("it holds lists within lists without end")
     except _UnlikeOursError:
         raise
@@ -120,8 +130,43 @@ def _check(file: BinaryIO, most_bytes: int) -> None:
         raise ValueError("the file is damaged") from None
 
 
+def _check_legacy(file: BinaryIO) -> None:
+    """The same of a legacy file: five pickles, one after another, and then the storages.
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    try:
+        # Of which a pickle reads no more than there is, whatever it says.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for _ in range(3):  # a mark, the version, and what wrote it
+                _Look(content, {}).load()
+            look = _Look(content, None)
+            began = content.tell()
+            held = look.load()
+            if _count(held, {}) > 8 * (content.tell() - began):
+                raise _UnlikeOursError("it holds lists within lists without end")
+            keys = _Look(content, {}).load()
+            if set(keys) != look.storages.keys():
+                raise _UnlikeOursError("it has other storages than it names")
+            # Each begins with its size.
+            if (
+                sum(8 + size for size in look.storages.values())
+                != len(content) - content.tell()
+            ):
+                raise _UnlikeOursError("it has storages of another size than it says")
+    except _UnlikeOursError:
+        raise
+    except Exception:
+        raise ValueError("the file is damaged") from None
+
+
 class _UnlikeOursError(ValueError):
-    """What goldnas never wrote."""
+    """What is not read, though PyTorch may have written it."""
+
+
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""Begins what PyTorch wrote before version 1.6: the pickle of a number."""
 
 
 class _Storage(NamedTuple):
@@ -134,13 +179,15 @@ class _Look(pickle._Unpickler):
     """Looks through a pickle without making a tensor. In Python: C trusts its numbers, too.
 
     Args:
-        content: The pickle.
-        sizes: Of the storages beside it, in bytes.
+        content: The pickle begins at its place.
+        sizes: Of the storages beside it, in bytes; None where they are not known yet.
     """
 
-    def __init__(self, content: bytes, sizes: dict[str, int]) -> None:
-        super().__init__(io.BytesIO(content))
+    def __init__(self, content: Any, sizes: dict[str, int] | None) -> None:
+        super().__init__(content)
         self._sizes = sizes
+        self.storages: dict[str, int] = {}
+        """The size of each that is named, in bytes."""
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for the few things that our files name."""
@@ -148,14 +195,21 @@ class _Look(pickle._Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _look_at_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _look_at_parameter
         if module == "torch" and name in _ITEM_BYTES:
             return name
-        raise _UnlikeOursError(f"it names {module}.{name}, as no file of goldnas does")
+        raise _UnlikeOursError(
+            f"it names {f'{module}.{name}':.100}, and tensors and plain values alone are read"
+        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         """A storage, if the archive holds it whole."""
-        _, kind, key, _, items = pid
-        if items < 0 or self._sizes[key] != items * _ITEM_BYTES[kind]:
+        kind, key, _, items = pid[1:5]
+        size = items * _ITEM_BYTES[kind]
+        known = self.storages.setdefault(key, size) if self._sizes is None else self._sizes[key]
+        # A view of a storage, which legacy files may name, has not been met in weights.
+        if items < 0 or known != size or any(pid[5:]):
             raise _UnlikeOursError("it has a storage of another size than it says")
         return _Storage(items)
 
@@ -173,6 +227,10 @@ def _look_at_tensor(
         raise _UnlikeOursError("it has a tensor that is larger than its storage")
     if math.prod(shape) > storage.items:
         raise _UnlikeOursError("it has a tensor of more items than it holds")
+
+
+def _look_at_parameter(*_: Any) -> None:
+    """A tensor that was looked at, and whether it learns."""
 
 
 def _count(value: Any, counted: dict[int, int]) -> int:

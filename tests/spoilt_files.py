@@ -1,6 +1,6 @@
 """Whatever is in a file that others made, what reads it takes it or refuses it.
 
-Tables of latencies and what they are made of, bundles, models, values, data, options.
+Tables of latencies and what they are made of, bundles, models, values, data, weights, options.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import torch
 from google.protobuf.message import Message
+from safetensors.torch import save_file
 
 import test_lut_importers as importers
 import test_published as published
@@ -49,8 +50,11 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.start import PreparedSearch
 from goldnas.spaces import find_space, make_space
 from goldnas.spaces.nasbench201 import CANDIDATES, EDGES, write_cell
+from goldnas.spaces.zoo import ZooSpace
+from goldnas.training.pretrained import load_pretrained
 from goldnas.training.target import target_of_file
 from goldnas.zoo.file import Accuracy, Measured, Zoo, load_zoo
+from goldnas.zoo.networks import build_network
 from images import png, write_tar
 from mutations import LONG_TEXTS, SHORT_TEXTS
 from simulated_tables import Machine
@@ -85,6 +89,7 @@ networks = "networks.csv"
 prior = ["prior.csv"]
 out = "new.json"
 """
+READY_MADE = ZooSpace(network="shufflenet_v2_x0_5", input_shape=(3, 32, 32), classes=3)
 GENOTYPE = (
     "Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 0), "
     "('skip_connect', 2)], normal_concat=range(2, 4), reduce=[('max_pool_3x3', 0), "
@@ -100,6 +105,7 @@ def write_good(folder: Path) -> None:
         _write_models()
         _write_data()
         _write_zoo()
+        _write_weights()
         Path("devices.toml").write_text(DEVICES)
         Path("options.toml").write_text(OPTIONS)
 
@@ -234,6 +240,13 @@ def _write_data() -> None:
         write_tar(Path("shards", f"{part}-0.tar"), members)
 
 
+def _write_weights() -> None:
+    state = build_network(READY_MADE.network, READY_MADE.input_shape, 3).state_dict()
+    torch.save({"state_dict": state, "epoch": 3}, "weights.pt")
+    torch.save(dict(state), "legacy.pth", _use_new_zipfile_serialization=False)
+    save_file(state, "weights.safetensors")
+
+
 # -- readers -----------------------------------------------------------------------------------
 
 
@@ -292,6 +305,18 @@ def read_npy() -> None:
 
 def read_npz() -> None:
     list(read_onnx(Path("model.onnx"), values={"x": "x.npz"}).forms())
+
+
+def read_weights() -> None:
+    load_pretrained("weights.pt", READY_MADE)
+
+
+def read_legacy() -> None:
+    load_pretrained("legacy.pth", READY_MADE)
+
+
+def read_safetensors() -> None:
+    load_pretrained("weights.safetensors", READY_MADE)
 
 
 def read_data() -> None:
@@ -511,6 +536,31 @@ def _spoil_message(random: Random, message: Message) -> None:
             setattr(message, field.name, odd)
 
 
+_PICKLED = [
+    *(b"", b"\0", b"(", b"t", b"u", b"R", b".", b"N", b"Q", b"h\0", b"}", b"K\xff", b"J\xff"),
+    *(b"\x8a\x08" + b"\xff" * 8, b"\x8e" + b"\x7f" * 8, b"cos\nsystem\n", b"\x88", b"2" * 999),
+]
+"""Pieces of pickles: marks, numbers, lengths, names."""
+
+
+def spoil_pickle(random: Random, content: bytes) -> bytes:
+    """Put other pieces into the beginning of a file, where its pickles are."""
+    spoilt = bytearray(content)
+    for _ in range(random.choice([1, 1, 1, 2, 3])):
+        place = random.randrange(min(len(spoilt), 20_000))
+        end = place + random.choice([0, 1, 1, 2, 4, 9])
+        spoilt[place:end] = random.choice(_PICKLED)
+    return bytes(spoilt)
+
+
+def spoil_header(random: Random, content: bytes) -> bytes:
+    """Change what the head of a file of safetensors says: types, shapes, places."""
+    size = int.from_bytes(content[:8], "little")
+    head = spoil_json(random, content[8 : 8 + size])
+    told = random.choice([len(head), len(head), len(head), 0, 2**40, 2**63])
+    return told.to_bytes(8, "little") + head + content[8 + size :]
+
+
 def spoil_tar(random: Random, content: bytes) -> bytes:
     """Members of a shard with other names, kinds, contents or sizes."""
     members = {}
@@ -628,6 +678,11 @@ TARGETS = (
     Target("w.bin", (spoil_bytes,), (read_external,)),
     Target("x.npy", (spoil_array, spoil_array, spoil_bytes), (read_npy,)),
     Target("x.npz", (spoil_arrays, spoil_zip, spoil_bytes), (read_npz,)),
+    Target("weights.pt", (spoil_pickle, spoil_pickle, spoil_zip, spoil_bytes), (read_weights,)),
+    Target("legacy.pth", (spoil_pickle, spoil_pickle, spoil_bytes), (read_legacy,)),
+    Target(
+        "weights.safetensors", (spoil_header, spoil_header, spoil_bytes), (read_safetensors,)
+    ),
     Target("data.npz", (spoil_arrays, spoil_arrays, spoil_zip, spoil_bytes), (read_data,)),
     Target("shards/train-0.tar", (spoil_tar, spoil_tar, spoil_bytes), (read_shards,)),
 )

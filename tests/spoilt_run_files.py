@@ -19,18 +19,23 @@ from fuzzing import (
     spoil_lines,
     spoil_value,
 )
+from goldnas.api.trainings import train
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.measured import Measurement, keep_measured
 from goldnas.searching.start import PreparedSearch
+from goldnas.training.start import NetworkLoop
+from goldnas.zoo.networks import build_network
 from searches import search, stop_search
-from trainings import prepared
+from trainings import fine_tuned, prepared
 from workplace import goldnas
 
 SMALL = {"cells": 1, "batch_size": 768, "auxiliary_weight": 0.0, "budgets": ("40kFLOPs",)}
+READY_MADE = "zoo:shufflenet_v2_x0_5"
+TWO_EPOCHS = {"epochs": 2, "batch_size": 768}
 
 
 def write_good(folder: Path) -> None:
-    """Write a search with a training that is done, two that were stopped, and a training."""
+    """Write a search with a training that is done, two that were stopped, and two trainings."""
     with contextlib.chdir(folder):
         search(Path("run"), **SMALL, epochs=1)
         code, said = goldnas("train run --epochs 1 --batch-size 768 --train-device cpu")
@@ -42,6 +47,13 @@ def write_good(folder: Path) -> None:
         training.train_step(*next(iter(training.data.batches(0))))
         training.end_step()
         training.checkpoints.save()
+        state = build_network(READY_MADE, (1, 8, 8), 10).state_dict()
+        torch.save(state, "weights.pt")
+        training = ready_made()
+        training.train_step(*next(iter(training.data.batches(0))))
+        training.end_step()
+        training.checkpoints.save()
+        Path("weights.pt").unlink()
         (trained,) = Path("run", "trained").iterdir()
         trained.rename("run/trained/done")
         first = SearchRun(Path("run")).front().networks[0].fingerprint
@@ -62,6 +74,24 @@ def write_good(folder: Path) -> None:
             link = Path("run", path)
             link.rename(link.with_name("first" + link.suffix))
             link.symlink_to("first" + link.suffix)
+
+
+def ready_made() -> NetworkLoop:
+    return fine_tuned("ready", READY_MADE, "digits", "weights.pt", **TWO_EPOCHS)
+
+
+def fine_tune_on() -> None:
+    """Go on with the training of a ready-made network, for a step, without its weights."""
+    train(
+        READY_MADE,
+        data="digits",
+        weights="weights.pt",
+        recipe="fine-tune",
+        out="ready",
+        stop_signal=lambda: 15,
+        train_device="cpu",
+        **TWO_EPOCHS,
+    )
 
 
 def resume(name: str) -> None:
@@ -170,4 +200,7 @@ TARGETS = (
     Target("training/config.json", SETTINGS, (train_on,)),
     Target("training/conditions.json", SETTINGS, (train_on,)),
     Target("training/checkpoint.pt", TENSORS, (train_on,)),
+    Target("ready/config.json", SETTINGS, (fine_tune_on,)),
+    Target("ready/architecture.json", JSON, (fine_tune_on,)),
+    Target("ready/checkpoint.pt", TENSORS, (fine_tune_on,)),
 )

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "ranges": {"resource_names"},
     "log_records": {"ranges"},
     "tensor_file": {"bounded"},
+    "weights_file": {"bounded", "tensor_file"},
     "arrays": {"bounded", "errors"},
     "contents": {"bounded"},
     "site": {"errors"},
@@ -83,7 +84,7 @@ MAY_IMPORT = {
         *("gated_cell", "genotypes", "locks", "loggers", "lut", "metric", "network"),
         *("operators", "parent", "ranges", "recompute", "reference", "resource_names"),
         *("resources", "run_folder", "settings", "site", "spaces", "supernet", "task"),
-        *("tensor_file", "trust"),
+        *("tensor_file", "trust", "weights_file", "zoo"),
     },
     "searching": {
         *("architecture", "data", "errors", "files", "locks", "loggers", "lut", "metric"),

@@ -294,6 +294,10 @@ CASES = {
     "other images": Case(
         f"train DARTS_V2 {ON_DIGITS} --data nowhere", "unknown data set 'nowhere'; known: "
     ),
+    "weights of others": Case(
+        f"{TRAIN} --weights w.pt",
+        "--weights w.pt are for a ready-made network, zoo:NAME; one of a search .* by --warm",
+    ),
     "data of a search": Case(
         f"{TRAIN} --data digits --cells 3",
         "--data, --cells cannot be given with the folder of a search.*architectures/",

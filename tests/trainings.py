@@ -10,6 +10,7 @@ from goldnas.searching.targets import target_of_run
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.result import TrainResult
 from goldnas.training.start import NetworkLoop, prepare, resolve_config
+from goldnas.training.target import target_of_file
 
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
 
@@ -28,6 +29,22 @@ def prepared(
     loop = prepare(target, resolve_config(target, recipe, **SMALL | given), Path(folder))
     assert not isinstance(loop, TrainResult)
     loop.run.release()  # as if the process had ended, whenever it does
+    return loop
+
+
+def fine_tuned(
+    folder: str | Path,
+    network: str,
+    data: str,
+    weights: str | None,
+    recipe: str = "fine-tune",
+    **given: Any,
+) -> NetworkLoop:
+    """A training of a ready-made network, which is not done."""
+    target = target_of_file(network, data=data, weights=weights)
+    loop = prepare(target, resolve_config(target, recipe, **SMALL | given), Path(folder))
+    assert not isinstance(loop, TrainResult)
+    loop.run.release()
     return loop
 
 

@@ -32,6 +32,7 @@ def train(
     space: "str | Callable[..., Any] | None" = None,
     channels: int | None = None,
     cells: int | None = None,
+    weights: str | Path | None = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     wait: bool = False,
@@ -47,17 +48,24 @@ def train(
         network: Of a search; a search or its folder, whose best network it is then; an
             architecture, its file, a file with a genotype, or the name of a published network:
             ``DARTS_V1``, ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``,
-            ``proxylessnas_mobile``, ``mnasnet_a1``.
-        recipe: Name of a recipe: ``short``, ``modern``, ``darts-cifar``, ``darts-imagenet`` ...
+            ``proxylessnas_mobile``, ``mnasnet_a1``; or ``zoo:`` and the name of a ready-made
+            one of torchvision, ``zoo:mobilenet_v3_small``, or timm,
+            ``zoo:timm/efficientnet_lite0``.
+        recipe: Name of a recipe: ``short``, ``modern``, ``fine-tune``, ``darts-cifar`` ...
         warm: Whether to begin with the weights and gates of the search.
         out: Folder of the training; else one in ``trained/``, in the folder of the search.
         data: Of a network that is of no search: as for :func:`goldnas.search`.
         task: Likewise.
         data_dir: Where named datasets are, likewise.
-        image_size: Side in pixels that images of a folder are resized to, likewise.
+        image_size: Side in pixels that images of a folder are resized to, likewise. Unless
+            given, those of a ready-made network have the size of its published weights, if
+            they are not all smaller.
         space: Of a genotype; or the function that an architecture's file names.
         channels: Of a genotype, of a node in the first stage.
         cells: Of a DARTS genotype.
+        weights: That a ready-made network begins with: a file ``.safetensors``, ``.pt`` or
+            ``.pth``, or the name of published ones, such as ``IMAGENET1K_V1`` or ``default``.
+            A classifier for other classes begins anew.
         on_event: Told the name of each event and its fields, as by :func:`goldnas.search`.
         stop_signal: As for :func:`goldnas.search`.
         wait: Whether to wait while another process trains in the same folder.
@@ -88,6 +96,7 @@ def train(
         "space": space,
         "channels": channels,
         "cells": cells,
+        "weights": weights,
     }
     given = {name: value for name, value in of_data.items() if value is not None}
     with join_ranks(ranks) as joined:
@@ -123,14 +132,15 @@ def train_target(
     from goldnas.spaces import import_space
     from goldnas.training.folder import TrainingFolder
     from goldnas.training.result import TrainResult
-    from goldnas.training.start import prepare, resolve_config
+    from goldnas.training.start import find_place, prepare, resolve_config
 
     allow(*target.functions)
     if target.architecture.space in target.functions:
         ranks.on_all(lambda: import_space(target.architecture.space))
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
     allow(*config.loggers)
-    folder = Path(out) if out is not None else target.folder(config)
+    place = Path(out) if out is not None else None
+    folder, config = ranks.broadcast(lambda: find_place(target, config, place))
     with alone():
         loop = prepare(
             *(target, config, folder, ranks),
@@ -145,6 +155,9 @@ def train_target(
         loop.stop_signal = stop_signal
         try:
             loop.events.emit_unlogged("begin", loop=loop, folder=folder)
+            if not loop.step:
+                for text in target.notes:
+                    loop.events.emit_unlogged("note", text=text)
             result = loop.train()
         finally:
             loop.run.release()
@@ -157,8 +170,8 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
     Args:
         network: See :func:`train`.
         warm: See :func:`train`.
-        of_data: ``data``, ``task``, ``data_dir``, ``image_size``, ``space``, ``channels`` and
-            ``cells``, those that are given.
+        of_data: ``data``, ``task``, ``data_dir``, ``image_size``, ``space``, ``channels``,
+            ``cells`` and ``weights``, those that are given.
 
     Raises:
         GoldnasError: If there is no such network, or a setting does not go with it.
@@ -181,6 +194,11 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
             "architecture, a file, or the name of a published network"
         )
     if isinstance(network, Network):
+        if "weights" in of_data:
+            raise ConfigError(
+                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; one "
+                "of a search begins with its own by `warm=True`"
+            )
         if of_data:
             raise ConfigError(
                 f"{', '.join(f'`{name}`' for name in of_data)} cannot be given with a network "

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from goldnas import trust
 from goldnas.data.examples import Dataset, ImageData
+from goldnas.data.files import has_image_of
 from goldnas.data.named import DATASET_NAMES, load_named
 from goldnas.data.npz import load_npz, read_arrays
-from goldnas.data.on_disk import load_folder, load_shards
+from goldnas.data.on_disk import list_training_images, load_folder, load_shards
 from goldnas.data.own import OwnData, find_doubts, load_own
 from goldnas.data.shards import are_shards
 from goldnas.errors import ConfigError, DataError, GoldnasWarning, is_text, show_name
@@ -121,6 +122,17 @@ def _unknown(name: str) -> DataError:
         + home
         * ". The ~ was not replaced by your home folder: write it out"
     )
+
+
+def reaches_size(name: str, image_size: int) -> bool:
+    """Whether some training image on disk has sides of so many pixels; no of other data.
+
+    Raises:
+        DataError: If there is no such folder, or an image cannot be read.
+    """
+    if name in DATASET_NAMES or not (os.path.isdir(name) or are_shards(name)):
+        return False
+    return has_image_of(list_training_images(name), image_size)
 
 
 def resolve_data(name: str) -> str:

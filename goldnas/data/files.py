@@ -283,3 +283,21 @@ def find_common_size(places: Places) -> tuple[int, int]:
                         f"{first[0]}x{first[1]}; choose one size for all with `image_size`"
                     )
     return first
+
+
+def has_image_of(places: Places, side: int) -> bool:
+    """Whether an image has no side of fewer pixels; the first that has none ends it.
+
+    Raises:
+        DataError: If an image is unreadable.
+    """
+
+    def is_large(index: int) -> bool:
+        return min(places.look(index, find_upright_size)) >= side
+
+    with _pillow_silenced(), ThreadPoolExecutor(choose_decoding_threads()) as pool:
+        return any(
+            found
+            for some in torch.split(torch.arange(len(places)), 100)
+            for found in pool.map(is_large, some.tolist())
+        )

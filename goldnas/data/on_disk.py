@@ -18,7 +18,7 @@ from goldnas.data.folders import (
     read_class_folders,
 )
 from goldnas.data.labels import check_classes, check_labels
-from goldnas.data.shards import find_shards, read_shards
+from goldnas.data.shards import are_shards, find_shards, read_shards
 from goldnas.errors import DataError, GoldnasWarning, read_message
 
 # Kept decoded in memory up to this size, else decoded as they are used.
@@ -35,10 +35,7 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
         test_name, note = choose_test_part(root)
         train, test = (read_class_folders(root / part) for part in ("train", test_name))
     except OSError as error:
-        raise DataError(
-            f"cannot read {root} as a folder of images: {read_message(error)}; needed: train/ "
-            "and test/ or val/, each with one folder of images per class"
-        ) from None
+        raise _no_folder(root, error) from None
     if train.classes != test.classes:
         differing = sorted(set(train.classes) ^ set(test.classes))
         names = [quote_lookalike(name, differing) for name in differing]
@@ -75,6 +72,28 @@ def load_shards(name: str, image_size: int | None) -> Dataset:
     check_labels(f"the shards of {name}", {"train": train.labels, "test": test.labels})
     parts = [(part.places, part.labels.tolist()) for part in (train, test)]
     return _on_disk(Path(name).name, parts, int(train.labels.max()) + 1, image_size)
+
+
+def list_training_images(name: str) -> Places:
+    """Where the training images of a folder or of shards are.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if are_shards(name):
+        return read_shards(find_shards(name)[0]).places
+    try:
+        found = read_class_folders(Path(name, "train"))
+    except OSError as error:
+        raise _no_folder(Path(name), error) from None
+    return Places(np.array([os.fsencode(path) for path in found.paths]))
+
+
+def _no_folder(root: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot read {root} as a folder of images: {read_message(error)}; needed: train/ "
+        "and test/ or val/, each with one folder of images per class"
+    )
 
 
 def _on_disk(

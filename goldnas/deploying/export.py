@@ -32,6 +32,7 @@ from goldnas.profiling.host import find_host
 from goldnas.resources import Latency
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
+from goldnas.spaces.zoo import ZooSpace
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,13 @@ def _check_task(source: Source, config: ExportConfig) -> None:
         )
 
 
-def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace) -> None:
+def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace | ZooSpace) -> None:
     if config.python_out is not None and not isinstance(plan, NetworkPlan):
+        what = f"{space.name} is a function that has"
+        if isinstance(space, ZooSpace):
+            what = f"{space.network} has"
         raise ConfigError(
-            f"`python_out` writes networks of cells, and {space.name} is a function that has "
-            "its own source; leave it out"
+            f"`python_out` writes networks of cells, and {what} its own source; leave it out"
         )
 
 

@@ -91,6 +91,21 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     image_size: ImageSize = None
 
+    weights: Annotated[
+        str | None,
+        setting(
+            "Weights that a ready-made network (zoo:NAME) begins with: a file .safetensors, "
+            ".pt or .pth, or the name of published ones, such as IMAGENET1K_V1 or default. "
+            "Fresh ones unless given.",
+            group=_DATA,
+            metavar="FILE|NAME",
+        ),
+    ] = None
+    """Of a file the name alone: where it is decides nothing."""
+
+    weights_sha256: str | None = None
+    """Of these weights: of their file, or of the numbers that were published."""
+
     crop_padding: int
     """Pixels of padding for the random crop."""
 
@@ -139,6 +154,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             value = getattr(self, field)
             if not 0 <= value < 1:
                 raise ConfigError(f"`{field}` must lie in [0, 1), got {value}")
+        if not 0 <= self.body_rate <= 1:
+            raise ConfigError(f"`body_rate` must lie in [0, 1], got {self.body_rate}")
         if self.batch_size < 2:
             raise ConfigError(
                 f"`batch_size` must be at least 2, got {self.batch_size}: batches are "
@@ -150,8 +167,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def differences(self, other: "TrainConfig") -> list[str]:
         """What differs in another one that decides the result, ``epochs (15, not 20)``."""
         mine, theirs = asdict(self), asdict(other)
+        same_weights = self.weights_sha256 == other.weights_sha256  # in a file of any name
+        apart = ("workers", "loggers", *["weights"] * same_weights)
         return [
             f"{name} ({mine[name]}, not {theirs[name]})"
             for name in mine
-            if name not in ("workers", "loggers") and mine[name] != theirs[name]
+            if name not in apart and mine[name] != theirs[name]
         ]

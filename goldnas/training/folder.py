@@ -136,6 +136,12 @@ class TrainingFolder(RunFolder):
         """That it is, and how to go on."""
         return f"saved in {self.path}; the same command goes on"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a state to go on from, or a result."""
+        names = ("checkpoint.pt", "result.json")
+        return any(os.path.isfile(self.path / name) for name in names)
+
     def result(self) -> TrainResult | None:
         """What the training came to; None if it is not done.
 

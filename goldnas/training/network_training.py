@@ -17,7 +17,8 @@ from goldnas.metric import write_metric
 from goldnas.ranges import Seconds
 from goldnas.resource_names import FLOPS, PARAMETERS
 from goldnas.resources import count_flops, count_parameters
-from goldnas.spaces import find_space
+from goldnas.spaces import SearchSpace, find_space
+from goldnas.spaces.zoo import ZooSpace
 from goldnas.task import Task
 from goldnas.tensor_file import check_like
 from goldnas.training.auxiliary import WithAuxiliaryHead
@@ -29,6 +30,7 @@ from goldnas.training.loop import TrainingLoop
 from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.result import TrainResult
 from goldnas.training.weights import WeightsOptimizer, compute_loss
+from goldnas.zoo.pretrained import find_classifier
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class NetworkLearner:
         config: Settings.
         architecture: The network.
         weights: With gates, to begin with; None for fresh ones without gates.
+        pretrained: Without gates, to begin with: all, or all but the classifier's.
     """
 
     module: WithAuxiliaryHead
@@ -67,11 +70,13 @@ class NetworkLearner:
         config: TrainConfig,
         architecture: Architecture,
         weights: Mapping[str, Tensor] | None,
+        pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._loop = loop
         self._config = config
         self._architecture = architecture
         self._weights = weights
+        self._pretrained = pretrained or {}
         self._seconds = 0.0
         """Of training, until the last checkpoint."""
         self._began = time.monotonic()
@@ -84,12 +89,17 @@ class NetworkLearner:
         network = space.build(self._architecture, gated=self._weights is not None)
         if self._weights is not None:
             network.load_state_dict(self._weights)
+        network.load_state_dict(self._pretrained, strict=False)  # they were held against it
         module = WithAuxiliaryHead(network, space, auxiliary=config.auxiliary_weight > 0)
         self.module = place_module(module, device)
         self._average = moving_average(network, config.ema_decay) if config.ema_decay else None
         # After the average was copied, which is to drop nothing.
         self._drop_path = DropPath(network, device, config.seed)
-        self.optimizer = WeightsOptimizer(self.module.parameters(), config, device)
+        self.optimizer = WeightsOptimizer(
+            *(self.module.parameters(), config, device),
+            slower=_find_body(network, space) if config.body_rate < 1 else (),
+            share=config.body_rate,
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -175,6 +185,13 @@ class NetworkLearner:
         return self._seconds
 
 
+def _find_body(network: nn.Module, space: SearchSpace | ZooSpace) -> Iterator[nn.Parameter]:
+    """The weights of a ready-made network without those of its classifier."""
+    assert isinstance(space, ZooSpace)  # no other has a body that learns at its own rate
+    classifier = find_classifier(space.network, space.input_shape, space.classes)
+    return (weight for name, weight in network.named_parameters() if name not in classifier)
+
+
 class NetworkTraining:
     """Trains one network for the epochs of a recipe, and reads the test set once.
 
@@ -185,6 +202,7 @@ class NetworkTraining:
         config: Settings.
         data: What it learns from, is held out, and is tested on.
         weights: With gates, to begin with; None for fresh ones without gates.
+        pretrained: Without gates, to begin with: all, or all but the classifier's.
         predicted: Further resources of the result, such as latencies, by name.
     """
 
@@ -197,6 +215,7 @@ class NetworkTraining:
         data: TrainingData,
         *,
         weights: Mapping[str, Tensor] | None = None,
+        pretrained: Mapping[str, Tensor] | None = None,
         predicted: Mapping[str, float] | None = None,
     ) -> None:
         self._loop = loop
@@ -205,7 +224,7 @@ class NetworkTraining:
         self._data = data
         self._predicted = predicted or {}
         self.architecture = architecture
-        self.learner = NetworkLearner(loop, config, architecture, weights)
+        self.learner = NetworkLearner(loop, config, architecture, weights, pretrained)
 
     def describe_start(self) -> dict[str, Any]:
         """Nothing besides what the log says of every loop."""

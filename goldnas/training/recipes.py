@@ -36,6 +36,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ]
 
+    body_rate: Annotated[
+        float,
+        setting(
+            "Share of the learning rate at which all but the classifier learns, where a "
+            "network begins with `weights`; 1 for the same rate.",
+            group=TRAINING,
+            bounds=NOT_NEGATIVE,
+        ),
+    ] = 1.0
+
     decay: float | None = None
     """Factor of the learning rate after each epoch; None for a cosine, which falls to 0 a
     little with each step."""
@@ -118,6 +128,16 @@ RECIPES = {
         auxiliary_weight=0.4,
         label_smoothing=0.1,
     ),
+    "fine-tune": Recipe(
+        epochs=20,
+        batch_size=32,
+        learning_rate=0.05,
+        body_rate=0.3,
+        warm_up=0.1,
+        weight_decay=1e-4,
+        label_smoothing=0.1,
+        ema_decay=0.99,
+    ),
     "modern": Recipe(
         epochs=60,
         batch_size=128,
@@ -135,6 +155,7 @@ RECIPES = {
 PURPOSES = {
     "darts-cifar": "what papers of this field report on CIFAR",
     "darts-imagenet": "what they report on ImageNet",
+    "fine-tune": "a ready-made network that begins with weights, on few images",
     "modern": "a tenth of those epochs",
     "short": "to compare networks on a laptop",
 }

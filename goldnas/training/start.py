@@ -21,6 +21,7 @@ from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
+from goldnas.run_folder import is_training
 from goldnas.settings import make_settings
 from goldnas.spaces import find_space
 from goldnas.task import load_task
@@ -62,7 +63,8 @@ def resolve_config(
     Cutout of a recipe is made for images of 32 pixels: of smaller ones it takes half the
     side. Data of one's own is used as it is, and a task of one's own smooths no labels.
     Weights that have learnt already go on at a tenth of a recipe's learning rate. A
-    network without cells has no auxiliary head, and drops no paths.
+    network without cells has no auxiliary head, and drops no paths. Where all weights are
+    fresh, all learn at the same rate.
 
     Args:
         target: The network.
@@ -97,10 +99,51 @@ def resolve_config(
                     "leave it out"
                 )
         suited |= dict.fromkeys(OF_CELLS, 0.0)
+    pretrained = target.pretrained
+    if given.get("weights_sha256") is not None:
+        raise ConfigError("`weights_sha256` is that of `weights`; leave it out")
+    if pretrained is None:
+        if given.get("body_rate") is not None:
+            raise ConfigError(
+                "`body_rate` is for a ready-made network that begins with `weights`; leave it "
+                "out"
+            )
+        suited["body_rate"] = 1.0
     settings = asdict(recipe) | suited | target.data
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= {"recipe": recipe_name, "seed": seed, "warm": warm}
+    if pretrained is not None:
+        settings |= {"weights": pretrained.name, "weights_sha256": pretrained.sha256}
     return make_settings(TrainConfig, "a training", settings)
+
+
+def find_place(
+    target: TrainTarget, config: TrainConfig, out: Path | None
+) -> tuple[Path, TrainConfig]:
+    """The folder of a training; and its settings, with what is known of its weights there.
+
+    A training that has begun goes on without the weights that it began with.
+
+    Args:
+        target: The network.
+        config: Settings.
+        out: The folder; None for the usual one.
+
+    Raises:
+        ConfigError: If the weights cannot be had, and no such training has begun.
+        RunError: If the folder of one is damaged.
+    """
+    pretrained = target.pretrained
+    if pretrained is None or pretrained.weights is not None:
+        return out or target.folder(config), config
+    usual = target.folder(replace(config, weights_sha256="*"))
+    for path in [out] if out else sorted(usual.parent.glob(usual.name)):
+        if not is_training(path):
+            continue
+        folder = TrainingFolder.open(path)
+        if folder.has_begun and folder.config.weights == pretrained.name:
+            return path, replace(config, weights_sha256=folder.config.weights_sha256)
+    raise ConfigError(pretrained.reason)
 
 
 def prepare(
@@ -182,6 +225,7 @@ def prepare(
             lambda loop: NetworkTraining(
                 *(loop, folder, architecture, config, data),
                 weights=target.weights,
+                pretrained=target.pretrained.weights if target.pretrained else None,
                 predicted=predicted,
             ),
         )

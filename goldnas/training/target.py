@@ -11,7 +11,6 @@ from goldnas.architecture import Architecture
 from goldnas.bounded import read_bounded
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.datasets import load_dataset, resolve_data
-from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError
 from goldnas.genotypes import NAMED, read_genotype
 from goldnas.lut import LatencyTable
@@ -19,7 +18,16 @@ from goldnas.reference import is_function
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
 from goldnas.training.config import TrainConfig
+from goldnas.training.pretrained import Pretrained
+from goldnas.training.ready_made import (
+    begin_ready_made,
+    choose_image_size,
+    describe_for,
+    need_classes,
+    shape_of_images,
+)
 from goldnas.trust import allow
+from goldnas.zoo.networks import PREFIX
 
 _MOST_BYTES = 2**20
 """Of a genotype."""
@@ -38,6 +46,10 @@ class TrainTarget:
     """Of which its latencies are predicted."""
     weights: dict[str, Tensor] | None = None
     """With gates, to begin with; None for fresh ones without gates."""
+    pretrained: Pretrained | None = None
+    """Of a ready-made network, to begin with; None for fresh ones."""
+    notes: tuple[str, ...] = ()
+    """What else to say when a training begins."""
     functions: tuple[str, ...] = ()
     """That are its space, its data and its task; their code may run."""
 
@@ -46,6 +58,8 @@ class TrainTarget:
         name = (
             f"{self.architecture.fingerprint}-{config.recipe}-e{config.epochs}-s{config.seed}"
         )
+        if config.weights_sha256 is not None:
+            name += f"-w{config.weights_sha256[:8]}"  # others begin another training
         return self.trainings / (name + "-warm" * config.warm)
 
 
@@ -59,12 +73,13 @@ def target_of_file(
     space: str = "gold",
     channels: int | None = None,
     cells: int | None = None,
+    weights: str | Path | None = None,
 ) -> TrainTarget:
     """A network from a file, on data of its own.
 
     Args:
         target: An architecture or its JSON file, a file with a genotype, or the name of a known
-            genotype or a published mobile network.
+            genotype or a published mobile network; or ``zoo:`` and that of a ready-made one.
         data: Name of a dataset, path of a folder, shards or an ``.npz``, or a function.
         task: The function that says what is learnt; None for classification.
         data_dir: Where named datasets are.
@@ -72,31 +87,37 @@ def target_of_file(
         space: Of a genotype: ``gold-imagenet`` for large images.
         channels: Of a genotype, of a node in the first stage; None for the space's.
         cells: Of a DARTS genotype; None for as many as DARTS evaluates with.
+        weights: That a ready-made network begins with; see :func:`load_pretrained`.
 
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
     named = tuple(filter(is_function, (space, data, task or "")))
     allow(*named)
+    notes: list[str] = []
     if isinstance(target, Architecture):
         architecture = target
     elif Path(target).suffix == ".json":
         import_space(space)
         architecture = Architecture.load(Path(target))
+    elif str(target).startswith(PREFIX):
+        if image_size is None:
+            image_size = choose_image_size(str(target), data, weights, notes)
+        dataset = load_dataset(
+            data, data_dir=data_dir, image_size=image_size, labelled=task is None
+        )
+        architecture = describe_for(str(target), dataset, data)
     else:
         target = str(target)
         text = target if target in NETWORKS else _genotype_text(target)
         dataset = load_dataset(
             data, data_dir=data_dir, image_size=image_size, labelled=task is None
         )
-        shape, classes = _of_images(dataset), dataset.train.num_classes
+        shape, classes = shape_of_images(dataset, "a genotype"), dataset.train.num_classes
         if target in NETWORKS:
-            if classes is None:
-                raise ConfigError(
-                    f"{target} tells classes apart, and the targets of {data} are none; train "
-                    "a network of a space of yours, from an architecture file"
-                )
-            architecture = read_published(target, input_shape=shape, classes=classes)
+            architecture = read_published(
+                target, input_shape=shape, classes=need_classes(classes, target, data)
+            )
         else:
             architecture = read_genotype(
                 text,
@@ -106,8 +127,11 @@ def target_of_file(
                 input_shape=shape,
                 classes=classes,
             )
+    pretrained = begin_ready_made(architecture, weights, notes)
     return TrainTarget(
         architecture=architecture,
+        pretrained=pretrained,
+        notes=tuple(notes),
         data={
             "data": resolve_data(data),
             "task": task,
@@ -128,22 +152,6 @@ def suit_augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
     return {"crop_padding": suits.crop_padding, "flip": suits.flip}
 
 
-def _of_images(dataset: Dataset) -> tuple[int, int, int]:
-    """The shape of the inputs, for a genotype.
-
-    Raises:
-        ConfigError: If they are no images.
-    """
-    shape = dataset.train.input_shape
-    if len(shape) != 3:
-        raise ConfigError(
-            f"a genotype is for images, and the items of {dataset.name} are "
-            f"{'x'.join(map(str, shape))}; use a `space` of your own"
-        )
-    channels, height, width = shape
-    return channels, height, width
-
-
 def _genotype_text(target: str) -> str:
     if target in NAMED:
         return target
@@ -153,5 +161,6 @@ def _genotype_text(target: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
-            f"as .json, a file with a genotype, or one of {', '.join([*NAMED, *NETWORKS])}"
+            f"as .json, a file with a genotype, {PREFIX} and the name of a ready-made network, "
+            f"or one of {', '.join([*NAMED, *NETWORKS])}"
         ) from None

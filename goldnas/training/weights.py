@@ -20,14 +20,26 @@ class WeightsOptimizer:
         weights: Of a network, on ``device``.
         config: Momentum, weight decay and the largest norm of the gradient.
         device: That trains.
+        slower: Those of the weights that learn at a share of the learning rate.
+        share: Of the learning rate, for them.
     """
 
     def __init__(
-        self, weights: Iterable[nn.Parameter], config: StepSettings, device: torch.device
+        self,
+        weights: Iterable[nn.Parameter],
+        config: StepSettings,
+        device: torch.device,
+        *,
+        slower: Iterable[nn.Parameter] = (),
+        share: float = 1.0,
     ) -> None:
         self._gradient_clip = config.gradient_clip
+        apart = {id(weight): weight for weight in slower}
+        fast = [weight for weight in weights if id(weight) not in apart]
+        groups = [{"params": fast}] + [{"params": [*apart.values()]}] * bool(apart)
+        self._shares = (1.0, share)
         self.sgd = torch.optim.SGD(
-            weights,
+            groups,
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -38,14 +50,13 @@ class WeightsOptimizer:
     @property
     def weights(self) -> list[nn.Parameter]:
         """The weights that learn."""
-        weights: list[nn.Parameter] = self.sgd.param_groups[0]["params"]
-        return weights
+        return [weight for group in self.sgd.param_groups for weight in group["params"]]
 
     def descend(self, learning_rate: float) -> None:
         """Take one step along the gradient that is in the weights."""
         nn.utils.clip_grad_norm_(self.weights, self._gradient_clip)
-        for group in self.sgd.param_groups:
-            group["lr"] = learning_rate
+        for group, share in zip(self.sgd.param_groups, self._shares, strict=False):
+            group["lr"] = learning_rate * share
         self.sgd.step()
 
     def forget(self, removed: Iterable[nn.Parameter]) -> None:

@@ -1,0 +1,162 @@
+"""Weights that a ready-made network begins with: of a file, or published for it."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldnas.errors import ConfigError, read_message
+from goldnas.spaces.zoo import ZooSpace
+from goldnas.weights_file import ENDINGS, read_weights, unwrap
+from goldnas.zoo.pretrained import (
+    describe_weights,
+    fetch_weights,
+    find_classifier,
+    rename_weights,
+    resolve_weights,
+)
+
+_MOST_OTHER_BYTES = 64 * 2**20
+"""Of a file, besides what grows with the weights."""
+
+_BATCHES = "num_batches_tracked"
+"""Ends the names of what files from before PyTorch 0.4.1 do not have, and nobody reads."""
+
+_LONGEST = 100
+"""Characters of a name in a file that are shown."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The weights that a training begins with."""
+
+    name: str
+    """Of their file, without its folder; or as published."""
+    sha256: str = ""
+    """Of the file; of published weights, of all numbers. Empty if they cannot be had."""
+    weights: Mapping[str, Tensor] | None = None
+    """By name, without the classifier where that is to begin anew; None if they cannot be
+    had, which only a training that has begun can do without."""
+    new_classifier: bool = False
+    """Whether the classifier begins with fresh weights."""
+    reason: str = ""
+    """Why they cannot be had."""
+
+
+def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
+    """Read weights for a ready-made network, and hold them against it.
+
+    Args:
+        weights: A file, or the name of published weights.
+        space: The network.
+
+    Raises:
+        ConfigError: If they are not of this network, or the file cannot be read; one that is
+            not there any more is told by the result.
+    """
+    path = Path(weights)
+    published = None
+    if path.suffix not in ENDINGS:
+        published = resolve_weights(space.network, str(weights))
+        if published is None:
+            raise ConfigError(
+                f"`weights` are not taken from {weights}: give "
+                f"{describe_weights(space.network)}"
+            )
+    with torch.random.fork_rng(devices=[]):
+        own = space.build(space.architecture(())).state_dict()
+    if published is not None:
+        try:
+            found = fetch_weights(space.network, published)
+        except ConfigError as error:
+            return Pretrained(published, reason=str(error))
+        digest, place = _digest(found), f"the weights {published}"
+    else:
+        most_bytes = 8 * sum(t.nbytes for t in own.values()) + _MOST_OTHER_BYTES
+        place = str(path)
+        try:
+            content, digest = read_weights(path, most_bytes)
+            found = unwrap(content, own)
+        except FileNotFoundError:
+            reason = f"there is no file {path} of `weights`; give the path of one"
+            return Pretrained(path.name, reason=reason)
+        except (OSError, ValueError) as error:
+            told = error.strerror if isinstance(error, OSError) else None
+            raise ConfigError(
+                f"cannot read `weights` {path}: {told or read_message(error)}; give "
+                f"{describe_weights(space.network)}"
+            ) from None
+    found = rename_weights(space.network, found, own)
+    classifier = find_classifier(space.network, space.input_shape, space.classes)
+    fitting = _fit(found, own, classifier, f"{place} does not fit {space.network}")
+    new = not classifier <= fitting.keys()
+    name = published or path.name
+    return Pretrained(name, digest, fitting, new_classifier=new)
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of names, types, shapes and numbers, as hexadecimal."""
+    told = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        told.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        told.update(numbers.numpy().data)
+    return told.hexdigest()
+
+
+def _fit(
+    found: Mapping[str, Any], own: Mapping[str, Tensor], classifier: Collection[str], what: str
+) -> dict[str, Tensor]:
+    """The weights that a network takes, in its types.
+
+    A classifier that is missing or has other shapes is left out as a whole.
+
+    Raises:
+        ConfigError: Naming the first that does not fit, and how many do not.
+    """
+    is_new = any(_shape(found.get(name)) != _shape(own[name]) for name in classifier)
+    left_out = classifier if is_new else ()
+    wrong: list[str] = []
+    fitting: dict[str, Tensor] = {}
+    for name, mine in own.items():
+        value = found.get(name)
+        if name in left_out:
+            continue
+        if value is None and name.endswith(_BATCHES):
+            fitting[name] = torch.zeros_like(mine)
+        elif value is None:
+            wrong.append(f"it has no {name}, which is of {_shape(mine)}")
+        elif _shape(value) != _shape(mine):
+            wrong.append(f"{name} is of {_shape(value)} there, and of {_shape(mine)} here")
+        elif value.is_floating_point() != mine.is_floating_point() or value.is_complex():
+            wrong.append(f"{name} is {value.dtype} there, and {mine.dtype} here")
+        elif not (taken := value.to(mine.dtype)).isfinite().all():
+            wrong.append(f"{name} has values that are not finite")
+        else:
+            fitting[name] = taken.clone(memory_format=torch.contiguous_format)
+    wrong += [
+        f"it has {_show(name)} of {_shape(value)}, which the network has not"
+        for name, value in found.items()
+        if name not in own
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{what}: {wrong[0]}; {len(wrong)} of {len(own.keys() | found.keys())} tensors do "
+            "not fit. Give the `weights` of this network, for inputs of this size"
+        )
+    return fitting
+
+
+def _shape(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return "no tensor"
+    return "x".join(map(str, value.shape)) or "one number"
+
+
+def _show(name: str) -> str:
+    shown = name if len(name) <= _LONGEST else name[:_LONGEST] + "..."
+    return shown.replace("`", "'")

@@ -1,0 +1,149 @@
+"""A ready-made network made ready for some data: size of images, classes, weights."""
+
+from pathlib import Path
+
+import torch
+
+from goldnas.architecture import Architecture
+from goldnas.data.datasets import reaches_size
+from goldnas.data.examples import Dataset
+from goldnas.errors import ConfigError, GoldnasError, read_message
+from goldnas.resources import count_flops
+from goldnas.spaces import find_space
+from goldnas.spaces.zoo import ZOO, ZooSpace, describe_ready_made
+from goldnas.training.pretrained import Pretrained, load_pretrained
+from goldnas.zoo.networks import PREFIX, find_network
+from goldnas.zoo.pretrained import find_image_size, resolve_weights
+
+
+def choose_image_size(
+    network: str, data: str, weights: str | Path | None, notes: list[str]
+) -> int | None:
+    """Side in pixels that images on disk are resized to for a network, unless it is given.
+
+    That of the images that its published weights are for. Smaller images are not enlarged,
+    but for a network that takes one size alone.
+
+    Args:
+        network: Its name.
+        data: Name of a dataset, or path.
+        weights: Whose images they are, if they were published; else the default ones'.
+        notes: Takes what is to be said.
+
+    Returns:
+        None where images are used as large as they are.
+    """
+    ready_made = find_network(network)
+    published = None if weights is None else resolve_weights(network, str(weights))
+    size = find_image_size(network, published)
+    if size is None or not reaches_size(data, size if ready_made.any_size else 0):
+        return None
+    notes.append(
+        f"images are resized to {size}x{size} pixels, which published weights of "
+        f"{ready_made.name} are for; `image_size` chooses another size"
+    )
+    return size
+
+
+def describe_for(network: str, dataset: Dataset, data: str) -> Architecture:
+    """A ready-made network for the images and classes of some data.
+
+    Raises:
+        ConfigError: If they are no images, or have no classes.
+    """
+    name = find_network(network).name
+    return describe_ready_made(
+        name,
+        input_shape=shape_of_images(dataset, name),
+        classes=need_classes(dataset.train.num_classes, name, data),
+    )
+
+
+def shape_of_images(dataset: Dataset, network: str) -> tuple[int, int, int]:
+    """The shape of the inputs, for a network that is for images.
+
+    Raises:
+        ConfigError: If they are no images.
+    """
+    shape = dataset.train.input_shape
+    if len(shape) != 3:
+        raise ConfigError(
+            f"{network} is for images, and the items of {dataset.name} are "
+            f"{'x'.join(map(str, shape))}; use a `space` of your own"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def need_classes(classes: int | None, network: str, data: str) -> int:
+    """The number of classes of some data.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    if classes is None:
+        raise ConfigError(
+            f"{network} tells classes apart, and the targets of {data} are none; train a "
+            "network of a space of yours, from an architecture file"
+        )
+    return classes
+
+
+def begin_ready_made(
+    architecture: Architecture, weights: str | Path | None, notes: list[str]
+) -> Pretrained | None:
+    """The weights that a network begins with; None for fresh ones.
+
+    Args:
+        architecture: Of any space.
+        weights: A file, or the name of published ones.
+        notes: Takes what is to be said.
+
+    Raises:
+        ConfigError: If the network is no ready-made one, does not take images of this size,
+            or does not fit the weights.
+    """
+    if architecture.space != ZOO:
+        if weights is not None:
+            raise ConfigError(
+                f"`weights` {weights} are for a ready-made network, {PREFIX}NAME, and "
+                f"{architecture.fingerprint} is of space {architecture.space}; leave it out"
+            )
+        return None
+    space = find_space(architecture)
+    assert isinstance(space, ZooSpace)
+    pretrained = None if weights is None else load_pretrained(weights, space)
+    _try_size(space)
+    if pretrained is None:
+        notes.append(
+            f"{space.network} begins with fresh weights; `weights` names others to begin with"
+        )
+    elif pretrained.new_classifier:
+        notes.append(
+            f"{space.network} begins with the weights of {pretrained.name}, but for its "
+            f"classifier, which begins anew for {space.classes} classes"
+        )
+    return pretrained
+
+
+def _try_size(space: ZooSpace) -> None:
+    """Compute a network once, and count what it computes, as is done at the end.
+
+    Raises:
+        ConfigError: If it does not take images of this size, or cannot be counted.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = space.build(space.architecture(()))
+        try:
+            count_flops(network, space.input_shape)
+        except GoldnasError:
+            raise
+        except Exception as error:  # of a module of others: nearly any
+            shape = "x".join(map(str, space.input_shape))
+            size = find_image_size(space.network)
+            advice = "images of another size" if size is None else f"images of {size} pixels"
+            raise ConfigError(
+                f"{space.network} does not take images of {shape}: "
+                f"{read_message(error)[:200].rstrip('.')}. Give {advice}; `image_size` resizes "
+                "those of a folder"
+            ) from None
