@@ -5,8 +5,8 @@
 Measures every network of NETWORKS at three sizes once, into ``all.json`` in --out. Then it
 picks from nothing for ten limits, spread over the latencies that were found. Prints each answer
 beside the true optimum, the share of the time, and what a choice by FLOPs would have taken. At
-last it measures twenty of the networks again, and those of 224 pixels in int8. Its figures go to
-``result.json``. Interrupted, it goes on. Takes an hour on an idle processor.
+last it measures twenty of the networks again, and those of 224 pixels in int8. Its figures go
+to ``result.json``. Interrupted, it goes on. Takes an hour on an idle processor.
 """
 
 import argparse
