@@ -1,5 +1,6 @@
 """Ready-made networks are trained on one's own data, from the weights of others."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -23,11 +24,12 @@ from goldnas.training.pretrained import load_pretrained
 from goldnas.training.ready_made import choose_image_size
 from goldnas.training.start import NetworkLoop
 from goldnas.training.target import target_of_file
+from goldnas.zoo.file import load_zoo
 from goldnas.zoo.networks import build_network
 from goldnas.zoo.pretrained import find_classifier, find_image_size, list_weights
 from searches import StoppedOnPurposeError
 from trainings import assert_same_training, fine_tuned
-from workplace import Case, assert_refused, invoke, written
+from workplace import Case, assert_one_line, assert_refused, invoke, written
 
 NAME = "zoo:shufflenet_v2_x0_5"
 SPACE = ZooSpace(network=NAME, input_shape=(3, 32, 32), classes=3)
@@ -95,6 +97,7 @@ def test_a_ready_made_network_is_fine_tuned_exported_and_scored() -> None:
     assert code == 0, stderr
     assert "onnxruntime and PyTorch differ by" in stdout
     assert "classified as in fp32" in stdout
+    assert_held_against_a_pick(folder)
     code, stdout, stderr = invoke("evaluate", folder)
     assert code == 0, stderr
     assert stdout.count(f"{100 * result.test.value:.2f} %") == 2
@@ -106,6 +109,29 @@ def test_a_ready_made_network_is_fine_tuned_exported_and_scored() -> None:
     )
     for command in ("status", "compare", "report"):
         assert_refused(Case(f"{command} {folder}", "is the folder of a training"))
+
+
+def assert_held_against_a_pick(folder: Path) -> None:
+    """A limit is verified where a pick has measured the network, at its size and format."""
+    picked = ("pick", "--networks", "squeezenet1_1", "--size", "32", "--target", "50")
+    export = ("export", folder, "--out", "n.onnx", "--force", "--zoo", "zoo.json")
+    code, _, stderr = invoke(*picked, "--budget", "1s", "--out", "zoo.json")
+    assert code == 0, stderr
+    ((_, row),) = load_zoo("zoo.json").measured()
+    for limit, status, verdict in (("1s", 0, "PASS"), ("1us", 3, "FAIL")):
+        code, stdout, stderr = invoke(*export, "--budget", limit, "--json")
+        assert code == status, stderr
+        latency, *_ = json.loads(stdout)["resources"]
+        assert latency["resource"] == "latency@zoo"
+        assert latency["predicted"] == row.latency_us
+        assert latency["measured"] > 0
+        assert latency["verdict"] == verdict
+        assert "zoo.json was measured with 1000 classes, and the network has 3" in stderr
+    code, _, stderr = invoke(*export, "--precision", "fp16")
+    assert_one_line(
+        code, stderr, "zoo.json has no latency in fp16 of torchvision/squeezenet1_1"
+    )
+    assert "goldnas pick --networks torchvision/squeezenet1_1 --size 32" in stderr
 
 
 def test_python_trains_what_the_command_trains() -> None:

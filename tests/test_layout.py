@@ -95,7 +95,7 @@ MAY_IMPORT = {
     "deploying": {
         *("architecture", "data", "errors", "exporting", "files", "lut", "profiling"),
         *("reference", "resource_names", "resources", "searching", "settings", "spaces"),
-        *("task", "training", "trust"),
+        *("task", "training", "trust", "zoo"),
     },
     "api": {
         *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "picking"),

@@ -44,8 +44,8 @@ def export(
         trust: Whether whatever code a folder names may run.
         on_warning: Told what is not as it should be, and does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
-            ``bf16``, ``int8``), ``python_out``, ``dynamic_batch``, ``engine``, ``device``,
-            ``force`` and so on.
+            ``bf16``, ``int8``), ``budgets``, ``zoo`` (the file of :func:`goldnas.pick`),
+            ``python_out``, ``dynamic_batch``, ``engine``, ``device``, ``force`` and so on.
 
     Returns:
         Its files, how outputs compare, and a check for each resource. ``passed`` says whether
@@ -67,6 +67,7 @@ def export(
     """
     from goldnas.deploying.config import ExportConfig
     from goldnas.deploying.export import export_network
+    from goldnas.deploying.zoo_table import read_zoo_table
     from goldnas.searching.folder import read_tables
 
     config = make_settings(ExportConfig, "an export", {"out": out, **settings})
@@ -83,6 +84,9 @@ def export(
             )
     known_names = [other.name for other in own]
     added = [table for table in more if table.name not in known_names]
+    if config.zoo is not None:
+        found = read_zoo_table(config.zoo, source.architecture, config.precision, on_warning)
+        added.append(found)
     return export_network(source, config, [*own, *added], on_warning=on_warning)
 
 

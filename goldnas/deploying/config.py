@@ -79,6 +79,25 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "tensorrt"
 
+    budgets: Annotated[
+        tuple[str, ...],
+        setting(
+            "Limit to check besides those of the search, such as 10ms or 5Mparams; 10ms@pi5 of "
+            "one of several tables. Repeat for several.",
+            metavar="LIMIT",
+        ),
+    ] = ()
+
+    zoo: Annotated[
+        Path | None,
+        setting(
+            "What was measured of ready-made networks: it predicts the latency of one that was "
+            "trained.",
+            group="Device",
+            metavar="FILE.json",
+        ),
+    ] = None
+
     device: Device = "cpu"
     python: Python = None
     perf_test: PerfTest = None

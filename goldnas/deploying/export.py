@@ -29,7 +29,7 @@ from goldnas.files import check_replaceable, check_writable, write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
-from goldnas.resources import Latency
+from goldnas.resources import Latency, parse_budget
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
 from goldnas.spaces.zoo import ZooSpace
@@ -90,6 +90,10 @@ def export_network(
         WriteError: If the disk refuses.
     """
     _check_task(source, config)
+    names = [table.name for table in tables]
+    budgets = [*(parse_budget(text, names) for text in config.budgets)]
+    if source.search is not None:
+        budgets += source.search.budgets
     host = find_host(config.device, config.python, config.perf_test)
     for path in filter(None, (config.out, config.python_out, config.engine)):
         check_writable(path)
@@ -117,7 +121,7 @@ def export_network(
         tuple(plan.parts()),
         space.input_shape,
         build=space.build_part,
-        budgets=source.search.budgets if source.search is not None else (),
+        budgets=budgets,
         latencies=[Latency(table, space) for table in tables],
         measured_us=measured_us,
         unverified=unverified,

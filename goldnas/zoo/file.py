@@ -183,16 +183,22 @@ class Zoo:
         parts = sorted([*others, part], key=lambda one: one.conditions.precision)
         return replace(self, parts=tuple(parts))
 
-    def table(self, precision: str) -> LatencyTable | None:
+    def table(self, precision: str, *, classes: int | None = None) -> LatencyTable | None:
         """The networks of a number format as a latency table, of one row each.
 
         None if nothing was measured in it.
+
+        Args:
+            precision: The number format.
+            classes: That the rows are to be of; those that were measured unless given.
         """
         for part in self._of(precision):
             rows = tuple(
                 Interpolated(
                     operator=f"zoo/{row.network}",
-                    site=str(Shapes((3, row.image_size, row.image_size), (self.classes,))),
+                    site=str(
+                        Shapes((3, row.image_size, row.image_size), (classes or self.classes,))
+                    ),
                     latency_us=row.latency_us,
                     source="the whole network, measured",
                 )
