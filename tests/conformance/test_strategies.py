@@ -72,7 +72,7 @@ def test_the_best_network_meets_all_budgets(finished: goldnas.Run) -> None:
 
 def test_several_budgets_hold_at_once(name: str, tmp_path: Path) -> None:
     budgets = ("110kFLOPs", "9kparams")
-    best = search(tmp_path / "a", **settings_of(name) | {"budgets": budgets}).best
+    best = search(tmp_path / "a", **settings_of(name) | {"cells": 2, "budgets": budgets}).best
     assert best.resources["FLOPs"] <= 110e3
     assert best.resources["params"] <= 9e3
 
