@@ -11,7 +11,7 @@ from goldnas.training.folder import TrainingFolder
 from goldnas.training.result import TrainResult
 from goldnas.training.start import NetworkLoop, prepare, resolve_config
 
-SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
+SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 256, "train_device": "cpu"}
 
 
 def prepared(
