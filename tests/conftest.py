@@ -20,11 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+import export_cache
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.picking import pick
-from goldnas.profiling import measuring, onnxruntime_backend
+from goldnas.profiling import measuring, onnxruntime_backend, whole_model
 from goldnas.resources import Flops
 from goldnas.site import Site
 from goldnas.spaces import SearchSpace
@@ -35,6 +37,7 @@ pytest_plugins = ["bundles"]
 # torch reads its translations of operators anew for each export, and is longer at it than at
 # the export of an operator.
 ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+torch.onnx.export = export_cache.once(torch.onnx.export)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,6 +135,7 @@ def quick() -> Iterator[None]:
         patch.setattr(pick, "WHOLE_NETWORKS", few)
         patch.setattr(measuring, "MOST_PROCESSES", few.processes)
         patch.setattr(measuring, "NOISE_WARNS", math.inf)
+        patch.setattr(whole_model, "_PROFILES", 2)
         yield
 
 

@@ -56,13 +56,29 @@ class Block(NamedTuple):
         return not self.note.startswith("not run: ")
 
     @property
+    def _instead(self) -> str:
+        """What takes the place of what is shown; empty where it is run as it stands."""
+        return self.note.partition("run with: ")[2]
+
+    @property
     def smaller(self) -> list[list[str]]:
         """Options that take the place of those that are shown, each with its value."""
-        if not self.note.startswith("run with: "):
-            return []
-        words = shlex.split(self.note.removeprefix("run with: "))
-        starts = [i for i, word in enumerate(words) if word.startswith("--")]
-        return [words[i:j] for i, j in zip(starts, [*starts[1:], None], strict=True)]
+        return _options(self._instead.partition("; where shown: ")[0])
+
+    @property
+    def smaller_where_shown(self) -> list[list[str]]:
+        """Likewise, for commands that show the option alone."""
+        return _options(self._instead.partition("; where shown: ")[2])
+
+    @property
+    def program(self) -> str:
+        """Python, with the arguments that take the place of those that are shown."""
+        program = self.body
+        for argument in shlex.split(self._instead):
+            name = argument.partition("=")[0]
+            program, count = re.subn(rf"\b{name}=\w+", argument, program)
+            assert count, f"{argument} takes the place of nothing"
+        return program
 
     def commands(self) -> list[list[str]]:
         """The words of each command, in order."""
@@ -96,6 +112,12 @@ class Block(NamedTuple):
                 typed.append(line[2:] if prompt else line)
                 goes_on = line.endswith("\\")
         return "\n".join(typed)
+
+
+def _options(line: str) -> list[list[str]]:
+    words = shlex.split(line)
+    starts = [i for i, word in enumerate(words) if word.startswith("--")]
+    return [words[i:j] for i, j in pairwise([*starts, None])]
 
 
 def blocks_of(markdown: str) -> list[Block]:

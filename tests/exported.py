@@ -11,6 +11,7 @@ from goldnas.operators import CANDIDATES, FAMILIES, Part, build_operator
 from goldnas.profiling.compose import compose_network
 from goldnas.spaces import SPACES, GoldSpace
 from goldnas.spaces.sampling import draw_architectures
+from nightly import EXAMPLES
 
 # Small, since sizes do not matter here; odd, since that is the harder case; and of one cell,
 # which reduces, so that its operators have both strides.
@@ -30,7 +31,7 @@ OF_NETWORKS = [  # of spaces that differ in their operators alone, one
     _small(kind, cells=2, operators=("max_pool_3x3", "sep_conv_3x3", "skip_connect"))
     for kind in {kind.stem: kind for kind in reversed(SPACES.values())}.values()
 ]
-NETWORKS = 5
+NETWORKS = 5 if EXAMPLES else 3
 
 
 def parts() -> list[Part]:

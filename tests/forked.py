@@ -76,6 +76,11 @@ class Forked:
         self._process.join()
         return self._process.exitcode == -signal.SIGKILL
 
+    def send(self, number: int) -> None:
+        """Let it have a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def wait(self) -> None:
         """Let it end, however it does."""
         self._process.join()

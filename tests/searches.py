@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {
     "cells": 2,
     "channels": 4,
     "budgets": ("100kFLOPs",),
-    "epochs": 3,
+    "epochs": 2,
     "batch_size": 256,
     "auxiliary_weight": 0.1,
     "train_device": "cpu",
@@ -25,8 +25,9 @@ SMALL: dict[str, Any] = {
 
 def settings_of(strategy: str) -> dict[str, Any]:
     """Of a search by a strategy that is over in seconds."""
-    few = {"networks": 8} if STRATEGIES[strategy].networks is not None else {}
-    return {"strategy": strategy, "epochs": 1, "auxiliary_weight": 0.0} | few
+    few = {"networks": 6} if STRATEGIES[strategy].networks is not None else {}
+    one_cell = {"cells": 1, "budgets": ("45kFLOPs",), "epochs": 1, "batch_size": 320}
+    return {"strategy": strategy, "auxiliary_weight": 0.0} | one_cell | few
 
 
 class StoppedOnPurposeError(Exception):

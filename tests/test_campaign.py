@@ -1,6 +1,7 @@
 """Filling a table, row by row, on the real backend."""
 
 import dataclasses
+import math
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
+from goldnas.profiling import measuring
 from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError, Visit
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -29,6 +31,12 @@ QUICK = msgspec.structs.replace(
 )
 SITE = Site(4, 4, 8, 8)
 ROWS = [(name, SITE) for name in ("skip_connect", "max_pool_3x3", "relu_conv_bn")]
+
+
+@pytest.fixture(autouse=True)
+def on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However noisy it is, so that one look is enough."""
+    monkeypatch.setattr(measuring, "NOISE_WARNS", math.inf)
 
 
 class Counting(OnnxruntimeBackend):
@@ -204,6 +212,7 @@ CAMPAIGN = """
 import sys
 from pathlib import Path
 import msgspec
+from goldnas.profiling import measuring
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
@@ -213,6 +222,7 @@ from goldnas.site import Site
 quick = msgspec.structs.replace(
     IN_CONTEXT, processes=3, rounds=2, visit_ms=2.0, warmup_ms=1.0, target_percent=None
 )
+measuring.NOISE_WARNS = float("inf")
 rows = [(operator, Site.parse(site)) for operator, site in zip(sys.argv[2::2], sys.argv[3::2])]
 out = Path(sys.argv[1])
 session = Session(OnnxruntimeBackend(protocol=quick), journal=out.with_suffix(".visits"))

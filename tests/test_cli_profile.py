@@ -17,6 +17,7 @@ from goldnas import __version__
 from goldnas.errors import ConfigError
 from goldnas.lut import Failed, Interpolated, LatencyTable
 from goldnas.spaces import SPACES, GoldSpace
+from test_fleet import PROGRAM
 from workplace import invoke
 
 SMALL = [
@@ -227,9 +228,8 @@ def test_help_and_tables_load_no_torch(
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(tmp_path: Path) -> None:
     out = tmp_path / "cpu.json"
     journal = tmp_path / "cpu.json.visits"
-    program = "from goldnas.cli.main import app; app()"
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", program, "profile", *SMALL, "--out", str(out)],
+        [sys.executable, "-P", "-c", PROGRAM, "profile", *SMALL, "--out", str(out)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

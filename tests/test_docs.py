@@ -75,7 +75,7 @@ def fill(folder: Path, template: Path) -> None:
 def follow(block: Block) -> None:
     """Run a block: a program of Python, or each command of goldnas, as it stands there."""
     if block.language == "python":
-        exec(compile(block.body, "block.py", "exec"), {})
+        exec(compile(block.program, "block.py", "exec"), {})
         return
     for command in block.commands():
         words = of_goldnas(command)
@@ -85,7 +85,9 @@ def follow(block: Block) -> None:
             )
         elif command[0] == "goldnas":  # torchrun's are run by test_ranks.py
             has = options_of(named(words)[0])
-            words += [word for option in block.smaller if option[0] in has for word in option]
+            smaller = [option for option in block.smaller if option[0] in has]
+            smaller += [option for option in block.smaller_where_shown if option[0] in words]
+            words += [word for option in smaller for word in option]
             words = [name for word in words for name in sorted(glob(word)) or [word]]
             status, stdout, stderr = invoke(*words)
             assert status == 0, f"goldnas {shlex.join(words)}\n{stdout}{stderr}"
@@ -193,14 +195,15 @@ $ for seed in 0 1; do
 ```bash
 goldnas search --data cifar10
 ```
-<!-- run with: --epochs 1 --set a=1 -->
+<!-- run with: --epochs 1 --set a=1; where shown: --cells 1 -->
 ```bash
 make demo
 torchrun --nproc-per-node 2 -m goldnas search --resume runs/a
 goldnas train runs/a &
 ```
+<!-- run with: goldnas=2 -->
 ```python
-goldnas = 1
+goldnas=1
 ```
 """
     first, marked, smaller, python = blocks_of(markdown)
@@ -213,6 +216,9 @@ goldnas = 1
     ]
     assert [first.runs, marked.runs, smaller.runs, python.runs] == [True, False, True, True]
     assert smaller.smaller == [["--epochs", "1"], ["--set", "a=1"]]
+    assert smaller.smaller_where_shown == [["--cells", "1"]]
+    assert marked.smaller == marked.smaller_where_shown == []
+    assert python.program == "goldnas=2\n"
     make, torchrun, goldnas = smaller.commands()
     assert of_goldnas(make) is None
     assert of_goldnas(torchrun) == ["search", "--resume", "runs/a"]

@@ -45,6 +45,8 @@ ONCE = MeasuringProtocol(
 )
 HERE = OnnxruntimeBackend(protocol=ONCE).conditions(batch=1)
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 app = typer.Typer()
 app.command(cls=Command)(export)
 

@@ -276,9 +276,11 @@ def test_a_search_leaves_torch_as_it_found_it(tmp_path: Path) -> None:
     expected = torch.rand(3)
     threads = torch.get_num_threads()
     torch.manual_seed(5)
-    settings = SMALL | {"budgets": ["60kFLOPs"], "cells": 1, "channels": 4, "threads": 2}
-    run = goldnas.search(out=tmp_path / "a", **settings)
-    goldnas.train(run.best, **SMALL)
+    settings = SMALL | {"batch_size": 16}
+    run = goldnas.search(
+        small, data=arrays(), single=True, out=tmp_path / "a", **settings, threads=2
+    )
+    goldnas.train(run.best, **settings)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
 

@@ -36,7 +36,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> goldnas.Run:
     return search(tmp_path_factory.mktemp("runs") / "a")
 
 
-@pytest.mark.parametrize("stop_at_step", [1, 5, 6, 9])
+@pytest.mark.parametrize(
+    "stop_at_step", [5, 6, *(pytest.param(n, marks=at_night) for n in (1, 9))]
+)
 def test_a_resumed_search_ends_in_the_same_bits(
     finished: goldnas.Run, tmp_path: Path, stop_at_step: int
 ) -> None:
@@ -56,7 +58,12 @@ def test_another_seed_gives_other_weights(finished: goldnas.Run, tmp_path: Path)
 
 @pytest.mark.parametrize("epochs", [2, *(pytest.param(n, marks=at_night) for n in (1, 4))])
 @pytest.mark.parametrize(
-    "budgets", [("100kFLOPs",), ("120kFLOPs", "8kparams"), ("97kFLOPs", "7.5kparams")]
+    "budgets",
+    [
+        pytest.param(("100kFLOPs",), marks=at_night),
+        ("120kFLOPs", "8kparams"),
+        pytest.param(("97kFLOPs", "7.5kparams"), marks=at_night),
+    ],
 )
 def test_every_budget_holds_after_the_last_epoch_whatever_their_number(
     tmp_path: Path, epochs: int, budgets: tuple[str, ...]
@@ -134,13 +141,14 @@ def test_a_space_decides_what_is_not_given_and_the_folder_says_it(tmp_path: Path
     assert (config.channels, config.operators) == (space.channels, space.operators)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_search_behind_the_imagenet_stem_ends_in_a_network_that_is_exported(
     tmp_path: Path, make_table: Any
 ) -> None:
-    space = GoldImageNetSpace(cells=2, channels=4, input_shape=(1, 8, 8), classes=10)
+    space = GoldImageNetSpace(cells=1, channels=4, input_shape=(1, 8, 8), classes=10)
     table = make_table(tmp_path / "pi5.json", space).path
     settings = (
-        "--space gold-imagenet --cells 2 --channels 4 --epochs 1 --batch-size 512 "
+        "--space gold-imagenet --cells 1 --channels 4 --epochs 1 --batch-size 512 "
         "--auxiliary-weight 0 --train-device cpu --budget 1GFLOPs --budget 1s"
     )
     run, net = tmp_path / "run", tmp_path / "net.onnx"
@@ -162,6 +170,7 @@ def test_the_test_set_is_never_looked_at(
     ready: list[dict[str, Any]] = []
     run = search(
         tmp_path / "a",
+        epochs=1,
         on_event=lambda e, fields: ready.append(fields) if e == "ready" else None,
     )
     assert run.best.meets_budgets
@@ -173,6 +182,7 @@ def test_pruned_operators_leave_the_module_and_the_optimiser(tmp_path: Path) -> 
     loops: list[Any] = []
     search(
         tmp_path / "a",
+        epochs=1,
         on_event=lambda e, fields: loops.append(fields["loop"]) if e == "begin" else None,
     )
     learner = loops[0].learner
@@ -288,7 +298,7 @@ def test_latency_of_several_devices_is_budgeted_beside_flops(
         make_table(tmp_path / "t4.json", space, scale=0.1),
     ]
     budgets = ("110kFLOPs", "140us@pi5", "1ms@t4")
-    last = final(search(tmp_path / "a", tables=tables, budgets=budgets, epochs=2))
+    last = final(search(tmp_path / "a", tables=tables, budgets=budgets, epochs=1))
     assert last.resources["latency@pi5"] <= 140
     assert last.resources["latency@t4"] == pytest.approx(last.resources["latency@pi5"] / 10)
     reopened = goldnas.load_run(tmp_path / "a")

@@ -23,6 +23,7 @@ from goldnas.operators import OPERATORS
 from goldnas.profiling.runtimes import FullError, MissingRuntimeError, complete_options
 from goldnas.profiling.tensorrt_import import import_tensorrt
 from goldnas.profiling.tensorrt_runtime import TensorRT
+from nightly import at_night
 
 Show = Callable[[str], None]
 
@@ -47,7 +48,7 @@ def show(capsys: pytest.CaptureFixture[str]) -> Show:
 # -- what goldnas exports ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=at_night)])
 def test_every_operator_of_every_space_builds(
     rtx: TensorRT, precision: str, show: Show
 ) -> None:
@@ -60,7 +61,7 @@ def test_every_operator_of_every_space_builds(
     assert {name for name, _ in parts()} == set(OPERATORS)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=at_night), "fp16", "bf16"])
 @pytest.mark.parametrize("space", OF_NETWORKS, ids=lambda space: space.name)
 def test_whole_networks_build(rtx: TensorRT, space: Any, precision: str, show: Show) -> None:
     models = networks(space)

@@ -12,7 +12,7 @@ from goldnas.training.result import TrainResult
 from goldnas.training.start import NetworkLoop, prepare, resolve_config
 from goldnas.training.target import target_of_file
 
-SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 256, "train_device": "cpu"}
+SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 256, "train_device": "cpu"}
 
 
 def prepared(

@@ -19,6 +19,7 @@ from goldnas.resources import count_flops, count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.searching.strategies.registry import OPTIONAL
+from nightly import EXAMPLES
 from searches import assert_same_results, search, settings_of, stop_search
 
 TESTS = Path(__file__).parent.parent
@@ -72,7 +73,7 @@ def test_the_best_network_meets_all_budgets(finished: goldnas.Run) -> None:
 
 def test_several_budgets_hold_at_once(name: str, tmp_path: Path) -> None:
     budgets = ("110kFLOPs", "9kparams")
-    best = search(tmp_path / "a", **settings_of(name) | {"budgets": budgets}).best
+    best = search(tmp_path / "a", **settings_of(name) | {"cells": 2, "budgets": budgets}).best
     assert best.resources["FLOPs"] <= 110e3
     assert best.resources["params"] <= 9e3
 
@@ -144,6 +145,8 @@ def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
 def test_it_searches_a_space_whose_choices_may_be_empty_or_nested(
     name: str, space: Callable[..., nn.Module], budget: str, single: bool, tmp_path: Path
 ) -> None:
+    if not EXAMPLES and name != "gold" and space is own_spaces.forked and single:
+        pytest.skip("the same choices without `single` and nested ones are tried: at night")
     run = search(
         tmp_path / "a",
         space=space,
@@ -175,6 +178,8 @@ def test_it_searches_inputs_of_any_number_of_dimensions(
     budget: str,
     tmp_path: Path,
 ) -> None:
+    if not EXAMPLES and name != "gold" and data is not own_data.lines:
+        pytest.skip("every strategy on every kind of input takes its time: at night")
     settings = settings_of(name) | {"data": data, "space": space, "single": True}
     settings |= {"budgets": (budget,), "cells": None, "channels": None, "batch_size": 8}
     whole = search(tmp_path / "a", **settings)
