@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from onnx import helper
 
+from goldnas.zoo.file import load_zoo
 from small_models import FLOAT, save
 
 WIDTHS = {"tiny": (8, 50.0), "small": (24, 60.0), "old": (80, 55.0), "large": (96, 80.0)}
@@ -38,3 +39,9 @@ def write_network(path: Path, width: int, side: int = 32) -> Path:
         for i in range(4)
     ]
     return save(path, nodes, {"x": (FLOAT, [1, 3, side, side])}, {"y": FLOAT}, weights)
+
+
+def assert_all_picked(folder: Path) -> None:
+    """Each network was measured once, in ``zoo.json``."""
+    measured = [row.network for _, row in load_zoo(folder / "zoo.json").measured()]
+    assert sorted(measured) == sorted(f"{name}.onnx" for name in WIDTHS)

@@ -22,6 +22,7 @@ from goldnas.api.tables import LatencyTable
 from goldnas.lut import Measured
 from goldnas.searching.front import Front
 from nightly import EXAMPLES, at_night
+from small_zoo import assert_all_picked, write_zoo
 from trainings import assert_same_training
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
@@ -134,6 +135,14 @@ TRAINING = (
     *("--threads", "1"),
 )
 
+
+def pick_in(folder: Path) -> tuple[object, ...]:
+    return (
+        *("pick", "--zoo", folder / "models", "--accuracies", folder / "accuracies.csv"),
+        *("--exhaustive", "--target", "50", "--out", folder / "zoo.json"),
+    )
+
+
 ATTACKED = {
     "search": Attacked(
         lambda folder: (*SHORT_SEARCH, "--out", folder / "a"),
@@ -173,6 +182,13 @@ ATTACKED = {
         moments=0,
         quick=True,
     ),
+    "pick": Attacked(
+        pick_in,
+        pick_in,
+        lambda whole, folder: assert_all_picked(folder),
+        moments=0,
+        quick=True,
+    ),
     "fleet": Attacked(
         lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
         lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
@@ -188,6 +204,8 @@ def begin(name: str, folder: Path) -> None:
     (folder / "two.toml").write_text("[one]\ncores = [0]\n[two]\ncores = [0]\n")
     if name == "calibrate":
         shutil.copy("cpu.json", folder)
+    if name == "pick":
+        write_zoo(folder)
 
 
 def find_marked(mark: str) -> list[str]:

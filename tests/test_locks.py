@@ -29,6 +29,7 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.searching.folder import SearchRun
 from nightly import at_night
 from simulated_device import visit_by_size
+from small_zoo import assert_all_picked, write_zoo
 from test_fleet import PROGRAM
 from test_kill import SEARCH, assert_same, wait_until_started
 
@@ -231,6 +232,12 @@ RESUME = ("search", "--resume", "a", "--no-report")
 TRAIN_A = (*TRAINING, "a", "--out", "t")
 
 
+PICK = (
+    *("pick", "--zoo", "models", "--accuracies", "accuracies.csv", "--exhaustive"),
+    *("--target", "50", "--out", "zoo.json"),
+)
+
+
 def assert_search_is_whole() -> None:
     assert epochs(Path("a")) == [*range(3)]
 
@@ -281,6 +288,13 @@ PAIRS: dict[str, tuple[Sequence[str], Sequence[str], tuple[int, ...], Callable[[
         (*CALIBRATE, "--wait"),
         (0, 0),
         lambda: assert_rows("skip_connect", "max_pool_3x3", networks=4),
+    ),
+    "pick": (PICK, PICK, (0, 2), lambda: assert_all_picked(Path())),
+    "pick and wait": (
+        (*PICK, "--wait"),
+        (*PICK, "--wait"),
+        (0, 0),
+        lambda: assert_all_picked(Path()),
     ),
     "report": (
         ("report", "done"),
@@ -333,6 +347,8 @@ def test_of_two_at_once_none_loses_what_the_other_did(
             wait_for(Path("a/checkpoint.pt").exists)
             began.kill()
         began.wait()
+    if "pick" in pair:
+        write_zoo(folder)
     if "report" in pair:
         forked((*SEARCH, "--out", "done"), folder, said).finish()
     if "calibrate" in pair:
