@@ -198,12 +198,16 @@ class Zoo:
         Raises:
             WriteError: If the disk refuses; an earlier file is intact.
         """
+        write_atomic(self.path, self.to_json())
+
+    def to_json(self) -> str:
+        """The content of the file."""
         content = msgspec.to_builtins(
             {"schema_version": SCHEMA_VERSION, "classes": self.classes, "parts": self.parts}
         )
         content["checksum"] = compute_checksum(content)
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        write_atomic(self.path, f"{msgspec.json.format(text, indent=2)}\n")
+        return f"{msgspec.json.format(text, indent=2)}\n"
 
 
 def load_zoo(source: str | Path) -> Zoo:
