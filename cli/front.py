@@ -96,7 +96,7 @@ def ready_made_table(baselines: "Baselines", shown: "Sequence[Baseline]") -> Tab
         "elsewhere, mostly on ImageNet, do not compare with those above"
     )
     table.add_column("ready-made")
-    for name in ("FLOPs", "params", f"{baselines.table}, measured", "elsewhere"):
+    for name in ("FLOPs", "params", f"{baselines.table}, measured", "accuracy elsewhere"):
         table.add_column(as_text(name), justify="right")
     for baseline in shown:
         table.add_row(

@@ -52,11 +52,10 @@ def make_grid(comparison: Comparison) -> Grid:
     lacking: dict[str, list[str]] = {}
     for quantity in comparison.quantities:
         cells = [row.cells[quantity.name] for row in rows]
-        reasons = {cell if isinstance(cell, str) else "" for cell in cells}
-        if len(reasons) == 1 and (reason := reasons.pop()):
-            lacking.setdefault(reason, []).append(quantity.label)
+        means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
+        if not means:
+            lacking.setdefault(quantity.missing, []).append(quantity.label)
         else:
-            means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
             unit = choose_unit(quantity.units, max(means))
             told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
             words = unit[1:] if told else (quantity.label, *unit[1:])

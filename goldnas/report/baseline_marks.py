@@ -1,5 +1,6 @@
 """Ready-made networks in the charts of the front, and what was trained as they were."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,12 @@ from goldnas.searching.baselines import Baseline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_FAR = 3
+"""Times what the search's own networks cost: beyond that a mark is left out of a chart."""
+
+_FOOT = 0.03
+"""Where marks stand whose accuracy nobody knows, as a share of the height."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +54,42 @@ def _test(run: ComparedRun, fingerprint: str) -> float | None:
     return run.metric.scale * Sample(values).mean if values else None
 
 
-def draw_marks(axes: "Axes", marks: Sequence[Mark], resource: str, scale: float) -> None:
+def draw_marks(
+    axes: "Axes", marks: Sequence[Mark], resource: str, scale: float, most: float
+) -> None:
     """Draw them against a resource, where it is known of them.
 
     Of what nobody has trained on this data nothing but the cost is known: it stands at the
-    foot of the chart.
+    foot of the chart. What is far dearer than the search's own networks is left to the table,
+    or these would be one point.
 
     Args:
         axes: Of a chart.
         marks: To draw.
         resource: That they are drawn against.
         scale: Of its unit.
+        most: The largest amount of the search's own networks, or their budget.
     """
     colour, place = COLOURS["k3"], axes.get_xaxis_transform()
     style: Any = {"linestyle": "none", "markersize": 7, "color": colour}
-    for mark in marks:
-        if resource not in mark.resources:
-            continue
+    near = [mark for mark in marks if mark.resources.get(resource, math.inf) <= _FAR * most]
+    for mark in near:
         x = mark.resources[resource] / scale
         if mark.test is None:
-            axes.plot(
-                x, 0.03, transform=place, marker="^", fillstyle="none", clip_on=False, **style
-            )
+            axes.plot(x, _FOOT, transform=place, marker="^", fillstyle="none", **style)
         else:
             axes.plot(x, mark.test, marker="^" if mark.name else "s", **style)
+    middle = sum(axes.get_xlim()) / 2
+    for mark in near:
+        x = mark.resources[resource] / scale
+        left = x <= middle
         axes.annotate(
             mark.name.rpartition("/")[2],
-            (x, 0.03 if mark.test is None else mark.test),
+            (x, _FOOT if mark.test is None else mark.test),
             xycoords=place if mark.test is None else "data",
-            xytext=(5, 4),
+            xytext=(5 if left else -5, 4),
             textcoords="offset points",
+            ha="left" if left else "right",
             fontsize=8,
             color=colour,
         )

@@ -85,7 +85,7 @@ def _draw_front(
                     gid=f"{name}-{group}",
                 )
                 groups[f"{name}-{group}"] = tuple(members)
-        draw_marks(axes, marks, resource, scale)
+        draw_marks(axes, marks, resource, scale, max([*amounts.values(), limit or 0.0]))
         axes.margins(x=0.06, y=0.08)
         label_axes(axes, label, "score" if kind is _SCORE else f"{kind.axis} on held-out data")
     return drawing.make_chart(points=groups)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 
 from goldnas.errors import ConfigError, TableError, read_message
 from goldnas.lut import LatencyTable
@@ -152,7 +153,8 @@ def _count(name: str, shape: tuple[int, int, int], classes: int) -> Counted:
     named = describe_ready_made(name, input_shape=shape, classes=classes).settings["network"]
     if named != name:
         raise ConfigError(f"its full name is {named}")
-    module = build_without_numbers(name, shape, classes)
+    with torch.random.fork_rng(devices=[]):  # a search is the same with and without it
+        module = build_without_numbers(name, shape, classes)
     return Counted(flops=count_flops(module, shape), params=count_parameters(module))
 
 
