@@ -1,15 +1,18 @@
 """How the networks of a search are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from goldnas.cli.console import as_text
+from goldnas.cli.console import as_text, out, say
 from goldnas.cli.metric_text import cell, heading
+from goldnas.cli.wording import command
 
 if TYPE_CHECKING:
     from goldnas.metric import Metric
+    from goldnas.searching.baselines import Baseline, Baselines
     from goldnas.searching.front import Front
 
 
@@ -53,4 +56,52 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
         when = f"epoch {network.epoch + 1}: " if network.step else ""
         cells.append(when + ", ".join(network.reasons))
         table.add_row(*map(as_text, cells), style="bold" if network.meets_budgets else None)
+    return table
+
+
+def print_ready_made(baselines: "Baselines | None", run: Path) -> None:
+    """Show the best few ready-made networks that a search is held against, if it is.
+
+    Args:
+        baselines: Of the search.
+        run: Its folder.
+    """
+    if baselines is None:
+        return
+    count = len(baselines.within)
+    if not count:
+        say(f"no ready-made network of {baselines.table}'s device is within the budgets")
+        return
+    out.print(ready_made_table(baselines, baselines.shown))
+    what = "1 ready-made network is" if count == 1 else f"{count} ready-made networks are"
+    say(
+        f"{what} within the budgets. To see who is better on this data: "
+        f"{command('train', run, '--zoo-train', 1)}"
+    )
+
+
+def ready_made_table(baselines: "Baselines", shown: "Sequence[Baseline]") -> Table:
+    """Ready-made networks that a search is held against.
+
+    What they are said to have on other data stands in a column of its own.
+
+    Args:
+        baselines: Of the search.
+        shown: Those to show.
+    """
+    from goldnas.units import format_amount
+
+    table = Table(
+        caption="ready-made networks within the budgets, as measured; their accuracies "
+        "elsewhere, mostly on ImageNet, do not compare with those above"
+    )
+    table.add_column("ready-made")
+    for name in ("FLOPs", "params", f"{baselines.table}, measured", "accuracy elsewhere"):
+        table.add_column(as_text(name), justify="right")
+    for baseline in shown:
+        table.add_row(
+            as_text(baseline.network),
+            *(format_amount(n, amount) for n, amount in baseline.resources.items()),
+            as_text(baseline.told_accuracy),
+        )
     return table

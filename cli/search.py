@@ -45,6 +45,15 @@ def search(
             rich_help_panel="Budgets",
         ),
     ] = None,
+    zoo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What goldnas pick --out measured of ready-made networks, on the device of a "
+            "latency table: shows what they would give within the same budgets.",
+            rich_help_panel="Budgets",
+        ),
+    ] = None,
     out_: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder to make for this search."),
@@ -112,6 +121,8 @@ def search(
             )
         else:
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
+            if zoo is not None:
+                given["zoo"] = zoo
             run = _search(given, tables or [], out_, config_file.effective(ctx), ranks)
         if ranks.first:
             from goldnas.cli.search_output import print_end

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.table import Table
 
 from goldnas.cli.console import as_text, err, note, out, print_json, say, warn
-from goldnas.cli.front import front_table
+from goldnas.cli.front import front_table, print_ready_made
 from goldnas.cli.progress import setback_line, warn_of_logger
 from goldnas.cli.search_display import live_display, strategy_of
 from goldnas.cli.signals import signals_noted
-from goldnas.cli.wording import command
+from goldnas.cli.wording import command, in_options
 from goldnas.errors import ConfigError, GoldnasError, count_of
 from goldnas.metric import read_logged
 from goldnas.reference import name_items
@@ -62,6 +62,8 @@ class SearchOutput:
             return
         if event == "ready":
             _print_ready(fields)
+        if event == "note":
+            note(in_options(fields["text"]))
         if event == "waiting":
             warn(fields["text"])
         if self._loop is None:
@@ -188,11 +190,21 @@ def _held_out(session: "Session", fields: dict[str, Any]) -> str:
 
 def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
     """Show what a search came to, and what to do next."""
+    from goldnas.searching.baselines import ReadyMade
+
     front = run.front.record
     if as_json:
-        print_json({"folder": run.path, "budgets": front.budgets, "networks": front.networks})
+        found: dict[str, Any] = {
+            "folder": run.path,
+            "budgets": front.budgets,
+            "networks": front.networks,
+        }
+        if run.folder.baselines is not None:
+            found["ready_made"] = list(map(ReadyMade.read, run.folder.baselines.within))
+        print_json(found)
     else:
         out.print(front_table(front))
+        print_ready_made(run.folder.baselines, run.path)
     _print_drops(run)
     if report:
         _write_report(run)

@@ -81,8 +81,28 @@ def _print(status: "Status") -> None:
     if resources.row_count:
         out.print(resources)
     say(_recorded(status))
+    _print_ready_made(status)
     if best is not None:
         say(f"Look at it: {command('report', Path(status.folder))}")
+
+
+def _print_ready_made(status: "Status") -> None:
+    """Say which ready-made networks the search is held against, and who wins."""
+    from goldnas.resource_names import name_latency
+    from goldnas.searching.baselines import SHOWN
+    from goldnas.units import format_amount
+
+    for one in (status.ready_made or [])[:SHOWN]:
+        latency = format_amount(name_latency(one.table), one.measured_us)
+        flops, params = (
+            format_amount(*amount) for amount in (("FLOPs", one.flops), ("params", one.params))
+        )
+        say(
+            f"ready-made, within the budgets: {one.network}, {latency} measured on "
+            f"{one.table}'s device, {flops}, {params}"
+        )
+    for verdict in status.verdicts:
+        say(verdict)
 
 
 def _state(status: "Status") -> str:

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from goldnas.cli import completion, config_file
-from goldnas.cli.console import errors_shown
+from goldnas.cli.console import errors_shown, say
 from goldnas.cli.cores import take_free_cores
 from goldnas.cli.options import JsonOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, Status
 from goldnas.training.config import TrainConfig
 from goldnas.training.recipes import TRAINING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from goldnas.cli.train_networks import Targets
     from goldnas.training.distributed import Ranks
+    from goldnas.training.target import TrainTarget
 
 _NETWORK, _OF_FILE_PANEL = "Network", "Data of a file"
 _OF_FILE = ("data", "task", "data_dir", "image_size", "weights", "space", "channels", "cells")
@@ -80,6 +82,17 @@ def train(
             rich_help_panel=_NETWORK,
         ),
     ] = False,
+    zoo_train: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Also train the N ready-made networks within the budgets of a search with "
+            "--zoo that are said to be the most accurate: from scratch, with the same recipe, "
+            "data and seed.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -166,8 +179,13 @@ def train(
         of_file = {name: given.pop(name) for name in _OF_FILE if name in given}
         own = {"space": space, "channels": channels, "cells": cells}
         of_file |= {name: value for name, value in own.items() if value is not None}
-        of_search = {"--pick": pick, "--all": every, "--warm": warm, "--ray": ray}
-        of_search["--trust"] = trust
+        of_search: dict[str, Any] = {
+            "--pick": pick,
+            "--all": every,
+            "--warm": warm,
+            "--ray": ray,
+        }
+        of_search |= {"--zoo-train": zoo_train, "--trust": trust}
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None
@@ -176,7 +194,9 @@ def train(
         # A task of Ray may be in another folder.
         where = target if ray is None else os.path.realpath(target)
         targets = ranks.broadcast(
-            lambda: _find_targets(where, pick or ["best"], every, warm, of_file, trust)
+            lambda: _find_targets(
+                where, pick or ["best"], every, warm, zoo_train or 0, of_file, trust
+            )
         )
         outcomes: Outcomes
         alone = len(targets) == 1 and ray is None
@@ -194,6 +214,8 @@ def train(
             print_outcomes(outcomes)
         elif not alone:
             print_summary(outcomes)
+            if zoo_train:
+                say(f"Next: {command('compare', Path(target))}")
         failed = any(isinstance(outcome, str) for outcome in outcomes.values())
     if failed:
         raise typer.Exit(Status.FOUND)
@@ -247,6 +269,10 @@ def _check_options(
             )
         if {"--pick", "--all"} <= set(in_search):
             raise ConfigError("--pick and --all contradict; leave one of them out")
+        if {"--warm", "--zoo-train"} <= set(in_search):
+            raise ConfigError(
+                "--zoo-train trains from scratch, and --warm does not; leave one of them out"
+            )
         return
     if in_search:
         raise ConfigError(
@@ -278,6 +304,7 @@ def _find_targets(
     picks: list[str],
     every: bool,
     warm: bool,
+    zoo_train: int,
     of_file: dict[str, Any],
     trust: bool,
 ) -> "Targets":
@@ -288,6 +315,7 @@ def _find_targets(
     """
     from goldnas.api.runs import load_run
     from goldnas.api.trainings import find_target
+    from goldnas.searching.targets import list_baselines
 
     if not os.path.isdir(target):
         return {target: partial(find_target, target, **of_file)}
@@ -296,4 +324,10 @@ def _find_targets(
     run.folder.trusted = True  # also where it is trained, by another process or machine
     front = run.front
     networks = [n for n in front if not n.dominated] if every else map(front.pick, picks)
-    return {n.fingerprint: partial(find_target, n, warm=warm) for n in networks}
+    targets: dict[str, Callable[[], TrainTarget]] = {
+        n.fingerprint: partial(find_target, n, warm=warm) for n in networks
+    }
+    if zoo_train:
+        listed = {one.network for one in list_baselines(run.folder, zoo_train)}
+        targets |= {n.name: partial(find_target, n) for n in run.ready_made if n.name in listed}
+    return targets

@@ -92,7 +92,11 @@ def print_summary(outcomes: Outcomes) -> None:
             as_text(network),
             cell(result.test),
             "-" if held_out is None else cell(held_out),
-            *(format_amount(name, result.resources[name]) for name in names),
+            *(
+                # A ready-made network has no latency by a table.
+                format_amount(name, result.resources[name]) if name in result.resources else "-"
+                for name in names
+            ),
         )
     out.print(table)
     for network, outcome in outcomes.items():

@@ -106,12 +106,18 @@ class Conditions(Strict, frozen=True):
 
     def differences(self, now: "Conditions") -> list[str]:
         """Name each condition that makes earlier measurements incomparable with new ones."""
-        mine, theirs = self._compared(), now._compared()
         return [
-            f"{name} was {mine.get(name)}, is now {theirs.get(name)}"
+            f"{name} was {was}, is now {is_}" for name, (was, is_) in self.unlike(now).items()
+        ]
+
+    def unlike(self, other: "Conditions") -> dict[str, tuple[Any, Any]]:
+        """What both have of each condition in which they differ, by its name."""
+        mine, theirs = self._compared(), other._compared()
+        return {
+            name: (mine.get(name), theirs.get(name))
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name) != theirs.get(name)
-        ]
+        }
 
     def _compared(self) -> dict[str, Any]:
         flat: dict[str, Any] = {}

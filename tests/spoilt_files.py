@@ -53,14 +53,14 @@ from goldnas.spaces.nasbench201 import CANDIDATES, EDGES, write_cell
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.training.pretrained import load_pretrained
 from goldnas.training.target import target_of_file
-from goldnas.zoo.file import Accuracy, Measured, Zoo, load_zoo
+from goldnas.zoo.file import load_zoo
 from goldnas.zoo.networks import build_network
 from images import png, write_tar
 from mutations import LONG_TEXTS, SHORT_TEXTS
 from simulated_tables import Machine
 from small_models import FLOAT, INT64, node, save
-from small_zoo import write_zoo
 from workplace import SPACE, goldnas
+from zoos import write_models, write_zoo
 
 DEVICES = """\
 [one]
@@ -111,21 +111,9 @@ def write_good(folder: Path) -> None:
 
 
 def _write_zoo() -> None:
-    """Of one small network that was measured, and one that was not."""
-    write_zoo(Path())
-    conditions = LatencyTable.load("table.json").conditions
-    row = Measured(
-        network="tiny.onnx",
-        image_size=32,
-        accuracy=Accuracy(percent=50.0, source="given"),
-        parameters=1944,
-        flops=1990656,
-        latency_us=97.0,
-        interval_us=1.0,
-        visits=8,
-        complete=True,
-    )
-    Zoo(Path("zoo.json"), 1000).with_rows(conditions, [row]).save()
+    """Networks that were measured, and files of some that were not."""
+    write_models(Path())
+    write_zoo(Path("zoo.json"), LatencyTable.load("table.json").conditions)
 
 
 def read_zoo() -> None:

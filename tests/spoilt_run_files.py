@@ -23,11 +23,14 @@ from goldnas.api.trainings import train
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.measured import Measurement, keep_measured
 from goldnas.searching.start import PreparedSearch
+from goldnas.spaces import GoldSpace
 from goldnas.training.start import NetworkLoop
 from goldnas.zoo.networks import build_network
+from scripts import benchmark
 from searches import search, stop_search
 from trainings import fine_tuned, prepared
 from workplace import goldnas
+from zoos import write_zoo
 
 SMALL = {"cells": 1, "batch_size": 768, "auxiliary_weight": 0.0, "budgets": ("40kFLOPs",)}
 READY_MADE = "zoo:shufflenet_v2_x0_5"
@@ -35,9 +38,16 @@ TWO_EPOCHS = {"epochs": 2, "batch_size": 768}
 
 
 def write_good(folder: Path) -> None:
-    """Write a search with a training that is done, two that were stopped, and two trainings."""
+    """Write a search with a training that is done, two that were stopped, and two trainings.
+
+    The first is held against ready-made networks.
+    """
     with contextlib.chdir(folder):
-        search(Path("run"), **SMALL, epochs=1)
+        space = GoldSpace(cells=1, channels=4, input_shape=(1, 8, 8))
+        table = benchmark("report_size").made_up_table(Path("device.json"), space)
+        write_zoo(Path("ready-made.json"), table.conditions)
+        zoo: dict[str, Any] = {"tables": [table], "zoo": "ready-made.json"}
+        search(Path("run"), **SMALL | zoo | {"budgets": ("160us",)}, epochs=1)
         code, said = goldnas("train run --epochs 1 --batch-size 768 --train-device cpu")
         assert code == 0, said
         stop_search(Path("stopped"), "step", 3, **SMALL, epochs=2)
@@ -188,6 +198,8 @@ TARGETS = (
         "run/weights/first.pt", TENSORS, ("evaluate run", "export run --pick 1 --out net.py")
     ),
     Target("run/measured/first.json", JSON, ("status run", "compare run", "report run")),
+    Target("run/zoo.json", JSON, (*LOOKED_AT, "train run --zoo-train 9")),
+    Target("run/baselines.json", JSON, (*LOOKED_AT, "train run --zoo-train 9")),
     Target("run/trained/done/result.json", JSON, (*LOOKED_AT, "evaluate run/trained/done")),
     Target("run/trained/done/config.json", JSON, (*LOOKED_AT, "evaluate run/trained/done")),
     Target("run/trained/done/architecture.json", JSON, ("evaluate run/trained/done",)),

@@ -22,8 +22,8 @@ from goldnas.api.tables import LatencyTable
 from goldnas.lut import Measured
 from goldnas.searching.front import Front
 from nightly import EXAMPLES, at_night
-from small_zoo import assert_all_picked, write_zoo
 from trainings import assert_same_training
+from zoos import assert_all_picked, write_models
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SETTINGS = (
@@ -205,7 +205,7 @@ def begin(name: str, folder: Path) -> None:
     if name == "calibrate":
         shutil.copy("cpu.json", folder)
     if name == "pick":
-        write_zoo(folder)
+        write_models(folder)
 
 
 def find_marked(mark: str) -> list[str]:

@@ -90,7 +90,7 @@ MAY_IMPORT = {
         *("architecture", "data", "errors", "files", "locks", "loggers", "lut", "metric"),
         *("ranges", "recompute", "resource_names", "resources", "run_folder", "settings"),
         *("space_settings", "spaces", "supernet", "task", "tensor_file", "training", "trust"),
-        "units",
+        *("units", "zoo"),
     },
     "deploying": {
         *("architecture", "data", "errors", "exporting", "files", "lut", "profiling"),

@@ -29,9 +29,9 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.searching.folder import SearchRun
 from nightly import at_night
 from simulated_device import visit_by_size
-from small_zoo import assert_all_picked, write_zoo
 from test_fleet import PROGRAM
 from test_kill import SEARCH, assert_same, wait_until_started
+from zoos import assert_all_picked, write_models
 
 TINY = ("profile", "--cells", "1", "--channels", "4", "--input", "1x8x8", "--networks", "0")
 TRAINING = ("train", "--epochs", "6", "--batch-size", "64", "--train-device", "cpu")
@@ -348,7 +348,7 @@ def test_of_two_at_once_none_loses_what_the_other_did(
             began.kill()
         began.wait()
     if "pick" in pair:
-        write_zoo(folder)
+        write_models(folder)
     if "report" in pair:
         forked((*SEARCH, "--out", "done"), folder, said).finish()
     if "calibrate" in pair:

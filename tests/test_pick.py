@@ -24,8 +24,8 @@ from goldnas.zoo.file import Failed, Measured, load_zoo
 from goldnas.zoo.networks import build_network, build_without_numbers, find_network
 from goldnas.zoo.work import count_work
 from small_models import FLOAT, node, save
-from small_zoo import WIDTHS, write_network, write_zoo
 from workplace import assert_one_line, invoke
+from zoos import WIDTHS, write_models, write_network
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -37,7 +37,7 @@ CHEAP = {"target_percent": 50}
 def measured(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
     """A folder with the small networks, all of them measured in ``zoo.json``."""
     folder = tmp_path_factory.mktemp("zoo")
-    write_zoo(folder)
+    write_models(folder)
     goldnas.pick(
         zoo=[str(folder / "models")],
         accuracies=folder / "accuracies.csv",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from goldnas.metric import Metric
+    from goldnas.searching.baselines import Baseline
     from goldnas.searching.folder import SearchRun
     from goldnas.searching.front import Front, FrontNetwork
     from goldnas.training.folder import TrainingFolder
@@ -108,6 +109,37 @@ class Network:
         from goldnas.spaces import find_space
 
         return find_space(self.architecture).build(self.architecture).eval()
+
+
+@dataclass(frozen=True, repr=False)
+class ReadyMadeNetwork:
+    """A network that others have made, which a search is held against.
+
+    :func:`goldnas.train` trains it as it trains one of the search.
+    """
+
+    folder: "SearchRun"
+    """The folder of the search."""
+    record: "Baseline"
+    """What was measured of it, and counted for the data of the search."""
+
+    def __repr__(self) -> str:
+        return f"ReadyMadeNetwork({self.name!r} of {str(self.folder.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """``torchvision/resnet18``."""
+        return self.record.network
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """FLOPs, parameters, and the measured latency in microseconds, by name."""
+        return self.record.resources
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network for the images and the classes of the search."""
+        return self.record.architecture
 
 
 @dataclass(frozen=True, repr=False)

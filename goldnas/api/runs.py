@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from goldnas.api.networks import Network, NetworkFront
+from goldnas.api.networks import Network, NetworkFront, ReadyMadeNetwork
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import watch
 from goldnas.api.together import alone, join_ranks, name_task
@@ -91,6 +91,19 @@ class Run:
             RunError: If no recorded network meets the budgets yet.
         """
         return self.front.pick("best")
+
+    @property
+    def ready_made(self) -> list[ReadyMadeNetwork]:
+        """Ready-made networks within the budgets, of a search that was given a ``zoo``.
+
+        Those that are said to be the most accurate come first; that is of other data.
+
+        Raises:
+            RunError: If a file is damaged.
+        """
+        found = self.folder.baselines
+        within = found.within if found else ()
+        return [ReadyMadeNetwork(self.folder, record) for record in within]
 
     @property
     def finished(self) -> bool:

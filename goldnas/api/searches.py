@@ -15,6 +15,8 @@ from goldnas.settings import check_given_once, make_settings
 from goldnas.trust import allow
 
 if TYPE_CHECKING:
+    from goldnas.searching.ready_made import MatchedZoo
+    from goldnas.searching.start import PreparedSearch
     from goldnas.spaces import SearchSpace
     from goldnas.task import Task
     from goldnas.training.distributed import Ranks
@@ -31,6 +33,7 @@ def search(
     budgets: Sequence[str] = (),
     tables: Sequence[LatencyTable | str | Path] = (),
     out: str | Path,
+    zoo: str | Path | None = None,
     task: "Task | Callable[[], Task] | str | None" = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
@@ -50,11 +53,15 @@ def search(
             several tables; all hold at the end.
         tables: Latency tables of the devices, or their files.
         out: Folder to make for the search.
+        zoo: What :func:`goldnas.pick` measured of ready-made networks on the device of one of
+            the tables, a file: it is copied into the folder, and the search is held against
+            those of the size of the data's images within the budgets.
         task: A :class:`goldnas.Task`, a function that returns one, or its ``module:name``;
             classification unless given.
         on_event: Told the name of each event and its fields, a dictionary: those of
             ``events.jsonl``; ``ready`` before the folder is made, with what was loaded and the
-            limits of the space; ``begin`` with the ``loop``; and ``step`` after each step.
+            limits of the space; ``note`` with a ``text`` that is good to know; ``begin`` with
+            the ``loop``; and ``step`` after each step.
         stop_signal: Asked after each step: a number other than 0 saves the search and ends it
             with a :class:`StoppedError`.
         texts: What else the folder begins with: texts by the names of their files.
@@ -69,7 +76,8 @@ def search(
     Raises:
         ConfigError: If a setting is wrong, or no network meets the budgets; nothing is written.
         DataError: If the data is missing or unreadable.
-        TableError: If a table cannot be read, or lacks a row of the space.
+        TableError: If a table cannot be read, or lacks a row of the space; or the zoo cannot
+            be read, or was measured under other conditions.
         RunError: If ``out`` is taken, or training diverges again and again.
         WriteError: If the disk refuses.
 
@@ -82,12 +90,14 @@ def search(
     """
     from goldnas.data.given import name_data
     from goldnas.searching.folder import SearchRun, read_tables
+    from goldnas.searching.ready_made import match_zoo
     from goldnas.searching.start import PreparedSearch
 
     with alone(), join_ranks(ranks) as joined:
         folder = Path(out)
         joined.broadcast(lambda: SearchRun.check_free(folder))
         read = joined.broadcast(lambda: read_tables(as_list("tables", tables)))
+        matched = joined.broadcast(lambda: None if zoo is None else match_zoo(Path(zoo), read))
         fit_batch = settings.get("batch_size") == "auto"
         if fit_batch:
             del settings["batch_size"]
@@ -109,9 +119,40 @@ def search(
         joined.on_all(lambda: _check_space(space, prepared.data.space, config, auxiliary))
         on_event("ready", prepared.describe())
         prepared.check_feasible()
-        loop = prepared.start(folder, texts)
+        files = joined.broadcast(lambda: _take_zoo(matched, prepared, on_event))
+        loop = prepared.start(folder, {**(texts or {}), **files})
         assert isinstance(loop.run, SearchRun)
         return finish_search(loop, loop.run, on_event, stop_signal)
+
+
+def _take_zoo(
+    matched: "MatchedZoo | None", prepared: "PreparedSearch", on_event: "Observer"
+) -> dict[str, str]:
+    """The files with which a folder keeps the ready-made networks; none without any."""
+    from goldnas.searching.ready_made import count_baselines, find_unused, write_baselines
+
+    space, config = prepared.data.space, prepared.config
+    if matched is None:
+        unused = find_unused(prepared.tables, space, config)
+        if unused is not None:
+            on_event(
+                "note",
+                {
+                    "text": f"{unused} has ready-made networks, measured on this device: "
+                    f"`zoo={str(unused)!r}` shows what they would give"
+                },
+            )
+        return {}
+    counts = count_baselines(matched, space, config)
+    if matched.zoo.classes != counts.classes:
+        on_event(
+            "note",
+            {
+                "text": f"{matched.zoo.path}: latencies are of networks for "
+                f"{matched.zoo.classes} classes, and {config.data} has {counts.classes}"
+            },
+        )
+    return write_baselines(matched, counts)
 
 
 def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:

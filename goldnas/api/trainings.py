@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldnas.api.networks import Network, TrainedNetwork
+from goldnas.api.networks import Network, ReadyMadeNetwork, TrainedNetwork
 from goldnas.api.runs import Run, load_run
 from goldnas.api.telling import watch
 from goldnas.api.together import alone, join_ranks, name_space, name_task
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    network: Network | Run | Architecture | str | Path,
+    network: Network | ReadyMadeNetwork | Run | Architecture | str | Path,
     *,
     recipe: str = "short",
     warm: bool = False,
@@ -45,12 +45,12 @@ def train(
     result.
 
     Args:
-        network: Of a search; a search or its folder, whose best network it is then; an
-            architecture, its file, a file with a genotype, or the name of a published network:
-            ``DARTS_V1``, ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``,
-            ``proxylessnas_mobile``, ``mnasnet_a1``; or ``zoo:`` and the name of a ready-made
-            one of torchvision, ``zoo:mobilenet_v3_small``, or timm,
-            ``zoo:timm/efficientnet_lite0``.
+        network: Of a search, or one of ``run.ready_made``, on the data of the search; a search
+            or its folder, whose best network it is then; an architecture, its file, a file with
+            a genotype, or the name of a published network: ``DARTS_V1``, ``DARTS_V2``,
+            ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``, ``mnasnet_a1``;
+            or ``zoo:`` and the name of a ready-made one of torchvision,
+            ``zoo:mobilenet_v3_small``, or timm, ``zoo:timm/efficientnet_lite0``.
         recipe: Name of a recipe: ``short``, ``modern``, ``fine-tune``, ``darts-cifar`` ...
         warm: Whether to begin with the weights and gates of the search.
         out: Folder of the training; else one in ``trained/``, in the folder of the search.
@@ -177,7 +177,7 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         GoldnasError: If there is no such network, or a setting does not go with it.
     """
     from goldnas.data.given import name_data
-    from goldnas.searching.targets import target_of_run
+    from goldnas.searching.targets import target_of_baseline, target_of_run
     from goldnas.training.target import target_of_file
 
     if isinstance(network, str | Path) and (Path(network) / "config.json").exists():
@@ -188,12 +188,12 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         raise ConfigError(
             f"{network.path} is trained already: give its `architecture` to train that anew"
         )
-    if not isinstance(network, Network | Architecture | str | Path):
+    if not isinstance(network, Network | ReadyMadeNetwork | Architecture | str | Path):
         raise ConfigError(
             f"{name_type(network)} is no network to train: give one of a search (run.best), an "
             "architecture, a file, or the name of a published network"
         )
-    if isinstance(network, Network):
+    if isinstance(network, Network | ReadyMadeNetwork):
         if "weights" in of_data:
             raise ConfigError(
                 f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; one "
@@ -204,7 +204,10 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
                 f"{', '.join(f'`{name}`' for name in of_data)} cannot be given with a network "
                 "of a search, which says it; train its `architecture` on other data"
             )
-        return target_of_run(network.folder, network.record, warm=warm)
+        if isinstance(network, Network):
+            return target_of_run(network.folder, network.record, warm=warm)
+        if not warm:
+            return target_of_baseline(network.folder, network.record)
     if warm:
         raise ConfigError(
             "only a network of a search has weights to begin with; leave `warm` out"

@@ -11,6 +11,7 @@ import goldnas
 from goldnas.comparison.notes import write_notes
 from goldnas.comparison.quantities import Cell, Sample
 from goldnas.comparison.rows import Comparison, Row
+from goldnas.comparison.verdict import write_verdicts
 from goldnas.errors import count_of, in_one_line
 from goldnas.metric import UNKNOWN
 from goldnas.units import Unit, choose_unit
@@ -40,7 +41,7 @@ def make_grid(comparison: Comparison) -> Grid:
         "strategy": [row.strategy for row in rows],
         "settings": [row.settings for row in rows],
         "budgets": [row.budgets for row in rows],
-        "seeds": [", ".join(map(str, row.seeds)) for row in rows],
+        "seeds": ["" if row.ready_made else ", ".join(map(str, row.seeds)) for row in rows],
         "network": [row.network for row in rows],
         "trained": [_training(row) for row in rows],
     }
@@ -51,11 +52,10 @@ def make_grid(comparison: Comparison) -> Grid:
     lacking: dict[str, list[str]] = {}
     for quantity in comparison.quantities:
         cells = [row.cells[quantity.name] for row in rows]
-        reasons = {cell if isinstance(cell, str) else "" for cell in cells}
-        if len(reasons) == 1 and (reason := reasons.pop()):
-            lacking.setdefault(reason, []).append(quantity.label)
+        means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
+        if not means:
+            lacking.setdefault(quantity.missing, []).append(quantity.label)
         else:
-            means = [abs(cell.mean) for cell in cells if isinstance(cell, Sample)]
             unit = choose_unit(quantity.units, max(means))
             told = quantity.label in unit[1]  # as FLOPs are in MFLOPs
             words = unit[1:] if told else (quantity.label, *unit[1:])
@@ -63,6 +63,7 @@ def make_grid(comparison: Comparison) -> Grid:
             figures[header] = [_figure(cell, unit) for cell in cells]
     columns = texts | figures
     notes = (
+        *write_verdicts(comparison),
         *write_notes(comparison),
         *(f"{', '.join(labels)}: {reason}" for reason, labels in lacking.items()),
     )
@@ -177,6 +178,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             }
             for row in comparison.rows
         ],
+        "verdicts": write_verdicts(comparison),
         "notes": write_notes(comparison),
     }
 

@@ -19,6 +19,7 @@ def write_notes(comparison: Comparison) -> list[str]:
         *_unlike_searches(comparison.runs),
         *_unlike_latencies(comparison.runs),
         *_unlike_trainings(comparison),
+        *_of_ready_made(comparison),
         *_missing(comparison),
     ]
 
@@ -133,6 +134,21 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
         ]
         if unlike:
             yield f"trainings with {training} differ in {', '.join(unlike)}"
+
+
+def _of_ready_made(comparison: Comparison) -> Iterator[str]:
+    listed = dict.fromkeys(
+        f"{entry.baseline.network} {entry.baseline.told_accuracy}"
+        for row in comparison.rows
+        for entry in row.entries
+        if entry.baseline is not None
+    )
+    if listed:
+        yield f"ready-made networks have elsewhere, mostly on ImageNet: {'; '.join(listed)}"
+    told = (
+        note for r in comparison.runs if r.baselines is not None for note in r.baselines.notes
+    )
+    yield from dict.fromkeys(told)
 
 
 def _missing(comparison: Comparison) -> Iterator[str]:

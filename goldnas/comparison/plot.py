@@ -31,7 +31,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     resource = comparison.resource
     amounts = [n.resources[resource] for run in comparison.runs for n in run.networks]
     scale, unit = choose_unit(list_units(resource), max(amounts, default=1.0))
-    strategies = dict.fromkeys(run.config.strategy for run in comparison.runs)
+    strategies = dict.fromkeys(row.strategy for row in comparison.rows)
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(strategies)}
     trainings = dict.fromkeys(str(row.training) for row in comparison.rows if row.training)
     marks = {name: _MARKS[i % len(_MARKS)] for i, name in enumerate(trainings)}
@@ -97,6 +97,14 @@ def _draw_trained(
     if not isinstance(tested, Sample):
         return
     amount = Sample(tuple(value / scale for value in trained))
+    if row.ready_made:
+        axes.annotate(
+            row.network,
+            (amount.mean, run.metric.scale * tested.mean),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=7,
+        )
     axes.errorbar(
         amount.mean,
         run.metric.scale * tested.mean,

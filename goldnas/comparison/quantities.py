@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from goldnas.comparison.history import count_seconds
 from goldnas.comparison.hypervolume import compute_hypervolume
@@ -22,6 +23,7 @@ _UNKNOWN, _NO_PLACE = "no known truth", "not known"
 _PLACES = ("rank", "percentile", "band_mean", "optimum", "regret")
 """Of a :class:`Judgement`."""
 _NO_NETWORK, _NOT_TRAINED, _NOTHING_CUT = "no network", "not trained", "nothing cut"
+_NOT_SEARCHED = "not searched"
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,23 @@ class Quantity:
     values: Callable[[Entry], Iterable[float | None]]
     missing: str
     """Why there is no value, where there is none."""
+    about: Literal["search", "network", "training"] = "network"
+    """What it is a figure of. A ready-made network was not searched, and is the same beside
+    each search."""
 
     def read(self, entry: Entry) -> list[float]:
         """The values of one search; several of its trainings."""
+        if entry.baseline is not None and self.about == "search":
+            return []
         return [value for value in self.values(entry) if value is not None]
 
     def summarise(self, entries: Sequence[Entry]) -> Cell:
         """One value of each search that has any; of a single one, all that it has."""
+        ready_made = entries[0].baseline is not None
+        if ready_made and self.about == "search":
+            return _NOT_SEARCHED
+        if ready_made and self.about == "network":
+            entries = entries[:1]
         by_search = [values for entry in entries if (values := self.read(entry))]
         if not by_search:
             return self.missing
@@ -95,7 +107,12 @@ def list_quantities(
         values, differences, suffix = _PLAIN, _PLAIN, f" {metric.name}"
     unknown = f"no {metric.name}"
     yield Quantity(
-        f"validation_{metric.key}", f"validation{suffix}", values, _validation, unknown
+        f"validation_{metric.key}",
+        f"validation{suffix}",
+        values,
+        _validation,
+        unknown,
+        about="search",
     )
     yield Quantity(
         f"test_{metric.key}",
@@ -103,13 +120,26 @@ def list_quantities(
         values,
         lambda entry: [result.test.value for result in entry.results],
         _NOT_TRAINED,
+        about="training",
     )
     for column in truth.columns if truth else ():
-        yield Quantity(f"true_{column}", f"true {column}", _PLAIN, _true(column), _UNKNOWN)
+        yield Quantity(
+            f"true_{column}",
+            f"true {column}",
+            _PLAIN,
+            _true(column),
+            _UNKNOWN,
+            about="search",
+        )
         for what in _PLACES:
             label = f"{what.replace('_', ' ')} by {column}"
             yield Quantity(
-                f"true_{column}_{what}", label, _PLAIN, _true(column, what), _NO_PLACE
+                f"true_{column}_{what}",
+                label,
+                _PLAIN,
+                _true(column, what),
+                _NO_PLACE,
+                about="search",
             )
     for name in (FLOPS, PARAMETERS):
         yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)
@@ -134,6 +164,7 @@ def list_quantities(
         _TIME,
         lambda entry: [count_seconds(entry.run.events)],
         "not logged",
+        about="search",
     )
     yield Quantity(
         "training_seconds",
@@ -141,6 +172,7 @@ def list_quantities(
         _TIME,
         lambda entry: [result.seconds for result in entry.results],
         _NOT_TRAINED,
+        about="training",
     )
     yield Quantity(
         "largest_drop",
@@ -148,6 +180,7 @@ def list_quantities(
         differences,
         lambda entry: [max(entry.run.drops, default=None)],
         _NOTHING_CUT,
+        about="search",
     )
     yield Quantity(
         "summed_drop",
@@ -155,6 +188,7 @@ def list_quantities(
         differences,
         lambda entry: [sum(entry.run.drops) if entry.run.drops else None],
         _NOTHING_CUT,
+        about="search",
     )
     if reference is not None:
         yield Quantity(
@@ -163,6 +197,7 @@ def list_quantities(
             _PERCENT,
             lambda entry: [compute_share_covered(entry.run.networks, resource, reference)],
             unknown,
+            about="search",
         )
 
 
@@ -208,6 +243,8 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
     """By a table of the search, or else by one that an export was given."""
 
     def values(entry: Entry) -> list[float]:
+        if entry.baseline is not None:
+            return []
         exported = [kept.predicted_us for kept in entry.find_measured(table)]
         of_search = entry.resources.get(name_latency(table))
         return exported if of_search is None else [of_search]
@@ -216,4 +253,10 @@ def _predicted(table: str) -> Callable[[Entry], list[float]]:
 
 
 def _measured(table: str) -> Callable[[Entry], list[float]]:
-    return lambda entry: [kept.measured_us for kept in entry.find_measured(table)]
+    def values(entry: Entry) -> list[float]:
+        baseline = entry.baseline
+        if baseline is not None and baseline.table == table:
+            return [baseline.latency_us]
+        return [kept.measured_us for kept in entry.find_measured(table)]
+
+    return values

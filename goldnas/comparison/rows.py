@@ -15,6 +15,9 @@ from goldnas.resource_names import FLOPS
 from goldnas.searching.front import FrontNetwork
 from goldnas.training.result import TrainResult
 
+READY_MADE = "ready-made"
+"""In place of the strategy, in rows of networks that nobody searched."""
+
 # Beyond the dearest network, or that one would add nothing to the hypervolume.
 _REFERENCE_FACTOR = 1.1
 
@@ -24,11 +27,13 @@ class Row:
     """Searches that differ by their seeds alone, and one network of each."""
 
     strategy: str
+    """Or ``ready-made``."""
     settings: str
     """Those in which searches of one strategy differ."""
     budgets: str
     network: str
-    """``best``, or the fingerprint of another network that was trained."""
+    """``best``, or the fingerprint of another network that was trained; of a ready-made one
+    its name."""
     training: Training | None
     entries: tuple[Entry, ...]
     cells: dict[str, Cell]
@@ -38,6 +43,11 @@ class Row:
     def seeds(self) -> tuple[int, ...]:
         """Of the searches."""
         return tuple(entry.run.config.seed for entry in self.entries)
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether it is of a ready-made network."""
+        return self.strategy == READY_MADE
 
     @property
     def trainings(self) -> int:
@@ -107,6 +117,19 @@ def compare(
         for kind, members in kinds.items()
         for network, training, entries in _groups(members)
     ]
+    rows += [
+        Row(
+            strategy=READY_MADE,
+            settings="",
+            budgets=budgets,
+            network=network,
+            training=training,
+            entries=entries,
+            cells={quantity.name: quantity.summarise(entries) for quantity in columns},
+        )
+        for budgets, members in _by_budgets(runs).items()
+        for network, training, entries in _ready_made(members)
+    ]
     return Comparison(tuple(runs), tuple(rows), resource, reference, metric, columns, truth)
 
 
@@ -149,6 +172,7 @@ def _groups(
         for run in members
         for result in (trained.result for trained in run.trained)
         if run.best is None or result.fingerprint != run.best.fingerprint
+        if run.baselines is None or run.baselines.find(result.fingerprint) is None
     )
     for fingerprint in others:
         having = [
@@ -158,6 +182,39 @@ def _groups(
             and (run.best is None or run.best.fingerprint != fingerprint)
         ]
         yield from _by_training(fingerprint, having)
+
+
+def _by_budgets(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
+    found: dict[str, list[ComparedRun]] = {}
+    for run in runs:
+        found.setdefault(", ".join(run.config.budgets), []).append(run)
+    return found
+
+
+def _ready_made(
+    members: Sequence[ComparedRun],
+) -> Iterator[tuple[str, Training | None, tuple[Entry, ...]]]:
+    """Of ready-made networks, those that were trained and the best few others.
+
+    Each training of a network makes one group, whichever search it is beside.
+    """
+    entries: dict[tuple[str, Training | None], list[Entry]] = {}
+    for run in members:
+        for baseline in run.baselines.within if run.baselines else ():
+            results = run.find_results(baseline.fingerprint)
+            trainings = dict.fromkeys(map(Training.from_result, results))
+            for training in trainings:
+                alike = tuple(r for r in results if Training.from_result(r) == training)
+                entry = Entry(run, None, alike, baseline)
+                entries.setdefault((baseline.network, training), []).append(entry)
+    trained = {network for network, _ in entries}
+    for run in members:
+        for baseline in run.baselines.shown if run.baselines else ():
+            if baseline.network not in trained:
+                entry = Entry(run, None, (), baseline)
+                entries.setdefault((baseline.network, None), []).append(entry)
+    for (network, how), having in entries.items():
+        yield network, how, tuple(having)
 
 
 def _by_training(

@@ -12,6 +12,7 @@ from goldnas.comparison.truth import Judge, Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
 from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
+from goldnas.searching.baselines import Baseline, Baselines
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
@@ -47,6 +48,8 @@ class ComparedRun:
     """By fingerprint."""
     tables: dict[str, bytes]
     """The latency tables, as their files are, by name."""
+    baselines: Baselines | None
+    """The ready-made networks that it is held against."""
     judge: Judge | None
     """Of its networks, where a truth was given and any is recorded."""
     judged: dict[str, dict[str, Judgement]]
@@ -102,6 +105,7 @@ class ComparedRun:
                 name: (path / "tables" / f"{name}.json").read_bytes()
                 for name in run.config.tables
             },
+            baselines=run.baselines,
             judge=judge,
             judged=judged,
         )
@@ -238,12 +242,16 @@ class Entry:
     """None if the search has none within its budgets, or did not record this one."""
     results: tuple[TrainResult, ...]
     """Of its trainings, of the kind of the row."""
+    baseline: Baseline | None = None
+    """In place of a network of the search, a ready-made one that it is held against."""
 
     @property
     def fingerprint(self) -> str:
         """Of the network; empty if there is none."""
         if self.network is not None:
             return self.network.fingerprint
+        if self.baseline is not None:
+            return self.baseline.fingerprint
         return self.results[0].fingerprint if self.results else ""
 
     def find_measured(self, table: str) -> list[Measurement]:
@@ -256,6 +264,8 @@ class Entry:
         """Of the network, in FLOPs, parameters and microseconds."""
         if self.network is not None:
             return self.network.resources
+        if self.baseline is not None:
+            return self.baseline.resources
         return self.results[0].resources if self.results else {}
 
 

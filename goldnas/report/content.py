@@ -6,7 +6,9 @@ from pathlib import Path
 
 from goldnas.architecture import Architecture
 from goldnas.comparison.history import count_seconds, has_ended
+from goldnas.comparison.rows import compare
 from goldnas.comparison.runs import ComparedRun
+from goldnas.comparison.verdict import write_verdicts
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.metric import MetricKind
@@ -109,6 +111,11 @@ class Content:
     def samples(self) -> bool:
         """Whether the strategy samples networks, and prunes none."""
         return STRATEGIES[self.run.config.strategy].networks is not None
+
+    @cached_property
+    def contest(self) -> list[str]:
+        """Who wins, where the search is held against ready-made networks."""
+        return write_verdicts(compare([self.run]))
 
     @cached_property
     def verdicts(self) -> tuple[TableFacts, ...]:

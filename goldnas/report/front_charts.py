@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from goldnas.metric import MetricKind
+from goldnas.report.baseline_marks import Mark, draw_marks
 from goldnas.report.drawing import COLOURS, Chart, draw, label_axes
 from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget
@@ -20,12 +21,15 @@ _MARKS = {
 """The colours of the edge and of the inside of a mark, by the group of its network."""
 
 
-def draw_fronts(networks: Sequence[FrontNetwork], budgets: Sequence[Budget]) -> Iterator[Chart]:
+def draw_fronts(
+    networks: Sequence[FrontNetwork], budgets: Sequence[Budget], marks: Sequence[Mark] = ()
+) -> Iterator[Chart]:
     """Draw the metric, or the score where nothing was trained, against every resource.
 
     Args:
         networks: Of the front.
         budgets: Of the search.
+        marks: What else to draw where networks are compared by a metric.
     """
     kind = next((n.figure.kind for n in networks if n.figure is not None), _SCORE)
     values = [network.score if kind is _SCORE else _value(network) for network in networks]
@@ -38,7 +42,8 @@ def draw_fronts(networks: Sequence[FrontNetwork], budgets: Sequence[Budget]) -> 
     resources = [name for name in networks[0].resources if name != OPERATORS]
     for number, resource in enumerate(resources):
         name = f"front-{number}"
-        yield _draw_front(name, networks, known, kind, resource, limits.get(resource))
+        shown = () if kind is _SCORE else marks
+        yield _draw_front(name, networks, known, kind, resource, limits.get(resource), shown)
 
 
 def _value(network: FrontNetwork) -> float | None:
@@ -52,6 +57,7 @@ def _draw_front(
     kind: MetricKind,
     resource: str,
     limit: float | None,
+    marks: Sequence[Mark],
 ) -> Chart:
     """Draw the networks that have a value, by their number, against one resource."""
     amounts = {number: networks[number].resources[resource] for number in values}
@@ -79,6 +85,7 @@ def _draw_front(
                     gid=f"{name}-{group}",
                 )
                 groups[f"{name}-{group}"] = tuple(members)
+        draw_marks(axes, marks, resource, scale, max([*amounts.values(), limit or 0.0]))
         axes.margins(x=0.06, y=0.08)
         label_axes(axes, label, "score" if kind is _SCORE else f"{kind.axis} on held-out data")
     return drawing.make_chart(points=groups)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from goldnas.errors import count_of
+from goldnas.report.baseline_marks import list_marks, list_shown
 from goldnas.report.content import Content
 from goldnas.report.course_charts import draw_course, draw_tried
 from goldnas.report.drawing import Chart
@@ -43,7 +44,7 @@ def make_report(
     content = Content.read(path, trust=trust)
     command, without_options = wording(write_call(content.run.config, path))
     charts = {
-        "front": list(draw_fronts(content.networks, content.budgets)),
+        "front": list(draw_fronts(content.networks, content.budgets, list_marks(content.run))),
         "time": list(
             draw_course(content.timeline, content.layout, content.budgets, content.metric)
         ),
@@ -60,6 +61,7 @@ def make_report(
         best=_facts_of_best(content),
         merit=_merit(content.run.best) if content.run.best else "",
         measured=list(_measured(content)),
+        baselines=list(_baselines(content)),
         command=command,
         without_options=without_options,
         message=message,
@@ -141,8 +143,6 @@ def _drawn_cells(layout: CellLayout) -> dict[str, Any]:
 
 
 def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, Any]:
-    tested = [f"{r.test.text} ({r.recipe}, {count_of(r.epochs, 'epoch')}, seed {r.seed})"
-              for r in content.run.find_results(network.fingerprint)]  # fmt: skip
     return {
         "id": network.fingerprint,
         "merit": _merit(network),
@@ -153,9 +153,16 @@ def _network(content: Content, network: FrontNetwork, kept: str) -> dict[str, An
         + ", ".join(network.reasons),
         "meets": network.meets_budgets,
         "dominated": network.dominated,
-        "tested": tested,
+        "tested": _tested(content, network.fingerprint),
         "kept": kept,
     }
+
+
+def _tested(content: Content, fingerprint: str) -> list[str]:
+    return [
+        f"{r.test.text} ({r.recipe}, {count_of(r.epochs, 'epoch')}, seed {r.seed})"
+        for r in content.run.find_results(fingerprint)
+    ]
 
 
 def _merit(network: FrontNetwork) -> str:
@@ -231,3 +238,17 @@ def _measured(content: Content) -> Iterator[dict[str, str]]:
                 "how": f"{measurement.precision} on {measurement.machine}, "
                 f"{measurement.measured_at:%Y-%m-%d}",
             }
+
+
+def _baselines(content: Content) -> Iterator[dict[str, str]]:
+    """The ready-made networks: the best few, and those that were trained."""
+    for one in list_shown(content.run):
+        flops, params, latency = (format_amount(n, a) for n, a in one.resources.items())
+        yield {
+            "network": one.network,
+            "measured": f"{latency} ({one.table})",
+            "flops": flops,
+            "params": params,
+            "tested": ", ".join(_tested(content, one.fingerprint)) or "not trained",
+            "elsewhere": one.told_accuracy,
+        }

@@ -1,11 +1,13 @@
 """The call that repeats a search."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from goldnas.searching.baselines import ZOO_FILE
 from goldnas.searching.config import SearchConfig
 
 _OF_SPACE = ("cells", "channels", "operators")
@@ -56,6 +58,8 @@ def write_call(config: SearchConfig, run: Path) -> SearchCall:
     }
     if config.tables:
         settings["tables"] = [str(run / "tables" / f"{name}.json") for name in config.tables]
+    if os.path.lexists(run / ZOO_FILE):
+        settings["zoo"] = str(run / ZOO_FILE)
     return SearchCall(
         space=config.space,
         space_settings={k: v for k, v in of_space.items() if v is not None} | config.settings,

@@ -8,6 +8,7 @@ import msgspec
 from goldnas.metric import Metric, MetricField, read_metric
 from goldnas.report.content import Content
 from goldnas.resource_names import OPERATORS
+from goldnas.searching.baselines import ReadyMade
 
 _QUIET_S = 900.0
 """Seconds without a line of the log after which a search that has not ended looks stopped: it
@@ -75,6 +76,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Trainings that are done."""
     measured: int
     """Networks that an export measured."""
+    ready_made: list[ReadyMade] | None
+    """Ready-made networks within the budgets; None of a search without a zoo."""
+    verdicts: list[str]
+    """Who wins, where ready-made networks are known."""
 
     @classmethod
     def read(cls, path: Path, *, clock: float | None = None) -> "Status":
@@ -135,6 +140,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             ),
             trained=len(run.trained),
             measured=sum(bool(one.tables) for one in run.measured.values()),
+            ready_made=None
+            if run.baselines is None
+            else list(map(ReadyMade.read, run.baselines.within)),
+            verdicts=content.contest,
         )
 
 

@@ -10,6 +10,8 @@
     architectures/<fingerprint>.json
     weights/<fingerprint>.pt
     front.json                      the recorded networks
+    zoo.json                        what was measured of ready-made networks, if it was given
+    baselines.json                  what these compute for the data of the search
 
 Every file but the log is replaced in one step; a line of the log is written in one call.
 """
@@ -29,9 +31,17 @@ from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Budget, parse_budget
 from goldnas.run_folder import RunFolder, is_training
+from goldnas.searching.baselines import (
+    BASELINES_FILE,
+    ZOO_FILE,
+    BaselineCounts,
+    Baselines,
+    join_baselines,
+)
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.spaces import find_space, import_space
+from goldnas.zoo.file import load_zoo
 
 
 class SearchRun(RunFolder):
@@ -183,8 +193,35 @@ class SearchRun(RunFolder):
         Raises:
             RunError: If a file is damaged.
         """
-        _ = self.config, self.conditions, self.tables
+        _ = self.config, self.conditions, self.tables, self.baselines
         return self
+
+    @cached_property
+    def baselines(self) -> Baselines | None:
+        """The ready-made networks that the search is held against; None without any.
+
+        Raises:
+            RunError: If a file is damaged, or one of the two is missing.
+        """
+        path, counted = self.path / ZOO_FILE, self.path / BASELINES_FILE
+        if not os.path.lexists(path) and not os.path.lexists(counted):
+            return None
+        try:
+            zoo = load_zoo(path)
+        except TableError as error:
+            # Its advice is to measure again, which would be other networks.
+            problem = str(error).rpartition(". ")[0]
+            raise RunError(
+                f"{problem}; it is this search's copy of what it was given as `zoo`: copy that "
+                "file there again"
+            ) from None
+        counts = self._read_json(BASELINES_FILE, BaselineCounts)
+        try:
+            if counts.table not in self.config.tables:
+                raise ValueError(f"the search has no latency table {counts.table!r}")
+            return join_baselines(zoo, counts, self.budgets, Path(self.config.data).name)
+        except ValueError as error:
+            raise RunError(f"cannot read {counted}: {error}; {self.restore}") from None
 
     @cached_property
     def budgets(self) -> list[Budget]:

@@ -1,6 +1,10 @@
-"""Networks of a search, to be trained."""
+"""Networks of a search, and those that it is held against, to be trained."""
 
+from typing import Any
+
+from goldnas.architecture import Architecture
 from goldnas.errors import ConfigError
+from goldnas.searching.baselines import Baseline
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
 from goldnas.training.target import TrainTarget, suit_augmentation
@@ -24,8 +28,60 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
             f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
             "it began with; leave `warm` out"
         )
+    return _target_on_its_data(
+        run,
+        run.architecture(network),
+        tables=tuple(run.tables),
+        weights=run.network(network).state_dict() if warm else None,
+        functions=tuple(run.functions("space", "data", "task")),
+    )
+
+
+def target_of_baseline(run: SearchRun, baseline: Baseline) -> TrainTarget:
+    """A ready-made network, on the data and with the split of a search, from scratch.
+
+    Args:
+        run: The search.
+        baseline: That it is held against.
+
+    Raises:
+        UntrustedError: If the search names code, and may be somebody else's.
+        ConfigError: If the library that has the network is missing.
+    """
+    return _target_on_its_data(
+        run, baseline.architecture, functions=tuple(run.functions("data", "task"))
+    )
+
+
+def list_baselines(run: SearchRun, count: int) -> tuple[Baseline, ...]:
+    """The ready-made networks to train: those that are said to be the most accurate.
+
+    Raises:
+        ConfigError: If the search has fewer within its budgets.
+    """
+    if run.baselines is None:
+        raise ConfigError(
+            f"{run.path} knows no ready-made networks: search with `zoo`, a file that `pick` "
+            "wrote"
+        )
+    within = run.baselines.within
+    if not within:
+        raise ConfigError(
+            f"no ready-made network is within the budgets of {run.path}: leave `zoo_train` out"
+        )
+    if count > len(within):
+        raise ConfigError(
+            f"`zoo_train={count}` is more than {run.path} has: {len(within)} of the ready-made "
+            f"networks are within its budgets; give `zoo_train={len(within)}`"
+        )
+    return within[:count]
+
+
+def _target_on_its_data(
+    run: SearchRun, architecture: Architecture, **target: Any
+) -> TrainTarget:
     run.admit("space", "data", "task")
-    config, architecture = run.config, run.architecture(network)
+    config = run.config
     suits = suit_augmentation(config.data, architecture)
     given = {"crop_padding": config.crop_padding, "flip": config.flip}
     return TrainTarget(
@@ -41,7 +97,5 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
             "split_seed": config.seed,
         },
         trainings=run.path / "trained",
-        tables=tuple(run.tables),
-        weights=run.network(network).state_dict() if warm else None,
-        functions=tuple(run.functions("space", "data", "task")),
+        **target,
     )

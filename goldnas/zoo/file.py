@@ -215,6 +215,10 @@ class Zoo:
             TableError: If a record is not what the schema allows.
             WriteError: If the disk refuses; an earlier file is intact.
         """
+        write_atomic(self.path, self.to_json())
+
+    def to_json(self) -> str:
+        """The content of the file."""
         content = msgspec.to_builtins(
             {"schema_version": SCHEMA_VERSION, "classes": self.classes, "parts": self.parts}
         )
@@ -227,7 +231,7 @@ class Zoo:
                 "that network out"
             ) from None
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-        write_atomic(self.path, f"{msgspec.json.format(text, indent=2)}\n")
+        return f"{msgspec.json.format(text, indent=2)}\n"
 
 
 def load_zoo(source: str | Path) -> Zoo:

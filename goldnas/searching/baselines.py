@@ -1,0 +1,253 @@
+"""Ready-made networks that a search is held against: what they would give under its budgets.
+
+``zoo.json`` in the folder of a search is its copy of what ``pick`` measured. ``baselines.json``
+says what those networks compute for the images and the classes of the search.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from goldnas.architecture import Architecture
+from goldnas.errors import count_of
+from goldnas.ranges import Count
+from goldnas.resource_names import FLOPS, PARAMETERS, is_latency, name_latency
+from goldnas.resources import Budget
+from goldnas.spaces.zoo import ZOO
+from goldnas.zoo.file import Accuracy, Measured, Zoo
+
+ZOO_FILE, BASELINES_FILE = "zoo.json", "baselines.json"
+"""In the folder of a search."""
+
+SHOWN = 3
+"""Baselines that are shown unless they were trained."""
+
+_Size = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one network computes for the data of a search."""
+
+    flops: Count
+    """Multiply-adds for one image."""
+    params: Count
+
+
+class BaselineCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The form of ``baselines.json``."""
+
+    schema_version: Literal[1] = 1
+    table: str
+    """The latency table of the search under whose conditions the networks were measured."""
+    precision: str
+    """The number format that they were measured in."""
+    input_shape: tuple[_Size, _Size, _Size]
+    """``(C, H, W)`` of the images of the search."""
+    classes: _Size
+    networks: dict[str, Counted]
+    """By name. The most accurate within the latency."""
+    left_out: dict[str, str] = {}
+    """Names of those that cannot be built for the data, and why."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A ready-made network within the budgets of a search."""
+
+    network: str
+    """``torchvision/resnet18``."""
+    architecture: Architecture
+    """For the images and the classes of the search."""
+    accuracy: Accuracy
+    """Of ImageNet, or whatever the file says it is of: not of the data of the search."""
+    table: str
+    """The latency table on whose device it was measured."""
+    latency_us: float
+    interval_us: float
+    """Half-width of the 95 % confidence interval."""
+    flops: int
+    params: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its architecture."""
+        return self.architecture.fingerprint
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """FLOPs, parameters, and the measured latency in microseconds."""
+        return {
+            FLOPS: float(self.flops),
+            PARAMETERS: float(self.params),
+            name_latency(self.table): self.latency_us,
+        }
+
+    @property
+    def told_accuracy(self) -> str:
+        """Its accuracy elsewhere, and who says so: ``69.76 %, published``."""
+        return f"{self.accuracy.percent:.2f} %, {self.accuracy.source}"
+
+
+class ReadyMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What commands print of a baseline with ``--json``."""
+
+    network: str
+    fingerprint: str
+    table: str
+    measured_us: float
+    interval_us: float
+    flops: int
+    params: int
+    accuracy_elsewhere_percent: float
+    """Mostly of ImageNet; of no data of the search."""
+    accuracy_source: str
+
+    @classmethod
+    def read(cls, baseline: Baseline) -> "ReadyMade":
+        """What is known of a baseline, in the units of files."""
+        return cls(
+            network=baseline.network,
+            fingerprint=baseline.fingerprint,
+            table=baseline.table,
+            measured_us=baseline.latency_us,
+            interval_us=baseline.interval_us,
+            flops=baseline.flops,
+            params=baseline.params,
+            accuracy_elsewhere_percent=baseline.accuracy.percent,
+            accuracy_source=baseline.accuracy.source,
+        )
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The ready-made networks within the budgets of a search."""
+
+    table: str
+    """The latency table on whose device they were measured."""
+    machine: str
+    within: tuple[Baseline, ...]
+    """Within all budgets, the most accurate elsewhere first; not always all there are."""
+    notes: tuple[str, ...]
+    """What a reader must know of them, a sentence each."""
+
+    @property
+    def shown(self) -> tuple[Baseline, ...]:
+        """The best few."""
+        return self.within[:SHOWN]
+
+    def find(self, fingerprint: str) -> Baseline | None:
+        """The one with this architecture."""
+        return next((one for one in self.within if one.fingerprint == fingerprint), None)
+
+
+def join_baselines(
+    zoo: Zoo, counts: BaselineCounts, budgets: Sequence[Budget], data: str
+) -> Baselines:
+    """Put together what was measured and what was counted.
+
+    Args:
+        zoo: What was measured.
+        counts: What was counted for the data of the search.
+        budgets: Of the search.
+        data: Its name.
+
+    Raises:
+        ValueError: If the two are not of each other.
+    """
+    machine = next(
+        (p.conditions.machine for p in zoo.parts if p.conditions.precision == counts.precision),
+        None,
+    )
+    if machine is None:
+        raise ValueError(f"{ZOO_FILE} has nothing in {counts.precision}")
+    rows = zoo.rows(counts.precision)
+    found = []
+    for name, counted in counts.networks.items():
+        row = rows.get(f"{name}@{counts.input_shape[-1]}")
+        if not isinstance(row, Measured):
+            raise ValueError(f"{ZOO_FILE} has not measured {name}")
+        baseline = _make_baseline(row, counted, counts)
+        if is_within(baseline.resources, budgets):
+            found.append(baseline)
+    return Baselines(
+        table=counts.table,
+        machine=machine,
+        within=tuple(sorted(found, key=lambda one: -one.accuracy.percent)),
+        notes=tuple(_write_notes(zoo, counts, budgets, data)),
+    )
+
+
+def _make_baseline(row: Measured, counted: Counted, counts: BaselineCounts) -> Baseline:
+    settings = {
+        "network": row.network,
+        "input_shape": list(counts.input_shape),
+        "classes": counts.classes,
+    }
+    return Baseline(
+        network=row.network,
+        architecture=Architecture(space=ZOO, settings=settings, choices={}),
+        accuracy=row.accuracy,
+        table=counts.table,
+        latency_us=row.latency_us,
+        interval_us=row.interval_us,
+        flops=counted.flops,
+        params=counted.params,
+    )
+
+
+def is_within(resources: dict[str, float], budgets: Sequence[Budget]) -> bool:
+    """Whether amounts keep the budgets of those resources that are known."""
+    return all(
+        resources[budget.resource] <= budget.limit
+        for budget in budgets
+        if budget.resource in resources
+    )
+
+
+def _write_notes(
+    zoo: Zoo, counts: BaselineCounts, budgets: Sequence[Budget], data: str
+) -> Iterator[str]:
+    yield (
+        "accuracies of ready-made networks on ImageNet are of other images: they do not "
+        f"compare with accuracies on {data}"
+    )
+    if zoo.classes != counts.classes:
+        yield (
+            f"ready-made networks were measured for {zoo.classes} classes, and {data} has "
+            f"{counts.classes}; FLOPs and params are counted for {counts.classes}"
+        )
+    unknown = [
+        budget.text
+        for budget in budgets
+        if is_latency(budget.resource) and budget.resource != name_latency(counts.table)
+    ]
+    if unknown:
+        yield (
+            f"whether ready-made networks keep {', '.join(unknown)} is not known: they were "
+            f"measured on the device of {counts.table} alone"
+        )
+    size = counts.input_shape[-1]
+    cut_short = [
+        row
+        for row in zoo.rows(counts.precision).values()
+        if isinstance(row, Measured)
+        and row.image_size == size
+        and not row.complete
+        and is_within({name_latency(counts.table): row.shortest_us}, budgets)
+    ]
+    if cut_short:
+        yield (
+            f"{count_of(len(cut_short), 'ready-made network')} may be within the latency, and "
+            "the measuring of it ended early; it is left out"
+            if len(cut_short) == 1
+            else f"{len(cut_short)} ready-made networks may be within the latency, and their "
+            "measuring ended early; they are left out"
+        )
+    if counts.left_out:
+        name, why = next(iter(counts.left_out.items()))
+        yield (
+            f"{count_of(len(counts.left_out), 'ready-made network')} cannot be built for {data}"
+            f", and left out; {name}: {why}"
+        )
