@@ -85,6 +85,7 @@ def pick(
             found = pick_ready_made(
                 out=out_,
                 wait=wait,
+                on_look=_note_look,
                 on_row=_note_row,
                 on_warning=warn,
                 **given,
@@ -101,6 +102,11 @@ def pick(
             note(f"wrote {written}")
     if found.choice is None and found.budgets:
         raise typer.Exit(Status.FOUND)
+
+
+def _note_look(done: int, total: int) -> None:
+    if done and done % 50 == 0:
+        note(f"looked at {done} of {total} networks")
 
 
 def _note_row(precision: str, row: "Row") -> None:

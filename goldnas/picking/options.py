@@ -29,6 +29,9 @@ from goldnas.zoo.work import Work, count_work
 CHANNELS = 3
 """Of the images: published networks are for colours."""
 
+_MOST_BYTES = 2**31 - 2**20
+"""Of a model, some room for what are no weights included."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -125,6 +128,9 @@ def _of_network(
                 work = count_work(module, shape)
             except Exception as error:  # of the library: such as a size that its parts refuse
                 left_out[name] = f"it cannot be built for that size: {type(error).__name__}"
+                continue
+            if 4 * work.parameters > _MOST_BYTES:
+                left_out[name] = "its weights are more than an ONNX file holds, 2 GiB"
                 continue
             make = partial(_export, network.name, shape, config.classes, config.batch)
             candidate = _describe(network.name, size, accuracy, work)
