@@ -160,10 +160,23 @@ class TrainingLoader:
             except StopIteration:
                 return
             except RuntimeError as error:
-                raise explain_dead_worker(error) or error from None
+                problem = explain_dead_worker(error)
+                if problem is None:
+                    raise
+                _let_go(error)
+                del batches  # and its processes, whose death PyTorch would tell once more
+                raise problem from None
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+
+def _let_go(error: BaseException) -> None:
+    """Drop the places that an error was raised at, and all that is alive there."""
+    told: BaseException | None = error
+    while told is not None:
+        told.__traceback__ = None
+        told = told.__context__
 
 
 def explain_dead_worker(error: RuntimeError) -> DataError | None:
