@@ -267,7 +267,7 @@ def test_the_installed_command_says_the_same(workplace: Path, case: Case) -> Non
             f"{WITHIN} --budgets 5ms",
             "no option --budgets; did you mean --budget\\? See goldnas s",
         ),
-        (f"{WITHIN} --zzz", "there is no option --zzz. See goldnas search --help"),
+        (f"{WITHIN} --qqq", "there is no option --qqq. See goldnas search --help"),
         (f"{WITHIN} --epochs", "--epochs needs a value. See goldnas search --help"),
         (f"{WITHIN} --single=yes", "--single takes no value. See goldnas search --help"),
         (f"{WITHIN} more", "there is no place for more. See goldnas search --help"),

@@ -195,6 +195,9 @@ def test_a_layout_is_kept_to_by_floats_too() -> None:
     assert data.train.input_shape == (3, 8, 8)
 
 
+@pytest.mark.filterwarnings(  # PyTorch tells of it by a signal, too, which may find a finaliser
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_loading_process_that_dies_is_one_line() -> None:
     def die(index: int) -> Any:
         if index == 7 and torch.utils.data.get_worker_info():

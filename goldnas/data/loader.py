@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,35 +155,32 @@ class TrainingLoader:
             warnings.filterwarnings(
                 "ignore", ".*multi-threaded, use of fork", DeprecationWarning
             )
-            batches = iter(self._loader)
+            batches: Any = iter(self._loader)
         while True:
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                problem = explain_dead_worker(error)
+            except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+                problem = explain_dead_worker(error) if self._loader.num_workers else None
                 if problem is None:
                     raise
-                _let_go(error)
-                del batches  # and its processes, whose death PyTorch would tell once more
+                # Or a signal tells of the death once more, whatever is running then.
+                with contextlib.suppress(RuntimeError):
+                    batches._shutdown_workers()
                 raise problem from None
             if isinstance(batch, DataError):
                 raise batch
             yield batch
 
 
-def _let_go(error: BaseException) -> None:
-    """Drop the places that an error was raised at, and all that is alive there."""
-    told: BaseException | None = error
-    while told is not None:
-        told.__traceback__ = None
-        told = told.__context__
+def explain_dead_worker(error: Exception) -> DataError | None:
+    """What is to be said of a loading process that died; None of any other error.
 
-
-def explain_dead_worker(error: RuntimeError) -> DataError | None:
-    """What is to be said of a loading process that died; None of any other error."""
-    if "DataLoader worker" not in str(error):
+    It may die between a batch and its memory, which then nobody hands over.
+    """
+    told = str(error)
+    if isinstance(error, RuntimeError) != ("DataLoader worker" in told):
         return None
     return DataError(
         f"a process that loads data died: {read_message(error)}. It may have had too little "
