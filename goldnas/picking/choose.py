@@ -42,20 +42,26 @@ class Limits:
         return True
 
 
-def choose(options: Iterable[Option], found: Found, limits: Limits) -> Option | None:
-    """The most accurate network that was measured within the limits, the faster of two."""
-    fitting = [
-        (option.percent, -row.latency_us, option)
+def _list_fitting(
+    options: Iterable[Option], found: Found, limits: Limits
+) -> list[tuple[float, Option]]:
+    """The networks that were measured, and are within the limits, with their microseconds."""
+    limit_us = np.inf if limits.latency_us is None else limits.latency_us
+    return [
+        (row.latency_us, option)
         for option in options
         if limits.allow(option)
         and isinstance(row := found.get(option.key), Measured)
-        and _is_within(row, limits)
+        and row.complete
+        and row.latency_us <= limit_us
     ]
-    return max(fitting, key=lambda one: one[:2])[2] if fitting else None
 
 
-def _is_within(row: Measured, limits: Limits) -> bool:
-    return row.complete and (limits.latency_us is None or row.latency_us <= limits.latency_us)
+def choose(options: Iterable[Option], found: Found, limits: Limits) -> Option | None:
+    """The most accurate network that was measured within the limits, the faster of two."""
+    fitting = _list_fitting(options, found, limits)
+    best = max(fitting, key=lambda one: (one[1].percent, -one[0]), default=None)
+    return None if best is None else best[1]
 
 
 def find_front(options: Iterable[Option], found: Found, limits: Limits) -> list[Option]:
@@ -63,15 +69,9 @@ def find_front(options: Iterable[Option], found: Found, limits: Limits) -> list[
 
     The fastest comes first.
     """
-    within = [
-        (row.latency_us, -option.percent, option)
-        for option in options
-        if limits.allow(option)
-        and isinstance(row := found.get(option.key), Measured)
-        and _is_within(row, limits)
-    ]
     front: list[Option] = []
-    for _, _, option in sorted(within, key=lambda one: one[:2]):
+    fitting = _list_fitting(options, found, limits)
+    for _, option in sorted(fitting, key=lambda one: (one[0], -one[1].percent)):
         if not front or option.percent > front[-1].percent:
             front.append(option)
     return front
