@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nightly import at_night
 from workplace import (
     EXPORT,
     LONG,
@@ -246,7 +247,10 @@ def installed(command: str) -> tuple[int, str]:
     "case",
     [
         Case(f"{SEARCH} --budget 30kFLOPs", r"needs 35\.2 kFLOPs, 5\.2 kFLOPs more. Raise"),
-        Case(RESUME, "run/checkpoint.pt: .*; delete it", halved("run/checkpoint.pt")),
+        pytest.param(
+            Case(RESUME, "run/checkpoint.pt: .*; delete it", halved("run/checkpoint.pt")),
+            marks=at_night,
+        ),
         CASES["show damaged"],
     ],
     ids=["search", "resume", "show"],

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from nightly import at_night
+
 PROGRAM = """
 import sys
 import torch
@@ -23,7 +25,7 @@ assert torch.allclose(found, expected)
 """
 
 
-@pytest.mark.parametrize("channels", [2, 5])
+@pytest.mark.parametrize("channels", [2, pytest.param(5, marks=at_night)])
 def test_the_gradient_of_a_strided_1x1_convolution_writes_where_it_may(channels: int) -> None:
     """Of few channels: with glibc's checks, the process dies where memory is spoilt."""
     done = subprocess.run(
