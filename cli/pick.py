@@ -171,6 +171,7 @@ def _print_unmeasured(found: "Picked") -> None:
     from goldnas.picking.options import describe_left_out
 
     without, total = found.unmeasured, len(found.options)
+    failed = [o for o in found.options if getattr(found.row(o), "error", None)]
     if without.total:
         reasons = [
             (without.less_accurate, "less accurate than the choice"),
@@ -178,8 +179,8 @@ def _print_unmeasured(found: "Picked") -> None:
             (without.over_other_limits, "over a limit of FLOPs or parameters"),
         ]
         told = "; ".join(f"{number} {why}" for number, why in reasons if number)
-        say(f"{total - without.total} of {total} networks were measured. Of the others: {told}")
-    failed = [o for o in found.options if getattr(found.row(o), "error", None)]
+        measured = total - without.total - len(failed)
+        say(f"{measured} of {total} networks were measured. Of the others: {told}")
     if failed:
         error = getattr(found.row(failed[0]), "error", "")
         warn(f"{count_of(len(failed), 'network')} failed; {failed[0].candidate.key}: {error}")

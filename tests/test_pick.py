@@ -222,6 +222,10 @@ BAD = {
         (*FROM_FILES, "--budget", "1ms", "--out", "damaged.json"),
         "damaged.json holds no ready-made networks: .*. Give a file that goldnas pick",
     ),
+    "a latency table": (
+        (*FROM_FILES, "--budget", "1ms", "--out", "table.json"),
+        "table.json holds no ready-made networks: it is of another kind",
+    ),
     "other conditions": (
         (*FROM_FILES, "--budget", "1ms", "--out", "zoo.json", "--target", "7"),
         "zoo.json was measured under other conditions: protocol.target_percent",
@@ -241,6 +245,7 @@ def test_a_wrong_setting_is_one_line_and_leaves_files_alone(
     whole = (measured / "zoo.json").read_bytes()
     Path("zoo.json").write_bytes(whole)
     Path("damaged.json").write_bytes(whole.replace(b"complete", b"completed", 1))
+    Path("table.json").write_text('{"schema_version": 2, "rows": []}')
     Path("others.csv").write_text("network,accuracy\nsomething,70\n")
     Path("columns.csv").write_text("network,size\ntiny,70\n")
     Path("over.csv").write_text("network,accuracy\ntiny,7000\n")

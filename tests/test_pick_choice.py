@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from goldnas.picking.belief import believe
+from goldnas.picking.belief import Known, believe
 from goldnas.picking.choose import Limits, choose, count_unmeasured, list_needed
 from goldnas.picking.options import Option
 from goldnas.zoo.file import Accuracy, Candidate, Measured, Row
@@ -121,6 +121,21 @@ def test_a_belief_is_right_about_as_often_as_it_says() -> None:
         belief = believe(known, times[:12].tolist(), [options[i].known for i in rest])
         outside += list(np.abs(np.log(times[12:]) - belief.means) > 2 * belief.deviations)
     assert 0.005 < np.mean(outside) < 0.1
+
+
+def test_a_network_whose_work_nobody_could_count_is_thought_to_be_fast() -> None:
+    """So it is measured; the belief of others stays one of numbers."""
+    random = np.random.default_rng(0)
+    options = make_zoo(random)
+    device = Device(random)
+    nothing = Known("unknown.onnx", Work(0, 0, 0, 0, 0, 0))
+    rows = [device.measure(option, None) for option in options[:30:6]]
+    latencies = [row.latency_us for row in rows if isinstance(row, Measured)]
+    known = [option.known for option in options[:30:6]]
+    assert believe(known, latencies, [nothing]).below(1.0)[0] > 0.9
+    belief = believe([*known, nothing], [*latencies, 50.0], [options[31].known])
+    assert np.isfinite(belief.means).all()
+    assert np.isfinite(belief.deviations).all()
 
 
 def test_without_a_network_for_the_limit_all_that_might_be_is_measured() -> None:

@@ -77,13 +77,13 @@ def believe(
     times = np.array(latencies_us, dtype=float)
     work = _amounts(measured)
     speeds = _fit(work, times)
-    residuals = np.log(times) - np.log(work @ speeds)
+    residuals = np.log(times) - np.log(_expect(work, speeds))
     spread = max(_LEAST_DEVIATION, _cross_validated(work, times))
     noise = 0.02**2  # of the measurements themselves
     covariance = spread**2 * _alike(measured, measured) + noise * np.eye(len(times))
     between = spread**2 * _alike(others, measured)
     weights = np.linalg.solve(covariance, between.T).T
-    means = np.log(_amounts(others) @ speeds) + weights @ residuals
+    means = np.log(_expect(_amounts(others), speeds)) + weights @ residuals
     variances = spread**2 - np.sum(weights * between, axis=1)
     return Belief(means, np.sqrt(np.maximum(variances, noise)))
 
@@ -109,6 +109,12 @@ def _fit(work: Array, times: Array) -> Array:
     return speeds
 
 
+def _expect(work: Array, speeds: Array) -> Array:
+    """Microseconds by the fit; above 0, also where no work that takes time was counted."""
+    expected: Array = np.maximum(work @ speeds, 1e-3)
+    return expected
+
+
 def _cross_validated(work: Array, times: Array) -> float:
     """Root mean square of the deviations of networks that a fit did not see."""
     if len(times) < 3:
@@ -117,8 +123,8 @@ def _cross_validated(work: Array, times: Array) -> float:
     for left_out in range(len(times)):
         kept = np.arange(len(times)) != left_out
         speeds = _fit(work[kept], times[kept])
-        expected = max(float(work[left_out] @ speeds), 1e-9)
-        deviations.append(np.log(times[left_out] / expected))
+        expected = _expect(work[left_out : left_out + 1], speeds)
+        deviations.append(np.log(times[left_out] / expected[0]))
     return float(np.sqrt(np.mean(np.square(deviations))))
 
 

@@ -254,14 +254,16 @@ def load_zoo(source: str | Path) -> Zoo:
 
 
 def _read(path: Path, raw: Any) -> Zoo:
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or "parts" not in raw:
+        raise ValueError("it is of another kind, such as a latency table")
+    version = raw.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION:
         raise TableError(
             f"{path} has schema version {version}, and this goldnas reads up to "
             f"{SCHEMA_VERSION}. Upgrade goldnas"
         )
-    if version != SCHEMA_VERSION or "parts" not in raw:
-        raise ValueError(f"schema_version is {version!r}, not {SCHEMA_VERSION}, or no parts")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {version!r}, not {SCHEMA_VERSION}")
     try:
         file = msgspec.convert(raw, ZooFile)
     except msgspec.ValidationError as error:
