@@ -25,7 +25,8 @@ from goldnas.zoo.file import Measured, Zoo, load_zoo
 
 NETWORKS = (
     *("alexnet", "squeezenet*", "mobilenet*", "mnasnet*", "shufflenet*", "googlenet"),
-    *("resnet18", "resnet34", "resnet50", "resnext50*", "inception_v3", "densenet121"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50*"),
+    *("inception_v3", "densenet121"),
     *("densenet169", "densenet201", "regnet_?_400mf", "regnet_?_800mf", "regnet_?_1_6gf"),
     *("regnet_?_3_2gf", "efficientnet_b[0-5]", "efficientnet_v2_s", "convnext_tiny"),
     *("swin_t", "vit_b_32"),

@@ -12,7 +12,7 @@ from goldnas.cli.console import as_text, errors_shown, note, out, print_json, sa
 from goldnas.cli.drawing import check_drawing, write_drawing
 from goldnas.cli.lut_plot import KINDS
 from goldnas.cli.options import ForceOption, JsonOption, OfFileOption
-from goldnas.cli.wording import in_options, option
+from goldnas.cli.wording import command, in_options, option
 from goldnas.errors import ConfigError, Status, count_of, list_some
 from goldnas.files import check_replaceable
 from goldnas.locks import file_locked
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from goldnas.lut.diff import TableDifference
     from goldnas.lut.lint import Finding
+    from goldnas.zoo.file import Zoo
 
 _LISTED = 10
 """Places that are printed of one rule; --json has all."""
@@ -285,8 +286,9 @@ def import_(
 ) -> None:
     """Read what a bundle has measured, or the latency table of another project.
 
-    Results of goldnas profile --bundle need no options, and become the table that goldnas
-    profile would have written on the device. The table of another project needs --format and
+    Results of a bundle need no options. Those of goldnas profile --bundle become the table that
+    goldnas profile would have written on the device, those of goldnas pick --bundle a file for
+    goldnas pick --measured. The table of another project needs --format and
     --device. Layers that are the same as operators of --space mobile get their names, and
     --map names others. Rows are marked as interpolated, because such files say neither the
     spread nor the conditions of the measurements. lut/README.md describes the formats and their
@@ -311,7 +313,12 @@ def import_(
     known = {name: value for name, value in stated.items() if value is not None}
     with errors_shown(), file_locked(target):
         if is_zip(file):
-            from goldnas.profiling.bundle_results import check_of_bundle, import_results
+            from goldnas.profiling.bundle_records import ZooManifest
+            from goldnas.profiling.bundle_results import (
+                check_of_bundle,
+                import_results,
+                read_found,
+            )
 
             check_of_bundle(file)
             theirs = {"form": form, "names": names, "activation": activation}
@@ -321,6 +328,12 @@ def import_(
                     raise ConfigError(
                         f"{file} says itself what it is of: leave out {option(name)}"
                     )
+            if isinstance(read_found(file, bundle)[0], ZooManifest):
+                from goldnas.picking.bundle import import_zoo
+
+                zoo = import_zoo(file, target, bundle=bundle, on_warning=warn)
+                _show_zoo(zoo)
+                return
             from goldnas.api.together import name_space
             from goldnas.cli.profile_table import show_filled
 
@@ -356,6 +369,18 @@ def import_(
             f"{count_of(len(unnamed), 'key')} named as in the file, since nothing says which "
             f"operator it is here: {list_some(unnamed)}. --map says it"
         )
+
+
+def _show_zoo(zoo: "Zoo") -> None:
+    """What a device said of ready-made networks, and how to choose among them."""
+    from goldnas.zoo.file import Failed
+
+    rows = [row for part in zoo.parts for row in part.rows]
+    failed = sum(isinstance(row, Failed) for row in rows)
+    say(
+        f"wrote {zoo.path}: {count_of(len(rows), 'network')}, {failed} of them failed. Choose "
+        f"with {command('pick', '--measured', zoo.path, '--budget', '10ms')}"
+    )
 
 
 def is_zip(file: Path) -> bool:

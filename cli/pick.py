@@ -11,7 +11,7 @@ from goldnas.cli.drawing import PLOTS, check_drawing, write_drawing
 from goldnas.cli.options import ForceOption, JsonOption, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
-from goldnas.cli.wording import command
+from goldnas.cli.wording import command, in_options, join_words
 from goldnas.errors import Status, count_of
 from goldnas.picking.config import PickConfig
 from goldnas.settings import check_given_once
@@ -42,6 +42,22 @@ def pick(
             metavar="PLOT",
             help="Also draw accuracy against latency of all that was measured. .svg, .png or "
             ".pdf.",
+        ),
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Choose among what this file of --out holds, and measure nothing. The device "
+            "need not be at hand.",
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.zip",
+            help="Write a file that measures the networks on a device that goldnas cannot "
+            "reach. goldnas lut import makes a file for --measured of the results.",
         ),
     ] = None,
     list_: Annotated[
@@ -75,6 +91,11 @@ def pick(
         if list_:
             _list(given.get("zoo", ("torchvision",)), as_json=as_json)
             return
+        if bundle is not None:
+            others = {"out": out_, "measured": measured, "plot": plot, "wait": wait or None}
+            given |= {name: value for name, value in others.items() if value is not None}
+            _make_bundle(bundle, given, as_json=as_json)
+            return
         if plot is not None:
             check_drawing(plot, PLOTS, command="pick", force=force, setting="plot")
         from goldnas.api.picks import pick as pick_ready_made
@@ -84,6 +105,7 @@ def pick(
                 given["on_progress"] = stack.enter_context(visits_shown())
             found = pick_ready_made(
                 out=out_,
+                measured=measured,
                 wait=wait,
                 on_look=_note_look,
                 on_row=_note_row,
@@ -98,6 +120,9 @@ def pick(
             print_json(_as_json(found))
         else:
             _print(found)
+        if measured is not None:
+            held = count_of(len(found.options), "network")
+            note(f"chosen among the {held} that {measured} holds; nothing was measured")
         for written in filter(None, (out_, plot)):
             note(f"wrote {written}")
     if found.choice is None and found.budgets:
@@ -120,6 +145,25 @@ def _note_row(precision: str, row: "Row") -> None:
     else:
         told = row.error
     note(f"{row.key} {precision}: {told}")
+
+
+def _make_bundle(out: Path, given: dict[str, Any], *, as_json: bool) -> None:
+    """A file that measures networks where it is carried to."""
+    from goldnas.api.picks import make_zoo_bundle
+
+    made, left_out = make_zoo_bundle(out, on_look=_note_look, on_warning=warn, **given)
+    size_bytes = out.stat().st_size
+    for name, why in left_out.items():
+        note(in_options(f"left out {name}: {why}"))
+    say(
+        f"wrote {out}: {count_of(len(made.candidates), 'network')}, {size_bytes / 1e6:.1f} MB. "
+        f"Carry it to the device, run {join_words('python', Path(out.name))} there, carry "
+        "results.zip back, then: "
+        f"{command('lut', 'import', 'results.zip', '--out', 'lut/device-zoo.json')}"
+    )
+    if as_json:
+        networks = [candidate.key for candidate in made.candidates]
+        print_json({"bundle": out, "networks": networks, "size_bytes": size_bytes})
 
 
 def _list(zoos: tuple[str, ...], *, as_json: bool) -> None:
@@ -185,7 +229,7 @@ def _print_unmeasured(found: "Picked") -> None:
         error = getattr(found.row(failed[0]), "error", "")
         warn(f"{count_of(len(failed), 'network')} failed; {failed[0].candidate.key}: {error}")
     if left_out := describe_left_out(found.left_out):
-        note(left_out)
+        note(in_options(left_out))
 
 
 def _describe_fastest(found: "Picked") -> str:

@@ -185,7 +185,11 @@ def train(
             "--warm": warm,
             "--ray": ray,
         }
-        of_search |= {"--zoo-train": zoo_train, "--trust": trust}
+        of_search["--zoo-train"] = zoo_train
+        if "teacher" in given:  # whose folder it may be for
+            given |= {"teacher": os.path.realpath(given["teacher"]), "trust": trust}
+        else:
+            of_search["--trust"] = trust
         ranks.on_all(lambda: _check_options(target, of_search, of_file))
         ranks.broadcast(lambda: _check_loggers(given.get("loggers", ())))
         assert target is not None

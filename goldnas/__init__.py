@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from goldnas.api.networks import NetworkFront as NetworkFront
     from goldnas.api.networks import TrainedNetwork as TrainedNetwork
     from goldnas.api.picks import list_zoo as list_zoo
+    from goldnas.api.picks import make_zoo_bundle as make_zoo_bundle
     from goldnas.api.picks import pick as pick
     from goldnas.api.profiles import make_bundle as make_bundle
     from goldnas.api.profiles import profile as profile
@@ -57,7 +58,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "api.exports": ("export",),
     "api.networks": ("Network", "NetworkFront", "TrainedNetwork"),
-    "api.picks": ("list_zoo", "pick"),
+    "api.picks": ("list_zoo", "make_zoo_bundle", "pick"),
     "api.profiles": ("make_bundle", "profile", "profile_model"),
     "api.runs": ("Run", "load_run"),
     "api.searches": ("search",),

@@ -114,6 +114,12 @@ class RecalibratedLine(Line, kw_only=True):
     metric: Number | None = None
 
 
+class TeacherLine(Line, kw_only=True):
+    """What the teacher of a training has on the test set."""
+
+    test_accuracy: Share
+
+
 RECORDS: dict[str, type[Line]] = {
     "start": CourseLine,
     "epoch": EpochLine,
@@ -125,6 +131,7 @@ RECORDS: dict[str, type[Line]] = {
     "setback": SetbackLine,
     "out_of_memory": MemoryLine,
     "recalibrated": RecalibratedLine,
+    "teacher": TeacherLine,
     "end": EndLine,
 }
 """By event."""

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from goldnas import __version__
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.files import check_writable, write_atomic
-from goldnas.lut import Failed, LatencyTable, MeasuringProtocol
+from goldnas.lut import Conditions, Failed, LatencyTable, MeasuringProtocol
 from goldnas.profiling import bundle_main
 from goldnas.profiling.bundle_backends import CARRIED, UNKNOWN, Elsewhere, Recorder
 from goldnas.profiling.bundle_main import (
@@ -34,7 +34,7 @@ from goldnas.profiling.bundle_main import (
     make_entries,
     name_entry,
 )
-from goldnas.profiling.bundle_records import Group, Manifest
+from goldnas.profiling.bundle_records import Group, TableManifest
 from goldnas.profiling.connection import RUNNER as RUNNER_FILE
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.measuring import SENTINELS
@@ -54,7 +54,7 @@ def make_bundle(
     strict: bool = False,
     protocol: MeasuringProtocol | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
-) -> Manifest:
+) -> TableManifest:
     """Write a file that measures what would be measured here.
 
     Args:
@@ -73,16 +73,7 @@ def make_bundle(
         MeasurementError: If an operator of the space cannot be expressed.
         WriteError: If the disk refuses.
     """
-    check_writable(out)
-    chosen = protocol or CARRIED
-    if out.exists():
-        try:
-            read_manifest(out)
-        except BadFileError:
-            raise ConfigError(
-                f"{out} exists, and is not a bundle of goldnas: choose another name for the "
-                "new file"
-            ) from None
+    check_target(out)
     recorder = Recorder(backend)
     with scratch_folder() as folder:
         session = Session(recorder, batch=batch, on_warning=on_warning)
@@ -94,33 +85,80 @@ def make_bundle(
                 f"{failed[0].operator} at {failed[0].site} ({failed[0].error}). "
                 "`operators` without the operator leaves it out"
             )
+    content = {
+        "space": space.name,
+        "settings": space.settings,
+        "operators": space.operators,
+        "networks": networks,
+        "strict": strict,
+    }
+    manifest = write_bundle(out, recorder, protocol or CARRIED, session.conditions, content)
+    return msgspec.convert(manifest, TableManifest)
+
+
+def check_target(out: Path) -> None:
+    """See that a bundle can be written, before it is made.
+
+    Raises:
+        ConfigError: If something else is there already, which stays.
+        WriteError: If the disk refuses.
+    """
+    check_writable(out)
+    if out.exists():
+        try:
+            read_manifest(out)
+        except BadFileError:
+            raise ConfigError(
+                f"{out} exists, and is not a bundle of goldnas: choose another name for the "
+                "new file"
+            ) from None
+
+
+def write_bundle(
+    out: Path,
+    recorder: Recorder,
+    protocol: MeasuringProtocol,
+    conditions: Conditions,
+    content: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write what was recorded.
+
+    Args:
+        out: The file.
+        recorder: Knows the models, and which are measured together.
+        protocol: How often.
+        conditions: As far as they are known before.
+        content: What the manifest says besides.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        WriteError: If the disk refuses.
+    """
     # The sentinels alone are visited before everything else, and with it again.
     groups = [g for g in recorder.groups if not any(_within(g, h) for h in recorder.groups)]
     runner = RUNNER_FILE.read_bytes()
-    content: dict[str, Any] = msgspec.to_builtins(
+    manifest: dict[str, Any] = msgspec.to_builtins(
         {
             "format": BUNDLE,
             "goldnas": __version__,
             "torch": str(torch.__version__),
             "made_on": datetime.date.today(),
-            "space": space.name,
-            "settings": space.settings,
-            "operators": space.operators,
-            "networks": networks,
-            "strict": strict,
-            "conditions": msgspec.structs.replace(session.conditions, protocol=chosen),
-            "job": Elsewhere(backend, UNKNOWN, chosen)._job,
+            "conditions": msgspec.structs.replace(conditions, protocol=protocol),
+            "job": Elsewhere(recorder, UNKNOWN, protocol)._job,
             "sentinels": SENTINELS,
             "groups": groups,
             "models": {sha256: len(model) for sha256, model in recorder.models.items()},
             "runner": hashlib.sha256(runner).hexdigest(),
+            **content,
         }
     )
-    content["checksum"] = compute_checksum(content)
+    manifest["checksum"] = compute_checksum(manifest)
     entries = {
         MAIN: Path(bundle_main.__file__).read_bytes(),
         RUNNER: runner,
-        MANIFEST: json.dumps(content).encode(),
+        MANIFEST: json.dumps(manifest).encode(),
         **{name_entry(sha256): model for sha256, model in recorder.models.items()},
     }
     written = io.BytesIO()
@@ -128,7 +166,7 @@ def make_bundle(
         for entry, data in make_entries(entries):
             archive.writestr(entry, data)
     write_atomic(out, written.getvalue())
-    return msgspec.convert(content, Manifest)
+    return manifest
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:

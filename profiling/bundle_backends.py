@@ -54,7 +54,7 @@ class Recorder(Elsewhere):
         self.groups: list[Group] = []
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
-        sha256s = {name: hashlib.sha256(model).hexdigest() for name, model in models.items()}
+        sha256s = _checksums(models)
         self.models |= {sha256s[name]: model for name, model in models.items()}
         group = Group(nodes=bool(job.get("nodes")), models=sha256s)
         if group not in self.groups:
@@ -84,20 +84,38 @@ class Replay(Elsewhere):
                     self.health = self.health.with_state(line)
 
     def _answers(self, models: Mapping[str, bytes], **job: object) -> list[dict[str, Any]]:
-        wanted = {n: hashlib.sha256(model).hexdigest() for n, model in models.items()}
         nodes, process = bool(job.get("nodes")), int(str(job["seed"]))
         for number, group in enumerate(self._manifest.groups):
-            if group.nodes == nodes and wanted.items() <= group.models.items():
+            if group.nodes == nodes and self._holds(group, models):
                 # What failed is asked for once more, in processes that are numbered on.
                 lines = self._lines[number, process % self.protocol.processes]
-                return [dict(line) for line in lines if line.get("model") in wanted]
+                return [dict(line) for line in lines if line.get("model") in models]
+        raise self._explain_lack(models)
+
+    def _holds(self, group: Group, models: Mapping[str, bytes]) -> bool:
+        """Whether a group has just these models, among others."""
+        return _checksums(models).items() <= group.models.items()
+
+    def _explain_lack(self, models: Mapping[str, bytes]) -> ConfigError:
+        wanted = _checksums(models)
         known = {item for group in self._manifest.groups for item in group.models.items()}
         name = min(wanted.items() - known, default=("the models", ""))[0]
         # No MeasurementError, which would make a failed row of it.
-        raise ConfigError(
+        return ConfigError(
             f"{name} is exported to another model here than the one that was measured: the "
             f"bundle was made with goldnas {self._manifest.goldnas} and torch "
             f"{self._manifest.torch}, and this is goldnas {__version__} and torch "
             f"{torch.__version__}. Import with the versions, and on the kind of machine, that "
             "made the bundle"
         )
+
+
+class ReplayByName(Replay):
+    """Answers likewise, whoever has lost the models."""
+
+    def _holds(self, group: Group, models: Mapping[str, bytes]) -> bool:
+        return models.keys() <= group.models.keys()
+
+
+def _checksums(models: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(model).hexdigest() for name, model in models.items()}

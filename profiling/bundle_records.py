@@ -16,6 +16,7 @@ from goldnas.lut.schema import (
     Strict,
     Text,
 )
+from goldnas.zoo.file import Candidate
 
 
 class Group(Strict, frozen=True):
@@ -28,7 +29,7 @@ class Group(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """What a bundle is to measure, and what for."""
+    """What a bundle is to measure."""
 
     format: Literal["goldnas bundle 1"]
     checksum: Checksum
@@ -36,12 +37,6 @@ class Manifest(Strict, frozen=True):
     torch: Text
     """Versions that made the models; others may make other ones."""
     made_on: datetime.date
-    space: Text
-    settings: dict[str, Any]
-    operators: tuple[Text, ...]
-    networks: Annotated[int, msgspec.Meta(ge=0)]
-    """For the calibration."""
-    strict: bool
     conditions: Conditions
     """As far as they are known before."""
     job: dict[str, Any]
@@ -53,12 +48,37 @@ class Manifest(Strict, frozen=True):
     runner: Text
     """Checksum."""
 
+
+class TableManifest(Manifest, frozen=True, kw_only=True):
+    """Of a bundle that measures a space, for a latency table."""
+
+    space: Text
+    settings: dict[str, Any]
+    operators: tuple[Text, ...]
+    networks: Annotated[int, msgspec.Meta(ge=0)]
+    """For the calibration."""
+    strict: bool
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.networks > 10 * len(self.models):
             raise ValueError(
                 f"{len(self.models)} models are not those of {self.networks} networks"
             )
+
+
+class ZooManifest(Manifest, frozen=True, kw_only=True):
+    """Of a bundle that measures ready-made networks."""
+
+    classes: Count
+    candidates: tuple[Candidate, ...]
+    """What the bundle's models are; the key of each is the model's name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        held = {name for group in self.groups for name in group.models}
+        if lacking := [c.key for c in self.candidates if c.key not in held]:
+            raise ValueError(f"no model is of {lacking[0]}")
 
 
 class Facts(msgspec.Struct, frozen=True):

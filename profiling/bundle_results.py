@@ -24,7 +24,7 @@ from goldnas.profiling.bundle_main import (
     list_runs,
     read_results,
 )
-from goldnas.profiling.bundle_records import Found, Manifest
+from goldnas.profiling.bundle_records import Found, Manifest, TableManifest, ZooManifest
 from goldnas.profiling.fill import fill_table
 from goldnas.profiling.quality import warn_of_quality
 from goldnas.profiling.session import Session
@@ -58,7 +58,12 @@ def import_results(
             table exists.
         WriteError: If the disk refuses.
     """
-    manifest, found = _read(path, bundle)
+    manifest, found = read_found(path, bundle)
+    if not isinstance(manifest, TableManifest):
+        raise TableError(
+            f"{path} is of ready-made networks, and not of a space: import it with "
+            "`goldnas lut import`"
+        )
     if out.exists():
         raise TableError(
             f"{out} exists already. Choose another `out`; `merge()` puts tables together"
@@ -74,9 +79,7 @@ def import_results(
             session, empty, space, networks=manifest.networks, strict=manifest.strict
         )
         table = session.finish(table, empty)
-    # The clock of a board without a battery is years late, but it was not before the bundle.
-    today = datetime.date.today()
-    measured_on = min(max(found.measured_on, manifest.made_on), today)
+    measured_on = date(manifest, found)
     *earlier, campaign = table.campaigns
     campaign = msgspec.structs.replace(
         campaign,
@@ -92,6 +95,12 @@ def import_results(
     table.save()
     warn_of_quality(table, space, on_warning)
     return table, space
+
+
+def date(manifest: Manifest, found: Found) -> datetime.date:
+    """When a device measured, as far as its clock can be trusted."""
+    # That of a board without a battery is years late, but it was not before the bundle.
+    return min(max(found.measured_on, manifest.made_on), datetime.date.today())
 
 
 def check_of_bundle(path: Path) -> None:
@@ -113,7 +122,7 @@ def check_of_bundle(path: Path) -> None:
     )
 
 
-def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
+def read_found(path: Path, bundle: Path | None = None) -> tuple[Manifest, Found]:
     """Results that are complete and, if one is given, of this bundle.
 
     Raises:
@@ -127,7 +136,8 @@ def _read(path: Path, bundle: Path | None) -> tuple[Manifest, Found]:
                 "there, and import the results.zip that it writes"
             )
         raw_manifest, raw_found = read_results(path)
-        manifest = msgspec.convert(raw_manifest, Manifest)
+        kind = ZooManifest if "candidates" in raw_manifest else TableManifest
+        manifest: Manifest = msgspec.convert(raw_manifest, kind)
         found = msgspec.convert(raw_found, Found)
         wanted = list_runs(raw_manifest)
         if bundle is not None and read_manifest(bundle)["checksum"] != manifest.checksum:

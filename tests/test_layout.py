@@ -64,10 +64,11 @@ MAY_IMPORT = {
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
         *("files", "lut", "operators", "resources", "scratch", "settings", "site", "spaces"),
+        "zoo",
     },
     "picking": {
-        *("errors", "exporting", "lut", "profiling", "resource_names", "resources", "settings"),
-        "zoo",
+        *("errors", "exporting", "files", "lut", "profiling", "resource_names", "resources"),
+        *("settings", "zoo"),
     },
     "data": {"arrays", "bounded", "contents", "errors", "reference", "trust"},
     "run_folder": {

@@ -5,7 +5,7 @@ import pytest
 
 from goldnas.picking.belief import Known, believe
 from goldnas.picking.choose import Limits, choose, count_unmeasured, list_needed
-from goldnas.picking.options import Option
+from goldnas.picking.options import Measurable
 from goldnas.zoo.file import Accuracy, Candidate, Measured, Row
 from goldnas.zoo.work import Work
 
@@ -13,7 +13,7 @@ SIZES = (160, 192, 224)
 FAMILIES = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta")
 
 
-def make_zoo(random: np.random.Generator) -> list[Option]:
+def make_zoo(random: np.random.Generator) -> list[Measurable]:
     """Forty networks of eight families, at three sizes: the larger, the more accurate."""
     options = []
     for number in range(40):
@@ -39,7 +39,7 @@ def make_zoo(random: np.random.Generator) -> list[Option]:
                 parameters=int(work.parameters),
                 flops=int(work.flops),
             )
-            options.append(Option(candidate, "fp32", work, make=bytes))
+            options.append(Measurable(candidate, "fp32", work, make=bytes))
     return options
 
 
@@ -54,7 +54,7 @@ class Device:
         self._networks: dict[str, float] = {}
         self._random = random
 
-    def measure(self, option: Option, limit_us: float | None) -> Row:
+    def measure(self, option: Measurable, limit_us: float | None) -> Row:
         name, family = option.candidate.network, option.known.family
         own = self._networks.setdefault(name, self._random.normal(0, 0.12))
         deviation = self._families[family] + own + self._random.normal(0, 0.03)

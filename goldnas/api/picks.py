@@ -1,16 +1,18 @@
 """``goldnas.pick``: the best ready-made network for a device; and which there are."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.telling import ignore, warn
+from goldnas.errors import ConfigError
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
     from goldnas.picking.pick import Picked
+    from goldnas.profiling.bundle_records import ZooManifest
     from goldnas.zoo.file import Row
     from goldnas.zoo.networks import ReadyMade
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def pick(
     *,
     out: str | Path | None = None,
+    measured: str | Path | None = None,
     wait: bool = False,
     on_look: Callable[[int, int], None] = ignore,
     on_progress: Callable[[int, int], None] = ignore,
@@ -33,6 +36,9 @@ def pick(
     Args:
         out: The file to keep what was measured in, like ``lut/zoo.json``. What it holds already
             is not measured again; a call that was interrupted goes on.
+        measured: Such a file, perhaps of a device that is not at hand: the choice is among
+            what it holds, and nothing is measured. ``budgets``, ``networks``, ``size`` and
+            ``precision`` go with it.
         wait: Whether to wait while another process measures for the same file.
         on_look: Told how many networks were looked at, of how many.
         on_progress: Told how many visits are done, of how many as far as is known.
@@ -65,9 +71,14 @@ def pick(
     """
     from goldnas.locks import file_locked
     from goldnas.picking.config import PickConfig
-    from goldnas.picking.pick import pick_network
+    from goldnas.picking.pick import pick_measured, pick_network
 
     config = make_settings(PickConfig, "a pick", settings)
+    if measured is not None:
+        given = settings | ({"out": out} if out is not None else {})
+        _check_known(given, _OF_MEASURED, "networks that were measured before")
+        precisions = config.precisions if "precision" in settings else ()
+        return pick_measured(config, Path(measured), precisions, on_warning=on_warning)
     with ExitStack() as stack:
         if out is not None:
             path = Path(out)
@@ -83,6 +94,69 @@ def pick(
             on_row=on_row,
             on_warning=on_warning,
         )
+
+
+def make_zoo_bundle(
+    out: str | Path,
+    *,
+    on_look: Callable[[int, int], None] = ignore,
+    on_warning: Callable[[str], None] = warn,
+    **settings: Any,
+) -> "tuple[ZooManifest, dict[str, str]]":
+    """Write a file that measures ready-made networks on a device that it is carried to.
+
+    ``python FILE.zip`` there writes ``results.zip``, of which ``goldnas lut import`` makes a
+    file for ``pick(measured=...)``. Nobody there decides what is worth measuring: every network
+    that the settings name is measured.
+
+    Args:
+        out: The file, like ``pi5.zip``.
+        on_look: Told how many networks were looked at, of how many.
+        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
+            unless given.
+        settings: Fields of :class:`goldnas.PickConfig`: ``zoo``, ``networks``, ``size``,
+            ``accuracies``, ``classes``, ``threads``, ``cores``, ``provider``, ``batch``,
+            and one ``precision``.
+
+    Returns:
+        What is in it; and the networks that are not, and why.
+
+    Raises:
+        ConfigError: If a setting is wrong, no network is left, they are too large for one
+            file, or another file is there already.
+        WriteError: If the disk refuses.
+
+    Example:
+        >>> made, left_out = goldnas.make_zoo_bundle(
+        ...     "networks.zip", networks=["squeezenet1_1"], size=[32]
+        ... )
+        >>> [network.key for network in made.candidates]
+        ['torchvision/squeezenet1_1@32']
+    """
+    from goldnas.picking.bundle import make_zoo_bundle as write_bundle
+    from goldnas.picking.config import PickConfig
+
+    _check_known(settings, _OF_A_BUNDLE, "a bundle")
+    config = make_settings(PickConfig, "a bundle of networks", settings)
+    return write_bundle(config, Path(out), on_look=on_look, on_warning=on_warning)
+
+
+_OF_MEASURED = ("budgets", "networks", "size", "precision")
+_OF_A_BUNDLE = (
+    *("zoo", "networks", "size", "accuracies", "classes", "batch"),
+    *("threads", "cores", "provider", "provider_options", "precision"),
+)
+
+
+def _check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse a setting that would have no effect.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"`{name}` does not go with {what}: leave it out")
 
 
 def list_zoo(source: str = "torchvision") -> "tuple[ReadyMade, ...]":

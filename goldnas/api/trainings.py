@@ -1,6 +1,7 @@
 """``goldnas.train``: one network, from scratch or from what a search left."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from goldnas.training.distributed import Ranks
     from goldnas.training.events import Observer
     from goldnas.training.target import TrainTarget
+    from goldnas.training.teacher import Teacher
 
 
 def train(
@@ -33,6 +35,7 @@ def train(
     channels: int | None = None,
     cells: int | None = None,
     weights: str | Path | None = None,
+    teacher: "TrainedNetwork | Network | Run | str | Path | None" = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     wait: bool = False,
@@ -66,6 +69,9 @@ def train(
         weights: That a ready-made network begins with: a file ``.safetensors``, ``.pt`` or
             ``.pth``, or the name of published ones, such as ``IMAGENET1K_V1`` or ``default``.
             A classifier for other classes begins anew.
+        teacher: A trained network that it also learns from, on the same classes and images
+            (arXiv:1503.02531): what :func:`train` returned, a network of a search with its
+            weights, or the folder of either. ``teacher_share`` and ``temperature`` go with it.
         on_event: Told the name of each event and its fields, as by :func:`goldnas.search`.
         stop_signal: As for :func:`goldnas.search`.
         wait: Whether to wait while another process trains in the same folder.
@@ -109,6 +115,7 @@ def train(
             stop_signal=stop_signal,
             wait=wait,
             ranks=joined,
+            teacher=teacher,
             **settings,
         )
 
@@ -123,11 +130,14 @@ def train_target(
     wait: bool = False,
     texts: Mapping[str, str] | None = None,
     ranks: "Ranks",
+    teacher: "TrainedNetwork | Network | Run | str | Path | None" = None,
+    trust: bool = False,
     **settings: Any,
 ) -> TrainedNetwork:
     """Train what :func:`find_target` has found; see :func:`train`.
 
-    A new folder begins with these texts, too, each by the name of its file.
+    A new folder begins with these texts, too, each by the name of its file. With ``trust`` the
+    code of the teacher's space may run, whoever made its folder.
     """
     from goldnas.spaces import import_space
     from goldnas.training.folder import TrainingFolder
@@ -137,6 +147,10 @@ def train_target(
     allow(*target.functions)
     if target.architecture.space in target.functions:
         ranks.on_all(lambda: import_space(target.architecture.space))
+    if teacher is not None:
+        target = replace(
+            target, teacher=ranks.on_all(lambda: find_teacher(teacher, trust=trust))
+        )
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
     allow(*config.loggers)
     place = Path(out) if out is not None else None
@@ -162,6 +176,45 @@ def train_target(
         finally:
             loop.run.release()
     return TrainedNetwork(TrainingFolder.open(folder), result)
+
+
+def find_teacher(
+    teacher: "TrainedNetwork | Network | Run | str | Path", *, trust: bool = False
+) -> "Teacher":
+    """A trained network that another one learns from.
+
+    Args:
+        teacher: See :func:`train`.
+        trust: Whether the code of its space may run, whoever made the folder.
+
+    Raises:
+        ConfigError: If it is no trained network.
+        UntrustedError: If its space is somebody else's function.
+        RunError: If its folder is of something else, not done, or damaged.
+    """
+    from goldnas.run_folder import is_training
+    from goldnas.training.folder import TrainingFolder
+    from goldnas.training.teacher import Teacher
+
+    if isinstance(teacher, str | Path):
+        path = Path(teacher)
+        if is_training(path):
+            folder = TrainingFolder.open(path)
+            folder.trusted = folder.trusted or trust
+            module = folder.network()
+            return Teacher.of(str(path), module, folder.architecture, folder)
+        teacher = load_run(path, trust=trust)
+    if isinstance(teacher, TrainedNetwork):
+        return find_teacher(teacher.path, trust=trust)
+    if isinstance(teacher, Run):
+        teacher = teacher.best
+    if not isinstance(teacher, Network):
+        raise ConfigError(
+            f"{name_type(teacher)} is no `teacher`: give what a training returned, a network "
+            "of a search, or the folder of either"
+        )
+    path = teacher.folder.path
+    return Teacher.of(str(path), teacher.build(), teacher.architecture, teacher.folder)
 
 
 def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTarget":

@@ -216,6 +216,7 @@ def _described(row: Row) -> dict[str, Any]:
         "recipe": training.recipe if training else None,
         "epochs": training.epochs if training else None,
         "warm": training.warm if training else None,
+        "teacher": training.teacher if training else None,
         "trainings": row.trainings,
     }
 

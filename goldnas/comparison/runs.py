@@ -22,7 +22,18 @@ from goldnas.training.folder import TrainingFolder
 from goldnas.training.result import TrainResult
 
 _WHERE = ("data_dir", "workers", "threads", "train_device", "loggers")
-_ASIDE = (*_WHERE, "data", "seed", "split_seed", "recipe", "epochs", "warm", "schema_version")
+_ASIDE = (
+    *_WHERE,
+    "data",
+    "seed",
+    "split_seed",
+    "recipe",
+    "epochs",
+    "warm",
+    "schema_version",
+    "teacher",
+    "teacher_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -223,14 +234,20 @@ class Training:
     recipe: str
     epochs: int
     warm: bool
+    teacher: str | None = None
+    """Digits of the checksum of its weights."""
 
     @classmethod
     def from_result(cls, result: TrainResult) -> "Training":
         """How a network was trained."""
-        return cls(result.recipe, result.epochs, result.warm)
+        teacher = result.teacher_sha256 and result.teacher_sha256[:8]
+        return cls(result.recipe, result.epochs, result.warm, teacher)
 
     def __str__(self) -> str:
-        return f"{self.recipe}, {count_of(self.epochs, 'epoch')}{', warm' if self.warm else ''}"
+        parts = [self.recipe, count_of(self.epochs, "epoch")]
+        parts += ["warm"] * self.warm
+        parts += [f"teacher {self.teacher}"] if self.teacher else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

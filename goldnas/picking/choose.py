@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from goldnas.picking.belief import believe
-from goldnas.picking.options import Option
+from goldnas.picking.options import Measurable, Option
 from goldnas.zoo.file import Measured, Row
 
 Found = Mapping[tuple[str, str], Row]
@@ -78,8 +78,8 @@ def find_front(options: Iterable[Option], found: Found, limits: Limits) -> list[
 
 
 def list_needed(
-    options: Sequence[Option], found: Found, limits: Limits, *, front: bool
-) -> list[Option]:
+    options: Sequence[Measurable], found: Found, limits: Limits, *, front: bool
+) -> list[Measurable]:
     """Networks to measure next; none if the answer is safe.
 
     First come some of different size, so that others can be judged by them. Then those that
@@ -100,23 +100,23 @@ def list_needed(
         of_format = [option for option in unmeasured if option.precision == precision]
         if measured < _FIRST and of_format:
             return _spread(of_format, _FIRST - measured)
-    again = [option for option in allowed if _is_open(found.get(option.key), limits)]
+    again = [option for option in allowed if is_open(found.get(option.key), limits)]
     worth = _judge([*unmeasured, *again], allowed, found, limits, front=front)
     ranked = sorted(worth, key=lambda one: -one[0])
     return [option for _, option in ranked[:_TOGETHER]]
 
 
-def _is_open(row: Row | None, limits: Limits) -> bool:
+def is_open(row: Row | None, limits: Limits) -> bool:
     """Whether its measuring ended, for another limit, before this one could be judged."""
     if not isinstance(row, Measured) or row.complete:
         return False
     return limits.latency_us is None or row.shortest_us <= limits.latency_us
 
 
-def _spread(options: Sequence[Option], count: int) -> list[Option]:
+def _spread(options: Sequence[Measurable], count: int) -> list[Measurable]:
     """Networks of different families, from the smallest to one of middling size."""
     by_work = sorted(options, key=lambda option: option.work.flops)
-    chosen: list[Option] = []
+    chosen: list[Measurable] = []
     for share in np.linspace(0, 0.5, _FIRST)[-count:]:
         start = int(share * (len(by_work) - 1))
         families = {option.known.family for option in chosen}
@@ -128,19 +128,19 @@ def _spread(options: Sequence[Option], count: int) -> list[Option]:
 
 
 def _judge(
-    open_options: Sequence[Option],
-    allowed: Sequence[Option],
+    open_options: Sequence[Measurable],
+    allowed: Sequence[Measurable],
     found: Found,
     limits: Limits,
     *,
     front: bool,
-) -> list[tuple[float, Option]]:
+) -> list[tuple[float, Measurable]]:
     """What may still change the answer, with how much it is expected to gain."""
     best = choose(allowed, found, limits)
     floor = best.percent if best is not None else -1.0
     on_front = find_front(allowed, found, limits) if front else []
     limit_us = limits.latency_us or np.inf
-    worth: list[tuple[float, Option]] = []
+    worth: list[tuple[float, Measurable]] = []
     for precision in dict.fromkeys(option.precision for option in open_options):
         mine = [option for option in open_options if option.precision == precision]
         known = [

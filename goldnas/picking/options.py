@@ -39,9 +39,6 @@ class Option:
 
     candidate: Candidate
     precision: str
-    work: Work
-    make: Callable[[], bytes]
-    """The model, as ONNX in fp32."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -53,6 +50,15 @@ class Option:
         """Its accuracy."""
         return self.candidate.accuracy.percent
 
+
+@dataclass(frozen=True)
+class Measurable(Option):
+    """One that is at hand."""
+
+    work: Work
+    make: Callable[[], bytes]
+    """The model, as ONNX in fp32."""
+
     @property
     def known(self) -> Known:
         """What its latency is judged by before it is measured."""
@@ -63,7 +69,7 @@ class Option:
 class Options:
     """What a pick is from, and what was left out."""
 
-    options: tuple[Option, ...]
+    options: tuple[Measurable, ...]
     left_out: dict[str, str]
     """By name, why."""
 
@@ -81,11 +87,11 @@ def list_options(
         ConfigError: If a zoo is unknown or empty, or no network is left.
     """
     given = read_accuracies(config.accuracies) if config.accuracies is not None else None
-    found: list[Option] = []
+    found: list[Measurable] = []
     left_out: dict[str, str] = {}
     for source in config.zoo:
         if source in SOURCES:
-            listed = [n for n in list_networks(source) if _is_meant(n.name, config.networks)]
+            listed = [n for n in list_networks(source) if is_meant(n.name, config.networks)]
             for done, network in enumerate(listed):
                 on_progress(done, len(listed))
                 found += _of_network(network, config, given, left_out)
@@ -101,9 +107,11 @@ def list_options(
     return Options(tuple(found), left_out)
 
 
-def _is_meant(name: str, patterns: Sequence[str]) -> bool:
+def is_meant(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name is like a pattern, if any: all of it, or without library and ending."""
     bare = name.rpartition("/")[2]
-    return not patterns or any(fnmatchcase(n, p) for p in patterns for n in (name, bare))
+    names = (name, bare, bare.removesuffix(".onnx"))
+    return not patterns or any(fnmatchcase(n, p) for p in patterns for n in names)
 
 
 def _of_network(
@@ -111,7 +119,7 @@ def _of_network(
     config: PickConfig,
     given: GivenAccuracies | None,
     left_out: dict[str, str],
-) -> Iterator[Option]:
+) -> Iterator[Measurable]:
     """A network of a library, for each size that it takes."""
     for size in config.size or _own_sizes(network, given):
         name = f"{network.name}@{size}"
@@ -135,7 +143,7 @@ def _of_network(
             make = partial(_export, network.name, shape, config.classes, config.batch)
             candidate = _describe(network.name, size, accuracy, work)
             for precision in config.precisions:
-                yield Option(candidate, precision, work, make)
+                yield Measurable(candidate, precision, work, make)
 
 
 def _own_sizes(network: ReadyMade, given: GivenAccuracies | None) -> tuple[int, ...]:
@@ -166,7 +174,7 @@ def _of_folder(
     config: PickConfig,
     given: GivenAccuracies | None,
     left_out: dict[str, str],
-) -> Iterator[Option]:
+) -> Iterator[Measurable]:
     """The ONNX files of a folder, each for the images that it says it takes.
 
     Raises:
@@ -181,9 +189,7 @@ def _of_folder(
     if not paths:
         raise ConfigError(f"`zoo={str(folder)!r}` has no file .onnx; give a folder with some")
     for path in paths:
-        if not _is_meant(path.name, config.networks) and not _is_meant(
-            path.stem, config.networks
-        ):
+        if not is_meant(path.name, config.networks):
             continue
         if given is None or not given.of(path.name):
             left_out[path.name] = "`accuracies` says nothing of it"
@@ -202,7 +208,7 @@ def _of_folder(
         # What is not fp32 stays as it is.
         formats = config.precisions if file.precision == "fp32" else (file.precision,)
         for precision in formats:
-            yield Option(candidate, precision, work, partial(_form, path, config))
+            yield Measurable(candidate, precision, work, partial(_form, path, config))
 
 
 def _form(path: Path, config: PickConfig) -> bytes:

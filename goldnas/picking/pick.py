@@ -5,36 +5,38 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from goldnas.errors import ConfigError, ExportError
+from msgspec.structs import replace
+
+from goldnas.errors import ConfigError, ExportError, list_some
 from goldnas.picking.choose import (
     Limits,
     Unmeasured,
     choose,
     count_unmeasured,
     find_front,
+    is_open,
     list_needed,
     list_runners_up,
 )
 from goldnas.picking.config import WHOLE_NETWORKS, PickConfig
-from goldnas.picking.options import Option, list_options
+from goldnas.picking.options import Measurable, Option, is_meant, list_options
 from goldnas.profiling.backend import Failure
 from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
 from goldnas.resource_names import FLOPS, PARAMETERS, is_latency
 from goldnas.resources import Budget, parse_budget
-from goldnas.zoo.file import Failed, Measured, Row, Zoo, load_zoo
+from goldnas.zoo.file import Candidate, Failed, Measured, Row, Zoo, load_zoo
 
 _CLEARLY, _SOON = 1.05, 1.2
 """Times a limit: over the second after one process, or over the first after several, the
 measuring of a network ends."""
 
-_AT_ONCE = 4
+AT_ONCE = 4
 """Networks that an exhaustive run measures side by side."""
 
-_MOST_BYTES = 1_500_000_000
+MOST_BYTES = 1_500_000_000
 """Of models that are held at once."""
 
 
@@ -64,12 +66,15 @@ class Picked:
         return self.zoo.rows(option.precision).get(option.candidate.key)
 
 
-def read_budgets(config: PickConfig, name: str) -> tuple[tuple[Budget, ...], Limits]:
+def read_budgets(
+    config: PickConfig, name: str, *, measures: bool = True
+) -> tuple[tuple[Budget, ...], Limits]:
     """The budgets, and the tightest limit of each resource.
 
     Args:
         config: The settings.
         name: Of the file, which latencies are of.
+        measures: Whether something is to be measured.
 
     Raises:
         ConfigError: If a budget cannot be read, or none is of a latency and not all networks
@@ -85,7 +90,7 @@ def read_budgets(config: PickConfig, name: str) -> tuple[tuple[Budget, ...], Lim
         flops=least(FLOPS.__eq__),
         parameters=least(PARAMETERS.__eq__),
     )
-    if limits.latency_us is None and not config.exhaustive:
+    if measures and limits.latency_us is None and not config.exhaustive:
         raise ConfigError(
             "without a latency among `budgets`, as in `budgets=['10ms']`, every network may be "
             "the answer: give one, or `exhaustive=True`"
@@ -139,20 +144,88 @@ def pick_network(
         else:
             work.measure_needed(found.options, limits)
         work.finish()
-    rows = work.found(found.options)
-    best = choose(found.options, rows, limits)
+    return _conclude(
+        work.zoo, budgets, limits, found.options, found.left_out, time.monotonic() - began
+    )
+
+
+def pick_measured(
+    config: PickConfig,
+    file: Path,
+    precisions: Sequence[str] = (),
+    *,
+    on_warning: Callable[[str], None],
+) -> Picked:
+    """Choose among the networks that were measured before; nothing is measured.
+
+    Args:
+        config: Its budgets; and networks and sizes, if not all are meant.
+        file: Holds what was measured, perhaps on another device.
+        precisions: Number formats that are meant; all unless given.
+        on_warning: Told if the file does not say all that it takes to choose.
+
+    Raises:
+        ConfigError: If a budget cannot be read, or the file has no such network.
+        TableError: If the file cannot be read.
+    """
+    zoo = load_zoo(file)
+    options = tuple(
+        Option(row, precision)
+        for precision, row in zoo.measured()
+        if (not precisions or precision in precisions)
+        and (not config.size or row.image_size in config.size)
+        and is_meant(row.network, config.networks)
+    )
+    if not options:
+        raise ConfigError(
+            f"{file} has no network with `networks={list(config.networks)}`, `size="
+            f"{list(config.size)}` and `precision={','.join(precisions)!r}`: leave some of "
+            "these out"
+        )
+    budgets, limits = read_budgets(config, file.stem, measures=False)
+    rows = _find_rows(zoo, options)
+    if halves := [o.candidate.key for o in options if is_open(rows[o.key], limits)]:
+        on_warning(
+            f"{list_some(halves)} may be within the limits: when {file} was made, measuring "
+            "ended early, for another limit. They are not chosen; measure them on the device"
+        )
+    return _conclude(zoo, budgets, limits, options, {}, 0.0)
+
+
+def _conclude(
+    zoo: Zoo,
+    budgets: tuple[Budget, ...],
+    limits: Limits,
+    options: tuple[Option, ...],
+    left_out: dict[str, str],
+    seconds: float,
+) -> Picked:
+    """What was measured, as an answer."""
+    rows = _find_rows(zoo, options)
+    best = choose(options, rows, limits)
     return Picked(
-        zoo=work.zoo,
+        zoo=zoo,
         limits=limits,
         budgets=budgets,
-        options=found.options,
+        options=options,
         choice=best,
-        front=tuple(find_front(found.options, rows, limits)),
-        runners_up=tuple(list_runners_up(found.options, rows, limits, best)),
-        unmeasured=count_unmeasured(found.options, rows, limits, best),
-        left_out=found.left_out,
-        seconds=time.monotonic() - began,
+        front=tuple(find_front(options, rows, limits)),
+        runners_up=tuple(list_runners_up(options, rows, limits, best)),
+        unmeasured=count_unmeasured(options, rows, limits, best),
+        left_out=left_out,
+        seconds=seconds,
     )
+
+
+def _find_rows(zoo: Zoo, options: Iterable[Option]) -> dict[tuple[str, str], Row]:
+    """What was measured of some networks, by number format and key."""
+    wanted = {option.key for option in options}
+    return {
+        key: row
+        for part in zoo.parts
+        for row in part.rows
+        if (key := (part.conditions.precision, row.key)) in wanted
+    }
 
 
 class _Measuring:
@@ -188,40 +261,30 @@ class _Measuring:
         for precision in self._config.precisions:
             self._session(precision)
 
-    def found(self, options: Iterable[Option]) -> dict[tuple[str, str], Row]:
-        """What was measured, by number format and key."""
-        wanted = {option.key for option in options}
-        return {
-            key: row
-            for part in self.zoo.parts
-            for row in part.rows
-            if (key := (part.conditions.precision, row.key)) in wanted
-        }
-
-    def measure_all(self, options: Sequence[Option]) -> None:
+    def measure_all(self, options: Sequence[Measurable]) -> None:
         """Measure every network to the end."""
-        found = self.found(options)
+        found = _find_rows(self.zoo, options)
         todo = [o for o in options if not _is_done(found.get(o.key))]
         for precision in dict.fromkeys(option.precision for option in todo):
             of_format = [option for option in todo if option.precision == precision]
-            for start in range(0, len(of_format), _AT_ONCE):
-                self._measure(of_format[start : start + _AT_ONCE], None)
+            for start in range(0, len(of_format), AT_ONCE):
+                self._measure(of_format[start : start + AT_ONCE], None)
 
-    def measure_needed(self, options: Sequence[Option], limits: Limits) -> None:
+    def measure_needed(self, options: Sequence[Measurable], limits: Limits) -> None:
         """Measure until the answer is safe."""
         while todo := list_needed(
-            options, self.found(options), limits, front=self._config.front
+            options, _find_rows(self.zoo, options), limits, front=self._config.front
         ):
             for precision in dict.fromkeys(option.precision for option in todo):
                 of_format = [option for option in todo if option.precision == precision]
                 self._measure(of_format, limits.latency_us)
 
-    def _measure(self, options: Sequence[Option], limit_us: float | None) -> None:
+    def _measure(self, options: Sequence[Measurable], limit_us: float | None) -> None:
         """Measure networks of one number format side by side, and write down what they take."""
         models: dict[str, bytes] = {}
         rows: list[Row] = []
         waiting = list(options)
-        while waiting and sum(map(len, models.values())) < _MOST_BYTES:
+        while waiting and sum(map(len, models.values())) < MOST_BYTES:
             option = waiting.pop(0)
             try:
                 models[option.candidate.key] = option.make()
@@ -238,20 +301,10 @@ class _Measuring:
             name = option.candidate.key
             if name not in models:
                 continue
-            result = results[name]
-            if isinstance(result, Failure):
-                rows.append(_failed(option, explain_rejection(result.error)))
-                continue
-            over = limit_us is not None and _is_over(estimates[name], results, limit_us)
-            rows.append(
-                Measured(
-                    **_fields(option),
-                    latency_us=round(estimates[name].latency_us(results), 3),
-                    interval_us=round(estimates[name].interval_us(results), 3),
-                    visits=len(result.visits),
-                    complete=not over or len(result.visits) >= _full(session),
-                )
-            )
+            row = describe_row(option.candidate, estimates[name], results)
+            if isinstance(row, Measured) and is_decided(estimates[name], results):
+                row = replace(row, complete=row.visits >= _full(session))
+            rows.append(row)
         self._note(session, rows)
         if waiting:
             self._measure(waiting, limit_us)
@@ -314,10 +367,22 @@ def _full(session: Session) -> int:
     return protocol.processes * protocol.rounds
 
 
-def _fields(option: Option) -> dict[str, Any]:
-    candidate = option.candidate
-    return {name: getattr(candidate, name) for name in candidate.__struct_fields__}
+def describe_row(candidate: Candidate, estimate: Estimate, results: Results) -> Row:
+    """What came of measuring a network to the end."""
+    fields = {name: getattr(candidate, name) for name in Candidate.__struct_fields__}
+    (name,) = estimate.terms
+    result = results[name]
+    if isinstance(result, Failure):
+        return Failed(**fields, error=explain_rejection(result.error))
+    return Measured(
+        **fields,
+        latency_us=round(estimate.latency_us(results), 3),
+        interval_us=round(estimate.interval_us(results), 3),
+        visits=len(result.visits),
+        complete=True,
+    )
 
 
 def _failed(option: Option, error: str) -> Failed:
-    return Failed(**_fields(option), error=error)
+    fields = {n: getattr(option.candidate, n) for n in Candidate.__struct_fields__}
+    return Failed(**fields, error=error)

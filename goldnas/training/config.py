@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Protocol
 from msgspec.structs import asdict
 
 from goldnas.errors import ConfigError
-from goldnas.settings import NOT_NEGATIVE, SHARE, check_bounds, setting
+from goldnas.settings import NOT_NEGATIVE, POSITIVE, SHARE, check_bounds, setting
 from goldnas.training.recipes import TRAINING, Recipe
 from goldnas.training.shared_settings import (
     DataDir,
@@ -19,6 +19,8 @@ from goldnas.training.shared_settings import (
 )
 
 _DATA = "Data of a file"
+TEACHER = "Teacher"
+"""Groups of settings."""
 
 
 class StepSettings(Protocol):
@@ -106,6 +108,39 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     weights_sha256: str | None = None
     """Of these weights: of their file, or of the numbers that were published."""
 
+    teacher: Annotated[
+        str | None,
+        setting(
+            "Trained network to learn from besides: the folder of a training, or of a search "
+            "(its best network). It has the same classes, and takes images of the same size.",
+            group=TEACHER,
+            metavar="DIR",
+        ),
+    ] = None
+    """As it was given: where it is decides nothing."""
+
+    teacher_sha256: str | None = None
+    """Of its weights."""
+
+    teacher_share: Annotated[
+        float,
+        setting(
+            "Share of the loss that compares with the teacher; the labels have the rest.",
+            group=TEACHER,
+            bounds=SHARE,
+        ),
+    ] = 0.9
+
+    temperature: Annotated[
+        float,
+        setting(
+            "What the outputs of both are divided by before they are compared: the higher, the "
+            "more the teacher's second choices count.",
+            group=TEACHER,
+            bounds=POSITIVE,
+        ),
+    ] = 4.0
+
     crop_padding: int
     """Pixels of padding for the random crop."""
 
@@ -168,7 +203,12 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """What differs in another one that decides the result, ``epochs (15, not 20)``."""
         mine, theirs = asdict(self), asdict(other)
         same_weights = self.weights_sha256 == other.weights_sha256  # in a file of any name
-        apart = ("workers", "loggers", *["weights"] * same_weights)
+        same_teacher = self.teacher_sha256 == other.teacher_sha256
+        apart = (
+            *("workers", "loggers"),
+            *["weights"] * same_weights,
+            *["teacher"] * same_teacher,
+        )
         return [
             f"{name} ({mine[name]}, not {theirs[name]})"
             for name in mine

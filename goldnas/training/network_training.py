@@ -29,6 +29,7 @@ from goldnas.training.folder import TrainingFolder
 from goldnas.training.loop import TrainingLoop
 from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.result import TrainResult
+from goldnas.training.teacher import Distillation, Teacher
 from goldnas.training.weights import WeightsOptimizer, compute_loss
 from goldnas.zoo.pretrained import find_classifier
 
@@ -59,6 +60,7 @@ class NetworkLearner:
         architecture: The network.
         weights: With gates, to begin with; None for fresh ones without gates.
         pretrained: Without gates, to begin with: all, or all but the classifier's.
+        distillation: From its teacher, if it has one.
     """
 
     module: WithAuxiliaryHead
@@ -71,9 +73,11 @@ class NetworkLearner:
         architecture: Architecture,
         weights: Mapping[str, Tensor] | None,
         pretrained: Mapping[str, Tensor] | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         self._loop = loop
         self._config = config
+        self._distillation = distillation
         self._architecture = architecture
         self._weights = weights
         self._pretrained = pretrained or {}
@@ -135,6 +139,7 @@ class NetworkLearner:
             device=self._loop.device,
             autocast=lambda: autocast_for(self._config, self._loop.device),
             auxiliary_weight=self._config.auxiliary_weight,
+            distillation=self._distillation,
         )
 
     def score(self, examples: Examples | None) -> float | None:
@@ -203,6 +208,7 @@ class NetworkTraining:
         data: What it learns from, is held out, and is tested on.
         weights: With gates, to begin with; None for fresh ones without gates.
         pretrained: Without gates, to begin with: all, or all but the classifier's.
+        teacher: That it also learns from.
         predicted: Further resources of the result, such as latencies, by name.
     """
 
@@ -216,6 +222,7 @@ class NetworkTraining:
         *,
         weights: Mapping[str, Tensor] | None = None,
         pretrained: Mapping[str, Tensor] | None = None,
+        teacher: Teacher | None = None,
         predicted: Mapping[str, float] | None = None,
     ) -> None:
         self._loop = loop
@@ -224,7 +231,17 @@ class NetworkTraining:
         self._data = data
         self._predicted = predicted or {}
         self.architecture = architecture
-        self.learner = NetworkLearner(loop, config, architecture, weights, pretrained)
+        self._distillation: Distillation | None = None
+        if teacher is not None:
+            self._distillation = Distillation(
+                teacher.place(loop.device, data.normalisation),
+                share=config.teacher_share,
+                temperature=config.temperature,
+            )
+        self.learner = NetworkLearner(
+            *(loop, config, architecture, weights, pretrained),
+            distillation=self._distillation,
+        )
 
     def describe_start(self) -> dict[str, Any]:
         """Nothing besides what the log says of every loop."""
@@ -266,12 +283,15 @@ class NetworkTraining:
         network, config, kind = self.learner.network, self._config, self._data.task.metric_kind
         validation = self.learner.score(self._data.validation)
         test = self.learner.score(self._data.test)
+        if self._distillation is not None:
+            self._tell_of_teacher(self._distillation.teacher, test)
         result = TrainResult(
             fingerprint=self.architecture.fingerprint,
             recipe=config.recipe,
             epochs=config.epochs,
             seed=config.seed,
             warm=config.warm,
+            teacher_sha256=config.teacher_sha256,
             **write_metric(kind, validation, "validation_"),
             **write_metric(kind, test, "test_"),
             resources={
@@ -292,6 +312,16 @@ class NetworkTraining:
             seconds=result.seconds,
         )
         return result
+
+    def _tell_of_teacher(self, teacher: nn.Module, test: float | None) -> None:
+        """Say what the teacher has on the test set, and whether that was worth learning."""
+        loop, kind = self._loop, self._data.task.metric_kind
+        theirs = loop.scorer.score(teacher, self._data.test)
+        loop.events.emit("teacher", step=loop.step, **{f"test_{kind.key}": theirs})
+        told = f"the teacher {self._config.teacher} has {100 * theirs:.2f} % on the test set"
+        if test is not None and theirs < test:
+            told += f", less than its pupil, {100 * test:.2f} %: train without it, too"
+        loop.events.emit_unlogged("note", text=told)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: all of it follows from the step."""

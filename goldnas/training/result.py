@@ -32,6 +32,9 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     warm: bool
     """Whether it began with the weights that the search left."""
 
+    teacher_sha256: str | None = None
+    """Of the weights of the network that it also learnt from; None without any."""
+
     validation_accuracy: Share | None
     """On held-out training images; None where none were held out, or with a task of one's
     own."""

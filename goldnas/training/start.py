@@ -100,8 +100,9 @@ def resolve_config(
                 )
         suited |= dict.fromkeys(OF_CELLS, 0.0)
     pretrained = target.pretrained
-    if given.get("weights_sha256") is not None:
-        raise ConfigError("`weights_sha256` is that of `weights`; leave it out")
+    for name in ("weights", "teacher"):
+        if given.get(f"{name}_sha256") is not None:
+            raise ConfigError(f"`{name}_sha256` is that of `{name}`; leave it out")
     if pretrained is None:
         if given.get("body_rate") is not None:
             raise ConfigError(
@@ -109,11 +110,21 @@ def resolve_config(
                 "out"
             )
         suited["body_rate"] = 1.0
+    if (teacher := target.teacher) is None:
+        for name in ("teacher_share", "temperature"):
+            if given.get(name) is not None:
+                raise ConfigError(f"`{name}` is for a training with a `teacher`; leave it out")
+    elif target.data["task"] is not None:
+        raise ConfigError(
+            "a `teacher` is for classification, and not for a `task`; leave it out"
+        )
     settings = asdict(recipe) | suited | target.data
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= {"recipe": recipe_name, "seed": seed, "warm": warm}
     if pretrained is not None:
         settings |= {"weights": pretrained.name, "weights_sha256": pretrained.sha256}
+    if teacher is not None:
+        settings |= {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
     return make_settings(TrainConfig, "a training", settings)
 
 
@@ -202,6 +213,9 @@ def prepare(
             threads = ranks.broadcast(lambda: found.choose_threads(ranks.count))
         ranks.on_all(lambda: set_threads(threads or config.threads))
         dataset = ranks.first_of_machine(lambda: load_data(config))
+        if target.teacher is not None:
+            pupil = dataset.train.input_shape, dataset.train.num_classes, dataset.classes
+            ranks.on_all(partial(target.teacher.check, *pupil))
         data = ranks.on_all(
             lambda: _training_data(architecture, config, dataset, device, ranks)
         )
@@ -226,6 +240,7 @@ def prepare(
                 *(loop, folder, architecture, config, data),
                 weights=target.weights,
                 pretrained=target.pretrained.weights if target.pretrained else None,
+                teacher=target.teacher,
                 predicted=predicted,
             ),
         )

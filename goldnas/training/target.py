@@ -26,6 +26,7 @@ from goldnas.training.ready_made import (
     need_classes,
     shape_of_images,
 )
+from goldnas.training.teacher import Teacher
 from goldnas.trust import allow
 from goldnas.zoo.networks import PREFIX
 
@@ -48,6 +49,8 @@ class TrainTarget:
     """With gates, to begin with; None for fresh ones without gates."""
     pretrained: Pretrained | None = None
     """Of a ready-made network, to begin with; None for fresh ones."""
+    teacher: Teacher | None = None
+    """That it also learns from."""
     notes: tuple[str, ...] = ()
     """What else to say when a training begins."""
     functions: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class TrainTarget:
         )
         if config.weights_sha256 is not None:
             name += f"-w{config.weights_sha256[:8]}"  # others begin another training
+        if config.teacher_sha256 is not None:
+            name += f"-t{config.teacher_sha256[:8]}"
         return self.trainings / (name + "-warm" * config.warm)
 
 

@@ -11,6 +11,7 @@ from goldnas.data.examples import to_device
 from goldnas.task import Task
 from goldnas.tensor_file import check_tensor
 from goldnas.training.config import StepSettings
+from goldnas.training.teacher import Distillation
 
 
 class WeightsOptimizer:
@@ -124,6 +125,7 @@ def compute_loss(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
     auxiliary_weight: float,
+    distillation: Distillation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of some inputs, and the part of it that is of the task alone.
 
@@ -135,12 +137,15 @@ def compute_loss(
         device: Of the module.
         autocast: For the forward pass.
         auxiliary_weight: Of the loss of the auxiliary outputs.
+        distillation: Adds what a teacher says of the outputs.
     """
     inputs = to_device(inputs, device, non_blocking=True)
     targets = targets.to(device, non_blocking=True)
     with autocast():
         outputs, auxiliary = module(inputs)
         loss = of_task = task.compute_loss(outputs, targets)
+        if distillation is not None:
+            loss = distillation.compute(loss, inputs, outputs)
         if auxiliary is not None:
             loss = loss + auxiliary_weight * task.compute_loss(auxiliary, targets)
     return loss, of_task
