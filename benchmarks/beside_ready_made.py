@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-STAGES = "[[24,2,2],[40,3,2],[80,3,2],[112,2,1]]"
+STAGES = "[[16,2,2],[24,2,2],[40,3,2],[64,2,1]]"
 SPACE = ["--space", "mobile", "--set", f"stages={STAGES}", "--set", "head=640"]
 SIDE = 64
 

@@ -450,7 +450,7 @@ class RunFolder:
 
     def _with_weights(self, module: _Module, name: str) -> _Module:
         """A module of the run with its weights, in evaluation mode."""
-        from goldnas.tensor_file import check_like
+        from goldnas.tensor_file import check_like, load_state
 
         own = module.state_dict()
         # Beside the numbers there are the names, and gaps, of each tensor.
@@ -458,7 +458,7 @@ class RunFolder:
         state = self._read_tensors(name, self.restore, most_bytes)
         try:
             check_like(state, own)
-            module.load_state_dict(state)
+            load_state(module, state)
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             # Of torch's lines the first names a class alone; the others may be very long.
             lines = str(error).splitlines()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from goldnas.bounded import open_regular
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _ITEM_BYTES = {
     **{"FloatStorage": 4, "DoubleStorage": 8, "HalfStorage": 2, "BFloat16Storage": 2},
@@ -71,6 +71,25 @@ def check_like(found: Any, like: "Mapping[str, Tensor]") -> None:
     for name, value in found.items():
         if (mine := like.get(name)) is not None:
             check_tensor(str(name), value, mine)
+
+
+def load_state(module: "nn.Module", state: "Mapping[str, Tensor]", **how: bool) -> None:
+    """Load weights that a module of the same kind had.
+
+    PyTorch notes a version of each module beside them, which files of tensors do not keep.
+    Some modules of others, such as torchvision's MNASNet, refuse weights without it.
+
+    Args:
+        module: Takes them.
+        state: By name.
+        how: ``strict`` and ``assign``, as of ``load_state_dict``.
+
+    Raises:
+        RuntimeError: If they do not fit.
+    """
+    noted: Any = OrderedDict(state)
+    noted._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(noted, **how)
 
 
 def check_tensor(name: str, value: Any, like: "Tensor") -> None:

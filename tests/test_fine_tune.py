@@ -17,16 +17,23 @@ from torch import Tensor
 from torchvision.models import WeightsEnum
 
 import goldnas
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, StoppedError
 from goldnas.spaces.zoo import ZooSpace
+from goldnas.tensor_file import load_state
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.pretrained import load_pretrained
 from goldnas.training.ready_made import choose_image_size
 from goldnas.training.start import NetworkLoop
 from goldnas.training.target import target_of_file
 from goldnas.zoo.file import load_zoo
-from goldnas.zoo.networks import build_network
+from goldnas.zoo.networks import (
+    build_network,
+    build_without_numbers,
+    find_network,
+    list_networks,
+)
 from goldnas.zoo.pretrained import find_classifier, find_image_size, list_weights
+from nightly import at_night
 from searches import StoppedOnPurposeError
 from trainings import assert_same_training, fine_tuned
 from workplace import Case, assert_one_line, assert_refused, invoke, written
@@ -71,6 +78,34 @@ def prepared(out: str, **given: Any) -> NetworkLoop:
 
 def config_of(folder: str | Path) -> Any:
     return TrainingFolder.open(Path(folder)).config
+
+
+# -- networks of every kind --------------------------------------------------------------------
+
+
+@at_night
+@pytest.mark.parametrize("network", [one.name for one in list_networks("torchvision")])
+def test_weights_are_loaded_without_what_pytorch_notes_beside_them(network: str) -> None:
+    size = find_network(network).sizes[:1] or (224,)
+    module = build_without_numbers(network, (3, *size, *size), 7)
+    load_state(module, dict(module.state_dict()))
+
+
+def test_a_network_that_wants_notes_and_has_slow_statistics_learns_and_goes_on() -> None:
+    """MNASNet: it refuses weights without a version, and its statistics move by 0.0003."""
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 0.005}
+    whole = fine_tuned("whole", "zoo:mnasnet0_5", "data.npz", None, "short", **settings)
+    whole.train()
+    parts = fine_tuned("parts", "zoo:mnasnet0_5", "data.npz", None, "short", **settings)
+    parts.stop_signal = lambda: 15 * (parts.step == 4)
+    with pytest.raises(StoppedError):
+        parts.train()
+    fine_tuned("parts", "zoo:mnasnet0_5", "data.npz", None, "short", **settings).train()
+    assert_same_training("whole", "parts")
+    network = TrainingFolder.open(Path("whole")).network()
+    (first, *_) = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert first.running_var is not None
+    assert float((first.running_var - 1).abs().max()) > 0.1  # after 6 steps
 
 
 # -- a whole training --------------------------------------------------------------------------

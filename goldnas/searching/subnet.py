@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from goldnas.supernet import SuperNet
+from goldnas.tensor_file import load_state
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import running_statistics
 from goldnas.training.machine import place_module
@@ -17,7 +18,7 @@ def extract_subnet(supernet: SuperNet, device: torch.device) -> nn.Module:
     space = supernet.space
     with torch.device("meta"):  # the weights are about to be replaced
         network = space.build(space.architecture(supernet.active_gates()), gated=True)
-    network.load_state_dict(supernet.network_state(), assign=True)
+    load_state(network, supernet.network_state(), assign=True)
     return place_module(network, device)
 
 

@@ -18,7 +18,7 @@ from goldnas.searching.session import Session
 from goldnas.searching.subnet import extract_subnet, recalibrate
 from goldnas.spaces import SearchSpace
 from goldnas.supernet import Relaxation, SuperNet
-from goldnas.tensor_file import check_like
+from goldnas.tensor_file import check_like, load_state
 from goldnas.training.machine import autocast_for, place_module
 from goldnas.training.memory import step_memory, take_peak_bytes
 from goldnas.training.task_data import blank_loss
@@ -206,7 +206,7 @@ class SupernetLearner:
         if self._session.feasibility.find(active.numpy()) is None:
             raise ValueError("no network within the budgets is left")
         self.prune(torch.nonzero(~active).flatten().tolist())
-        self.supernet.load_state_dict(state["supernet"])
+        load_state(self.supernet, state["supernet"])
         self.optimizer.load_state_dict(state["weights_optimizer"])
         if self._gates is not None:
             self._gates.charge()

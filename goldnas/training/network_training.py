@@ -20,7 +20,7 @@ from goldnas.resources import count_flops, count_parameters
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.task import Task
-from goldnas.tensor_file import check_like
+from goldnas.tensor_file import check_like, load_state
 from goldnas.training.auxiliary import WithAuxiliaryHead
 from goldnas.training.averaging import moving_average
 from goldnas.training.config import TrainConfig
@@ -28,6 +28,7 @@ from goldnas.training.drop_path import DropPath
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.loop import TrainingLoop
 from goldnas.training.machine import autocast_for, place_module
+from goldnas.training.ready_made import quicken_statistics
 from goldnas.training.result import TrainResult
 from goldnas.training.teacher import Distillation, Teacher
 from goldnas.training.weights import WeightsOptimizer, compute_loss
@@ -92,8 +93,10 @@ class NetworkLearner:
         torch.manual_seed(config.seed)
         network = space.build(self._architecture, gated=self._weights is not None)
         if self._weights is not None:
-            network.load_state_dict(self._weights)
-        network.load_state_dict(self._pretrained, strict=False)  # they were held against it
+            load_state(network, self._weights)
+        load_state(network, self._pretrained, strict=False)  # they were held against it
+        if isinstance(space, ZooSpace):
+            quicken_statistics(network)
         module = WithAuxiliaryHead(network, space, auxiliary=config.auxiliary_weight > 0)
         self.module = place_module(module, device)
         self._average = moving_average(network, config.ema_decay) if config.ema_decay else None
@@ -177,10 +180,10 @@ class NetworkLearner:
         """Go on from a state."""
         self._seconds = msgspec.convert(state["seconds"], Seconds)
         check_like(state["learner"], self.module.state_dict())
-        self.module.load_state_dict(state["learner"])
+        load_state(self.module, state["learner"])
         if self._average is not None:
             check_like(state["average"], self._average.state_dict())
-            self._average.load_state_dict(state["average"])
+            load_state(self._average, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._began = time.monotonic() - self._seconds
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from goldnas.architecture import Architecture
 from goldnas.data.datasets import reaches_size
@@ -14,6 +15,9 @@ from goldnas.spaces.zoo import ZOO, ZooSpace, describe_ready_made
 from goldnas.training.pretrained import Pretrained, load_pretrained
 from goldnas.zoo.networks import PREFIX, find_network
 from goldnas.zoo.pretrained import find_image_size, resolve_weights
+
+MOMENTUM = 0.1
+"""Share of each batch in the running statistics, as in all other networks of goldnas."""
 
 
 def choose_image_size(
@@ -124,6 +128,17 @@ def begin_ready_made(
             f"classifier, which begins anew for {space.classes} classes"
         )
     return pretrained
+
+
+def quicken_statistics(network: nn.Module) -> None:
+    """Let running statistics follow the weights within hundreds of steps.
+
+    Some networks were published with a momentum for millions of steps, MNASNet with 0.0003.
+    Until the statistics have followed, such a network is right by chance alone.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, MOMENTUM)
 
 
 def _try_size(space: ZooSpace) -> None:

@@ -134,6 +134,9 @@ def build_network(name: str, input_shape: tuple[int, int, int], classes: int) ->
             if bare.startswith(_WITH_SIZE):
                 options["image_size"] = height
             module = models.get_model(bare, weights=None, **options)
+            if isinstance(module, models.MNASNet):
+                # Drawn for a thousand classes: of three, its outputs would begin in the tens.
+                module.classifier[-1].reset_parameters()
     except Exception as error:  # of the library, which says no more than that
         raise ConfigError(
             f"{network.name} cannot be built for images of {channels}x{height}x{width}: "
