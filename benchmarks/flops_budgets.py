@@ -182,7 +182,8 @@ def beside_others(
     common = [
         (row, table[key])
         for row in rows
-        if (key := (TIMM_NAMES.get(row.network.rpartition("/")[2], ""), row.image_size))
+        if row.image_size == 224
+        and (key := (TIMM_NAMES.get(row.network.rpartition("/")[2], ""), row.image_size))
         in table
     ]
     true_ms = np.array([row.latency_us / 1000 for row, _ in common])

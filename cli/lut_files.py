@@ -321,6 +321,11 @@ def import_(
             )
 
             check_of_bundle(file)
+            if force:
+                raise ConfigError(
+                    f"`force` does not go with {file}: results are written to a new file. "
+                    "Leave it out, and name another `out` if that one exists"
+                )
             theirs = {"form": form, "names": names, "activation": activation}
             own = {**theirs, "device": device, "batch": batch, **known}
             for name, given in own.items():
@@ -331,6 +336,8 @@ def import_(
             if isinstance(read_found(file, bundle)[0], ZooManifest):
                 from goldnas.picking.bundle import import_zoo
 
+                if space_ is not None:
+                    raise ConfigError(f"{file} is of ready-made networks: leave out --space")
                 zoo = import_zoo(file, target, bundle=bundle, on_warning=warn)
                 _show_zoo(zoo)
                 return
@@ -376,11 +383,14 @@ def _show_zoo(zoo: "Zoo") -> None:
     from goldnas.zoo.file import Failed
 
     rows = [row for part in zoo.parts for row in part.rows]
-    failed = sum(isinstance(row, Failed) for row in rows)
-    say(
-        f"wrote {zoo.path}: {count_of(len(rows), 'network')}, {failed} of them failed. Choose "
-        f"with {command('pick', '--measured', zoo.path, '--budget', '10ms')}"
-    )
+    failed = [row for row in rows if isinstance(row, Failed)]
+    told = f"wrote {zoo.path}: {count_of(len(rows), 'network')}, {len(failed)} of them failed"
+    if len(failed) < len(rows):
+        chosen = command("pick", "--measured", zoo.path, "--budget", "10ms")
+        told += f". Choose with {chosen}"
+    say(told)
+    if failed:
+        warn(f"{failed[0].key} failed: {failed[0].error}")
 
 
 def is_zip(file: Path) -> bool:

@@ -12,7 +12,7 @@ from goldnas.cli.options import ForceOption, JsonOption, WaitOption
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import command, in_options, join_words
-from goldnas.errors import Status, count_of
+from goldnas.errors import ConfigError, Status, count_of
 from goldnas.picking.config import PickConfig
 from goldnas.settings import check_given_once
 
@@ -88,14 +88,20 @@ def pick(
     with errors_shown(if_interrupted=lambda: interrupted):
         given = _OPTIONS.given(ctx, settings)
         check_given_once(given)
+        others = {"out": out_, "measured": measured, "plot": plot, "wait": wait or None}
+        others |= {"force": force or None}
+        given_besides = [name for name, value in others.items() if value is not None]
         if list_:
+            own = ["bundle"] * (bundle is not None)
+            _refuse([*own, *given_besides, *(n for n in given if n != "zoo")], "`list`")
             _list(given.get("zoo", ("torchvision",)), as_json=as_json)
             return
         if bundle is not None:
-            others = {"out": out_, "measured": measured, "plot": plot, "wait": wait or None}
-            given |= {name: value for name, value in others.items() if value is not None}
+            _refuse(given_besides, "a bundle")
             _make_bundle(bundle, given, as_json=as_json)
             return
+        if plot is None and force:
+            raise ConfigError("`force` is for a `plot` that is there: leave it out")
         if plot is not None:
             check_drawing(plot, PLOTS, command="pick", force=force, setting="plot")
         from goldnas.api.picks import pick as pick_ready_made
@@ -121,8 +127,11 @@ def pick(
         else:
             _print(found)
         if measured is not None:
-            held = count_of(len(found.options), "network")
-            note(f"chosen among the {held} that {measured} holds; nothing was measured")
+            held = sum(len(part.rows) for part in found.zoo.parts)
+            note(
+                f"chosen among {len(found.options)} of the {count_of(held, 'network')} that "
+                f"{measured} holds; nothing was measured"
+            )
         for written in filter(None, (out_, plot)):
             note(f"wrote {written}")
     if found.choice is None and found.budgets:
@@ -145,6 +154,16 @@ def _note_row(precision: str, row: "Row") -> None:
     else:
         told = row.error
     note(f"{row.key} {precision}: {told}")
+
+
+def _refuse(names: list[str], what: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    for name in names:
+        raise ConfigError(f"`{name}` does not go with {what}: leave it out")
 
 
 def _make_bundle(out: Path, given: dict[str, Any], *, as_json: bool) -> None:

@@ -637,9 +637,8 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         kept = locate_part(results)
-        print(
-            f"interrupted; the same command goes on: {kept} keeps what is done", file=sys.stderr
-        )
+        done = f": {kept} keeps what is done" if kept.exists() else ""
+        print(f"interrupted; the same command goes on{done}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -76,6 +76,8 @@ class ZooManifest(Manifest, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.candidates:
+            raise ValueError("no network is named")
         held = {name for group in self.groups for name in group.models}
         if lacking := [c.key for c in self.candidates if c.key not in held]:
             raise ValueError(f"no model is of {lacking[0]}")

@@ -125,7 +125,9 @@ class OnnxruntimeBackend(RunnerBackend):
                 f"{self._host.name}, which has {', '.join(facts['providers'])}. It comes with: "
                 f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
             )
-        if self._cores and max(self._cores) >= (facts.get("cores") or 1):
+        # Of a device that is to be measured by a bundle nothing is known.
+        known = "cores" in facts
+        if self._cores and known and max(self._cores) >= (facts["cores"] or 1):
             raise MeasurementError(
                 f"{self._host.name} has no core {max(self._cores)}, only 0 to "
                 f"{(facts['cores'] or 1) - 1}. Choose of these: `cores`"

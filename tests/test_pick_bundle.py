@@ -6,15 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 import goldnas
-from bundles import Device, with_field
+from bundles import Device, fabricated, manifest_of, with_field
 from goldnas.picking import bundle
-from goldnas.profiling.bundle_main import FOUND, MANIFEST
-from goldnas.zoo.file import Measured, load_zoo
+from goldnas.profiling.bundle_main import (
+    FOUND,
+    compute_checksum,
+    read_results,
+    write_results,
+)
+from goldnas.zoo.file import Candidate, Failed, Measured, Row, Zoo, load_zoo
 from small_models import FLOAT, node, save
 from workplace import assert_one_line, invoke
 from zoos import WIDTHS, write_models
@@ -55,6 +61,10 @@ def place(carried: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+def of_candidate(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in Candidate.__struct_fields__}
+
+
 def test_what_comes_back_is_the_file_that_pick_writes(place: Path) -> None:
     zoo = load_zoo("zoo.json")
     (part,) = zoo.parts
@@ -88,7 +98,8 @@ def test_a_file_is_chosen_from_without_its_device(place: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == before
     code, stdout, stderr = invoke(*words)
     assert code == 0
-    assert f"chosen among the {len(NAMES)} networks that zoo.json holds" in stderr
+    held = len(NAMES)
+    assert f"chosen among {held} of the {held} networks that zoo.json holds" in stderr
     assert goldnas.pick(measured="zoo.json", networks=["tiny"]).options[0].percent > 0
     assert invoke("pick", "--measured", "zoo.json", "--budget", "0.001us")[0] == 1
 
@@ -102,6 +113,29 @@ def test_what_was_not_measured_to_the_end_is_not_chosen_and_named(place: Path) -
     assert code == 0
     assert json.loads(stdout)["choice"]["network"]["network"] != best.network
     assert f"{best.key} may be within the limits" in stderr
+
+
+def test_noise_is_seen_in_every_group(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five networks are two groups; in the second two copies of one model differ by half."""
+    shutil.copy("models/tiny.onnx", "models/twin.onnx")
+    Path("accuracies.csv").write_text(f"{Path('accuracies.csv').read_text()}twin.onnx,51\n")
+    code, _, stderr = invoke("pick", *FROM_FILES, "--bundle", "five.zip", "--cores", "3")
+    assert code == 0, stderr  # the device has that core, or says that it has not
+    fabricated(Path("five.zip"), Path("quiet.zip"))
+    manifest, found = read_results(Path("quiet.zip"))
+    assert len(manifest["groups"]) == 2
+    for run in found["runs"]:
+        for line in run["lines"]:
+            if run["group"] == 1 and line.get("model") == manifest["sentinels"][1]:
+                line["p10_us"] *= 1.5
+    write_results(Path("noisy.zip"), manifest, found)
+    assert invoke("lut", "import", "quiet.zip", "--out", "quiet.json")[0] == 0
+    assert {row.network for _, row in load_zoo("quiet.json").measured()} == NAMES | {
+        "twin.onnx"
+    }
+    code, _, stderr = invoke("lut", "import", "noisy.zip", "--out", "noisy.json")
+    assert_one_line(code, stderr, "two copies of one model differed by 50.0 % on the device")
+    assert not Path("noisy.json").exists()
 
 
 def test_what_cannot_be_carried_is_left_out_and_named(place: Path) -> None:
@@ -118,6 +152,31 @@ BAD = {
         ("pick", "--bundle", "b.zip", "--budget", "1ms"),
         "--budget does not go with a bundle",
     ),
+    "a bundle and a file": (
+        ("pick", "--bundle", "b.zip", "--out", "o.json"),
+        "--out does not go with a bundle",
+    ),
+    "a bundle, by force": (
+        ("pick", "--bundle", "b.zip", "--force"),
+        "--force does not go with a bundle",
+    ),
+    "a list and a bundle": (
+        ("pick", "--list", "--bundle", "b.zip"),
+        "--bundle does not go with --list",
+    ),
+    "measured, and a wait": (
+        ("pick", "--measured", "zoo.json", "--budget", "1s", "--wait"),
+        "--wait does not go with",
+    ),
+    "results, by force": (
+        ("lut", "import", "results.zip", "--out", "zoo.json", "--force"),
+        "--force does not go with results.zip",
+    ),
+    "results, and a space": (
+        ("lut", "import", "results.zip", "--out", "new.json", "--space", "gold"),
+        "results.zip is of ready-made networks",
+    ),
+    "no networks": (("lut", "import", "none.zip", "--out", "new.json"), "no network is named"),
     "a bundle and a device": (
         ("pick", "--bundle", "b.zip", "--device", "cuda"),
         "--device does not go with a bundle",
@@ -140,11 +199,11 @@ BAD = {
     ),
     "no such network": (
         ("pick", "--measured", "zoo.json", "--networks", "resnet*"),
-        "zoo.json has no network with --networks",
+        "zoo.json has no network that was measured with --networks",
     ),
     "no such format": (
         ("pick", "--measured", "zoo.json", "--precision", "int8"),
-        "zoo.json has no network with",
+        "zoo.json has no network that was measured with --precision",
     ),
     "nothing there": (
         ("pick", "--measured", "none.json", "--budget", "1s"),
@@ -164,7 +223,11 @@ BAD = {
     ),
     "a network without a model": (
         ("lut", "import", "odd.zip", "--out", "new.json"),
-        "odd.zip",
+        "odd.zip holds what no device can have found: no model is of a stranger",
+    ),
+    "all failed": (
+        ("pick", "--measured", "failed.json", "--budget", "1s"),
+        "every network of failed.json failed, .* with: too large",
     ),
     "results that were changed": (
         ("lut", "import", "changed.zip", "--out", "new.json"),
@@ -181,7 +244,16 @@ def test_a_wrong_wish_is_one_line_and_leaves_files_alone(place: Path, name: str)
     for spoilt in ("odd.zip", "changed.zip"):
         Path(spoilt).write_bytes(whole)
     with_field(FOUND, "measured_on", "1999-01-01")(Path("changed.zip"))
-    with_field(MANIFEST, "candidates", [], checksum=True)(Path("odd.zip"))
+    manifest = manifest_of(Path("odd.zip"))
+    stranger = {**manifest["candidates"][0], "network": "a stranger"}
+    for name, candidates in (("odd.zip", [stranger]), ("none.zip", [])):
+        changed = manifest | {"candidates": candidates}
+        changed["checksum"] = compute_checksum(changed)
+        found = read_results(Path("results.zip"))[1]
+        write_results(Path(name), changed, found | {"bundle": changed["checksum"]})
+    zoo = load_zoo("zoo.json")
+    lost = [Failed(**of_candidate(row), error="too large") for row in zoo.parts[0].rows]
+    Zoo(Path("failed.json"), 1000).with_rows(zoo.parts[0].conditions, lost).save()
     before = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
     code, _, stderr = invoke(*words)
     assert_one_line(code, stderr, message)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,7 +61,7 @@ def test_a_teacher_sees_images_as_its_own_were_normalised() -> None:
     mine, theirs = Normalisation((0.5, 0.4), (0.2, 0.3)), Normalisation((0.1, 0.7), (0.5, 0.25))
     pixels = torch.randint(0, 256, (6, 2, 4, 4), dtype=torch.uint8)
     module = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 3)).train()
-    teacher = Teacher("t", module, (2, 4, 4), 3, mine, ("a", "b", "c"), "0")
+    teacher = Teacher("t", module, (2, 4, 4), 3, mine, ("a", "b", "c"), "d", "0")
     placed = teacher.place(torch.device("cpu"), theirs)
     before = module[0].running_mean.clone()
     found = placed(theirs.apply(pixels))
@@ -78,7 +79,8 @@ def test_a_pupil_learns_something_else_and_says_what_its_teacher_has(teacher: Pa
     assert code == 0, stderr
     config, result = (TrainingFolder.open(Path("pupil")).config, Path("pupil/result.json"))
     assert (config.teacher_share, config.temperature) == (0.9, 4.0)
-    assert json.loads(result.read_text())["teacher_sha256"] == config.teacher_sha256
+    told = json.loads(result.read_text())["teacher"]
+    assert told == f"{config.teacher_sha256[:8]}, share 0.9, temperature 4"
     mine, theirs = weights_of("pupil"), weights_of("teacher")
     assert any(not torch.equal(mine[name], theirs[name]) for name in mine)
     (said,) = [line for line in stderr.splitlines() if "the teacher" in line]
@@ -91,11 +93,15 @@ def test_a_pupil_learns_something_else_and_says_what_its_teacher_has(teacher: Pa
     assert ("less than its pupil" in said) == (accuracy < end["test_accuracy"])
 
 
-def test_a_share_of_nothing_trains_as_without_a_teacher(teacher: Path) -> None:
-    code, _, stderr = invoke(*PUPIL.split(), "--teacher-share", "0")
+def test_a_teacher_of_other_data_is_said(teacher: Path) -> None:
+    with np.load("data.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["y_train"][:10] = np.arange(10)
+    np.savez("ten.npz", **arrays)
+    command = "train DARTS_V2 --data ten.npz --cells 2 --channels 4 --epochs 1 --batch-size 16"
+    code, _, stderr = invoke(*command.split(), "--teacher", "teacher", "--out", "new")
     assert code == 0, stderr
-    mine, theirs = weights_of("pupil"), weights_of("teacher")
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert "the teacher was trained on digits, and this network learns from" in stderr
 
 
 def test_a_training_goes_on_to_the_same_bits(
@@ -129,31 +135,38 @@ def test_a_network_of_a_search_teaches_too() -> None:
 
 
 def test_trainings_with_and_without_a_teacher_are_rows_of_their_own(teacher: Path) -> None:
-    for words in (TRAIN, f"{TRAIN} --teacher teacher"):
+    other = f"{TRAIN} --teacher teacher"
+    for words in (TRAIN, other, f"{other} --temperature 2"):
         code, _, stderr = invoke(*words.split())
         assert code == 0, stderr
-    assert len(list(Path("run/trained").iterdir())) == 2
+    assert len(list(Path("run/trained").iterdir())) == 3
     code, stdout, stderr = invoke("compare", "run", "--json")
     assert code == 0, stderr
     rows = json.loads(stdout)["rows"]
     shas = [row["teacher"] for row in rows if row["recipe"]]
-    assert len(shas) == 2
+    assert len({*shas}) == 3
     assert None in shas
 
 
 # -- what is refused ---------------------------------------------------------------------------
 
 BAD = {
-    "no folder": Case(f"{TRAIN} --teacher nowhere", "nowhere"),
-    "a file": Case(f"{TRAIN} --teacher a_file", "a_file"),
+    "no folder": Case(
+        f"{TRAIN} --teacher nowhere", "the --teacher .*nowhere is not the folder of a training"
+    ),
+    "a file": Case(
+        f"{TRAIN} --teacher a_file", "the --teacher .*a_file is not the folder of a training"
+    ),
     "a share without a teacher": Case(
         f"{TRAIN} --teacher-share 0.5", "--teacher-share is for a training with a --teacher"
     ),
     "a temperature without a teacher": Case(
         f"{TRAIN} --temperature 2", "--temperature is for a training with a --teacher"
     ),
-    "a share over 1": Case(f"{PUPIL} --teacher-share 2", "--teacher-share"),
-    "a temperature of nothing": Case(f"{PUPIL} --temperature 0", "--temperature"),
+    "a share over 1": Case(f"{PUPIL} --teacher-share 2", r"--teacher-share must lie in \(0, 1"),
+    "a share of nothing": Case(f"{PUPIL} --teacher-share 0", r"--teacher-share must lie in"),
+    "a temperature of nothing": Case(f"{PUPIL} --temperature 0", "--temperature must lie in"),
+    "a temperature without end": Case(f"{PUPIL} --temperature 1e200", "--temperature must lie"),
     "images of another size": Case(
         "train run/architectures/SOME.json --data images --teacher teacher --out new",
         "images|shape|size",
@@ -181,6 +194,14 @@ def test_a_wrong_teacher_is_one_line(teacher: Path, name: str) -> None:
         (some, *_) = sorted(Path("run/architectures").glob("*.json"))
         case = case._replace(command=case.command.replace("SOME", some.stem))
     assert_refused(case)
+
+
+def test_a_search_that_trained_nothing_does_not_teach() -> None:
+    search = "search --data digits --cells 2 --channels 4 --strategy random --networks 1"
+    words = ("--budget", "100kFLOPs", "--no-report", "--out", "drawn")
+    code, _, stderr = invoke(*search.split(), *words)
+    assert code == 0, stderr
+    assert_refused(Case(f"{TRAIN} --teacher drawn", "nothing was trained in .*drawn"))
 
 
 def test_a_teacher_of_other_images_is_refused(teacher: Path) -> None:

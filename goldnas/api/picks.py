@@ -76,6 +76,7 @@ def pick(
     config = make_settings(PickConfig, "a pick", settings)
     if measured is not None:
         given = settings | ({"out": out} if out is not None else {})
+        given |= {"wait": wait} if wait else {}
         _check_known(given, _OF_MEASURED, "networks that were measured before")
         precisions = config.precisions if "precision" in settings else ()
         return pick_measured(config, Path(measured), precisions, on_warning=on_warning)

@@ -148,9 +148,14 @@ def train_target(
     if target.architecture.space in target.functions:
         ranks.on_all(lambda: import_space(target.architecture.space))
     if teacher is not None:
-        target = replace(
-            target, teacher=ranks.on_all(lambda: find_teacher(teacher, trust=trust))
-        )
+        found = ranks.on_all(lambda: find_teacher(teacher, trust=trust))
+        target = replace(target, teacher=found)
+        if found.data != target.data["data"]:
+            told = (
+                f"the teacher was trained on {found.data}, and this network learns from "
+                f"{target.data['data']}: see that the classes are the same"
+            )
+            target = replace(target, notes=(*target.notes, told))
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
     allow(*config.loggers)
     place = Path(out) if out is not None else None
@@ -198,11 +203,16 @@ def find_teacher(
 
     if isinstance(teacher, str | Path):
         path = Path(teacher)
+        if not str(teacher) or not (path / "config.json").exists():
+            raise ConfigError(
+                f"the `teacher` {teacher} is not the folder of a training or a search: give one"
+            )
         if is_training(path):
             folder = TrainingFolder.open(path)
             folder.trusted = folder.trusted or trust
             module = folder.network()
-            return Teacher.of(str(path), module, folder.architecture, folder)
+            data = folder.config.data
+            return Teacher.of(str(path), module, folder.architecture, folder, data)
         teacher = load_run(path, trust=trust)
     if isinstance(teacher, TrainedNetwork):
         return find_teacher(teacher.path, trust=trust)
@@ -214,7 +224,13 @@ def find_teacher(
             "of a search, or the folder of either"
         )
     path = teacher.folder.path
-    return Teacher.of(str(path), teacher.build(), teacher.architecture, teacher.folder)
+    if teacher.metric is None:
+        raise ConfigError(
+            f"nothing was trained in {path}, so its networks have nothing to teach: train one, "
+            "and give the folder of the training as `teacher`"
+        )
+    data = teacher.folder.config.data
+    return Teacher.of(str(path), teacher.build(), teacher.architecture, teacher.folder, data)
 
 
 def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTarget":

@@ -235,13 +235,12 @@ class Training:
     epochs: int
     warm: bool
     teacher: str | None = None
-    """Digits of the checksum of its weights."""
+    """Which, and how much it counts."""
 
     @classmethod
     def from_result(cls, result: TrainResult) -> "Training":
         """How a network was trained."""
-        teacher = result.teacher_sha256 and result.teacher_sha256[:8]
-        return cls(result.recipe, result.epochs, result.warm, teacher)
+        return cls(result.recipe, result.epochs, result.warm, result.teacher)
 
     def __str__(self) -> str:
         parts = [self.recipe, count_of(self.epochs, "epoch")]

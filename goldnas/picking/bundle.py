@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from goldnas.errors import ConfigError, ExportError, TableError
+from goldnas.errors import ConfigError, ExportError, NoisyMachineError, TableError
 from goldnas.files import check_writable
 from goldnas.lut import Campaign
 from goldnas.picking.config import WHOLE_NETWORKS, PickConfig
@@ -17,7 +17,7 @@ from goldnas.profiling.bundle_backends import Recorder, ReplayByName
 from goldnas.profiling.bundle_records import ZooManifest
 from goldnas.profiling.bundle_results import date, read_found
 from goldnas.profiling.journal import Journal
-from goldnas.profiling.measuring import Estimate, check_quiet, measure
+from goldnas.profiling.measuring import NOISE_REFUSES, NOISE_WARNS, Estimate, measure
 from goldnas.profiling.session import Session
 from goldnas.zoo.file import Zoo
 
@@ -124,12 +124,13 @@ def import_zoo(
     measured_on = date(manifest, found)
     conditions = backend.conditions(batch=manifest.conditions.batch)
     conditions = msgspec.structs.replace(conditions, measured_on=measured_on)
-    check_quiet(backend, b"", on_warning=on_warning)
     candidates = {candidate.key: candidate for candidate in manifest.candidates}
     zoo = Zoo(out, manifest.classes)
     aa_percent = drift_percent = 0.0
     for group in manifest.groups:
         names = [name for name in group.models if name in candidates]
+        if not names:
+            continue
         estimates = {name: Estimate({name: 1.0}) for name in names}
         measured = measure(
             backend,
@@ -142,6 +143,14 @@ def import_zoo(
         drift_percent = max(drift_percent, measured.drift_percent)
         rows = [describe_row(candidates[n], estimates[n], measured.results) for n in names]
         zoo = zoo.with_rows(conditions, rows)
+    noise = f"two copies of one model differed by {aa_percent:.1f} % on the device"
+    if aa_percent > NOISE_REFUSES:
+        raise NoisyMachineError(
+            f"{noise}: such times would mislead. Run the bundle again there, when the device "
+            "is idle"
+        )
+    if aa_percent > NOISE_WARNS:
+        on_warning(f"{noise}; run the bundle again when the device is idle, for better results")
     rows_of_all = zoo.rows(conditions.precision)
     campaign = Campaign(
         measured_on=measured_on,

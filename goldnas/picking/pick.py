@@ -176,11 +176,18 @@ def pick_measured(
         and (not config.size or row.image_size in config.size)
         and is_meant(row.network, config.networks)
     )
+    failed = [row for part in zoo.parts for row in part.rows if isinstance(row, Failed)]
     if not options:
+        given = {"networks": config.networks, "size": config.size, "precision": precisions}
+        named = [f"`{name}={list(value)}`" for name, value in given.items() if value]
+        if named or not failed:
+            raise ConfigError(
+                f"{file} has no network that was measured{' with ' * bool(named)}"
+                f"{' and '.join(named)}: choose others, or measure them"
+            )
         raise ConfigError(
-            f"{file} has no network with `networks={list(config.networks)}`, `size="
-            f"{list(config.size)}` and `precision={','.join(precisions)!r}`: leave some of "
-            "these out"
+            f"every network of {file} failed, {failed[0].key} with: {failed[0].error}. Measure "
+            "others, or on another device"
         )
     budgets, limits = read_budgets(config, file.stem, measures=False)
     rows = _find_rows(zoo, options)

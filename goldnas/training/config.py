@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Protocol
 from msgspec.structs import asdict
 
 from goldnas.errors import ConfigError
-from goldnas.settings import NOT_NEGATIVE, POSITIVE, SHARE, check_bounds, setting
+from goldnas.settings import NOT_NEGATIVE, SHARE, check_bounds, setting
 from goldnas.training.recipes import TRAINING, Recipe
 from goldnas.training.shared_settings import (
     DataDir,
@@ -127,7 +127,6 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
         setting(
             "Share of the loss that compares with the teacher; the labels have the rest.",
             group=TEACHER,
-            bounds=SHARE,
         ),
     ] = 0.9
 
@@ -137,7 +136,6 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "What the outputs of both are divided by before they are compared: the higher, the "
             "more the teacher's second choices count.",
             group=TEACHER,
-            bounds=POSITIVE,
         ),
     ] = 4.0
 
@@ -189,6 +187,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             value = getattr(self, field)
             if not 0 <= value < 1:
                 raise ConfigError(f"`{field}` must lie in [0, 1), got {value}")
+        if not 0 < self.teacher_share <= 1:
+            raise ConfigError(f"`teacher_share` must lie in (0, 1], got {self.teacher_share}")
+        if not 0.1 <= self.temperature <= 100:
+            raise ConfigError(f"`temperature` must lie in [0.1, 100], got {self.temperature}")
         if not 0 <= self.body_rate <= 1:
             raise ConfigError(f"`body_rate` must lie in [0, 1], got {self.body_rate}")
         if self.batch_size < 2:
@@ -198,6 +200,13 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             )
         if self.seed >= 2**63:
             raise ConfigError(f"`seed` must be under 2**63, got {self.seed}")
+
+    def describe_teacher(self) -> str | None:
+        """The teacher, and how much it counts, in a few words; None without one."""
+        if self.teacher_sha256 is None:
+            return None
+        how = f"share {self.teacher_share:g}, temperature {self.temperature:g}"
+        return f"{self.teacher_sha256[:8]}, {how}"
 
     def differences(self, other: "TrainConfig") -> list[str]:
         """What differs in another one that decides the result, ``epochs (15, not 20)``."""

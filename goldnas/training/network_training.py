@@ -294,7 +294,7 @@ class NetworkTraining:
             epochs=config.epochs,
             seed=config.seed,
             warm=config.warm,
-            teacher_sha256=config.teacher_sha256,
+            teacher=config.describe_teacher(),
             **write_metric(kind, validation, "validation_"),
             **write_metric(kind, test, "test_"),
             resources={

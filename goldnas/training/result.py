@@ -1,7 +1,7 @@
 """What the training of one network came to: ``result.json``. Needs no torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -32,8 +32,9 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     warm: bool
     """Whether it began with the weights that the search left."""
 
-    teacher_sha256: str | None = None
-    """Of the weights of the network that it also learnt from; None without any."""
+    teacher: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    """That it also learnt from, and how: ``61c1e983, share 0.9, temperature 4``; the digits
+    are those of the checksum of the teacher's weights."""
 
     validation_accuracy: Share | None
     """On held-out training images; None where none were held out, or with a task of one's

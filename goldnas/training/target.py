@@ -64,7 +64,12 @@ class TrainTarget:
         if config.weights_sha256 is not None:
             name += f"-w{config.weights_sha256[:8]}"  # others begin another training
         if config.teacher_sha256 is not None:
-            name += f"-t{config.teacher_sha256[:8]}"
+            sha256, share, heat = (
+                config.teacher_sha256,
+                config.teacher_share,
+                config.temperature,
+            )
+            name += f"-t{sha256[:8]}-{share:g}-{heat:g}"
         return self.trainings / (name + "-warm" * config.warm)
 
 

@@ -34,12 +34,19 @@ class Teacher:
     normalisation: Normalisation
     classes: tuple[str, ...]
     """Their names, if they have any."""
+    data: str
+    """Name or path of what it was trained on."""
     sha256: str
     """Of the weights."""
 
     @classmethod
     def of(
-        cls, name: str, module: nn.Module, architecture: Architecture, folder: RunFolder
+        cls,
+        name: str,
+        module: nn.Module,
+        architecture: Architecture,
+        folder: RunFolder,
+        data: str,
     ) -> "Teacher":
         """A network with what its folder says of its data.
 
@@ -58,7 +65,7 @@ class Teacher:
             ) from None
         space = find_space(architecture)
         shape, outputs = space.input_shape, space.classes
-        return cls(name, module, shape, outputs, normalisation, names, _digest(module))
+        return cls(name, module, shape, outputs, normalisation, names, data, _digest(module))
 
     def check(
         self, input_shape: Sequence[int], num_classes: int | None, classes: Sequence[str]

@@ -242,7 +242,12 @@ def load_zoo(source: str | Path) -> Zoo:
     """
     path = Path(source)
     try:
-        raw = parse_json(read_bounded(path))
+        content = read_bounded(path)
+        if content.startswith(b"PK"):
+            raise ValueError(
+                "it is a zip file; of a bundle's results goldnas lut import makes a file"
+            )
+        raw = parse_json(content)
         return _read(path, raw)
     except FileNotFoundError:
         problem = f"there is no file {path}"
@@ -255,7 +260,7 @@ def load_zoo(source: str | Path) -> Zoo:
 
 def _read(path: Path, raw: Any) -> Zoo:
     if not isinstance(raw, dict) or "parts" not in raw:
-        raise ValueError("it is of another kind, such as a latency table")
+        raise ValueError("it is of another kind")
     version = raw.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION:
         raise TableError(
