@@ -14,7 +14,7 @@ from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import command, in_options, join_words
 from goldnas.errors import ConfigError, Status, count_of
 from goldnas.picking.config import PickConfig
-from goldnas.settings import check_given_once
+from goldnas.settings import check_given_once, check_known
 
 if TYPE_CHECKING:
     from goldnas.picking.options import Option
@@ -93,11 +93,11 @@ def pick(
         given_besides = [name for name, value in others.items() if value is not None]
         if list_:
             own = ["bundle"] * (bundle is not None)
-            _refuse([*own, *given_besides, *(n for n in given if n != "zoo")], "`list`")
+            check_known([*own, *given_besides, *given], ["zoo"], "`list`")
             _list(given.get("zoo", ("torchvision",)), as_json=as_json)
             return
         if bundle is not None:
-            _refuse(given_besides, "a bundle")
+            check_known(given_besides, (), "a bundle")
             _make_bundle(bundle, given, as_json=as_json)
             return
         if plot is None and force:
@@ -154,16 +154,6 @@ def _note_row(precision: str, row: "Row") -> None:
     else:
         told = row.error
     note(f"{row.key} {precision}: {told}")
-
-
-def _refuse(names: list[str], what: str) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        ConfigError: Naming the first.
-    """
-    for name in names:
-        raise ConfigError(f"`{name}` does not go with {what}: leave it out")
 
 
 def _make_bundle(out: Path, given: dict[str, Any], *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import command, join_words
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
-from goldnas.settings import check_given_once
+from goldnas.settings import check_given_once, check_known
 from goldnas.space_settings import WholeSpaceSettings
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ def _take(
         ConfigError: If something else is given: it would have no effect.
     """
     known = {*others, *(struct.__struct_fields__ if struct is not None else ())}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"`{name}` does not go with {what}: leave it out")
+    check_known(given, known, what)
     return dict(given)
 
 

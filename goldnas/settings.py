@@ -5,7 +5,7 @@ each setting is described once. In help texts other settings stand in backquotes
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -131,6 +131,22 @@ def _describe(kind: Any) -> str:
         held = {str: "texts", Any: "values"}.get(get_args(kind)[1], "shapes")
         return f"a dictionary of {held}"
     return _WORDS.get(kind, "a dictionary")
+
+
+def check_known(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Refuse a setting that would have no effect.
+
+    Args:
+        given: Names.
+        known: Those that have one.
+        what: Has no use for the others: ``a bundle``.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"`{name}` does not go with {what}: leave it out")
 
 
 def check_given_once(given: Mapping[str, Any]) -> None:

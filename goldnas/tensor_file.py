@@ -6,6 +6,7 @@ sizes are held against the file before anything of such a size is made, and name
 few that files of weights have. Then PyTorch reads the file, plain values and tensors alone.
 """
 
+import hashlib
 import io
 import math
 import mmap
@@ -71,6 +72,18 @@ def check_like(found: Any, like: "Mapping[str, Tensor]") -> None:
     for name, value in found.items():
         if (mine := like.get(name)) is not None:
             check_tensor(str(name), value, mine)
+
+
+def compute_digest(tensors: "Mapping[str, Tensor]") -> str:
+    """The SHA-256 of names, types, shapes and numbers, as hexadecimal."""
+    import torch
+
+    told = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        told.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        told.update(numbers.numpy().data)
+    return told.hexdigest()
 
 
 def load_state(module: "nn.Module", state: "Mapping[str, Tensor]", **how: bool) -> None:

@@ -79,7 +79,7 @@ def import_results(
             session, empty, space, networks=manifest.networks, strict=manifest.strict
         )
         table = session.finish(table, empty)
-    measured_on = date(manifest, found)
+    measured_on = find_measuring_date(manifest, found)
     *earlier, campaign = table.campaigns
     campaign = msgspec.structs.replace(
         campaign,
@@ -97,7 +97,7 @@ def import_results(
     return table, space
 
 
-def date(manifest: Manifest, found: Found) -> datetime.date:
+def find_measuring_date(manifest: Manifest, found: Found) -> datetime.date:
     """When a device measured, as far as its clock can be trusted."""
     # That of a board without a battery is years late, but it was not before the bundle.
     return min(max(found.measured_on, manifest.made_on), datetime.date.today())

@@ -1,14 +1,13 @@
 """``goldnas.pick``: the best ready-made network for a device; and which there are."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldnas.api.telling import ignore, warn
-from goldnas.errors import ConfigError
-from goldnas.settings import make_settings
+from goldnas.settings import check_known, make_settings
 
 if TYPE_CHECKING:
     from goldnas.picking.pick import Picked
@@ -77,7 +76,7 @@ def pick(
     if measured is not None:
         given = settings | ({"out": out} if out is not None else {})
         given |= {"wait": wait} if wait else {}
-        _check_known(given, _OF_MEASURED, "networks that were measured before")
+        check_known(given, _OF_MEASURED, "networks that were measured before")
         precisions = config.precisions if "precision" in settings else ()
         return pick_measured(config, Path(measured), precisions, on_warning=on_warning)
     with ExitStack() as stack:
@@ -137,7 +136,7 @@ def make_zoo_bundle(
     from goldnas.picking.bundle import make_zoo_bundle as write_bundle
     from goldnas.picking.config import PickConfig
 
-    _check_known(settings, _OF_A_BUNDLE, "a bundle")
+    check_known(settings, _OF_A_BUNDLE, "a bundle")
     config = make_settings(PickConfig, "a bundle of networks", settings)
     return write_bundle(config, Path(out), on_look=on_look, on_warning=on_warning)
 
@@ -147,17 +146,6 @@ _OF_A_BUNDLE = (
     *("zoo", "networks", "size", "accuracies", "classes", "batch"),
     *("threads", "cores", "provider", "provider_options", "precision"),
 )
-
-
-def _check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse a setting that would have no effect.
-
-    Raises:
-        ConfigError: Naming it.
-    """
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"`{name}` does not go with {what}: leave it out")
 
 
 def list_zoo(source: str = "torchvision") -> "tuple[ReadyMade, ...]":

@@ -15,7 +15,7 @@ from goldnas.profiling.backend import Failure
 from goldnas.profiling.bundle import check_target, write_bundle
 from goldnas.profiling.bundle_backends import Recorder, ReplayByName
 from goldnas.profiling.bundle_records import ZooManifest
-from goldnas.profiling.bundle_results import date, read_found
+from goldnas.profiling.bundle_results import find_measuring_date, read_found
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import NOISE_REFUSES, NOISE_WARNS, Estimate, measure
 from goldnas.profiling.session import Session
@@ -121,7 +121,7 @@ def import_zoo(
         raise TableError(f"{out} exists already. Choose another `out`")
     check_writable(out)
     backend = ReplayByName(manifest, found)
-    measured_on = date(manifest, found)
+    measured_on = find_measuring_date(manifest, found)
     conditions = backend.conditions(batch=manifest.conditions.batch)
     conditions = msgspec.structs.replace(conditions, measured_on=measured_on)
     candidates = {candidate.key: candidate for candidate in manifest.candidates}

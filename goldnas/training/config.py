@@ -111,8 +111,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     teacher: Annotated[
         str | None,
         setting(
-            "Trained network to learn from besides: the folder of a training, or of a search "
-            "(its best network). It has the same classes, and takes images of the same size.",
+            "Trained network to learn from, besides the labels: the folder of a training or a "
+            "search (its best network). It needs the same classes and images of the same size.",
             group=TEACHER,
             metavar="DIR",
         ),

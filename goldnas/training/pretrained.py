@@ -1,6 +1,5 @@
 """Weights that a ready-made network begins with: of a file, or published for it."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from goldnas.errors import ConfigError, read_message
 from goldnas.spaces.zoo import ZooSpace
+from goldnas.tensor_file import compute_digest
 from goldnas.weights_file import ENDINGS, read_weights, unwrap
 from goldnas.zoo.pretrained import (
     describe_weights,
@@ -74,7 +74,7 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
             found = fetch_weights(space.network, published)
         except ConfigError as error:
             return Pretrained(published, reason=str(error))
-        digest, place = _digest(found), f"the weights {published}"
+        digest, place = compute_digest(found), f"the weights {published}"
     else:
         most_bytes = 8 * sum(t.nbytes for t in own.values()) + _MOST_OTHER_BYTES
         place = str(path)
@@ -96,16 +96,6 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
     new = not classifier <= fitting.keys()
     name = published or path.name
     return Pretrained(name, digest, fitting, new_classifier=new)
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names, types, shapes and numbers, as hexadecimal."""
-    told = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        told.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        numbers = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        told.update(numbers.numpy().data)
-    return told.hexdigest()
 
 
 def _fit(

@@ -4,10 +4,8 @@ The loss is that of Hinton et al. (arXiv:1503.02531, section 2). Teacher and pup
 augmented images, as Beyer et al. (arXiv:2106.05237) recommend.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from goldnas.data.examples import Normalisation
 from goldnas.errors import ConfigError, RunError
 from goldnas.run_folder import RunFolder
 from goldnas.spaces import find_space
+from goldnas.tensor_file import compute_digest
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,16 @@ class Teacher:
             ) from None
         space = find_space(architecture)
         shape, outputs = space.input_shape, space.classes
-        return cls(name, module, shape, outputs, normalisation, names, data, _digest(module))
+        return cls(
+            name,
+            module,
+            shape,
+            outputs,
+            normalisation,
+            names,
+            data,
+            compute_digest(module.state_dict()),
+        )
 
     def check(
         self, input_shape: Sequence[int], num_classes: int | None, classes: Sequence[str]
@@ -152,12 +160,3 @@ class Distillation:
         # Its gradient falls with the square of the temperature.
         apart = self._temperature**2 * F.kl_div(found, wanted, reduction="batchmean")
         return (1 - self._share) * loss + self._share * apart
-
-
-def _digest(module: nn.Module) -> str:
-    told = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        tensor: Any = value.detach().cpu().contiguous()
-        told.update(name.encode() + str(tuple(tensor.shape)).encode())
-        told.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()

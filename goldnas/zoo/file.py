@@ -245,7 +245,7 @@ def load_zoo(source: str | Path) -> Zoo:
         content = read_bounded(path)
         if content.startswith(b"PK"):
             raise ValueError(
-                "it is a zip file; of a bundle's results goldnas lut import makes a file"
+                "it is a zip file; goldnas lut import reads the results of a bundle"
             )
         raw = parse_json(content)
         return _read(path, raw)
