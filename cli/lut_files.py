@@ -286,13 +286,12 @@ def import_(
 ) -> None:
     """Read what a bundle has measured, or the latency table of another project.
 
-    Results of a bundle need no options. A bundle of goldnas profile gives the table that goldnas
-    profile would have written on the device. A bundle of goldnas pick gives a file for goldnas
-    pick --measured. The table of another project needs --format and
-    --device. Layers that are the same as operators of --space mobile get their names, and
-    --map names others. Rows are marked as interpolated, because such files say neither the
-    spread nor the conditions of the measurements. lut/README.md describes the formats and their
-    units.
+    Results of a bundle need no options. A bundle of goldnas profile gives the table that
+    goldnas profile would have written on the device. A bundle of goldnas pick gives a file for
+    goldnas pick --measured. The table of another project needs --format and --device. Layers
+    that are the same as operators of --space mobile get their names, and --map names others.
+    Rows are marked as interpolated, because such files say neither the spread nor the
+    conditions of the measurements. lut/README.md describes the formats and their units.
 
     Examples:
         goldnas lut import results.zip --out lut/board.json

@@ -64,16 +64,8 @@ class Teacher:
             ) from None
         space = find_space(architecture)
         shape, outputs = space.input_shape, space.classes
-        return cls(
-            name,
-            module,
-            shape,
-            outputs,
-            normalisation,
-            names,
-            data,
-            compute_digest(module.state_dict()),
-        )
+        sha256 = compute_digest(module.state_dict())
+        return cls(name, module, shape, outputs, normalisation, names, data, sha256)
 
     def check(
         self, input_shape: Sequence[int], num_classes: int | None, classes: Sequence[str]
