@@ -16,6 +16,7 @@ from goldnas.cli.pick import pick
 from goldnas.cli.profile import profile
 from goldnas.cli.report import report
 from goldnas.cli.search import search
+from goldnas.cli.shrink import shrink
 from goldnas.cli.status import status
 from goldnas.cli.train import train
 from goldnas.errors import ConfigError, Status
@@ -27,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Search for neural networks that keep a budget on your hardware: "
-    "profile, search, train, export, verify.",
+    "profile, search, train, shrink, export, verify.",
     epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, and found "
     f"errors or failed in a part. {Status.FAILED}: it failed. {Status.OVER_BUDGET}: an "
     f"exported network breaks a budget. {Status.HUNG_UP}: the terminal was closed. "
@@ -69,6 +70,7 @@ app.command(cls=Command, rich_help_panel=_LOOP)(profile)
 app.command(cls=Command, rich_help_panel=_LOOP)(pick)
 app.command(cls=Command, rich_help_panel=_LOOP)(search)
 app.command(cls=Command, rich_help_panel=_LOOP)(train)
+app.command(cls=Command, rich_help_panel=_LOOP)(shrink)
 app.command(cls=Command, rich_help_panel=_LOOP)(export)
 app.command(cls=Command, rich_help_panel=_LOOK)(status)
 app.command(cls=Command, rich_help_panel=_LOOK)(report)

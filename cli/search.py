@@ -137,7 +137,7 @@ def _search(
     from goldnas.cli.search_output import SearchOutput
 
     note = take_free_cores(given) if ranks.count == 1 else ""
-    return _watched(
+    return watch_run(
         partial(
             search_space,
             tables=tables,
@@ -164,7 +164,7 @@ def _resume(
     from goldnas.cli.search_output import SearchOutput
 
     run = ranks.broadcast(lambda: load_run(folder, **trusted))
-    return _watched(
+    return watch_run(
         partial(run.resume, workers=workers, wait=wait, ranks=ranks),
         SearchOutput(ranks, resumed=True),
         ranks,
@@ -172,8 +172,8 @@ def _resume(
     )
 
 
-def _watched(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) -> "Run":
-    """Run a search, show it, and let signals stop it in good order."""
+def watch_run(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) -> "Run":
+    """Run a search or a shrinking, show it, and let signals stop it in good order."""
     try:
         with output:
             run: Run = start(on_event=output.observe, stop_signal=output.stop_signal)

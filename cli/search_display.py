@@ -44,16 +44,15 @@ class SearchDisplay:
     def __init__(self, loop: "SearchLoop") -> None:
         self._loop = loop
         self._strategy = strategy_of(loop)
-        self._session = session = self._strategy.session
+        self._session = self._strategy.session
         self._step = loop.step
         self._times: deque[tuple[float, int]] = deque([(time.monotonic(), loop.step)])
         self._core_times_s = deque([read_core_times_s()])
-        mask = self._strategy.learner.mask
-        self._all = len(mask)
-        self._live = int(mask.sum())
+        self._live = self._strategy.learner.count_left()
+        self._all = self._strategy.learner.count_all()
         self._beyond = False
         self._scored = 0
-        self._resources = session.resources(mask)
+        self._resources = self._strategy.learner.resources()
 
     def observe(self, event: str, fields: dict[str, Any]) -> None:
         """Take note of an event of the search."""
@@ -70,7 +69,7 @@ class SearchDisplay:
                 self._core_times_s.popleft()
         elif event == "setback":
             self._step = fields["back_to_step"]
-            self._live = int(self._strategy.learner.mask.sum())
+            self._live = self._strategy.learner.count_left()
             self._times.clear()
             self._core_times_s.clear()
         elif event == "beyond":
@@ -94,7 +93,7 @@ class SearchDisplay:
         table.add_row(stage, of, f"step {step}", self._speed(planned))
         penalty_weight = self._strategy.learner.penalty_weight(step)
         table.add_row(
-            "operators",
+            self._session.strategy.counts,
             f"{self._live} of {self._all}",
             f"lambda {penalty_weight:.1e}" if penalty_weight else "",
             f"learning rate {loop.learning_rate(step):.2g}",

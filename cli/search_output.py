@@ -77,11 +77,8 @@ class SearchOutput:
 
     def _begin(self, loop: "SearchLoop") -> None:
         if self._resumed:
-            from goldnas.searching.budgets import list_limits
-
             strategy = strategy_of(loop)
-            costs, mask = strategy.session.feasibility, strategy.learner.mask
-            out.print(_limits_table(list_limits(costs, mask)))
+            out.print(_limits_table(strategy.learner.limits()))
         if self._note:
             note(self._note)
         advice = "try --batch-size auto, or --checkpointing"
@@ -169,7 +166,7 @@ def _line(loop: "SearchLoop", event: str, fields: dict[str, Any]) -> str | None:
         return (
             f"epoch {fields['epoch'] + 1}{of}: loss {fields['loss']:.3f}, validation "
             f"{_held_out(session, fields)}, {fields['live_operators']} "
-            f"operators, {resources}{weight}, {fields['seconds']:.0f} s"
+            f"{session.strategy.counts}, {resources}{weight}, {fields['seconds']:.0f} s"
         )
     if event == "score" and fields["best"]:
         of = f"{fields['number']} of {session.config.networks}"

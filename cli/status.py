@@ -60,7 +60,10 @@ def _print(status: "Status") -> None:
     if status.live_operators is not None and status.networks_to_try is None:
         whole = "" if status.operators is None else f" of {status.operators}"
         penalty = f", lambda {status.penalty_weight:.1e}" if status.penalty_weight else ""
-        facts.add_row("operators", f"{status.live_operators}{whole} are left{penalty}")
+        from goldnas.searching.strategies import find_strategy
+
+        counts = find_strategy(status.strategy).counts
+        facts.add_row(counts, f"{status.live_operators}{whole} are left{penalty}")
     out.print(facts)
     resources = Table("resource")
     for header in ("now", "budget", "share"):

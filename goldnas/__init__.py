@@ -1,7 +1,8 @@
 """Hardware-aware neural architecture search: profile, search under a budget, export, verify.
 
-Five verbs, :func:`space`, :func:`profile`, :func:`search`, :func:`train` and :func:`export`,
-and the nouns that they pass on. Importing goldnas imports nothing else until a name is used.
+The verbs are :func:`space`, :func:`profile`, :func:`search`, :func:`train`, :func:`shrink` and
+:func:`export`; the nouns are what they pass on. Importing goldnas imports nothing else until a
+name is used.
 """
 
 import importlib
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from goldnas.api.runs import Run as Run
     from goldnas.api.runs import load_run as load_run
     from goldnas.api.searches import search as search
+    from goldnas.api.shrinks import shrink as shrink
     from goldnas.api.spaces import Feasibility as Feasibility
     from goldnas.api.spaces import feasible as feasible
     from goldnas.api.spaces import space as space
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from goldnas.profiling.config import ModelConfig as ModelConfig
     from goldnas.profiling.config import TableConfig as TableConfig
     from goldnas.searching.config import SearchConfig as SearchConfig
+    from goldnas.searching.shrink_config import ShrinkConfig as ShrinkConfig
     from goldnas.task import Task as Task
     from goldnas.training.config import TrainConfig as TrainConfig
 
@@ -62,6 +65,7 @@ _MODULES = {
     "api.profiles": ("make_bundle", "profile", "profile_model"),
     "api.runs": ("Run", "load_run"),
     "api.searches": ("search",),
+    "api.shrinks": ("shrink",),
     "api.spaces": ("Feasibility", "feasible", "space"),
     "api.tables": ("LatencyTable", "Prediction"),
     "api.trainings": ("train",),
@@ -87,6 +91,7 @@ _MODULES = {
     "picking.pick": ("Picked",),
     "profiling.config": ("BundleConfig", "ModelConfig", "TableConfig"),
     "searching.config": ("SearchConfig",),
+    "searching.shrink_config": ("ShrinkConfig",),
     "task": ("Task",),
     "training.config": ("TrainConfig",),
 }

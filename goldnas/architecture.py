@@ -12,7 +12,17 @@ from goldnas.files import write_atomic
 
 SCHEMA_VERSION = 1
 
+SHRUNK = "shrunk"
+"""Space of the networks that are left of one network: ``network`` in their settings."""
+
 _MOST_BYTES = 16 * 2**20
+
+
+def find_origin(space: str, settings: dict[str, Any]) -> str:
+    """The space whose code makes a network: of one that was shrunk, that of the whole."""
+    while space == SHRUNK and isinstance(whole := settings.get("network"), dict):
+        space, settings = str(whole.get("space")), whole.get("settings") or {}
+    return space
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -62,7 +62,7 @@ def measure_networks(
         )
         for name in kept
     )
-    return NetworkLatencies(networks, _noise_floor_percent(results, kept))
+    return NetworkLatencies(networks, estimate_noise_floor_percent(results, kept))
 
 
 def compose_networks(
@@ -86,7 +86,7 @@ def _compose(session: Session, space: SearchSpace, architecture: Architecture) -
         return to_onnx(network, shape)
 
 
-def _noise_floor_percent(results: Results, names: Iterable[str]) -> float:
+def estimate_noise_floor_percent(results: Results, names: Iterable[str]) -> float:
     """How far two measurements of the same networks are apart, by half the processes each."""
     differences = []
     for name in names:

@@ -200,7 +200,8 @@ def test_checkpointing_changes_neither_gradients_nor_statistics() -> None:
 def test_checkpointing_needs_less_memory_and_the_estimate_says_so() -> None:
     plain, again = (SuperNet(RESIDUAL, checkpointing=c) for c in (False, True))
     device = torch.device("cpu")
-    of_plain, of_again = (step_memory(s, device, nullcontext) for s in (plain, again))
+    shape = plain.space.input_shape
+    of_plain, of_again = (step_memory(s, shape, device, nullcontext) for s in (plain, again))
     assert of_again.image_bytes < 0.8 * of_plain.image_bytes
     assert all(m.checkpointing for m in again.modules() if isinstance(m, goldnas.Choice))
 

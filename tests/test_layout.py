@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "network": set(),
     "recompute": set(),
     "choice": {"errors", "recompute"},
+    "channels": {"errors"},
     "trust": {"errors", "files"},
     "reference": {"errors", "trust"},
     "metric": {"ranges"},
@@ -50,7 +51,8 @@ MAY_IMPORT = {
     "task": {"errors", "metric", "reference"},
     "zoo": {"bounded", "errors", "files", "lut", "multiply_adds", "site"},
     "spaces": {
-        *("architecture", "choice", "errors", "mobile_block", "multiply_adds", "network"),
+        *("architecture", "channels", "choice", "errors", "mobile_block", "multiply_adds"),
+        "network",
         *("operators", "reference", "site", "trust", "zoo"),
     },
     "resources": {
@@ -58,8 +60,8 @@ MAY_IMPORT = {
         "units",
     },
     "exporting": {
-        *("choice", "errors", "network", "operators", "resource_names", "resources", "scratch"),
-        *("spaces", "units"),
+        *("channels", "choice", "errors", "network", "operators", "resource_names"),
+        *("resources", "scratch", "spaces", "units"),
     },
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
@@ -88,10 +90,21 @@ MAY_IMPORT = {
         *("tensor_file", "trust", "weights_file", "zoo"),
     },
     "searching": {
-        *("architecture", "data", "errors", "files", "locks", "loggers", "lut", "metric"),
-        *("ranges", "recompute", "resource_names", "resources", "run_folder", "settings"),
+        *(
+            "architecture",
+            "channels",
+            "data",
+            "errors",
+            "files",
+            "locks",
+            "loggers",
+            "lut",
+            "metric",
+        ),
+        *("operators", "ranges", "recompute", "resource_names", "resources", "run_folder"),
+        "settings",
         *("space_settings", "spaces", "supernet", "task", "tensor_file", "training", "trust"),
-        *("units", "zoo"),
+        *("units", "weights_file", "zoo"),
     },
     "deploying": {
         *("architecture", "data", "errors", "exporting", "files", "lut", "profiling"),
@@ -101,7 +114,7 @@ MAY_IMPORT = {
     "api": {
         *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "picking"),
         *("profiling", "reference", "resources", "run_folder", "searching", "settings", "site"),
-        *("spaces", "task", "training", "trust", "zoo"),
+        *("resource_names", "spaces", "task", "training", "trust", "units", "zoo"),
     },
     "comparison": {
         *("architecture", "bounded", "errors", "lut", "metric", "resource_names", "searching"),

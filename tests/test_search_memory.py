@@ -35,7 +35,8 @@ SPACE = GoldSpace(cells=3, channels=8, input_shape=(3, 16, 16))
 
 
 def estimate(config: SearchConfig, supernet: SuperNet) -> StepMemory:
-    return step_memory(supernet, CPU, lambda: autocast_for(config, CPU))
+    shape = supernet.space.input_shape
+    return step_memory(supernet, shape, CPU, lambda: autocast_for(config, CPU))
 
 
 def test_the_estimate_leaves_the_super_network_as_it_was() -> None:

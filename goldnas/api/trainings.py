@@ -9,7 +9,7 @@ from goldnas.api.networks import Network, ReadyMadeNetwork, TrainedNetwork
 from goldnas.api.runs import Run, load_run
 from goldnas.api.telling import watch
 from goldnas.api.together import alone, join_ranks, name_space, name_task
-from goldnas.architecture import Architecture
+from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, name_type
 from goldnas.trust import allow
 
@@ -145,8 +145,9 @@ def train_target(
     from goldnas.training.start import find_place, prepare, resolve_config
 
     allow(*target.functions)
-    if target.architecture.space in target.functions:
-        ranks.on_all(lambda: import_space(target.architecture.space))
+    origin = find_origin(target.architecture.space, target.architecture.settings)
+    if origin in target.functions:
+        ranks.on_all(lambda: import_space(origin))
     if teacher is not None:
         found = ranks.on_all(lambda: find_teacher(teacher, trust=trust))
         target = replace(target, teacher=found)

@@ -18,7 +18,7 @@ from goldnas.report.timeline import Moment, Timeline
 from goldnas.resources import Budget
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.searching.strategies import STRATEGIES
+from goldnas.searching.strategies import find_strategy
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Content:
     @property
     def samples(self) -> bool:
         """Whether the strategy samples networks, and prunes none."""
-        return STRATEGIES[self.run.config.strategy].networks is not None
+        return find_strategy(self.run.config.strategy).networks is not None
 
     @cached_property
     def contest(self) -> list[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from goldnas.architecture import Architecture
+from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency
@@ -127,7 +127,7 @@ def _site_of(gate: Gate) -> str:
 
 
 def _space(config: SearchConfig, architecture: Architecture) -> SearchSpace:
-    import_space(config.space)
+    import_space(find_origin(config.space, config.settings))
     # A network of cells does not say which candidates it was chosen from.
     candidates: Mapping[str, object] = (
         {} if config.operators is None else {"operators": config.operators}

@@ -35,16 +35,17 @@ class Latency:
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
+        fitted = {} if self.calibration is None else self.calibration.latencies_us
+        fitted_us = fitted.get(format_row_key(operator, site))
+        if fitted_us is not None:
+            return fitted_us
         row_us = self.table.latency_us(
             operator, site, space=self.space.call, rows=self.space.rows
         )
         if self.calibration is None:
             return row_us
-        fitted_us = self.calibration.latencies_us.get(format_row_key(operator, site))
-        if fitted_us is None:
-            raise TableError(
-                f"{self.table.path} is calibrated for this space, but not for {operator} at "
-                f"{site}; fitted costs and others do not add up. Calibrate it with that "
-                f"operator: `{self.table.profile_call(self.space.call)}`"
-            )
-        return fitted_us
+        raise TableError(
+            f"{self.table.path} is calibrated for this space, but not for {operator} at "
+            f"{site}; fitted costs and others do not add up. Calibrate it with that operator: "
+            f"`{self.table.profile_call(self.space.call)}`"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from goldnas.architecture import find_origin
 from goldnas.data.augmentation import Augmentation
 from goldnas.data.examples import (
     Batch,
@@ -161,7 +162,7 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
     Raises:
         ConfigError: If a setting does not suit the data, or the space.
     """
-    import_space(config.space)
+    import_space(find_origin(config.space, config.settings))
     given = {name: getattr(config, name) for name in ("cells", "channels", "operators")}
     of_data = {"input_shape": data.input_shape, "classes": data.num_classes}
     chosen = {name: v for name, v in (given | of_data).items() if v is not None}

@@ -9,6 +9,7 @@
     checkpoint.pt                   the state of the search to go on from
     architectures/<fingerprint>.json
     weights/<fingerprint>.pt
+    weights/whole.pt                of the network that is shrunk, if one is
     front.json                      the recorded networks
     zoo.json                        what was measured of ready-made networks, if it was given
     baselines.json                  what these compute for the data of the search
@@ -26,7 +27,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from goldnas import trust
-from goldnas.architecture import Architecture
+from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable
 from goldnas.resources import Budget, parse_budget
@@ -43,6 +44,9 @@ from goldnas.searching.front import Front, FrontNetwork
 from goldnas.spaces import find_space, import_space
 from goldnas.zoo.file import load_zoo
 
+WHOLE_WEIGHTS = "weights/whole.pt"
+"""Of the network that is shrunk: it goes on as the teacher."""
+
 
 class SearchRun(RunFolder):
     """One search on disk."""
@@ -58,6 +62,7 @@ class SearchRun(RunFolder):
         conditions: dict[str, Any],
         tables: list[LatencyTable],
         texts: Mapping[str, str] | None = None,
+        weights: dict[str, Tensor] | None = None,
     ) -> "SearchRun":
         """Make the folder, complete, in one step; this process holds its lock then.
 
@@ -80,6 +85,8 @@ class SearchRun(RunFolder):
             others = {table_copy(table): files[table.name] for table in of_gpus}
             if config.storage is not None:
                 others["storage"] = config.storage
+            if weights is not None:
+                run._write_tensors(WHOLE_WEIGHTS, weights)
             trust.record(path, run.functions(), others)
 
         return cls.make(path, fill, texts)
@@ -157,8 +164,8 @@ class SearchRun(RunFolder):
 
     @property
     def space(self) -> str:
-        """The name of the space."""
-        return self.config.space
+        """The name of the space whose code makes its networks."""
+        return find_origin(self.config.space, self.config.settings)
 
     @cached_property
     def tables(self) -> list[LatencyTable]:
@@ -281,6 +288,17 @@ class SearchRun(RunFolder):
         self._write_tensors(f"weights/{name}.pt", weights)
         self._write_architecture(f"architectures/{name}.json", architecture)
 
+    def with_whole_weights(self, module: nn.Module) -> nn.Module:
+        """The network that is shrunk, with the weights that it began with.
+
+        Args:
+            module: The whole network.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        return self._with_weights(module, WHOLE_WEIGHTS)
+
     def check_storage(self) -> None:
         """Refuse to write into a database that only a file names.
 
@@ -303,7 +321,7 @@ class SearchRun(RunFolder):
             ConfigError: If it cannot be imported.
         """
         self.admit("space")
-        import_space(self.config.space)
+        import_space(self.space)
 
     def architecture(self, network: FrontNetwork) -> Architecture:
         """The architecture of a recorded network; its space is imported, where it may be.

@@ -1,5 +1,6 @@
 """Recording networks on the front of a search."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,17 +27,26 @@ class FrontRecorder:
         session: Of the search.
         recalibrate: Whether a network is recorded with statistics of its own, and not with
             those that the super-network has.
+        start: What the network that a search begins with needs, by resource; the super-network
+            unless given.
     """
 
-    def __init__(self, session: Session, *, recalibrate: bool = False) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        recalibrate: bool = False,
+        start: Mapping[str, float] | None = None,
+    ) -> None:
         self._session = session
         self._recalibrate = recalibrate
         budgets = session.feasibility.budgets
         self.front = Front(budgets={b.resource: b.limit for b in budgets})
         self.recorded = ""
         """Fingerprint of the network recorded last."""
-        everything = np.ones(len(session.space.gates), dtype=bool)
-        self._met = set(self._budgets_met(session.resources(everything)))
+        if start is None:
+            start = session.resources(np.ones(len(session.space.gates), dtype=bool))
+        self._met = set(self._budgets_met(start))
 
     def newly_met(self, learner: SupernetLearner) -> list[str]:
         """The budgets that hold now and never held before, as they were typed."""
@@ -112,6 +122,6 @@ class FrontRecorder:
             raise ValueError(f"its budgets are {mine.front.budgets}")
         self.front, self._met, self.recorded = mine.front, set(mine.met), mine.recorded
 
-    def _budgets_met(self, resources: dict[str, float]) -> list[str]:
+    def _budgets_met(self, resources: Mapping[str, float]) -> list[str]:
         budgets = self._session.feasibility.budgets
         return [b.text for b in budgets if resources[b.resource] <= b.limit]

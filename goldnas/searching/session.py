@@ -18,6 +18,7 @@ from goldnas.training.loop import TrainingLoop
 
 if TYPE_CHECKING:
     from goldnas.searching.strategies.registry import StrategyInfo
+    from goldnas.searching.widths import WidthBudgets
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Session:
     feasibility: Feasibility
     run: SearchRun
     strategy: "StrategyInfo"
+    widths: "WidthBudgets | None" = None
+    """What sizes cost, where a network is shrunk; then there are no gates."""
 
     @property
     def space(self) -> SearchSpace:

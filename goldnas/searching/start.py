@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from goldnas.data.datasets import resolve_data
 from goldnas.data.examples import Dataset, Examples
@@ -22,6 +24,8 @@ from goldnas.searching.front import Front
 from goldnas.searching.session import Session
 from goldnas.searching.strategies import SearchStrategy, find_strategy
 from goldnas.searching.supernet_learner import build_supernet
+from goldnas.searching.widths import WidthBudgets, build_widths
+from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.task import load_task
 from goldnas.training.distributed import Ranks
 from goldnas.training.gradients import check_batch
@@ -96,11 +100,15 @@ class PreparedSearch:
         of_space = self.data.space.search_settings
         others = {name: v for name, v in config.settings.items() if name not in of_space}
         self.config = msgspec.structs.replace(config, settings=others, **of_space)
-        self.feasibility: Feasibility = ranks.on_all(
-            lambda: build_feasibility(
-                self.data.space, config.budgets, tables, single=config.single
-            )
-        )
+        self.feasibility: Feasibility
+        self.widths: WidthBudgets | None = None
+        if isinstance(self.data.space, ShrunkSpace):
+            widths = partial(build_widths, self.data.space, config.budgets, tables)
+            self.widths = ranks.on_all(widths)
+            self.feasibility = Feasibility(self.data.space, (), self.widths.budgets)
+        else:
+            gates = partial(build_feasibility, self.data.space, config.budgets, tables)
+            self.feasibility = ranks.on_all(partial(gates, single=config.single))
 
     def _fitted(self, config: SearchConfig, dataset: Dataset) -> SearchConfig:
         """The settings with the largest batch whose step fits the memory that is free."""
@@ -115,7 +123,10 @@ class PreparedSearch:
         Raises:
             ConfigError: Saying by how much they are missed.
         """
-        self.ranks.on_all(lambda: check_feasible(self.feasibility))
+        if self.widths is not None:
+            self.ranks.on_all(self.widths.check_feasible)
+        else:
+            self.ranks.on_all(lambda: check_feasible(self.feasibility))
 
     def describe(self) -> dict[str, Any]:
         """What was loaded, the device, and what networks of the space need."""
@@ -126,15 +137,23 @@ class PreparedSearch:
             "kept": self.data.loader.kept,
             "log10_size": self.data.space.log10_size(),
             "device": str(self.device),
-            "limits": list_limits(self.feasibility),
+            "limits": list_limits(self.feasibility)
+            if self.widths is None
+            else self.widths.list_limits(),
         }
 
-    def start(self, folder: Path, texts: Mapping[str, str] | None = None) -> SearchLoop:
+    def start(
+        self,
+        folder: Path,
+        texts: Mapping[str, str] | None = None,
+        weights: dict[str, Tensor] | None = None,
+    ) -> SearchLoop:
         """Make the folder of the search; this process holds its lock then.
 
         Args:
             folder: Where.
             texts: Other files that it begins with, by name.
+            weights: Of the network that is shrunk, if one is.
 
         Raises:
             BusyError: If another process makes the folder at the same time.
@@ -149,7 +168,9 @@ class PreparedSearch:
         conditions = describe_machine(self.device, ranks.count)
         conditions |= describe_inputs(self.data.normalisation, self.classes)
         run = ranks.broadcast(
-            lambda: SearchRun.create(folder, config, conditions, self.tables, texts).read()
+            lambda: SearchRun.create(
+                folder, config, conditions, self.tables, texts, weights
+            ).read()
         )
         with ExitStack() as on_failure:
             on_failure.callback(run.remove)
@@ -191,7 +212,8 @@ class PreparedSearch:
         info = find_strategy(run.config.strategy)
 
         def strategy(loop: SearchLoop) -> SearchStrategy:
-            return info.make(Session(loop, run.config, self.data, self.feasibility, run, info))
+            parts = loop, run.config, self.data, self.feasibility, run, info, self.widths
+            return info.make(Session(*parts))
 
         return SearchLoop(
             run,
@@ -236,5 +258,6 @@ def largest_batch(config: SearchConfig, data: Examples, device: torch.device) ->
     relaxation = find_strategy(config.strategy).relaxation
     supernet = build_supernet(config, space, device, relaxation)
     blank = blank_loss(load_task(config.task), data)
-    memory = step_memory(supernet, device, lambda: autocast_for(config, device), blank)
+    autocast = partial(autocast_for, config, device)
+    memory = step_memory(supernet, space.input_shape, device, autocast, blank)
     return memory.largest_batch(free, len(data))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples
 from goldnas.data.loader import read_batches
+from goldnas.searching.budgets import Limit, list_limits
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.feasibility import Mask
 from goldnas.searching.gates import Gates
@@ -149,11 +150,28 @@ class SupernetLearner:
         if self._gates is not None:
             self._gates.forget_pruned()
 
+    def count_left(self) -> int:
+        """How many operators are left."""
+        return int(self.mask.sum())
+
+    def count_all(self) -> int:
+        """How many there were at first."""
+        return len(self._session.space.gates)
+
+    def resources(self) -> dict[str, float]:
+        """What the operators that are left need."""
+        return self._session.resources(self.mask)
+
+    def limits(self) -> list[Limit]:
+        """That, beside the least and the most that a network needs, and the budgets."""
+        return list_limits(self._session.feasibility, self.mask)
+
     def step_bytes(self) -> int:
         """Memory that a training step needs with the operators that are left, estimated."""
         data, loop = self._session.data, self._session.loop
         blank = blank_loss(data.task, data.check)
-        memory = step_memory(self.supernet, loop.device, self._autocast, blank)
+        shape = self._session.space.input_shape
+        memory = step_memory(self.supernet, shape, loop.device, self._autocast, blank)
         return memory.step_bytes(loop.gradients.at_once)
 
     # -- the log -----------------------------------------------------------------------------

@@ -6,21 +6,24 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, overload
 
-from goldnas.architecture import Architecture
+from goldnas.architecture import SHRUNK, Architecture
 from goldnas.errors import ConfigError, read_message
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.network_function import is_json, refuse_setting
 from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, is_reference, name_function
 from goldnas.spaces.registry import SPACES
+from goldnas.spaces.shrunk import ShrunkSpace, check_step
 from goldnas.spaces.zoo import ZOO, ZooSpace
 
 
 @overload
 def make_space(space: SpaceFunction, /, **settings: Any) -> ChoiceSpace: ...
 @overload
-def make_space(space: str, /, **settings: Any) -> GoldSpace | ChoiceSpace: ...
-def make_space(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | ChoiceSpace:
+def make_space(space: str, /, **settings: Any) -> GoldSpace | ChoiceSpace | ShrunkSpace: ...
+def make_space(
+    space: str | SpaceFunction, /, **settings: Any
+) -> GoldSpace | ChoiceSpace | ShrunkSpace:
     """Make a search space.
 
     Args:
@@ -34,6 +37,8 @@ def make_space(space: str | SpaceFunction, /, **settings: Any) -> GoldSpace | Ch
     """
     if not isinstance(space, str):
         return _function_space(name_function(space), settings)
+    if space == SHRUNK:
+        return make_shrunk_space(**settings)
     if space in FUNCTIONS or is_reference(space):
         return _function_space(space, settings)
     return make_cell_space(space, **settings)
@@ -65,11 +70,50 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
         ) from None
 
 
-def find_space(architecture: Architecture) -> GoldSpace | ChoiceSpace | ZooSpace:
+def find_space(
+    architecture: Architecture,
+) -> GoldSpace | ChoiceSpace | ZooSpace | ShrunkSpace:
     """The space that builds an architecture; of a ready-made network, which no search takes."""
     if architecture.space == ZOO:
         return _ready_made(json.dumps(architecture.settings))
+    if architecture.space == SHRUNK:
+        return make_shrunk_space(**architecture.settings)
     return make_space(architecture.space, **architecture.settings)
+
+
+def make_shrunk_space(**settings: Any) -> ShrunkSpace:
+    """The space of what is left of a network, made once.
+
+    Args:
+        settings: ``network``, an architecture as a dictionary, and ``step``; perhaps
+            ``gated``; and perhaps ``input_shape`` and ``classes``, which have to be the
+            network's.
+
+    Raises:
+        ConfigError: If a setting is missing, unknown or wrong.
+    """
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    try:
+        network, step = given.pop("network"), check_step(given.pop("step"))
+        gated = bool(given.pop("gated", False))
+        space = _shrunk(json.dumps(network, sort_keys=True), step, gated)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"settings of a shrunk network do not fit it: {read_message(error)}"
+        ) from None
+    for name, value in given.items():
+        mine = space.settings.get(name)
+        if name not in space.settings:
+            raise refuse_setting(repr(SHRUNK), name, space.settings)
+        if value != mine:
+            raise ConfigError(f"the network has {name} {mine}, and not {value}")
+    return space
+
+
+@lru_cache(maxsize=4)
+def _shrunk(network: str, step: int, gated: bool) -> ShrunkSpace:
+    whole = Architecture.from_json(network)
+    return ShrunkSpace(whole, find_space(whole), step, gated=gated)
 
 
 @lru_cache(maxsize=16)

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from goldnas import trust
-from goldnas.architecture import Architecture
+from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import RunError
 from goldnas.run_folder import RunFolder
 from goldnas.spaces import find_space, import_space
@@ -109,8 +109,8 @@ class TrainingFolder(RunFolder):
 
     @property
     def space(self) -> str:
-        """The name of the space."""
-        return self.architecture.space
+        """The name of the space whose code makes the network."""
+        return find_origin(self.architecture.space, self.architecture.settings)
 
     def import_space(self) -> None:
         """Import the function that the space is, if it is one.
@@ -120,7 +120,7 @@ class TrainingFolder(RunFolder):
             ConfigError: If it cannot be imported.
         """
         self.admit("space")
-        import_space(self.architecture.space)
+        import_space(self.space)
 
     @cached_property
     def architecture(self) -> Architecture:

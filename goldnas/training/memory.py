@@ -23,7 +23,6 @@ from goldnas.data.examples import to_device
 from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
 from goldnas.recompute import freeze_statistics
-from goldnas.supernet import SuperNet
 
 LARGEST_BATCH = 512
 """Of ``batch_size="auto"``: with larger ones a search has too few steps to decide in."""
@@ -83,22 +82,28 @@ def classified(logits: Tensor) -> Tensor:
 
 
 def step_memory(
-    supernet: SuperNet, device: torch.device, autocast: Autocast, loss: Loss = classified
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    device: torch.device,
+    autocast: Autocast,
+    loss: Loss = classified,
 ) -> StepMemory:
-    """Count the memory of a step of the super-network as it is now.
+    """Count the memory of a step of a network, or of a super-network as it is now.
 
     Its weights, statistics and mode, and what is random, are left as they are.
 
     Args:
-        supernet: On ``device``.
+        module: On ``device``; maps inputs to several outputs, each a tensor or None.
+        input_shape: ``(C, H, W)``.
         device: That trains.
         autocast: For the forward pass.
         loss: That is learnt from.
     """
-    two, four = (_kept_bytes(supernet, batch, device, autocast, loss) for batch in (2, 4))
+    shapes = ((batch, *input_shape) for batch in (2, 4))
+    two, four = (_kept_bytes(module, shape, device, autocast, loss) for shape in shapes)
     image_bytes = (four - two) / 2
-    weights = sum(p.nbytes for p in supernet.parameters())
-    buffers = sum(b.nbytes for b in supernet.buffers())
+    weights = sum(p.nbytes for p in module.parameters())
+    buffers = sum(b.nbytes for b in module.buffers())
     return StepMemory(3 * weights + buffers + two - 2 * image_bytes, image_bytes)
 
 
@@ -143,11 +148,15 @@ class _Kept:
 
 
 def _kept_bytes(
-    supernet: SuperNet, batch: int, device: torch.device, autocast: Autocast, loss: Loss
+    module: nn.Module,
+    shape: tuple[int, ...],
+    device: torch.device,
+    autocast: Autocast,
+    loss: Loss,
 ) -> int:
     """Bytes that a forward pass on blank images keeps, weights not counted."""
-    kept = _Kept(supernet.parameters())
-    modules = supernet.named_modules()
+    kept = _Kept(module.parameters())
+    modules = module.named_modules()
     # A choice with others in its candidates is computed again in those others alone.
     blocks = {
         name: m
@@ -155,21 +164,21 @@ def _kept_bytes(
         if isinstance(m, GatedCell) or (isinstance(m, Choice) and not m.nests)
     }
     checkpointing = any(block.checkpointing for block in blocks.values())
-    training = supernet.training
-    images = torch.zeros(batch, *supernet.space.input_shape, device=device)
+    training = module.training
+    images = torch.zeros(shape, device=device)
     with ExitStack() as stack:
         drawing = [device] if device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=drawing))
-        stack.callback(supernet.train, training)
-        stack.enter_context(freeze_statistics(supernet))
+        stack.callback(module.train, training)
+        stack.enter_context(freeze_statistics(module))
         for name, block in blocks.items():
             for handle in kept.watch(name, block):
                 stack.callback(handle.remove)
             stack.callback(setattr, block, "checkpointing", block.checkpointing)
             block.checkpointing = False  # it would hide what it keeps
-        supernet.train()
+        module.train()
         with saved_tensors_hooks(kept.keep, lambda tensor: tensor), autocast():
-            outputs = supernet(to_device(images, device))
+            outputs = module(to_device(images, device))
             for output in outputs:
                 if output is not None:
                     loss(output)

@@ -7,20 +7,43 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from goldnas.errors import ConfigError
 from goldnas.searching.front import Front
 from goldnas.supernet import Relaxation
-from goldnas.training.strategy import Strategy
+from goldnas.training.strategy import Learner, Strategy
 
 if TYPE_CHECKING:
+    from goldnas.searching.budgets import Limit
     from goldnas.searching.config import SearchConfig
     from goldnas.searching.session import Session
-    from goldnas.searching.supernet_learner import SupernetLearner
+
+
+class SearchLearner(Learner, Protocol):
+    """What a search trains: a super-network, or a network that becomes smaller."""
+
+    def count_left(self) -> int:
+        """How many operators, or channels, are left."""
+
+    def count_all(self) -> int:
+        """How many there were at first."""
+
+    def resources(self) -> dict[str, float]:
+        """What is left needs."""
+
+    def limits(self) -> "list[Limit]":
+        """That, beside the least and the most that a network needs, and the budgets."""
+
+    @property
+    def penalty_weight(self) -> Callable[[int], float]:
+        """Lambda at a step."""
+
+    def step_bytes(self) -> int:
+        """Memory that a training step needs with what is left, estimated."""
 
 
 class SearchStrategy(Strategy[Front], Protocol):
     """A way to search a space; what is left at the end is a front."""
 
     @property
-    def learner(self) -> "SupernetLearner":
-        """The super-network."""
+    def learner(self) -> SearchLearner:
+        """What is trained."""
 
     @property
     def session(self) -> "Session":
@@ -55,6 +78,8 @@ class StrategyInfo:
     gate_learning_rate: float = 1.0
     networks: int | None = None
     """Networks that it tries, unless said otherwise; None for one that samples none."""
+    counts: str = "operators"
+    """What goes while it runs, for people."""
     always_ranks: bool = False
     """Whether it needs scores even of a single network."""
     check: Callable[["SearchConfig"], None] = field(default=_accept)
@@ -72,14 +97,20 @@ OPTIONAL: dict[str, Any] = {
 
 STRATEGIES: dict[str, StrategyInfo] = {}
 
+UNLISTED: dict[str, StrategyInfo] = {}
+"""Those that search no space: what they do has a command of its own."""
+
 _Make = TypeVar("_Make", bound=MakeStrategy)
 
 
-def register_strategy(name: str, **info: Any) -> Callable[[_Make], _Make]:
+def register_strategy(
+    name: str, *, listed: bool = True, **info: Any
+) -> Callable[[_Make], _Make]:
     """Make a strategy available under a name.
 
     Args:
         name: On the command line, in Python and in files.
+        listed: Whether it searches spaces.
         info: Of :class:`StrategyInfo`, without ``make``, which is what is decorated: a call of
             it with a session makes the strategy.
 
@@ -88,9 +119,9 @@ def register_strategy(name: str, **info: Any) -> Callable[[_Make], _Make]:
     """
 
     def register(make: _Make) -> _Make:
-        if name in STRATEGIES:
+        if name in STRATEGIES or name in UNLISTED:
             raise ConfigError(f"strategy {name!r} is already registered; choose another name")
-        STRATEGIES[name] = StrategyInfo(make=make, **info)
+        (STRATEGIES if listed else UNLISTED)[name] = StrategyInfo(make=make, **info)
         return make
 
     return register
@@ -102,9 +133,10 @@ def find_strategy(name: str) -> StrategyInfo:
     Raises:
         ConfigError: If there is none of this name.
     """
-    if name not in STRATEGIES:
+    known = STRATEGIES | UNLISTED
+    if name not in known:
         raise ConfigError(f"unknown strategy {name!r}; known: {', '.join(STRATEGIES)}")
-    return STRATEGIES[name]
+    return known[name]
 
 
 def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""Channels of a network that belong together, what goes when they go, and branches that may go.
+
+Removing a channel of one convolution changes every layer that reads it, and every layer whose
+output is added to it. Here the couplings are followed through the graph of the network, as
+``torch.fx`` traces it.
+"""
+
+from goldnas.channels.branches import find_branches
+from goldnas.channels.coupling import (
+    ChannelGroup,
+    Coupling,
+    LayerChannels,
+    Role,
+    find_coupling,
+)
+from goldnas.channels.cutting import cut, remove_branches
+
+__all__ = [
+    "ChannelGroup",
+    "Coupling",
+    "LayerChannels",
+    "Role",
+    "cut",
+    "find_branches",
+    "find_coupling",
+    "remove_branches",
+]

@@ -1,0 +1,80 @@
+"""Residual branches and blocks that may go as a whole."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goldnas.channels.tracing import BATCH
+
+
+def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """The blocks of a network that an identity can take the place of.
+
+    That is a block which adds something to its input: with weights of zero it puts out what it
+    was given. Of blocks within each other the innermost are taken.
+
+    Args:
+        network: Stays as it is.
+        input_shape: ``(C, H, W)``.
+
+    Returns:
+        By the path of the block, paths of the layers that alone decide whether it adds
+        something: without their weights it does not.
+    """
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    given: dict[str, list[Tensor]] = {}
+    handles = []
+    for path, module in network.named_modules():
+        if (
+            path
+            and any(True for _ in module.children())
+            and any(True for _ in module.parameters())
+        ):
+            handles.append(module.register_forward_hook(_keeping(given, path)))
+    generator = torch.Generator().manual_seed(0)
+    network(torch.randn(BATCH, *input_shape, generator=generator))
+    for handle in handles:
+        handle.remove()
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted(given, key=lambda path: path.count("."), reverse=True):
+        inner = any(other.startswith(f"{path}.") for other in found)
+        if inner or len(given[path]) != 1:
+            continue
+        block, (x,) = network.get_submodule(path), given[path]
+        layers = [n for n, m in block.named_modules() if not list(m.children())]
+        if not _is_silent(block, x, layers):
+            continue
+        decide = [name for name in layers if _is_silent(block, x, [name])]
+        if decide:
+            found[path] = tuple(f"{path}.{name}" for name in decide)
+    order = [path for path, _ in network.named_modules()]
+    return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
+
+
+def _keeping(given: dict[str, list[Tensor]], path: str) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        kept = given.setdefault(path, [])
+        alike = len(inputs) == 1 and isinstance(inputs[0], Tensor)
+        if alike and isinstance(output, Tensor) and output.shape == inputs[0].shape:
+            kept.append(inputs[0].clone())
+        else:
+            kept += [torch.empty(0)] * 2  # no such block
+
+    return hook
+
+
+def _is_silent(block: nn.Module, x: Tensor, layers: Sequence[str]) -> bool:
+    """Whether a block puts out what it is given, once some layers have no weights."""
+    weights = [p for n in layers for p in block.get_submodule(n).parameters(recurse=False)]
+    if not weights:
+        return False
+    before = [weight.clone() for weight in weights]
+    for weight in weights:
+        weight.zero_()
+    output = block(x.clone())
+    for weight, values in zip(weights, before, strict=True):
+        weight.copy_(values)
+    return isinstance(output, Tensor) and torch.equal(output, x)

@@ -1,0 +1,88 @@
+"""A network with fewer channels, and without some of its branches."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from goldnas.channels.coupling import Coupling, Ids, LayerChannels
+
+
+def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None:
+    """Leave some channels of some groups, in place.
+
+    What the other channels added to any layer goes with them; every number that stays is as
+    it was.
+
+    Args:
+        network: That the coupling is of, with all its channels.
+        coupling: Of its channels.
+        kept: By name of a group, the channels that it keeps, in order.
+    """
+    masks = []
+    for group in coupling.groups:
+        mask = np.ones(group.size, dtype=bool)
+        if group.name in kept:
+            mask[:] = False
+            mask[kept[group.name]] = True
+        masks.append(mask)
+    if all(mask.all() for mask in masks):
+        return
+    for path, roles in coupling.layers.items():
+        layer = network.get_submodule(path)
+        stays = {role: _indices(channels, masks) for role, channels in roles.items()}
+        _cut_layer(layer, {role: torch.as_tensor(index) for role, index in stays.items()})
+
+
+def remove_branches(network: nn.Module, branches: Iterable[str]) -> None:
+    """Put an identity in place of branches, by their paths."""
+    for path in branches:
+        network.set_submodule(path, nn.Identity())
+
+
+def _indices(channels: LayerChannels, masks: list[np.ndarray]) -> Ids:
+    """Which channels of a layer stay."""
+    stay = np.ones(len(channels.group), dtype=bool)
+    for index, mask in enumerate(masks):
+        mine = channels.group == index
+        stay[mine] = mask[channels.channel[mine]]
+    return np.flatnonzero(stay)
+
+
+def _cut_layer(layer: nn.Module, stays: Mapping[str, Tensor]) -> None:
+    if isinstance(layer, nn.Linear):
+        _select(layer, "weight", 0, stays["out"])
+        _select(layer, "weight", 1, stays["in"])
+        _select(layer, "bias", 0, stays["out"])
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, nn.LayerNorm):
+        for name in ("weight", "bias"):
+            _select(layer, name, 0, stays["both"])
+        layer.normalized_shape = (len(stays["both"]),)
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if "both" in stays:
+            layer.groups = layer.in_channels = layer.out_channels = len(stays["both"])
+            _select(layer, "weight", 0, stays["both"])
+            _select(layer, "bias", 0, stays["both"])
+            return
+        _select(layer, "weight", 0, stays["out"])
+        _select(layer, "weight", 1, stays["in"])
+        _select(layer, "bias", 0, stays["out"])
+        layer.out_channels, layer.in_channels = layer.weight.shape[:2]
+    else:
+        assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            _select(layer, name, 0, stays["both"])
+        layer.num_features = len(stays["both"])
+
+
+def _select(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
+    """Keep some entries of a parameter or a buffer along one dimension."""
+    tensor = getattr(layer, name)
+    if tensor is None or len(index) == tensor.shape[dim]:
+        return
+    taken = tensor.detach().index_select(dim, index.to(tensor.device))
+    if isinstance(tensor, nn.Parameter):
+        taken = nn.Parameter(taken, tensor.requires_grad)
+    setattr(layer, name, taken)

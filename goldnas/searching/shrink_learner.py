@@ -1,0 +1,318 @@
+"""A network that becomes smaller while it learns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from goldnas.architecture import Architecture
+from goldnas.channels import Coupling, LayerChannels, cut, remove_branches
+from goldnas.data.examples import Examples
+from goldnas.errors import ConfigError
+from goldnas.ranges import Count, NotNegative
+from goldnas.searching.budgets import Limit
+from goldnas.searching.session import Session
+from goldnas.searching.widths import Importance
+from goldnas.spaces.shrunk import Size
+from goldnas.tensor_file import check_like, load_state
+from goldnas.training.auxiliary import WithAuxiliaryHead
+from goldnas.training.averaging import moving_average
+from goldnas.training.machine import autocast_for, place_module
+from goldnas.training.memory import step_memory, take_peak_bytes
+from goldnas.training.ready_made import quicken_statistics
+from goldnas.training.task_data import blank_loss
+from goldnas.training.teacher import Distillation
+from goldnas.training.weights import WeightsOptimizer, compute_loss
+
+SHARE, TEMPERATURE = 0.9, 4.0
+"""Of the loss that is the teacher's, and what outputs are divided by (arXiv:1503.02531)."""
+
+AVERAGE = 0.99
+"""Decay of the average of the weights since channels last went: it is what is recorded."""
+
+
+class _Measured(msgspec.Struct, forbid_unknown_fields=True):
+    """What was measured of a network's parts since something last went."""
+
+    channels: list[list[NotNegative]]
+    branches: list[NotNegative]
+    steps: Count
+
+
+class ShrinkLearner:
+    """A network, its optimiser, its teacher, and what each of its parts is worth.
+
+    The importance of a channel is the mean over steps of ``(sum w dL/dw)^2``, over the weights
+    that read it: to first order, the square of what the loss would change by if the channel
+    went (arXiv:1906.10771). That of a branch is the same of the layer that ends it.
+
+    Args:
+        session: Of the shrinking.
+    """
+
+    module: WithAuxiliaryHead
+    optimizer: WeightsOptimizer
+    size: Size
+
+    def __init__(self, session: Session) -> None:
+        assert session.widths is not None  # PreparedSearch sees to it
+        self._session = session
+        self._costs = session.widths
+        self._space = session.widths.space
+        self._coupling: Coupling = self._space.coupling
+        self._distillation: Distillation | None = None
+
+    def build(self) -> None:
+        """Make the whole network with the weights that it began with; and its teacher."""
+        session = self._session
+        torch.manual_seed(session.config.seed)
+        network = session.run.with_whole_weights(self._space.build_whole())
+        if session.config.task is None:
+            teacher = session.run.with_whole_weights(self._space.build_whole())
+            teacher = teacher.eval().requires_grad_(False).to(session.loop.device)
+            self._distillation = Distillation(teacher, share=SHARE, temperature=TEMPERATURE)
+        self.size = self._space.whole
+        self._coupling = self._space.coupling
+        self._take(network)
+
+    def _take(self, network: nn.Module) -> None:
+        """Go on with a network, with an optimiser that remembers nothing."""
+        quicken_statistics(network)
+        module = WithAuxiliaryHead(network, self._space, auxiliary=False)
+        self.module = place_module(module, self._session.loop.device)
+        weights = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = WeightsOptimizer(
+            weights, self._session.config, self._session.loop.device
+        )
+        self._average = moving_average(self.module.network, AVERAGE)
+        self._measured = _Measured(
+            [[0.0] * group.size for group in self._coupling.groups],
+            [0.0] * len(self._space.branches),
+            0,
+        )
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def train_step(
+        self, step: int, images: Tensor, labels: Tensor, *, measures: bool
+    ) -> Tensor:
+        """One descent; return the loss of the task.
+
+        Args:
+            step: Counted from 0.
+            images: ``(B, C, H, W)``.
+            labels: ``(B,)``.
+            measures: Whether the step counts for the importance.
+        """
+        loop = self._session.loop
+        self.module.train()
+        loss = loop.gradients.compute(self.module, images, labels, self._compute_loss)
+        if measures:
+            self._measure()
+        self.optimizer.descend(loop.learning_rate(step))
+        self._average.update_parameters(self.module.network)
+        return loss
+
+    def _compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return compute_loss(
+            self.module,
+            images,
+            labels,
+            task=self._session.data.task,
+            device=self._session.loop.device,
+            autocast=self._autocast,
+            auxiliary_weight=0.0,
+            distillation=self._distillation,
+        )
+
+    def _measure(self) -> None:
+        """Note what the gradient that is in the weights says of each part."""
+        taken = [np.zeros(group.size) for group in self._coupling.groups]
+        for path, roles in self._coupling.layers.items():
+            if "in" in roles:
+                layer = self.module.network.get_submodule(path)
+                assert isinstance(layer.weight, Tensor)
+                self._add_to(taken, roles["in"], _change(layer.weight, dim=1))
+        for mine, new in zip(self._measured.channels, taken, strict=True):
+            mine[:] = (np.asarray(mine) + new**2).tolist()
+        for index, (path, layers) in enumerate(self._space.branches.items()):
+            if self.size.branches[index]:
+                last = self.module.network.get_submodule(layers[-1])
+                change = sum(float(_change(p).sum()) for p in last.parameters())
+                self._measured.branches[index] += change**2
+                assert path in layers[-1]
+        self._measured.steps += 1
+
+    @staticmethod
+    def _add_to(
+        taken: list[npt.NDArray[np.float64]], channels: LayerChannels, changes: Tensor
+    ) -> None:
+        values = changes.cpu().double().numpy()
+        for group in np.unique(channels.group[channels.group >= 0]):
+            mine = channels.group == group
+            np.add.at(taken[group], channels.channel[mine], values[mine])
+
+    def importance(self) -> Importance:
+        """Of what is left, since something last went."""
+        steps = max(1, self._measured.steps)
+        return Importance(
+            tuple(np.asarray(values) / steps for values in self._measured.channels),
+            tuple(value / steps for value in self._measured.branches),
+        )
+
+    def shrink(self, size: Size) -> None:
+        """Make the network smaller: what is worth the least goes, the other weights stay."""
+        kept: dict[str, npt.NDArray[np.int64]] = {}
+        for index, (group, values) in enumerate(
+            zip(self._coupling.groups, self.importance().channels, strict=True)
+        ):
+            width = min(size.widths[index], group.size)
+            kept[group.name] = np.sort(np.argsort(-values, kind="stable")[:width])
+        network = self.module.network
+        cut(network, self._coupling, kept)
+        gone = [
+            p for p, there in zip(self._space.branches, size.branches, strict=True) if not there
+        ]
+        remove_branches(network, gone)
+        self._coupling = self._coupling.restrict(kept, gone)
+        self.size = self._space.normalise(size)
+        self._take(network)
+
+    # -- the network that is left ------------------------------------------------------------
+
+    @staticmethod
+    def penalty_weight(step: int) -> float:
+        """None: the budgets are limits, not a penalty."""
+        return 0.0
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that is left."""
+        return self._space.describe(self.size)
+
+    @property
+    def network(self) -> nn.Module:
+        """That network, with the average of its weights since something last went."""
+        network = self._average.module
+        assert isinstance(network, nn.Module)
+        return network
+
+    def score(self, examples: Examples) -> float:
+        """The metric of that network."""
+        return self._session.score(self.network, examples)
+
+    def score_teacher(self, examples: Examples) -> float | None:
+        """The metric of the whole network with the weights that it began with."""
+        if self._distillation is None:
+            return None
+        return self._session.score(self._distillation.teacher, examples)
+
+    def step_bytes(self) -> int:
+        """Memory that a training step needs with what is left, estimated."""
+        data, loop = self._session.data, self._session.loop
+        blank = blank_loss(data.task, data.check)
+        shape = self._space.input_shape
+        memory = step_memory(self.module, shape, loop.device, self._autocast, blank)
+        return memory.step_bytes(loop.gradients.at_once)
+
+    def count_left(self) -> int:
+        """How many channels are left, of those that might go."""
+        size = self._space.normalise(self.size)
+        return sum(
+            width
+            for width, branch in zip(size.widths, self._space.branch_of, strict=True)
+            if branch is None or size.branches[branch]
+        )
+
+    def count_all(self) -> int:
+        """How many there were at first."""
+        return sum(self._space.whole.widths)
+
+    def resources(self) -> dict[str, float]:
+        """What is left needs."""
+        return self._costs.total(self.size)
+
+    def limits(self) -> list[Limit]:
+        """That, beside the least and the most that a network needs, and the budgets."""
+        return self._costs.list_limits(self.size)
+
+    # -- the log -----------------------------------------------------------------------------
+
+    def describe_start(self) -> dict[str, Any]:
+        """Resources, budgets, and the memory of a step."""
+        return {
+            "live_operators": self.count_left(),
+            "resources": self.resources(),
+            "budgets": {budget.resource: budget.limit for budget in self._costs.budgets},
+            "memory_bytes": self.step_bytes(),
+        }
+
+    def describe_epoch(self) -> dict[str, Any]:
+        """Loss, score, rate, channels, resources, memory."""
+        session, loop = self._session, self._session.loop
+        return {
+            "step": loop.step,
+            "loss": loop.mean_loss,
+            f"validation_{session.data.task.metric_kind.key}": self.score(
+                session.data.validation
+            ),
+            "learning_rate": loop.learning_rate(loop.step - 1),
+            "penalty_weight": 0.0,
+            "live_operators": self.count_left(),
+            "resources": self.resources(),
+            "memory_bytes": self.step_bytes(),
+            "peak_memory_bytes": take_peak_bytes(loop.device),
+        }
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt, and what is left."""
+        return {
+            "left": self.architecture.to_json().decode(),
+            "network": self.module.state_dict(),
+            "average": self._average.state_dict(),
+            "measured": msgspec.to_builtins(self._measured),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the network as small as it was, then load what was learnt.
+
+        Raises:
+            ValueError: If it is not of this network.
+        """
+        try:
+            size = self._space.size_of(Architecture.from_json(state["left"]))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        self.shrink(size)
+        check_like(state["network"], self.module.state_dict())
+        check_like(state["average"], self._average.state_dict())
+        load_state(self.module, state["network"])
+        load_state(self._average, state["average"])
+        measured = msgspec.convert(state["measured"], _Measured)
+        mine = [len(values) for values in self._measured.channels]
+        if [len(v) for v in measured.channels] != mine or len(measured.branches) != len(
+            self._measured.branches
+        ):
+            raise ValueError("the importance of other channels")
+        self._measured = measured
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _autocast(self) -> Any:
+        return autocast_for(self._session.config, self._session.loop.device)
+
+
+def _change(weight: Tensor, dim: int | None = None) -> Tensor:
+    """To first order, what the loss changes by if weights went: summed, but along ``dim``."""
+    if weight.grad is None:
+        return torch.zeros(weight.shape[dim] if dim is not None else 1)
+    change = weight.detach() * weight.grad
+    if dim is None:
+        return change.sum().reshape(1)
+    return change.sum([axis for axis in range(change.dim()) if axis != dim])

@@ -1,0 +1,148 @@
+"""The trained network that is shrunk: of the zoo, of a training, of a search, of a function."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldnas.architecture import SHRUNK, Architecture
+from goldnas.data.examples import Dataset
+from goldnas.errors import ConfigError, read_message
+from goldnas.searching.folder import SearchRun
+from goldnas.searching.front import FrontNetwork
+from goldnas.spaces import make_space
+from goldnas.spaces.zoo import ZooSpace
+from goldnas.tensor_file import check_like
+from goldnas.training.folder import TrainingFolder
+from goldnas.training.pretrained import load_pretrained
+from goldnas.training.ready_made import describe_for
+from goldnas.weights_file import ENDINGS, read_weights, unwrap
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A trained network."""
+
+    architecture: Architecture
+    weights: dict[str, Tensor]
+    gated: bool = False
+    """Whether its operators are scaled by gates, which are among the weights."""
+    notes: tuple[str, ...] = ()
+    """What is good to know."""
+
+
+OF_DATA = ("data", "task", "data_dir", "image_size", "validation_fraction")
+"""Settings of its data that the folder of a network says."""
+
+
+def data_of(folder: SearchRun | TrainingFolder) -> dict[str, Any]:
+    """Which data a network learnt from, as settings of a search."""
+    config = folder.config
+    said = {name: getattr(config, name) for name in OF_DATA}
+    if not said["validation_fraction"]:
+        del said["validation_fraction"]
+    return said
+
+
+def whole_of_training(folder: TrainingFolder) -> Whole:
+    """The network of a training.
+
+    Raises:
+        UntrustedError: If its space is somebody else's function.
+        RunError: If the training is not done, or a file is damaged.
+    """
+    network = folder.network()
+    return _whole(folder.architecture, network.state_dict(), gated=folder.config.warm)
+
+
+def whole_of_search(run: SearchRun, network: FrontNetwork) -> Whole:
+    """A network that a search recorded, with its gates.
+
+    Raises:
+        UntrustedError: If its space is somebody else's function.
+        ConfigError: If nothing was trained.
+        RunError: If a file is missing or damaged.
+    """
+    if network.figure is None:
+        raise ConfigError(
+            f"nothing was trained in {run.path}: train one of its networks, and shrink what "
+            "comes of it"
+        )
+    module = run.network(network)
+    return _whole(run.architecture(network), module.state_dict(), gated=True)
+
+
+def whole_of_zoo(name: str, weights: str | Path | None, dataset: Dataset, data: str) -> Whole:
+    """A ready-made network with weights of a file, or published ones.
+
+    Raises:
+        ConfigError: If there is no such network, or the weights do not fit it.
+    """
+    architecture = describe_for(name, dataset, data)
+    if weights is None:
+        raise ConfigError(
+            f"{name} without `weights` knows nothing that could be kept: give a file, "
+            "`weights='default'` for published ones, or the folder of a training of it"
+        )
+    space = ZooSpace(**architecture.settings)
+    found = load_pretrained(weights, space)
+    if found.weights is None:
+        raise ConfigError(found.reason)
+    if found.new_classifier:
+        raise ConfigError(
+            f"the weights {found.name} are for other classes than the {space.classes} of "
+            f"{data}: train {name} on it first, by `train` with these `weights` and "
+            "`recipe='fine-tune'`, and shrink what comes of it"
+        )
+    return Whole(architecture, dict(found.weights))
+
+
+def whole_of_function(
+    name: str, settings: dict[str, Any], dataset: Dataset, weights: str | Path | None
+) -> Whole:
+    """A network that a function makes, with weights of a file.
+
+    Args:
+        name: Of the function, which was imported.
+        settings: That it takes besides those of the data.
+        dataset: Whose shapes it is made for.
+        weights: The file.
+
+    Raises:
+        ConfigError: If the function does not make a network for the data, or the file does not
+            fit it.
+    """
+    of_data = {"input_shape": dataset.train.input_shape, "classes": dataset.train.num_classes}
+    given = {k: v for k, v in of_data.items() if v is not None}
+    space = make_space(name, **(given | settings))
+    architecture = space.architecture(space.gates)
+    if weights is None:
+        raise ConfigError(
+            f"{name} without `weights` knows nothing that could be kept: give the file of its "
+            "state_dict, as torch.save or safetensors wrote it"
+        )
+    path = Path(weights)
+    with torch.random.fork_rng(devices=[]):
+        own = space.build(architecture).state_dict()
+    try:
+        if path.suffix not in ENDINGS:
+            raise ValueError(f"its name ends in none of {', '.join(ENDINGS)}")
+        content, _ = read_weights(path, 8 * sum(t.nbytes for t in own.values()) + 2**26)
+        found = unwrap(content, own)
+        check_like(found, own)
+        if lacking := own.keys() - found.keys():
+            raise ValueError(f"it has no {min(lacking)}")
+    except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        told = error.strerror if isinstance(error, OSError) else None
+        raise ConfigError(
+            f"`weights` {path} do not fit {name}: {told or read_message(error)[:300]}. Give "
+            "the file of the network's own state_dict"
+        ) from None
+    return Whole(architecture, dict(found))
+
+
+def _whole(architecture: Architecture, weights: dict[str, Tensor], *, gated: bool) -> Whole:
+    gated = gated and architecture.space != SHRUNK  # whose networks have none
+    return Whole(architecture, dict(weights), gated=gated)

@@ -1,0 +1,149 @@
+"""What is left of a network, measured: how its latency depends on widths and branches.
+
+Single layers are not measured. Networks of all sizes are, whole, and a cost of each block of
+each layer is fitted to them. What a kind of layer costs per multiply-add, per output and per
+weight is fitted first, and is what the fit of the blocks begins from.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from goldnas.errors import MeasurementError
+from goldnas.exporting.narrowed import Narrowed
+from goldnas.lut import LatencyTable, NetworkLatency, format_row_key
+from goldnas.lut.fit import count_parts
+from goldnas.operators import Part
+from goldnas.profiling.backend import Failure, MeasurementBackend
+from goldnas.profiling.calibration import fit_calibration
+from goldnas.profiling.fill import open_table
+from goldnas.profiling.gpu_backend import forget_engines
+from goldnas.profiling.measuring import Estimate
+from goldnas.profiling.networks import estimate_noise_floor_percent
+from goldnas.profiling.session import Session
+from goldnas.spaces.shrunk import ShrunkSpace, Size
+
+NETWORKS = 32
+"""That are measured, unless said otherwise."""
+
+
+def profile_widths(
+    space: ShrunkSpace,
+    out: Path,
+    backend: MeasurementBackend,
+    *,
+    batch: int = 1,
+    networks: int = NETWORKS,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> LatencyTable:
+    """Measure networks of all sizes, and write a table that predicts the others.
+
+    What is measured is kept beside the table until it is written, so that a call that was
+    interrupted goes on. A table that has enough networks of the space stays as it is.
+
+    Args:
+        space: What is left of a network.
+        out: The table, there or not.
+        backend: Measures.
+        batch: Images per call.
+        networks: How many to measure, the whole one among them.
+        on_progress: Told how many visits are done, of how many as far as is known.
+        on_warning: Told what may spoil the measurements.
+
+    Raises:
+        ExportError: If the network cannot be exported.
+        MeasurementError: If the device cannot measure, or is too noisy.
+        TableError: If the file is unreadable, or of other conditions.
+        WriteError: If the disk refuses.
+    """
+    session = Session(
+        backend,
+        batch=batch,
+        journal=Path(f"{out}.visits"),
+        on_progress=on_progress,
+        on_warning=on_warning,
+    )
+    before = open_table(out, session.conditions)
+    known = before.calibration_for(space.name, space.settings)
+    had = known.networks if known is not None and known.space == space.name else ()
+    if len(had) >= networks:
+        return before
+    # Seeded by what is known: others than before, and the same after an interruption.
+    sizes = [space.whole, *space.draw(networks - 1, seed=len(had))]
+    fresh = {space.describe(size).fingerprint: size for size in sizes}
+    for network in had:
+        fresh.pop(network.fingerprint, None)
+    found, noise_floor_percent = _measure(session, space, fresh)
+    measured = (*had, *found)
+    table = before.with_calibration(
+        fit_calibration(
+            space, measured, noise_floor_percent, estimate_costs_us(space, measured)
+        )
+    )
+    table = session.finish(table, before)
+    forget_engines(backend)
+    return table
+
+
+def _measure(
+    session: Session, space: ShrunkSpace, sizes: dict[str, Size]
+) -> tuple[tuple[NetworkLatency, ...], float]:
+    """Measure networks side by side, by their fingerprints."""
+    narrowed = Narrowed(space, session.batch)
+    models = {name: narrowed.model(size) for name, size in sizes.items()}
+    estimates = {name: Estimate({name: 1.0}) for name in models}
+    results = session.measure(models, estimates.values())
+    failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
+    for name, error in failed.items():
+        session.warn(f"network {name} is left out: {error}")
+    if 2 * len(failed) > len(models):
+        name, error = next(iter(failed.items()))
+        raise MeasurementError(
+            f"{len(failed)} of {len(models)} networks could not be measured; {name}: {error}"
+        )
+    kept = [name for name in models if name not in failed]
+    networks = tuple(
+        NetworkLatency(
+            fingerprint=name,
+            parts={format_row_key(*p): c for p, c in space.count(sizes[name]).items()},
+            latency_us=round(estimates[name].latency_us(results), 3),
+            interval_us=round(estimates[name].interval_us(results), 3),
+        )
+        for name in kept
+    )
+    return networks, estimate_noise_floor_percent(results, kept)
+
+
+def estimate_costs_us(
+    space: ShrunkSpace, networks: Sequence[NetworkLatency]
+) -> dict[str, float]:
+    """What each part costs if all parts of a kind cost alike for what they do.
+
+    Args:
+        space: Of the networks.
+        networks: That were measured.
+
+    Returns:
+        Microseconds by the key of a part; of every part of the space.
+    """
+    from scipy.optimize import nnls
+
+    work = {term.part: dict(term.work) for term in space.terms}
+    rows: tuple[Part, ...] = space.rows()
+    for part in rows:
+        work.setdefault(part, {part[0]: 1.0})  # beyond each size of its own
+    kinds = sorted({kind for of_part in work.values() for kind in of_part})
+    amounts = np.array([[work[part].get(kind, 0.0) for kind in kinds] for part in rows])
+    keys = [format_row_key(*part) for part in rows]
+    counts: npt.NDArray[np.float64] = count_parts(networks, keys)
+    latencies_us = np.array([network.latency_us for network in networks])
+    # Relative errors count; and each column is scaled, for the solver.
+    columns = np.column_stack([np.ones(len(networks)), counts @ amounts])
+    columns /= latencies_us[:, None]
+    scale = np.maximum(np.abs(columns).max(axis=0), 1e-300)
+    per_kind, _ = nnls(columns / scale, np.ones(len(networks)))
+    costs_us = amounts @ (per_kind / scale)[1:]
+    return dict(zip(keys, costs_us.tolist(), strict=True))
