@@ -26,7 +26,16 @@ def find_origin(space: str, settings: dict[str, Any]) -> str:
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One network of a search space. Holds no weights and needs no torch."""
+    """One network of a search space, as data. It holds no weights and needs no torch.
+
+    Example:
+        >>> architecture = run.best.architecture
+        >>> architecture.space
+        'gold'
+        >>> same = goldnas.Architecture.from_json(architecture.to_json())
+        >>> same.fingerprint == architecture.fingerprint
+        True
+    """
 
     space: str
     """Name of the search space that builds it."""
@@ -37,7 +46,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     in cell 0, the edge from state 0 to node 2 keeps two operators. Places without operators are
     left out."""
     schema_version: int = SCHEMA_VERSION
-    """Of the JSON form."""
+    """Version of the JSON form."""
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:
@@ -52,7 +61,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return hashlib.sha256(self.to_json()).hexdigest()[:8]
 
     def to_json(self) -> bytes:
-        """One canonical line: equal architectures give equal bytes."""
+        """Write one canonical line: equal architectures give equal bytes."""
         canonical = msgspec.structs.replace(
             self, choices={k: tuple(sorted(v)) for k, v in self.choices.items() if v}
         )

@@ -15,19 +15,24 @@ _NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 
 
 class Zero(nn.Module):
-    """A candidate that puts out nothing: zeros, of the shape that the others put out.
+    """A candidate whose output is zeros, of the same shape as the output of the others.
 
-    It costs nothing, and is a part of no latency table. A choice that keeps it alone passes
-    nothing on, so what only that choice reads is left out of a network. It learns nothing from
-    the loss: where a choice may as well be empty, ``Choice(..., optional=True)`` says so.
+    It costs nothing, and has no row in a latency table. If a choice keeps only this candidate,
+    modules that only that choice reads are left out of the network. Zero learns nothing from
+    the loss. If a choice may be empty, prefer ``Choice(..., optional=True)``.
+
+    Example:
+        >>> import torch
+        >>> goldnas.Zero()(torch.ones(1, 2))
+        tensor([[0., 0.]])
     """
 
     def __init__(self, output_shape: Sequence[int] | None = None) -> None:
-        """Make one.
+        """Make the candidate.
 
         Args:
-            output_shape: Without the batch; that of the first input unless given. A search
-                space sets it to that of the other candidates.
+            output_shape: Shape without the batch; that of the first input unless given. A
+                search space sets it to that of the other candidates.
         """
         super().__init__()
         self.output_shape = None if output_shape is None else tuple(output_shape)
@@ -42,29 +47,41 @@ class Zero(nn.Module):
 
 
 class Choice(nn.Module):
-    """Several candidates for one place; its output is the sum of those that are left.
+    """Several candidates for one place. The output is the sum of those that are left.
 
-    In a search each of them is scaled by its gate, as is one with the weights of a search. A
-    network that is trained anew has no gates.
+    In a search each candidate is scaled by its gate, and so in a network with the weights of a
+    search. A network that is trained from fresh weights has no gates.
 
     Args:
-        candidates: What builds each, by name. All read the same tensor, or the several that the
-            choice is called with, and put out tensors of one shape. A name is of lower-case
-            letters, digits and ``_``, and no keyword of Python; it stands in latency tables
-            and architectures, so it is never reused for something else.
-        shared: Choices with this name in common are one decision: they have the same
-            candidates, and keep the same of them. The shapes at each place may differ. A cell
-            that is repeated is searched so.
-        optional: Whether the choice may keep no candidate. Then it puts out zeros, and
+        candidates: Functions that build the candidates, by name. All candidates read the same
+            tensor, or the several tensors that the choice is called with, and return tensors of
+            one shape. A name has lower-case letters, digits and ``_``, and is no keyword of
+            Python. It stands in latency tables and architectures, so never reuse it for
+            something else.
+        shared: Choices with the same name here are one decision. They have the same candidates,
+            and keep the same ones. The shapes at each place may differ. Use it for a cell that
+            is repeated.
+        optional: Whether the choice may keep no candidate. Then its output is zeros, and it
             computes nothing.
 
-    A candidate may have choices of its own, which decide something where it is kept. None of
-    them is shared, and a shared choice has none within.
+    A candidate may have choices of its own, which matter only if it is kept. None of them may
+    be shared, and a shared choice has no choices within.
 
     Raises:
-        ConfigError: If there is no candidate, a name is taken twice or is none, ``optional``
-            is neither true nor false, a builder fails, or a shared choice is within another or
-            has one within.
+        ConfigError: If there is no candidate, a name occurs twice or is not valid, ``optional``
+            is neither true nor false, or a builder fails. Also if a shared choice is within
+            another choice, or has one within.
+
+    Example:
+        >>> from torch import nn
+        >>> choice = goldnas.Choice(
+        ...     {
+        ...         "small": lambda: nn.Conv2d(8, 8, 1),
+        ...         "large": lambda: nn.Conv2d(8, 8, 3, padding=1),
+        ...     }
+        ... )
+        >>> list(choice.operators)
+        ['small', 'large']
     """
 
     def __init__(
@@ -112,7 +129,7 @@ class Choice(nn.Module):
         inside them; where they have choices of their own, those are computed again."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Map what every candidate maps."""
+        """Return the sum of the candidates' outputs."""
         gates = self.gates if self.live_gates is None else self.live_gates
         operators = tuple(self.operators.values())
         if not operators:

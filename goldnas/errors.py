@@ -38,8 +38,15 @@ class GoldnasError(Exception):
     """Base of every error that goldnas raises on purpose.
 
     Args:
-        message: One line: ends of lines, which names in files may hold, become spaces, and
-            what no terminal shows is escaped.
+        message: The text. It becomes one line: line ends, which names in files may hold, become
+            spaces, and characters that no terminal shows are escaped.
+
+    Example:
+        >>> try:
+        ...     goldnas.load_run("runs/none")
+        ... except goldnas.GoldnasError as error:  # whatever goldnas refuses
+        ...     print(error)
+        runs/none is not the folder of a search: it does not exist. Give the `out` of a search
     """
 
     status: int = Status.FAILED
@@ -50,15 +57,38 @@ class GoldnasError(Exception):
 
 
 class ConfigError(GoldnasError, ValueError):
-    """A setting, a budget or a name is wrong, or two settings contradict."""
+    """A setting, a budget or a name is wrong, or two settings contradict.
+
+    Example:
+        >>> try:
+        ...     goldnas.space("gold", cells=0)
+        ... except goldnas.ConfigError as error:
+        ...     print(error)
+        `cells` must be a whole number from 1, got 0
+    """
 
 
 class TableError(GoldnasError):
-    """A latency table is unreadable, of another schema, or lacks a row."""
+    """A latency table is unreadable, has another schema, or lacks a row.
+
+    Example:
+        >>> try:
+        ...     goldnas.LatencyTable.load("lut/none.json")
+        ... except goldnas.TableError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        there is no latency table lut/none.json...
+    """
 
 
 class MeasurementError(GoldnasError):
-    """A model could not be measured on a device."""
+    """A model could not be measured on a device.
+
+    Example:
+        >>> try:
+        ...     found = goldnas.profile_model("net.onnx", target_percent=5)
+        ... except goldnas.MeasurementError as error:
+        ...     print("cannot measure here:", error)
+    """
 
 
 class NoisyMachineError(MeasurementError):
@@ -66,19 +96,51 @@ class NoisyMachineError(MeasurementError):
 
 
 class ExportError(GoldnasError):
-    """A network could not be exported, or its export computes something else."""
+    """A network could not be exported, or its export computes something else.
+
+    Example:
+        >>> try:
+        ...     result = goldnas.export(run.best, "example.onnx")
+        ... except goldnas.ExportError as error:
+        ...     print("do not deploy this file:", error)
+    """
 
 
 class DataError(GoldnasError):
-    """A dataset is missing, unreadable or corrupt."""
+    """A dataset is missing, unreadable or corrupt.
+
+    Example:
+        >>> try:
+        ...     goldnas.search(space, data="none.npz", budgets=["60kFLOPs"], out="runs/b")
+        ... except goldnas.DataError as error:
+        ...     print(error)
+        cannot read none.npz: no such file; check the path
+    """
 
 
 class RunError(GoldnasError):
-    """The folder of a search cannot be made, read or continued."""
+    """The folder of a search cannot be made, read or continued.
+
+    Example:
+        >>> try:
+        ...     goldnas.search(space, budgets=["60kFLOPs"], out="runs/a")
+        ... except goldnas.RunError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        runs/a exists: continue that search with `load_run('runs/a').resume()`...
+    """
 
 
 class BusyError(GoldnasError):
-    """Another process writes there, and two at once would lose each other's work."""
+    """Another process writes to the same place, and two at once would lose each other's work.
+
+    ``wait=True`` waits for the other process instead.
+
+    Example:
+        >>> try:
+        ...     same = goldnas.profile(space, out="lut/cpu.json", networks=4)
+        ... except goldnas.BusyError as error:
+        ...     print("another process measures for this table:", error)
+    """
 
 
 class RankError(GoldnasError):
@@ -86,11 +148,20 @@ class RankError(GoldnasError):
 
 
 class StoppedError(GoldnasError):
-    """A signal ended the work, which was saved; not a failure.
+    """A signal ended the work. The work was saved, so this is not a failure.
 
     Args:
-        message: What was saved, and how to go on.
-        number: Of the signal.
+        message: What was saved, and how to continue.
+        number: Number of the signal.
+
+    Example:
+        >>> try:
+        ...     goldnas.search(
+        ...         space, budgets=["60kFLOPs"], out="runs/stopped", stop_signal=lambda: 15
+        ...     )
+        ... except goldnas.StoppedError as stopped:
+        ...     print(stopped)
+        interrupted after step 1, and saved; go on with: `load_run('runs/stopped').resume()`
     """
 
     def __init__(self, message: str, number: int = 15) -> None:
@@ -99,14 +170,28 @@ class StoppedError(GoldnasError):
 
 
 class WriteError(GoldnasError):
-    """A file could not be written; what was there before is unchanged."""
+    """A file could not be written. Its earlier content is unchanged.
+
+    Example:
+        >>> try:
+        ...     goldnas.export(run.best, "net.onnx/another.onnx")  # a file is no folder
+        ... except goldnas.WriteError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        cannot write net.onnx/another.onnx: ...
+    """
 
 
 class GoldnasWarning(UserWarning):
-    """What does not stop a call, and is not as it should be: a restless machine, say.
+    """A problem that does not stop a call, such as a machine that changes its speed.
 
     Args:
-        message: One line, as that of an error.
+        message: The text, made one line as in an error.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", goldnas.GoldnasWarning)
+        ...     same = goldnas.profile(space, out="lut/cpu.json", networks=4)
     """
 
     def __init__(self, message: str) -> None:

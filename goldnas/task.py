@@ -21,19 +21,31 @@ def _mean(mean: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a network learns, and what it is judged by.
+    """What a network learns, and the metric that judges it.
 
     Args:
-        loss: Of outputs and targets of a batch: a scalar, the mean over the batch.
-        metric: Of the same: a tensor whose first dimension is the batch. Its mean over all
-            items, whichever batches they were in, is the metric.
-        name: Of the metric, in tables and files.
-        higher_is_better: Whether more of it is better.
-        summary: From that mean to the metric, where it is not the mean itself: a root, or a
-            quotient of two means.
+        loss: Function of the outputs and targets of a batch. It returns a scalar, the mean over
+            the batch.
+        metric: Function of the same. It returns a tensor whose first dimension is the batch.
+            The metric is the mean over all items, whichever batches they were in.
+        name: Name of the metric, in tables and files.
+        higher_is_better: Whether a higher metric is better.
+        summary: Function from that mean to the metric, if the metric is not the mean itself: a
+            root, or a quotient of two means.
 
     Raises:
-        ConfigError: If the name is none.
+        ConfigError: If the name is not valid.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> task = goldnas.Task(
+        ...     loss=F.mse_loss,
+        ...     metric=lambda outputs, targets: (outputs - targets).abs(),
+        ...     name="mean error",
+        ...     higher_is_better=False,
+        ... )
+        >>> task.metric_kind.name
+        'mean error'
     """
 
     loss: LossFunction

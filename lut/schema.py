@@ -47,9 +47,9 @@ class MeasuringProtocol(Strict, frozen=True):
     """How rows are measured; two tables are comparable only if theirs is equal."""
 
     name: Text
-    """``in-context`` or ``isolated``: which models a row is worked out from."""
+    """``in-context`` or ``isolated``: the models that a row is computed from."""
     processes: Count
-    """Fresh processes, at least: memory alignment differs between them."""
+    """Minimum number of fresh processes: memory alignment differs between them."""
     rounds: Count
     """Visits to each model per process, all models shuffled in each round."""
     warmup_ms: Milliseconds
@@ -70,7 +70,7 @@ class Gpu(Strict, frozen=True):
     compute_capability: Text
     """``9.0`` and the like."""
     driver: Text
-    """Its version; ``unknown`` where neither NVML nor the system tells."""
+    """Version of the driver; ``unknown`` if neither NVML nor the system reports it."""
     memory_mib: Count
 
 
@@ -89,10 +89,10 @@ class Conditions(Strict, frozen=True):
     batch: Count
     precision: Text
     measured_on: datetime.date
-    """Of the latest row."""
+    """Date of the latest row."""
     protocol: MeasuringProtocol
     gpu: Gpu | None = None
-    """What ran the models, if not the processor."""
+    """The GPU that ran the models; None for a processor."""
 
     @property
     def runtime(self) -> str:
@@ -224,22 +224,22 @@ class Measured(Located, frozen=True, tag_field="status", tag="measured"):
     """A row that was measured on the device."""
 
     latency_us: Microseconds
-    """What the operator adds to a network that has it; this is the number a search uses."""
+    """The time that the operator adds to a network that has it. A search uses this number."""
     interval_us: Amount
     """Half-width of the 95 % confidence interval of ``latency_us``."""
     converged: bool
-    """Whether that is within the protocol's target; if not, the time for the row ran out."""
+    """Whether the interval is within the protocol's target. If not, the time ran out."""
     isolated_us: Microseconds
-    """The operator as a model of its own, with what a session costs besides."""
+    """The time of the operator as a model of its own, with the cost of a session."""
     method: Literal["chain", "branches", "isolated"]
-    """From which models ``latency_us`` was worked out."""
+    """The models that ``latency_us`` was computed from."""
     timings: tuple[ModelTiming, ...]
-    """Of those models."""
+    """Timings of those models."""
     elsewhere: dict[str, Count] = {}
     """How many nodes of the isolated model ran on other providers than the table's."""
     launch_bound: bool = False
-    """Whether launching a model took the host as long as the model took the device: then
-    ``latency_us`` is what launching costs."""
+    """Whether launching a model took the host as long as running it took the device. Then
+    ``latency_us`` is the cost of launching."""
 
     def __hash__(self) -> int:
         return hash((self.operator, self.site, self.latency_us))
@@ -250,10 +250,10 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
 
     operator: Text
     site: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^({_SITE})?$"})] = ""
-    """Empty if the operator is a name that says all, as a column of a CSV file may be."""
+    """Empty if the operator's name says everything, as a column of a CSV file may."""
     latency_us: Amount
     source: Text
-    """What it was worked out from, in one line."""
+    """The origin of the latency, in one line."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -309,13 +309,13 @@ class Calibration(Strict, frozen=True):
 
     space: Text
     settings: dict[str, Any]
-    """Of the space, as an architecture's file has them."""
+    """Settings of the space, as an architecture's file has them."""
     intercept_us: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-    """What every network costs besides its rows; below 0 where rows count something twice."""
+    """Cost of every network in addition to its rows; below 0 if rows count something twice."""
     latencies_us: dict[str, Amount]
-    """The rows as fitted, by operator and site."""
+    """The fitted rows, by operator and site."""
     prior_us: dict[str, Amount]
-    """The costs that the fit began from, where there were any."""
+    """The costs that the fit began from, if there were any."""
     accuracy: Accuracy
     """Cross-validated: each network predicted by a fit without it."""
     noise_floor_percent: Amount | None
@@ -353,12 +353,12 @@ class Campaign(Strict, frozen=True):
     aa_percent: Amount
     """Difference of two copies of one model, measured side by side."""
     drift_percent: Amount
-    """Range over the processes of how slow the device was, by the median over all models."""
+    """Range over the processes of the device's slowness, by the median over all models."""
     hottest_c: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)] | None = None
     slowest_mhz: Positive | None = None
-    """Of the device before any round; None where it does not tell."""
+    """Lowest frequency of the device before any round; None if it does not report one."""
     waited_s: Amount = 0.0
-    """For it to cool down."""
+    """Time that measuring waited for the device to cool down."""
     slowest_memory_mhz: Positive | None = None
     throttled: tuple[Text, ...] = ()
     """Why the device slowed itself down, in the words of its driver."""

@@ -279,7 +279,14 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
 
 
 class TableConfig(DeviceConfig, frozen=True, kw_only=True):
-    """How a latency table is made."""
+    """How to make a latency table.
+
+    :func:`goldnas.profile` takes these fields as settings.
+
+    Example:
+        >>> goldnas.TableConfig(threads=2).networks
+        20
+    """
 
     perf_test: PerfTest = None
 
@@ -325,7 +332,15 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
 
 
 class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
-    """How a whole ONNX file is measured."""
+    """How to measure a whole ONNX file.
+
+    :func:`goldnas.profile_model` takes these fields as settings.
+
+    Example:
+        >>> config = goldnas.ModelConfig(shapes={"input": (1, 3, 224, 224)}, target_percent=5)
+        >>> config.precision
+        'fp32'
+    """
 
     shapes: Annotated[
         Mapping[str, tuple[int, ...]],
@@ -349,7 +364,7 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     ] = {}
 
     batch: Annotated[int | None, _BATCH_SETTING] = None
-    """None for what the file says."""
+    """None for the batch size in the file."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -363,7 +378,14 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
 
 
 class BundleConfig(RuntimeConfig, frozen=True, kw_only=True):
-    """How a bundle measures, wherever it is carried to."""
+    """How a bundle measures on the device that you carry it to.
+
+    :func:`goldnas.make_bundle` takes these fields as settings.
+
+    Example:
+        >>> goldnas.BundleConfig(threads=4).networks
+        20
+    """
 
     batch: Annotated[int, _BATCH_SETTING] = 1
     networks: int = 20

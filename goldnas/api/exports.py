@@ -30,33 +30,33 @@ def export(
 ) -> "Exported":
     """Export a network, measure it, and check every budget.
 
-    Budgets and tables are those of the search, also for a training in its folder. A latency is
-    verified if a table is of the device that measures, and of the same precision. What was
-    measured is kept in the search's folder, for comparisons.
+    The budgets and tables are those of the search, also for a training in its folder. A latency
+    is verified if a table has the device that measures, and the same precision. The search's
+    folder keeps the measurements, for comparisons.
 
     Args:
-        network: Of a search or a training; a search, whose best network it is then; or the
+        network: A network of a search or of a training; a search, for its best network; or the
             folder of a search or of a training.
         out: ONNX file to write.
         tables: Latency tables to verify besides those of the search.
-        pick: Of a search or its folder, which network: ``best``, a number, a fingerprint.
-        space: The function that a folder names as its space, so that its code runs.
-        trust: Whether whatever code a folder names may run.
-        on_warning: Told what is not as it should be, and does not stop the export.
+        pick: Which network of a search or its folder: ``best``, a number, a fingerprint.
+        space: The function that the folder names as its space. Giving it lets its code run.
+        trust: Whether any code that the folder names may run.
+        on_warning: Called with each problem that does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
             ``bf16``, ``int8``), ``budgets``, ``zoo`` (the file of :func:`goldnas.pick`),
             ``python_out``, ``dynamic_batch``, ``engine``, ``device``, ``force`` and so on.
 
     Returns:
-        Its files, how outputs compare, and a check for each resource. ``passed`` says whether
-        every budget was verified and holds.
+        The files, a comparison of the outputs with PyTorch's, and a check for each resource.
+        ``passed`` is true if every budget was verified and holds.
 
     Raises:
-        ConfigError: If a setting is wrong, or does not go with the network, or a file is there
-            already and is no earlier export of the network.
-        ExportError: If what was exported computes something else than the network.
+        ConfigError: If a setting is wrong, or does not go with the network. Also if a file
+            exists that is not an earlier export of the network.
+        ExportError: If the exported file computes something else than the network.
         MeasurementError: If a device cannot measure.
-        WriteError: If the disk refuses.
+        WriteError: If a file cannot be written.
 
     Example:
         >>> result = goldnas.export(run.best, "example.onnx")

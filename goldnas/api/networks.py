@@ -33,7 +33,7 @@ class Network:
     folder: "SearchRun"
     """The folder of the search."""
     record: "FrontNetwork"
-    """What the search wrote down of it."""
+    """The entry of the search's front."""
 
     def __repr__(self) -> str:
         return f"Network({self.fingerprint!r} of {str(self.folder.path)!r})"
@@ -50,15 +50,15 @@ class Network:
     def accuracy(self) -> float | None:
         """Share of the held-out images classified right.
 
-        None of what was not trained, or has another task.
+        None if nothing was trained, or the task is not classification.
         """
         return self.record.accuracy
 
     @property
     def metric(self) -> "Metric | None":
-        """The metric of its task on held-out items, its accuracy where it classifies.
+        """The metric of its task on held-out items: the accuracy, for classification.
 
-        None of what was not trained.
+        None if nothing was trained.
         """
         return self.record.figure
 
@@ -79,7 +79,7 @@ class Network:
 
     @property
     def dominated(self) -> bool:
-        """Whether another network is nowhere worse and somewhere better."""
+        """Whether another network is at least as good in everything and better in something."""
         return self.record.dominated
 
     @property
@@ -95,8 +95,8 @@ class Network:
         """Build it, in evaluation mode.
 
         Args:
-            trained: Whether with the weights and gates of the search; else with fresh weights
-                and without gates.
+            trained: If true, with the weights and gates of the search. If false, with fresh
+                weights and without gates.
 
         Returns:
             A module from ``(B, C, H, W)``, normalised, to ``(B, classes)`` logits.
@@ -113,15 +113,15 @@ class Network:
 
 @dataclass(frozen=True, repr=False)
 class ReadyMadeNetwork:
-    """A network that others have made, which a search is held against.
+    """A ready-made network that a search is compared with.
 
-    :func:`goldnas.train` trains it as it trains one of the search.
+    :func:`goldnas.train` trains it like a network of the search.
     """
 
     folder: "SearchRun"
     """The folder of the search."""
     record: "Baseline"
-    """What was measured of it, and counted for the data of the search."""
+    """Its measurements, and its counts for the data of the search."""
 
     def __repr__(self) -> str:
         return f"ReadyMadeNetwork({self.name!r} of {str(self.folder.path)!r})"
@@ -138,7 +138,7 @@ class ReadyMadeNetwork:
 
     @property
     def architecture(self) -> Architecture:
-        """The network for the images and the classes of the search."""
+        """Its architecture, for the images and the classes of the search."""
         return self.record.architecture
 
 
@@ -157,7 +157,7 @@ class TrainedNetwork:
     folder: "TrainingFolder"
     """The folder of the training."""
     result: "TrainResult"
-    """What the training came to."""
+    """The result of the training."""
 
     def __repr__(self) -> str:
         return f"TrainedNetwork({self.fingerprint!r} in {str(self.path)!r})"
@@ -179,18 +179,18 @@ class TrainedNetwork:
     def accuracy(self) -> float | None:
         """Share of the test set classified right after the last epoch.
 
-        None with a task of another kind.
+        None if the task is not classification.
         """
         return self.result.test_accuracy
 
     @property
     def metric(self) -> "Metric":
-        """The metric of its task on the test set, which is its accuracy where it classifies."""
+        """The metric of its task on the test set: the accuracy, for classification."""
         return self.result.test
 
     @property
     def resources(self) -> dict[str, float]:
-        """FLOPs, parameters, and microseconds as predicted, by name."""
+        """FLOPs, parameters, and predicted microseconds, by name."""
         return self.result.resources
 
     @property
@@ -229,7 +229,7 @@ class NetworkFront(Sequence[Network]):
     folder: "SearchRun"
     """The folder of the search."""
     record: "Front"
-    """What the search wrote down."""
+    """The front as the search recorded it."""
 
     def __repr__(self) -> str:
         return f"NetworkFront({len(self)} of {str(self.folder.path)!r})"
@@ -264,7 +264,7 @@ class NetworkFront(Sequence[Network]):
                 or a fingerprint or the start of one.
 
         Raises:
-            RunError: If there is none such.
+            RunError: If there is no such network.
         """
         return Network(self.folder, self.record.pick(str(which)))
 
@@ -285,7 +285,7 @@ class NetworkFront(Sequence[Network]):
         ]
 
     def to_frame(self) -> Any:
-        """The same as a data frame of pandas.
+        """The rows of :meth:`to_dicts` as a data frame of pandas.
 
         Raises:
             ConfigError: If pandas is not installed.

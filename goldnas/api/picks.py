@@ -29,37 +29,38 @@ def pick(
 ) -> "Picked":
     """Find the most accurate ready-made network within budgets, on a device.
 
-    Networks are measured whole, side by side, in several processes. Not all are: after each few
-    it is worked out which of the others may still be the answer.
+    Networks are measured whole, side by side, in several processes. After each few networks
+    goldnas computes which of the others may still be the answer. It measures only those.
 
     Args:
-        out: The file to keep what was measured in, like ``lut/zoo.json``. What it holds already
-            is not measured again; a call that was interrupted goes on.
-        measured: Such a file, perhaps of a device that is not at hand: the choice is among
-            what it holds, and nothing is measured. ``budgets``, ``networks``, ``size`` and
+        out: File for the measurements, like ``lut/zoo.json``. goldnas does not measure again
+            what the file holds already, so an interrupted call continues.
+        measured: Such a file, perhaps of a device that you cannot reach. goldnas chooses among
+            its networks and measures nothing. ``budgets``, ``networks``, ``size`` and
             ``precision`` go with it.
         wait: Whether to wait while another process measures for the same file.
-        on_look: Told how many networks were looked at, of how many.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_row: Told the number format of each network that was measured, and what it came to.
-        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
+        on_look: Called with the number of networks looked at, and their total.
+        on_progress: Called with the number of visits done, and their total as far as known.
+        on_row: Called for each measured network, with its number format and its row.
+        on_warning: Called with each problem that may disturb the measurements. Unless given, it
+            warns with a :class:`goldnas.GoldnasWarning`.
         settings: Fields of :class:`goldnas.PickConfig`: ``budgets`` (``["10ms", "5Mparams"]``),
             ``zoo`` (``torchvision``, ``timm``, a folder of ONNX files), ``networks`` (patterns
             of names), ``size`` (of images), ``accuracies`` (a CSV file), ``precision``
-            (``"fp32,int8"``), ``front``, ``exhaustive``, and where and how to measure, as of
-            :func:`profile`.
+            (``"fp32,int8"``), ``front``, ``exhaustive``, and the settings of a measurement as
+            in :func:`profile`.
 
     Returns:
-        The choice, the front, what is within noise, and what was not measured and why.
+        The choice, the front, the networks within noise, and the networks that were not
+        measured, with the reasons.
 
     Raises:
         BusyError: If another process measures for the same file.
         ConfigError: If a setting is wrong, or no network is left.
-        MeasurementError: If the device cannot measure, or is too noisy; what was measured is in
-            the file.
-        TableError: If the file is unreadable, or of other conditions.
-        WriteError: If the disk refuses.
+        MeasurementError: If the device cannot measure, or is too noisy. The file keeps the
+            measurements so far.
+        TableError: If the file is unreadable, or has other conditions.
+        WriteError: If the file cannot be written.
 
     Example:
         >>> found = goldnas.pick(
@@ -103,28 +104,28 @@ def make_zoo_bundle(
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "tuple[ZooManifest, dict[str, str]]":
-    """Write a file that measures ready-made networks on a device that it is carried to.
+    """Write a file that measures ready-made networks on another device.
 
-    ``python FILE.zip`` there writes ``results.zip``, of which ``goldnas lut import`` makes a
-    file for ``pick(measured=...)``. Nobody there decides what is worth measuring: every network
-    that the settings name is measured.
+    Carry the file to the device. ``python FILE.zip`` there writes ``results.zip``, and
+    ``goldnas lut import`` turns that into a file for ``pick(measured=...)``. The device
+    measures every network that the settings name.
 
     Args:
         out: The file, like ``pi5.zip``.
-        on_look: Told how many networks were looked at, of how many.
-        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
+        on_look: Called with the number of networks looked at, and their total.
+        on_warning: Called with each problem that may disturb the measurements. Unless given, it
+            warns with a :class:`goldnas.GoldnasWarning`.
         settings: Fields of :class:`goldnas.PickConfig`: ``zoo``, ``networks``, ``size``,
             ``accuracies``, ``classes``, ``threads``, ``cores``, ``provider``, ``batch``,
             and one ``precision``.
 
     Returns:
-        What is in it; and the networks that are not, and why.
+        The contents of the file; and the networks that were left out, with the reasons.
 
     Raises:
-        ConfigError: If a setting is wrong, no network is left, they are too large for one
-            file, or another file is there already.
-        WriteError: If the disk refuses.
+        ConfigError: If a setting is wrong, no network is left, the networks are too large for
+            one file, or another file exists.
+        WriteError: If the file cannot be written.
 
     Example:
         >>> made, left_out = goldnas.make_zoo_bundle(
@@ -152,10 +153,10 @@ def list_zoo(source: str = "torchvision") -> "tuple[ReadyMade, ...]":
     """The ready-made networks of a library, and their published weights.
 
     Args:
-        source: ``torchvision``, or ``timm``, whose accuracies are in a file that it publishes.
+        source: ``torchvision`` or ``timm``. timm publishes its accuracies in a separate file.
 
     Raises:
-        ConfigError: If the library is unknown, or missing.
+        ConfigError: If the library is unknown, or not installed.
 
     Example:
         >>> {network.name: network for network in goldnas.list_zoo()}[

@@ -26,31 +26,31 @@ def profile(
 ) -> LatencyTable:
     """Measure every operator of a space on a device, into a latency table.
 
-    Each operator is measured within small networks, in rounds over all of them, until its time
-    is known to 1 %. Then random networks of the space are measured whole, and the rows are
-    fitted to them. What the file holds already is kept; a call that was interrupted goes on.
+    goldnas measures each operator within small networks, in rounds over all of them, until its
+    time is known to 1 %. Then it measures random whole networks of the space, and fits the rows
+    to them. It keeps the rows that the file holds already, so an interrupted call continues.
 
     Args:
-        space: Of :func:`goldnas.space`, or what that takes.
+        space: What :func:`goldnas.space` returns or takes.
         out: The file, like ``lut/cpu.json``.
         wait: Whether to wait while another process measures for the same file.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
+        on_progress: Called with the number of visits done, and their total as far as known.
+        on_warning: Called with each problem that may disturb the measurements. Unless given, it
+            warns with a :class:`goldnas.GoldnasWarning`.
         settings: Fields of :class:`goldnas.TableConfig`: ``device`` (``cpu``, ``cuda``,
             ``ssh://host``, ``adb://SERIAL``), ``backend``, ``threads``, ``batch`` (images per
             call), ``precision``, ``networks`` (to fit to; 0 for none), ``target_percent``,
             ``transfer`` (another device's table) and so on.
 
     Returns:
-        The table. Rows that could not be measured are in it as failed.
+        The table. It marks rows that could not be measured as failed.
 
     Raises:
         BusyError: If another process measures for the same file.
         ConfigError: If a setting is wrong.
         MeasurementError: If nothing can be measured, or the machine is too noisy.
-        TableError: If the file is unreadable, or of other conditions.
-        WriteError: If the disk refuses.
+        TableError: If the file is unreadable, or has other conditions.
+        WriteError: If the file cannot be written.
 
     Example:
         >>> again = goldnas.profile(space, out="lut/cpu.json", networks=4)  # has it all
@@ -89,22 +89,22 @@ def profile_model(
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "ModelProfile":
-    """Measure any ONNX file and its nodes, and compare with what tables predict.
+    """Measure any ONNX file and its nodes, and compare with the predictions of tables.
 
     Args:
         model: The file.
-        tables: To compare with, if goldnas exported the model, or their files.
-        on_progress: Told how many visits are done, of how many.
-        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
+        tables: Latency tables, or their files, to compare with a model that goldnas exported.
+        on_progress: Called with the number of visits done, and their total.
+        on_warning: Called with each problem that may disturb the measurements. Unless given, it
+            warns with a :class:`goldnas.GoldnasWarning`.
         settings: Fields of :class:`goldnas.ModelConfig`: ``shapes`` (of inputs that the model
             leaves open, like ``{"input": (1, 3, 224, 224)}``), ``values`` (of inputs, like
-            ``{"sr": 16000, "image": array}``, or files), ``batch``, and where and how to
-            measure, as of :func:`profile`.
+            ``{"sr": 16000, "image": array}``, or files), ``batch``, and the settings of a
+            measurement as in :func:`profile`.
 
     Raises:
-        ConfigError: If the file is no model, a setting is wrong, or a shape or value does not
-            fit its input.
+        ConfigError: If the file is not a model, a setting is wrong, or a shape or value does
+            not fit its input.
         MeasurementError: If the runtime rejects the model, or the machine is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
 
@@ -134,26 +134,26 @@ def make_bundle(
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> "Manifest":
-    """Write a file that measures a space on a device that it is carried to.
+    """Write a file that measures a space on another device.
 
-    ``python FILE.zip`` there writes ``results.zip``, of which ``goldnas lut import`` makes a
-    latency table.
+    Carry the file to the device. ``python FILE.zip`` there writes ``results.zip``, and
+    ``goldnas lut import`` turns that into a latency table.
 
     Args:
         space: As for :func:`profile`.
         out: The file, like ``pi5.zip``.
-        on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
+        on_warning: Called with each problem that may disturb the measurements. Unless given, it
+            warns with a :class:`goldnas.GoldnasWarning`.
         settings: Fields of :class:`goldnas.BundleConfig`: ``threads``, ``batch``,
             ``precision``, ``networks`` and so on.
 
     Returns:
-        What is in it.
+        The contents of the file.
 
     Raises:
-        ConfigError: If a setting is wrong, or another file is there already.
-        MeasurementError: If an operator of the space cannot be expressed.
-        WriteError: If the disk refuses.
+        ConfigError: If a setting is wrong, or another file exists.
+        MeasurementError: If an operator of the space cannot be exported.
+        WriteError: If the file cannot be written.
 
     Example:
         >>> made = goldnas.make_bundle(space, "device.zip", networks=2)

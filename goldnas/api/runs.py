@@ -30,7 +30,7 @@ class Run:
     """One search: its folder, its settings, and the networks that it found.
 
     Args:
-        folder: Of the search.
+        folder: The folder of the search.
 
     Example:
         >>> run = goldnas.load_run("runs/a")
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def front(self) -> NetworkFront:
-        """The networks that were recorded so far, the cheapest first.
+        """The networks recorded so far, the cheapest first.
 
         Raises:
             RunError: If there are none yet, or the file is damaged.
@@ -94,9 +94,9 @@ class Run:
 
     @property
     def ready_made(self) -> list[ReadyMadeNetwork]:
-        """Ready-made networks within the budgets, of a search that was given a ``zoo``.
+        """Ready-made networks within the budgets, if the search was given a ``zoo``.
 
-        Those that are said to be the most accurate come first; that is of other data.
+        They are sorted by published accuracy, which was measured on other data.
 
         Raises:
             RunError: If a file is damaged.
@@ -111,7 +111,7 @@ class Run:
         return [event["event"] for event in self.read_events()[-1:]] == ["end"]
 
     def read_events(self) -> list[dict[str, Any]]:
-        """Every event of the log, a dictionary each."""
+        """Read the log: a dictionary for each event."""
         return self.folder.read_events()
 
     def resume(
@@ -123,21 +123,22 @@ class Run:
         wait: bool = False,
         ranks: "Ranks | None" = None,
     ) -> "Run":
-        """Go on from the last checkpoint, to the end.
+        """Continue from the last checkpoint to the end.
 
         Args:
-            on_event: Told the name of each event and its fields; see :func:`goldnas.search`.
-            workers: Loading processes, where they should differ; no result depends on them.
+            on_event: Called with the name of each event and its fields; see
+                :func:`goldnas.search`.
+            workers: Another number of loading processes; it does not change the result.
             stop_signal: See :func:`goldnas.search`.
-            wait: Whether to wait while another process goes on with this search.
+            wait: Whether to wait while another process continues this search.
             ranks: See :func:`goldnas.search`.
 
         Raises:
-            BusyError: If another process goes on with this search.
-            UntrustedError: If it names code, and the folder may be somebody else's; see
+            BusyError: If another process continues this search.
+            UntrustedError: If the folder names code and may be somebody else's; see
                 :func:`load_run`.
-            GoldnasError: If the folder is damaged, the data or the device is gone, or the
-                search ends before its time.
+            GoldnasError: If the folder is damaged, the data or the device is missing, or the
+                search ends early.
         """
         from goldnas.searching.start import PreparedSearch
 
@@ -168,20 +169,20 @@ def load_run(
 ) -> Run:
     """Open the folder of a search.
 
-    Opening runs no code. What it names (``module:function``) runs later, if this user made the
-    folder on this machine, or names it again here.
+    Opening a folder runs no code. The functions that it names (``module:function``) run later,
+    in two cases: this user made the folder on this machine, or names the functions again here.
 
     Args:
         path: The folder.
-        space: The function that its space is, or the name of it.
-        data: The data, where it was given as arrays or datasets by a program that has ended; or
-            the name of the function that returns it.
-        task: The task, likewise.
-        trust: Whether whatever code the folder names may run, whoever made it.
+        space: The function that makes its space, or the name of this function.
+        data: The data, if an earlier program gave arrays or datasets; or the name of the
+            function that returns it.
+        task: The task, in the same way.
+        trust: Whether any code that the folder names may run, whoever made the folder.
 
     Raises:
         RunError: If it is not the folder of a search, or is damaged.
-        ConfigError: If what is given is not what the search had.
+        ConfigError: If ``space``, ``data`` or ``task`` differs from that of the search.
 
     Example:
         >>> import goldnas

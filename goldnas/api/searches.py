@@ -41,45 +41,46 @@ def search(
     ranks: "Ranks | None" = None,
     **settings: Any,
 ) -> Run:
-    """Search a space for networks within budgets; one run leaves a front of them.
+    """Search a space for networks within budgets. One run returns a front of them.
 
     Args:
-        space: Of :func:`goldnas.space`, which must fit the data; or a function of yours, or a
-            name: then it is made to fit the data, with the settings ``cells``, ``channels``,
-            ``operators`` and ``settings`` (a dictionary of all others).
+        space: What :func:`goldnas.space` returned, which must fit the data. Or a function of
+            yours, or a name: then goldnas makes the space to fit the data, with the settings
+            ``cells``, ``channels``, ``operators`` and ``settings`` (a dictionary of all
+            others).
         data: The name or the path of a dataset, arrays, or two datasets of PyTorch: see
             :func:`goldnas.data.given.name_data`.
-        budgets: Like ``600MFLOPs``, ``3Mparams``, ``5ms``, or ``5ms@pi5`` where there are
-            several tables; all hold at the end.
+        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``. With several tables,
+            ``5ms@pi5`` names the table. All budgets hold at the end.
         tables: Latency tables of the devices, or their files.
         out: Folder to make for the search.
-        zoo: What :func:`goldnas.pick` measured of ready-made networks on the device of one of
-            the tables, a file: it is copied into the folder, and the search is held against
-            those of the size of the data's images within the budgets.
+        zoo: The file in which :func:`goldnas.pick` keeps its measurements, made on the device
+            of one of the tables. The folder gets a copy. The search is compared with those
+            networks of the file that fit the size of the images and the budgets.
         task: A :class:`goldnas.Task`, a function that returns one, or its ``module:name``;
             classification unless given.
-        on_event: Told the name of each event and its fields, a dictionary: those of
-            ``events.jsonl``; ``ready`` before the folder is made, with what was loaded and the
-            limits of the space; ``note`` with a ``text`` that is good to know; ``begin`` with
-            the ``loop``; and ``step`` after each step.
-        stop_signal: Asked after each step: a number other than 0 saves the search and ends it
+        on_event: Called with the name of each event and a dictionary of its fields. The events
+            are those of ``events.jsonl`` and four more. ``ready`` comes before the folder is
+            made, with what was loaded and the limits of the space. ``note`` has a ``text`` with
+            useful advice. ``begin`` has the ``loop``. ``step`` comes after each step.
+        stop_signal: Called after each step. A number other than 0 saves the search and ends it
             with a :class:`StoppedError`.
-        texts: What else the folder begins with: texts by the names of their files.
+        texts: Further files of the new folder: texts by file name.
         ranks: The processes that search together; those that torchrun started unless given.
         settings: Any other field of :class:`goldnas.SearchConfig`: ``epochs``, ``strategy``,
-            ``seed``, ``batch_size`` (a number or ``auto``), ``amp`` and so on. What is left out
-            is what the strategy, the pace and the data make of it.
+            ``seed``, ``batch_size`` (a number or ``auto``), ``amp`` and so on. The strategy,
+            the schedule and the data decide the settings that are left out.
 
     Returns:
-        The search, at its end.
+        The finished search.
 
     Raises:
-        ConfigError: If a setting is wrong, or no network meets the budgets; nothing is written.
+        ConfigError: If a setting is wrong, or no network meets the budgets. Nothing is written.
         DataError: If the data is missing or unreadable.
-        TableError: If a table cannot be read, or lacks a row of the space; or the zoo cannot
-            be read, or was measured under other conditions.
-        RunError: If ``out`` is taken, or training diverges again and again.
-        WriteError: If the disk refuses.
+        TableError: If a table cannot be read, or lacks a row of the space. Also if the zoo
+            cannot be read, or was measured under other conditions.
+        RunError: If ``out`` is taken, or training diverges repeatedly.
+        WriteError: If a file cannot be written.
 
     Example:
         >>> import goldnas

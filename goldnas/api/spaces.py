@@ -20,16 +20,16 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
 
     Args:
         space: The name of a space (``gold``, ``gold-imagenet``, ``gold-extended``, ``darts``,
-            ``mobile``, ``nasbench201``, ``nasbench-macro``), a function of yours that returns a
-            module with :class:`goldnas.Choice` in it, or the name of such a function,
+            ``mobile``, ``nasbench201``, ``nasbench-macro``). Or a function of yours that
+            returns a module with :class:`goldnas.Choice` in it, or the name of such a function,
             ``my_package.my_module:function``.
-        settings: Its own: ``cells``, ``channels``, ``input_shape`` ``(C, H, W)`` in pixels,
-            ``classes``, ``operators`` and so on; of a function, its arguments and
+        settings: Settings of the space: ``cells``, ``channels``, ``input_shape`` ``(C, H, W)``
+            in pixels, ``classes``, ``operators`` and so on. For a function, its arguments and
             ``input_shape``.
 
     Returns:
-        The space. ``len(space.gates)`` operators can be kept or pruned; ``space.log10_size()``
-        is the logarithm of the number of networks.
+        The space. ``len(space.gates)`` is the number of operators that a search can keep or
+        prune. ``space.log10_size()`` is the base-10 logarithm of the number of networks.
 
     Raises:
         ConfigError: If there is no such space, or a setting does not fit it.
@@ -54,13 +54,21 @@ def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSp
 
 @dataclass(frozen=True)
 class Feasibility:
-    """Whether budgets can be met; true where they can."""
+    """Whether budgets can be met. It is true if they can.
+
+    Example:
+        >>> answer = goldnas.feasible(space, ["60kFLOPs"])
+        >>> bool(answer), answer.reason
+        (True, '')
+        >>> [limit.resource for limit in answer.limits]
+        ['FLOPs', 'params']
+    """
 
     limits: "tuple[Limit, ...]"
-    """Of each resource what the smallest and the full network need, in FLOPs, parameters and
+    """For each resource, what the smallest and the full network need, in FLOPs, parameters and
     microseconds, and its budget."""
     reason: str
-    """Why the budgets cannot be met; empty where they can."""
+    """Why the budgets cannot be met; empty if they can."""
 
     def __bool__(self) -> bool:
         return not self.reason
@@ -73,12 +81,12 @@ def feasible(
     *,
     single: bool = False,
 ) -> Feasibility:
-    """Say whether some network of a space meets all budgets, before anything runs.
+    """Find out whether some network of a space meets all budgets, before anything runs.
 
     Args:
-        space: Of :func:`goldnas.space`, or what that takes.
-        budgets: Like ``600MFLOPs``, ``3Mparams``, ``5ms``, or ``5ms@pi5`` where there are
-            several tables.
+        space: What :func:`goldnas.space` returns or takes.
+        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``. With several tables,
+            ``5ms@pi5`` names the table.
         tables: Latency tables of the devices, or their files.
         single: Whether each node, or choice, keeps exactly one operator.
 

@@ -25,25 +25,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictedRow:
-    """What a network has of one row of a table."""
+    """One row of a table, and how often a network has it."""
 
     operator: str
     site: str
     count: int
     latency_us: float
-    """Of all of them."""
+    """Microseconds of all its occurrences together."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a table says of a network."""
+    """The latency of a network, as a table predicts it.
+
+    Example:
+        >>> prediction = table.predict(run.best)
+        >>> prediction.latency_ms == prediction.latency_us / 1000
+        True
+        >>> sum(row.count for row in prediction.rows) > 0
+        True
+    """
 
     latency_us: float
     """Microseconds for one call, with the batch of the table."""
     mape_percent: float | None
-    """Mean error on networks it was not fitted to; None of a table that was not calibrated."""
+    """Mean error on networks that the table was not fitted to; None without a calibration."""
     overhead_us: float
-    """Whatever the network holds."""
+    """Microseconds that every network costs, whatever its operators."""
     rows: tuple[PredictedRow, ...]
 
     @property
@@ -53,15 +61,15 @@ class Prediction:
 
 
 class LatencyTable(lut.LatencyTable):
-    """The latencies of a space's operators on one device: a JSON file, and what it is good for.
+    """The latencies of a space's operators on one device, kept in a JSON file.
 
-    :func:`goldnas.profile` makes one, :meth:`load` reads one.
+    :func:`goldnas.profile` makes a table, and :meth:`load` reads one.
 
     Example:
         >>> import goldnas
-        >>> table = goldnas.LatencyTable.load("lut/cpu.json")  # doctest: +SKIP
-        >>> table.predict(run.best).latency_ms  # doctest: +SKIP
-        0.187
+        >>> table = goldnas.LatencyTable.load("lut/cpu.json")
+        >>> table.predict(run.best).latency_ms > 0
+        True
     """
 
     def __repr__(self) -> str:
@@ -69,17 +77,17 @@ class LatencyTable(lut.LatencyTable):
 
     @classmethod
     def of(cls, table: lut.LatencyTable) -> "LatencyTable":
-        """A table that was read without what needs more than its file."""
+        """Add the methods that need a network or the device to a table."""
         return cls(
             table.conditions, table.rows, table.path, table.calibrations, table.campaigns
         )
 
     def predict(self, network: Any) -> Prediction:
-        """What a network takes on the device of the table.
+        """Predict the latency of a network on the device of the table.
 
         Args:
-            network: Of a search, a training, an :class:`goldnas.Architecture`, or what
-                :func:`goldnas.lut.published.read_published` read.
+            network: A network of a search or a training, an :class:`goldnas.Architecture`, or
+                a network from :func:`goldnas.lut.published.read_published`.
 
         Raises:
             TableError: If the table lacks a row of the network.
@@ -111,16 +119,17 @@ class LatencyTable(lut.LatencyTable):
         on_warning: Callable[[str], None] = warn,
         **host: Any,
     ) -> "Check":
-        """Measure fresh random networks now, and compare with what the table predicts.
+        """Measure fresh random networks now, and compare with the table's predictions.
 
         Args:
             networks: How many to measure.
-            seed: Of the networks; other ones each time unless given.
-            on_progress: Told how many visits are done, of how many.
-            on_warning: Told what may spoil the measurements; a :class:`goldnas.GoldnasWarning`
-            unless given.
-            host: Where the table was made: ``device`` (``cpu``, ``cuda``, ``ssh://host`` and
-                so on), ``python`` and ``perf_test``, as of :class:`goldnas.TableConfig`.
+            seed: Seed of the random networks. Unless given, each call draws others.
+            on_progress: Called with the number of visits done, and their total.
+            on_warning: Called with each problem that may disturb the measurements. Unless
+                given, it warns with a :class:`goldnas.GoldnasWarning`.
+            host: The place where the table was made: ``device`` (``cpu``, ``cuda``,
+                ``ssh://host`` and so on), ``python`` and ``perf_test``, as in
+                :class:`goldnas.TableConfig`.
 
         Raises:
             TableError: If the table was never calibrated, or the device is another.
@@ -152,18 +161,18 @@ class LatencyTable(lut.LatencyTable):
     ) -> "LatencyTable":
         """Measure more random networks, fit the rows to all of them, and write the table.
 
-        What is measured is kept beside the table until then: a call that was interrupted
-        goes on. What another process has added to the file meanwhile is kept.
+        Until the table is written, a file beside it keeps the measurements. So an interrupted
+        call continues. Rows that another process adds to the table meanwhile are kept.
 
         Args:
             networks: How many more.
             wait: Whether to wait while another process measures for the same file.
-            on_progress: As of :meth:`check`.
-            on_warning: As of :meth:`check`.
-            host: As of :meth:`check`.
+            on_progress: As in :meth:`check`.
+            on_warning: As in :meth:`check`.
+            host: As in :meth:`check`.
 
         Returns:
-            The table as it is now.
+            The table with the new fit.
 
         Raises:
             BusyError: If another process measures for the same file.
@@ -211,10 +220,10 @@ class LatencyTable(lut.LatencyTable):
 
     @property
     def last_calibration(self) -> "Calibration":
-        """The calibration that was made last.
+        """The latest calibration.
 
         Raises:
-            TableError: If there is none.
+            TableError: If there is no calibration.
         """
         if not self.calibrations:
             raise TableError(

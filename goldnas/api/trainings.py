@@ -44,35 +44,38 @@ def train(
 ) -> TrainedNetwork:
     """Train one network, and score it on the test set once, after the last epoch.
 
-    The same call goes on with a training that was stopped; of one that is done it returns the
-    result.
+    If the training was stopped, the same call continues it. If the training is finished, the
+    call returns its result.
 
     Args:
-        network: Of a search, or one of ``run.ready_made``, on the data of the search; a search
-            or its folder, whose best network it is then; an architecture, its file, a file with
-            a genotype, or the name of a published network: ``DARTS_V1``, ``DARTS_V2``,
-            ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``, ``mnasnet_a1``;
-            or ``zoo:`` and the name of a ready-made one of torchvision,
-            ``zoo:mobilenet_v3_small``, or timm, ``zoo:timm/efficientnet_lite0``.
+        network: A network of a search, or one of ``run.ready_made``: these use the data of the
+            search. Or a search or its folder, for its best network. Or an architecture, its
+            file, or a file with a genotype. Or the name of a published network: ``DARTS_V1``,
+            ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``,
+            ``mnasnet_a1``. Or ``zoo:`` and the name of a ready-made network of torchvision,
+            ``zoo:mobilenet_v3_small``, or of timm, ``zoo:timm/efficientnet_lite0``.
         recipe: Name of a recipe: ``short``, ``modern``, ``fine-tune``, ``darts-cifar`` ...
-        warm: Whether to begin with the weights and gates of the search.
-        out: Folder of the training; else one in ``trained/``, in the folder of the search.
-        data: Of a network that is of no search: as for :func:`goldnas.search`.
-        task: Likewise.
-        data_dir: Where named datasets are, likewise.
-        image_size: Side in pixels that images of a folder are resized to, likewise. Unless
-            given, those of a ready-made network have the size of its published weights, if
-            they are not all smaller.
-        space: Of a genotype; or the function that an architecture's file names.
-        channels: Of a genotype, of a node in the first stage.
-        cells: Of a DARTS genotype.
-        weights: That a ready-made network begins with: a file ``.safetensors``, ``.pt`` or
+        warm: Whether to start from the weights and gates of the search.
+        out: Folder of the training. Unless given, one in ``trained/``, in the folder of the
+            search.
+        data: The data, for a network that is not of a search; see :func:`goldnas.search`.
+        task: The task, for such a network.
+        data_dir: Folder of named datasets, for such a network.
+        image_size: Side in pixels that images of a folder are resized to, for such a network.
+            Unless given, a ready-made network takes the size of its published weights, if not
+            all images are smaller.
+        space: The space of a genotype; or the function that an architecture's file names.
+        channels: Channels of a node in the first stage, for a genotype.
+        cells: Number of cells, for a DARTS genotype.
+        weights: First weights of a ready-made network: a file ``.safetensors``, ``.pt`` or
             ``.pth``, or the name of published ones, such as ``IMAGENET1K_V1`` or ``default``.
-            A classifier for other classes begins anew.
-        teacher: A trained network that it also learns from, on the same classes and images
-            (arXiv:1503.02531): what :func:`train` returned, a network of a search with its
-            weights, or the folder of either. ``teacher_share`` and ``temperature`` go with it.
-        on_event: Told the name of each event and its fields, as by :func:`goldnas.search`.
+            A classifier for other classes starts from fresh weights.
+        teacher: A trained network to learn from as well, on the same classes and images
+            (arXiv:1503.02531). It is what :func:`train` returned, a network of a search with
+            its weights, or the folder of either. ``teacher_share`` and ``temperature`` go with
+            it.
+        on_event: Called with the name of each event and its fields, as in
+            :func:`goldnas.search`.
         stop_signal: As for :func:`goldnas.search`.
         wait: Whether to wait while another process trains in the same folder.
         ranks: As for :func:`goldnas.search`.
@@ -86,8 +89,8 @@ def train(
         BusyError: If another process trains in the same folder.
         ConfigError: If a setting is wrong, or does not go with the network.
         DataError: If the data is missing or unreadable.
-        RunError: If ``out`` holds something else, or training diverges again and again.
-        WriteError: If the disk refuses.
+        RunError: If ``out`` holds something else, or training diverges repeatedly.
+        WriteError: If a file cannot be written.
 
     Example:
         >>> again = goldnas.train(run.best, recipe="short", epochs=2)

@@ -24,34 +24,34 @@ _REFERENCE_FACTOR = 1.1
 
 @dataclass(frozen=True)
 class Row:
-    """Searches that differ by their seeds alone, and one network of each."""
+    """Searches that differ only in their seeds, and one network of each."""
 
     strategy: str
-    """Or ``ready-made``."""
+    """Name of the strategy, or ``ready-made``."""
     settings: str
-    """Those in which searches of one strategy differ."""
+    """Settings in which searches of one strategy differ."""
     budgets: str
     network: str
-    """``best``, or the fingerprint of another network that was trained; of a ready-made one
-    its name."""
+    """``best``, the fingerprint of another network that was trained, or the name of a
+    ready-made network."""
     training: Training | None
     entries: tuple[Entry, ...]
     cells: dict[str, Cell]
-    """By the name of the quantity."""
+    """Cells by the name of the quantity."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the searches."""
+        """Seeds of the searches."""
         return tuple(entry.run.config.seed for entry in self.entries)
 
     @property
     def ready_made(self) -> bool:
-        """Whether it is of a ready-made network."""
+        """Whether the network is ready-made."""
         return self.strategy == READY_MADE
 
     @property
     def trainings(self) -> int:
-        """How many trainings its test accuracy is of."""
+        """How many trainings its test accuracy comes from."""
         return sum(len(entry.results) for entry in self.entries)
 
 
@@ -62,16 +62,16 @@ class Comparison:
     runs: tuple[ComparedRun, ...]
     rows: tuple[Row, ...]
     resource: str
-    """That fronts are drawn, and hypervolumes taken, against."""
+    """The resource of the drawn fronts and of the hypervolumes."""
     reference: tuple[float, float] | None
-    """Of all hypervolumes: an amount of the resource, and a share of wrong answers; None where
-    there are none, with a task of one's own."""
+    """Reference of all hypervolumes: an amount of the resource, and a share of wrong answers.
+    None with a task of your own, which has no hypervolume."""
     metric: MetricKind
-    """That its searches are judged by."""
+    """The metric that judges the searches."""
     quantities: tuple[Quantity, ...]
-    """What the cells of a row are of."""
+    """The quantities in the cells of a row."""
     truth: Truth | None = None
-    """That the networks were judged by besides."""
+    """Known figures of the networks, if they were given."""
 
 
 def compare(
@@ -80,9 +80,10 @@ def compare(
     """Put searches side by side.
 
     Args:
-        runs: On the same data.
-        resource: For hypervolumes and images; None for the first budgeted one that all share.
-        truth: That the runs were read with.
+        runs: Searches on the same data.
+        resource: Resource of hypervolumes and plots; None for the first that all searches have
+            a budget of.
+        truth: The known figures that the runs were read with.
 
     Raises:
         ConfigError: If not every search knows the resource.

@@ -45,26 +45,26 @@ class ComparedRun:
     environment: dict[str, object]
     """Versions, device, threads."""
     networks: tuple[FrontNetwork, ...]
-    """Those recorded so far."""
+    """The networks recorded so far."""
     best: FrontNetwork | None
     """The most accurate within all budgets; None if there is none."""
     budgets: dict[str, float]
     """Limits in FLOPs, parameters and microseconds, in the order in which they were given."""
     events: list[Event]
     trained: tuple["Trained", ...]
-    """The trainings that are done, of any of its networks."""
+    """The finished trainings of any of its networks."""
     undone: tuple[str, ...]
-    """Names of the folders of trainings that are not."""
+    """Names of the folders of unfinished trainings."""
     measured: dict[str, MeasuredNetwork]
-    """By fingerprint."""
+    """Measurements by fingerprint."""
     tables: dict[str, bytes]
-    """The latency tables, as their files are, by name."""
+    """The contents of the latency tables' files, by name."""
     baselines: Baselines | None
-    """The ready-made networks that it is held against."""
+    """The ready-made networks that it is compared with."""
     judge: Judge | None
-    """Of its networks, where a truth was given and any is recorded."""
+    """Judge of its networks, if a truth was given and a network is recorded."""
     judged: dict[str, dict[str, Judgement]]
-    """By fingerprint and figure, where the truth is known."""
+    """Judgements by fingerprint and figure, where the truth is known."""
 
     @classmethod
     def read(
@@ -74,13 +74,13 @@ class ComparedRun:
 
         Args:
             path: The folder.
-            truth: To judge its networks by.
+            truth: Known figures, to judge its networks.
             trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
             UntrustedError: If there is a truth, and its space is somebody else's function.
             ConfigError: If the truth is of another space.
-            RunError: If it is not of a search, or damaged.
+            RunError: If it is not the folder of a search, or is damaged.
         """
         run = SearchRun.open(path)
         run.trusted = trust
@@ -123,27 +123,27 @@ class ComparedRun:
 
     @property
     def metric(self) -> MetricKind:
-        """What its networks are compared by."""
+        """The metric by which its networks are compared."""
         figures = [*(n.figure for n in self.networks), *(t.result.test for t in self.trained)]
         kinds = (figure.kind for figure in figures if figure is not None)
         return next(kinds, ACCURACY if self.config.task is None else UNKNOWN)
 
     @property
     def drops(self) -> list[float]:
-        """What each cut cost."""
+        """The accuracy that each cut cost."""
         return list_drops(self.events, higher_is_better=self.metric.higher_is_better)
 
     def find_results(self, fingerprint: str) -> list[TrainResult]:
-        """Of the trainings of one network."""
+        """The results of the trainings of one network."""
         found = (trained.result for trained in self.trained)
         return [result for result in found if result.fingerprint == fingerprint]
 
     @property
     def data(self) -> str:
-        """What tells data sets apart: the name, and the size that images are brought to.
+        """The name of the data set, with the size that images are resized to.
 
-        Of a folder or a file it is the last part of the path, which may differ from machine to
-        machine.
+        For a folder or a file, the name is the last part of the path, because the rest may
+        differ from machine to machine.
         """
         size = self.config.image_size
         return Path(self.config.data).name + (f" at {size} pixels" if size else "")

@@ -24,13 +24,13 @@ _FORMS = (
 
 
 def name_data(data: Any) -> str:
-    """A name for data, under which this program finds it.
+    """Return a name for data, under which this program finds it.
 
     Args:
-        data: A name, a path, four arrays or tensors (uint8 images ``(N, H, W[, C])`` or
+        data: A name, a path, four arrays or tensors, the training and the test dataset of
+            PyTorch, or a function that returns one of these. uint8 images ``(N, H, W[, C])`` or
             ``(N, C, H, W)`` with integer labels are augmented as images, and ``layout`` may say
-            which; anything else is used as it is), the
-            training and the test dataset of PyTorch, or a function that returns one of these.
+            which shape they have. Other arrays are used as they are.
 
     Raises:
         DataError: If it is anything else.

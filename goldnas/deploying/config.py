@@ -19,7 +19,15 @@ CALIBRATION_IMAGES = 256
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export writes, and where it measures."""
+    """What an export writes, and where it measures.
+
+    :func:`goldnas.export` takes these fields as settings.
+
+    Example:
+        >>> from pathlib import Path
+        >>> goldnas.ExportConfig(out=Path("net.onnx"), precision="int8").dynamic_batch
+        False
+    """
 
     out: Annotated[Path, setting("ONNX file to write.", group=_FILES, metavar="FILE")]
 

@@ -37,27 +37,35 @@ from goldnas.spaces.zoo import ZooSpace
 
 @dataclass(frozen=True)
 class Exported:
-    """An export: its files, and how prediction, measurement and budgets compare."""
+    """An export: its files, and a comparison of predictions, measurements and budgets.
+
+    Example:
+        >>> result = goldnas.export(run.best, "example.onnx")
+        >>> result.passed, result.failed
+        (True, False)
+        >>> result.summary  # doctest: +ELLIPSIS
+        'verify: PASS ...'
+    """
 
     fingerprint: str
     figure: str
-    """For people: how often the network is right, or the metric of its task."""
+    """The accuracy of the network, or the metric of its task, as text."""
     precision: str
     files: tuple[Path, ...]
     notes: tuple[str, ...]
-    """For people: how outputs compare with PyTorch's."""
+    """Comparisons of the outputs with PyTorch's, as text."""
     checks: tuple[BudgetCheck, ...]
     """Latencies first, then FLOPs and parameters; one for each budget of a resource, or one if
     it has none."""
 
     @property
     def passed(self) -> bool:
-        """Whether every budget was verified, and holds."""
+        """Whether every budget was verified and holds."""
         return all(check.verdict == "PASS" for check in self.checks if check.budget)
 
     @property
     def failed(self) -> bool:
-        """Whether a budget is exceeded; one that was not verified is neither."""
+        """Whether a budget is exceeded. A budget that was not verified does not count."""
         return is_over_budget(self.checks)
 
     @property

@@ -22,7 +22,19 @@ from goldnas.units import format_amount
 
 @dataclass(frozen=True, slots=True)
 class BudgetCheck:
-    """One resource of one network, in FLOPs, parameters or microseconds."""
+    """One resource of one network: prediction, measurement and budget.
+
+    Amounts are in FLOPs, parameters or microseconds.
+
+    Example:
+        >>> from goldnas.resources import parse_budget
+        >>> budget = parse_budget("60kFLOPs", [])
+        >>> check = goldnas.BudgetCheck("FLOPs", predicted=59e3, measured=59e3, budget=budget)
+        >>> check.verdict
+        'PASS'
+        >>> print(check)
+        59 kFLOPs measured, 59 kFLOPs predicted (+0.0 %), budget 60 kFLOPs
+    """
 
     resource: str
     predicted: float
@@ -35,14 +47,14 @@ class BudgetCheck:
 
     @property
     def difference(self) -> float | None:
-        """Of the measurement from the prediction, relative to the prediction."""
+        """Measurement minus prediction, relative to the prediction."""
         if self.measured is None or not self.predicted:
             return None
         return self.measured / self.predicted - 1
 
     @property
     def verdict(self) -> str:
-        """``PASS`` or ``FAIL`` by what was measured; empty if there is no budget."""
+        """``PASS``, ``FAIL`` or ``not verified`` by measurement; empty without a budget."""
         if self.measured is None:
             return "not verified"
         if self.budget is None:
@@ -50,7 +62,7 @@ class BudgetCheck:
         return "PASS" if self.measured <= self.budget.limit else "FAIL"
 
     def __str__(self) -> str:
-        """Everything but the verdict, to be read in a line."""
+        """Everything but the verdict, in one line."""
         name = f"{self.resource} " if is_latency(self.resource) else ""
         measured = difference = ""
         if self.measured is not None:

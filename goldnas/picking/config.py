@@ -25,7 +25,14 @@ network takes longer than one of an operator, and averages over more of what dis
 
 
 class PickConfig(DeviceConfig, frozen=True, kw_only=True):
-    """Which networks a pick is from, and how they are measured."""
+    """The networks that a pick chooses from, and how it measures them.
+
+    :func:`goldnas.pick` takes these fields as settings.
+
+    Example:
+        >>> goldnas.PickConfig(budgets=("10ms",), precision="fp32,int8").precisions
+        ('fp32', 'int8')
+    """
 
     perf_test: PerfTest = None
 

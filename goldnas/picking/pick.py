@@ -42,7 +42,17 @@ MOST_BYTES = 1_500_000_000
 
 @dataclass(frozen=True)
 class Picked:
-    """The answer, and what it rests on."""
+    """The answer of a pick, and the measurements behind it.
+
+    Example:
+        >>> found = goldnas.pick(
+        ...     budgets=["1s"], networks=["squeezenet1_1"], size=[32], target_percent=20
+        ... )
+        >>> found.row(found.choice).latency_us < 1e6
+        True
+        >>> [budget.text for budget in found.budgets]
+        ['1s']
+    """
 
     zoo: Zoo
     limits: Limits
@@ -51,18 +61,18 @@ class Picked:
     choice: Option | None
     """None if no network is within the limits."""
     front: tuple[Option, ...]
-    """Measured networks within the limits, the fastest first, each more accurate than those
-    before."""
+    """Measured networks within the limits, the fastest first. Each is more accurate than those
+    before it."""
     runners_up: tuple[Option, ...]
-    """More accurate ones, of which noise decides whether they are within the latency."""
+    """More accurate networks that are within the noise of the latency limit."""
     unmeasured: Unmeasured
     left_out: dict[str, str]
-    """Networks that are no options, and why."""
+    """Networks that are not options, with the reasons."""
     seconds: float
-    """That listing and measuring took this time."""
+    """Time for listing and measuring."""
 
     def row(self, option: Option) -> Row | None:
-        """What was measured of an option."""
+        """The measurement of an option; None if it was not measured."""
         return self.zoo.rows(option.precision).get(option.candidate.key)
 
 

@@ -19,14 +19,14 @@ _TEXT = re.compile(r"([^\sA-Za-z@]*(?:[0-9.][eE][+-]?[0-9]+)?)\s*([A-Za-z]*)(?:@
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A resource and the value not to exceed."""
+    """A resource and its limit."""
 
     resource: str
     """``FLOPs``, ``params``, ``operators``, or ``latency@`` and the name of a table."""
     limit: float
-    """In FLOPs, parameters, operators or microseconds."""
+    """The largest allowed amount, in FLOPs, parameters, operators or microseconds."""
     text: str
-    """As it was typed."""
+    """The budget as it was typed."""
 
 
 def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
@@ -34,7 +34,7 @@ def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
 
     Args:
         text: For example ``600MFLOPs``.
-        tables: Names of the latency tables at hand. With one, ``5ms`` means that one.
+        tables: Names of the latency tables. With a single table, ``5ms`` means that one.
 
     Raises:
         ConfigError: If the number or the unit is missing or unknown, or no table fits.

@@ -27,9 +27,15 @@ _TRAINING, _PACE = "Training", "Pace of the pruning"
 class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of one search, with the symbols of GOLD-NAS (arXiv:2007.03331, Algorithm 1).
 
-    Where None is given for a setting that the strategy or the pace decides, the struct holds
-    what they decide. It is written to ``config.json`` of the run before the first step, so that
-    a run can be repeated, and continued, from its folder alone.
+    If a setting is None and the strategy or the schedule decides it, the struct holds their
+    value. It is written to ``config.json`` of the run before the first step. So a run can be
+    repeated and continued from its folder alone. :func:`goldnas.search` takes these fields as
+    settings.
+
+    Example:
+        >>> config = goldnas.SearchConfig(budgets=("600MFLOPs",), epochs=20)
+        >>> config.strategy, config.batch_size
+        ('gold', 96)
     """
 
     schema_version: Literal[1] = 1

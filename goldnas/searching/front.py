@@ -16,27 +16,27 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     fingerprint: Name
     accuracy: Share | None
-    """Share of the held-out images classified right; never of the test set. None where
-    nothing was trained, and in a search with a task of its own."""
+    """Share of the held-out images classified right, never of the test set. None if nothing
+    was trained, or the search has a task of your own."""
     metric: MetricField = msgspec.UNSET
-    """The task's, on the held-out items, in a search with one."""
+    """The metric of the task on the held-out items, if the search has a task of your own."""
     score: Number | None = None
-    """What a strategy that samples ranked it by, the more the better; its scale is that of
-    ``score`` in the settings."""
+    """The score by which a strategy that samples ranked it; higher is better. The scale is that
+    of ``score`` in the settings."""
     resources: Amounts
     """Exact, in FLOPs, parameters and microseconds."""
     epoch: Count
-    """In which it was recorded, counted from 0."""
+    """Epoch in which it was recorded, counted from 0."""
     step: Count
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
-    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for one that a
+    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for a network that a
     tighter budget would have left, after little training at its size; ``best of 100``,
-    ``not dominated`` or ``random`` for one that was sampled."""
+    ``not dominated`` or ``random`` for a network that was sampled."""
     meets_budgets: bool
     dominated: bool = False
     """Whether another network is at least as good in accuracy, or the task's metric, and in
-    every resource; by their scores where nothing was trained."""
+    every resource. If nothing was trained, the scores decide."""
 
     def __post_init__(self) -> None:
         check_resources(self.resources)
@@ -47,14 +47,14 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def figure(self) -> Metric | None:
-        """Its accuracy, or the task's metric; None where nothing was trained."""
+        """Its accuracy, or the task's metric; None if nothing was trained."""
         return read_metric(self.accuracy, self.metric)
 
     @property
     def merit(self) -> float:
-        """What networks of one run compare by, the more the better.
+        """The figure by which networks of one run are compared; higher is better.
 
-        The accuracy or the task's metric, else the score, else nothing.
+        It is the accuracy or the task's metric, else the score, else minus infinity.
         """
         if self.figure is not None:
             return self.figure.merit
@@ -93,13 +93,13 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Choose a network.
 
         Args:
-            which: ``best`` for the most accurate within all budgets (the best by the task's
-                metric; of the best score, where nothing was trained), but none from beyond
-                them; a number, counted from 1, of :attr:`networks`; or a fingerprint or the
-                start of one.
+            which: ``best`` for the most accurate within all budgets, without those recorded
+                beyond them. The task's metric, or the score if nothing was trained, replaces
+                the accuracy. Or a number of :attr:`networks`, counted from 1. Or a fingerprint
+                or the start of one.
 
         Raises:
-            RunError: If there is none such.
+            RunError: If there is no such network.
         """
         if which == "best":
             within = [n for n in self.networks if n.meets_budgets and "beyond" not in n.reasons]

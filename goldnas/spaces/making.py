@@ -27,10 +27,10 @@ def make_space(
     """Make a search space.
 
     Args:
-        space: Name of a registered one, or of a function which
-            :func:`~goldnas.spaces.reference.import_space` has imported; or a function, which
-            files that name it then find.
-        settings: Its own.
+        space: Name of a registered space, or of a function that
+            :func:`~goldnas.spaces.reference.import_space` has imported. Or a function; files
+            that name it then find it.
+        settings: Settings of the space.
 
     Raises:
         ConfigError: If no space has that name, or a setting is unknown or out of range.
@@ -73,7 +73,10 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
 def find_space(
     architecture: Architecture,
 ) -> GoldSpace | ChoiceSpace | ZooSpace | ShrunkSpace:
-    """The space that builds an architecture; of a ready-made network, which no search takes."""
+    """Return the space that builds an architecture.
+
+    For a ready-made network this is a space that no search accepts.
+    """
     if architecture.space == ZOO:
         return _ready_made(json.dumps(architecture.settings))
     if architecture.space == SHRUNK:

@@ -64,10 +64,15 @@ class StepSettings(Protocol):
 
 
 class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of one training of one network: the recipe's, with what was given besides.
+    """Settings of one training of one network: those of the recipe, and those that you gave.
 
-    Written to ``config.json`` before the first step, so that a training can be repeated, and
-    continued, from its folder alone.
+    They are written to ``config.json`` before the first step. So a training can be repeated and
+    continued from its folder alone. :func:`goldnas.train` takes these fields as settings.
+
+    Example:
+        >>> config = trained.folder.config
+        >>> type(config) is goldnas.TrainConfig, config.recipe, config.epochs
+        (True, 'short', 2)
     """
 
     schema_version: Literal[1] = 1
@@ -75,7 +80,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     recipe: Annotated[
         str, setting("Recipe to train by; `list_recipes` shows them.", kind="recipe")
     ]
-    """Name of the recipe that the other settings are from, unless they were given."""
+    """Name of the recipe. The other settings are from it, unless they were given."""
 
     data: Annotated[
         str,

@@ -14,14 +14,14 @@ from goldnas.run_folder import read_json
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network after the last epoch of one training.
 
-    Written last: where it exists, the training is done. Accuracies are shares in [0, 1] of
-    the last epoch, never of the best.
+    This file is written last: if it exists, the training is finished. Accuracies are shares in
+    [0, 1] after the last epoch, never after the best.
     """
 
     schema_version: Literal[1] = 1
 
     fingerprint: Name
-    """Of the architecture."""
+    """Fingerprint of the architecture."""
 
     recipe: str
 
@@ -30,40 +30,40 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int
 
     warm: bool
-    """Whether it began with the weights that the search left."""
+    """Whether it started from the weights of the search."""
 
     teacher: Annotated[str, msgspec.Meta(max_length=100)] | None = None
-    """That it also learnt from, and how: ``61c1e983, share 0.9, temperature 4``; the digits
-    are those of the checksum of the teacher's weights."""
+    """The teacher, if there was one: ``61c1e983, share 0.9, temperature 4``. The digits are
+    those of the checksum of the teacher's weights."""
 
     validation_accuracy: Share | None
-    """On held-out training images; None where none were held out, or with a task of one's
-    own."""
+    """Accuracy on held-out training images; None without any, or with a task of your own."""
 
     test_accuracy: Share | None
-    """On the test set, which is read once, at the end; None with a task of one's own."""
+    """Accuracy on the test set, read once, at the end; None with a task of your own."""
 
     validation_metric: MetricField = msgspec.UNSET
-    """The task's, in place of the accuracy, as is the next."""
+    """Metric of a task of your own, instead of the accuracy on held-out items."""
 
     test_metric: MetricField = msgspec.UNSET
+    """Metric of a task of your own, instead of the accuracy on the test set."""
 
     resources: Amounts
-    """``FLOPs`` and ``params``, exact; ``latency@`` and the name of a table of the search,
-    predicted, in microseconds."""
+    """Exact ``FLOPs`` and ``params``; predicted microseconds by ``latency@`` and the name of a
+    table of the search."""
 
     images: Count
-    """That it was trained on; of other data, items."""
+    """Number of images, or items of other data, that it was trained on."""
 
     seconds: Seconds
-    """Of training, over all interruptions."""
+    """Time of training, added up over interruptions."""
 
     def __post_init__(self) -> None:
         check_resources(self.resources)
 
     @property
     def validation(self) -> Metric | None:
-        """Accuracy or metric on what was held out; None where nothing was."""
+        """Accuracy or metric on held-out items; None without any."""
         return read_metric(self.validation_accuracy, self.validation_metric)
 
     @property
