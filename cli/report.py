@@ -67,7 +67,8 @@ def word_search(call: "SearchCall") -> tuple[str, dict[str, Any]]:
     """The command for a search, and the settings of it that have no option."""
     from goldnas.cli.main import app
 
-    parameters = typer.main.get_command(app).commands["search"].params  # type: ignore[attr-defined]
+    verb = "search" if call.network is None else "shrink"
+    parameters = typer.main.get_command(app).commands[verb].params  # type: ignore[attr-defined]
     options = {name for parameter in parameters for name in parameter.opts}
     left_out = {n: value for n, value in call.settings.items() if option(n) not in options}
     return in_shell(str(call.without(*left_out))), left_out

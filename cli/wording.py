@@ -35,7 +35,8 @@ NAMES = {
 """Options whose names are not those of the setting; for the others, dashes are underscores."""
 
 COMMANDS = {
-    **{n: n for n in ("profile", "search", "train", "export", "evaluate", "compare", "report")},
+    **{n: n for n in ("profile", "search", "train", "shrink", "export")},
+    **{n: n for n in ("evaluate", "compare", "report")},
     "list_zoo": "pick --list",
     "pick": "pick",
     "status": "status",

@@ -183,7 +183,7 @@ def shrink(
         prepared = PreparedSearch(config, read, amp=amp, ranks=joined)
         on_event("ready", prepared.describe())
         prepared.check_feasible()
-        loop = prepared.start(folder, texts, whole.weights)
+        loop = prepared.start(folder, texts, whole.weights, _name(network))
         assert isinstance(loop.run, SearchRun)
         return finish_search(loop, loop.run, on_event, stop_signal)
 
@@ -266,6 +266,15 @@ def _find_whole(
         f"{shown} is no trained network: give the folder of a training or a search, "
         f"{PREFIX}NAME with `weights`, or a function that makes the network with `weights`"
     )
+
+
+def _name(network: Any) -> str:
+    """What a network is called: by what it was given as."""
+    if isinstance(network, TrainedNetwork | Run):
+        return str(network.path)
+    if isinstance(network, Network):
+        return str(network.folder.path)
+    return name_space(network) if callable(network) else str(network)
 
 
 def _place_tables(

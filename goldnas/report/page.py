@@ -42,7 +42,9 @@ def make_report(
         RunError: If it is not the folder of a search, or damaged.
     """
     content = Content.read(path, trust=trust)
-    command, without_options = wording(write_call(content.run.config, path))
+    network = content.run.environment.get("network")
+    told = network if isinstance(network, str) else None
+    command, without_options = wording(write_call(content.run.config, path, told))
     charts = {
         "front": list(draw_fronts(content.networks, content.budgets, list_marks(content.run))),
         "time": list(

@@ -1,4 +1,4 @@
-"""The call that repeats a search."""
+"""The call that repeats a search, or the shrinking of a network."""
 
 import os
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.architecture import SHRUNK
 from goldnas.searching.baselines import ZOO_FILE
 from goldnas.searching.config import SearchConfig
 
@@ -24,16 +25,20 @@ _ASIDE = ("schema_version", "space", "settings", "tables", "loggers", *_OF_SPACE
 
 @dataclass(frozen=True)
 class SearchCall:
-    """A call of ``search()``, as data."""
+    """A call of ``search()``, or of ``shrink()``, as data."""
 
     space: str
     """Its name."""
     space_settings: dict[str, Any]
     settings: dict[str, Any]
     """By keyword."""
+    network: str | None = None
+    """That is shrunk."""
 
     def __str__(self) -> str:
         """``search(space('gold', cells=2), data='digits', budgets=['1MFLOPs'], out='b')``."""
+        if self.network is not None:
+            return f"shrink({', '.join([repr(self.network), *_keywords(self.settings)])})"
         space = ", ".join([repr(self.space), *_keywords(self.space_settings)])
         return f"search({', '.join([f'space({space})', *_keywords(self.settings)])})"
 
@@ -43,12 +48,13 @@ class SearchCall:
         return replace(self, settings=kept)
 
 
-def write_call(config: SearchConfig, run: Path) -> SearchCall:
+def write_call(config: SearchConfig, run: Path, network: str | None = None) -> SearchCall:
     """Write the call with the settings of a search, on the tables that it kept.
 
     Args:
         config: Settings.
         run: The folder of the search.
+        network: That was shrunk, if one was.
     """
     of_space = {name: getattr(config, name) for name in _OF_SPACE}
     settings = {
@@ -60,10 +66,15 @@ def write_call(config: SearchConfig, run: Path) -> SearchCall:
         settings["tables"] = [str(run / "tables" / f"{name}.json") for name in config.tables]
     if os.path.lexists(run / ZOO_FILE):
         settings["zoo"] = str(run / ZOO_FILE)
+    settings["out"] = f"{run}-again"
+    if config.space == SHRUNK:
+        del settings["strategy"]
+        settings["step"] = config.settings["step"]
+        return SearchCall(config.space, {}, settings, network or "NETWORK")
     return SearchCall(
         space=config.space,
         space_settings={k: v for k, v in of_space.items() if v is not None} | config.settings,
-        settings=settings | {"out": f"{run}-again"},
+        settings=settings,
     )
 
 

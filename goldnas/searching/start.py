@@ -147,6 +147,7 @@ class PreparedSearch:
         folder: Path,
         texts: Mapping[str, str] | None = None,
         weights: dict[str, Tensor] | None = None,
+        network: str | None = None,
     ) -> SearchLoop:
         """Make the folder of the search; this process holds its lock then.
 
@@ -154,6 +155,7 @@ class PreparedSearch:
             folder: Where.
             texts: Other files that it begins with, by name.
             weights: Of the network that is shrunk, if one is.
+            network: What that network was called.
 
         Raises:
             BusyError: If another process makes the folder at the same time.
@@ -167,6 +169,8 @@ class PreparedSearch:
         ranks.broadcast(lambda: find_strategy(config.strategy).check(config))
         conditions = describe_machine(self.device, ranks.count)
         conditions |= describe_inputs(self.data.normalisation, self.classes)
+        if network is not None:
+            conditions["network"] = network
         run = ranks.broadcast(
             lambda: SearchRun.create(
                 folder, config, conditions, self.tables, texts, weights
