@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from goldnas.architecture import SHRUNK, Architecture
+from goldnas.choice import has_choice
 from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError, read_message
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.spaces import make_space
+from goldnas.spaces import FUNCTIONS
+from goldnas.spaces.single import FunctionSpace
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.tensor_file import check_like
 from goldnas.training.folder import TrainingFolder
@@ -116,8 +118,13 @@ def whole_of_function(
     """
     of_data = {"input_shape": dataset.train.input_shape, "classes": dataset.train.num_classes}
     given = {k: v for k, v in of_data.items() if v is not None}
-    space = make_space(name, **(given | settings))
-    architecture = space.architecture(space.gates)
+    space = FunctionSpace(name, FUNCTIONS[name], given | settings)
+    architecture = space.architecture(())
+    if has_choice(space.make()):
+        raise ConfigError(
+            f"the network of {name} has choices: search among them, train what is found, and "
+            "shrink what comes of it"
+        )
     if weights is None:
         raise ConfigError(
             f"{name} without `weights` knows nothing that could be kept: give the file of its "

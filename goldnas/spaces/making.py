@@ -6,14 +6,18 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, overload
 
+import torch
+
 from goldnas.architecture import SHRUNK, Architecture
+from goldnas.choice import has_choice
 from goldnas.errors import ConfigError, read_message
 from goldnas.spaces.choice_space import ChoiceSpace
 from goldnas.spaces.gold import GoldSpace
-from goldnas.spaces.network_function import is_json, refuse_setting
+from goldnas.spaces.network_function import NetworkFunction, is_json, refuse_setting
 from goldnas.spaces.reference import FUNCTIONS, SpaceFunction, is_reference, name_function
 from goldnas.spaces.registry import SPACES
 from goldnas.spaces.shrunk import ShrunkSpace, check_step
+from goldnas.spaces.single import FunctionSpace, SingleSpace
 from goldnas.spaces.zoo import ZOO, ZooSpace
 
 
@@ -72,16 +76,31 @@ def make_cell_space(name: str, /, **settings: Any) -> GoldSpace:
 
 def find_space(
     architecture: Architecture,
-) -> GoldSpace | ChoiceSpace | ZooSpace | ShrunkSpace:
+) -> GoldSpace | ChoiceSpace | SingleSpace | ShrunkSpace:
     """Return the space that builds an architecture.
 
-    For a ready-made network this is a space that no search accepts.
+    For a network of which nothing is chosen this is a space that no search accepts.
     """
     if architecture.space == ZOO:
         return _ready_made(json.dumps(architecture.settings))
     if architecture.space == SHRUNK:
         return make_shrunk_space(**architecture.settings)
+    function = FUNCTIONS.get(architecture.space)
+    if function is not None and not architecture.choices:
+        return _whole(architecture.space, function, json.dumps(architecture.settings))
     return make_space(architecture.space, **architecture.settings)
+
+
+@lru_cache(maxsize=16)
+def _whole(name: str, function: SpaceFunction, settings: str) -> ChoiceSpace | FunctionSpace:
+    """The space of a function, whose network may have no choices."""
+    given = json.loads(settings)
+    complete = NetworkFunction(name, function).complete(given)
+    with torch.random.fork_rng(devices=[]):
+        network = NetworkFunction(name, function).call(complete)
+    if has_choice(network):
+        return _function_space(name, given)
+    return FunctionSpace(name, function, given)
 
 
 def make_shrunk_space(**settings: Any) -> ShrunkSpace:

@@ -1,0 +1,168 @@
+"""Spaces of one network, of which nothing is chosen.
+
+No search takes such a space. It lets the network be trained, measured, shrunk and exported as
+any other.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from goldnas.architecture import Architecture
+from goldnas.errors import ConfigError
+from goldnas.operators import Part, label_part
+from goldnas.site import AnySite, Shapes
+from goldnas.spaces.network_function import NetworkFunction
+from goldnas.spaces.reference import SpaceFunction
+from goldnas.spaces.space import AuxiliaryPlace, Gate
+
+
+@dataclass(frozen=True)
+class SinglePlan:
+    """A network that is one part."""
+
+    part: Part
+
+    def parts(self) -> tuple[Part, ...]:
+        """The part."""
+        return (self.part,)
+
+
+class SingleSpace:
+    """One network.
+
+    Args:
+        name: Of the space in architectures.
+        network: Name of the network.
+        settings: As an architecture has them.
+        input_shape: ``(C, H, W)``.
+        output_shape: Of one input.
+    """
+
+    operators: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    wiring = None
+    cell_layout = None
+    search_settings: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        name: str,
+        network: str,
+        settings: dict[str, Any],
+        input_shape: tuple[int, int, int],
+        output_shape: tuple[int, ...],
+    ) -> None:
+        self.name = name
+        self.network = network
+        self.settings = settings
+        self.input_shape = input_shape
+        self.output_shape = output_shape
+        self.classes = output_shape[0]
+
+    @cached_property
+    def fixed_parts(self) -> tuple[Part, ...]:
+        """The whole network."""
+        return ((self.network, Shapes(self.input_shape, self.output_shape)),)
+
+    def rows(self) -> tuple[Part, ...]:
+        """The whole network: what a latency table must hold."""
+        return self.fixed_parts
+
+    @property
+    def call(self) -> str:
+        """What measures the network."""
+        return self.network
+
+    def log10_size(self) -> float:
+        """Of one network: 0."""
+        return 0.0
+
+    def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
+        """None: it has no cells."""
+        return None
+
+    def with_operators(self, operators: Iterable[str]) -> "SingleSpace":
+        """The space itself."""
+        return self
+
+    def architecture(self, kept: Iterable[Gate]) -> Architecture:
+        """The network."""
+        return Architecture(space=self.name, settings=self.settings, choices={})
+
+    def plan(self, architecture: Architecture) -> SinglePlan:
+        """The network as one part.
+
+        Raises:
+            ConfigError: If the architecture is of another space, or chooses something.
+        """
+        if architecture.space != self.name or architecture.choices:
+            raise ConfigError(
+                f"{self.network} is one network, of which nothing is chosen; leave out "
+                "`choices`"
+            )
+        return SinglePlan(self.fixed_parts[0])
+
+    def make(self) -> nn.Module:
+        """The network with fresh weights."""
+        raise NotImplementedError
+
+    def build_part(self, operator: str, site: AnySite) -> nn.Module:
+        """Build the network with fresh weights.
+
+        Raises:
+            ConfigError: If the part is not of this space, or the network does not take inputs
+                of this shape.
+        """
+        if (operator, site) != self.fixed_parts[0]:
+            raise ConfigError(f"{self.network} has no {operator} at {site}")
+        return self.make()
+
+    def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
+        """Build the network with fresh weights.
+
+        Raises:
+            ConfigError: As for :meth:`plan` and :meth:`build_part`.
+        """
+        (part,) = self.plan(architecture).parts()
+        return label_part(self.build_part(*part), part)
+
+
+class FunctionSpace(SingleSpace):
+    """The network that a function makes, which has no choices.
+
+    Args:
+        name: Of the function.
+        function: Returns the network.
+        settings: Its keyword arguments, and ``input_shape``, which it need not take.
+
+    Raises:
+        ConfigError: If the function fails, or its network does not compute.
+    """
+
+    def __init__(self, name: str, function: SpaceFunction, settings: Mapping[str, Any]) -> None:
+        self._function = NetworkFunction(name, function)
+        complete = self._function.complete(settings)
+        shape: Any = tuple(complete["input_shape"])
+        with torch.random.fork_rng(devices=[]):
+            network = self._function.call(complete).eval()
+            try:
+                with torch.no_grad():
+                    output = network(torch.zeros(2, *shape))
+                output_shape = tuple(map(int, output.shape[1:]))
+            except Exception as error:
+                told = "x".join(map(str, shape))
+                raise ConfigError(
+                    f"the network of {name} fails on an input of {told}: "
+                    f"{self._function.describe(error)}"
+                ) from error
+        super().__init__(name, name, complete, shape, output_shape or (1,))
+
+    def make(self) -> nn.Module:
+        """The network with fresh weights."""
+        return self._function.call(self.settings)
