@@ -28,10 +28,11 @@ _GAP = 2e-3
 
 @dataclass(frozen=True)
 class Importance:
-    """What parts of a network are worth: by how much the loss would change without them."""
+    """What parts of a network are worth: by how much the loss would rise without them."""
 
     channels: tuple[Values, ...]
-    """Of each group, of the channels that are left."""
+    """Of each group, ``(removed + 1,)``: without so many of the channels that are left, those
+    that are worth the least."""
     branches: tuple[float, ...]
 
 
@@ -199,8 +200,7 @@ class _Program:
         widths = self._widths[group]
         if len(widths) == 1:
             return {}
-        ascending = np.sort(importance.channels[group])
-        lost = np.concatenate([[0.0], np.cumsum(ascending)])
+        lost = importance.channels[group]
         found = {w: self._variable(float(lost[widths[-1] - w]), integral=True) for w in widths}
         self._rows.append((dict.fromkeys(found.values(), 1.0), 1.0, 1.0))
         return found
