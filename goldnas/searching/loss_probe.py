@@ -1,13 +1,13 @@
 """How much the loss of a network rises without some of its parts, measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from goldnas.channels import Coupling
+from goldnas.channels import Coupling, LayerChannels, Role
 from goldnas.data.examples import Batch
 from goldnas.recompute import freeze_statistics
 from goldnas.training.distributed import Ranks
@@ -42,46 +42,32 @@ class LossProbe:
         self._ranks = ranks
         self._loss = self._measure()
 
-    def rise_without_channels(self, group: int, gone: npt.NDArray[np.int64]) -> float:
-        """How much the loss rises if nobody reads some channels.
+    def rise_without(
+        self, channels: Mapping[int, npt.NDArray[np.int64]], branches: Iterable[str] = ()
+    ) -> float:
+        """How much the loss rises without some parts; it is something, in any case.
 
         Args:
-            group: Index of their group.
-            gone: Which of the group.
+            channels: That nobody reads: by index of their group, which of it.
+            branches: Paths of the layers that let a branch add something, one for each that
+                is to add nothing.
         """
         kept: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             for path, roles in self._coupling.layers.items():
-                if "in" not in roles:
-                    continue
-                channels = roles["in"]
-                mine = (channels.group == group) & np.isin(channels.channel, gone)
-                if mine.any():
+                gone = np.zeros(0, dtype=bool) if "in" not in roles else _gone(roles, channels)
+                if gone.any():
                     weight = self._network.get_submodule(path).weight
                     assert isinstance(weight, Tensor)
                     kept.append((weight, weight.clone()))
-                    weight[:, torch.as_tensor(mine)] = 0
-        return self._rise(kept)
-
-    def rise_without_branch(self, layers: Sequence[str]) -> float:
-        """How much the loss rises if a branch adds nothing.
-
-        Args:
-            layers: Paths of those that decide whether it adds something.
-        """
-        last = self._network.get_submodule(layers[-1])
-        kept: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            for weight in last.parameters(recurse=False):
-                kept.append((weight, weight.clone()))
-                weight.zero_()
-        return self._rise(kept)
-
-    def _rise(self, kept: Sequence[tuple[Tensor, Tensor]]) -> float:
-        """The rise of the loss, at least a little; weights that were changed are put back."""
+                    weight[:, torch.as_tensor(gone)] = 0
+            for path in branches:
+                for weight in self._network.get_submodule(path).parameters(recurse=False):
+                    kept.append((weight, weight.clone()))
+                    weight.zero_()
         rise = self._measure() - self._loss
         with torch.no_grad():
-            for weight, values in kept:
+            for weight, values in reversed(kept):
                 weight.copy_(values)
         return max(rise, _LEAST * self._loss, 1e-9)
 
@@ -100,3 +86,14 @@ class LossProbe:
         mean = torch.tensor([total / count])
         self._ranks.all_reduce([mean])
         return float(mean) / self._ranks.count
+
+
+def _gone(
+    roles: Mapping[Role, LayerChannels], channels: Mapping[int, npt.NDArray[np.int64]]
+) -> npt.NDArray[np.bool_]:
+    """Which of what a layer reads is of some channels."""
+    read = roles["in"]
+    gone = np.zeros(len(read.group), dtype=bool)
+    for group, which in channels.items():
+        gone |= (read.group == group) & np.isin(read.channel, which)
+    return gone

@@ -26,7 +26,7 @@ from goldnas.searching.strategies.registry import register_strategy
 from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.training.divergence import DivergedError
 
-SHRINKING = 0.6
+SHRINKING = 0.3
 """Share of the steps in which something goes; in the others the network learns on."""
 
 AT_A_TIME = 0.08
@@ -139,17 +139,18 @@ class Shrinking:
         limits = self._limits(self._cuts_done)
         if self._costs.within(learner.size, limits):
             return
-        importance = learner.importance(self._count_images())
+        # What will be left is chosen as a whole, so that it spends the budgets. What goes now
+        # is a part of what does not stay.
+        wanted = {b.resource: b.limit for b in self._costs.budgets}
+        importance, last = learner.choose(wanted, self._count_images(), step)
         if not all(np.isfinite(values).all() for values in importance.channels):
             raise DivergedError("the importance of a channel is no finite number")
-        size = self._costs.choose(importance, learner.size, limits)
-        if size is None:  # the steps are too large for this limit: the next one is lower
-            if self._cuts_done < len(self._ends):
-                return
+        size = last and self._costs.choose(importance, learner.size, limits, last)
+        if size is None:
             raise RunError(
                 f"no size of the network was found within "
                 f"{', '.join(b.text for b in self._costs.budgets)}, though the smallest is: "
-                "give more epochs, or a smaller `step`"
+                "give another `step`"
             )
         key = session.data.task.metric_kind.key
         before, was = learner.score(session.data.check), learner.size
