@@ -33,10 +33,6 @@ from goldnas.training.weights import WeightsOptimizer, compute_loss
 SHARE, TEMPERATURE = 0.9, 4.0
 """Of the loss that is the teacher's, and what outputs are divided by (arXiv:1503.02531)."""
 
-VARIANTS, VARIATION = 12, 0.5
-"""Sizes that are tried on the network each time, and the spread of the random factors: standard
-deviation of their logarithm."""
-
 AVERAGE = 0.99
 """Decay of the average of the weights since channels last went: it is what is recorded."""
 
@@ -156,72 +152,31 @@ class ShrinkLearner:
         steps = max(1, self._measured.steps)
         return [np.asarray(values) / steps for values in self._measured.channels]
 
-    def choose(
-        self, limits: Mapping[str, float], num_images: int, seed: int
-    ) -> tuple[Importance, Size | None]:
-        """What parts are worth, and the size within limits without which the loss rises least.
-
-        Parts are worth less or more beside others that go. So the program chooses several
-        sizes, by what the parts are worth and by that times random factors; and of these the
-        one is taken with which the network, as it is now, has the lowest loss.
-
-        Args:
-            limits: By resource.
-            num_images: Training images that each loss is measured on.
-            seed: Of the factors.
-
-        Returns:
-            None as the size if the program finds none.
-        """
-        probe = self._probe(num_images)
-        importance = self._importance(probe)
-        random = np.random.default_rng((self._session.config.seed, seed))
-        sizes: dict[Size, None] = {}
-        for number in range(VARIANTS):
-            spread = VARIATION if number else 0.0
-            varied = Importance(
-                tuple(c * np.exp(random.normal(scale=spread)) for c in importance.channels),
-                tuple(
-                    b * float(np.exp(random.normal(scale=spread))) for b in importance.branches
-                ),
-            )
-            size = self._costs.choose(varied, self.size, limits)
-            if size is not None:
-                sizes.setdefault(size)
-        if len(sizes) < 2:
-            return importance, next(iter(sizes), None)
-        rises = {size: self._rise_at(probe, size) for size in sizes}
-        return importance, min(rises, key=lambda size: rises[size])
-
-    def _rise_at(self, probe: LossProbe, size: Size) -> float:
-        """How much the loss rises if the network had a size."""
-        gone = {
-            group: np.argsort(score, kind="stable")[: max(0, len(score) - size.widths[group])]
-            for group, score in enumerate(self._scores())
-        }
-        branches = [
-            layers[-1]
-            for layers, there, stays in zip(
-                self._space.branches.values(), self.size.branches, size.branches, strict=True
-            )
-            if there and not stays
-        ]
-        return probe.rise_without(
-            {g: which for g, which in gone.items() if len(which)}, branches
-        )
-
-    def _importance(self, probe: LossProbe) -> Importance:
+    def importance(self, num_images: int) -> Importance:
         """What the loss rises by without parts of what is left.
 
         Gradients say which channels of a group are worth the least, and how the rise grows with
         their number. How large it is, they do not say of many channels at once, nor of a whole
         branch: so it is measured, without each branch, and without some channels of each group.
 
+        What is measured is the network before it has learnt to do without. Of a layer within a
+        branch, where the input passes by, that rise is small even if next to nothing is left of
+        it. So the same is added for every group: ``W / w - 1`` for ``w`` of ``W`` channels,
+        times what half of the channels are worth in the middle one of the groups.
+
         Args:
-            probe: Measures it.
+            num_images: Training images that it is measured on, for each of these.
         """
-        scores = self._scores()
-        curves = [self._curve(probe, group, score) for group, score in enumerate(scores)]
+        probe = self._probe(num_images)
+        measured = [self._curve(probe, g, score) for g, score in enumerate(self._scores())]
+        halves = [curve[len(curve) // 2] for curve in measured if len(curve) > self._space.step]
+        half = float(np.median(halves)) if halves else 0.0
+        curves = []
+        for group, curve in enumerate(measured):
+            whole = self._space.whole.widths[group]
+            left = np.maximum(len(curve) - 1 - np.arange(len(curve)), 0.5)
+            equal = half * (whole / left - 1)
+            curves.append(np.asarray(curve + equal - equal[0]))
         branches = [
             probe.rise_without({}, layers[-1:]) if there else 0.0
             for layers, there in zip(
@@ -230,20 +185,9 @@ class ShrinkLearner:
         ]
         return Importance(tuple(curves), tuple(branches))
 
-    def _probe(self, num_images: int) -> LossProbe:
-        """What measures the loss on some training images, with the teacher's part."""
-        session, at_once = self._session, self._session.loop.gradients.at_once
-        typical = session.data.typical
-        some = typical.subset(torch.arange(min(num_images, len(typical))))
-        batches = read_batches(some, session.data.normalisation, batch_size=at_once)
-        return LossProbe(
-            *(self.module.network, self._coupling, self._compute_loss, list(batches)),
-            session.loop.ranks,
-        )
-
     def count_probes(self) -> int:
-        """How often the loss is measured for :meth:`choose`."""
-        return 1 + VARIANTS + 2 * len(self._space.free) + sum(self.size.branches)
+        """How often the loss is measured for :meth:`importance`."""
+        return 1 + 2 * len(self._space.free) + sum(self.size.branches)
 
     def _curve(
         self, probe: LossProbe, group: int, score: npt.NDArray[np.float64]
@@ -260,7 +204,7 @@ class ShrinkLearner:
         branch = self._space.branch_of[group]
         below = [w for w in self._space.widths(group) if w < len(score)]
         if not below or (branch is not None and not self.size.branches[branch]):
-            return total
+            return np.zeros(len(total))
         order = np.argsort(score, kind="stable")
         few, many = len(score) - below[-1], len(score) - below[len(below) // 2]
         first = probe.rise_without({group: order[:few]})
@@ -269,6 +213,17 @@ class ShrinkLearner:
             second = max(first, probe.rise_without({group: order[:many]}))
             power = np.log(second / first) / np.log(total[many] / total[few])
         return np.asarray(first * (total / total[few]) ** np.clip(power, 1.0, 3.0))
+
+    def _probe(self, num_images: int) -> LossProbe:
+        """What measures the loss on some training images, with the teacher's part."""
+        session, at_once = self._session, self._session.loop.gradients.at_once
+        typical = session.data.typical
+        some = typical.subset(torch.arange(min(num_images, len(typical))))
+        batches = read_batches(some, session.data.normalisation, batch_size=at_once)
+        return LossProbe(
+            *(self.module.network, self._coupling, self._compute_loss, list(batches)),
+            session.loop.ranks,
+        )
 
     def shrink(self, size: Size) -> None:
         """Make the network smaller: what is worth the least goes, the other weights stay."""

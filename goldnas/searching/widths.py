@@ -309,9 +309,11 @@ class _Program:
                 knot = int(part[0].rpartition(" ")[2])
                 beyond = self._variable(0.0)
                 weights, always = self._add_up({t: t.weights for t in self._space.terms})
-                over = {number: value / KNOT for number, value in weights.items()}
-                self._rows.append(({**over, beyond: -1.0}, -np.inf, (knot - always) / KNOT))
-                row[beyond] = price
+                # In units of all weights, so that numbers of the program are of one size.
+                unit = max(weights.values(), default=1.0)
+                over = {number: value / unit for number, value in weights.items()}
+                self._rows.append(({**over, beyond: -1.0}, -np.inf, (knot - always) / unit))
+                row[beyond] = price * unit / KNOT
         self._limits.append((row, limit - fixed))
 
     def solve(self, margin: float) -> Size | None:

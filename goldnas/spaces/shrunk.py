@@ -406,7 +406,9 @@ class ShrunkSpace:
 
     def count(self, size: Size) -> dict[Part, int]:
         """How often a network of some size has each part that it has."""
-        counts = {term.part: term.count(size, self.step) for term in self.terms}
+        counts: dict[Part, int] = {}
+        for term in self.terms:  # several of one part, where a layer reads several groups
+            counts[term.part] = counts.get(term.part, 0) + term.count(size, self.step)
         weights = self.count_weights(size)
         for knot in self.knots:
             counts[_name_knot(knot), _OF_KNOT] = max(0, int(weights - knot) // KNOT)

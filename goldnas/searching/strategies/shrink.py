@@ -142,7 +142,8 @@ class Shrinking:
         # What will be left is chosen as a whole, so that it spends the budgets. What goes now
         # is a part of what does not stay.
         wanted = {b.resource: b.limit for b in self._costs.budgets}
-        importance, last = learner.choose(wanted, self._count_images(), step)
+        importance = learner.importance(self._count_images())
+        last = self._costs.choose(importance, learner.size, wanted)
         if not all(np.isfinite(values).all() for values in importance.channels):
             raise DivergedError("the importance of a channel is no finite number")
         size = last and self._costs.choose(importance, learner.size, limits, last)
