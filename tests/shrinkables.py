@@ -19,6 +19,19 @@ def head(channels: int, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 
+def learnt(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network whose weights and statistics are all different, as training leaves them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make().eval().requires_grad_(False)
+        for name, tensor in network.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2)
+            elif tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.copy_(torch.rand_like(tensor) + 0.2)
+    return network
+
+
 class Flow(nn.Module):
     """Layers by name, and a forward: for networks of a few lines."""
 

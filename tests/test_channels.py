@@ -17,6 +17,7 @@ from shrinkables import (
     branching,
     chain,
     concatenation,
+    learnt,
     mixing,
     residual,
     shared,
@@ -24,19 +25,6 @@ from shrinkables import (
 )
 
 SHAPE, CLASSES = (1, 8, 8), 10
-
-
-def learnt(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
-    """A network whose weights and statistics are all different, as training leaves them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = make().eval().requires_grad_(False)
-        for name, tensor in network.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2)
-            elif tensor.is_floating_point() and tensor.dim() == 1:
-                tensor.copy_(torch.rand_like(tensor) + 0.2)
-    return network
 
 
 def images(shape: Sequence[int]) -> Tensor:
