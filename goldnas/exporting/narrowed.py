@@ -44,8 +44,8 @@ class Narrowed:
         for number, path in enumerate(space.branches):
             module.set_submodule(path, _Marked(module.get_submodule(path), number))
         self._whole = onnx.load_model_from_string(to_onnx(module, self._shape))
-        self._cut_well: bool | None = None
-        """Whether what is cut is what would be exported; None before that was tried."""
+        self._cuts_well = all(self._is_cut_well(size) for size in _extremes(space))
+        """Whether what is cut is what would be exported."""
 
     def model(self, size: Size) -> bytes:
         """A network as ONNX, in evaluation mode.
@@ -53,17 +53,20 @@ class Narrowed:
         Raises:
             ExportError: If it cannot be exported.
         """
-        if self._cut_well is False:
+        if not self._cuts_well:
             return self._export(size)
+        return bytes(self._cut(size).SerializeToString())
+
+    def _cut(self, size: Size) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(self._whole)
         _unmark(model.graph, size.branches)
         _cut_weights(model.graph, self._space, size)
-        if self._cut_well is None:
-            exported = onnx.load_model_from_string(self._export(size))
-            self._cut_well = _describe(model.graph) == _describe(exported.graph)
-            return self.model(size)
-        return bytes(model.SerializeToString())
+        return model
+
+    def _is_cut_well(self, size: Size) -> bool:
+        exported = onnx.load_model_from_string(self._export(size))
+        return _describe(self._cut(size).graph) == _describe(exported.graph)
 
     def _export(self, size: Size) -> bytes:
         with torch.random.fork_rng(devices=[]):
@@ -223,11 +226,23 @@ def _constants(graph: onnx.GraphProto) -> dict[str, float]:
     }
 
 
-def _describe(graph: onnx.GraphProto) -> tuple[list[str], list[tuple[int, ...]]]:
+def _extremes(space: ShrunkSpace) -> list[Size]:
+    """Networks in which everything differs from the whole one: if these are right, all are."""
+    smallest = space.smallest
+    if not space.branches:
+        return [smallest]
+    widths = tuple(space.widths(group)[0] for group in range(len(smallest.widths)))
+    return [smallest, Size(widths, (True,) * len(space.branches))]
+
+
+def _describe(graph: onnx.GraphProto) -> list[tuple[str, list[tuple[int, ...]]]]:
     """What two graphs have in common that take the same time."""
-    kinds = sorted(node.op_type for node in graph.node)
-    used = {name for node in graph.node for name in node.input}
-    shapes = sorted(
-        tuple(t.dims) for t in graph.initializer if t.name in used and len(t.dims) > 1
+    shapes = {
+        tensor.name: tuple(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT  # others are shapes themselves
+    }
+    return sorted(
+        (node.op_type, [shapes[name] for name in node.input if name in shapes])
+        for node in graph.node
     )
-    return kinds, shapes
