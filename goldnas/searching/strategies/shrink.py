@@ -26,7 +26,7 @@ from goldnas.searching.strategies.registry import register_strategy
 from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.training.divergence import DivergedError
 
-SHRINKING = 0.3
+SHRINKING = 0.15
 """Share of the steps in which something goes; in the others the network learns on."""
 
 AT_A_TIME = 0.08
