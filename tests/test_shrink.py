@@ -1,0 +1,302 @@
+"""Shrinking a trained network: it keeps its budgets, goes on to the bit, leaves a search."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import goldnas
+from goldnas.api.tables import LatencyTable
+from goldnas.resources import count_flops
+from searches import assert_same_results, weights_of
+from shrinkables import chain, learnt, mixing, residual
+from workplace import Case, assert_refused, invoke
+
+SHAPE, CLASSES = (1, 8, 8), 10
+SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "train_device": "cpu"}
+OF_FUNCTION: dict[str, Any] = {"weights": "w.pt", "data": "digits", "step": 4, **SETTINGS}
+BUDGETS = ["300kFLOPs", "20kparams"]
+WORDS = "--epochs 1 --batch-size 64 --train-device cpu --no-report --step 4"
+
+pytestmark = pytest.mark.filterwarnings("ignore::goldnas.GoldnasWarning")
+
+
+def say_nothing(event: str, fields: dict[str, Any]) -> None:
+    pass
+
+
+def shrink(network: Any = residual, out: str = "new", **settings: Any) -> goldnas.Run:
+    given = {**(OF_FUNCTION if callable(network) else SETTINGS), "budgets": BUDGETS, **settings}
+    return goldnas.shrink(network, out=out, on_event=say_nothing, **given)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A trained function in ``trained``, its weights, and what shrinking left of it."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        torch.save(learnt(lambda: residual(SHAPE, CLASSES)).state_dict(), "w.pt")
+        shrink(out="small", epochs=2, batch_size=32)
+        run = goldnas.load_run("small")
+        goldnas.train(run, out="trained", warm=True, on_event=say_nothing, **SETTINGS)
+        yield folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, where the process is."""
+    shutil.copytree(made, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
+
+
+def count(network: nn.Module) -> dict[str, float]:
+    network = network.eval()
+    return {
+        "FLOPs": count_flops(network, SHAPE),
+        "params": sum(p.numel() for p in network.parameters()),
+    }
+
+
+def prunes(run: goldnas.Run) -> list[dict[str, Any]]:
+    return [event for event in run.read_events() if event["event"] == "prune"]
+
+
+# -- what is left ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_becomes_smaller_until_it_keeps_its_budgets() -> None:
+    run = goldnas.load_run("small")
+    assert run.finished
+    assert run.best.resources["FLOPs"] <= 300_000
+    assert run.best.resources["params"] <= 20_000
+    assert len(run.front) >= 2
+    whole = count(residual(SHAPE, CLASSES))
+    for network in run.front:
+        assert count(network.build()) == network.resources
+        assert network.resources["FLOPs"] < whole["FLOPs"]
+    assert [n.record.meets_budgets for n in run.front].count(True) == 1
+    for event in prunes(run):
+        assert event["operators"]
+    left = [event["live_operators"] for event in prunes(run)]
+    assert left == sorted(left, reverse=True)
+
+
+@pytest.mark.usefixtures("place")
+def test_commands_read_its_folder() -> None:
+    best = goldnas.load_run("small").best
+    code, stdout, stderr = invoke("status", "small", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["state"] == "ended"
+    code, _, stderr = invoke("report", "small", "--out", "page.html")
+    assert code == 0, stderr
+    page = Path("page.html").read_text()
+    assert "goldnas shrink" in page
+    assert best.fingerprint in page
+    for words in ("status small", "compare small", "evaluate small", "evaluate trained"):
+        code, stdout, stderr = invoke(*words.split())
+        assert code == 0, stderr
+        assert stdout
+    code, stdout, stderr = invoke("evaluate", "small", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["network"] == best.fingerprint
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_left_is_exported() -> None:
+    run = goldnas.load_run("small")
+    code, _, stderr = invoke("export", "small", "--out", "net.onnx")
+    assert code == 0, stderr
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    images = torch.rand(1, *SHAPE)
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    network = run.best.build().eval()
+    np.testing.assert_allclose(found, network(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_left_learns_on() -> None:
+    kept = torch.load("trained/weights.pt", weights_only=True)
+    mine = goldnas.load_run("small").best.build().state_dict()
+    assert {n: t.shape for n, t in kept.items()} == {n: t.shape for n, t in mine.items()}
+    result = json.loads(Path("trained/result.json").read_text())
+    assert 0 <= result["test_accuracy"] <= 1
+    code, _, stderr = invoke(
+        *[
+            "train",
+            "small",
+            "--warm",
+            "--epochs",
+            "1",
+            "--batch-size",
+            "512",
+            "--train-device",
+            "cpu",
+        ]
+    )
+    assert code == 0, stderr
+    code, stdout, stderr = invoke("compare", "small", "--json")
+    assert code == 0, stderr
+    rows = json.loads(stdout)["rows"]
+    assert any(row["recipe"] for row in rows)
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_left_becomes_smaller_again() -> None:
+    """Of a search that shrank, and of a training of what that left."""
+    for network, out in (("small", "again"), ("trained", "more")):
+        run = shrink(network, out=out, budgets=["200kFLOPs"], step=4)
+        assert run.best.resources["FLOPs"] <= 200_000
+        assert count(run.best.build()) == run.best.resources
+
+
+def test_a_network_of_a_search_becomes_smaller(workplace: Path) -> None:
+    before = goldnas.load_run("run").best
+    limit = 0.7 * before.resources["FLOPs"]
+    code, stdout, stderr = invoke(
+        *("shrink", "run", "--budget", f"{limit:.0f}FLOPs", "--out", "new", *WORDS.split()),
+        *("--step", "2", "--json"),
+    )
+    assert code == 0, stderr
+    run = goldnas.load_run("new")
+    assert run.best.resources["FLOPs"] <= limit
+    assert json.loads(stdout)
+    assert count(run.best.build())["FLOPs"] == run.best.resources["FLOPs"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_within_its_budgets_loses_nothing() -> None:
+    said: list[str] = []
+
+    def note(event: str, fields: dict[str, Any]) -> None:
+        said.extend([fields["text"]] if event == "note" else [])
+
+    run = goldnas.shrink(residual, out="new", budgets=["1GFLOPs"], on_event=note, **OF_FUNCTION)
+    assert any("meets 1GFLOPs already" in text for text in said)
+    assert not prunes(run)
+    (network,) = run.front
+    assert network.resources == count(residual(SHAPE, CLASSES))
+
+
+@pytest.mark.usefixtures("place")
+def test_channels_of_mlps_become_fewer() -> None:
+    torch.save(mixing(SHAPE, CLASSES).state_dict(), "w.pt")
+    run = shrink(mixing, budgets=["20kFLOPs"])
+    assert count(run.best.build()) == run.best.resources
+    assert run.best.resources["FLOPs"] <= 20_000
+
+
+# -- again -----------------------------------------------------------------------------------
+
+LONG: dict[str, Any] = {"budgets": ["100kFLOPs"], "epochs": 3, "batch_size": 16, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def long(made: Path) -> goldnas.Run:
+    """Many cuts; blocks go that had become narrower before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        return shrink(out="long", **LONG)
+
+
+def stop_after(steps: int) -> Callable[[], int]:
+    seen: list[int] = []
+
+    def stop() -> int:
+        seen.append(1)
+        return 15 * (len(seen) == steps)
+
+    return stop
+
+
+def told(run: goldnas.Run) -> list[dict[str, Any]]:
+    """What happened, but for when, and how often it was started."""
+    return [
+        {name: value for name, value in event.items() if name not in ("time", "seconds")}
+        for event in run.read_events()
+        if event["event"] != "start"
+    ]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_goes_on_to_the_same_bits(long: goldnas.Run) -> None:
+    cuts = [event["step"] for event in prunes(long)]
+    gone = [set(event["operators"]) for event in prunes(long)]
+    branches = {"1", "3", "4"}
+    (first, *_) = (c for c, names in zip(cuts, gone, strict=True) if names & branches)
+    told_before = set.union(*gone[: cuts.index(first)])
+    branch = min(set.union(*gone) & branches)
+    assert any(name.startswith(f"{branch}.first.0: ") for name in told_before)
+    for number, steps in enumerate((cuts[0] - 3, cuts[1], cuts[-1] + 1)):
+        out = f"parts{number}"
+        with pytest.raises(goldnas.StoppedError):
+            shrink(out=out, stop_signal=stop_after(steps), **LONG)
+        torch.manual_seed(99 + number)
+        run = goldnas.load_run(out).resume(on_event=say_nothing)
+        assert_same_results(long, run)
+        assert told(run) == told(long)
+
+
+@pytest.mark.usefixtures("place")
+def test_another_seed_is_another_run() -> None:
+    settings = {"budgets": ["600kFLOPs"]}
+    one, again, other = (
+        shrink(out=out, seed=seed, **settings) for out, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert_same_results(one, again)
+    mine, theirs = weights_of(one), weights_of(other)
+    assert any(n not in theirs or not torch.equal(w, theirs[n]) for n, w in mine.items())
+
+
+# -- latencies -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("place", "quick")
+def test_sizes_are_measured_once() -> None:
+    """A second run takes the table, and measures nothing."""
+    torch.save(chain(SHAPE, CLASSES).state_dict(), "w.pt")
+    device = {"device": "cpu", "networks": 6, "target_percent": 100}
+    visits: list[int] = []
+    first = shrink(
+        chain, budgets=["1s"], on_progress=lambda done, total: visits.append(done), **device
+    )
+    assert visits
+    table = LatencyTable.load("new.lut.json")
+    assert len(table.last_calibration.networks) == 6
+    before = Path("new.lut.json").read_bytes()
+    assert not Path("new.lut.json.visits").exists()
+    visits.clear()
+    (limit_us,) = (v for n, v in first.best.resources.items() if n.startswith("latency"))
+    others = {"on_progress": lambda done, total: visits.append(done)}
+    settings = {name: value for name, value in OF_FUNCTION.items() if name != "step"}
+    run = goldnas.shrink(
+        *(chain,), out="b", budgets=["1s", "100kFLOPs"], tables=["new.lut.json"],
+        on_event=say_nothing, **settings, **others,
+    )  # fmt: skip
+    assert not visits
+    assert Path("new.lut.json").read_bytes() == before
+    assert run.config.settings["step"] == 4  # as it was measured for
+    assert 0 < limit_us < 1e6
+    code, _, stderr = invoke(
+        *f"shrink shrinkables:chain --weights w.pt --data digits {WORDS} --budget 1s".split(),
+        *("--budget", "100kFLOPs", "--latency-lut", "b/tables/new.lut.json", "--out", "c"),
+    )
+    assert code == 0, stderr
+    assert_same_results(run, goldnas.load_run("c"))
+    assert_refused(
+        Case(
+            "shrink shrinkables:residual --weights w2.pt --data digits --budget 1ms "
+            f"--latency-lut new.lut.json --out d {WORDS}",
+            "new.lut.json",
+            lambda: torch.save(residual(SHAPE, CLASSES).state_dict(), "w2.pt"),
+        )
+    )
