@@ -15,9 +15,10 @@ from torch import nn
 import goldnas
 from goldnas.api.tables import LatencyTable
 from goldnas.resources import count_flops
+from goldnas.zoo.networks import build_network
 from searches import assert_same_results, weights_of
-from shrinkables import chain, learnt, mixing, residual
-from workplace import Case, assert_refused, invoke
+from shrinkables import all_grouped, branching, chain, learnt, mixing, residual, shared
+from workplace import Case, assert_refused, invoke, removed
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "train_device": "cpu"}
@@ -300,3 +301,159 @@ def test_sizes_are_measured_once() -> None:
             lambda: torch.save(residual(SHAPE, CLASSES).state_dict(), "w2.pt"),
         )
     )
+
+
+# -- whose code runs -------------------------------------------------------------------------
+
+STRANGE = """
+from pathlib import Path
+from shrinkables import residual as net
+Path(__file__).with_suffix(".ran").touch()
+"""
+
+
+def test_a_strangers_folder_runs_no_code(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that makes the whole network is deep in the settings of what is left."""
+    monkeypatch.syspath_prepend(place)
+    Path("strange.py").write_text(STRANGE)
+    for path in (*Path("small").rglob("*.json"), *Path("trained").glob("*.json")):
+        path.write_text(path.read_text().replace("shrinkables:residual", "strange:net"))
+    of_search = "--budget 100kFLOPs --epochs 1 --batch-size 512 --train-device cpu --out new"
+    for words in (
+        *("evaluate small", "export small --out n.onnx", "search --resume small"),
+        *("train small --epochs 1", f"shrink small {of_search}"),
+        *("evaluate trained", "export trained --out n.onnx", f"shrink trained {of_search}"),
+    ):
+        assert_refused(Case(words, "strange:net"))
+        assert not Path("strange.ran").exists()
+    for words in ("status small", "compare small", "report small --out page.html"):
+        code, _, stderr = invoke(*words.split())
+        assert code == 0, stderr
+        assert not Path("strange.ran").exists()
+    code, _, stderr = invoke("evaluate", "small", "--trust")
+    assert code == 0, stderr
+    assert Path("strange.ran").exists()
+
+
+# -- what is refused -------------------------------------------------------------------------
+
+FUNCTION = "shrinkables:residual --weights w.pt --data digits"
+SHUFFLENET = "zoo:shufflenet_v2_x0_5"
+
+
+def saved(make: Callable[[], nn.Module], path: str = "o.pt") -> Callable[[], object]:
+    return lambda: torch.save(make().state_dict(), path)
+
+
+def of_function(name: str) -> str:
+    return f"shrink shrinkables:{name} --weights o.pt --data digits --budget 10kFLOPs --out new"
+
+
+BAD = {
+    "no network": Case("shrink --budget 1kFLOPs --out new", "what to shrink"),
+    "no folder": Case(f"shrink {FUNCTION} --budget 300kFLOPs", "--out"),
+    "a folder that is there": Case(
+        f"shrink {FUNCTION} --budget 300kFLOPs --out small", "small"
+    ),
+    "no budget": Case(f"shrink {FUNCTION} --out new", "--budget"),
+    "a budget of nothing known": Case(f"shrink {FUNCTION} --budget 3kg --out new", "3kg"),
+    "a latency of nothing": Case(f"shrink {FUNCTION} --budget 3ms --out new", "--device"),
+    "a latency of another table": Case(
+        f"shrink {FUNCTION} --budget 3ms@pi5 --out new", "pi5|--device"
+    ),
+    "less than the smallest": Case(
+        f"shrink {FUNCTION} --budget 1kFLOPs --out new", "1kFLOPs cannot be met"
+    ),
+    "no such network": Case("shrink nowhere --budget 1kFLOPs --out new", "nowhere"),
+    "a network of nobody": Case(
+        "shrink shrinkables:nobody --weights w.pt --data digits --budget 1kFLOPs --out new",
+        "nobody",
+    ),
+    "no data": Case(
+        "shrink shrinkables:residual --weights w.pt --budget 1kFLOPs --out new", "data"
+    ),
+    "a function that knows nothing": Case(
+        "shrink shrinkables:residual --data digits --budget 300kFLOPs --out new", "--weights"
+    ),
+    "weights of another function": Case(
+        "shrink shrinkables:chain --weights w.pt --data digits --budget 10kFLOPs --out new",
+        "w.pt do not fit shrinkables:chain",
+    ),
+    "weights that are no weights": Case(
+        f"shrink {FUNCTION} --budget 300kFLOPs --out new".replace("w.pt", "strange.pt"),
+        "strange.pt do not fit",
+        lambda: Path("strange.pt").write_bytes(b"hello"),
+    ),
+    "weights that are not there": Case(
+        f"shrink {FUNCTION} --budget 300kFLOPs --out new".replace("w.pt", "no.pt"), "no.pt"
+    ),
+    "a ready-made network that knows nothing": Case(
+        f"shrink {SHUFFLENET} --data digits --budget 300kFLOPs --out new", "weights"
+    ),
+    "weights for other classes": Case(
+        f"shrink {SHUFFLENET} --weights o.pt --data digits --budget 300kFLOPs --out new",
+        "other classes than the 10",
+        saved(lambda: build_network(SHUFFLENET, SHAPE, 7)),
+    ),
+    "no such ready-made network": Case(
+        "shrink zoo:nothing --weights w.pt --data digits --budget 1kFLOPs --out new", "nothing"
+    ),
+    "a forward that cannot be followed": Case(
+        of_function("branching"), "Flow", saved(lambda: branching(SHAPE, CLASSES))
+    ),
+    "a layer that is called twice": Case(
+        of_function("shared"), "'again'", saved(lambda: shared(SHAPE, CLASSES))
+    ),
+    "nothing may go": Case(
+        of_function("all_grouped"), "nothing", saved(lambda: all_grouped(SHAPE, CLASSES))
+    ),
+    "a step of all channels": Case(
+        f"{of_function('chain')} --step 16", "--step", saved(lambda: chain(SHAPE, CLASSES))
+    ),
+    "a step of nothing": Case(
+        f"shrink {FUNCTION} --budget 1MFLOPs --out new --step 0", "--step"
+    ),
+    "too few networks for a fit": Case(
+        f"shrink {FUNCTION} --budget 1ms --device cpu --networks 3 --out new", "--networks"
+    ),
+    "no such pick": Case("shrink small --pick 99 --budget 100kFLOPs --out new", "99"),
+    "weights besides a folder": Case(
+        "shrink small --weights w.pt --budget 100kFLOPs --out new", "--weights"
+    ),
+    "weights that are gone": Case(
+        "shrink trained --budget 100kFLOPs --out new",
+        "weights.pt",
+        removed("trained/weights.pt"),
+    ),
+    "no such table": Case(
+        f"shrink {FUNCTION} --budget 1ms --latency-lut no.json --out new", "no.json"
+    ),
+}
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_is_one_line(name: str) -> None:
+    assert_refused(BAD[name])
+
+
+@pytest.mark.usefixtures("place")
+def test_a_program_is_told_the_same() -> None:
+    for told, settings in {
+        "depth": {"depth": 3},
+        "budget": {"budgets": []},
+        "device": {"budgets": ["1ms"]},
+        "step": {"step": 16.5},
+        "networks": {"networks": 2},
+        "several `tables`": {"tables": ["a.json", "b.json"], "device": "cpu"},
+        "'depth'; it takes": {"settings": {"depth": 3}},
+        "data": {"data": None},
+    }.items():
+        with pytest.raises(goldnas.ConfigError, match=told):
+            shrink(out="new", **settings)
+    for network in (3, None, nn.Identity(), "nowhere", Path("nowhere")):
+        with pytest.raises(goldnas.GoldnasError, match="no trained network"):
+            shrink(network, out="new", data="digits", weights="w.pt")
+    with pytest.raises(goldnas.RunError):
+        shrink(out="small")
+    assert not Path("new").exists()
