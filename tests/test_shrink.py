@@ -359,7 +359,7 @@ BAD = {
     "a budget of nothing known": Case(f"shrink {FUNCTION} --budget 3kg --out new", "3kg"),
     "a latency of nothing": Case(f"shrink {FUNCTION} --budget 3ms --out new", "--device"),
     "a latency of another table": Case(
-        f"shrink {FUNCTION} --budget 3ms@pi5 --out new", "pi5|--device"
+        f"shrink {FUNCTION} --budget 3ms@pi5 --out new", "--device"
     ),
     "less than the smallest": Case(
         f"shrink {FUNCTION} --budget 1kFLOPs --out new", "1kFLOPs cannot be met"
@@ -392,7 +392,7 @@ BAD = {
     ),
     "weights for other classes": Case(
         f"shrink {SHUFFLENET} --weights o.pt --data digits --budget 300kFLOPs --out new",
-        "other classes than the 10",
+        "other classes than the 10 of digits: train .* first, with these --weights",
         saved(lambda: build_network(SHUFFLENET, SHAPE, 7)),
     ),
     "no such ready-made network": Case(
@@ -414,7 +414,8 @@ BAD = {
         f"shrink {FUNCTION} --budget 1MFLOPs --out new --step 0", "--step"
     ),
     "too few networks for a fit": Case(
-        f"shrink {FUNCTION} --budget 1ms --device cpu --networks 3 --out new", "--networks"
+        f"shrink {FUNCTION} --budget 1ms --device cpu --networks 3 --out new",
+        "--networks 3: a fit needs 4",
     ),
     "no such pick": Case("shrink small --pick 99 --budget 100kFLOPs --out new", "99"),
     "weights besides a folder": Case(
@@ -424,6 +425,15 @@ BAD = {
         "shrink trained --budget 100kFLOPs --out new",
         "weights.pt",
         removed("trained/weights.pt"),
+    ),
+    "a search by that strategy": Case(
+        "search --data digits --strategy shrink --budget 1GFLOPs --out new", "trained already"
+    ),
+    "a search in that space": Case(
+        "search --data digits --space shrunk --budget 1MFLOPs --out new", "shrunk"
+    ),
+    "a table of that space": Case(
+        "profile --space shrunk --out new.json", "'shrunk' lacks its network"
     ),
     "no such table": Case(
         f"shrink {FUNCTION} --budget 1ms --latency-lut no.json --out new", "no.json"
