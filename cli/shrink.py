@@ -28,13 +28,18 @@ if TYPE_CHECKING:
     from goldnas.training.distributed import Ranks
 
 _OF_SEARCH = ("budgets", "data", "task", *OF_SEARCH)
+_OWN = ShrinkConfig.__struct_fields__
 _OPTIONS = Options(
     ShrinkConfig,
     SearchConfig,
     TableConfig,
     skip=[
-        *(n for n in SearchConfig.__struct_fields__ if n not in (*_OF_SEARCH, "settings")),
-        *(n for n in TableConfig.__struct_fields__ if n not in (*MEASURING, "networks")),
+        *(
+            n
+            for n in SearchConfig.__struct_fields__
+            if n not in (*_OF_SEARCH, "settings", *_OWN)
+        ),
+        *(n for n in TableConfig.__struct_fields__ if n not in (*MEASURING, *_OWN)),
     ],
     panels={"batch": "Device", "target_percent": "Device", "settings": "Network"},
     defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},

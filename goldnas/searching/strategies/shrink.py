@@ -45,7 +45,7 @@ LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 def _check(config: SearchConfig) -> None:
     if config.space != SHRUNK:
         raise ConfigError(
-            "`strategy='shrink'` is for a network that is trained already: `shrink` takes it"
+            "`strategy='shrink'` is for a network that is trained already; a search has none"
         )
 
 
