@@ -56,7 +56,8 @@ _OPTIONS = Options(
         "a goldnas.Task. There is no teacher then.",
         "settings": "An argument of your function, besides input_shape and classes. The value "
         "is a number, a text or JSON. Repeat for several.",
-        "epochs": "Passes over the training data. Channels go in the first 60 % of the steps.",
+        "epochs": "Passes over the training data. Channels go at first; then the network that "
+        "is left trains on.",
         "learning_rate": "Learning rate while channels go; then it falls along a cosine to 0.",
         "seed": "Random seed; it also decides which images are held out. Unless given, these "
         "are the ones that the network did not learn from; of zoo:NAME and of a function, 0.",

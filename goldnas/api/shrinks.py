@@ -242,6 +242,14 @@ def _find_whole(
         network.folder.admit("space", "data", "task")
         whole = whole_of_search(network.folder, network.record)
         return whole, data_of(network.folder) | of_data
+    of_zoo = isinstance(network, str) and network.startswith(PREFIX)
+    of_function = callable(network) or (isinstance(network, str) and is_function(network))
+    if not of_zoo and not of_function:
+        shown = str(network) if isinstance(network, str | Path) else name_type(network)
+        raise ConfigError(
+            f"{shown} is no trained network: give the folder of a training or a search, "
+            f"{PREFIX}NAME with `weights`, or a function that makes the network with `weights`"
+        )
     if data is None:
         raise ConfigError(
             "a network that was not trained here is shrunk on some `data`, for example "
@@ -255,17 +263,11 @@ def _find_whole(
         image_size=given.get("image_size"),
         labelled=given.get("task") is None,
     )
-    if isinstance(network, str) and network.startswith(PREFIX):
+    if of_zoo:
         if settings:
             raise ConfigError("`settings` are those of a function; leave them out")
-        return whole_of_zoo(network, weights, dataset, of_data["data"]), of_data
-    if callable(network) or (isinstance(network, str) and is_function(network)):
-        return whole_of_function(name_space(network), settings, dataset, weights), of_data
-    shown = repr(str(network)) if isinstance(network, str | Path) else name_type(network)
-    raise ConfigError(
-        f"{shown} is no trained network: give the folder of a training or a search, "
-        f"{PREFIX}NAME with `weights`, or a function that makes the network with `weights`"
-    )
+        return whole_of_zoo(str(network), weights, dataset, of_data["data"]), of_data
+    return whole_of_function(name_space(network), settings, dataset, weights), of_data
 
 
 def _name(network: Any) -> str:

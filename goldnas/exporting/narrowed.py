@@ -44,8 +44,8 @@ class Narrowed:
         for number, path in enumerate(space.branches):
             module.set_submodule(path, _Marked(module.get_submodule(path), number))
         self._whole = onnx.load_model_from_string(to_onnx(module, self._shape))
-        self._cut_well: bool | None = None
-        """Whether what is cut is what would be exported; None before that was tried."""
+        self._cuts_well = all(map(self._is_cut_well, _extremes(space)))
+        """Whether what is cut is what would be exported."""
 
     def model(self, size: Size) -> bytes:
         """A network as ONNX, in evaluation mode.
@@ -53,23 +53,32 @@ class Narrowed:
         Raises:
             ExportError: If it cannot be exported.
         """
-        if self._cut_well is False:
+        if not self._cuts_well:
             return self._export(size)
+        return bytes(self._cut(size).SerializeToString())
+
+    def _cut(self, size: Size) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(self._whole)
         _unmark(model.graph, size.branches)
         _cut_weights(model.graph, self._space, size)
-        if self._cut_well is None:
-            exported = onnx.load_model_from_string(self._export(size))
-            self._cut_well = _describe(model.graph) == _describe(exported.graph)
-            return self.model(size)
-        return bytes(model.SerializeToString())
+        return model
+
+    def _is_cut_well(self, size: Size) -> bool:
+        exported = onnx.load_model_from_string(self._export(size))
+        return _describe(self._cut(size).graph) == _describe(exported.graph)
 
     def _export(self, size: Size) -> bytes:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = self._space.build(self._space.describe(size))
             return to_onnx(_unlike(module), self._shape)
+
+
+def _extremes(space: ShrunkSpace) -> tuple[Size, Size]:
+    """The smallest network, and one of the same channels with all branches."""
+    narrow = tuple(space.widths(group)[0] for group in range(len(space.whole.widths)))
+    return space.smallest, Size(narrow, space.whole.branches)
 
 
 def _unlike(module: nn.Module) -> nn.Module:
@@ -228,6 +237,8 @@ def _describe(graph: onnx.GraphProto) -> tuple[list[str], list[tuple[int, ...]]]
     kinds = sorted(node.op_type for node in graph.node)
     used = {name for node in graph.node for name in node.input}
     shapes = sorted(
-        tuple(t.dims) for t in graph.initializer if t.name in used and len(t.dims) > 1
+        tuple(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name in used and tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT
     )
     return kinds, shapes

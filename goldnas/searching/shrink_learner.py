@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from goldnas.architecture import Architecture
 from goldnas.channels import Coupling, LayerChannels, cut, remove_branches
 from goldnas.data.examples import Examples
+from goldnas.data.loader import read_batches
 from goldnas.errors import ConfigError
 from goldnas.ranges import Count, NotNegative
 from goldnas.searching.budgets import Limit
+from goldnas.searching.loss_probe import LossProbe
 from goldnas.searching.session import Session
 from goldnas.searching.widths import Importance
 from goldnas.spaces.shrunk import Size
@@ -39,7 +41,6 @@ class _Measured(msgspec.Struct, forbid_unknown_fields=True):
     """What was measured of a network's parts since something last went."""
 
     channels: list[list[NotNegative]]
-    branches: list[NotNegative]
     steps: Count
 
 
@@ -48,7 +49,7 @@ class ShrinkLearner:
 
     The importance of a channel is the mean over steps of ``(sum w dL/dw)^2``, over the weights
     that read it: to first order, the square of what the loss would change by if the channel
-    went (arXiv:1906.10771). That of a branch is the same of the layer that ends it.
+    went (arXiv:1906.10771).
 
     Args:
         session: Of the shrinking.
@@ -89,11 +90,7 @@ class ShrinkLearner:
             weights, self._session.config, self._session.loop.device
         )
         self._average = moving_average(self.module.network, AVERAGE)
-        self._measured = _Measured(
-            [[0.0] * group.size for group in self._coupling.groups],
-            [0.0] * len(self._space.branches),
-            0,
-        )
+        self._measured = _Measured([[0.0] * group.size for group in self._coupling.groups], 0)
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -136,15 +133,9 @@ class ShrinkLearner:
             if "in" in roles:
                 layer = self.module.network.get_submodule(path)
                 assert isinstance(layer.weight, Tensor)
-                self._add_to(taken, roles["in"], _change(layer.weight, dim=1))
+                self._add_to(taken, roles["in"], _change(layer.weight))
         for mine, new in zip(self._measured.channels, taken, strict=True):
             mine[:] = (np.asarray(mine) + new**2).tolist()
-        for index, (path, layers) in enumerate(self._space.branches.items()):
-            if self.size.branches[index]:
-                last = self.module.network.get_submodule(layers[-1])
-                change = sum(float(_change(p).sum()) for p in last.parameters())
-                self._measured.branches[index] += change**2
-                assert path in layers[-1]
         self._measured.steps += 1
 
     @staticmethod
@@ -156,19 +147,89 @@ class ShrinkLearner:
             mine = channels.group == group
             np.add.at(taken[group], channels.channel[mine], values[mine])
 
-    def importance(self) -> Importance:
-        """Of what is left, since something last went."""
+    def _scores(self) -> list[npt.NDArray[np.float64]]:
+        """The importance of each channel, since something last went."""
         steps = max(1, self._measured.steps)
-        return Importance(
-            tuple(np.asarray(values) / steps for values in self._measured.channels),
-            tuple(value / steps for value in self._measured.branches),
+        return [np.asarray(values) / steps for values in self._measured.channels]
+
+    def importance(self, num_images: int) -> Importance:
+        """What the loss rises by without parts of what is left.
+
+        Gradients say which channels of a group are worth the least, and how the rise grows with
+        their number. How large it is, they do not say of many channels at once, nor of a whole
+        branch: so it is measured, without each branch, and without some channels of each group.
+
+        What is measured is the network before it has learnt to do without. Of a layer within a
+        branch, where the input passes by, that rise is small even if next to nothing is left of
+        it. So the same is added for every group: ``W / w - 1`` for ``w`` of ``W`` channels,
+        times what half of the channels are worth in the middle one of the groups.
+
+        Args:
+            num_images: Training images that it is measured on, for each of these.
+        """
+        probe = self._probe(num_images)
+        measured = [self._curve(probe, g, score) for g, score in enumerate(self._scores())]
+        halves = [curve[len(curve) // 2] for curve in measured if len(curve) > self._space.step]
+        half = float(np.median(halves)) if halves else 0.0
+        curves = []
+        for group, curve in enumerate(measured):
+            whole = self._space.whole.widths[group]
+            left = np.maximum(len(curve) - 1 - np.arange(len(curve)), 0.5)
+            equal = half * (whole / left - 1)
+            curves.append(np.asarray(curve + equal - equal[0]))
+        branches = [
+            probe.rise_without({}, layers[-1:]) if there else 0.0
+            for layers, there in zip(
+                self._space.branches.values(), self.size.branches, strict=True
+            )
+        ]
+        return Importance(tuple(curves), tuple(branches))
+
+    def count_probes(self) -> int:
+        """How often the loss is measured for :meth:`importance`."""
+        return 1 + 2 * len(self._space.free) + sum(self.size.branches)
+
+    def _curve(
+        self, probe: LossProbe, group: int, score: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """The rise of the loss without the channels of a group that are worth the least.
+
+        Args:
+            probe: Measures.
+            group: Its index.
+            score: Of its channels.
+        """
+        total = np.concatenate([[0.0], np.cumsum(np.sort(score))])
+        total += 1e-6 * max(total[-1], 1e-12) * np.arange(len(total))
+        branch = self._space.branch_of[group]
+        below = [w for w in self._space.widths(group) if w < len(score)]
+        if not below or (branch is not None and not self.size.branches[branch]):
+            return np.zeros(len(total))
+        order = np.argsort(score, kind="stable")
+        few, many = len(score) - below[-1], len(score) - below[len(below) // 2]
+        first = probe.rise_without({group: order[:few]})
+        power = 1.0
+        if many > few:
+            second = max(first, probe.rise_without({group: order[:many]}))
+            power = np.log(second / first) / np.log(total[many] / total[few])
+        return np.asarray(first * (total / total[few]) ** np.clip(power, 1.0, 3.0))
+
+    def _probe(self, num_images: int) -> LossProbe:
+        """What measures the loss on some training images, with the teacher's part."""
+        session, at_once = self._session, self._session.loop.gradients.at_once
+        typical = session.data.typical
+        some = typical.subset(torch.arange(min(num_images, len(typical))))
+        batches = read_batches(some, session.data.normalisation, batch_size=at_once)
+        return LossProbe(
+            *(self.module.network, self._coupling, self._compute_loss, list(batches)),
+            session.loop.ranks,
         )
 
     def shrink(self, size: Size) -> None:
         """Make the network smaller: what is worth the least goes, the other weights stay."""
         kept: dict[str, npt.NDArray[np.int64]] = {}
         for index, (group, values) in enumerate(
-            zip(self._coupling.groups, self.importance().channels, strict=True)
+            zip(self._coupling.groups, self._scores(), strict=True)
         ):
             width = min(size.widths[index], group.size)
             kept[group.name] = np.sort(np.argsort(-values, kind="stable")[:width])
@@ -297,9 +358,7 @@ class ShrinkLearner:
         load_state(self._average, state["average"])
         measured = msgspec.convert(state["measured"], _Measured)
         mine = [len(values) for values in self._measured.channels]
-        if [len(v) for v in measured.channels] != mine or len(measured.branches) != len(
-            self._measured.branches
-        ):
+        if [len(values) for values in measured.channels] != mine:
             raise ValueError("the importance of other channels")
         self._measured = measured
         self.optimizer.load_state_dict(state["optimizer"])
@@ -308,11 +367,13 @@ class ShrinkLearner:
         return autocast_for(self._session.config, self._session.loop.device)
 
 
-def _change(weight: Tensor, dim: int | None = None) -> Tensor:
-    """To first order, what the loss changes by if weights went: summed, but along ``dim``."""
+def _change(weight: Tensor) -> Tensor:
+    """To first order, what the loss changes by without what a layer reads, channel by channel.
+
+    Args:
+        weight: ``(out, in, ...)``.
+    """
     if weight.grad is None:
-        return torch.zeros(weight.shape[dim] if dim is not None else 1)
+        return torch.zeros(weight.shape[1])
     change = weight.detach() * weight.grad
-    if dim is None:
-        return change.sum().reshape(1)
-    return change.sum([axis for axis in range(change.dim()) if axis != dim])
+    return change.sum([axis for axis in range(change.dim()) if axis != 1])

@@ -19,8 +19,8 @@ from goldnas.units import format_amount
 
 Values = npt.NDArray[np.float64]
 
-_MOST_CANDIDATES = 10
-"""Widths of a group that one choice looks at: those next below the current one."""
+_MOST_CANDIDATES = 16
+"""Widths of a group that one choice looks at, evenly spread."""
 
 _GAP = 2e-3
 """Relative to the best there is: how good the choice is at least."""
@@ -28,10 +28,11 @@ _GAP = 2e-3
 
 @dataclass(frozen=True)
 class Importance:
-    """What parts of a network are worth: by how much the loss would change without them."""
+    """What parts of a network are worth: by how much the loss would rise without them."""
 
     channels: tuple[Values, ...]
-    """Of each group, of the channels that are left."""
+    """Of each group, ``(removed + 1,)``: without so many of the channels that are left, those
+    that are worth the least."""
     branches: tuple[float, ...]
 
 
@@ -102,7 +103,11 @@ class WidthBudgets:
                 )
 
     def choose(
-        self, importance: Importance, current: Size, limits: Mapping[str, float]
+        self,
+        importance: Importance,
+        current: Size,
+        limits: Mapping[str, float],
+        least: Size | None = None,
     ) -> Size | None:
         """The size within limits that loses the least importance, found exactly.
 
@@ -113,11 +118,12 @@ class WidthBudgets:
             importance: Of what is left.
             current: Of the network that is left: nothing becomes larger.
             limits: By resource.
+            least: Nothing becomes smaller than here; the smallest unless given.
 
         Returns:
             None if the program finds no such size among the widths it looks at.
         """
-        program = _Program(self.space, importance, current)
+        program = _Program(self.space, importance, current, least or self.space.smallest)
         for name, limit in limits.items():
             program.limit(self._prices[name], limit - self._overheads[name])
         for margin in (0.0, 1e-5, 1e-3):  # the solver may overstep a limit by its tolerance
@@ -165,9 +171,12 @@ class _Cell:
 class _Program:
     """A linear integer program over the widths of groups and the branches that are left."""
 
-    def __init__(self, space: ShrunkSpace, importance: Importance, current: Size) -> None:
+    def __init__(
+        self, space: ShrunkSpace, importance: Importance, current: Size, least: Size
+    ) -> None:
         self._space = space
         self._current = space.normalise(current)
+        self._least = least
         self._widths = [self._candidates(g) for g in range(len(space.whole.widths))]
         self._losses: list[float] = []
         self._integral: list[bool] = []
@@ -178,6 +187,9 @@ class _Program:
             self._variable(-importance.branches[b], integral=True) if there else None
             for b, there in enumerate(current.branches)
         ]
+        for number, stays in zip(self._of_branch, least.branches, strict=True):
+            if number is not None and stays:
+                self._rows.append(({number: 1.0}, 1.0, 1.0))
         self._cells = self._make_cells()
 
     def _candidates(self, group: int) -> tuple[int, ...]:
@@ -186,8 +198,14 @@ class _Program:
         branch = self._space.branch_of[group]
         if branch is not None and not self._current.branches[branch]:
             return (width,)
-        below = [w for w in self._space.widths(group) if w <= width]
-        return tuple(below[-_MOST_CANDIDATES:])
+        least = self._least.widths[group]
+        if branch is not None and not self._least.branches[branch]:
+            least = 0  # as long as the branch is there, that is its own
+        choices = [w for w in self._space.widths(group) if least <= w <= width]
+        if len(choices) <= _MOST_CANDIDATES:
+            return tuple(choices)
+        places = np.linspace(0, len(choices) - 1, _MOST_CANDIDATES).round().astype(int)
+        return tuple(choices[place] for place in places)
 
     def _variable(self, loss: float, *, integral: bool = False) -> int:
         self._losses.append(loss)
@@ -199,8 +217,7 @@ class _Program:
         widths = self._widths[group]
         if len(widths) == 1:
             return {}
-        ascending = np.sort(importance.channels[group])
-        lost = np.concatenate([[0.0], np.cumsum(ascending)])
+        lost = importance.channels[group]
         found = {w: self._variable(float(lost[widths[-1] - w]), integral=True) for w in widths}
         self._rows.append((dict.fromkeys(found.values(), 1.0), 1.0, 1.0))
         return found
@@ -292,9 +309,11 @@ class _Program:
                 knot = int(part[0].rpartition(" ")[2])
                 beyond = self._variable(0.0)
                 weights, always = self._add_up({t: t.weights for t in self._space.terms})
-                over = {number: value / KNOT for number, value in weights.items()}
-                self._rows.append(({**over, beyond: -1.0}, -np.inf, (knot - always) / KNOT))
-                row[beyond] = price
+                # In units of all weights, so that numbers of the program are of one size.
+                unit = max(weights.values(), default=1.0)
+                over = {number: value / unit for number, value in weights.items()}
+                self._rows.append(({**over, beyond: -1.0}, -np.inf, (knot - always) / unit))
+                row[beyond] = price * unit / KNOT
         self._limits.append((row, limit - fixed))
 
     def solve(self, margin: float) -> Size | None:

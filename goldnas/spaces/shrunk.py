@@ -11,7 +11,6 @@ the weights beyond some sizes are parts as well. The fit finds which size is the
 """
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -407,9 +406,9 @@ class ShrunkSpace:
 
     def count(self, size: Size) -> dict[Part, int]:
         """How often a network of some size has each part that it has."""
-        counts: Counter[Part] = Counter()
-        for term in self.terms:  # alike are the blocks of groups that a layer reads side by side
-            counts[term.part] += term.count(size, self.step)
+        counts: dict[Part, int] = {}
+        for term in self.terms:  # several of one part, where a layer reads several groups
+            counts[term.part] = counts.get(term.part, 0) + term.count(size, self.step)
         weights = self.count_weights(size)
         for knot in self.knots:
             counts[_name_knot(knot), _OF_KNOT] = max(0, int(weights - knot) // KNOT)

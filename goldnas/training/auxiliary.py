@@ -21,11 +21,14 @@ class WithAuxiliaryHead(nn.Module):
         super().__init__()
         self.network = network
         self.auxiliary: AuxiliaryHead | None = None
+        self._last = ""
+        """Key of the last cell, of a network of cells."""
         if not isinstance(network, CellNetwork):
             return
         cells = [int(key) for key in network.cells]
         place = space.place_auxiliary(cells)
-        assert place is not None  # where there are cells there is one
+        if place is None:  # what is left of a network that was shrunk
+            return
         self._last, self._inner = str(max(cells)), str(place.cell)
         if auxiliary:
             self.auxiliary = AuxiliaryHead(place.channels, space.classes)
@@ -33,7 +36,7 @@ class WithAuxiliaryHead(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map inputs to outputs, as ``(B, classes)`` logits, and to auxiliary ones or None."""
         logits: Tensor
-        if not isinstance(self.network, CellNetwork):
+        if not isinstance(self.network, CellNetwork) or not self._last:
             logits = self.network(images)
             return logits, None
         features = self.network.features(images, keep=(self._inner, self._last))

@@ -26,14 +26,17 @@ from goldnas.searching.strategies.registry import register_strategy
 from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.training.divergence import DivergedError
 
-SHRINKING = 0.6
+SHRINKING = 0.3
 """Share of the steps in which something goes; in the others the network learns on."""
 
-AT_A_TIME = 0.05
+AT_A_TIME = 0.08
 """Share of a resource that goes at a time, at least: of few steps more goes at once."""
 
 LEAST_STEPS = 8
 """Between two times."""
+
+PROBING = 0.15
+"""Share of the training steps' time in which the loss is measured without parts."""
 
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Shares of what the whole network needs, at which a network is recorded."""
@@ -133,19 +136,22 @@ class Shrinking:
     def _shrink(self, step: int) -> None:
         session, learner = self.session, self.learner
         session.loop.check_sane()
-        importance, limits = learner.importance(), self._limits(self._cuts_done)
-        if not all(np.isfinite(values).all() for values in importance.channels):
-            raise DivergedError("the importance of a channel is no finite number")
+        limits = self._limits(self._cuts_done)
         if self._costs.within(learner.size, limits):
             return
-        size = self._costs.choose(importance, learner.size, limits)
-        if size is None:  # the steps are too large for this limit: the next one is lower
-            if self._cuts_done < len(self._ends):
-                return
+        # What will be left is chosen as a whole, so that it spends the budgets. What goes now
+        # is a part of what does not stay.
+        wanted = {b.resource: b.limit for b in self._costs.budgets}
+        importance = learner.importance(self._count_images())
+        last = self._costs.choose(importance, learner.size, wanted)
+        if not all(np.isfinite(values).all() for values in importance.channels):
+            raise DivergedError("the importance of a channel is no finite number")
+        size = last and self._costs.choose(importance, learner.size, limits, last)
+        if size is None:
             raise RunError(
                 f"no size of the network was found within "
                 f"{', '.join(b.text for b in self._costs.budgets)}, though the smallest is: "
-                "give more epochs, or a smaller `step`"
+                "give another `step`"
             )
         key = session.data.task.metric_kind.key
         before, was = learner.score(session.data.check), learner.size
@@ -160,6 +166,17 @@ class Shrinking:
             live_operators=learner.count_left(),
             resources=learner.resources(),
         )
+
+    def _count_images(self) -> int:
+        """Training images on which the loss is measured, each time that something goes.
+
+        So many that it takes a small share of the training, within bounds.
+        """
+        between = (self._ends[-1] + 1) / len(self._ends)
+        images = between * self.session.loop.data.loader.images_per_batch
+        # Forwards alone take a third of a step.
+        of_each = 3 * PROBING * images / self.learner.count_probes()
+        return int(np.clip(of_each, 32, 512))
 
     def _record_level(self, step: int) -> None:
         """Record the network if it has reached a level, and learnt there."""
