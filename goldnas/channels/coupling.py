@@ -44,7 +44,7 @@ _ALIKE = {
     *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "softplus", "dropout"),
     *("dropout2d", "contiguous", "clone", "float", "detach", "max_pool2d", "avg_pool2d"),
     *("adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "stochastic_depth"),
-    *("neg", "abs", "exp", "sqrt", "square", "clamp", "boolean_dispatch"),
+    *("neg", "abs", "exp", "sqrt", "square", "clamp"),
 }
 """Functions and methods, by name, whose channels are those of their first argument."""
 
@@ -232,6 +232,8 @@ class _Follower:
         shape = node.all_input_nodes[0].meta["value"]
         after: tuple[int, ...] = node.meta["value"]
         if type(layer) in _PASSED_ON or _is_one_slope(layer):
+            if isinstance(before, _Channels) and _mixes(type(layer).__name__, before, shape):
+                return False
             self._values[node] = before
             return True
         if isinstance(layer, nn.Flatten):
@@ -312,6 +314,8 @@ class _Follower:
         if name in _ALIKE or (name == "pad" and _pads_no_channels(arguments, before, shape)):
             if after[before.axis] != shape[before.axis] or len(after) != len(shape):
                 return False
+            if name != "pad" and _mixes(str(name), before, shape):
+                return False
             self._values[node] = before
             return True
         if name in ("flatten",):
@@ -321,17 +325,32 @@ class _Follower:
                 node, before, shape, after, start
             )
         if name in ("view", "reshape"):
+            if not _fits_any_width(arguments, before.axis if after == shape else -1):
+                return False
             if after == shape:
                 self._values[node] = before
                 return True
             return self._flatten(node, before, shape, after, 1) and len(after) == 2
         if follow is None:
             return False
+        if name == "chunk":
+            self._unite_chunks(before, after, arguments)
         found = follow(before, shape, after, arguments)
         if found is None:
             return False
         self._values[node] = found
         return True
+
+    def _unite_chunks(self, before: _Channels, after: Any, arguments: dict[Any, Any]) -> None:
+        """See that equal parts stay equal; channels of parts that are not, stay."""
+        if _find_along(arguments, after[0]) != before.axis:
+            return
+        if len(before.ids) % len(after):
+            self._keep(before)
+            return
+        first, *others = np.split(before.ids, len(after))
+        for ids in others:
+            self._unite(first, ids)
 
     def _follow_arithmetic(self, node: fx.Node) -> bool:
         """Sums and products of tensors: what lies above each other is united."""
@@ -436,6 +455,29 @@ def _is_one_slope(layer: nn.Module) -> bool:
     return isinstance(layer, nn.PReLU) and layer.num_parameters == 1
 
 
+def _mixes(name: str, before: _Channels, shape: tuple[int, ...]) -> bool:
+    """Whether what pools, pads or resizes the last axes of a tensor has the channels there."""
+    name = name.lower()
+    if name in ("upsample", "interpolate"):
+        return before.axis != 1
+    if "pool" not in name and "pad" not in name:
+        return False
+    return before.axis >= len(shape) - int(name[-2])  # of 2d, two axes
+
+
+def _fits_any_width(arguments: dict[Any, Any], place: int) -> bool:
+    """Whether a view does not say how many channels there are.
+
+    Args:
+        arguments: Of the view.
+        place: Index of the size that has them.
+    """
+    sizes: Any = arguments.get("shape", arguments.get("size", arguments.get(0)))
+    if not isinstance(sizes, list | tuple):
+        sizes = [value for key, value in arguments.items() if isinstance(key, int)]
+    return isinstance(sizes[place], fx.Node) or sizes[place] == -1
+
+
 def _pads_no_channels(
     arguments: dict[Any, Any], before: _Channels, shape: tuple[int, ...]
 ) -> bool:
@@ -483,8 +525,8 @@ def _getitem(
     if any(isinstance(b, fx.Node) for i in index if isinstance(i, slice) for b in _bounds(i)):
         return None
     here = index[before.axis] if before.axis < len(index) else slice(None)
-    if isinstance(here, int):
-        return None
+    if isinstance(here, int) or len(before.ids[here]) < len(before.ids):
+        return None  # of fewer channels these would be others
     gone = sum(isinstance(i, int) for i in index[: before.axis])
     return _Channels(before.axis - gone, before.ids[here])
 
@@ -515,11 +557,24 @@ def _unsqueeze(
 def _split(
     before: _Channels, shape: tuple[int, ...], after: Any, arguments: dict[Any, Any]
 ) -> list[_Channels] | None:
-    along = arguments.get(1, arguments.get("dim", 0)) % len(shape)
+    if _find_along(arguments, shape) != before.axis:
+        return [before for _ in after]
+    return None  # whose sizes the forward says
+
+
+def _chunk(
+    before: _Channels, shape: tuple[int, ...], after: Any, arguments: dict[Any, Any]
+) -> list[_Channels]:
+    along = _find_along(arguments, shape)
     if along != before.axis:
         return [before for _ in after]
     ends = np.cumsum([one[along] for one in after])[:-1]
-    return [_Channels(before.axis, ids) for ids in np.split(before.ids, ends)]
+    return [_Channels(along, ids) for ids in np.split(before.ids, ends)]
+
+
+def _find_along(arguments: dict[Any, Any], shape: tuple[int, ...]) -> int:
+    along: int = arguments.get(1, arguments.get("dim", 0))
+    return along % len(shape)
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -530,7 +585,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getitem": _getitem,
     "squeeze": _squeeze,
     "unsqueeze": _unsqueeze,
-    "chunk": _split,
+    "chunk": _chunk,
     "split": _split,
 }
 """Where channels are after some functions and methods, by name."""

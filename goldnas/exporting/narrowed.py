@@ -44,7 +44,7 @@ class Narrowed:
         for number, path in enumerate(space.branches):
             module.set_submodule(path, _Marked(module.get_submodule(path), number))
         self._whole = onnx.load_model_from_string(to_onnx(module, self._shape))
-        self._cuts_well = all(map(self._is_cut_well, _extremes(space)))
+        self._cuts_well = all(self._is_cut_well(size) for size in _extremes(space))
         """Whether what is cut is what would be exported."""
 
     def model(self, size: Size) -> bytes:
@@ -73,12 +73,6 @@ class Narrowed:
             torch.manual_seed(0)
             module = self._space.build(self._space.describe(size))
             return to_onnx(_unlike(module), self._shape)
-
-
-def _extremes(space: ShrunkSpace) -> tuple[Size, Size]:
-    """The smallest network, and one of the same channels with all branches."""
-    narrow = tuple(space.widths(group)[0] for group in range(len(space.whole.widths)))
-    return space.smallest, Size(narrow, space.whole.branches)
 
 
 def _unlike(module: nn.Module) -> nn.Module:
@@ -232,13 +226,23 @@ def _constants(graph: onnx.GraphProto) -> dict[str, float]:
     }
 
 
-def _describe(graph: onnx.GraphProto) -> tuple[list[str], list[tuple[int, ...]]]:
+def _extremes(space: ShrunkSpace) -> list[Size]:
+    """Networks in which everything differs from the whole one: if these are right, all are."""
+    smallest = space.smallest
+    if not space.branches:
+        return [smallest]
+    widths = tuple(space.widths(group)[0] for group in range(len(smallest.widths)))
+    return [smallest, Size(widths, (True,) * len(space.branches))]
+
+
+def _describe(graph: onnx.GraphProto) -> list[tuple[str, list[tuple[int, ...]]]]:
     """What two graphs have in common that take the same time."""
-    kinds = sorted(node.op_type for node in graph.node)
-    used = {name for node in graph.node for name in node.input}
-    shapes = sorted(
-        tuple(tensor.dims)
+    shapes = {
+        tensor.name: tuple(tensor.dims)
         for tensor in graph.initializer
-        if tensor.name in used and tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT
+        if tensor.data_type == onnx.TensorProto.FLOAT  # others are shapes themselves
+    }
+    return sorted(
+        (node.op_type, [shapes[name] for name in node.input if name in shapes])
+        for node in graph.node
     )
-    return kinds, shapes

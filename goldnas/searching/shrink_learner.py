@@ -162,7 +162,8 @@ class ShrinkLearner:
         What is measured is the network before it has learnt to do without. Of a layer within a
         branch, where the input passes by, that rise is small even if next to nothing is left of
         it. So the same is added for every group: ``W / w - 1`` for ``w`` of ``W`` channels,
-        times what half of the channels are worth in the middle one of the groups.
+        times what half of the channels are worth in the middle one of the groups; and for a
+        branch as much as for a quarter of the channels.
 
         Args:
             num_images: Training images that it is measured on, for each of these.
@@ -178,7 +179,7 @@ class ShrinkLearner:
             equal = half * (whole / left - 1)
             curves.append(np.asarray(curve + equal - equal[0]))
         branches = [
-            probe.rise_without({}, layers[-1:]) if there else 0.0
+            probe.rise_without({}, layers[-1:]) + 3 * half if there else 0.0
             for layers, there in zip(
                 self._space.branches.values(), self.size.branches, strict=True
             )

@@ -11,6 +11,7 @@ the weights beyond some sizes are parts as well. The fit finds which size is the
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -382,8 +383,9 @@ class ShrunkSpace:
                         f"{list_some(choices, 6)}"
                     )
                 widths[index] = int(said)
-        branches = [left.pop(path, ()) != (REMOVED,) for path in self.branches]
-        if left:
+        gone = {path for path in self.branches if left.get(path) == (REMOVED,)}
+        branches = [path not in gone for path in self.branches]
+        if left := {path: value for path, value in left.items() if path not in gone}:
             name, value = next(iter(left.items()))
             raise ConfigError(
                 f"{name} of {list(value)} is no choice of this network; there are the groups "
@@ -406,9 +408,9 @@ class ShrunkSpace:
 
     def count(self, size: Size) -> dict[Part, int]:
         """How often a network of some size has each part that it has."""
-        counts: dict[Part, int] = {}
-        for term in self.terms:  # several of one part, where a layer reads several groups
-            counts[term.part] = counts.get(term.part, 0) + term.count(size, self.step)
+        counts: Counter[Part] = Counter()
+        for term in self.terms:  # several groups that one layer reads may have equal parts
+            counts[term.part] += term.count(size, self.step)
         weights = self.count_weights(size)
         for knot in self.knots:
             counts[_name_knot(knot), _OF_KNOT] = max(0, int(weights - knot) // KNOT)

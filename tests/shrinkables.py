@@ -1,0 +1,312 @@
+"""Small networks of which channels or branches may go: functions, as people write them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv(channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+def head(channels: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def learnt(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network whose weights and statistics are all different, as training leaves them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make().eval().requires_grad_(False)
+        for name, tensor in network.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2)
+            elif tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.copy_(torch.rand_like(tensor) + 0.2)
+    return network
+
+
+class Flow(nn.Module):
+    """Layers by name, and a forward: for networks of a few lines."""
+
+    def __init__(self, flow: Callable[..., Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.flow = flow
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flow(self, x)
+
+
+def chain(input_shape: Sequence[int], classes: int, width: int = 16) -> nn.Module:
+    """Two convolutions, one after the other."""
+    return nn.Sequential(conv(input_shape[0], width), conv(width, width), head(width, classes))
+
+
+class Block(nn.Module):
+    """Adds to its input what two convolutions make of it."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = conv(channels, out_channels, stride=stride)
+        self.second = conv(out_channels, out_channels)[:2]
+        same = channels == out_channels and stride == 1
+        self.shortcut = nn.Identity() if same else conv(channels, out_channels, 1, stride)[:2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+def residual(input_shape: Sequence[int], classes: int, width: int = 16) -> nn.Module:
+    """Four blocks, of which the second keeps neither its channels nor its size."""
+    return nn.Sequential(
+        conv(input_shape[0], width),
+        Block(width, width),
+        Block(width, 2 * width, stride=2),
+        Block(2 * width, 2 * width),
+        Block(2 * width, 2 * width),
+        head(2 * width, classes),
+    )
+
+
+def concatenation(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """What two convolutions make of one input, and that input."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(net.last(torch.cat([net.a(x), x, net.b(x)], dim=1)))
+
+    layers = {"stem": conv(input_shape[0], 12), "a": conv(12, 8), "b": conv(12, 16, 1)}
+    return Flow(flow, **layers, last=conv(36, 16), head=head(16, classes))
+
+
+class Squeezed(nn.Module):
+    """Depthwise, with squeeze and excitation, and a sum: as in MobileNetV3."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.expand = conv(channels, inner, 1)
+        self.deep = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.norm = nn.BatchNorm2d(inner)
+        self.down, self.up = nn.Conv2d(inner, 8, 1), nn.Conv2d(8, inner, 1)
+        self.project = conv(inner, channels, 1)[:2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.hardswish(self.norm(self.deep(self.expand(x))))
+        scale = self.up(F.relu(self.down(F.adaptive_avg_pool2d(y, 1))))
+        return x + self.project(torch.sigmoid(scale) * y)
+
+
+def squeezed(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A block as in MobileNetV3."""
+    return nn.Sequential(conv(input_shape[0], 12), Squeezed(12, 24), head(12, classes))
+
+
+def chunked(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """One half scales the other."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        one, other = net.stem(x).chunk(2, dim=1)
+        return net.head(net.last(one * torch.sigmoid(other)))
+
+    return Flow(flow, stem=conv(input_shape[0], 32), last=conv(16, 16), head=head(16, classes))
+
+
+def chunks_apart(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Different layers read the halves."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        one, other = torch.chunk(net.stem(x), 2, 1)
+        return net.head(torch.cat([net.a(one), net.b(other)], 1))
+
+    layers = {"stem": conv(input_shape[0], 32), "a": conv(16, 12), "b": conv(16, 8)}
+    return Flow(flow, **layers, head=head(20, classes))
+
+
+def split(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The forward says of how many channels the parts are."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        one, other = net.stem(x).split([12, 20], dim=1)
+        return net.head(torch.cat([net.a(one), net.b(other)], 1))
+
+    layers = {"stem": conv(input_shape[0], 32), "a": conv(12, 12), "b": conv(20, 8)}
+    return Flow(flow, **layers, head=head(20, classes))
+
+
+def sliced(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The forward says which channels it reads."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(net.a(x[:, :12]) + net.b(x[:, 12:]))
+
+    layers = {"stem": conv(input_shape[0], 32), "a": conv(12, 16), "b": conv(20, 16)}
+    return Flow(flow, **layers, head=head(16, classes))
+
+
+def cropped(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Pixels are left out; channels are not."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        return net.head(net.last(net.stem(x)[:, :, 1:-1, 1:-1]))
+
+    layers = {"stem": conv(input_shape[0], 16), "last": conv(16, 16)}
+    return Flow(flow, **layers, head=head(16, classes))
+
+
+def flattened(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Each channel is many inputs of the linear layer."""
+    side = input_shape[1] // 2
+    return nn.Sequential(
+        conv(input_shape[0], 12),
+        conv(12, 8, stride=2),
+        nn.Flatten(),
+        nn.Linear(8 * side * side, 20),
+        nn.ReLU(),
+        nn.Linear(20, classes),
+    )
+
+
+def viewed(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """As that, with a view that fits any number of channels."""
+    pixels = input_shape[1] * input_shape[2]
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.last(F.relu(net.first(x.view(x.size(0), -1))))
+
+    layers = {"stem": conv(input_shape[0], 8), "first": nn.Linear(8 * pixels, 20)}
+    return Flow(flow, **layers, last=nn.Linear(20, classes))
+
+
+def viewed_as(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """As that, but the forward says how many numbers there are: as tutorials write it."""
+    pixels = input_shape[1] * input_shape[2]
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x).view(-1, 8 * pixels)
+        return net.last(F.relu(net.first(x)))
+
+    layers = {"stem": conv(input_shape[0], 8), "first": nn.Linear(8 * pixels, 20)}
+    return Flow(flow, **layers, last=nn.Linear(20, classes))
+
+
+def grouped(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A convolution of four groups, of which it is not known what could go."""
+    return nn.Sequential(
+        conv(input_shape[0], 16),
+        nn.Conv2d(16, 24, 3, padding=1, groups=4),
+        nn.ReLU(),
+        conv(24, 12),
+        head(12, classes),
+    )
+
+
+def all_grouped(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Nothing of it may go."""
+    return nn.Sequential(
+        nn.Conv2d(input_shape[0], 16, 3),
+        nn.Conv2d(16, 16, 3, groups=4),
+        head(16, classes),
+    )
+
+
+def shared(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A layer that is called twice."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.again(net.again(net.stem(x)))
+        return net.head(x)
+
+    again = nn.Conv2d(16, 16, 3, padding=1)
+    return Flow(flow, stem=conv(input_shape[0], 16), again=again, head=head(16, classes))
+
+
+def unknown(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Channels go through a function that is not known; those of the next layer do not."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = torch.cumsum(net.stem(x), dim=1)
+        return net.head(net.last(x))
+
+    layers = {"stem": conv(input_shape[0], 16), "last": conv(16, 12)}
+    return Flow(flow, **layers, head=head(12, classes))
+
+
+def pooled_last(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Pooling over what lies last, which is the channels here; and over pixels."""
+    pixels = input_shape[1] * input_shape[2]
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.pool(net.stem(x).flatten(2).transpose(1, 2))
+        return net.last(F.avg_pool1d(F.relu(net.first(x)), 3, 1, 1).mean(1))
+
+    assert pixels
+    layers = {"stem": conv(input_shape[0], 16), "pool": nn.MaxPool1d(3, 1, 1)}
+    return Flow(flow, **layers, first=nn.Linear(16, 24), last=nn.Linear(24, classes))
+
+
+def branching(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Its forward depends on values."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(x if x.sum() > 0 else -x)
+
+    return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
+
+
+class Mixing(nn.Module):
+    """Linear layers over channels that lie last, beside each other a sum."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first, self.second = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x))))
+
+
+def mixing(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Patches, and what an MLP makes of each; their mean."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.patches(x).flatten(2).transpose(1, 2)
+        return net.last(net.norm(net.two(net.one(x))).mean(dim=1))
+
+    layers = {"patches": nn.Conv2d(input_shape[0], 16, 2, 2), "norm": nn.LayerNorm(16)}
+    blocks = {"one": Mixing(16, 32), "two": Mixing(16, 32)}
+    return Flow(flow, **layers, **blocks, last=nn.Linear(16, classes))
+
+
+EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
+    "chain": (chain, {"0.0": 16, "1.0": 16}),
+    "residual": (
+        residual,
+        {"0.0": 16, "1.first.0": 16, "2.first.0": 32, "2.second.0": 32}
+        | {"3.first.0": 32, "4.first.0": 32},
+    ),
+    "concatenation": (concatenation, {"stem.0": 12, "a.0": 8, "b.0": 16, "last.0": 16}),
+    "squeezed": (squeezed, {"0.0": 12, "1.expand.0": 24, "1.down": 8}),
+    "chunked": (chunked, {"stem.0": 16, "last.0": 16}),
+    "chunks apart": (chunks_apart, {"stem.0": 16, "a.0": 12, "b.0": 8}),
+    "split": (split, {"a.0": 12, "b.0": 8}),
+    "sliced": (sliced, {"a.0": 16}),
+    "cropped": (cropped, {"stem.0": 16, "last.0": 16}),
+    "flattened": (flattened, {"0.0": 12, "1.0": 8, "3": 20}),
+    "viewed": (viewed, {"stem.0": 8, "first": 20}),
+    "viewed as": (viewed_as, {"first": 20}),
+    "grouped": (grouped, {"3.0": 12}),
+    "unknown": (unknown, {"last.0": 12}),
+    "pooled last": (pooled_last, {}),
+}
+"""Networks whose channels go without any other number changing, and those that may go."""

@@ -1,0 +1,230 @@
+"""Channels that go together: what is left computes what it did, without what they added."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from goldnas.channels import Coupling, cut, find_branches, find_coupling, remove_branches
+from goldnas.errors import ConfigError
+from goldnas.zoo.networks import build_network
+from nightly import EXAMPLES, at_night
+from shrinkables import (
+    EXACT,
+    branching,
+    chain,
+    concatenation,
+    learnt,
+    mixing,
+    residual,
+    shared,
+    squeezed,
+)
+
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+def images(shape: Sequence[int]) -> Tensor:
+    return torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def draw(coupling: Coupling, seed: int) -> dict[str, np.ndarray]:
+    """Some channels of each group, two at least: depthwise, one is like any other."""
+    random = np.random.default_rng(seed)
+    return {
+        group.name: np.sort(
+            random.choice(group.size, random.integers(2, group.size + 1), replace=False)
+        )
+        for group in coupling.groups
+    }
+
+
+def silenced(
+    network: nn.Module, coupling: Coupling, kept: Mapping[str, np.ndarray]
+) -> nn.Module:
+    """The whole network, in which nobody reads the channels that would go."""
+    network = copy.deepcopy(network)
+    for path, roles in coupling.layers.items():
+        if "in" not in roles:
+            continue
+        for index, group in enumerate(coupling.groups):
+            of_group = roles["in"].group == index
+            stays = np.isin(roles["in"].channel, kept[group.name])
+            layer = network.get_submodule(path)
+            layer.weight[:, torch.from_numpy(of_group & ~stays)] = 0.0
+    return network
+
+
+def assert_cut_is_silence(network: nn.Module, shape: Sequence[int], seed: int = 0) -> nn.Module:
+    coupling = find_coupling(network, shape)
+    kept = draw(coupling, seed)
+    wanted = silenced(network, coupling, kept)(images(shape))
+    left = copy.deepcopy(network)
+    cut(left, coupling, kept)
+    found = left(images(shape))
+    scale = float(wanted.abs().max())
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * scale)
+    sizes = {group.name: len(kept[group.name]) for group in coupling.groups}
+    again = find_coupling(left, shape)
+    assert {group.name: group.size for group in again.groups} == sizes
+    return left
+
+
+def count(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+# -- channels --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_left_computes_what_it_did(name: str) -> None:
+    make, groups = EXACT[name]
+    network = learnt(lambda: make(SHAPE, CLASSES))
+    found = find_coupling(network, SHAPE)
+    assert {group.name: group.size for group in found.groups} == groups
+    for seed in range(3):
+        assert_cut_is_silence(network, SHAPE, seed)
+
+
+def test_channels_of_normalised_vectors_go_too() -> None:
+    """Their mean is then of others; so nothing is equal, but everything fits."""
+    network = learnt(lambda: mixing(SHAPE, CLASSES))
+    coupling = find_coupling(network, SHAPE)
+    sizes = {group.name: group.size for group in coupling.groups}
+    assert sizes == {"patches": 16, "one.first": 32, "two.first": 32}
+    kept = {"patches": np.array([0, 3, 4, 9]), "two.first": np.arange(5, 12)}
+    cut(network, coupling, kept)
+    assert network(images(SHAPE)).shape == (3, CLASSES)
+    assert network.norm.normalized_shape == (4,)
+    assert network.two.first.weight.shape == (7, 4)
+    inner = {"one.first": np.array([1, 30])}
+    network = learnt(lambda: mixing(SHAPE, CLASSES))
+    left = copy.deepcopy(network)
+    cut(left, coupling, inner)
+    wanted = silenced(network, coupling, {n: np.arange(s) for n, s in sizes.items()} | inner)
+    torch.testing.assert_close(left(images(SHAPE)), wanted(images(SHAPE)))
+
+
+ZOO = ("resnet18", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5")
+
+
+@pytest.mark.parametrize("name", ZOO[:2] if not EXAMPLES else ZOO)
+def test_channels_of_ready_made_networks_go(name: str) -> None:
+    shape = (3, 32, 32)
+    network = learnt(lambda: build_network(f"zoo:{name}", shape, CLASSES))
+    left = assert_cut_is_silence(network, shape)
+    assert count(left) < 0.6 * count(network) or name.startswith("shufflenet")
+
+
+@at_night
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("alexnet", "convnext_tiny", "efficientnet_b0", "efficientnet_v2_s", "googlenet"),
+        *("inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_y_400mf", "regnet_x_400mf"),
+        *("resnet50", "resnext50_32x4d", "squeezenet1_1", "swin_t", "vgg11_bn", "vit_b_16"),
+        *("maxvit_t", "wide_resnet50_2"),
+    ],
+)
+def test_channels_of_any_ready_made_network_go(name: str) -> None:
+    side = {"inception_v3": 96, "vit_b_16": 224, "maxvit_t": 224}.get(name, 64)
+    network = learnt(lambda: build_network(f"zoo:{name}", (3, side, side), CLASSES))
+    kinds = {type(m) for m in network.modules()}
+    if nn.LayerNorm not in kinds:
+        assert_cut_is_silence(network, (3, side, side))
+        return
+    coupling = find_coupling(network, (3, side, side))
+    assert coupling.groups
+    cut(network, coupling, draw(coupling, 0))
+    assert network(images((3, side, side))).shape == (3, CLASSES)
+
+
+def test_numbers_that_stay_are_those_that_were() -> None:
+    network = learnt(lambda: chain(SHAPE, CLASSES))
+    coupling, left = find_coupling(network, SHAPE), copy.deepcopy(network)
+    cut(left, coupling, {"1.0": np.array([2, 3, 11])})
+    assert torch.equal(left[1][0].weight, network[1][0].weight[[2, 3, 11]])
+    assert torch.equal(left[1][1].running_var, network[1][1].running_var[[2, 3, 11]])
+    assert torch.equal(left[2][2].weight, network[2][2].weight[:, [2, 3, 11]])
+    assert torch.equal(left[0][0].weight, network[0][0].weight)
+    assert all(not p.requires_grad for p in left.parameters())
+
+
+def test_cutting_again_goes_on_from_what_is_left() -> None:
+    network = learnt(lambda: concatenation(SHAPE, CLASSES))
+    coupling = find_coupling(network, SHAPE)
+    first = {"a.0": np.array([1, 2, 5, 7]), "stem.0": np.arange(0, 12, 2)}
+    second = {"a.0": np.array([0, 3]), "last.0": np.arange(7)}
+    twice, once = copy.deepcopy(network), copy.deepcopy(network)
+    cut(twice, coupling, first)
+    cut(twice, coupling.restrict(first), second)
+    cut(once, coupling, first | {"a.0": np.array([1, 7]), "last.0": np.arange(7)})
+    torch.testing.assert_close(twice(images(SHAPE)), once(images(SHAPE)))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (shared, "'again' has weights and is called 2 times"),
+        (branching, "Flow cannot be followed"),
+        (lambda *_: nn.Sequential(chain(SHAPE, 10), branching(SHAPE, 10)), "'1', a Flow"),
+        (lambda shape, classes: chain((3, 8, 8), classes), "fails on an input of 1x8x8"),
+    ],
+)
+def test_a_network_that_cannot_be_followed_is_named(
+    make: Callable[..., nn.Module], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        find_coupling(make(SHAPE, CLASSES), SHAPE)
+
+
+# -- branches --------------------------------------------------------------------------------
+
+
+def test_blocks_that_keep_the_shape_are_branches() -> None:
+    network = learnt(lambda: residual(SHAPE, CLASSES))
+    before = copy.deepcopy(network.state_dict())
+    found = find_branches(network, SHAPE)
+    assert list(found) == ["1", "3", "4"]
+    assert found["1"] == ("1.second.1",)
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+    assert list(find_branches(learnt(lambda: squeezed(SHAPE, 10)), SHAPE)) == ["1"]
+    assert list(find_branches(learnt(lambda: mixing(SHAPE, 10)), SHAPE)) == ["one", "two"]
+    assert not find_branches(learnt(lambda: chain(SHAPE, CLASSES)), SHAPE)
+
+
+@pytest.mark.parametrize("make", [residual, squeezed, mixing])
+def test_an_identity_is_what_a_silent_branch_is(make: Callable[..., nn.Module]) -> None:
+    network = learnt(lambda: make(SHAPE, CLASSES))
+    for path, layers in find_branches(network, SHAPE).items():
+        silent, left = copy.deepcopy(network), copy.deepcopy(network)
+        for weight in silent.get_submodule(layers[-1]).parameters():
+            weight.zero_()
+        remove_branches(left, [path])
+        assert count(left) < count(network)
+        torch.testing.assert_close(left(images(SHAPE)), silent(images(SHAPE)))
+        assert not torch.equal(left(images(SHAPE)), network(images(SHAPE)))
+
+
+def test_branches_of_a_ready_made_network() -> None:
+    network = learnt(lambda: build_network("zoo:resnet18", (3, 32, 32), CLASSES))
+    found = find_branches(network, (3, 32, 32))
+    assert list(found) == ["layer1.0", "layer1.1", "layer2.1", "layer3.1", "layer4.1"]
+
+
+def test_what_is_in_a_branch_that_went_is_cut_no_more() -> None:
+    network = learnt(lambda: residual(SHAPE, CLASSES))
+    coupling = find_coupling(network, SHAPE)
+    first = {"0.0": np.arange(9), "3.first.0": np.arange(4)}
+    left = copy.deepcopy(network)
+    cut(left, coupling, first)
+    remove_branches(left, ["3"])
+    second = {"0.0": np.arange(1, 6), "2.second.0": np.arange(10, 30)}
+    cut(left, coupling.restrict(first, ["3"]), second)
+    assert left(images(SHAPE)).shape == (3, CLASSES)
+    assert left[1].first[0].weight.shape[:2] == (16, 5)
+    assert left[5][2].in_features == 20
