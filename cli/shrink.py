@@ -45,13 +45,13 @@ _OPTIONS = Options(
     panels={"target_percent": "Device", "settings": "Network"},
     defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},
     texts={
-        "budgets": "What the network may cost: 600MFLOPs, 3Mparams or 5ms; with several latency "
-        "tables, 5ms@pi5 names the table. Repeat for several budgets, which all hold at the "
-        "end.",
+        "budgets": "What the network may cost: 600MFLOPs, 3Mparams or 5ms; with several "
+        "latency tables, 5ms@pi5 names the table. Repeat for several budgets, which all hold "
+        "at the end.",
         "data": "Dataset to train on with; the one that the network learnt from unless given. "
         "zoo:NAME and a function need it. cifar10, cifar100, fashion-mnist, digits (needs no "
-        "download), a folder with train/ and val/ or test/, WebDataset shards, an .npz file, or "
-        "a function of yours (my_module:data).",
+        "download), a folder with train/ and val/ or test/, WebDataset shards, an .npz file, "
+        "or a function of yours (my_module:data).",
         "task": "What is learnt, if it is not classification: a function of yours that returns "
         "a goldnas.Task. There is no teacher then.",
         "settings": "An argument of your function, besides input_shape and classes. The value "
