@@ -1,4 +1,4 @@
-"""``goldnas shrink``: a trained network, smaller, until it keeps its budgets."""
+"""``goldnas shrink``: make a trained network smaller until it keeps its budgets."""
 
 import os
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ from goldnas.cli.options import JsonOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.search import watch_run
-from goldnas.cli.struct_options import Options, with_options
+from goldnas.cli.struct_options import Options, is_given, with_options
 from goldnas.cli.wording import command
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import TableConfig
@@ -27,22 +27,47 @@ if TYPE_CHECKING:
     from goldnas.api.runs import Run
     from goldnas.training.distributed import Ranks
 
-_OF_SEARCH = ("budgets", "data", "task", *OF_SEARCH)
-_OWN = ShrinkConfig.__struct_fields__
+_TAKEN = {
+    *ShrinkConfig.__struct_fields__,
+    *("budgets", "data", "task", "settings", *OF_SEARCH),
+    *(name for name in MEASURING if name != "batch"),
+}
 _OPTIONS = Options(
     ShrinkConfig,
     SearchConfig,
     TableConfig,
     skip=[
-        *(
-            n
-            for n in SearchConfig.__struct_fields__
-            if n not in (*_OF_SEARCH, "settings", *_OWN)
-        ),
-        *(n for n in TableConfig.__struct_fields__ if n not in (*MEASURING, *_OWN)),
+        name
+        for struct in (SearchConfig, TableConfig)
+        for name in struct.__struct_fields__
+        if name not in _TAKEN
     ],
-    panels={"batch": "Device", "target_percent": "Device", "settings": "Network"},
+    panels={"target_percent": "Device", "settings": "Network"},
     defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},
+    texts={
+        "budgets": "What the network may cost: 600MFLOPs, 3Mparams or 5ms; with several "
+        "latency tables, 5ms@pi5 names the table. Repeat for several budgets, which all hold "
+        "at the end.",
+        "data": "Dataset to train on with; the one that the network learnt from unless given. "
+        "zoo:NAME and a function need it. cifar10, cifar100, fashion-mnist, digits (needs no "
+        "download), a folder with train/ and val/ or test/, WebDataset shards, an .npz file, "
+        "or a function of yours (my_module:data).",
+        "task": "What is learnt, if it is not classification: a function of yours that returns "
+        "a goldnas.Task. There is no teacher then.",
+        "settings": "An argument of your function, besides input_shape and classes. The value "
+        "is a number, a text or JSON. Repeat for several.",
+        "epochs": "Passes over the training data. Channels go at first; then the network that "
+        "is left trains on.",
+        "learning_rate": "Learning rate while channels go; then it falls along a cosine to 0.",
+        "seed": "Random seed; it also decides which images are held out. Unless given, these "
+        "are the ones that the network did not learn from; of zoo:NAME and of a function, 0.",
+        "threads": "Threads of the training. Latencies are measured with one thread.",
+        "device": "Where to measure: cpu (this machine), cuda (its GPU), ssh://host or "
+        "ssh://user@host:port/folder, or adb://SERIAL (a phone). Budgets in ms need it, or "
+        "`tables`.",
+        "target_percent": "Measure a network until its latency is known to plus or minus this "
+        "many percent, with 95 % confidence.",
+    },
 )
 
 
@@ -63,9 +88,9 @@ def shrink(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table of the sizes of this network. With --device, the file to "
-            "measure them into; OUT.lut.json unless given. Without, a table that an earlier "
-            "run measured; repeat for several devices.",
+            help="Latency table of this network's sizes. With --device, the file to measure "
+            "into, OUT.lut.json unless given. Without --device, a table that an earlier run "
+            "measured; repeat for several devices.",
             rich_help_panel="Budgets",
         ),
     ] = None,
@@ -87,6 +112,15 @@ def shrink(
             rich_help_panel="Network",
         ),
     ] = "best",
+    batch: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Images per call, where latencies are measured.",
+            rich_help_panel="Device",
+        ),
+    ] = 1,
     out_: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder to make for this run."),
@@ -103,17 +137,19 @@ def shrink(
     as_json: JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Shrink a trained network until it keeps its budgets; one run leaves a front.
+    """Shrink a trained network until it keeps its budgets.
 
-    Channels and residual branches go, a few at a time, while the network learns on from its
-    data and from itself as it was. goldnas search --resume DIR goes on with a run that was
-    stopped.
+    Groups of channels and residual branches go, a few at a time. In between, the network
+    trains on, with its original as teacher. The run leaves a front of networks and is an
+    ordinary search folder: goldnas search --resume DIR continues it.
 
     Examples:
         goldnas shrink trained/resnet18 --device cpu --budget 5ms --out runs/s
         goldnas shrink zoo:resnet18 --weights w.pt --data photos --budget 900MFLOPs --out runs/t
         goldnas shrink my_nets:small --weights w.pt --data cifar10 --budget 1ms --device cpu \
 --out runs/u
+        goldnas shrink trained/resnet18 --latency-lut runs/s/tables/s.json --budget 3ms \
+--out runs/v
     """
     with errors_shown(if_interrupted=lambda: _interrupted(out_)), joined() as ranks:
         if network is None or out_ is None:
@@ -124,6 +160,8 @@ def shrink(
                 )
             )
         given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
+        if is_given(ctx, "batch"):
+            given["batch"] = batch
         run = _shrink(
             network,
             {

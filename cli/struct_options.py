@@ -28,6 +28,8 @@ class Options:
         structs: Of settings; a field that several have is an option once.
         skip: Fields that are no options.
         panels: Panels of the help, by field, where they are not those of the struct.
+        defaults: Values shown as defaults, by field, where they are not those of the struct.
+        texts: Help texts, by field, where they are not those of the struct.
     """
 
     def __init__(
@@ -36,17 +38,21 @@ class Options:
         skip: Sequence[str] = (),
         panels: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] | None = None,
     ) -> None:
         self.parameters: dict[str, inspect.Parameter] = {}
         self._convert: dict[str, Convert] = {}
-        panels, defaults = panels or {}, defaults or {}
+        panels, defaults, texts = panels or {}, defaults or {}, texts or {}
         for struct in structs:
             values = {field.name: _default(field) for field in msgspec.structs.fields(struct)}
             for name, bare, meta in describe_fields(struct):
                 if name in skip or name in self.parameters:
                     continue
                 default = defaults.get(name, values[name])
-                parameter, convert = _parameter(name, bare, meta, default, panels.get(name))
+                text = in_options(texts.get(name, meta.description or ""))
+                parameter, convert = _parameter(
+                    *(name, bare, meta, default, text, panels.get(name))
+                )
                 self.parameters[name] = parameter
                 self._convert[name] = convert
 
@@ -96,7 +102,7 @@ def is_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _parameter(
-    name: str, bare: Any, meta: msgspec.Meta, default: Any, panel: str | None
+    name: str, bare: Any, meta: msgspec.Meta, default: Any, text: str, panel: str | None
 ) -> tuple[inspect.Parameter, Convert]:
     told = meta.extra or {}
     kind, convert, default = _kind(name, bare, told["metavar"], default)
@@ -114,7 +120,7 @@ def _parameter(
         settings |= {} if lowest is None or name == "seed" else {"min": lowest}
     made = typer.Option(
         *texts,
-        help=in_options(meta.description or ""),
+        help=text,
         rich_help_panel=panel or told["group"] or None,
         metavar=told["metavar"] or None,
         **settings,

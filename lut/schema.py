@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from goldnas.architecture import SHRUNK
 from goldnas.lut.keys import format_row_key, format_space_key
 from goldnas.site import parse_site
 
@@ -336,8 +337,19 @@ class Calibration(Strict, frozen=True):
         return format_space_key(self.space, self.settings)
 
     @property
+    def is_of_sizes(self) -> bool:
+        """Whether it is of the sizes of one network, whose parts have no rows."""
+        return self.space == SHRUNK
+
+    @property
     def space_and_settings(self) -> str:
         """In words: ``gold: cells 14, channels 36``."""
+        network = self.settings.get("network")
+        if self.is_of_sizes and isinstance(network, dict):
+            named = network.get("settings", {}).get("network")
+            place = network.get("space")
+            name = place if named is None else f"{place}:{named}"
+            return f"sizes of {name}: step {self.settings.get('step')}"
         given = {name: value for name, value in self.settings.items() if value is not None}
         settings = ", ".join(f"{name} {value}" for name, value in given.items())
         return f"{self.space}: {settings}" if settings else self.space

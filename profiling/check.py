@@ -1,8 +1,7 @@
 """A table's predictions against fresh networks, measured for the purpose."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -11,11 +10,13 @@ from goldnas.errors import ConfigError
 from goldnas.lut import Accuracy, LatencyTable
 from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import NetworkLatencies, measure_networks
+from goldnas.profiling.profile_widths import draw_sizes, measure_sizes
 from goldnas.profiling.session import Session
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.sampling import draw_architectures
+from goldnas.spaces.shrunk import ShrunkSpace
 
 _MEASURED_AGAIN = 5
 """Networks of the calibration in a check."""
@@ -56,11 +57,11 @@ def check_table(
         raise ConfigError(f"`networks={networks}`: a check needs 2 networks or more")
     latency = Latency(table, space)
     # Far from the seeds of calibrations, which count up from 0.
-    drawn = list(draw_architectures(space, networks, seed=2**32 + seed))
+    drawn = _draw(space, networks, seed=2**32 + seed)
     predicted_us = {a.fingerprint: sum_costs(latency, space.plan(a).parts()) for a in drawn}
     then_us = _calibrated_us(table, space)
     again = _calibrated_first(table, space, then_us)
-    found = measure_networks(session, space, [*drawn, *again])
+    found = _measure(session, space, [*drawn, *again])
     measured_us = {network.fingerprint: network.latency_us for network in found.networks}
 
     fresh = [name for name in predicted_us if name in measured_us]
@@ -78,6 +79,21 @@ def check_table(
     )
 
 
+def _draw(space: SearchSpace, count: int, *, seed: int) -> list[Architecture]:
+    if isinstance(space, ShrunkSpace):
+        return [space.describe(size) for size in draw_sizes(space, count, seed=seed)]
+    return list(draw_architectures(space, count, seed=seed))
+
+
+def _measure(
+    session: Session, space: SearchSpace, networks: Sequence[Architecture]
+) -> NetworkLatencies:
+    if isinstance(space, ShrunkSpace):
+        sizes = {network.fingerprint: space.size_of(network) for network in networks}
+        return measure_sizes(session, space, sizes)
+    return measure_networks(session, space, networks)
+
+
 def _calibrated_us(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
     """Latencies of the networks that the table was calibrated with, by fingerprint."""
     calibration = table.calibration_for(space.name, space.settings)
@@ -93,7 +109,7 @@ def _calibrated_first(
     since their number shapes the draw.
     """
     for count in dict.fromkeys([*(c.networks for c in table.campaigns), len(known)]):
-        first = islice(draw_architectures(space, count, seed=0), _MEASURED_AGAIN)
+        first = _draw(space, count, seed=0)[:_MEASURED_AGAIN]
         if again := [a for a in first if a.fingerprint in known]:
             return again
     return []

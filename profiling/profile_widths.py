@@ -5,7 +5,7 @@ each layer is fitted to them. What a kind of layer costs per multiply-add, per o
 weight is fitted first, and is what the fit of the blocks begins from.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from goldnas.profiling.calibration import fit_calibration
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.gpu_backend import forget_engines
 from goldnas.profiling.measuring import Estimate
-from goldnas.profiling.networks import estimate_noise_floor_percent
+from goldnas.profiling.networks import NetworkLatencies, estimate_noise_floor_percent
 from goldnas.profiling.session import Session
 from goldnas.spaces.shrunk import ShrunkSpace, Size
 
@@ -72,12 +72,21 @@ def profile_widths(
     if len(had) >= networks:
         return before
     # Seeded by what is known: others than before, and the same after an interruption.
-    sizes = [space.whole, *space.draw(networks - 1, seed=len(had))]
+    sizes = draw_sizes(space, networks - len(had), seed=len(had))
     fresh = {space.describe(size).fingerprint: size for size in sizes}
     for network in had:
         fresh.pop(network.fingerprint, None)
-    found, noise_floor_percent = _measure(session, space, fresh)
-    measured = (*had, *found)
+    if not fresh:
+        return before
+    found = measure_sizes(session, space, fresh)
+    measured, noise_floor_percent = (*had, *found.networks), found.noise_floor_percent
+    if known is not None and known.noise_floor_percent is not None:  # a mean over all networks
+        noise_floor_percent = float(
+            np.average(
+                [known.noise_floor_percent, noise_floor_percent],
+                weights=[len(had), len(found.networks)],
+            )
+        )
     table = before.with_calibration(
         fit_calibration(
             space, measured, noise_floor_percent, estimate_costs_us(space, measured)
@@ -88,10 +97,27 @@ def profile_widths(
     return table
 
 
-def _measure(
-    session: Session, space: ShrunkSpace, sizes: dict[str, Size]
-) -> tuple[tuple[NetworkLatency, ...], float]:
-    """Measure networks side by side, by their fingerprints."""
+def draw_sizes(space: ShrunkSpace, count: int, *, seed: int) -> list[Size]:
+    """Networks to measure; the first ones of a table, of seed 0, begin with the whole one."""
+    if seed:
+        return space.draw(count, seed=seed)
+    return [space.whole, *space.draw(count - 1, seed=seed)]
+
+
+def measure_sizes(
+    session: Session, space: ShrunkSpace, sizes: Mapping[str, Size]
+) -> NetworkLatencies:
+    """Measure networks side by side.
+
+    Args:
+        session: Measures.
+        space: Of the networks.
+        sizes: Theirs, by fingerprint.
+
+    Raises:
+        ExportError: If the network cannot be exported.
+        MeasurementError: If most of them cannot be measured.
+    """
     narrowed = Narrowed(space, session.batch)
     models = {name: narrowed.model(size) for name, size in sizes.items()}
     estimates = {name: Estimate({name: 1.0}) for name in models}
@@ -114,7 +140,7 @@ def _measure(
         )
         for name in kept
     )
-    return networks, estimate_noise_floor_percent(results, kept)
+    return NetworkLatencies(networks, estimate_noise_floor_percent(results, kept))
 
 
 def estimate_costs_us(

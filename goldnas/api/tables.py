@@ -188,6 +188,8 @@ class LatencyTable(lut.LatencyTable):
         from goldnas.locks import file_locked
         from goldnas.profiling.calibration import calibrate, rebuild_space
         from goldnas.profiling.gpu_backend import forget_engines
+        from goldnas.profiling.profile_widths import profile_widths
+        from goldnas.spaces.shrunk import ShrunkSpace
 
         if networks < 1:
             raise ConfigError(f"`networks` must be 1 or more, got {networks}")
@@ -198,6 +200,17 @@ class LatencyTable(lut.LatencyTable):
             journal = Path(f"{self.path}.visits")
             session = table._open_session(journal, host, on_progress, on_warning)
             most = len(before.networks) + networks
+            if isinstance(space, ShrunkSpace):
+                fitted = profile_widths(
+                    space,
+                    self.path,
+                    session.backend,
+                    batch=session.batch,
+                    networks=most,
+                    on_progress=on_progress,
+                    on_warning=on_warning,
+                )
+                return self.of(fitted)
             fitted = session.finish(calibrate(session, table, space, networks=most), table)
             forget_engines(session.backend)
             return self.of(fitted)

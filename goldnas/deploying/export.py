@@ -32,6 +32,7 @@ from goldnas.profiling.host import find_host
 from goldnas.resources import Latency, parse_budget
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
+from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.spaces.zoo import ZooSpace
 
 
@@ -159,12 +160,12 @@ def _check_task(source: Source, config: ExportConfig) -> None:
 
 def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace | ZooSpace) -> None:
     if config.python_out is not None and not isinstance(plan, NetworkPlan):
-        what = f"{space.name} is a function that has"
+        what = f"{space.name} is a function that has its own source"
         if isinstance(space, ZooSpace):
-            what = f"{space.network} has"
-        raise ConfigError(
-            f"`python_out` writes networks of cells, and {what} its own source; leave it out"
-        )
+            what = f"{space.network} has its own source"
+        elif isinstance(space, ShrunkSpace):
+            what = "this is what is left of another network, whose source does not say it"
+        raise ConfigError(f"`python_out` writes networks of cells, and {what}; leave it out")
 
 
 def _write_python(source: Source, config: ExportConfig, plan: Any) -> dict[Path, bytes]:

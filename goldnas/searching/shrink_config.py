@@ -11,13 +11,20 @@ _WHAT, _DEVICE = "What may go", "Device"
 
 
 class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What may go of a network, and how its latency is learnt."""
+    """Which steps channels go in, and how latencies are learnt.
+
+    :func:`goldnas.shrink` takes these fields as settings.
+
+    Example:
+        >>> goldnas.ShrinkConfig(step=8).networks
+        32
+    """
 
     step: Annotated[
         int | None,
         setting(
-            "Channels that go at a time. Unless given, as many as the device computes at a "
-            "time, which is measured; 8 where no device is.",
+            "Channels that go at a time: widths are multiples of it. Unless given, as many as "
+            "the device computes at a time, which is measured; 8 without a device.",
             group=_WHAT,
             bounds=POSITIVE,
         ),
@@ -26,7 +33,7 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     networks: Annotated[
         int,
         setting(
-            "Sizes of the network that are measured, for a latency table of all its sizes.",
+            "Sizes of the network to measure, 4 or more. The latency table is fitted to them.",
             group=_DEVICE,
             bounds=POSITIVE,
         ),
