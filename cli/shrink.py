@@ -27,20 +27,14 @@ if TYPE_CHECKING:
     from goldnas.api.runs import Run
     from goldnas.training.distributed import Ranks
 
-_OF_SEARCH = ("budgets", "data", "task", *OF_SEARCH)
-_OWN = ShrinkConfig.__struct_fields__
+_CONFIGS = (ShrinkConfig, SearchConfig, TableConfig)
+_TAKEN = {
+    *ShrinkConfig.__struct_fields__,
+    *("budgets", "data", "task", "settings", *OF_SEARCH, *MEASURING),
+}
 _OPTIONS = Options(
-    ShrinkConfig,
-    SearchConfig,
-    TableConfig,
-    skip=[
-        *(
-            n
-            for n in SearchConfig.__struct_fields__
-            if n not in (*_OF_SEARCH, "settings", *_OWN)
-        ),
-        *(n for n in TableConfig.__struct_fields__ if n not in (*MEASURING, *_OWN)),
-    ],
+    *_CONFIGS,
+    skip=[n for c in _CONFIGS for n in c.__struct_fields__ if n not in _TAKEN],
     panels={"batch": "Device", "target_percent": "Device", "settings": "Network"},
     defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},
 )
