@@ -447,6 +447,22 @@ def test_what_cannot_be_is_one_line(name: str) -> None:
     assert_refused(BAD[name])
 
 
+def test_settings_of_all_kinds_are_options() -> None:
+    code, stdout, _ = invoke("shrink", "--help")
+    assert code == 0
+    for name in (
+        "step",
+        "networks",
+        "threads",
+        "workers",
+        "seed",
+        "device",
+        "target",
+        "epochs",
+    ):
+        assert f"--{name}" in stdout, name
+
+
 @pytest.mark.usefixtures("place")
 def test_a_program_is_told_the_same() -> None:
     for told, settings in {
