@@ -144,11 +144,15 @@ def whole_of_function(
         check_like(found, own)
         if lacking := own.keys() - found.keys():
             raise ValueError(f"it has no {min(lacking)}")
-    except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        told = error.strerror if isinstance(error, OSError) else None
+    except OSError as error:
         raise ConfigError(
-            f"`weights` {path} do not fit {name}: {told or read_message(error)[:300]}. Give "
-            "the file of the network's own state_dict"
+            f"cannot read `weights` {path}: {error.strerror}. Give the file of the network's "
+            "own state_dict"
+        ) from None
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"`weights` {path} do not fit {name}: {read_message(error)[:300]}. Give the file "
+            "of the network's own state_dict"
         ) from None
     return Whole(architecture, dict(found))
 

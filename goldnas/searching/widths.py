@@ -97,8 +97,7 @@ class WidthBudgets:
                 needs = format_amount(budget.resource, least[budget.resource])
                 more = format_amount(budget.resource, least[budget.resource] - budget.limit)
                 raise ConfigError(
-                    f"budget {budget.text} cannot be met: the smallest that this network can "
-                    f"become, {self.space.step} channels or as few as it has in each group, "
+                    f"budget {budget.text} cannot be met: the smallest size of this network "
                     f"needs {needs}, {more} more. Raise the budget, or give a smaller `step`"
                 )
 
