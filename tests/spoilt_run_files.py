@@ -5,6 +5,7 @@ import datetime
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,9 @@ from fuzzing import (
     spoil_lines,
     spoil_value,
 )
+from goldnas.api.shrinks import shrink
 from goldnas.api.trainings import train
+from goldnas.errors import StoppedError
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.measured import Measurement, keep_measured
 from goldnas.searching.start import PreparedSearch
@@ -59,6 +62,9 @@ def write_good(folder: Path) -> None:
         training.checkpoints.save()
         state = build_network(READY_MADE, (1, 8, 8), 10).state_dict()
         torch.save(state, "weights.pt")
+        shrunk = {"epochs": 2, "batch_size": 256, "train_device": "cpu", "step": 2}
+        with contextlib.suppress(StoppedError):
+            shrink("run", budgets=("20kFLOPs",), out="shrunk", stop_signal=stop_at(8), **shrunk)
         training = ready_made()
         training.train_step(*next(iter(training.data.batches(0))))
         training.end_step()
@@ -84,6 +90,12 @@ def write_good(folder: Path) -> None:
             link = Path("run", path)
             link.rename(link.with_name("first" + link.suffix))
             link.symlink_to("first" + link.suffix)
+
+
+def stop_at(steps: int) -> Callable[[], int]:
+    """A signal after a number of steps."""
+    left = iter([0] * (steps - 1))
+    return lambda: next(left, 15)
 
 
 def ready_made() -> NetworkLoop:
@@ -113,6 +125,10 @@ def resume(name: str) -> None:
 
 def resume_stopped() -> None:
     resume("stopped")
+
+
+def resume_shrunk() -> None:
+    resume("shrunk")
 
 
 def resume_sampled() -> None:
@@ -209,6 +225,9 @@ TARGETS = (
     Target("stopped/events.jsonl", (spoil_lines, spoil_bytes), (resume_stopped,)),
     Target("stopped/checkpoint.pt", TENSORS, (resume_stopped,)),
     Target("sampled/checkpoint.pt", TENSORS, (resume_sampled,)),
+    Target("shrunk/config.json", JSON, (resume_shrunk, "status shrunk")),
+    Target("shrunk/checkpoint.pt", TENSORS, (resume_shrunk,)),
+    Target("shrunk/weights/whole.pt", TENSORS, (resume_shrunk,)),
     Target("training/config.json", SETTINGS, (train_on,)),
     Target("training/conditions.json", SETTINGS, (train_on,)),
     Target("training/checkpoint.pt", TENSORS, (train_on,)),

@@ -134,6 +134,10 @@ TRAINING = (
     *("train", "run", "--epochs", "3", "--batch-size", "256", "--train-device", "cpu"),
     *("--threads", "1"),
 )
+SHRINKING = (
+    *("shrink", "run", "--step", "2", "--budget", "60kFLOPs", "--epochs", "2"),
+    *("--batch-size", "64", "--train-device", "cpu", "--threads", "1", "--no-report"),
+)
 
 
 def pick_in(folder: Path) -> tuple[object, ...]:
@@ -189,6 +193,16 @@ ATTACKED = {
         moments=0,
         quick=True,
     ),
+    "shrink": Attacked(
+        lambda folder: (*SHRINKING, "--out", folder / "a"),
+        lambda folder: (
+            ("search", "--resume", folder / "a", "--no-report")
+            if (folder / "a").exists()
+            else ATTACKED["shrink"].words(folder)
+        ),
+        lambda whole, folder: assert_same(whole / "a", folder / "a"),
+        moments=0,
+    ),
     "fleet": Attacked(
         lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
         lambda folder: (*TINY, "--devices", folder / "two.toml", "--out", folder / "lut"),
@@ -233,7 +247,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing(
     def forked(*words: object, **how: Any) -> Forked:
         return Forked(*words, said=said, environment=environment, quick=attacked.quick, **how)
 
-    if name in ("train", "export", "report"):
+    if name in ("train", "export", "report", "shrink"):
         forked(*SEARCH, "--out", "run").finish()
     if name == "calibrate":
         forked(*TINY, "--out", "cpu.json").finish()

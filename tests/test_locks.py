@@ -232,6 +232,10 @@ RESUME = ("search", "--resume", "a", "--no-report")
 TRAIN_A = (*TRAINING, "a", "--out", "t")
 
 
+SHRINK = (
+    *("shrink", "done", "--step", "2", "--budget", "60kFLOPs", "--epochs", "2", "--out", "new"),
+    *("--batch-size", "64", "--train-device", "cpu", "--threads", "1", "--no-report"),
+)
 PICK = (
     *("pick", "--zoo", "models", "--accuracies", "accuracies.csv", "--exhaustive"),
     *("--target", "50", "--out", "zoo.json"),
@@ -296,6 +300,7 @@ PAIRS: dict[str, tuple[Sequence[str], Sequence[str], tuple[int, ...], Callable[[
         (0, 0),
         lambda: assert_all_picked(Path()),
     ),
+    "shrink": (SHRINK, SHRINK, (0, 2), lambda: epochs(Path("new")) == [*range(2)]),
     "report": (
         ("report", "done"),
         ("report", "done"),
@@ -349,7 +354,7 @@ def test_of_two_at_once_none_loses_what_the_other_did(
         began.wait()
     if "pick" in pair:
         write_models(folder)
-    if "report" in pair:
+    if pair in ("report", "shrink"):
         forked((*SEARCH, "--out", "done"), folder, said).finish()
     if "calibrate" in pair:
         forked(SKIP, folder, said).finish()

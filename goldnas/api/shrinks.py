@@ -202,6 +202,8 @@ def _find_whole(
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
+    from torch import nn
+
     from goldnas.data.datasets import load_dataset
     from goldnas.data.given import name_data
     from goldnas.reference import is_function
@@ -243,7 +245,11 @@ def _find_whole(
         whole = whole_of_search(network.folder, network.record)
         return whole, data_of(network.folder) | of_data
     of_zoo = isinstance(network, str) and network.startswith(PREFIX)
-    of_function = callable(network) or (isinstance(network, str) and is_function(network))
+    of_function = (
+        is_function(network)
+        if isinstance(network, str)
+        else callable(network) and not isinstance(network, nn.Module)  # which has no name
+    )
     if not of_zoo and not of_function:
         shown = str(network) if isinstance(network, str | Path) else name_type(network)
         raise ConfigError(
@@ -299,7 +305,8 @@ def _place_tables(
         return tables or [folder.with_name(f"{folder.name}.lut.json")]
     if not tables:
         for text in budgets:
-            if is_latency(parse_budget(text, ["table"]).resource):
+            named = text.partition("@")[2].strip() or "table"  # whichever it will be
+            if is_latency(parse_budget(text, [named]).resource):
                 raise ConfigError(
                     f"nothing says what a latency is for the budget {text}: give a `device` to "
                     "measure on, as `device='cpu'`, or `tables` of this network"

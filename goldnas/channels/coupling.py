@@ -94,7 +94,7 @@ class Coupling:
     """Layers with weights that keep all their channels: shapes of inputs and output."""
 
     def restrict(self, kept: Mapping[str, Ids], removed: Iterable[str] = ()) -> "Coupling":
-        """The channels of the network that is left.
+        """The channels of the network that is left; of a group that no layer has, none.
 
         Args:
             kept: By name of a group, the channels that it keeps, in order.
@@ -122,9 +122,15 @@ class Coupling:
                 left = new >= 0
                 of_role = LayerChannels(channels.group[left], new[left])
                 layers.setdefault(path, {})[role] = of_role
+        there = {
+            int(group)
+            for roles in layers.values()
+            for channels in roles.values()
+            for group in np.unique(channels.group)
+        }
         groups = tuple(
-            ChannelGroup(group.name, int((number >= 0).sum()))
-            for group, number in zip(self.groups, numbers, strict=True)
+            ChannelGroup(group.name, int((number >= 0).sum()) if index in there else 0)
+            for index, (group, number) in enumerate(zip(self.groups, numbers, strict=True))
         )
         return Coupling(groups, layers, self.shapes, self.others)
 

@@ -98,8 +98,8 @@ def whole_of_zoo(name: str, weights: str | Path | None, dataset: Dataset, data: 
     if found.new_classifier:
         raise ConfigError(
             f"the weights {found.name} are for other classes than the {space.classes} of "
-            f"{data}: train {name} on it first, by `train` with these `weights` and "
-            "`recipe='fine-tune'`, and shrink what comes of it"
+            f"{data}: train {name} on it first, with these `weights` and `recipe='fine-tune'`, "
+            "and shrink what comes of it"
         )
     return Whole(architecture, dict(found.weights))
 

@@ -115,11 +115,16 @@ def make_shrunk_space(**settings: Any) -> ShrunkSpace:
         ConfigError: If a setting is missing, unknown or wrong.
     """
     given = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    for name in ("network", "step"):
+        if name not in given:
+            raise ConfigError(
+                f"space {SHRUNK!r} lacks its {name}: only shrinking a trained network makes it"
+            )
     try:
         network, step = given.pop("network"), check_step(given.pop("step"))
         gated = bool(given.pop("gated", False))
         space = _shrunk(json.dumps(network, sort_keys=True), step, gated)
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise ConfigError(
             f"settings of a shrunk network do not fit it: {read_message(error)}"
         ) from None

@@ -26,7 +26,7 @@ from goldnas.searching.strategies.registry import register_strategy
 from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.training.divergence import DivergedError
 
-SHRINKING = 0.3
+SHRINKING = 0.15
 """Share of the steps in which something goes; in the others the network learns on."""
 
 AT_A_TIME = 0.08
@@ -45,7 +45,7 @@ LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 def _check(config: SearchConfig) -> None:
     if config.space != SHRUNK:
         raise ConfigError(
-            "`strategy='shrink'` is for a network that is trained already: `shrink` takes it"
+            "`strategy='shrink'` is for a network that is trained already; a search has none"
         )
 
 
