@@ -136,7 +136,7 @@ def calibrate(
         after = fitted.last_calibration
     say(
         f"{file}: fitted to {len(after.networks)} networks of {after.space_and_settings}, "
-        f"{networks} of them new: off by "
+        f"{len(after.networks) - len(before.networks)} of them new: off by "
         f"{after.accuracy.mape_percent:.2f} % on networks it was not fitted to, before "
         f"{before.accuracy.mape_percent:.2f} %; measured twice they differ by "
         f"{after.noise_floor_percent:.2f} %"

@@ -25,6 +25,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import export_cache
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.picking import config as picking_config
 from goldnas.picking import pick
 from goldnas.profiling import measuring, onnxruntime_backend, whole_model
 from goldnas.resources import Flops
@@ -133,6 +134,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime_backend, "IN_CONTEXT", few)
         patch.setattr(pick, "WHOLE_NETWORKS", few)
+        patch.setattr(picking_config, "WHOLE_NETWORKS", few)
         patch.setattr(measuring, "MOST_PROCESSES", few.processes)
         patch.setattr(measuring, "NOISE_WARNS", math.inf)
         patch.setattr(whole_model, "_PROFILES", 2)

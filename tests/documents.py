@@ -191,9 +191,9 @@ def check_named(words: Sequence[str]) -> None:
 
 
 def write_files(markdown: str) -> None:
-    """Write the blocks that begin with a comment that is the name of a file, such as a TOML."""
+    """Write the blocks that begin with a comment that is the name of a file: TOML, Python."""
     for block in blocks_of(markdown):
-        if found := re.match(r"# (\w+\.toml)\n", block.body):
+        if found := re.match(r"# (\w+\.(?:toml|py))\n", block.body):
             Path(found[1]).write_text(block.body)
 
 

@@ -8,6 +8,7 @@ import inspect
 import re
 import shlex
 import shutil
+import sys
 from glob import glob
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def test_what_a_page_shows_works(
     if page not in ("README.md", "docs/python.md"):  # which are where one begins
         fill(tmp_path, template)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_nets", raising=False)
     write_files(PAGES[page].read_text())
     for block in blocks_of(PAGES[page].read_text()):
         if is_followable(block):
