@@ -32,9 +32,12 @@ from documents import (
 from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS
 from goldnas.exporting.precision import PRECISION
 from images import png
+from nightly import at_night
 from workplace import invoke
 
 TUTORIALS = {f"docs/{name}.md" for name in ("data", "spaces", "tasks")}
+TOURS = {f"docs/tours/{name}.md" for name in ("compare-methods", "device-tables", "too-slow")}
+"""Put commands together that other pages have."""
 FIRST = "docs/index.md"
 """Its commands are the README's, in steps: they are run once."""
 
@@ -96,7 +99,14 @@ def follow(block: Block) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("page", [page for page in PAGES if is_followed(page)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=at_night) if page in TOURS else page
+        for page in PAGES
+        if is_followed(page)
+    ],
+)
 def test_what_a_page_shows_works(
     page: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
