@@ -78,8 +78,8 @@ JSON = {
     "lut predict": ("cpu.json ARCH", "latency_us"),
     "lut fit": ("--networks measured.csv --out fitted.json", "mape_percent"),
     # Where there is a search, a table or an export to look at anyway: in test_config_file.py,
-    # test_cli_profile.py, test_export_command.py and test_pick.py.
-    **dict.fromkeys(("search", "profile", "pick", "lut check", "export"), ()),
+    # test_cli_profile.py, test_export_command.py, test_pick.py and test_shrink.py.
+    **dict.fromkeys(("search", "shrink", "profile", "pick", "lut check", "export"), ()),
 }
 
 

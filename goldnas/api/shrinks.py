@@ -116,7 +116,9 @@ def shrink(
         WriteError: If the disk refuses.
 
     Example:
-        >>> small = goldnas.shrink(trained, budgets=["40kFLOPs"], epochs=1, out="runs/small")
+        >>> small = goldnas.shrink(
+        ...     trained, budgets=["40kFLOPs"], step=2, epochs=1, out="runs/small"
+        ... )
         >>> small.best.resources["FLOPs"] <= 40_000
         True
     """
