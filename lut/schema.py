@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from goldnas.architecture import SHRUNK
 from goldnas.lut.keys import format_row_key, format_space_key
 from goldnas.site import parse_site
 
@@ -301,6 +300,9 @@ class NetworkLatency(Strict, frozen=True):
     """Half-width of the 95 % confidence interval of ``latency_us``; None if unknown."""
 
 
+SIZES = "shrunk"
+"""The space of the sizes of one network, which ``goldnas shrink`` measures."""
+
 ANY_SPACE = "networks"
 """Space of a calibration that was fitted to networks of which counts are all that is known."""
 
@@ -339,7 +341,7 @@ class Calibration(Strict, frozen=True):
     @property
     def is_of_sizes(self) -> bool:
         """Whether it is of the sizes of one network, whose parts have no rows."""
-        return self.space == SHRUNK
+        return self.space == SIZES
 
     @property
     def space_and_settings(self) -> str:

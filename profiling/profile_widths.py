@@ -5,7 +5,7 @@ each layer is fitted to them. What a kind of layer costs per multiply-add, per o
 weight is fitted first, and is what the fit of the blocks begins from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,9 @@ from goldnas.spaces.shrunk import ShrunkSpace, Size
 
 NETWORKS = 32
 """That are measured, unless said otherwise."""
+
+_DRAWS = 10
+"""How often networks are drawn, where most of them were measured before."""
 
 
 def profile_widths(
@@ -71,11 +74,7 @@ def profile_widths(
     had = known.networks if known is not None and known.space == space.name else ()
     if len(had) >= networks:
         return before
-    # Seeded by what is known: others than before, and the same after an interruption.
-    sizes = draw_sizes(space, networks - len(had), seed=len(had))
-    fresh = {space.describe(size).fingerprint: size for size in sizes}
-    for network in had:
-        fresh.pop(network.fingerprint, None)
+    fresh = _draw_fresh(space, networks - len(had), {n.fingerprint for n in had})
     if not fresh:
         return before
     found = measure_sizes(session, space, fresh)
@@ -95,6 +94,20 @@ def profile_widths(
     table = session.finish(table, before)
     forget_engines(backend)
     return table
+
+
+def _draw_fresh(space: ShrunkSpace, count: int, had: Collection[str]) -> dict[str, Size]:
+    """Networks that a table lacks, by fingerprint; fewer where there are hardly as many."""
+    fresh: dict[str, Size] = {}
+    # Seeded by what is known: others than before, and the same after an interruption.
+    for seed in range(len(had), len(had) + _DRAWS):
+        for size in draw_sizes(space, count - len(fresh), seed=seed):
+            name = space.describe(size).fingerprint
+            if name not in had:
+                fresh[name] = size
+        if len(fresh) == count:
+            break
+    return fresh
 
 
 def draw_sizes(space: ShrunkSpace, count: int, *, seed: int) -> list[Size]:

@@ -298,6 +298,11 @@ def test_sizes_are_measured_once() -> None:
             lambda: torch.save(residual(SHAPE, CLASSES).state_dict(), "w2.pt"),
         )
     )
+    # What reads tables reads this one, which has no rows.
+    assert " error: " not in invoke("lut", "lint", "new.lut.json")[1]
+    assert "sizes of shrinkables:chain: step 4" in invoke("lut", "show", "new.lut.json")[1]
+    assert table.check(networks=2, seed=1).accuracy.networks == 2
+    assert len(table.calibrate(networks=2).last_calibration.networks) == 8
 
 
 # -- whose code runs -------------------------------------------------------------------------

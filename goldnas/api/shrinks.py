@@ -116,8 +116,10 @@ def shrink(
         WriteError: If the disk refuses.
 
     Example:
-        >>> small = goldnas.shrink(trained, budgets=["80kFLOPs"], epochs=1, out="runs/small")
-        >>> small.best.resources["FLOPs"] <= 80_000
+        >>> small = goldnas.shrink(
+        ...     trained, budgets=["40kFLOPs"], step=2, epochs=1, out="runs/small"
+        ... )
+        >>> small.best.resources["FLOPs"] <= 40_000
         True
     """
     from goldnas.profiling.config import TableConfig
