@@ -56,16 +56,7 @@ MAY_IMPORT = {
         *("operators", "reference", "site", "trust", "zoo"),
     },
     "resources": {
-        *(
-            "architecture",
-            "errors",
-            "lut",
-            "multiply_adds",
-            "operators",
-            "resource_names",
-            "site",
-            "spaces",
-        ),
+        *("errors", "lut", "multiply_adds", "operators", "resource_names", "site", "spaces"),
         "units",
     },
     "exporting": {
