@@ -1,7 +1,7 @@
 """Random whole networks, put together from exported operators and measured."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from goldnas.architecture import Architecture
 from goldnas.errors import MeasurementError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import NetworkLatency, format_row_key
+from goldnas.operators import Part
 from goldnas.profiling.backend import Failure, Timing
 from goldnas.profiling.compose import CompositionError, compose_network
 from goldnas.profiling.measuring import Estimate, Results, get_timing
@@ -40,6 +41,24 @@ def measure_networks(
     """
     chosen = {a.fingerprint: a for a in architectures}
     models = compose_networks(session, space, chosen.values())
+    counts = {name: Counter(space.plan(network).parts()) for name, network in chosen.items()}
+    return measure_models(session, models, counts)
+
+
+def measure_models(
+    session: Session, models: Mapping[str, bytes], counts: Mapping[str, Mapping[Part, int]]
+) -> NetworkLatencies:
+    """Measure whole networks side by side.
+
+    Args:
+        session: Measures.
+        models: As ONNX, by fingerprint.
+        counts: How often each has each part.
+
+    Raises:
+        MeasurementError: If most of them cannot be measured.
+        WriteError: If the journal cannot be written.
+    """
     estimates = {name: Estimate({name: 1.0}) for name in models}
     results = session.measure(models, estimates.values())
     failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
@@ -54,9 +73,7 @@ def measure_networks(
     networks = tuple(
         NetworkLatency(
             fingerprint=name,
-            parts=dict(
-                Counter(format_row_key(*part) for part in space.plan(chosen[name]).parts())
-            ),
+            parts={format_row_key(*part): count for part, count in counts[name].items()},
             latency_us=round(estimates[name].latency_us(results), 3),
             interval_us=round(estimates[name].interval_us(results), 3),
         )

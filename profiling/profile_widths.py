@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from goldnas.errors import MeasurementError
 from goldnas.exporting.narrowed import Narrowed
 from goldnas.lut import LatencyTable, NetworkLatency, format_row_key
 from goldnas.lut.fit import count_parts
 from goldnas.operators import Part
-from goldnas.profiling.backend import Failure, MeasurementBackend
+from goldnas.profiling.backend import MeasurementBackend
 from goldnas.profiling.calibration import fit_calibration
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.gpu_backend import forget_engines
-from goldnas.profiling.measuring import Estimate
-from goldnas.profiling.networks import NetworkLatencies, estimate_noise_floor_percent
+from goldnas.profiling.networks import NetworkLatencies, measure_models
 from goldnas.profiling.session import Session
 from goldnas.spaces.shrunk import ShrunkSpace, Size
 
@@ -133,27 +131,7 @@ def measure_sizes(
     """
     narrowed = Narrowed(space, session.batch)
     models = {name: narrowed.model(size) for name, size in sizes.items()}
-    estimates = {name: Estimate({name: 1.0}) for name in models}
-    results = session.measure(models, estimates.values())
-    failed = {n: r.error for n, r in results.items() if isinstance(r, Failure)}
-    for name, error in failed.items():
-        session.warn(f"network {name} is left out: {error}")
-    if 2 * len(failed) > len(models):
-        name, error = next(iter(failed.items()))
-        raise MeasurementError(
-            f"{len(failed)} of {len(models)} networks could not be measured; {name}: {error}"
-        )
-    kept = [name for name in models if name not in failed]
-    networks = tuple(
-        NetworkLatency(
-            fingerprint=name,
-            parts={format_row_key(*p): c for p, c in space.count(sizes[name]).items()},
-            latency_us=round(estimates[name].latency_us(results), 3),
-            interval_us=round(estimates[name].interval_us(results), 3),
-        )
-        for name in kept
-    )
-    return NetworkLatencies(networks, estimate_noise_floor_percent(results, kept))
+    return measure_models(session, models, {n: space.count(s) for n, s in sizes.items()})
 
 
 def estimate_costs_us(

@@ -56,7 +56,16 @@ MAY_IMPORT = {
         *("operators", "reference", "site", "trust", "zoo"),
     },
     "resources": {
-        *("errors", "lut", "multiply_adds", "operators", "resource_names", "site", "spaces"),
+        *(
+            "architecture",
+            "errors",
+            "lut",
+            "multiply_adds",
+            "operators",
+            "resource_names",
+            "site",
+            "spaces",
+        ),
         "units",
     },
     "exporting": {

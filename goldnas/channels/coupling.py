@@ -5,7 +5,6 @@ them side by side, layers read them. What is computed in a way that is not known
 its channels: nothing is guessed.
 """
 
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
 from goldnas.channels.tracing import trace_graph
 from goldnas.errors import ConfigError
@@ -595,7 +592,3 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "split": _split,
 }
 """Where channels are after some functions and methods, by name."""
-
-# Named so that readers find what the names above stand for.
-assert {operator.add.__name__, torch.mul.__name__} <= _ARITHMETIC
-assert F.relu.__name__ in _ALIKE

@@ -1,5 +1,6 @@
 """Latency as a latency table predicts it."""
 
+from goldnas.architecture import SHRUNK
 from goldnas.errors import TableError
 from goldnas.lut import LatencyTable, format_row_key
 from goldnas.resource_names import name_latency
@@ -39,6 +40,12 @@ class Latency:
         fitted_us = fitted.get(format_row_key(operator, site))
         if fitted_us is not None:
             return fitted_us
+        if self.space.name == SHRUNK:
+            raise TableError(
+                f"{self.table.path} is not of the sizes of this network, in steps of "
+                f"{self.space.settings['step']} channels: give a `device`, to measure them "
+                "into another file, or the table of an earlier run of it"
+            )
         row_us = self.table.latency_us(
             operator, site, space=self.space.call, rows=self.space.rows
         )
