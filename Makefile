@@ -34,7 +34,7 @@ test: dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations 30
 
 # Strict: a link, an anchor or a docstring that leads nowhere is an error.
 docs: export NO_MKDOCS_2_WARNING := 1
