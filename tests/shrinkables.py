@@ -230,6 +230,13 @@ def shared(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, stem=conv(input_shape[0], 16), again=again, head=head(16, classes))
 
 
+def tied(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Two layers that share a weight."""
+    one, other = conv(16, 16), conv(16, 16)
+    other[0].weight = one[0].weight
+    return nn.Sequential(conv(input_shape[0], 16), one, other, head(16, classes))
+
+
 def unknown(input_shape: Sequence[int], classes: int) -> nn.Module:
     """Channels go through a function that is not known; those of the next layer do not."""
 

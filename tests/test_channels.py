@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goldnas.channels import Coupling, cut, find_branches, find_coupling, remove_branches
+from goldnas.channels import (
+    Coupling,
+    compensate,
+    cut,
+    find_branches,
+    find_coupling,
+    remove_branches,
+)
 from goldnas.errors import ConfigError
 from goldnas.zoo.networks import build_network
 from nightly import EXAMPLES, at_night
@@ -228,3 +235,60 @@ def test_what_is_in_a_branch_that_went_is_cut_no_more() -> None:
     assert left(images(SHAPE)).shape == (3, CLASSES)
     assert left[1].first[0].weight.shape[:2] == (16, 5)
     assert left[5][2].in_features == 20
+
+
+class TwoReaders(nn.Module):
+    """A convolution and a linear layer with offsets read the channels of one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 4, 3)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.second(x).mean((2, 3)) + self.last(x.mean((2, 3)))
+
+
+def off_by(network: nn.Module, outputs: Tensor, x: Tensor) -> float:
+    """By how much outputs differ, as a share of how much they vary."""
+    return float((network(x) - outputs).std() / outputs.std())
+
+
+def test_channels_that_stay_make_up_for_those_like_them() -> None:
+    torch.manual_seed(0)
+    network = TwoReaders().eval()
+    with torch.no_grad():  # the last four channels are multiples of the first four
+        scale = torch.tensor([0.5, 1.0, 2.0, 3.0])
+        network.first.weight[4:] = scale[:, None, None, None] * network.first.weight[:4]
+        network.first.bias[4:] = scale * network.first.bias[:4]
+        x = torch.randn(64, *SHAPE) + 0.5
+        coupling = find_coupling(network, SHAPE)
+        kept = {"first": np.arange(4)}
+        outputs, plain = network(x), copy.deepcopy(network)
+        cut(plain, coupling, kept)
+        compensate(network, coupling, kept, x.split(16))
+        cut(network, coupling, kept)
+        assert off_by(plain, outputs, x) > 0.5
+        assert off_by(network, outputs, x) < 0.05
+        fresh = torch.randn(64, *SHAPE) + 0.5
+        assert torch.allclose(network(fresh).mean(0), network(x).mean(0), atol=0.2)
+
+
+def test_what_is_left_is_nearer_to_what_was() -> None:
+    nearer = []
+    x = torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(0))
+    for make in (residual, squeezed, concatenation, chain):
+        network = learnt(lambda make=make: make(SHAPE, CLASSES)).eval()
+        coupling = find_coupling(network, SHAPE)
+        with torch.no_grad():
+            outputs = network(x)
+            for seed in range(5):
+                kept = draw(coupling, seed)
+                plain, made_up = copy.deepcopy(network), copy.deepcopy(network)
+                compensate(made_up, coupling, kept, x.split(16))
+                cut(plain, coupling, kept)
+                cut(made_up, coupling, kept)
+                nearer.append(off_by(made_up, outputs, x) < off_by(plain, outputs, x))
+    assert sum(nearer) >= 0.8 * len(nearer)

@@ -17,7 +17,7 @@ from goldnas.api.tables import LatencyTable
 from goldnas.resources import count_flops
 from goldnas.zoo.networks import build_network
 from searches import assert_same_results, weights_of
-from shrinkables import all_grouped, branching, chain, learnt, mixing, residual, shared
+from shrinkables import all_grouped, branching, chain, learnt, mixing, residual, shared, tied
 from workplace import Case, assert_refused, invoke, removed
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -405,6 +405,9 @@ BAD = {
     ),
     "a layer that is called twice": Case(
         of_function("shared"), "'again'", saved(lambda: shared(SHAPE, CLASSES))
+    ),
+    "layers that share a weight": Case(
+        of_function("tied"), "'1.0' and '2.0' share", saved(lambda: tied(SHAPE, CLASSES))
     ),
     "nothing may go": Case(
         of_function("all_grouped"), "nothing", saved(lambda: all_grouped(SHAPE, CLASSES))

@@ -335,9 +335,21 @@ def _choose_step(
             if known.space == SHRUNK and known.settings.get("network") == network:
                 return int(known.settings["step"])
     if measuring is None:
-        return DEFAULT_STEP
+        return _fit_step(DEFAULT_STEP, whole)
     backend = _make_backend(measuring, on_warning)
-    return measure_step(backend, batch=measuring.batch, on_warning=on_warning)
+    step = measure_step(backend, batch=measuring.batch, on_warning=on_warning)
+    return _fit_step(step, whole)
+
+
+def _fit_step(step: int, whole: "Whole") -> int:
+    """A step that leaves a choice: half of it, or a quarter, where channels are few."""
+    from goldnas.spaces.making import make_shrunk_space
+
+    network = msgspec.json.decode(whole.architecture.to_json())
+    groups = make_shrunk_space(network=network, step=1, gated=whole.gated).coupling.groups
+    while step > 1 and step >= max((group.size for group in groups), default=0):
+        step //= 2
+    return step
 
 
 def _make_space(whole: "Whole", step: int) -> "ShrunkSpace":

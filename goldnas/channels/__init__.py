@@ -6,6 +6,7 @@ output is added to it. Here the couplings are followed through the graph of the 
 """
 
 from goldnas.channels.branches import find_branches
+from goldnas.channels.compensation import compensate
 from goldnas.channels.coupling import (
     ChannelGroup,
     Coupling,
@@ -20,6 +21,7 @@ __all__ = [
     "Coupling",
     "LayerChannels",
     "Role",
+    "compensate",
     "cut",
     "find_branches",
     "find_coupling",

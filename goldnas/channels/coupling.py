@@ -141,10 +141,23 @@ def find_coupling(network: nn.Module, input_shape: Sequence[int]) -> Coupling:
 
     Raises:
         ConfigError: If its forward cannot be followed; or a layer with weights is called
-            several times.
+            several times, or layers share a weight.
     """
+    _refuse_shared_weights(network)
     graph = trace_graph(network, input_shape)
     return _Follower(network, graph).follow()
+
+
+def _refuse_shared_weights(network: nn.Module) -> None:
+    owners: dict[int, str] = {}
+    for path, module in network.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            owner = owners.setdefault(id(weight), path)
+            if owner != path:
+                raise ConfigError(
+                    f"layers {owner!r} and {path!r} share one {name}: it cannot become smaller "
+                    "for one of them alone. Give each layer weights of its own"
+                )
 
 
 class _Follower:

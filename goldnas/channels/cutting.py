@@ -1,12 +1,12 @@
 """A network with fewer channels, and without some of its branches."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from goldnas.channels.coupling import Coupling, Ids, LayerChannels
+from goldnas.channels.coupling import Coupling, Ids, LayerChannels, Role
 
 
 def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None:
@@ -20,13 +20,7 @@ def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None
         coupling: Of its channels.
         kept: By name of a group, the channels that it keeps, in order.
     """
-    masks = []
-    for group in coupling.groups:
-        mask = np.ones(group.size, dtype=bool)
-        if group.name in kept:
-            mask[:] = False
-            mask[kept[group.name]] = True
-        masks.append(mask)
+    masks = _masks(coupling, kept)
     if all(mask.all() for mask in masks):
         return
     for path, roles in coupling.layers.items():
@@ -35,10 +29,38 @@ def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None
         _cut_layer(layer, {role: torch.as_tensor(index) for role, index in stays.items()})
 
 
+def find_kept(
+    coupling: Coupling, kept: Mapping[str, Ids], role: Role
+) -> Iterator[tuple[str, Ids]]:
+    """Which channels each layer keeps, in one role, in order.
+
+    Args:
+        coupling: Of the channels of a network.
+        kept: By name of a group, the channels that it keeps, in order.
+        role: Layers without it are left out.
+    """
+    masks = _masks(coupling, kept)
+    for path, roles in coupling.layers.items():
+        if role in roles:
+            yield path, _indices(roles[role], masks)
+
+
 def remove_branches(network: nn.Module, branches: Iterable[str]) -> None:
     """Put an identity in place of branches, by their paths."""
     for path in branches:
         network.set_submodule(path, nn.Identity())
+
+
+def _masks(coupling: Coupling, kept: Mapping[str, Ids]) -> list[np.ndarray]:
+    """Of each group, which channels stay."""
+    masks = []
+    for group in coupling.groups:
+        mask = np.ones(group.size, dtype=bool)
+        if group.name in kept:
+            mask[:] = False
+            mask[kept[group.name]] = True
+        masks.append(mask)
+    return masks
 
 
 def _indices(channels: LayerChannels, masks: list[np.ndarray]) -> Ids:

@@ -1,6 +1,6 @@
 """A network that becomes smaller while it learns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from goldnas.architecture import Architecture
-from goldnas.channels import Coupling, LayerChannels, cut, remove_branches
+from goldnas.channels import Coupling, LayerChannels, compensate, cut, remove_branches
 from goldnas.data.examples import Examples
 from goldnas.data.loader import read_batches
 from goldnas.errors import ConfigError
@@ -18,6 +18,7 @@ from goldnas.ranges import Count, NotNegative
 from goldnas.searching.budgets import Limit
 from goldnas.searching.loss_probe import LossProbe
 from goldnas.searching.session import Session
+from goldnas.searching.subnet import recalibrate
 from goldnas.searching.widths import Importance
 from goldnas.spaces.shrunk import Size
 from goldnas.tensor_file import check_like, load_state
@@ -35,6 +36,9 @@ SHARE, TEMPERATURE = 0.9, 4.0
 
 AVERAGE = 0.99
 """Decay of the average of the weights since channels last went: it is what is recorded."""
+
+SOME = 512
+"""Training images that say how what stays makes up for what goes."""
 
 
 class _Measured(msgspec.Struct, forbid_unknown_fields=True):
@@ -227,13 +231,39 @@ class ShrinkLearner:
         )
 
     def shrink(self, size: Size) -> None:
-        """Make the network smaller: what is worth the least goes, the other weights stay."""
+        """Make the network smaller: what is worth the least goes, and the rest makes up for it.
+
+        The normalisations take their running statistics anew, from training images.
+        """
+        ranks, kept = self._session.loop.ranks, self._choose_kept(size)
+        compensate(
+            self.module.network, self._coupling, kept, self._read_some(), ranks.all_reduce
+        )
+        network = self._cut(size, kept)
+        recalibrate(network, self._read_some(), self._session.loop.device, ranks)
+        self._take(network)
+
+    def _read_some(self) -> Iterator[Tensor]:
+        """Training images of this rank, batch by batch."""
+        loop, data = self._session.loop, self._session.data
+        mine = loop.ranks.shard(data.typical.subset(torch.arange(min(SOME, len(data.typical)))))
+        for images, _ in read_batches(
+            mine, data.normalisation, batch_size=loop.gradients.at_once
+        ):
+            yield images.to(loop.device)
+
+    def _choose_kept(self, size: Size) -> dict[str, npt.NDArray[np.int64]]:
+        """The channels of each group that are worth the most."""
         kept: dict[str, npt.NDArray[np.int64]] = {}
         for index, (group, values) in enumerate(
             zip(self._coupling.groups, self._scores(), strict=True)
         ):
             width = min(size.widths[index], group.size)
             kept[group.name] = np.sort(np.argsort(-values, kind="stable")[:width])
+        return kept
+
+    def _cut(self, size: Size, kept: Mapping[str, npt.NDArray[np.int64]]) -> nn.Module:
+        """Take out all other channels, and the branches that a size does not have."""
         network = self.module.network
         cut(network, self._coupling, kept)
         gone = [
@@ -242,7 +272,7 @@ class ShrinkLearner:
         remove_branches(network, gone)
         self._coupling = self._coupling.restrict(kept, gone)
         self.size = self._space.normalise(size)
-        self._take(network)
+        return network
 
     # -- the network that is left ------------------------------------------------------------
 
@@ -352,7 +382,7 @@ class ShrinkLearner:
             size = self._space.size_of(Architecture.from_json(state["left"]))
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        self.shrink(size)
+        self._take(self._cut(size, self._choose_kept(size)))
         check_like(state["network"], self.module.state_dict())
         check_like(state["average"], self._average.state_dict())
         load_state(self.module, state["network"])
