@@ -1,5 +1,8 @@
 """Pruning never leaves the budgets out of reach."""
 
+import subprocess
+import sys
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -265,3 +268,22 @@ def test_a_compromise_is_found_that_no_resource_alone_would_choose(
     chosen = Feasibility(space, costs, budgets).find(np.ones(len(kind), dtype=bool))
     assert chosen is not None
     assert set(kind[chosen]) == {2}
+
+
+def test_what_the_solver_prints_is_not_on_stdout() -> None:
+    program = (
+        "import ctypes\n"
+        "from goldnas.searching.integer_program import _stdout_is_stderr\n"
+        "print('before')\n"
+        "with _stdout_is_stderr():\n"
+        "    ctypes.CDLL(None).puts(b'from the solver')\n"
+        "print('after')\n"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["before", "after"]
+    assert done.stderr.splitlines() == ["from the solver"]
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" >&-', *command], capture_output=True, text=True
+    )
+    assert "Traceback" not in closed.stderr

@@ -1,7 +1,8 @@
 """Draw the plots of the concepts: python docs/images/draw.py.
 
 They show a search that this script runs, seconds of the digits, and the
-50 networks of ``docs/results/latency-accuracy.json``. Colours follow the page that shows them,
+50 networks of ``docs/results/latency-accuracy.json``, and the layer of
+``docs/results/shrink-latency.json``. Colours follow the page that shows them,
 light or dark.
 """
 
@@ -319,9 +320,28 @@ def draw_tables() -> None:
         axes.set_ylabel("off by, %")
 
 
+def draw_widths() -> None:
+    """Latency of one layer at every width, by steps of one channel."""
+    results = json.loads((HERE.parent / "results" / "shrink-latency.json").read_text())
+    step = results["step"]
+    widths = np.array([int(width) for width in results["widths_us"]])
+    us = np.array(list(results["widths_us"].values()))
+    whole = widths % step == 0
+    with plot("widths", 5.2, 3.3) as (axes,):
+        axes.plot(widths, us, color=MUTED, linewidth=1.2, label="every width")
+        label = f"multiples of {step}"
+        axes.plot(widths[whole], us[whole], "o", color=BLUE, markersize=6, label=label)
+        axes.legend(loc="upper left")
+        axes.set_title("latency of one layer, us")
+        axes.set_xlabel("channels")
+        axes.set_xticks(range(widths[0], widths[-1] + 1, step // 2))
+        axes.set_ylim(0, 1.15 * us.max())
+
+
 def main() -> None:
     """Draw all of them."""
     draw_tables()
+    draw_widths()
     with tempfile.TemporaryDirectory() as folder:
         course = watched(Path(folder) / "run")
     draw_gates(course)

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import csr_array
 
 from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget, Costs, OperatorCount
+from goldnas.searching.integer_program import solve
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.nesting import Nesting
 
@@ -81,7 +82,7 @@ def _solve(
         constraints.append(LinearConstraint(holds - given, lb=least))
     if single:
         constraints.append(LinearConstraint(_incidence(single, gates + links), ub=1))
-    solution = milp(
+    solution = solve(
         widen(weights),
         integrality=widen(np.ones(gates)),
         bounds=Bounds(0, widen(active.astype(float), 1.0)),

@@ -6,7 +6,7 @@ from math import fsum
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import csr_array
 
 from goldnas.errors import ConfigError
@@ -14,6 +14,7 @@ from goldnas.lut import LatencyTable
 from goldnas.operators import Part
 from goldnas.resources import Budget, Flops, Latency, Parameters, Resource, parse_budget
 from goldnas.searching.budgets import Limit
+from goldnas.searching.integer_program import solve
 from goldnas.spaces.shrunk import KNOT, ShrunkSpace, Size, Term
 from goldnas.units import format_amount
 
@@ -329,7 +330,7 @@ class _Program:
         matrix = csr_array((values, (at, of)), shape=(len(rows), len(self._losses)))
         losses = np.array(self._losses)
         integral = np.array(self._integral)
-        solution = milp(
+        solution = solve(
             losses / max(np.abs(losses).max(), 1e-300),
             integrality=integral.astype(float),
             bounds=Bounds(0, np.where(integral, 1.0, np.inf)),
