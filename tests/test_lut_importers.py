@@ -180,7 +180,7 @@ def test_a_map_names_what_else_is_known(tmp_path: Path) -> None:
 
 
 BAD_MAPS = {
-    "columns": ("key,site\n", "line 1: the columns of a map are key,operator,site"),
+    "columns": ("key,site\n", "line 1: the columns of a map must be key,operator,site"),
     "unknown key": ("key,operator,site\nConf,a,1x1x1->1/s1\n", "line 2: .* no key 'Conf'"),
     "no site": ("key,operator,site\nConv,a,b\n", "line 2: 'b' is not a site"),
     "no operator": ("key,operator,site\nConv,,\n", "line 2: names no operator"),
@@ -353,7 +353,7 @@ BAD = {
     "zero": ("proxylessnas", f"{LAYER}:\n  mean: 0\n", "line 2: .* is 0.0, and must be"),
     "NaN": ("ofa", f"{LAYER}:\n  mean: .nan\n", r"line 2: .* is '\.nan', and must be a number"),
     "text": ("ofa", f"{LAYER}:\n  mean: fast\n", "line 2: .* is 'fast', and must be a number"),
-    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* there twice"),
+    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* occurs twice"),
     "a list for a number": (
         "ofa",
         f"{LAYER}: {{mean: [1]}}\n",
@@ -371,7 +371,7 @@ BAD = {
     "digits without end": (
         "tinynas",
         f"{{Regular,1,3,4,4,8,3,1,{'9' * 5000}}} 0.5",
-        "line 1: not {type,8 numbers}",
+        "line 1: must be {type,8 numbers}",
     ),
     "a batch without end": (
         "csv",
@@ -386,10 +386,18 @@ BAD = {
     "two devices": (
         "fbnet",
         fbnet_line() + fbnet_line(device="x"),
-        "line 2: of device 'x', the",
+        "line 2: device is 'x', but",
     ),
-    "not a line": ("tinynas", TINYNAS + "Regular 3x3 0.5\n", "line 4: not {type,8 numbers}"),
-    "no latency": ("tinynas", "{Regular,1,3,4,4,8,3,1,1}\n", "line 1: not {type,8 numbers}"),
+    "not a line": (
+        "tinynas",
+        TINYNAS + "Regular 3x3 0.5\n",
+        "line 4: must be {type,8 numbers}",
+    ),
+    "no latency": (
+        "tinynas",
+        "{Regular,1,3,4,4,8,3,1,1}\n",
+        "line 1: must be {type,8 numbers}",
+    ),
     "a size of 0": ("tinynas", "{Regular,1,3,4,4,8,3,0,1} 0.5", "line 1: a size is 0"),
     "negative convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} -0.5", "line 1: .* is -0.5"),
     "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is 'nan'"),
