@@ -1,4 +1,4 @@
-"""What is in the files of a bundle and of its results; ``bundle_main.py`` describes them."""
+"""Records in the files of a bundle and of its results; ``bundle_main.py`` describes them."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ class Group(Strict, frozen=True):
     """Models that a process measures together."""
 
     nodes: bool
-    """Whether it is their nodes that are looked at."""
+    """Whether to profile the nodes of the models."""
     models: dict[Text, Text]
     """Checksum by name."""
 
@@ -80,7 +80,7 @@ class ZooManifest(Manifest, frozen=True, kw_only=True):
             raise ValueError("no network is named")
         held = {name for group in self.groups for name in group.models}
         if lacking := [c.key for c in self.candidates if c.key not in held]:
-            raise ValueError(f"no model is of {lacking[0]}")
+            raise ValueError(f"there is no model of {lacking[0]}")
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What was visited, in a file, so that an interrupted campaign goes on where it was."""
+"""A file of all visits so far, so that an interrupted campaign can continue."""
 
 import datetime
 import hashlib

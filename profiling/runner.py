@@ -489,7 +489,7 @@ class Server:
 
     def _store(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
         if hashlib.sha256(body).hexdigest() != header["sha256"]:
-            raise ValueError("a model came with another checksum than was announced")
+            raise ValueError("a model arrived with another checksum than announced")
         self._path(header["sha256"]).write_bytes(body)
         return {}
 
@@ -527,7 +527,7 @@ class Server:
 
     def _path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise ValueError(f"{sha256[:70]!r} is no checksum")
+            raise ValueError(f"{sha256[:70]!r} is not a checksum")
         return self._folder / f"{sha256}.onnx"
 
 

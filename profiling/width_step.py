@@ -1,4 +1,4 @@
-"""How many channels a device computes at a time: fewer less save it no time."""
+"""The step of widths: a device computes this many channels at a time."""
 
 from collections.abc import Callable
 
@@ -31,12 +31,12 @@ def measure_step(
     batch: int = 1,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Find the step: a few chains of convolutions of different widths are measured.
+    """Find the step by measuring a few chains of convolutions of different widths.
 
     Args:
-        backend: Measures.
+        backend: The backend that measures.
         batch: Images per call.
-        on_warning: Told what may spoil the measurements.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
         ExportError: If a convolution cannot be exported.

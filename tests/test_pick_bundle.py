@@ -219,11 +219,11 @@ BAD = {
     ),
     "half of the results": (
         ("lut", "import", "half.zip", "--out", "new.json"),
-        "half.zip is no whole zip file",
+        "half.zip is not a whole zip file",
     ),
     "a network without a model": (
         ("lut", "import", "odd.zip", "--out", "new.json"),
-        "odd.zip holds what no device can have found: no model is of a stranger",
+        "odd.zip holds impossible results: there is no model of a stranger",
     ),
     "all failed": (
         ("pick", "--measured", "failed.json", "--budget", "1s"),
