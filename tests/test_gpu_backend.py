@@ -316,7 +316,7 @@ def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
 
 
 def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
-    with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is of cpu, .*not of"):
+    with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is for cpu, .*not for"):
         match_backend(conditions, host=find_host("cuda"))
     assert isinstance(match_backend(on_an_h200(conditions), host=find_host("cuda")), GpuBackend)
 
