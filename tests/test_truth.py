@@ -322,7 +322,7 @@ def test_counts_are_those_that_were_published(
     ],
 )
 def test_what_is_no_cell_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no cell of NAS-Bench-201"):
+    with pytest.raises(ConfigError, match="is not a cell of NAS-Bench-201"):
         read_cell(text)
 
 

@@ -1,4 +1,4 @@
-"""Choices within candidates of other choices: what is not chosen decides nothing."""
+"""Choices inside candidates of other choices, which only count if the candidate is kept."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 class Rule(NamedTuple):
-    """Where one thing holds, one of several others has to hold.
+    """A rule: if one condition holds, at least one of several others must hold.
 
-    They are numbers: of gates, which hold where the gate is kept; and, from the number of
-    gates on, of choices, which hold where they are linked to the input.
+    Conditions are numbers: of gates, which hold if the gate is kept; and, from the number of
+    gates on, of choices, which hold if the choice is linked to the input.
     """
 
     given: int | None
