@@ -100,8 +100,8 @@ class LatencyTable:
 
     def _advise(self, space: str, *, again: bool) -> str:
         if self.was_measured:
-            verb = "Measure" if again else "Add"
-            return f"{verb} it with: `{self.profile_call(space)}`"
+            verb = "Measure it again" if again else "Add it"
+            return f"{verb} with: `{self.profile_call(space)}`"
         if self.conditions.protocol.name == FITTED:
             return "Fit the table again, to networks with columns of these names"
         return (

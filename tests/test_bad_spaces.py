@@ -16,10 +16,10 @@ HERE = r"\(.*own_spaces.py, line \d+\)"
 
 MISTAKES = {
     "no_candidates": rf"a Choice has no candidates; .* {HERE}",
-    "odd_name": "'3x3 conv' is no name of a candidate",
+    "odd_name": "'3x3 conv' is not a name for a candidate",
     "torch_name": "cannot be named 'half'",
     "keyword_name": "cannot be named 'in', which is a keyword",
-    "odd_optional": "`optional` of a Choice is True or False, got 'no'",
+    "odd_optional": "`optional` of a Choice must be True or False, got 'no'",
     "two_names": "two candidates named 'skip'",
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
@@ -33,10 +33,10 @@ MISTAKES = {
     "once_optional": "the choices at 1 and 2 are shared as 'cell', but only one .* optional",
     "only_zero": "the choice at 1 has no candidate besides a Zero",
     "unread": "never depends on choice.operators.conv",
-    "odd_shared_name": "'Cell 1' is no name of a shared choice",
+    "odd_shared_name": "'Cell 1' is not a name for a shared choice",
     "taken_name": "'one' is the path of a choice, and a name that other",
     "other_shape": (
-        "candidate 'wide' of the choice at 1 maps 4x8x8 to 8x8x8, but the others map it to 4x8x8"
+        "candidate 'wide' of the choice at 1 maps 4x8x8 to 8x8x8, but the others .* 4x8x8"
     ),
     "wrong_input": "candidate 'conv' of the choice at 1 fails on an input of 4x8x8: Runtime",
     "in_place": "candidate 'relu' of the choice at 1 changes its input in place",

@@ -127,7 +127,7 @@ CASES |= {
     "failed row": Case(
         f"{TIMED} --budget 1s",
         r"classifier at \S+: its measurement failed \(no kernel for it\). "
-        r"Try it again with: goldnas profile .*--cells 2 .*--out cpu.json",
+        r"Measure it again with: goldnas profile .*--cells 2 .*--out cpu.json",
         saved(failed),
     ),
     "two of one name": Case(

@@ -1,4 +1,4 @@
-"""Reading the searches that are compared, and refusing those that cannot be."""
+"""Reading the searches of a comparison, and refusing searches that do not compare."""
 
 import os
 from collections.abc import Sequence
@@ -78,9 +78,9 @@ class ComparedRun:
             trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
-            UntrustedError: If there is a truth, and its space is somebody else's function.
+            UntrustedError: If a truth is given, and the space is somebody else's function.
             ConfigError: If the truth is of another space.
-            RunError: If it is not the folder of a search, or is damaged.
+            RunError: If the path is not the folder of a search, or the folder is damaged.
         """
         run = SearchRun.open(path)
         run.trusted = trust
@@ -191,10 +191,10 @@ def _trainings(folder: Path) -> list[Path]:
 
 
 def _check_figures(run: SearchRun, networks: Sequence[FrontNetwork]) -> None:
-    """Refuse a front that lacks what a comparison reads of it.
+    """Refuse a front without the values that a comparison needs.
 
     Raises:
-        RunError: Naming the file, and what is missing.
+        RunError: If a value is missing; the message names the file and the value.
     """
     needed = {FLOPS, PARAMETERS, *(budget.resource for budget in run.budgets)}
     for network in networks:
@@ -215,7 +215,7 @@ class Trained:
 
     @classmethod
     def read(cls, folder: TrainingFolder) -> "Trained | None":
-        """What a training came to; None if it is not done.
+        """The result of a training; None if it is not finished.
 
         Raises:
             RunError: If a file is damaged.
@@ -297,9 +297,9 @@ def read_runs(
 
     Raises:
         UntrustedError: If there is a truth, and a space is somebody else's function.
-        ConfigError: If one is given twice, they are of different data or tasks, or the truth is
-            of another space.
-        RunError: If one is not the folder of a search, or damaged.
+        ConfigError: If a folder is given twice, data or tasks differ, or the truth is of
+            another space.
+        RunError: If a path is not the folder of a search, or a folder is damaged.
     """
     places = [os.path.realpath(path) for path in paths]
     for path, place in zip(paths, places, strict=True):
@@ -311,18 +311,18 @@ def read_runs(
         if tasks[0] != tasks[1]:
             raise ConfigError(
                 f"{runs[0].path} is a search for {tasks[0]} and {run.path} for {tasks[1]}: "
-                "different tasks are not comparable. Compare them apart"
+                "different tasks are not comparable. Compare them separately"
             )
         names = {one.metric.name: one.path for one in (runs[0], run) if one.metric != UNKNOWN}
         if len(names) > 1:
             told = " and ".join(f"{name} in {path}" for name, path in names.items())
             raise ConfigError(
                 f"the metric of task {tasks[0]} is {told}: they are not comparable. Compare "
-                "them apart"
+                "them separately"
             )
         if run.data != runs[0].data:
             raise ConfigError(
                 f"{runs[0].path} is a search on {runs[0].data} and {run.path} on {run.data}: "
-                "accuracies on different data are not comparable. Compare them apart"
+                "accuracies on different data are not comparable. Compare them separately"
             )
     return runs

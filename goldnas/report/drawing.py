@@ -1,7 +1,7 @@
 """Drawing charts for a page: SVG by matplotlib, in the page's own colours and font.
 
-A page is light or dark, so colours are names of its style sheet; text stays text. Points have
-an ``id`` each group, by which the page's script finds them.
+A page is light or dark, so colours are names of its style sheet; text stays text. Each group of
+points has an ``id``, by which the page's script finds it.
 """
 
 import io
