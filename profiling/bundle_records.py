@@ -63,7 +63,7 @@ class TableManifest(Manifest, frozen=True, kw_only=True):
         super().__post_init__()
         if self.networks > 10 * len(self.models):
             raise ValueError(
-                f"{len(self.models)} models are not those of {self.networks} networks"
+                f"{len(self.models)} models do not belong to {self.networks} networks"
             )
 
 

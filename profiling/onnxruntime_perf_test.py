@@ -51,7 +51,7 @@ Visited = tuple[dict[str, float], str, Times | str]
 """State of the machine before the round; name of a model; its times, or why there are none."""
 
 _FACTS = """
-test -x {program} || {{ echo {program} is no program; exit 127; }}
+test -x {program} || {{ echo {program} is not a program; exit 127; }}
 echo "architecture $(uname -m)"
 echo "os $(uname -s) $(uname -r | cut -d. -f1,2)"
 echo "cores $(grep -c ^processor /proc/cpuinfo)"

@@ -227,7 +227,7 @@ def endless(**fields: Any) -> Spoil:
     ("spoil", "message"),
     [
         (endless(processes=10**12), "would never end"),
-        (endless(networks=10**12), "are not those of"),
+        (endless(networks=10**12), "do not belong to"),
     ],
 )
 def test_what_would_never_end_is_not_begun(

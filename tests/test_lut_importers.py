@@ -433,7 +433,7 @@ def test_a_zip_file_of_something_else_is_said_to_be_that(
     result = CliRunner().invoke(app, ["import", str(packed), "--out", str(out), *options])
     assert result.exit_code == 2
     text = " ".join(result.output.split())
-    assert "it holds 'lut.yaml', 'manifest.json', 'b' and 1 more" in text
+    assert "but 'lut.yaml', 'manifest.json', 'b' and 1 more" in text
     assert "unpack it, and import that file with --format and --device" in text
     assert not out.exists()
 

@@ -74,9 +74,9 @@ def test_a_candidate_costs_what_it_always_has_and_its_choices_cost_beside_it() -
     [
         (
             PLAIN | {DEEP: ("skip",)},
-            f"{DEEP} .* 'deep' of 1, but does not keep that candidate: leave",
+            f"{DEEP}, .* 'deep' of 1, but does not keep that candidate: leave",
         ),
-        (SKIPS | {f"{TWICE}.0": ("conv_1x1",)}, f"{TWICE}.0 keeps, .* candidate 'twice'"),
+        (SKIPS | {f"{TWICE}.0": ("conv_1x1",)}, f"{TWICE}.0, .* candidate 'twice'"),
         ({"1": ("deep",), "2": ("skip",)}, f"keeps no candidate at {DEEP}"),
         (PLAIN | {"2": ("inner",)}, "would not depend on its input"),
     ],

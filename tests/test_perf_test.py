@@ -176,7 +176,7 @@ def test_a_program_that_fails_is_quoted(
 
 def test_a_program_that_is_not_there_is_told(place: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        MeasurementError, match="is no program; put an executable onnxruntime_perf_test"
+        MeasurementError, match="is not a program; put an executable onnxruntime_perf_test"
     ):
         backend(place, tmp_path / "nothing").conditions(batch=1)
     assert not list(place.iterdir())

@@ -119,7 +119,7 @@ BAD = {
         "the activation 'gelu'",
     ),
     "kernel": (changed(blocks=[block(8, 16, 1, kernel_size=4)]), "mbconv_4x4"),
-    "inner channels": (changed(blocks=[block(8, 16, 1, mid_channels=11)]), "11 channels"),
+    "inner channels": (changed(blocks=[block(8, 16, 1, mid_channels=11)]), "11 inner channels"),
     "shortcut": (
         changed(blocks=[block(8, 16, 1) | {"shortcut": {"name": "IdentityLayer"}}]),
         "addition of its input",
