@@ -357,9 +357,9 @@ BAD = {
     "a list for a number": (
         "ofa",
         f"{LAYER}: {{mean: [1]}}\n",
-        "line 1: the mean of .* no number",
+        "line 1: the mean of .* not a number",
     ),
-    "a key that holds itself": ("ofa", "? &a [*a]\n: {mean: 1}\n", "line 1: .* is no text"),
+    "a key that holds itself": ("ofa", "? &a [*a]\n: {mean: 1}\n", "line 1: .* is not text"),
     "a number in groups": ("ofa", f"{LAYER}:\n  mean: 1_000\n", "is '1_000', and must be"),
     "no time at all": ("ofa", f"{LAYER}:\n  mean: 1e-320\n", "above 0, from 1e-09"),
     "values within values": ("ofa", "[" * 10**5, "not YAML"),
