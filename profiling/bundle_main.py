@@ -411,7 +411,7 @@ def measure(bundle: Path, results: Path) -> None:
             f"remove {results}, and run this again for better results"
         )
     print(
-        f"{results} is complete. Carry it back: goldnas lut import "
+        f"{results} is complete. Copy it back, and import it: goldnas lut import "
         f"{shlex.quote(results.name)} --out FILE.json"
     )
 
@@ -632,7 +632,7 @@ def main() -> None:
     except BadFileError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except OSError as error:
-        sys.exit(f"error: {error.filename or 'the system'}: {error.strerror}; check that place")
+        sys.exit(f"error: {error.filename or 'the system'}: {error.strerror}; check this path")
     except KeyboardInterrupt:
         kept = locate_part(results)
         done = f"; {kept} keeps the finished runs" if kept.exists() else ""

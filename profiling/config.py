@@ -379,7 +379,7 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
 
 
 class BundleConfig(RuntimeConfig, frozen=True, kw_only=True):
-    """How a bundle measures on the device that you carry it to.
+    """How a bundle measures on the device that you copy it to.
 
     :func:`goldnas.make_bundle` takes these fields as settings.
 

@@ -117,14 +117,14 @@ def test_a_value_may_be_a_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        (INT64, "x=1.5", "takes int64, which does not hold 1.5"),
+        (INT64, "x=1.5", "takes int64, which cannot hold 1.5"),
         (INT64, "x=abc", "give a number, numbers between commas, or a file"),
         (INT64, "x=1,2,3", "is 2, and cannot be 3. Correct --value"),
-        (TensorProto.UINT8, "x=256", "takes uint8, which does not hold 256"),
+        (TensorProto.UINT8, "x=256", "takes uint8, which cannot hold 256"),
         (FLOAT, "x=none.npy", "cannot read none.npy: No such file or directory"),
         (FLOAT, "x=text.npy", "text.npy holds no arrays"),
         (FLOAT, "x=huge.npy", "huge.npy holds no arrays: an array of shape (1000000000000,)"),
-        (FLOAT, "x=complex.npy", "takes float, which does not hold"),
+        (FLOAT, "x=complex.npy", "takes float, which cannot hold"),
         (FLOAT, "z=1", "--value of 'z': "),
         (FLOAT, "x", "--value: give NAME=VALUE; got 'x'"),
     ],

@@ -220,9 +220,7 @@ def test_a_truth_is_of_the_space_of_every_search(run: goldnas.Run, tmp_path: Pat
         auxiliary_weight=0.0,
     )
     code, _, stderr = invoke("compare", run.path, other.path, "--truth", truth)
-    assert_one_line(
-        code, stderr, "is not a network of space gold .* give the file of the space"
-    )
+    assert_one_line(code, stderr, "is not a network of space gold .* give a file for the space")
 
 
 # -- the picture -------------------------------------------------------------------------------
@@ -402,7 +400,7 @@ def test_without_affine_what_a_gate_scales_has_no_learnt_scale() -> None:
     "text", ["", "0112102", "011210222", "01121023", "0112102a", "0112102²"]
 )
 def test_what_are_no_digits_of_a_network_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no network of NAS-Bench-Macro"):
+    with pytest.raises(ConfigError, match="is not a network of NAS-Bench-Macro"):
         macro.read_network(text)
 
 
