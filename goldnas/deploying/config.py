@@ -121,7 +121,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"`backend={self.backend!r}` builds no engine; {', '.join(ENGINE_BACKENDS)} do"
             )
         if engine is None and self.backend != "tensorrt":
-            raise ConfigError("`backend` needs an `engine` file; give both or none")
+            raise ConfigError(
+                "`backend` needs an `engine` file: give one, or leave `backend` out"
+            )
         if engine is not None and self.dynamic_batch:
             raise ConfigError("an `engine` has a fixed batch: leave out `dynamic_batch`")
         if engine is not None and engine in (out, python_out):
