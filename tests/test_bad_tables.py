@@ -104,7 +104,7 @@ CASES = {
             r"rows\[0\]: .*unknown field 'latency_ms'; times in a table are in microseconds",
             edited(in_ms),
         ),
-        ("bad site", r"rows\[0\]: '4x4' is not a site; .*reads like", row(site="4x4")),
+        ("bad site", r"rows\[0\]: '4x4' is not a site; .*looks like", row(site="4x4")),
         (
             "row twice",
             r"rows\[\d+\]: classifier at \S+ occurs twice",

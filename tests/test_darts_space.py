@@ -106,7 +106,7 @@ def test_what_is_no_network_of_the_space_is_refused(choices: dict[str, Any]) -> 
 
 
 def test_a_cell_needs_more_than_none() -> None:
-    with pytest.raises(ConfigError, match="has none alone"):
+    with pytest.raises(ConfigError, match="is only none"):
         make_space("darts", operators=("none",))
 
 

@@ -407,7 +407,9 @@ BAD = {
         of_function("shared"), "'again'", saved(lambda: shared(SHAPE, CLASSES))
     ),
     "nothing may go": Case(
-        of_function("all_grouped"), "nothing", saved(lambda: all_grouped(SHAPE, CLASSES))
+        of_function("all_grouped"),
+        "cannot be shrunk",
+        saved(lambda: all_grouped(SHAPE, CLASSES)),
     ),
     "a step of all channels": Case(
         f"{of_function('chain')} --step 16", "--step", saved(lambda: chain(SHAPE, CLASSES))
