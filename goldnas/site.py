@@ -52,7 +52,7 @@ class Site:
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of every input: there is one."""
+        """Shapes of all inputs: there is one."""
         return (self.input_shape,)
 
     @property
@@ -99,7 +99,7 @@ class Shapes:
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of every input, in order."""
+        """Shapes of all inputs, in order."""
         return (self.input_shape, *self.other_inputs)
 
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ class Entry:
     value: object
     """In the format's unit; whatever the file has there."""
     batch: int | None = None
-    """Where the file says it."""
+    """The line of the file."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Format:
     """May raise :class:`BadLineError`."""
     unit: str
     unit_us: float
-    """That unit in microseconds."""
+    """The unit in microseconds."""
     statistic: str
     """What is read."""
     failed: float | None = None
@@ -55,7 +55,7 @@ class Format:
     name: Callable[[Sequence[str], str], Iterator[Named]] | None = None
     """From keys, and an activation, to rows of operators that are the same here."""
     activation: str | None = None
-    """Of blocks whose keys do not say theirs; None if nobody but the user knows."""
+    """Activation of blocks without one in their keys; None if only the user knows it."""
 
 
 _MOST_YAML = 4 * 2**20

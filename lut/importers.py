@@ -58,7 +58,7 @@ def import_table(
 
     Args:
         path: The file.
-        form: Its format, one of ``FORMATS``.
+        form: Format of the file, one of ``FORMATS``.
         out: Path of the future table; nothing is written.
         device: The measured device; the files do not name it.
         batch: Images per call; None if the file states the number, or for 1.

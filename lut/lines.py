@@ -12,7 +12,7 @@ class BadLineError(ValueError):
 
     Args:
         line: Counted from 1.
-        problem: What is wrong with it.
+        problem: The problem of the line.
     """
 
     def __init__(self, line: int, problem: str) -> None:

@@ -33,9 +33,9 @@ class PublishedNetwork:
     """A network of another project."""
 
     name: str
-    """Of its file."""
+    """Path of the file."""
     side: int
-    """Of its images, in pixels."""
+    """Side of the images, in pixels."""
     parts: tuple[tuple[str, AnySite], ...]
     """Operator and site of each part, as a latency table has them."""
 
@@ -54,7 +54,7 @@ def read_published(path: Path, side: int | None = None) -> PublishedNetwork:
     """Read a network.
 
     Args:
-        path: Its ``.config`` file.
+        path: The ``.config`` file.
         side: Height and width of an image; by default that of ``run.config`` beside the file,
             or else 224.
 

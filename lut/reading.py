@@ -22,7 +22,7 @@ class MalformedTableError(TableError):
     """A file that is not a latency table, or a table that was changed.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         problem: In one line, the place first.
     """
 
@@ -126,8 +126,8 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
     """Put the place first, and the value last: ``rows[3].latency_us: Expected ..., is -1``.
 
     Args:
-        error: Of msgspec, on content that is not of the schema.
-        raw: That content.
+        error: Message of msgspec for content that breaks the schema.
+        raw: The content.
     """
     problem, _, place = error.rpartition(" - at ")
     place = place.strip("`").removeprefix("$.")

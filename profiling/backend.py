@@ -157,7 +157,7 @@ class MeasurementBackend(Protocol):
 
     @property
     def health(self) -> Health:
-        """Of the device, since the backend was made."""
+        """State of the device, since the backend was made."""
 
     def conditions(self, *, batch: int) -> Conditions:
         """The conditions that all measurements of this instance share, for this batch."""

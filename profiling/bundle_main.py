@@ -341,7 +341,7 @@ def format_command(bundle: str | None = None) -> str:
 
 
 def locate_part(results: Path) -> Path:
-    """Where results are that are not complete yet."""
+    """The path of incomplete results."""
     return results.with_name(f"{results.name}.part")
 
 

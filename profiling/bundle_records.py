@@ -50,7 +50,7 @@ class Manifest(Strict, frozen=True):
 
 
 class TableManifest(Manifest, frozen=True, kw_only=True):
-    """Of a bundle that measures a space, for a latency table."""
+    """Manifest of a bundle that measures a space, for a latency table."""
 
     space: Text
     settings: dict[str, Any]
@@ -68,7 +68,7 @@ class TableManifest(Manifest, frozen=True, kw_only=True):
 
 
 class ZooManifest(Manifest, frozen=True, kw_only=True):
-    """Of a bundle that measures ready-made networks."""
+    """Manifest of a bundle that measures ready-made networks."""
 
     classes: Count
     candidates: tuple[Candidate, ...]
@@ -124,7 +124,7 @@ class Rejected(Strict, frozen=True):
 
 
 class State(Strict, frozen=True):
-    """Of the device, before a round."""
+    """State of the device before a round."""
 
     round: Annotated[int, msgspec.Meta(ge=0)]
     temperature_c: Annotated[float, msgspec.Meta(ge=-1000, le=1e6)] = 0.0

@@ -37,7 +37,7 @@ class Check:
     """Accuracy of the predictions times that factor: the table's error without the change in
     the machine's speed."""
     seed: int
-    """That draws the same networks again."""
+    """Seed that draws the same networks again."""
 
 
 def check_table(

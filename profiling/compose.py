@@ -37,7 +37,7 @@ class Composition:
     Args:
         input_shape: ``(B, C, H, W)`` of the model's input, whose value is ``"input"``; or of
             any number of dimensions, the batch and the channels first.
-        seed: Of the weights.
+        seed: Seed of the weights.
     """
 
     def __init__(self, input_shape: Sequence[int], *, seed: int = 0) -> None:
@@ -53,7 +53,7 @@ class Composition:
 
         Args:
             operator: From ``input`` to ``output``, as ``to_onnx`` makes it.
-            values: What it reads, in the order of its inputs.
+            values: Inputs of the operator, in order.
         """
         prefix = f"copy{self._copies}/"
         self._copies += 1
@@ -165,7 +165,7 @@ def compose_network(
             concatenation along the channels.
         operators: Exports a part.
         input_shape: ``(B, C, H, W)``.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
         CompositionError: If the network does something else besides.

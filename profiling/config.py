@@ -56,7 +56,7 @@ Batch = Annotated[int, setting("Images per call.", group=_MEASURING, bounds=POSI
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where something is measured again, as it was."""
+    """The device of a repeated measurement."""
 
     device: Device = "cpu"
     python: Python = None

@@ -1,4 +1,4 @@
-"""Where models are measured: this machine, or another one behind ssh or adb."""
+"""The machines that measure models: this one, or another one behind ssh or adb."""
 
 import hashlib
 import os

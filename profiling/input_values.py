@@ -40,9 +40,9 @@ _NEEDED = {
 }
 """And what some types need, by how their names begin."""
 _MOST_BYTES = 2**30
-"""Of the values of an input in a file."""
+"""Size limit of a file of values."""
 _MOST_NUMBERS = 2**28
-"""Of an input whose numbers are carried along, and not made where they are needed."""
+"""Limit on numbers that travel with the model; larger inputs are made on the device."""
 _RANDOM = 21
 """The last opset whose random numbers onnxruntime makes."""
 
@@ -53,16 +53,16 @@ class ModelInput:
 
     name: str
     kind: int
-    """Of its numbers, as ``onnx.TensorProto`` numbers them."""
+    """Type of the numbers, as in ``onnx.TensorProto``."""
     shape: tuple[int, ...]
-    """Of a sequence, that of its elements."""
+    """Shape; for a sequence, that of its elements."""
     values: tuple[Array, ...] = ()
-    """That were given: one, or the elements of a sequence; none if it is made up."""
+    """Given values: one, or the elements of a sequence; empty for made-up values."""
     whole: int = 1
-    """What stands for whole numbers and truths that were not given."""
+    """Made-up value of whole numbers and booleans."""
     is_sequence: bool = False
     is_random: bool = True
-    """Whether floats that were not given are random; else they are as whole numbers are."""
+    """Whether made-up floats are random; else they have the made-up whole number."""
 
     @property
     def type(self) -> str:
@@ -148,10 +148,10 @@ def choose_inputs(
     """Say what each input holds.
 
     Args:
-        path: Of the model.
-        entries: Its inputs.
-        shapes: Of all of them, by name.
-        values: That were given, as :func:`read_value` reads them, by name.
+        path: Path of the model.
+        entries: Inputs of the model.
+        shapes: Shapes of all inputs, by name.
+        values: Given values by name, as :func:`read_value` reads them.
         settings: Names of inputs that say how much is computed: scales, thresholds.
 
     Raises:
@@ -208,7 +208,7 @@ def read_value(path: Path, entry: onnx.ValueInfoProto, value: Any) -> Array | li
     """A value as its input takes it.
 
     Args:
-        path: Of the model.
+        path: Path of the model.
         entry: The input.
         value: A number, an array, a list of them, a file ``.npy`` or ``.npz``, or numbers
             between commas. Texts where the input takes texts. Of a sequence a list of its

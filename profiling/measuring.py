@@ -24,7 +24,7 @@ from goldnas.profiling.journal import Journal
 from goldnas.profiling.steadying import steady
 
 MOST_PROCESSES = 24
-"""After which an estimate whose interval is still too wide is taken as it is."""
+"""Processes after which an estimate is accepted even if its interval is too wide."""
 
 NOISE_WARNS, NOISE_REFUSES = 2.0, 10.0
 """Differences of the two sentinels, in percent."""

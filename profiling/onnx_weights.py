@@ -13,7 +13,7 @@ from goldnas.errors import ConfigError
 from goldnas.exporting.onnx_graph import list_subgraphs
 
 _MOST_BYTES = 2 * 2**30
-"""Of all weights together, as of a model that holds its own."""
+"""Limit on all weights together, as for a model that holds its weights itself."""
 
 
 def load_weights(model: onnx.ModelProto, path: Path) -> None:

@@ -44,7 +44,7 @@ _BEGIN, _END = "goldnas: begin", "goldnas: end "
 LONGEST_WAIT_S = 120
 """For a hot machine to cool down, before a round."""
 _FIRST_CALLS = 5
-"""Of a model, to see how many fill a visit."""
+"""Calls of a model, to find how many fill a visit."""
 
 Times = npt.NDArray[np.float64]
 Visited = tuple[dict[str, float], str, Times | str]
@@ -110,7 +110,7 @@ class PerfTest:
         self._stored: set[str] = set()
         self._patience_s = LONGEST_WAIT_S
         self._calls: dict[str, int] = {}
-        """That fill a visit of a model, by its checksum; known once it was visited."""
+        """Calls that fill a visit of a model, by checksum; known after its first visit."""
         place = shlex.quote(host.place or "/tmp")
         status, lines = self._shell(_FOLDER.format(place=place))
         if status or not lines:
@@ -327,7 +327,7 @@ def _state(lines: list[str]) -> dict[str, float]:
 
 
 def _times_us(lines: list[str], count: int) -> list[Times | str]:
-    """Of each visit the time of each call, or why there is none."""
+    """The times of the calls of each visit, or the reason for their absence."""
     visits: list[tuple[int, list[str]]] = [(0, [])] * count
     said: list[str] = []  # what comes before the first visit is of none
     for line in lines:

@@ -24,7 +24,7 @@ from goldnas.profiling.session import Session
 from goldnas.spaces.shrunk import ShrunkSpace, Size
 
 NETWORKS = 32
-"""That are measured, unless said otherwise."""
+"""Default number of networks to measure."""
 
 _DRAWS = 10
 """How often networks are drawn, where most of them were measured before."""
@@ -122,8 +122,8 @@ def measure_sizes(
 
     Args:
         session: The session that measures.
-        space: Of the networks.
-        sizes: Theirs, by fingerprint.
+        space: Space of the networks.
+        sizes: Sizes of the networks, by fingerprint.
 
     Raises:
         ExportError: If the network cannot be exported.
@@ -140,8 +140,8 @@ def estimate_costs_us(
     """What each part costs if all parts of a kind cost alike for what they do.
 
     Args:
-        space: Of the networks.
-        networks: That were measured.
+        space: Space of the networks.
+        networks: The measured networks.
 
     Returns:
         Microseconds by the key of a part; of every part of the space.

@@ -435,7 +435,7 @@ class Server:
     """Answers requests from standard input, until it ends.
 
     Args:
-        source: Of this file, which the processes that do the jobs run.
+        source: Source of this file, which the processes of the jobs run.
         folder: Where to put a folder for models.
     """
 
@@ -541,7 +541,7 @@ def serve(source: bytes, place: "str | None" = None) -> None:
     """Serve from a folder of its own.
 
     Args:
-        source: Of this file.
+        source: Source of this file.
         place: Where the folder is made; wherever temporary ones are, if not given.
     """
 

@@ -78,7 +78,7 @@ class Model(Protocol):
 
     @property
     def outputs(self) -> "Mapping[str, Tensor]":
-        """Of the last call."""
+        """Outputs of the last call."""
 
     @property
     def call(self) -> Callable[[], object]:
@@ -144,7 +144,7 @@ def load_runtime(
     Args:
         name: One of ``BACKENDS``.
         options: All of them.
-        device: To make models ready for, of ``cuda_device.py``.
+        device: Device of ``cuda_device.py`` that runs the models.
         folder: Holds one of each GPU, version and driver, for what makes a second time faster;
             None keeps nothing.
 
@@ -165,13 +165,13 @@ def load_runtime(
 
 
 def make_own_folder(parent: Path | None, device: Any, name: str, version: str) -> Path | None:
-    """Where to keep what is of one GPU, version and driver alone.
+    """The folder of files that only fit one GPU, version and driver.
 
     Args:
         parent: Holds such folders; None keeps nothing.
-        device: With the GPU; without one nothing is kept.
-        name: Of the backend.
-        version: Of the runtime.
+        device: Device with the GPU; without a GPU nothing is kept.
+        name: Name of the backend.
+        version: Version of the runtime.
     """
     if parent is None or device is None or device.gpu is None:
         return None

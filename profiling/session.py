@@ -64,7 +64,7 @@ class Session:
         """An operator as ONNX, for this session's batch.
 
         Args:
-            part: Its name and its site.
+            part: Name and site of the operator.
             build: Builds it.
 
         Raises:
@@ -168,8 +168,8 @@ class Session:
         """How quiet the machine was until now; warns if it was not.
 
         Args:
-            rows: That were measured.
-            networks: Likewise.
+            rows: The measured rows.
+            networks: The measured networks.
         """
         health = self.backend.health
         campaign = Campaign(

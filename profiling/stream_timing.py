@@ -89,10 +89,10 @@ def visit(
 
     Args:
         call: Puts the work into the stream, and does not wait for it.
-        device: Whose stream that is.
-        warmup_ms: At least.
-        visit_ms: Of samples, at least.
-        min_calls: Samples, at least.
+        device: The device of the stream.
+        warmup_ms: Minimum time of the warm-up.
+        visit_ms: Minimum time of all samples.
+        min_calls: Minimum number of samples.
 
     Returns:
         As ``runner.visit`` does, in microseconds of the device: ``calls``, and quantiles over

@@ -11,10 +11,10 @@ from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
 
 STEPS = (4, 8, 16, 32)
-"""That a device may have; the first that costs hardly more than its work is taken."""
+"""Possible steps; the first one that costs hardly more than its work is taken."""
 
 DEFAULT_STEP = 8
-"""Where no device is measured."""
+"""The step without a measured device."""
 
 _WIDTHS = {4: 44, 8: 40, 16: 48}
 """By step, a number of channels that is a multiple of it, and not of the next."""

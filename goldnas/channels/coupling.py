@@ -20,7 +20,7 @@ from goldnas.errors import ConfigError
 
 Ids = npt.NDArray[np.int64]
 Role = Literal["in", "out", "both"]
-"""Of the channels of a layer: read, put out, or passed on one by one."""
+"""Role of a layer's channels: read, put out, or passed on one by one."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
@@ -52,7 +52,7 @@ _ARITHMETIC = {
 
 
 class _Channels(NamedTuple):
-    """Where the channels of a tensor are, and which."""
+    """The channels of a tensor, and their axis."""
 
     axis: int
     ids: Ids
@@ -472,7 +472,7 @@ def _fits_any_width(arguments: dict[Any, Any], place: int) -> bool:
     """Whether a view does not say how many channels there are.
 
     Args:
-        arguments: Of the view.
+        arguments: Arguments of the view.
         place: Index of the size that has them.
     """
     sizes: Any = arguments.get("shape", arguments.get("size", arguments.get(0)))

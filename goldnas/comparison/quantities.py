@@ -34,7 +34,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Of the values."""
+        """Mean of the values."""
         return statistics.fmean(self.values)
 
     @property

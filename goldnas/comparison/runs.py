@@ -150,7 +150,7 @@ class ComparedRun:
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """That its networks have amounts of."""
+        """Resources with amounts of its networks."""
         return (FLOPS, PARAMETERS, *map(name_latency, self.tables))
 
     @property
@@ -235,7 +235,7 @@ class Training:
     epochs: int
     warm: bool
     teacher: str | None = None
-    """Which, and how much it counts."""
+    """The teacher, and the weight of its loss."""
 
     @classmethod
     def from_result(cls, result: TrainResult) -> "Training":
@@ -257,13 +257,13 @@ class Entry:
     network: FrontNetwork | None
     """None if the search has none within its budgets, or did not record this one."""
     results: tuple[TrainResult, ...]
-    """Of its trainings, of the kind of the row."""
+    """Trainings of the network, of the kind of the row."""
     baseline: Baseline | None = None
-    """In place of a network of the search, a ready-made one that it is held against."""
+    """A ready-made network in place of a network of the search."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the network; empty if there is none."""
+        """Fingerprint of the network; empty if there is none."""
         if self.network is not None:
             return self.network.fingerprint
         if self.baseline is not None:
@@ -271,13 +271,13 @@ class Entry:
         return self.results[0].fingerprint if self.results else ""
 
     def find_measured(self, table: str) -> list[Measurement]:
-        """What goldnas export measured for a latency table, if it did."""
+        """The measurement of goldnas export for a latency table, if there is one."""
         network = self.run.measured.get(self.fingerprint)
         return [network.tables[table]] if network and table in network.tables else []
 
     @property
     def resources(self) -> dict[str, float]:
-        """Of the network, in FLOPs, parameters and microseconds."""
+        """Amounts of the network, in FLOPs, parameters and microseconds."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:
@@ -292,7 +292,7 @@ def read_runs(
 
     Args:
         paths: The folders.
-        truth: To judge their networks by.
+        truth: Known figures, to judge their networks by.
         trust: Whether the code of their spaces may run, whoever made the folders.
 
     Raises:

@@ -179,7 +179,7 @@ def _write_title(comparison: Comparison, truth: Truth) -> str:
 
 
 def _legend(colours: Mapping[str, str], *, band: bool) -> list[Line2D | Patch]:
-    """Of all panels: what was found, then what is known."""
+    """The legend of all panels: networks of searches, then known networks."""
     found: dict[str, Any] = {"marker": "o", "linestyle": "none"}
     near = f"of all networks at {100 * BAND:.0f} to 100 % of the cost"
     known: list[Line2D | Patch] = [

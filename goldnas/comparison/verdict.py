@@ -9,7 +9,7 @@ from goldnas.comparison.rows import Comparison, Row
 from goldnas.errors import in_one_line
 
 LEVEL = 0.05
-"""Of the test: how often networks that are equally good are taken for different ones."""
+"""Level of the test: how often it takes equally good networks for different ones."""
 
 
 def write_verdicts(comparison: Comparison) -> list[str]:

@@ -43,7 +43,7 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """Of the architecture."""
+        """Fingerprint of the architecture."""
         return self.architecture.fingerprint
 
     def metadata(self) -> dict[str, str]:

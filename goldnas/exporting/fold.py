@@ -112,7 +112,7 @@ def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
     """Fold each normalisation right after a convolution into it.
 
     Args:
-        sequence: Of layers.
+        sequence: A sequence of layers.
         shorten: Whether the normalisation goes. Where others may count the layers, an identity
             takes its place.
     """

@@ -29,7 +29,7 @@ def drop_zeros(model: onnx.ModelProto) -> None:
     }
     put_out = {value.name for value in graph.output}
     same: dict[str, str] = {}
-    """Of sums with zeros, what else they add."""
+    """The other terms of sums with zeros."""
     left: list[onnx.NodeProto] = []
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]

@@ -27,7 +27,7 @@ from goldnas.zoo.networks import (
 from goldnas.zoo.work import Work, count_work
 
 CHANNELS = 3
-"""Of the images: published networks are for colours."""
+"""Channels of the images: published networks are for colour images."""
 
 _MOST_BYTES = 2**31 - 2**20
 """Of a model, some room for what are no weights included."""

@@ -30,7 +30,7 @@ class Content:
     budgets: tuple[Budget, ...]
     tables: tuple[LatencyTable, ...]
     architectures: tuple[Architecture, ...]
-    """Of the recorded networks, in the order of the front."""
+    """Architectures of the recorded networks, in the order of the front."""
     timeline: Timeline
     untrusted: str
     """Why the code of the space may not run; empty where it may."""
@@ -94,7 +94,7 @@ class Content:
 
     @property
     def seconds(self) -> float | None:
-        """That the search ran; None if it never began."""
+        """Seconds that the search ran; None if it never began."""
         return count_seconds(self.run.events)
 
     @property

@@ -45,9 +45,9 @@ class Times:
 
     table: str
     operators_us: tuple[float, ...]
-    """Of each operator of the space."""
+    """Time of each operator of the space."""
     fixed_us: tuple[tuple[str, int, float], ...]
-    """What every network has: its name, how often, microseconds in all."""
+    """Parts of every network: name, count and microseconds in all."""
     calibrated: bool
     """Whether the costs were fitted to whole networks of this space."""
 
@@ -58,9 +58,9 @@ class SpaceLayout:
 
     operators: tuple[Operator, ...]
     groups: tuple[tuple[int, ...], ...]
-    """Of each, by number, a network keeps one or more; empty where that is not known."""
+    """Groups of operators, by number, that each keep one or more; empty if not known."""
     cells: CellLayout | None
-    """None where the space is no stack of cells."""
+    """None if the networks are not of cells."""
     times: tuple[Times, ...]
     problems: tuple[str, ...]
     """Why something is missing, one line each."""
@@ -78,9 +78,9 @@ class SpaceLayout:
         """Take a search apart.
 
         Args:
-            config: Its settings.
-            tables: Its latency tables.
-            networks: Its recorded networks.
+            config: Settings of the search.
+            tables: Latency tables of the search.
+            networks: Recorded networks of the search.
             pruned: Names of removed operators, in case the space cannot be made here.
             untrusted: Why its code may not run; empty if it may.
         """

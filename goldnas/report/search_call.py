@@ -33,7 +33,7 @@ class SearchCall:
     settings: dict[str, Any]
     """By keyword."""
     network: str | None = None
-    """That is shrunk."""
+    """The network to shrink."""
 
     def __str__(self) -> str:
         """``search(space('gold', cells=2), data='digits', budgets=['1MFLOPs'], out='b')``."""

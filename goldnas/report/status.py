@@ -56,13 +56,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     networks_to_try: int | None
     """By a strategy that samples."""
     seconds: float | None
-    """That it ran."""
+    """Seconds that the search ran."""
     quiet_seconds: float | None
     """Since the last line of its log; None after the end."""
     seconds_left: float | None
     """Estimate for the remaining epochs, at the speed of the last; None if not known."""
     metric: Metric | None
-    """Of the super-network, after the last epoch: accuracy, or that of the task."""
+    """Metric of the super-network after the last epoch: accuracy, or that of the task."""
     loss: float | None
     penalty_weight: float | None
     live_operators: int | None

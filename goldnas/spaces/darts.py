@@ -17,13 +17,13 @@ from goldnas.spaces.space import CellLayout
 from goldnas.spaces.variants import DARTS_OPERATORS
 
 KINDS = ("normal", "reduce")
-"""Of cells, as genotypes name them: those that keep the size of the image, and reductions."""
+"""Kinds of cells, as in genotypes: cells that keep the size of the image, and reductions."""
 
 NONE = "none"
 """The candidate that puts out nothing."""
 
 EDGES = 2
-"""That enter each node in the end, with one operator each."""
+"""Edges that enter each node in the end, with one operator each."""
 
 _EDGE = re.compile(r"(normal|reduce)\.(0|[1-9]\d{0,5})-(0|[1-9]\d{0,5})", re.ASCII)
 

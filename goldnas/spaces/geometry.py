@@ -15,9 +15,9 @@ class CellSites:
     preprocess: tuple[Part, Part]
     """What maps the outputs of the two cells before to the channels of this one."""
     from_inputs: Site
-    """Of edges from the two inputs: a reduction halves the image on them."""
+    """Site of edges from the two inputs, where a reduction halves the image."""
     from_nodes: Site
-    """Of edges from the cell's own nodes."""
+    """Site of edges from the cell's own nodes."""
 
     def edge(self, source: int) -> Site:
         """The site of the edges that come from a state."""

@@ -35,7 +35,7 @@ class GoldSpace:
     """Two of them, at a third and at two thirds, halve the resolution and double the width."""
 
     channels: int = 36
-    """Of each node in the first stage."""
+    """Channels of each node in the first stage."""
 
     input_shape: tuple[int, int, int] = (3, 32, 32)
     """``(C, H, W)``."""
@@ -245,7 +245,7 @@ class GoldSpace:
         """Build an architecture with fresh weights.
 
         Args:
-            architecture: Of this space.
+            architecture: An architecture of this space.
             gated: Whether operators are scaled by gates kept as buffers, as the weights of
                 a search need.
 

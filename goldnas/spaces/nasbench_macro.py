@@ -43,7 +43,7 @@ def _conv_bn_relu(
 
 
 def _identity(in_channels: int, channels: int, stride: int, affine: bool) -> nn.Module:
-    """Where the shape changes, a convolution in its stead."""
+    """An identity; if the shape changes, a convolution."""
     if (stride, in_channels) == (1, channels):
         return nn.Identity()
     return nn.Sequential(
@@ -55,7 +55,7 @@ def _identity(in_channels: int, channels: int, stride: int, affine: bool) -> nn.
 def _block(
     size: int, expansion: int, in_channels: int, channels: int, stride: int, affine: bool
 ) -> nn.Module:
-    """That of MobileNetV2, with ReLU; channels inside are not rounded."""
+    """A block of MobileNetV2, with ReLU; inner channels are not rounded."""
     inner = expansion * in_channels
     body = nn.Sequential(
         *_conv_bn_relu(in_channels, inner, 1),

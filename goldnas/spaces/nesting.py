@@ -34,17 +34,17 @@ class Nesting:
     """Which choices are within which candidates.
 
     Args:
-        groups: Of every choice, each after the one that it is in.
-        num_gates: Of the space.
+        groups: The groups of all choices; an inner choice comes after its outer one.
+        num_gates: Number of gates of the space.
     """
 
     def __init__(self, groups: Sequence[Group], num_gates: int) -> None:
         self._groups = tuple(groups)
         self._inner: list[list[Group]] = [[] for _ in range(num_gates)]
         self.parents: list[int | None] = [None] * num_gates
-        """Of every gate, the one whose candidate it is in."""
+        """For every gate, the gate of the candidate around it."""
         self._needed: dict[int, Group] = {}
-        """Of every gate of a choice that is within another, and keeps one: its group."""
+        """For every gate of an inner choice that must keep one, its group."""
         for group in groups:
             for gate in group.gates:
                 self.parents[gate] = group.parent

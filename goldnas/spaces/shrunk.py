@@ -165,7 +165,7 @@ class ShrunkSpace:
                 f"`step={step}`, and no block adds to its input. Give a smaller `step`"
             )
         self.branch_of = tuple(self._find_branch_of(g) for g in range(len(self.whole.widths)))
-        """Of each group, the branch that it is in; None of one that others read, too."""
+        """For each group, its branch; None for a group that layers outside read, too."""
         self._makers: dict[str, Callable[[AnySite], nn.Module]] = {}
         self.terms = tuple(self._find_terms(module))
         self.knots = tuple(self._find_knots())

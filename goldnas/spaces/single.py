@@ -80,7 +80,7 @@ class SingleSpace:
         return self.network
 
     def log10_size(self) -> float:
-        """Of one network: 0."""
+        """Logarithm of the number of networks: 0."""
         return 0.0
 
     def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace | None:

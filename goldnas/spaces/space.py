@@ -29,7 +29,7 @@ class CellLayout:
 
 
 class AuxiliaryPlace(NamedTuple):
-    """Where an auxiliary head reads."""
+    """The place that an auxiliary head reads."""
 
     cell: int
     channels: int
@@ -161,7 +161,7 @@ class SearchSpace(Protocol):
         """Build an architecture with fresh weights.
 
         Args:
-            architecture: Of this space.
+            architecture: An architecture of this space.
             gated: Whether operators are scaled by gates kept as buffers, as the weights of
                 a search need.
 

@@ -47,7 +47,7 @@ class Trace:
     output: frozenset[int] = frozenset()
     """The nodes that the network puts out."""
     output_shape: tuple[int, ...] = ()
-    """Of the network, without the batch."""
+    """Shape of the network's output, without the batch."""
 
 
 def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
@@ -154,11 +154,11 @@ class _Tracer:
     def __init__(self, network: nn.Module, places: list[str]) -> None:
         self.result = Trace()
         self.calls: Counter[str] = Counter()
-        """Of each choice, and of each fixed part."""
+        """Number of calls of each choice and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
         self.marks = _Marks()
         self._around: dict[str, list[tuple[Tensor, int]]] = {}
-        """Of each choice, its inputs and its output, each with its version then."""
+        """For each choice, its inputs and its output, each with its version at that time."""
         self._containers: list[str] = []
         """The modules around, from the outermost; each has a choice within."""
         self._part: str | None = None

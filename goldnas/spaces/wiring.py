@@ -20,7 +20,7 @@ class Node:
     """A call of a fixed part, or candidates of a choice that read the same."""
 
     path: str
-    """Of the part, or of the choice."""
+    """Path of the part, or of the choice."""
     keys: tuple[str, ...]
     """Names of the candidates; empty for a fixed part."""
     reads: frozenset[int]
@@ -65,7 +65,7 @@ class Wiring:
         """Whether a node passes on what it reads, whatever is kept."""
         self._firm[INPUT] = False
         self._sources: list[frozenset[int]] = []
-        """Of each node, what it reads through others that pass on what they read."""
+        """For each node, the nodes that it reads, also through nodes that pass inputs on."""
         for node in nodes:
             self._sources.append(self._find_sources(node.reads))
         self._ends = self._find_sources(output)

@@ -109,7 +109,7 @@ class ZooFile(Strict, frozen=True):
     checksum: Checksum
     """As of a latency table."""
     classes: Count
-    """That the networks tell apart as they were measured."""
+    """Number of classes of the measured networks."""
     parts: tuple[Part, ...]
 
 

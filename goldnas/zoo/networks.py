@@ -29,7 +29,7 @@ _WITH_AUXILIARY = ("googlenet", "inception_v3")
 """Networks of torchvision that put out more than classes, unless they are told not to."""
 
 _WITH_SIZE = ("vit_",)
-"""Of torchvision, those built for one size of images, which they are told."""
+"""Networks of torchvision that are built for one image size."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Weights:
 
     name: str
     accuracy_percent: float
-    """Of ImageNet's validation images, as published."""
+    """Published accuracy on ImageNet's validation images."""
     image_size: int
-    """Side of the images that the accuracy is of, in pixels."""
+    """Side of the images of this accuracy, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ class ReadyMade:
     name: str
     """``torchvision/resnet18``."""
     weights: tuple[Weights, ...]
-    """Without any where no accuracy is known."""
+    """Published weights; empty if no accuracy is known."""
     any_size: bool = True
-    """Whether it takes images of other sizes than those of its weights."""
+    """Whether the network takes images of other sizes than its weights."""
     smallest: int = 1
-    """Side of the smallest images that it takes, in pixels."""
+    """Side of the smallest images that the network takes, in pixels."""
 
     def takes(self, image_size: int) -> bool:
-        """Whether it takes images of this side."""
+        """Whether the network takes images of this side."""
         if self.any_size:
             return image_size >= self.smallest
         return image_size in self.sizes
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Of the images that its weights are for."""
+        """Sides of the images of its weights."""
         return tuple(dict.fromkeys(weights.image_size for weights in self.weights))
 
 

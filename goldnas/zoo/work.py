@@ -17,15 +17,15 @@ class Work:
     dense: float
     """Multiply-adds of convolutions between all channels."""
     grouped: float
-    """Of convolutions in groups: they use a processor less well."""
+    """Multiply-adds of convolutions in groups, which use a processor less well."""
     matrix: float
-    """Of other matrix products."""
+    """Multiply-adds of other matrix products."""
     elements: float
     """Numbers that all operators put out: they go through memory."""
     parameters: float
-    """So do they, once."""
+    """Numbers that the network learns: they go through memory once."""
     operators: float
-    """That compute something."""
+    """Number of operators that compute something."""
 
     @property
     def flops(self) -> float:

@@ -32,7 +32,7 @@ class Networks:
 
     path: Path
     names: tuple[str, ...]
-    """Of the networks, by their first label; without one, by line."""
+    """Names of the networks: their first label, or else their line."""
     labels: tuple[str, ...]
     """Columns that are no operators."""
     operators: tuple[str, ...]

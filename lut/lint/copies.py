@@ -20,7 +20,7 @@ _ROUNDING, _PRECISION = 1e-11, 1e-14
 """Relative: what a conversion through text may change in a value; what arithmetic does."""
 
 _MOST_CALLS = 10_000
-"""Of which a mean is recognised as one."""
+"""Largest number of calls for which a mean is recognised as one."""
 
 _Signature = tuple[float, float, float, tuple[ModelTiming, ...]]
 
