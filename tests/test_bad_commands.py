@@ -132,7 +132,7 @@ CASES = {
         "evaluate run", "cannot read run/config.json", halved("run/config.json")
     ),
     "profile more threads than cores": Case(
-        f"{PROFILE} --threads 100000", "has \\d+ cores, fewer than --threads 100000. Give as"
+        f"{PROFILE} --threads 100000", "has \\d+ cores, fewer than --threads 100000. Use at"
     ),
     "evaluate a long name": Case(f"evaluate {LONG}", "mmm is not the folder of a search"),
     "export a long name": Case(f"export {LONG} --out net.onnx", "mmm is not the folder of a s"),

@@ -56,7 +56,7 @@ REFUSED = {
     ),
     "the processor": (
         ["--device", "cpu", "--backend", "torch"],
-        "and --device cpu is something",
+        "but --device cpu is another",
     ),
     "threads": (
         ["--device", "cuda", "--threads", "2"],
@@ -82,7 +82,7 @@ REFUSED = {
         ["--backend", "torch", "--precision", "int8"],
         "--backend torch has no int8, only fp32, fp16, bf16",
     ),
-    "provider": (["--provider", "cuda"], "--provider cuda is --backend onnxruntime-cuda"),
+    "provider": (["--provider", "cuda"], "--provider cuda, give --backend onnxruntime-cuda"),
     "batches": (["--batch", "1,8", "--model", "x.onnx"], "several go with --out alone"),
 }
 
