@@ -638,6 +638,6 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     (tmp_path / "secret").write_bytes(bytes(16384))
     with pytest.raises(
-        ConfigError, match=r"'\.\./secret': but goldnas reads only files in the model's folder"
+        ConfigError, match=r"'\.\./secret', but goldnas reads only files in the model's folder"
     ):
         read_onnx(path)
