@@ -353,7 +353,7 @@ BAD = {
     "zero": ("proxylessnas", f"{LAYER}:\n  mean: 0\n", "line 2: .* is 0.0, and must be"),
     "NaN": ("ofa", f"{LAYER}:\n  mean: .nan\n", r"line 2: .* is '\.nan', and must be a number"),
     "text": ("ofa", f"{LAYER}:\n  mean: fast\n", "line 2: .* is 'fast', and must be a number"),
-    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* occurs twice"),
+    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* twice"),
     "a list for a number": (
         "ofa",
         f"{LAYER}: {{mean: [1]}}\n",
