@@ -19,7 +19,7 @@ _MOST_BYTES = 16 * 2**20
 
 
 def find_origin(space: str, settings: dict[str, Any]) -> str:
-    """The space whose code makes a network: of one that was shrunk, that of the whole."""
+    """The space whose code makes a network; for a shrunk network, that of the original."""
     while space == SHRUNK and isinstance(whole := settings.get("network"), dict):
         space, settings = str(whole.get("space")), whole.get("settings") or {}
     return space
@@ -38,9 +38,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     space: str
-    """Name of the search space that builds it."""
+    """Name of the search space that builds the network."""
     settings: dict[str, Any]
-    """What the space needs to build it: geometry, classes and so on."""
+    """Settings of the space: geometry, classes and so on."""
     choices: dict[str, tuple[str, ...]]
     """Operator names by place, for example ``{"cell0.0-2": ("sep_conv_3x3", "skip_connect")}``:
     in cell 0, the edge from state 0 to node 2 keeps two operators. Places without operators are
@@ -72,7 +72,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ConfigError: If ``text`` is no architecture.
+            ConfigError: If ``text`` is not an architecture.
         """
         try:
             raw = msgspec.json.decode(text)
@@ -104,5 +104,6 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ) from None
         except ConfigError as error:
             raise ConfigError(
-                f"{path}: {error}. Those in the folder architectures/ of a search are some"
+                f"{path}: {error}. Give a file such as those in the folder architectures/ of a "
+                "search"
             ) from None

@@ -1,4 +1,4 @@
-"""A place in a network where a search chooses: the one mark that makes a module a space."""
+"""A place in a network where a search chooses. A module with such a place is a space."""
 
 import keyword
 import re
@@ -31,8 +31,8 @@ class Zero(nn.Module):
         """Make the candidate.
 
         Args:
-            output_shape: Shape without the batch; that of the first input unless given. A
-                search space sets it to that of the other candidates.
+            output_shape: Shape without the batch; by default that of the first input. A search
+                space sets it to that of the other candidates.
         """
         super().__init__()
         self.output_shape = None if output_shape is None else tuple(output_shape)
@@ -47,10 +47,10 @@ class Zero(nn.Module):
 
 
 class Choice(nn.Module):
-    """Several candidates for one place. The output is the sum of those that are left.
+    """Several candidates for one place. The output is the sum of the remaining candidates.
 
-    In a search each candidate is scaled by its gate, and so in a network with the weights of a
-    search. A network that is trained from fresh weights has no gates.
+    In a search, and in a network with the weights of a search, each candidate is scaled by its
+    gate. A network that is trained from fresh weights has no gates.
 
     Args:
         candidates: Functions that build the candidates, by name. All candidates read the same
@@ -64,8 +64,8 @@ class Choice(nn.Module):
         optional: Whether the choice may keep no candidate. Then its output is zeros, and it
             computes nothing.
 
-    A candidate may have choices of its own, which matter only if it is kept. None of them may
-    be shared, and a shared choice has no choices within.
+    A candidate may have choices of its own, which matter only if the candidate is kept. None of
+    them may be shared, and a shared choice may not contain choices.
 
     Raises:
         ConfigError: If there is no candidate, a name occurs twice or is not valid, ``optional``
@@ -94,11 +94,11 @@ class Choice(nn.Module):
         super().__init__()
         if shared is not None and not (isinstance(shared, str) and _NAME.fullmatch(shared)):
             raise ConfigError(
-                f"{shared!r} is no name of a shared choice: it has lower-case letters, digits "
+                f"{shared!r} is not a name for a shared choice: use lower-case letters, digits "
                 "and _"
             )
         if not isinstance(optional, bool):
-            raise ConfigError(f"`optional` of a Choice is True or False, got {optional!r}")
+            raise ConfigError(f"`optional` of a Choice must be True or False, got {optional!r}")
         self.shared = shared
         self.optional = optional
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
@@ -112,8 +112,8 @@ class Choice(nn.Module):
         """Whether a candidate has choices of its own."""
         if shared is not None and self.nests:
             raise ConfigError(
-                f"a choice shared as {shared!r} has a candidate with a Choice within; a shared "
-                "choice has none within: share nothing, or let the candidate have none"
+                f"a choice shared as {shared!r} has a candidate with a Choice within; leave "
+                "`shared` out, or take the Choice out of the candidate"
             )
         self.gates: Tensor | None
         self.register_buffer("gates", None)
@@ -145,7 +145,7 @@ class Choice(nn.Module):
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r} is no name of a candidate: it has lower-case letters, digits and _"
+                f"{name!r} is not a name for a candidate: use lower-case letters, digits and _"
             )
         if name in self.operators:
             raise ConfigError(
@@ -153,13 +153,13 @@ class Choice(nn.Module):
             )
         if keyword.iskeyword(name):
             raise ConfigError(
-                f"a candidate cannot be named {name!r}, which is a keyword of Python, so that "
-                "no network with it can be exported; choose another name"
+                f"a candidate cannot be named {name!r}, which is a keyword of Python: no "
+                "network with this name can be exported; choose another name"
             )
         if hasattr(nn.ModuleDict, name):
             raise ConfigError(
-                f"a candidate cannot be named {name!r}, which torch has a method of; choose "
-                "another name"
+                f"a candidate cannot be named {name!r}, which is a method of torch modules; "
+                "choose another name"
             )
 
 
@@ -184,8 +184,8 @@ def _sum(
 def _built(name: str, builder: Builder) -> nn.Module:
     if isinstance(builder, nn.Module) or not callable(builder):
         raise ConfigError(
-            f"candidate {name!r} is {builder!r:.80}, and has to be what builds a module: "
-            "write lambda: in front of it"
+            f"candidate {name!r} is {builder!r:.80}, but must be a function that builds a "
+            "module: write lambda: in front of it"
         )
     try:
         module = builder()
@@ -197,18 +197,17 @@ def _built(name: str, builder: Builder) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
-            f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
-            "nn.Module"
+            f"candidate {name!r} is built as {type(module).__name__}, but must be an nn.Module"
         )
     for inner in module.modules():
         if isinstance(inner, Choice) and inner.shared is not None:
             raise ConfigError(
                 f"candidate {name!r} has a Choice within that is shared as {inner.shared!r}; "
-                "a choice within another is not shared: leave `shared` out"
+                "a choice inside another cannot be shared: leave `shared` out"
             )
     return module
 
 
 def has_choice(module: nn.Module) -> bool:
-    """Whether there is a choice in a module, or it is one."""
+    """Whether a module is a choice or contains one."""
     return any(isinstance(inner, Choice) for inner in module.modules())

@@ -1,6 +1,6 @@
-"""Networks as others write them down: DARTS genotypes and GOLD-NAS genes.
+"""Networks in the notations of other projects: DARTS genotypes and GOLD-NAS genes.
 
-A text is read as data, never run.
+goldnas reads such a text as data, and never runs it.
 """
 
 import ast
@@ -62,21 +62,21 @@ def read_genotype(
             with two edges per node; or a GOLD-NAS gene, one list per cell of
             ``('skip_connect', 0, 2)`` (operator, source, node), bare or as
             ``Genotype(gene=[...], concat=range(2, 6))``.
-        space: That has the stem: ``gold``, or ``gold-imagenet`` for large images. With
+        space: Space of the network: ``gold``, or ``gold-imagenet`` for large images. In space
             ``darts`` a DARTS network has one entry for each edge of its two cells.
-        channels: Of a node in the first stage; None for the space's, and 36 of a ``darts``
-            network, as DARTS evaluates.
-        cells: Of a DARTS network; None for as many as DARTS evaluates with, 20, or 14 behind
-            the ImageNet stem. A GOLD-NAS gene has as many as it lists.
-        input_shape: ``(C, H, W)``; None for the space's.
-        classes: To tell apart; None for the space's.
+        channels: Channels of a node in the first stage; None for those of the space, or for 36
+            in space ``darts``, as in the evaluation of DARTS.
+        cells: Cells of a DARTS network; None for 20, or 14 behind the ImageNet stem, as in the
+            evaluation of DARTS. A GOLD-NAS gene lists its cells.
+        input_shape: ``(C, H, W)``; None for that of the space.
+        classes: Number of classes; None for that of the space.
 
     Returns:
-        A DARTS network with learnt normalisation, and without any after pooling and identity,
-        as DARTS evaluates; a GOLD-NAS network as GOLD-NAS does.
+        A DARTS network with learnt normalisation, but none after pooling and identity, as in
+        the evaluation of DARTS; or a GOLD-NAS network as GOLD-NAS evaluates it.
 
     Raises:
-        ConfigError: If the text is in neither notation, or names an unknown operator or space.
+        ConfigError: If the text has neither notation, or names an unknown operator or space.
     """
     fields = _fields(NAMED.get(text.strip(), text))
     given = {"channels": channels, "input_shape": input_shape, "classes": classes}
@@ -124,19 +124,20 @@ def read_genotype(
 def write_genotype(architecture: Architecture) -> str:
     """A network of the space ``darts`` in the notation of DARTS.
 
-    The text says nothing of channels and cells: :func:`read_genotype`, and ``goldnas train``,
-    read it for a network of any size.
+    The text does not contain the channels and cells: :func:`read_genotype` and ``goldnas
+    train`` read it for a network of any size.
 
     Args:
-        architecture: Of that space, with two edges for each node and an operator on each.
+        architecture: An architecture of that space, with two edges for each node and an
+            operator on each.
 
     Raises:
-        ConfigError: If it is of another space, or has other edges.
+        ConfigError: If the architecture is of another space, or has other edges.
     """
     space = find_space(architecture)
     if not isinstance(space, DartsSpace):
         raise ConfigError(
-            f"a network of space {architecture.space} has cells that differ, and a DARTS "
+            f"the cells of a network of space {architecture.space} differ, but a DARTS "
             "genotype has two; search in space `darts`"
         )
     edges: dict[tuple[str, int], list[tuple[str, int]]] = {}
@@ -150,8 +151,8 @@ def write_genotype(architecture: Architecture) -> str:
             entering = sorted(edges.get((kind, node), []), key=lambda edge: edge[1])
             if len(entering) != 2:
                 raise ConfigError(
-                    f"node {node} of the {kind} cell has {len(entering)} operators, and each "
-                    "has two in a DARTS genotype"
+                    f"node {node} of the {kind} cell has {len(entering)} operators, but each "
+                    "node of a DARTS genotype has two"
                 )
             listed += entering
         nodes = list(concat or range(2, 2 + space.nodes))
@@ -182,7 +183,7 @@ def _fields(text: str) -> dict[str, Any]:
             return {"gene": _literal(tree)}
         fields = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
         if tree.args or len(fields) < len(tree.keywords):
-            raise ValueError("each field has a name, and is there once")
+            raise ValueError("each field must have a name, and occur once")
         return fields
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(

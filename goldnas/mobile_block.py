@@ -1,9 +1,9 @@
-"""The operators of mobile networks by their names, which say how they are built.
+"""The operators of mobile networks, whose names describe how they are built.
 
 ``mbconv_5x5_e6_se_hswish`` is an inverted residual block (MobileNetV2, arXiv:1801.04381) with
-a depthwise convolution of 5x5, six times as many channels inside as it reads,
-squeeze-excitation and h-swish; an expansion of 2.5 reads ``e2p5``, as no module's name may have
-a point. Tables are checked by these names where torch is not installed.
+a depthwise convolution of 5x5, six times as many inner channels as input channels,
+squeeze-excitation and h-swish. An expansion of 2.5 becomes ``e2p5``, because the name of a
+module may not have a point. Lint checks tables by these names without torch.
 """
 
 import re
@@ -26,9 +26,10 @@ _CLASSIFIER = re.compile(rf"classifier_([1-9]\d{{0,5}})_({'|'.join(ACTIVATIONS)}
 
 
 def round_channels(channels: float) -> int:
-    """The multiple of 8 that mobile networks round a number of channels to.
+    """Round a number of channels to a multiple of 8, as mobile networks do.
 
-    The nearest, but never less than 90 % of it. Source: the public code of MobileNetV2.
+    It is the nearest multiple that is at least 90 % of the number. Source: the public code of
+    MobileNetV2.
     """
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
@@ -36,10 +37,10 @@ def round_channels(channels: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MobileBlock:
-    """An inverted residual block, wherever it sits."""
+    """An inverted residual block, at any site."""
 
     kernel: int
-    """Of the depthwise convolution."""
+    """Kernel of the depthwise convolution."""
     expansion: float
     """Channels inside, per channel of the input; with 1 there is no first convolution."""
     squeeze: str = "none"
@@ -71,9 +72,9 @@ class MobileBlock:
 
 
 def find_expansion(in_channels: int, inner_channels: int) -> float | None:
-    """The expansion of a block with so many channels inside, a round one if there is one.
+    """The expansion of a block with this many inner channels, a round number if possible.
 
-    None if its name would not say the channels exactly.
+    None if no name would give the channels exactly.
     """
     ratio = inner_channels / in_channels
     for expansion in (float(round(ratio)), round(2 * ratio) / 2, ratio):
@@ -88,7 +89,7 @@ def find_expansion(in_channels: int, inner_channels: int) -> float | None:
 
 
 def parse_block(name: str) -> MobileBlock | None:
-    """The block that a name says; None if it is the name of something else."""
+    """The block of a name; None if the name is of something else."""
     match = _BLOCK.fullmatch(name)
     if match is None:
         return None
@@ -98,12 +99,12 @@ def parse_block(name: str) -> MobileBlock | None:
 
 
 def parse_convolution(name: str) -> tuple[int, str] | None:
-    """Kernel and activation of ``conv_3x3_bn_relu6``; None of another name."""
+    """Kernel and activation of ``conv_3x3_bn_relu6``; None for another name."""
     match = _CONVOLUTION.fullmatch(name)
     return None if match is None else (int(match[1]), match[2])
 
 
 def parse_classifier(name: str) -> tuple[int, str] | None:
-    """Inner width and activation of ``classifier_1280_hswish``; None of another name."""
+    """Inner width and activation of ``classifier_1280_hswish``; None for another name."""
     match = _CLASSIFIER.fullmatch(name)
     return None if match is None else (int(match[1]), match[2])

@@ -1,8 +1,8 @@
-"""What every operator of torch has to multiply, as a network computes it.
+"""The multiply-adds of every torch operator, as a network computes it.
 
-Products of matrices count: convolutions, linear layers, attention, recurrent layers. What is
-computed element by element counts nothing, and neither does what moves, adds or compares. An
-operator of which neither is known is unknown, and never free.
+Products of matrices count: convolutions, linear layers, attention, recurrent layers.
+Element-wise operators count as 0, and so do operators that move, add or compare. Any other
+operator is unknown, and never free.
 """
 
 from collections.abc import Callable, Iterable
@@ -94,7 +94,7 @@ def _product(first: Tensor, second: Tensor) -> int:
 
 
 def _recurrent(steps: Tensor, weights: Iterable[Tensor]) -> int:
-    """Every matrix of a recurrent layer is multiplied at every step, and no bias is."""
+    """Count every matrix of a recurrent layer at every step; a bias does not multiply."""
     rows = prod(steps.shape[:-1])
     return rows * sum(weight.numel() for weight in weights if weight.dim() > 1)
 
@@ -128,8 +128,8 @@ def count_multiply_adds(
 ) -> int:
     """Multiply-adds of one call of an operator; 0 if it has no formula.
 
-    Formulas are those of ``torch.utils.flop_counter``, where people register their own, and
-    those above. One multiply-add of complex numbers is four of real ones.
+    Formulas are those above and those of ``torch.utils.flop_counter``, where users can register
+    their own. One multiply-add of complex numbers counts as four of real numbers.
     """
     real = 4 if isinstance(output, Tensor) and output.is_complex() else 1
     registered = flop_registry.get(_get_packet(func))
@@ -140,7 +140,7 @@ def count_multiply_adds(
 
 
 def has_formula(func: Any) -> bool:
-    """Whether something says what an operator multiplies."""
+    """Whether an operator has a formula for its multiply-adds."""
     return _get_packet(func) in flop_registry or _strip(func) in _FORMULAS
 
 
@@ -159,7 +159,7 @@ def is_free(func: Any) -> bool:
 
 
 def looks_at_numbers(func: Any) -> bool:
-    """Whether a program can branch on what it gives, or its shape depends on numbers."""
+    """Whether a program can branch on the result, or its shape depends on numbers."""
     tags = func.tags if isinstance(func, OpOverload) else ()
     return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
@@ -176,5 +176,5 @@ def _get_packet(func: Any) -> Any:
 
 
 def _strip(func: Any) -> str:
-    """The name of an operator, or of the one that does the same and not in place."""
+    """The name of an operator; for an in-place one, that of its counterpart."""
     return name_operator(func).removesuffix("_")

@@ -1,4 +1,4 @@
-"""Where an operator sits: everything about a place that changes an operator's cost."""
+"""The site of an operator: all properties of its place that change its cost."""
 
 import re
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Site:
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output; for a classifier, classes.
-        height: Of the input.
-        width: Of the input.
-        stride: 1, or 2 where the resolution is halved; 4 where it is halved twice.
+        height: Height of the input.
+        width: Width of the input.
+        stride: 1; 2 if the resolution is halved; 4 if it is halved twice.
         affine: Whether normalisation is built as DARTS builds it for evaluation: with a
             learnt scale, and none after pooling and identity. In a search space it is
             False, and every operator ends in a normalisation without parameters.
@@ -52,7 +52,7 @@ class Site:
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of every input: there is one."""
+        """Shapes of all inputs: there is one."""
         return (self.input_shape,)
 
     @property
@@ -75,22 +75,22 @@ class Site:
         """
         match = _TEXT.fullmatch(text)
         if match is None:
-            raise ConfigError(f"{text!r} is not a site; a site reads like 16x32x32->16/s1")
+            raise ConfigError(f"{text!r} is not a site; a site looks like 16x32x32->16/s1")
         channels, height, width, out_channels, stride = map(int, match.groups()[:5])
         return cls(channels, out_channels, height, width, stride, match[6] is not None)
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Shapes:
-    """The place of a part of which no more is known than what goes in and what comes out.
+    """The place of a part with known shapes of inputs and output, and nothing else known.
 
-    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables; of
+    Its text form, ``3x32x32->16x16x16`` or ``2x128->16x64``, is the key of latency tables. For
     two inputs it is ``4x8x8+4x8x8->4x8x8``.
 
     Args:
-        input_shape: Without the batch, of any number of dimensions.
-        output_shape: The same of the output.
-        other_inputs: The same of each further input.
+        input_shape: Shape of the input without the batch, with any number of dimensions.
+        output_shape: Shape of the output, likewise.
+        other_inputs: Shapes of further inputs, likewise.
     """
 
     input_shape: tuple[int, ...]
@@ -99,7 +99,7 @@ class Shapes:
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of every input, in order."""
+        """Shapes of all inputs, in order."""
         return (self.input_shape, *self.other_inputs)
 
     def __str__(self) -> str:
@@ -111,10 +111,10 @@ AnySite = Site | Shapes
 
 
 def parse_site(text: str) -> AnySite:
-    """Read what ``str(site)`` wrote, of either kind.
+    """Read the text of a :class:`Site` or of :class:`Shapes`.
 
     Raises:
-        ConfigError: If ``text`` is no site.
+        ConfigError: If ``text`` is not a site.
     """
     match = _SHAPES.fullmatch(text)
     if match is None:

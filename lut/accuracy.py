@@ -13,7 +13,7 @@ def compute_accuracy(
 
     Args:
         predicted_us: ``(N,)``.
-        measured_us: ``(N,)``, positive. In the same unit, which need not be microseconds.
+        measured_us: ``(N,)``, positive, in the unit of ``predicted_us``; any unit will do.
     """
     from scipy.stats import kendalltau, spearmanr
 

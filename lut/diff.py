@@ -16,20 +16,20 @@ class RowDifference(msgspec.Struct, frozen=True):
     a_us: float
     b_us: float
     ratio: float | None
-    """B over a; None if a is 0."""
+    """``b_us`` over ``a_us``; None if ``a_us`` is 0."""
     allowed_us: float
     """Both rows' intervals together."""
 
 
 class TableDifference(msgspec.Struct, frozen=True):
-    """What :func:`diff` found; ratios are b over a, over the rows that both have."""
+    """The result of :func:`diff`. Ratios are b over a, for the rows of both tables."""
 
     conditions: list[str]
     only_in_a: list[str]
     only_in_b: list[str]
-    """Rows with a latency there and none in the other."""
+    """Rows with a latency in b and without one in a; ``only_in_a`` is the reverse."""
     differing: list[RowDifference]
-    """The furthest first."""
+    """The largest difference comes first."""
     common_rows: int
     ratio_median: float | None
     ratio_p5: float | None

@@ -1,4 +1,4 @@
-"""The latency tables of other projects: what is in their files, line by line."""
+"""Readers for the latency tables of other projects."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class Entry:
     value: object
     """In the format's unit; whatever the file has there."""
     batch: int | None = None
-    """Where the file says it."""
+    """The line of the file."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Format:
     """May raise :class:`BadLineError`."""
     unit: str
     unit_us: float
-    """That unit in microseconds."""
+    """The unit in microseconds."""
     statistic: str
     """What is read."""
     failed: float | None = None
@@ -55,7 +55,7 @@ class Format:
     name: Callable[[Sequence[str], str], Iterator[Named]] | None = None
     """From keys, and an activation, to rows of operators that are the same here."""
     activation: str | None = None
-    """Of blocks whose keys do not say theirs; None if nobody but the user knows."""
+    """Activation of blocks without one in their keys; None if only the user knows it."""
 
 
 _MOST_YAML = 4 * 2**20
@@ -76,12 +76,12 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
     import yaml
 
     if len(text) > _MOST_YAML:
-        raise BadLineError(1, f"YAML of more than {_MOST_YAML // 2**20} MiB is not read")
+        raise BadLineError(1, f"the YAML is larger than {_MOST_YAML // 2**20} MiB, the limit")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         root = yaml.compose(text, Loader=loader)
     except RecursionError:
-        raise BadLineError(1, "not YAML of layers: it is nested too deep") from None
+        raise BadLineError(1, "not YAML of layers: nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "cannot be read"
@@ -93,7 +93,7 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
     for key, statistics in root.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):  # which may even hold itself
-            raise BadLineError(line, "the name of a layer is no text")
+            raise BadLineError(line, "the name of a layer is not text")
         layer = str(key.value)
         values = statistics.value if isinstance(statistics, yaml.MappingNode) else []
         found = [value for name, value in values if name.value == statistic]
@@ -101,7 +101,7 @@ def _read_layers(text: str, *, statistic: str) -> Iterator[Entry]:
             raise BadLineError(line, f"{layer[:200]} has no {statistic}")
         line = found[0].start_mark.line + 1
         if not isinstance(found[0], yaml.ScalarNode):
-            raise BadLineError(line, f"the {statistic} of {layer[:200]} is no number")
+            raise BadLineError(line, f"the {statistic} of {layer[:200]} is not a number")
         yield Entry(line, layer, *_layer(layer), _number(found[0].value))
 
 
@@ -130,7 +130,7 @@ def _read_json_lines(text: str) -> Iterator[Entry]:
             raise BadLineError(number, f"not a record with {', '.join(needed)}")
         device = record.get("device") if device is None else device
         if record.get("device") != device:
-            problem = f"of device {record.get('device')!r}, the lines before are of {device!r}"
+            problem = f"device is {record.get('device')!r}, but was {device!r} in earlier lines"
             raise BadLineError(number, problem)
         operator = _operator(number, record)
         yield Entry(number, operator, operator, "", record["runtime_us_p50"])
@@ -170,7 +170,9 @@ def _read_convolutions(text: str) -> Iterator[Entry]:
             continue
         match = _CONVOLUTION.fullmatch(line.strip())
         if match is None:
-            raise BadLineError(number, f"not {{type,8 numbers}} and a latency: {line[:60]!r}")
+            raise BadLineError(
+                number, f"must be {{type,8 numbers}} and a latency, is {line[:60]!r}"
+            )
         numbers = [int(word) for word in match[2].split(",")[1:]]
         batch, channels, height, width, out_channels, kernel, stride, fused = numbers
         if not min(numbers[:-1]):
@@ -190,10 +192,12 @@ def _read_rows(text: str) -> Iterator[Entry]:
     (_, header), *rows = split_csv(text) or [(1, [])]
     if header not in (_COLUMNS, [*_COLUMNS, "batch"]):
         listed = ",".join(_COLUMNS)
-        raise BadLineError(1, f"the columns are {listed}, and batch if there are several")
+        raise BadLineError(1, f"the columns must be {listed}, and batch if there are several")
     for number, row in rows:
         if len(row) != len(header):
-            raise BadLineError(number, f"has {len(row)} cells, and the header {len(header)}")
+            raise BadLineError(
+                number, f"has {len(row)} cells, but the header has {len(header)}"
+            )
         operator, site, latency, *batch = row
         check_place(number, operator, site or None)
         if batch and not _BATCH.fullmatch(batch[0]):

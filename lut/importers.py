@@ -1,6 +1,6 @@
 """Reading the latency tables of other projects; README.md says which, and their units.
 
-What cannot be a latency is refused with its line: a zero would be the cheapest operator.
+A line with an impossible latency is an error: a zero would be the cheapest operator.
 """
 
 from collections import defaultdict
@@ -36,11 +36,11 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"\x93NUMPY")
 
 @dataclass(frozen=True)
 class Imported:
-    """A table of another project, and what of it has no name here."""
+    """A table of another project, and the keys that goldnas has no name for."""
 
     table: LatencyTable
     unnamed: tuple[str, ...]
-    """Keys of the file that stay rows as they are."""
+    """Keys of the file that became rows under their own name."""
 
 
 def import_table(
@@ -58,17 +58,18 @@ def import_table(
 
     Args:
         path: The file.
-        form: Its format, one of ``FORMATS``.
-        out: What the table's path will be; nothing is written.
-        device: What the latencies are of; the files do not say it.
-        batch: Images per call; may be None where the file says it, or it is 1.
-        activation: Of all blocks, where the format does not say it.
-        names: A CSV file that says which rows keys are; ``naming.read_map`` says how.
-        known: Other conditions that somebody knows: ``backend``, ``precision``, ``threads``,
-            ``cpu_model``, ``architecture``, ``os``, ``measured_on``.
+        form: Format of the file, one of ``FORMATS``.
+        out: Path of the future table; nothing is written.
+        device: The measured device; the files do not name it.
+        batch: Images per call; None if the file states the number, or for 1.
+        activation: Activation of all blocks, if the format does not state it.
+        names: A CSV file that maps keys to rows; see ``naming.read_map``.
+        known: Other known conditions: ``backend``, ``precision``, ``threads``, ``cpu_model``,
+            ``architecture``, ``os``, ``measured_on``.
 
     Raises:
-        TableError: If the file cannot be read, or holds what is no latency; with the line.
+        TableError: If the file cannot be read, or has an impossible latency. The message names
+            the line.
     """
     if form not in FORMATS:
         raise TableError(f"unknown format {form!r}; known formats: {', '.join(FORMATS)}")
@@ -128,9 +129,9 @@ def _text(path: Path, what: str) -> str:
         ) from None
     if content.startswith(_PICKLES):
         raise TableError(
-            f"{path} is a Python object, and reading it would run what is in it. Write its "
-            "latencies as CSV with the columns operator,site,latency_ms, and import that as "
-            "`form='csv'`"
+            f"{path} is a Python object, and loading it would run the code in it. Write its "
+            "latencies as CSV with the columns operator,site,latency_ms, and import that file "
+            "as `form='csv'`"
         )
     try:
         return content.decode("utf-8-sig")
@@ -148,7 +149,9 @@ def _batch(path: Path, entries: Sequence[Entry], wanted: int | None) -> int:
     if wanted is None and len(there) > 1:
         raise TableError(f"{path} has batches of {listed}. Choose one, with `batch={there[0]}`")
     if wanted is not None and wanted not in there:
-        raise TableError(f"{path} has no batch of {wanted}, only of {listed}. Choose of these")
+        raise TableError(
+            f"{path} has no batch of {wanted}, only of {listed}. Choose one of these"
+        )
     return wanted or there[0]
 
 
@@ -168,7 +171,7 @@ def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _La
     for entry in entries:
         name = format_row_key(entry.operator, entry.site)
         if entry.key in values and not format_.repeats:
-            raise _refused(path, form, entry.line, f"{name} is there twice")
+            raise _refused(path, form, entry.line, f"{name} occurs twice")
         values[entry.key].append(_latency(path, form, entry, name))
     found = {}
     for key, all_of_it in values.items():

@@ -1,4 +1,4 @@
-"""The texts by which a table names a row, ``sep_conv_3x3 16x32x32->16/s1``, and a space."""
+"""A table's names for rows, such as ``sep_conv_3x3 16x32x32->16/s1``, and for spaces."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def format_row_key(operator: str, site: AnySite | str) -> str:
 def parse_row_key(key: str) -> tuple[str, str]:
     """Take a key apart: operator and site.
 
-    A key that does not end in a site, such as the name of a column, is all operator.
+    If the key does not end in a site, all of it is the operator, as in the name of a column.
     """
     operator, _, site = key.rpartition(" ")
     try:
@@ -27,5 +27,5 @@ def parse_row_key(key: str) -> tuple[str, str]:
 
 
 def format_space_key(space: str, settings: Mapping[str, Any]) -> str:
-    """Name a space with its settings; equal for equal ones, whether lists or tuples."""
+    """Name a space with its settings; a list and a tuple of equal values give one name."""
     return json.dumps([space, settings], sort_keys=True)

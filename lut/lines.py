@@ -8,11 +8,11 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class BadLineError(ValueError):
-    """A line that is not of the format.
+    """A line that does not follow the format.
 
     Args:
         line: Counted from 1.
-        problem: What is wrong with it.
+        problem: The problem of the line.
     """
 
     def __init__(self, line: int, problem: str) -> None:
@@ -22,18 +22,18 @@ class BadLineError(ValueError):
 
 
 def read_number(text: str) -> float | None:
-    """A number as people and programs write it; None of anything else, such as ``1_000``."""
+    """A number as people and programs write it; None for other text, such as ``1_000``."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def split_csv(text: str) -> list[tuple[int, list[str]]]:
     """The lines of a CSV file that are not blank, with their numbers, as cells.
 
-    Commas, semicolons or tabs separate, whichever the first line has most of. Where commas do
-    not, numbers may have decimal commas.
+    The separator is the comma, semicolon or tab, whichever is most frequent in the first line.
+    If it is not the comma, numbers may have decimal commas.
 
     Raises:
-        BadLineError: If the file is no CSV.
+        BadLineError: If the file is not CSV.
     """
     first = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=first.count)

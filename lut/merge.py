@@ -16,17 +16,18 @@ _Record = TypeVar("_Record")
 
 
 def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -> LatencyTable:
-    """Put the rows, calibrations and campaigns of tables together.
+    """Merge the rows, calibrations and campaigns of tables.
 
-    A row that failed gives way to one that did not.
+    A measured row replaces a failed one.
 
     Args:
         tables: At least one; all measured under the same conditions.
-        prefer: Which table's record to take where two differ: the one given first, or the
-            one measured last (of one day: the first of them).
+        prefer: Which record to take where two tables differ: ``first`` takes that of the
+            earlier argument, ``newest`` that of the later measurement. Of two tables measured
+            on one day, it takes the earlier argument.
 
     Raises:
-        TableError: If conditions differ, or records do and ``prefer`` is None.
+        TableError: If conditions differ, or if records differ and ``prefer`` is None.
     """
     first = tables[0]
     for other in tables[1:]:
@@ -86,7 +87,7 @@ def _united(
         earlier, where = found.setdefault(key, (record, table))
         if prefer is None and earlier != record:
             raise TableError(
-                f"{where.path} and {table.path} differ in {name}. Say which to take: "
+                f"{where.path} and {table.path} differ in {name}. Choose which to take: "
                 "`prefer='first'`, or `prefer='newest'`"
             )
     return {key: record for key, (record, _) in found.items()}

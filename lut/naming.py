@@ -1,8 +1,9 @@
-"""What the layers of other projects are called here: rows of the operators of ``mobile``.
+"""The layers of other projects as rows of the operators of ``mobile``.
 
-A layer is named only where it is the same: kernel, stride, sizes, channels inside, squeeze-
-excitation, activation, and the addition of the input where the shape is kept. Normalisation
-is part of a convolution when a network runs, so a latency holds whether it is learnt or not.
+A layer gets a name only if everything agrees: kernel, stride, sizes, inner channels,
+squeeze-excitation, activation, and the addition of the input where the shape is kept. A
+runtime folds normalisation into the convolution, so a latency holds with and without learnt
+normalisation.
 """
 
 import re
@@ -81,10 +82,10 @@ def name_once_for_all(keys: Sequence[str], activation: str) -> Iterator[Named]:
 
 
 def name_harmonic_nas(keys: Sequence[str], activation: str) -> Iterator[Named]:
-    """Rows of Harmonic-NAS's backbones, whose keys do not say the activation.
+    """Rows of Harmonic-NAS's backbones, whose keys do not state the activation.
 
-    A convolution and the linear layer after the pooling are not named: nothing says over which
-    sizes is pooled.
+    The convolution and the linear layer after the pooling get no names: the keys do not state
+    the size that the pooling reads.
     """
     for key in keys:
         layer = _HARMONIC.fullmatch(key)
@@ -133,7 +134,7 @@ def _name_layer(
 
 
 def name_block(block: MobileBlock, site: Site, key: str) -> Iterator[Named]:
-    """The rows that a block is; and, where it keeps the shape, of leaving it out."""
+    """The rows of a block and, if it keeps the shape, the row for leaving the block out."""
     if parse_block(block.name) != block:
         return
     for place in site, replace(site, affine=True):
@@ -147,17 +148,17 @@ def _keeps_shape(site: Site) -> bool:
 
 
 def read_map(text: str, keys: Sequence[str]) -> Iterator[Named]:
-    """Read what a user says: CSV with the columns key, operator and site.
+    """Read a user's map: CSV with the columns key, operator and site.
 
-    Several lines of one operator and site add up. An empty key adds nothing, so that a row
-    may take no time.
+    Several lines of one operator and site add up. An empty key adds nothing, so a row may take
+    no time.
 
     Raises:
-        BadLineError: If the text is no such CSV, or names a key that the table does not have.
+        BadLineError: If the text is not such CSV, or names a key that the table does not have.
     """
     (_, header), *lines = split_csv(text) or [(1, [])]
     if header != _COLUMNS:
-        raise BadLineError(1, f"the columns of a map are {','.join(_COLUMNS)}")
+        raise BadLineError(1, f"the columns of a map must be {','.join(_COLUMNS)}")
     known = {"", *keys}
     named: dict[tuple[str, str], list[str]] = {}
     for number, cells in lines:

@@ -25,11 +25,11 @@ _HOLLOW: Any = {"markersize": 4, "fillstyle": "none"}
 def plot(table: LatencyTable) -> Figure:
     """Draw a table.
 
-    On the left are the rows, a panel for each operator, the fastest on top: the latency with
-    its 95 % interval, and for measured rows the isolated time. Of a table of more than 500
-    rows, it is a line for each of the 200 slowest operators, with a dot for each row. On the
-    right, for each calibration, are the networks: what was measured against what a fit predicts
-    that has not seen them.
+    On the left are the rows, with a panel for each operator and the fastest row on top. Each
+    row shows the latency with its 95 % interval and, if measured, the isolated time. A table
+    of more than 500 rows shows a line for each of the 200 slowest operators instead, with a
+    dot for each row. On the right are the networks of each calibration: measured latency
+    against the prediction of a fit without the network.
 
     Raises:
         TableError: If no row has a latency.
@@ -75,7 +75,7 @@ def plot(table: LatencyTable) -> Figure:
 
 
 def label_marks(table: LatencyTable) -> dict[str, list[str]]:
-    """What the marks of :func:`plot` stand for, by the ``id`` that they have in an SVG file."""
+    """A text for each mark of :func:`plot`, by its ``id`` in an SVG file."""
     texts: dict[str, list[str]] = {}
     for group in (group for panel in _arrange(table) for group in panel.groups):
         texts[_mark_id(group)] = [_describe(row) for row in group.items]
@@ -95,7 +95,7 @@ def _describe(row: Measured | Interpolated) -> str:
     if isinstance(row, Interpolated):
         return f"{row.key}\n{row.latency_us:.4g} us, not measured: {row.source}"
     return (
-        f"{row.key}\n{row.latency_us:.4g} us, give or take {row.interval_us:.2g}\n"
+        f"{row.key}\n{row.latency_us:.4g} us +- {row.interval_us:.2g}\n"
         f"{row.isolated_us:.4g} us as a model of its own"
     )
 
@@ -157,7 +157,7 @@ def _draw_line(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
 
 
 def _held_out_us(calibration: Calibration) -> npt.NDArray[np.float64]:
-    """What a fit without it predicts of each network, ``(N,)``, microseconds."""
+    """Each network's latency from a fit without this network, ``(N,)``, microseconds."""
     networks, prior_us = calibration.networks, calibration.prior_us
     measured_us = np.array([network.latency_us for network in networks])
     keys = list(dict.fromkeys([*prior_us, *(key for n in networks for key in n.parts)]))
@@ -183,7 +183,7 @@ def _draw_networks(axes: "Axes", calibration: Calibration, mark_id: str) -> None
         color=COLOURS[0],
         markersize=4,
         capsize=2,
-        label=f"networks, off by {calibration.accuracy.mape_percent:.2f} %",
+        label=f"networks, mean error {calibration.accuracy.mape_percent:.2f} %",
     )
     bars.lines[0].set_gid(mark_id)
     axes.set_title(calibration.space_and_settings, fontsize=9, loc="left", wrap=True)

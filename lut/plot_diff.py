@@ -23,18 +23,19 @@ _Pair = tuple[Measured | Interpolated, Measured | Interpolated]
 def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     """Draw two tables.
 
-    On the left are the latencies of both, a panel for each operator, with their 95 %
-    intervals; on the right, row by row, b over a, and grey where the intervals meet. Of more
-    than 500 rows it is a line for each of the 200 operators that are slowest in a.
+    On the left are the latencies of both tables with their 95 % intervals, in a panel for each
+    operator. On the right is the ratio of b to a for each row, in grey where the intervals
+    overlap. Tables of more than 500 rows show a line for each of the 200 operators that are
+    slowest in a.
 
     Raises:
-        TableError: If they have no row in common.
+        TableError: If the tables have no row in common.
     """
     pairs = _pairs(a, b)
     if not pairs:
         raise TableError(
             f"{a.path} and {b.path} have no row in common, so there is nothing to draw; "
-            "see which rows each has"
+            "give two tables of one space"
         )
     differing = {difference.row for difference in diff(a, b).differing}
     arranged = arrange(pairs, lambda pair: pair[0])
@@ -103,7 +104,7 @@ def _draw_ratios(axes: "Axes", group: Group[_Pair], differing: Set[str]) -> None
 
 
 def label_marks(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
-    """What the marks of :func:`plot_diff` stand for, by the ``id`` that they have in SVG."""
+    """A text for each mark of :func:`plot_diff`, by its ``id`` in an SVG file."""
     texts: dict[str, list[str]] = {}
     arranged = arrange(_pairs(a, b), lambda pair: pair[0])
     for group in (group for panel in arranged for group in panel.groups):

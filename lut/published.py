@@ -1,7 +1,7 @@
-"""Networks that other projects publish as files, as rows of a latency table.
+"""Published network files of other projects, as rows of a latency table.
 
 ProxylessNAS and Once-for-All write a network as JSON: its layers, block after block. Their
-normalisation is learnt, so their blocks are at sites that end in ``/affine``.
+normalisation is learnt, so the sites of their blocks end in ``/affine``.
 """
 
 import json
@@ -33,9 +33,9 @@ class PublishedNetwork:
     """A network of another project."""
 
     name: str
-    """Of its file."""
+    """Path of the file."""
     side: int
-    """Of its images, in pixels."""
+    """Side of the images, in pixels."""
     parts: tuple[tuple[str, AnySite], ...]
     """Operator and site of each part, as a latency table has them."""
 
@@ -54,12 +54,12 @@ def read_published(path: Path, side: int | None = None) -> PublishedNetwork:
     """Read a network.
 
     Args:
-        path: Its ``.config`` file.
-        side: Height and width of an image; unless given what ``run.config`` beside the file
-            says, or 224.
+        path: The ``.config`` file.
+        side: Height and width of an image; by default that of ``run.config`` beside the file,
+            or else 224.
 
     Raises:
-        ConfigError: If the file cannot be read, or a layer has no operator here.
+        ConfigError: If the file cannot be read, or goldnas has no operator for a layer.
     """
     content = _read(path, _Network)
     if side is None:
@@ -68,12 +68,12 @@ def read_published(path: Path, side: int | None = None) -> PublishedNetwork:
     try:
         parts = tuple(_parts(content, side))
     except _UnknownLayerError as error:
-        raise ConfigError(f"{path}: {error}, which goldnas has no operator for") from None
+        raise ConfigError(f"{path}: goldnas has no operator for {error}") from None
     for (_, site), (operator, after) in pairwise(parts):
         if site.output_shape != after.input_shape:
             raise ConfigError(
-                f"{path}: {operator} takes {after.input_shape}, and what is before it puts out "
-                f"{site.output_shape}"
+                f"{path}: {operator} takes {after.input_shape}, but the layer before it puts "
+                f"out {site.output_shape}"
             )
     return PublishedNetwork(path.name, side, parts)
 
@@ -148,7 +148,7 @@ def _read(path: Path, kind: type[_Content]) -> _Content:
             f"cannot read {path}: {error.strerror}. Give the net.config of a network"
         ) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no whole network: {read_message(error)}") from None
+        raise ConfigError(f"{path} is not a whole network: {read_message(error)}") from None
 
 
 class _UnknownLayerError(Exception):
@@ -189,11 +189,12 @@ def _convolution(layer: _Convolution) -> str:
 
 def _block(layer: _Mobile, kernel: int, site: Site, adds_input: bool) -> str:
     if adds_input != (site.stride == 1 and site.in_channels == site.out_channels):
-        raise _UnknownLayerError(f"a block {site} that adds its input where others do not")
+        adds = "with" if adds_input else "without"
+        raise _UnknownLayerError(f"a block {site} {adds} the addition of its input")
     inner = layer.mid_channels
     ratio = find_expansion(site.in_channels, inner) if inner else layer.expand_ratio
     if ratio is None:
-        raise _UnknownLayerError(f"a block {site} with {inner or 'unsaid'} channels inside")
+        raise _UnknownLayerError(f"a block {site} with {inner or 'unknown'} inner channels")
     squeeze = "se" if layer.use_se else "none"
     block = MobileBlock(kernel, float(ratio), squeeze, _activation(layer.act_func))
     if parse_block(block.name) != block:

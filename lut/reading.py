@@ -19,18 +19,18 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class MalformedTableError(TableError):
-    """A file that is not a latency table, or is one no longer.
+    """A file that is not a latency table, or a table that was changed.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         problem: In one line, the place first.
     """
 
     def __init__(self, path: Path, problem: str) -> None:
         quoted = problem.replace("`", "'")  # in backquotes, a field would be a setting
         super().__init__(
-            f"{path} is not a latency table: {quoted}. Give the path of one; if this was one, "
-            f"restore it, or delete it and measure again with: {_measuring(path)}"
+            f"{path} is not a latency table: {quoted}. Give the path of a table; if this was a "
+            f"table, restore it, or delete it and measure again with: {_measuring(path)}"
         )
         self.problem = problem
 
@@ -39,8 +39,8 @@ def read_table(path: Path) -> TableFile:
     """Read a table's file.
 
     Raises:
-        MalformedTableError: If it is no table of this schema version, or was changed.
-        TableError: If it cannot be read, or is of a newer schema version.
+        MalformedTableError: If the file is not a table of this schema version, or was changed.
+        TableError: If the file cannot be read, or has a newer schema version.
     """
     raw = read_json(path)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -57,12 +57,12 @@ def read_table(path: Path) -> TableFile:
         raise MalformedTableError(path, explain_error(str(error), raw)) from None
     for number in find_repeated(row.key for row in file.rows):
         row = file.rows[number]
-        problem = f"rows[{number}]: {row.operator} at {row.site} is there twice"
+        problem = f"rows[{number}]: {row.operator} at {row.site} occurs twice"
         raise MalformedTableError(path, problem)
     if (checksum := compute_checksum(raw)) != file.checksum:
         problem = (
             "it was edited or damaged after goldnas wrote it: its checksum is "
-            f"{file.checksum[:15]}..., that of its content {checksum[:15]}..."
+            f"{file.checksum[:15]}..., but its content has {checksum[:15]}..."
         )
         raise MalformedTableError(path, problem)
     return file
@@ -126,8 +126,8 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
     """Put the place first, and the value last: ``rows[3].latency_us: Expected ..., is -1``.
 
     Args:
-        error: Of msgspec, on content that is not of the schema.
-        raw: That content.
+        error: Message of msgspec for content that breaks the schema.
+        raw: The content.
     """
     problem, _, place = error.rpartition(" - at ")
     place = place.strip("`").removeprefix("$.")
@@ -138,7 +138,7 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
     if not isinstance(value, dict | list):
         text += f", is {json.dumps(value)}"
     if "unknown field" in text:
-        text += "; times in a table are microseconds, in fields that end in _us"
+        text += "; times in a table are in microseconds, in fields that end in _us"
     return in_one_line(text.replace("`", "'"))  # what it quotes is no setting
 
 

@@ -1,4 +1,4 @@
-"""What is in a latency table: its records, and the JSON Schema that says so to others.
+"""The records of a latency table, and their JSON Schema for other programs.
 
 A record refuses a field that it does not know and a number outside its range.
 """
@@ -111,7 +111,7 @@ class Conditions(Strict, frozen=True):
         ]
 
     def unlike(self, other: "Conditions") -> dict[str, tuple[Any, Any]]:
-        """What both have of each condition in which they differ, by its name."""
+        """The values of both for each condition that differs, by its name."""
         mine, theirs = self._compared(), other._compared()
         return {
             name: (mine.get(name), theirs.get(name))
@@ -149,20 +149,20 @@ def make_unstated_conditions(
     batch: int = 1,
     measured_on: datetime.date | None = None,
 ) -> Conditions:
-    """Conditions of measurements that others made and say little of.
+    """Conditions of measurements that others made, with ``unknown`` for what is not known.
 
     Args:
-        device: What was measured.
-        protocol: Name of where the numbers come from.
-        statistic: What the numbers are, as far as is known.
-        cpu_model: Name of its processor.
-        architecture: Of the processor: ``x86_64``, ``aarch64`` and the like.
-        os: Name and version.
+        device: The measured device.
+        protocol: Name for the source of the numbers.
+        statistic: The kind of number, such as the median, as far as it is known.
+        cpu_model: Name of the device's processor.
+        architecture: Architecture of the processor: ``x86_64``, ``aarch64`` and the like.
+        os: Name and version of the operating system.
         backend: Runtime and version.
         precision: ``fp32`` and the like.
-        threads: Of one operator.
+        threads: Threads for one operator.
         batch: Images per call.
-        measured_on: Today, unless given.
+        measured_on: Date of the measurement; today by default.
     """
     return Conditions(
         device=device,
@@ -322,8 +322,8 @@ class Calibration(Strict, frozen=True):
     accuracy: Accuracy
     """Cross-validated: each network predicted by a fit without it."""
     noise_floor_percent: Amount | None
-    """Mean difference of the same networks, measured by one half of the processes and by the
-    other; None if that was not done."""
+    """Mean difference between two measurements of the same networks, each by one half of the
+    processes; None if the networks were not measured so."""
     networks: tuple[NetworkLatency, ...]
 
     def __post_init__(self) -> None:
@@ -335,12 +335,12 @@ class Calibration(Strict, frozen=True):
 
     @property
     def space_key(self) -> str:
-        """The space with its settings, to be compared."""
+        """A key of the space and its settings, for comparisons."""
         return format_space_key(self.space, self.settings)
 
     @property
     def is_of_sizes(self) -> bool:
-        """Whether it is of the sizes of one network, whose parts have no rows."""
+        """Whether the space is the sizes of one network, whose parts have no rows."""
         return self.space == SIZES
 
     @property
@@ -367,7 +367,7 @@ class Campaign(Strict, frozen=True):
     aa_percent: Amount
     """Difference of two copies of one model, measured side by side."""
     drift_percent: Amount
-    """Range over the processes of the device's slowness, by the median over all models."""
+    """Range over the processes of the device's speed, by the median over all models."""
     hottest_c: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)] | None = None
     slowest_mhz: Positive | None = None
     """Lowest frequency of the device before any round; None if it does not report one."""

@@ -1,7 +1,7 @@
 """The latency table: one JSON file per device, runtime and setting; README.md has its schema.
 
-It is the seam between measuring and searching: profiling writes it, a search reads it, and
-neither knows of the other.
+The table separates measuring from searching: profiling writes the file, a search reads it, and
+neither imports the other.
 """
 
 import json
@@ -39,7 +39,7 @@ _MOST_LISTED = 100
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Microseconds by operator and site, and the conditions they hold for."""
+    """Microseconds by operator and site, and the conditions of the measurement."""
 
     conditions: Conditions
     rows: tuple[Row, ...]
@@ -49,7 +49,7 @@ class LatencyTable:
 
     @property
     def name(self) -> str:
-        """What budgets call the table: ``pi5`` for ``lut/pi5.json``."""
+        """The name of the table in budgets: ``pi5`` for ``lut/pi5.json``."""
         return self.path.stem
 
     @cached_property
@@ -67,14 +67,14 @@ class LatencyTable:
         """Look up one operator at one site, in microseconds.
 
         Args:
-            operator: Its registered name.
-            site: Where it sits.
+            operator: Registered name of the operator.
+            site: The operator's place.
             space: The space in Python, for the call in the error message.
-            rows: All that the space needs, for the error message.
+            rows: All rows that the space needs, for the error message.
 
         Raises:
-            TableError: If the row was not measured, or its measurement failed; with all other
-                rows of the space that have no latency.
+            TableError: If the row was not measured, or its measurement failed. The message
+                lists all other rows of the space that have no latency.
         """
         row = self._index.get(format_row_key(operator, site))
         if isinstance(row, Measured | Interpolated):
@@ -95,24 +95,25 @@ class LatencyTable:
 
     @property
     def was_measured(self) -> bool:
-        """Whether goldnas measured its rows, and can measure more of them."""
+        """Whether goldnas measured the rows, and can measure more."""
         return not self.conditions.protocol.name.startswith((IMPORTED, FITTED))
 
     def _advise(self, space: str, *, again: bool) -> str:
         if self.was_measured:
-            return f"{'Try it again' if again else 'Add it'} with: `{self.profile_call(space)}`"
+            verb = "Measure it again" if again else "Add it"
+            return f"{verb} with: `{self.profile_call(space)}`"
         if self.conditions.protocol.name == FITTED:
-            return "Fit the table anew to networks whose columns are named so"
+            return "Fit the table again, to networks with columns of these names"
         return (
-            "Import it again and say with `names` which keys of the file these rows are, or "
-            "choose settings of the space for which it has rows"
+            "Import the table again with `names`, a map from keys of the file to these rows, "
+            "or choose settings of the space that the table has rows for"
         )
 
     def profile_call(self, space: str) -> str:
         """The call that adds the rows of a space to this table.
 
         Args:
-            space: In Python, as ``SearchSpace.call`` has it.
+            space: The space in Python, as ``SearchSpace.call`` writes it.
         """
         conditions = self.conditions
         settings: dict[str, object] = {"device": conditions.device, "batch": conditions.batch}
@@ -130,7 +131,7 @@ class LatencyTable:
         return f"profile({space}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     def missing(self, rows: Iterable[tuple[str, AnySite]]) -> tuple[tuple[str, AnySite], ...]:
-        """Those of ``rows`` without a latency: not in the table, or failed."""
+        """The rows without a latency: missing from the table, or failed."""
         return tuple(
             (operator, site) for operator, site in rows if not self.has(operator, site)
         )
@@ -141,7 +142,7 @@ class LatencyTable:
         return isinstance(row, Measured | Interpolated)
 
     def with_rows(self, rows: Iterable[Row]) -> "LatencyTable":
-        """A table with these rows added, each replacing an earlier one of its place."""
+        """A table with these rows added; each replaces an earlier row of its key."""
         new = {row.key: row for row in rows}
         return replace(self, rows=tuple((self._index | new).values()))
 
@@ -155,20 +156,20 @@ class LatencyTable:
         return sorted(self.rows, key=place)
 
     def with_calibration(self, calibration: Calibration) -> "LatencyTable":
-        """A table with this calibration, in place of an earlier one of its space."""
+        """A table with this calibration; it replaces an earlier one of its space."""
         kept = [c for c in self.calibrations if c.space_key != calibration.space_key]
         return replace(self, calibrations=(*kept, calibration))
 
     def with_campaign(self, campaign: Campaign) -> "LatencyTable":
-        """A table that also says how this campaign went."""
+        """A table with the record of this campaign added."""
         return replace(self, campaigns=(*self.campaigns, campaign))
 
     def calibration_for(self, space: str, settings: dict[str, Any]) -> Calibration | None:
-        """The calibration of a space; else the one that is of no space, or None.
+        """The calibration of a space; else the calibration without a space, or None.
 
         Args:
-            space: Its name.
-            settings: As an architecture of the space has them.
+            space: Name of the space.
+            settings: Settings of the space, as in its architectures.
         """
         for wanted in (format_space_key(space, settings), format_space_key(ANY_SPACE, {})):
             for calibration in self.calibrations:
@@ -180,7 +181,7 @@ class LatencyTable:
         """The file's text: sorted, so that tables can be compared line by line.
 
         Raises:
-            TableError: If a record is not what the schema allows.
+            TableError: If a record breaks the schema.
         """
         content = msgspec.to_builtins(
             {
@@ -205,7 +206,7 @@ class LatencyTable:
         return f"{msgspec.json.format(text, indent=2)}\n"
 
     def save(self, path: Path | None = None) -> None:
-        """Write the file in one step, to where it came from unless ``path`` says otherwise.
+        """Write the file in one step, by default to the path that it was read from.
 
         Raises:
             WriteError: If the disk refuses; an earlier file is intact.
@@ -217,10 +218,10 @@ class LatencyTable:
         """Read a table.
 
         Args:
-            source: Its path.
+            source: Path of the table.
 
         Raises:
-            TableError: If there is none, or it is not a table of this schema.
+            TableError: If there is no such file, or it is not a table of this schema.
         """
         path = Path(source)
         file = read_table(path)

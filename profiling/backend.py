@@ -19,14 +19,14 @@ class Visit:
     """One uninterrupted series of timed calls of one model; quantiles in microseconds."""
 
     process: int
-    """Which of the processes that measured the model made it; visits of one are alike."""
+    """Number of the process that made the visit; visits of one process are alike."""
     calls: int
     min_us: float
     p10_us: float
     p25_us: float
     median_us: float
     enqueue_us: float = 0.0
-    """What the host takes to launch a call on a device that works it off later; else 0."""
+    """The host's time to launch a call, on a device that runs it later; else 0."""
 
     def scaled(self, factor: float) -> "Visit":
         """The visit at another speed of the machine."""
@@ -89,7 +89,7 @@ class Timing:
 
 
 class ProcessDiedError(MeasurementError):
-    """The process that measured ended by itself; one of its models may be to blame."""
+    """The measuring process ended by itself; one of its models may be to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,16 @@ class NodeTime:
     node: str
     operator: str
     provider: str
-    """What ran it."""
+    """The provider that ran the node."""
     output: str
     """Shape: ``1x16x32x32``."""
     latency_us: float
-    """As the runtime's own profiler has it, with what profiling a node takes."""
+    """Time from the runtime's own profiler, which includes the cost of profiling a node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a device bore being measured; None where it does not tell."""
+    """State of a device during a measurement; None where the device does not report it."""
 
     hottest_c: float | None = None
     slowest_mhz: float | None = None
@@ -123,10 +123,10 @@ class Health:
     """For it to cool down."""
     slowest_memory_mhz: float | None = None
     throttled: tuple[str, ...] = ()
-    """Why it slowed itself down, in the words of its driver."""
+    """Why the device slowed down, in the words of its driver."""
 
     def with_state(self, state: Mapping[str, Any]) -> "Health":
-        """With one more state of the device, as runners tell it before a round."""
+        """Add one more state of the device, as a runner reports it before a round."""
         temperatures = [self.hottest_c, state.get("temperature_c")]
         frequencies = [self.slowest_mhz, state.get("frequency_mhz")]
         memory = [self.slowest_memory_mhz, state.get("memory_mhz")]
@@ -157,27 +157,26 @@ class MeasurementBackend(Protocol):
 
     @property
     def health(self) -> Health:
-        """Of the device, since the backend was made."""
+        """State of the device, since the backend was made."""
 
     def conditions(self, *, batch: int) -> Conditions:
-        """Say what every measurement of this instance shares, for models of this batch."""
+        """The conditions that all measurements of this instance share, for this batch."""
 
     def visit(
         self, models: Mapping[str, bytes], *, seed: int
     ) -> dict[str, tuple[Visit, ...] | Failure]:
         """Time serialized ONNX models with static shapes and inputs of numbers.
 
-        All of it is done by one fresh process, in as many rounds as the protocol has; each
-        round visits every model once, in a new order. Compilation and the copies to and from
-        the device are not in the times.
+        One fresh process does all rounds of the protocol. Each round visits every model once,
+        in a new order. The times exclude compilation and copies to and from the device.
 
         Args:
             models: By name.
-            seed: Of the orders; the visits carry it as their process.
+            seed: Seed of the orders; visits record it as their process.
 
         Returns:
-            An entry for each model. One that the runtime rejects is a Failure, and does not
-            keep the others from being measured: never a zero, never another device.
+            An entry for each model. A model that the runtime rejects is a Failure, and the
+            other models are still measured: never a zero, never another device.
 
         Raises:
             ProcessDiedError: If the process dies of a model.
@@ -185,7 +184,7 @@ class MeasurementBackend(Protocol):
         """
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
-        """Say where the time of models goes: their nodes in the order they run.
+        """List the nodes of models with their times, in the order they run.
 
         Raises:
             MeasurementError: As for :meth:`visit`.

@@ -1,8 +1,8 @@
-"""Measuring on a device that only a file reaches: what is carried there, and what comes back.
+"""Measuring on a device without a connection, by a file that you copy there and back.
 
-A bundle holds all that is to be measured, and the program that does it, ``bundle_main.py``,
-which describes the files. What is to be measured is found by doing everything without a device.
-What the device found becomes a table by doing everything again, each model being looked up.
+A bundle holds the models and the program that measures them, ``bundle_main.py``, which
+describes the files. To find the models, goldnas does a measurement without a device. To turn
+the results into a table, it does the measurement again and looks each model up.
 """
 
 import datetime
@@ -55,20 +55,21 @@ def make_bundle(
     protocol: MeasuringProtocol | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> TableManifest:
-    """Write a file that measures what would be measured here.
+    """Write a file that measures a space on another machine.
 
     Args:
-        out: The file. A bundle that is there already is replaced.
-        backend: Has the settings to measure with; nothing is measured here.
-        space: To measure.
+        out: The file. An earlier bundle of this name is replaced.
+        backend: Has the settings of the measurement; nothing is measured here.
+        space: The space to measure.
         batch: Images per call.
-        networks: For the calibration.
-        strict: Whether a row is to fail if the provider leaves one of its nodes to another.
-        protocol: How often; ``CARRIED`` if not given. It ends with its last process.
-        on_warning: Told what may spoil the measurements.
+        networks: Number of networks for the calibration.
+        strict: Whether a row fails if the provider leaves one of its nodes to another.
+        protocol: How often to measure; ``CARRIED`` by default. It has a fixed number of
+            processes.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
-        ConfigError: If something else is there already, which stays.
+        ConfigError: If another file has this name; that file stays.
         ExportError: If a network is not made of operators, sums and concatenations.
         MeasurementError: If an operator of the space cannot be expressed.
         WriteError: If the disk refuses.
@@ -83,7 +84,7 @@ def make_bundle(
             raise MeasurementError(
                 f"{len(failed)} of {len(table.rows)} rows cannot be measured: "
                 f"{failed[0].operator} at {failed[0].site} ({failed[0].error}). "
-                "`operators` without the operator leaves it out"
+                "Leave the operator out of `operators`"
             )
     content = {
         "space": space.name,
@@ -97,10 +98,10 @@ def make_bundle(
 
 
 def check_target(out: Path) -> None:
-    """See that a bundle can be written, before it is made.
+    """Check that a bundle can be written, before it is made.
 
     Raises:
-        ConfigError: If something else is there already, which stays.
+        ConfigError: If another file has this name; that file stays.
         WriteError: If the disk refuses.
     """
     check_writable(out)
@@ -121,14 +122,14 @@ def write_bundle(
     conditions: Conditions,
     content: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write what was recorded.
+    """Write the recorded models as a bundle.
 
     Args:
         out: The file.
-        recorder: Knows the models, and which are measured together.
-        protocol: How often.
-        conditions: As far as they are known before.
-        content: What the manifest says besides.
+        recorder: Holds the models, and the groups that are measured together.
+        protocol: How often to measure.
+        conditions: Conditions, as far as they are known before the measurement.
+        content: Further fields of the manifest.
 
     Returns:
         The manifest.
@@ -177,7 +178,7 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     """
     archive = Archive(bundle)
     if MAIN not in archive:
-        raise BadFileError(f"{bundle} is no bundle")
+        raise BadFileError(f"{bundle} is not a bundle; give the file that was run")
     return archive.json(MANIFEST, BUNDLE)
 
 

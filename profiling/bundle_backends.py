@@ -1,4 +1,4 @@
-"""Backends without a device: one notes what is to be measured, one answers what was."""
+"""Backends without a device: one records models to measure, one replays measured results."""
 
 import hashlib
 from collections.abc import Mapping
@@ -102,11 +102,11 @@ class Replay(Elsewhere):
         name = min(wanted.items() - known, default=("the models", ""))[0]
         # No MeasurementError, which would make a failed row of it.
         return ConfigError(
-            f"{name} is exported to another model here than the one that was measured: the "
-            f"bundle was made with goldnas {self._manifest.goldnas} and torch "
+            f"{name} exports to another model here than the measured one: the bundle was made "
+            f"with goldnas {self._manifest.goldnas} and torch "
             f"{self._manifest.torch}, and this is goldnas {__version__} and torch "
-            f"{torch.__version__}. Import with the versions, and on the kind of machine, that "
-            "made the bundle"
+            f"{torch.__version__}. Import the results with the versions and on the kind of "
+            "machine that made the bundle"
         )
 
 

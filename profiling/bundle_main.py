@@ -1,7 +1,7 @@
-"""Measures the models of a bundle on the machine it is carried to, where goldnas is not.
+"""Measures the models of a bundle on another machine, which needs no goldnas.
 
-This file is a bundle's ``__main__.py``: ``python out.zip`` runs it. Self-contained, and Python
-3.9 is enough; ``runner.py``, which runs the models, needs numpy and onnxruntime besides. A
+This file is a bundle's ``__main__.py``: ``python out.zip`` runs it. It imports nothing else and
+runs on Python 3.9. ``runner.py``, which runs the models, also needs numpy and onnxruntime. A
 bundle is a zip file of
 
     __main__.py            this file
@@ -118,7 +118,7 @@ def open_regular(path: Path) -> BoundedFile:
     file = os.open(path, os.O_RDONLY | flags)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError("it is a folder, a pipe or a device, and no file")
+        raise OSError("it is a folder, a pipe or a device, not a file")
     return BoundedFile(file)
 
 
@@ -152,7 +152,7 @@ class Archive:
         wanted = set(names)
         for name in sorted(self._entries.keys() - wanted):
             raise BadFileError(
-                f"{self.path} holds {name[:100]!r}, which is no part of it{AGAIN}"
+                f"{self.path} holds {name[:100]!r}, which does not belong there{AGAIN}"
             )
         for name in sorted(wanted - self._entries.keys()):
             raise BadFileError(f"{self.path} lacks {name}{AGAIN}")
@@ -170,12 +170,12 @@ class Archive:
             raise BadFileError(f"{self.path} lacks {name}{AGAIN}")
         if entry.file_size > most_bytes:
             raise BadFileError(
-                f"{self.path}: {name} unpacks to {entry.file_size} bytes, where {most_bytes} "
-                f"are the most{AGAIN}"
+                f"{self.path}: {name} unpacks to {entry.file_size} bytes, but the limit is "
+                f"{most_bytes}{AGAIN}"
             )
         # The others unpack as much as they like at once.
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise BadFileError(f"{self.path}: {name} is packed in another way{AGAIN}")
+            raise BadFileError(f"{self.path}: {name} has an unknown compression{AGAIN}")
         # In parts: at once, it would unpack more than it says.
         parts: list[bytes] = []
         with self._damage(), self._zip.open(entry) as file:
@@ -203,7 +203,7 @@ class Archive:
             )
         if content.get("checksum") != compute_checksum(content):
             raise BadFileError(
-                f"{self.path} was changed: {name} has another checksum than it says{AGAIN}"
+                f"{self.path} was changed: the content of {name} has another checksum{AGAIN}"
             )
         return content
 
@@ -214,7 +214,7 @@ class Archive:
         except OSError as error:
             raise BadFileError(f"cannot read {self.path}: {error.strerror or error}") from None
         except DAMAGE as error:
-            raise BadFileError(f"{self.path} is no whole zip file: {error}{AGAIN}") from None
+            raise BadFileError(f"{self.path} is not a whole zip file: {error}{AGAIN}") from None
 
 
 def compute_checksum(content: dict[str, Any]) -> str:
@@ -227,7 +227,7 @@ def compute_checksum(content: dict[str, Any]) -> str:
 def name_entry(sha256: str) -> str:
     """The name of a model within a bundle."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise BadFileError(f"{sha256[:100]!r} is no checksum of a model{AGAIN}")
+        raise BadFileError(f"{sha256[:100]!r} is not the checksum of a model{AGAIN}")
     return f"models/{sha256}.onnx"
 
 
@@ -241,7 +241,7 @@ def read_results(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     archive.check_entries([MANIFEST, FOUND])
     manifest, found = archive.json(MANIFEST, BUNDLE), archive.json(FOUND, RESULTS)
     if found.get("bundle") != manifest["checksum"]:
-        raise BadFileError(f"{path} was changed: its manifest is another bundle's{AGAIN}")
+        raise BadFileError(f"{path} was changed: its manifest is of another bundle{AGAIN}")
     return manifest, found
 
 
@@ -277,7 +277,7 @@ def write_results(path: Path, manifest: dict[str, Any], found: dict[str, Any]) -
         os.replace(temporary, path)
     except OSError as error:
         raise BadFileError(
-            f"cannot write {path}: {error.strerror}; make room, or name another place: "
+            f"cannot write {path}: {error.strerror}; make room, or give another folder: "
             f"{format_command()} FOLDER"
         ) from None
     finally:
@@ -295,7 +295,7 @@ def list_runs(manifest: dict[str, Any]) -> list[tuple[int, int]]:
     if processes * len(groups) > MOST_RUNS:
         raise BadFileError(
             f"a bundle of {len(groups)} groups, each in {processes} processes, would never "
-            f"end: {MOST_RUNS} runs are the most; make it anew"
+            f"end: the limit is {MOST_RUNS} runs; make the bundle again"
         )
     return [
         (number, process)
@@ -316,7 +316,7 @@ def load_runs(
     for path in (results, locate_part(results)):
         if not path.exists():
             continue
-        advice = f"move it away, or name another file: {format_command()} FILE"
+        advice = f"move that file away, or give another: {format_command()} FILE"
         try:
             theirs, found = read_results(path)
         except BadFileError as error:
@@ -326,8 +326,8 @@ def load_runs(
         for name in ("cpu_model", "architecture", "onnxruntime", "providers"):
             if found["facts"].get(name) != facts[name]:
                 raise BadFileError(
-                    f"{path} was measured elsewhere: {name} was {found['facts'].get(name)}, is "
-                    f"{facts[name]}; {advice}"
+                    f"{path} was measured on another machine: {name} was "
+                    f"{found['facts'].get(name)}, is {facts[name]}; {advice}"
                 )
         runs: list[dict[str, Any]] = found["runs"]
         return runs
@@ -341,7 +341,7 @@ def format_command(bundle: str | None = None) -> str:
 
 
 def locate_part(results: Path) -> Path:
-    """Where results are that are not complete yet."""
+    """The path of incomplete results."""
     return results.with_name(f"{results.name}.part")
 
 
@@ -411,7 +411,7 @@ def measure(bundle: Path, results: Path) -> None:
             f"remove {results}, and run this again for better results"
         )
     print(
-        f"{results} is complete. Carry it back: goldnas lut import "
+        f"{results} is complete. Copy it back, and import it: goldnas lut import "
         f"{shlex.quote(results.name)} --out FILE.json"
     )
 
@@ -421,14 +421,14 @@ def unpack(archive: Archive, entry: str, sha256: str, most_bytes: int, path: Pat
     content = archive.read(entry, most_bytes)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BadFileError(
-            f"{archive.path} was changed: {entry} has another checksum than announced{AGAIN}"
+            f"{archive.path} was changed: {entry} has another checksum than listed{AGAIN}"
         )
     try:
         path.write_bytes(content)
     except OSError as error:
         raise BadFileError(
             f"cannot unpack {archive.path} to {path.parent}: {error.strerror}; make room "
-            "there, or name another folder with TMPDIR"
+            "there, or choose another folder with TMPDIR"
         ) from None
 
 
@@ -444,7 +444,7 @@ def ask_facts(folder: Path) -> dict[str, Any]:
     except (ValueError, IndexError):
         said = find_last_line(done.stderr) or f"status {done.returncode}, no message"
         raise BadFileError(
-            f"cannot measure here: {said}; numpy and onnxruntime have to work in this Python: "
+            f"cannot measure here: {said}; this Python needs numpy and onnxruntime: "
             f"{shlex.quote(sys.executable)} -m pip install numpy onnxruntime"
         ) from None
     return facts
@@ -455,13 +455,13 @@ def check_device(folder: Path, manifest: dict[str, Any], facts: dict[str, Any]) 
     job = manifest["job"]
     if job["provider"] not in facts["providers"]:
         raise BadFileError(
-            f"{job['provider']} is not in the onnxruntime {facts['onnxruntime']} here, which "
-            f"has {', '.join(facts['providers'])}; install one that has it, or make a bundle "
-            "with another --provider"
+            f"onnxruntime {facts['onnxruntime']} here has no {job['provider']}, only "
+            f"{', '.join(facts['providers'])}; install an onnxruntime with this provider, or "
+            "make a bundle with another --provider"
         )
     _, failure = run_process(folder, job, {})
     if failure:
-        cores = f"; cores {job['cores']} were asked for" if job["cores"] else ""
+        cores = f"; the bundle asks for cores {job['cores']}" if job["cores"] else ""
         raise BadFileError(f"cannot measure here: {failure}{cores}")
 
 
@@ -528,7 +528,7 @@ def run_process(
             before = -1
             while not done.wait(SILENCE_S):
                 if len(heard) == before:
-                    silent.append(f"it said nothing for {SILENCE_S:g} s and was stopped")
+                    silent.append(f"no answer for {SILENCE_S:g} s, so it was stopped")
                     child.kill()
                 before = len(heard)
 
@@ -580,7 +580,7 @@ def make_temporary_folder() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="goldnas-")
     except OSError as error:
         raise BadFileError(
-            f"no temporary folder for models: {error}; name one with TMPDIR"
+            f"no temporary folder for models: {error}; choose one with TMPDIR"
         ) from None
     with folder:
         guard = subprocess.Popen(
@@ -606,8 +606,8 @@ def main() -> None:
     bundle = Path(sys.argv[0])
     parser = argparse.ArgumentParser(
         prog=format_command(),
-        description="Measure the models in this file on this machine. After an interruption "
-        "the same command goes on where it was.",
+        description="Measure the models in this file on this machine. After an interruption, "
+        "run the same command again to continue.",
     )
     parser.add_argument(
         "results",
@@ -632,13 +632,11 @@ def main() -> None:
     except BadFileError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except OSError as error:
-        sys.exit(
-            f"error: {error.filename or 'the system'}: {error.strerror}; see what is wrong"
-        )
+        sys.exit(f"error: {error.filename or 'the system'}: {error.strerror}; check this path")
     except KeyboardInterrupt:
         kept = locate_part(results)
-        done = f": {kept} keeps what is done" if kept.exists() else ""
-        print(f"interrupted; the same command goes on{done}", file=sys.stderr)
+        done = f"; {kept} keeps the finished runs" if kept.exists() else ""
+        print(f"interrupted; run the same command to continue{done}", file=sys.stderr)
         sys.exit(130)
 
 

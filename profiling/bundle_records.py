@@ -1,4 +1,4 @@
-"""What is in the files of a bundle and of its results; ``bundle_main.py`` describes them."""
+"""Records in the files of a bundle and of its results; ``bundle_main.py`` describes them."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ class Group(Strict, frozen=True):
     """Models that a process measures together."""
 
     nodes: bool
-    """Whether it is their nodes that are looked at."""
+    """Whether to profile the nodes of the models."""
     models: dict[Text, Text]
     """Checksum by name."""
 
@@ -50,7 +50,7 @@ class Manifest(Strict, frozen=True):
 
 
 class TableManifest(Manifest, frozen=True, kw_only=True):
-    """Of a bundle that measures a space, for a latency table."""
+    """Manifest of a bundle that measures a space, for a latency table."""
 
     space: Text
     settings: dict[str, Any]
@@ -63,12 +63,12 @@ class TableManifest(Manifest, frozen=True, kw_only=True):
         super().__post_init__()
         if self.networks > 10 * len(self.models):
             raise ValueError(
-                f"{len(self.models)} models are not those of {self.networks} networks"
+                f"{len(self.models)} models do not belong to {self.networks} networks"
             )
 
 
 class ZooManifest(Manifest, frozen=True, kw_only=True):
-    """Of a bundle that measures ready-made networks."""
+    """Manifest of a bundle that measures ready-made networks."""
 
     classes: Count
     candidates: tuple[Candidate, ...]
@@ -80,7 +80,7 @@ class ZooManifest(Manifest, frozen=True, kw_only=True):
             raise ValueError("no network is named")
         held = {name for group in self.groups for name in group.models}
         if lacking := [c.key for c in self.candidates if c.key not in held]:
-            raise ValueError(f"no model is of {lacking[0]}")
+            raise ValueError(f"there is no model of {lacking[0]}")
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ class Rejected(Strict, frozen=True):
 
 
 class State(Strict, frozen=True):
-    """Of the device, before a round."""
+    """State of the device before a round."""
 
     round: Annotated[int, msgspec.Meta(ge=0)]
     temperature_c: Annotated[float, msgspec.Meta(ge=-1000, le=1e6)] = 0.0

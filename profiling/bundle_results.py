@@ -1,4 +1,4 @@
-"""What a bundle has found on its device, made into a table."""
+"""The results of a bundle as a table."""
 
 import dataclasses
 import datetime
@@ -44,12 +44,12 @@ def import_results(
     Args:
         path: Results of a bundle.
         out: The table to write.
-        bundle: The bundle that they have to be of; any if not given.
-        on_warning: Told what may have spoiled the measurements.
+        bundle: The bundle that the results must belong to; any bundle by default.
+        on_warning: Called with a warning if something may have spoiled the measurements.
 
     Returns:
-        The table, and the space it is of. Rows that failed on the device are failed ones; then
-        it has no calibration.
+        The table and its space. Rows that failed on the device stay failed; the table then has
+        no calibration.
 
     Raises:
         ConfigError: If models are exported differently here than for the bundle.
@@ -61,12 +61,12 @@ def import_results(
     manifest, found = read_found(path, bundle)
     if not isinstance(manifest, TableManifest):
         raise TableError(
-            f"{path} is of ready-made networks, and not of a space: import it with "
+            f"{path} has results of ready-made networks, not of a space: import it with "
             "`goldnas lut import`"
         )
     if out.exists():
         raise TableError(
-            f"{out} exists already. Choose another `out`; `merge()` puts tables together"
+            f"{out} exists already. Choose another `out`; `merge()` combines tables"
         )
     check_writable(out)
     chosen = {"operators": manifest.operators} if manifest.operators else {}
@@ -104,10 +104,10 @@ def find_measuring_date(manifest: Manifest, found: Found) -> datetime.date:
 
 
 def check_of_bundle(path: Path) -> None:
-    """Refuse a zip file of something else; what is damaged, or half there, is not refused here.
+    """Refuse a zip file of something else; damaged or incomplete results pass this check.
 
     Raises:
-        TableError: Saying what is inside.
+        TableError: If the file is something else; the message lists its content.
     """
     try:
         names = Archive(path).names
@@ -117,8 +117,9 @@ def check_of_bundle(path: Path) -> None:
         return
     listed = list_some([repr(name[:60]) for name in names]) or "nothing"
     raise TableError(
-        f"{path} is no results of a bundle: it holds {listed}. If a latency table of another "
-        "project is among that, unpack it, and import that file with `format` and `device`"
+        f"{path} does not hold results of a bundle, but {listed}. If one of these files is a "
+        "latency table of another project, unpack it, and import that file with `format` and "
+        "`device`"
     )
 
 
@@ -132,7 +133,7 @@ def read_found(path: Path, bundle: Path | None = None) -> tuple[Manifest, Found]
         archive = Archive(path)
         if MAIN in archive:
             raise TableError(
-                f"{path} is a bundle. Carry it to the device, run {format_command(path.name)} "
+                f"{path} is a bundle. Copy it to the device, run {format_command(path.name)} "
                 "there, and import the results.zip that it writes"
             )
         raw_manifest, raw_found = read_results(path)
@@ -143,15 +144,15 @@ def read_found(path: Path, bundle: Path | None = None) -> tuple[Manifest, Found]
         if bundle is not None and read_manifest(bundle)["checksum"] != manifest.checksum:
             raise TableError(
                 f"{path} holds results of another bundle than {bundle}. Import it without "
-                "`bundle`, or with the one that was run"
+                "`bundle`, or give the bundle that was run"
             )
     except BadFileError as error:
         raise TableError(str(error)) from None
     except msgspec.ValidationError as error:
         problem = str(error).replace("`", "'")  # in backquotes, a field would be a setting
-        raise TableError(f"{path} holds what no device can have found: {problem}") from None
+        raise TableError(f"{path} holds impossible results: {problem}") from None
     except RecursionError:
-        raise TableError(f"{path} holds values within values without end") from None
+        raise TableError(f"{path} holds values that are nested too deep") from None
     _check_complete(path, manifest, found, wanted)
     return manifest, found
 
@@ -159,13 +160,13 @@ def read_found(path: Path, bundle: Path | None = None) -> tuple[Manifest, Found]
 def _check_complete(
     path: Path, manifest: Manifest, found: Found, wanted: list[tuple[int, int]]
 ) -> None:
-    """Refuse results in which a visit lacks: it would be waited for without end."""
+    """Refuse results without all visits: the import would wait for them without end."""
     runs = {(run.group, run.process): run for run in found.runs}
     if lacking := set(wanted) - runs.keys():
         raise TableError(
             f"{path} holds {len(wanted) - len(lacking)} of {len(wanted)} runs: measuring was "
-            "interrupted. Run python with the bundle again on the device to go on, and import "
-            "what it writes then"
+            "interrupted. Run python with the bundle again on the device to continue, and "
+            "import the file that it writes then"
         )
     odd = len(found.runs) != len(wanted)
     failed: set[tuple[int, str]] = set()

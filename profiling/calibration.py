@@ -1,4 +1,4 @@
-"""A table fitted to whole networks: what turns sums of rows into latencies of networks."""
+"""Calibrations: a table's rows fitted to whole networks, to predict their latencies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,15 +25,15 @@ from goldnas.spaces.sampling import draw_architectures
 def calibrate(
     session: Session, table: LatencyTable, space: SearchSpace, *, networks: int
 ) -> LatencyTable:
-    """Measure random networks of a space until the table has as many, fit them, and write it.
+    """Measure random networks of a space, fit the rows to them, and write the table.
 
-    The rows as they were measured are the prior of the fit.
+    The measured rows are the prior of the fit.
 
     Args:
-        session: Measures.
-        table: Holds the rows of the space. Networks that it has of the space stay.
-        space: To draw networks from.
-        networks: How many the calibration is to rest on.
+        session: The session that measures.
+        table: Holds the rows of the space. Networks of the space that it already has count.
+        space: The space to draw networks from.
+        networks: Number of networks for the calibration.
 
     Raises:
         ExportError: If a network cannot be exported.
@@ -97,13 +97,13 @@ def fit_calibration(
     noise_floor_percent: float,
     prior_us: Mapping[str, float],
 ) -> Calibration:
-    """Fit the costs of a space's parts to networks that were measured.
+    """Fit the costs of a space's parts to measured networks.
 
     Args:
-        space: Of the networks.
+        space: The space of the networks.
         networks: At least two.
-        noise_floor_percent: How far two measurements of the same networks are apart.
-        prior_us: What each part is expected to cost, by the key of its row.
+        noise_floor_percent: Difference between two measurements of the same networks.
+        prior_us: Expected cost of each part, by the key of its row.
     """
     latencies_us = np.array([network.latency_us for network in networks])
     fitted = fit_additive(
@@ -124,7 +124,7 @@ def fit_calibration(
 
 
 def rebuild_space(calibration: Calibration) -> SearchSpace:
-    """The space that a table was calibrated for, with the candidates it has costs of."""
+    """The space of a table's calibration, with the candidates that have costs."""
     space = make_space(calibration.space, **calibration.settings)
     keys = dict.fromkeys(parse_row_key(key)[0] for key in calibration.latencies_us)
     names = {name for name in keys if name in CANDIDATES}

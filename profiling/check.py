@@ -1,4 +1,4 @@
-"""A table's predictions against fresh networks, measured for the purpose."""
+"""A check of a table: its predictions against fresh measured networks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,28 +24,29 @@ _MEASURED_AGAIN = 5
 
 @dataclass(frozen=True)
 class Check:
-    """A table's predictions against networks that were measured for the purpose."""
+    """A table's predictions against fresh measured networks."""
 
     accuracy: Accuracy
     predicted_us: dict[str, float]
     """By fingerprint."""
     measured: NetworkLatencies
     slowdown: float | None
-    """How much longer than then some of the networks take that the table was calibrated with,
-    measured again; None where none of them can be drawn again."""
+    """Latency now over latency then, for some of the calibration's networks, measured again;
+    None if none of these networks can be drawn again."""
     at_its_speed: Accuracy | None
-    """Of the predictions times that: what the table is off by, but for the machine's speed."""
+    """Accuracy of the predictions times that factor: the table's error without the change in
+    the machine's speed."""
     seed: int
-    """That draws the same networks again."""
+    """Seed that draws the same networks again."""
 
 
 def check_table(
     session: Session, table: LatencyTable, space: SearchSpace, *, networks: int, seed: int
 ) -> Check:
-    """Measure random networks of a space, and compare with what a table predicts.
+    """Measure random networks of a space, and compare them with a table's predictions.
 
-    A few of the networks that it was calibrated with are measured besides: what they differ
-    from then is the machine, not the table.
+    The check also measures a few networks of the calibration again: if these differ from
+    before, the machine changed, not the table.
 
     Raises:
         ConfigError: If there are fewer than 2 networks.
@@ -95,7 +96,7 @@ def _measure(
 
 
 def _calibrated_us(table: LatencyTable, space: SearchSpace) -> dict[str, float]:
-    """Latencies of the networks that the table was calibrated with, by fingerprint."""
+    """Latencies of the calibration's networks, by fingerprint."""
     calibration = table.calibration_for(space.name, space.settings)
     return {n.fingerprint: n.latency_us for n in calibration.networks} if calibration else {}
 

@@ -1,8 +1,8 @@
 """ONNX models put together from copies of exported operators.
 
-Exporting takes PyTorch half a second for an operator and half a minute for a large network.
-Here each operator is exported once; chains, branches and whole networks are copies of it,
-joined. Every copy has weights of its own: runtimes compute equal operators only once.
+PyTorch takes half a second to export an operator, and half a minute for a large network. So
+goldnas exports each operator once, and joins copies of it to chains, branches and whole
+networks. Every copy has its own weights, because runtimes compute equal operators only once.
 """
 
 import math
@@ -37,7 +37,7 @@ class Composition:
     Args:
         input_shape: ``(B, C, H, W)`` of the model's input, whose value is ``"input"``; or of
             any number of dimensions, the batch and the channels first.
-        seed: Of the weights.
+        seed: Seed of the weights.
     """
 
     def __init__(self, input_shape: Sequence[int], *, seed: int = 0) -> None:
@@ -53,7 +53,7 @@ class Composition:
 
         Args:
             operator: From ``input`` to ``output``, as ``to_onnx`` makes it.
-            values: What it reads, in the order of its inputs.
+            values: Inputs of the operator, in order.
         """
         prefix = f"copy{self._copies}/"
         self._copies += 1
@@ -165,7 +165,7 @@ def compose_network(
             concatenation along the channels.
         operators: Exports a part.
         input_shape: ``(B, C, H, W)``.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
         CompositionError: If the network does something else besides.
@@ -192,10 +192,10 @@ def compose_network(
             values[node] = joined
         else:
             raise CompositionError(
-                f"cannot put {type(network).__name__} together from its operators: it calls "
-                f"{node.target} besides. Use sums and torch.cat between operators"
+                f"cannot build {type(network).__name__} from its operators: it also calls "
+                f"{node.target}. Use only sums and torch.cat between operators"
             )
-    raise CompositionError(f"{type(network).__name__} puts nothing out")
+    raise CompositionError(f"{type(network).__name__} has no output")
 
 
 def _joined(

@@ -34,7 +34,7 @@ Device = Annotated[str, _DEVICE_SETTING]
 Python = Annotated[
     str | None,
     setting(
-        "The Python on the device whose onnxruntime measures, such as that of an environment "
+        "Path of the Python on the device that has onnxruntime, for example in an environment "
         "with onnxruntime-openvino.",
         group=_DEVICE,
         metavar="PATH",
@@ -43,8 +43,8 @@ Python = Annotated[
 PerfTest = Annotated[
     str | None,
     setting(
-        "The program onnxruntime_perf_test on the device. It measures in place of a Python, "
-        "as phones need.",
+        "Path of the program onnxruntime_perf_test on the device. It measures without Python, "
+        "as on phones.",
         group=_DEVICE,
         metavar="PATH",
     ),
@@ -56,17 +56,17 @@ Batch = Annotated[int, setting("Images per call.", group=_MEASURING, bounds=POSI
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Where something is measured again, as it was."""
+    """The device of a repeated measurement."""
 
     device: Device = "cpu"
     python: Python = None
     perf_test: PerfTest = None
 
     def find_host(self) -> "Host":
-        """The machine.
+        """The machine that measures.
 
         Raises:
-            ConfigError: If it is named wrongly.
+            ConfigError: If no machine has such a name.
         """
         from goldnas.profiling.host import find_host
 
@@ -90,7 +90,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     provider: Annotated[
         str,
         setting(
-            "What runs the models in onnxruntime: cpu, openvino, xnnpack, coreml, nnapi, qnn.",
+            "Provider of onnxruntime that runs the models: cpu, openvino, xnnpack, coreml, "
+            "nnapi or qnn.",
             group=_DEVICE,
             kind="provider",
         ),
@@ -99,8 +100,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     provider_options: Annotated[
         Mapping[str, str],
         setting(
-            "An option of the provider, by the name that onnxruntime has for it; or one of the "
-            "backend: workspace_mib, optimization_level, cuda_graph, tf32. Repeat for several.",
+            "An option of the provider, by its name in onnxruntime, or of the backend: "
+            "workspace_mib, optimization_level, cuda_graph or tf32. Repeat for several.",
             group=_DEVICE,
             metavar="NAME=VALUE",
         ),
@@ -123,11 +124,11 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
                     f"unknown `precision={precision!r}`; known: {', '.join(PRECISIONS)}"
                 )
         if not all(isinstance(core, int) and core >= 0 for core in self.cores):
-            raise ConfigError(f"`cores` are numbers from 0, got {list(self.cores)}")
+            raise ConfigError(f"`cores` must be numbers from 0, got {list(self.cores)}")
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The number formats that are measured: one, unless a kind of settings takes more."""
+        """The number formats to measure: one, except in settings that take several."""
         return (self.precision,)
 
     def make_processor_backend(
@@ -139,14 +140,14 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
         precision: str | None = None,
         protocol: MeasuringProtocol | None = None,
     ) -> "OnnxruntimeBackend":
-        """What measures a processor.
+        """The backend that measures a processor.
 
         Args:
-            on_warning: Told what may spoil the measurements.
-            host: Where; this machine unless given.
-            target_percent: Of the 95 % interval of a row; 1 unless given.
-            precision: In place of the one of the settings.
-            protocol: How often and how long; that of the rows of tables unless given.
+            on_warning: Called with a warning if something may spoil the measurements.
+            host: The machine; by default this one.
+            target_percent: Half-width of a row's 95 % interval; 1 by default.
+            precision: Number format; by default that of the settings.
+            protocol: How often and how long to measure; by default as for rows of tables.
         """
         from msgspec.structs import replace
 
@@ -170,16 +171,16 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
-    """What is measured on, and how."""
+    """The device of a measurement, and how it measures."""
 
     device: Annotated[str | None, _DEVICE_SETTING] = None
-    """This machine's processor, or its GPU where ``backend`` is one of a GPU, unless given."""
+    """By default this machine's processor, or its GPU if ``backend`` measures a GPU."""
     python: Python = None
     backend: Annotated[
         str | None,
         setting(
-            "What runs the models. On cpu, ssh and adb: onnxruntime. On cuda: tensorrt (the "
-            "default there), tensorrt-rtx, onnxruntime-cuda, torch, torch-graph or "
+            "Runtime that runs the models. On cpu, ssh and adb: onnxruntime. On cuda: tensorrt "
+            "(the default there), tensorrt-rtx, onnxruntime-cuda, torch, torch-graph or "
             "torch-compile.",
             group=_DEVICE,
             kind="backend",
@@ -212,10 +213,10 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
 
     @property
     def gpu_backend(self) -> str | None:
-        """What measures this machine's GPU; None where something else is measured.
+        """The backend for this machine's GPU; None if the settings name another device.
 
         Raises:
-            ConfigError: If there is no such backend, or not for such a device.
+            ConfigError: If there is no such backend, or it does not measure this device.
         """
         from goldnas.profiling.runtimes import find_backend
 
@@ -225,15 +226,15 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
         if backend == "onnxruntime":
             if device == "cuda":
                 raise ConfigError(
-                    "`backend='onnxruntime'` measures processors. Of a GPU it is "
+                    "`backend='onnxruntime'` measures processors. For a GPU, give "
                     "`backend='onnxruntime-cuda'`"
                 )
             return None
         find_backend(backend)
         if device not in (None, "cuda"):
             raise ConfigError(
-                f"`backend={backend!r}` measures the GPU of this machine, and "
-                f"`device={device!r}` is something else: leave one of the two out"
+                f"`backend={backend!r}` measures the GPU of this machine, but "
+                f"`device={device!r}` is another device: leave one of the two out"
             )
         return backend
 
@@ -245,14 +246,14 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
         precision: str | None = None,
         protocol: MeasuringProtocol | None = None,
     ) -> "OnnxruntimeBackend | GpuBackend":
-        """What measures.
+        """The backend of these settings.
 
         Args:
-            on_warning: Told what may spoil the measurements.
-            folder: For engines and caches of a GPU; a temporary one if not given.
-            precision: In place of the one of the settings.
-            protocol: Of a processor, how often and how long; that of the rows of tables unless
-                given.
+            on_warning: Called with a warning if something may spoil the measurements.
+            folder: For engines and caches of a GPU; by default a temporary folder.
+            precision: Number format; by default that of the settings.
+            protocol: For a processor, how often and how long to measure; by default as for
+                rows of tables.
         """
         from msgspec.structs import replace
 
@@ -295,7 +296,7 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
     networks: Annotated[
         int | None,
         setting(
-            "Number of random whole networks to measure as well. The rows are fitted to them. "
+            "Number of random whole networks to measure, too. The rows are fitted to them. "
             "20 unless given, or 10 with `transfer`; 0 for none.",
             group=_MEASURING,
             metavar="N",
@@ -345,8 +346,8 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     shapes: Annotated[
         Mapping[str, tuple[int, ...]],
         setting(
-            "Shape of an input whose sizes the model leaves open. 0 is a size, as of an empty "
-            "cache. Repeat for several inputs.",
+            "Shape of an input whose sizes the model leaves open. A size may be 0, as for an "
+            "empty cache. Repeat for several inputs.",
             group="A whole model",
             metavar="INPUT=1x3x224x224",
         ),
@@ -356,8 +357,8 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
         Mapping[str, Any],
         setting(
             "Value of an input: numbers, as in sr=16000 or boxes=1,2,3, or a file .npy or "
-            ".npz. Else floats are random, whole numbers 1 and truths true. Repeat for several "
-            "inputs.",
+            ".npz. By default floats are random, whole numbers are 1 and booleans are true. "
+            "Repeat for several inputs.",
             group="A whole model",
             metavar="INPUT=NUMBERS",
         ),
@@ -372,13 +373,13 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
             sized = isinstance(shape, tuple | list)
             if not sized or not all(type(size) is int and size >= 0 for size in shape):
                 raise ConfigError(
-                    f"`shapes` of {name!r} has to be whole numbers from 0, as in "
+                    f"`shapes` of {name!r} must be whole numbers from 0, as in "
                     f"`shapes={{{name!r}: (1, 3, 224, 224)}}`; got {shape!r}"
                 )
 
 
 class BundleConfig(RuntimeConfig, frozen=True, kw_only=True):
-    """How a bundle measures on the device that you carry it to.
+    """How a bundle measures on the device that you copy it to.
 
     :func:`goldnas.make_bundle` takes these fields as settings.
 
@@ -405,7 +406,7 @@ def _check_networks(networks: Any, *, transfer: bool) -> None:
     if networks == 1 or networks < 0 or (transfer and networks < 2):
         raise ConfigError(
             f"`networks={networks}`: a fit needs 2 networks or more"
-            + ("" if transfer else "; 0 for none")
+            + ("" if transfer else "; give 0 for none")
         )
 
 

@@ -1,7 +1,7 @@
-"""A runner on a host, and what is said to it.
+"""A connection to a runner on a host.
 
-goldnas starts Python there, sends it ``runner.py`` and then models and jobs, all of it over the
-one connection. Nothing has to be there but Python 3.9, numpy and onnxruntime.
+goldnas starts Python on the host, and sends ``runner.py``, models and jobs over one connection.
+The host only needs Python 3.9, numpy and onnxruntime.
 """
 
 import collections
@@ -27,30 +27,31 @@ _START_S = 120.0
 
 
 class UnreachableError(MeasurementError):
-    """No runner can be started there."""
+    """No runner can be started on the host."""
 
 
 class LostConnectionError(MeasurementError):
-    """What was connected once is so no more."""
+    """The connection to the host broke."""
 
 
 class SilentError(MeasurementError):
-    """It said nothing for too long, and was stopped."""
+    """The runner gave no answer for too long, and was stopped."""
 
 
 class NoRoomError(MeasurementError):
-    """The host takes no more models."""
+    """The host has no space for more models."""
 
 
 class Connection:
-    """A runner on a host, and what is said to it.
+    """A connection to a runner on a host.
 
     Args:
-        host: Where to start it.
-        silence_s: After so long without a word the runner is taken for dead.
+        host: The host of the runner.
+        silence_s: Seconds without an answer after which the runner counts as dead.
 
     Raises:
-        UnreachableError: If it does not start; with what the host said, and what to do.
+        UnreachableError: If the runner does not start. The message has the host's words and a
+            next step.
     """
 
     def __init__(self, host: Host, *, silence_s: float) -> None:
@@ -70,8 +71,8 @@ class Connection:
             )
         except OSError as error:
             raise UnreachableError(
-                f"cannot start {host.command(b'')[0]}: {error.strerror}; install it, or name "
-                "another"
+                f"cannot start {host.command(b'')[0]}: {error.strerror}; install this program, "
+                "or choose another"
             ) from None
         self._process = process
         assert process.stdin
@@ -84,7 +85,7 @@ class Connection:
             thread.start()
         self._errors = threads[1]
         self.close = weakref.finalize(self, _end, process, threads)
-        """End the runner; what it stored is removed. Done at the latest when goldnas ends."""
+        """End the runner, which removes its files. This happens when goldnas ends, too."""
         self._start(source)
 
     def _start(self, source: bytes) -> None:
@@ -98,12 +99,12 @@ class Connection:
             raise UnreachableError(_advice(self.host, self._process, self._words())) from None
 
     def ask(self, body: bytes = b"", **request: object) -> Iterator[dict[str, Any]]:
-        """Make a request; what is answered, line by line, and at last what it ends with.
+        """Make a request, and yield the answers line by line, the final answer last.
 
         Raises:
-            LostConnectionError: If the line breaks.
-            NoRoomError: If the host cannot keep a model.
-            SilentError: If it says nothing for too long.
+            LostConnectionError: If the connection breaks.
+            NoRoomError: If the host has no space for a model.
+            SilentError: If the host gives no answer for too long.
         """
         if body:
             request["size"] = len(body)
@@ -122,7 +123,7 @@ class Connection:
                 continue
             if "failed" in answer:
                 raise NoRoomError(
-                    f"{self.host.name}: {answer['failed']}; make room there, or name another "
+                    f"{self.host.name}: {answer['failed']}; make room there, or choose another "
                     "folder for models (TMPDIR, or ssh://host/folder)"
                 )
             yield answer
@@ -149,7 +150,7 @@ class Connection:
         except queue.Empty:
             self.close()
             raise SilentError(
-                f"{self.host.name} said nothing for {seconds:g} s and was stopped; try fewer "
+                f"{self.host.name} gave no answer for {seconds:g} s and was stopped; try fewer "
                 "threads, a smaller batch or input, or an idle machine"
             ) from None
         if line is None:
@@ -194,26 +195,26 @@ def _end(process: "subprocess.Popen[bytes]", readers: Sequence[threading.Thread]
 def _advice(host: Host, process: "subprocess.Popen[bytes]", said: str) -> str:
     """What to do about a runner that did not start."""
     status = process.poll()
-    advice = "see whether it is on and can be reached"
+    advice = "check that it is switched on and can be reached"
     if "No module named" in said:
         module = said.rpartition(" ")[2].strip("'\"").partition(".")[0]
         install = shlex.join([host.python, "-m", "pip", "install", module])
         advice = f"install it there: {install}"
     elif "Host key verification failed" in said or "host key" in said.lower():
         advice = (
-            "see who it is, then take its key into known_hosts: connect once by hand with ssh"
+            "check its host key, then add the key to known_hosts: connect once by hand with ssh"
         )
     elif "Permission denied" in said and status == 255:
         advice = (
-            "let ssh log in without a password: a key in the agent, or in its configuration"
+            "let ssh log in without a password, with a key in its agent or its configuration"
         )
     elif "temporary" in said.lower() or "No space left" in said or "Read-only" in said:
-        advice = "make room there, or name another folder: ssh://host/folder, or TMPDIR"
+        advice = "make room there, or choose another folder: ssh://host/folder, or TMPDIR"
     elif "too old" in said:
-        advice = "name a Python 3.9 or newer: `python`"
+        advice = "give the path of Python 3.9 or newer: `python`"
     elif status in (126, 127):
         advice = (
-            f"{host.python} is not there: install Python 3.9 or newer, or name one: `python`"
+            f"no {host.python} there: install Python 3.9 or newer, or give its path: `python`"
         )
     elif not host.is_remote:
         advice = "check that this Python and its onnxruntime work"

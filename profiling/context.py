@@ -1,20 +1,21 @@
-"""What an operator adds to a network that has it, from the times of a few small models.
+"""The time that an operator adds to a network, from the times of a few small models.
 
-Timed as a model of its own, an operator comes with what a session costs, and with the change
-to the runtime's own layout of tensors and back, which a network pays once. So each operator is
-timed in two models that differ in nothing but four more of it:
+The time of an operator as a model of its own includes the cost of a session, and of the change
+to the runtime's layout of tensors and back. A network pays these only once. So goldnas times
+each operator in two models that differ only by four more copies of the operator:
 
-- *chain*, where it keeps the shape: ``x + f(x)``, as a node of a cell would read it, two and
-  six times in a row, behind a convolution that brings the tensor into the runtime's layout;
-- *branches*, where it changes the shape: one and five of it side by side, added.
+- *chain*, for an operator that keeps the shape: ``x + f(x)``, as a node of a cell would read
+  it, two and six times in a row, behind a convolution that brings the tensor into the runtime's
+  layout;
+- *branches*, for an operator that changes the shape: one and five copies side by side, added.
 
-Runtimes compute equal things once. Copies have weights of their own, but where an operator
-begins with something without weights (pooling, a slice), branches need inputs of their own as
-well: each is fed by a 1x1 convolution, whose cost is measured by a chain and subtracted. A
-leading ReLU is left to be shared, as the operators that read one node share it in a network.
+Runtimes compute equal operators only once. Copies have their own weights. But if an operator
+begins with something without weights (pooling, a slice), branches also need their own inputs:
+a 1x1 convolution feeds each branch, and a chain measures the cost of this convolution, which is
+subtracted. A leading ReLU stays shared, as operators that read one node share it in a network.
 
-An operator of several inputs reads the last values of its chain; each of its branches is fed by
-as many convolutions as it has inputs.
+An operator of several inputs reads the last values of its chain. Each of its branches has one
+such convolution per input.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ Make = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class RowModels:
-    """The models that a row is worked out from."""
+    """The models that a row is computed from."""
 
     method: Literal["chain", "branches"]
     models: dict[str, bytes]
@@ -57,7 +58,7 @@ def make_row_models(operator: onnx.ModelProto, site: AnySite, *, batch: int) -> 
     channels, inputs = site.input_shape[0], len(site.input_shapes)
     if len(set(site.input_shapes)) > 1:
         raise MeasurementError(
-            f"an operator at {site} cannot be measured: its inputs are of several shapes. "
+            f"an operator at {site} cannot be measured: its inputs have several shapes. "
             "Bring them to one shape before the choice"
         )
     isolated = Composition(shape)

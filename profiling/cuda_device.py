@@ -158,8 +158,8 @@ def check_gpu() -> None:
     """
     if torch.version.cuda is None:
         raise NoGpuError(
-            f"the PyTorch here, {torch.__version__}, was built without CUDA. Install one that "
-            "has it, or measure this machine's processor: `device='cpu'`"
+            f"the PyTorch here, {torch.__version__}, was built without CUDA. Install PyTorch "
+            "with CUDA, or measure this machine's processor: `device='cpu'`"
         )
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Which inputs of a model decide by their values what runs, and on how much."""
+"""Inputs of a model whose values decide what runs, or the sizes of tensors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

@@ -29,21 +29,22 @@ def measure_network(
     engines: Callable[[LatencyTable], Path | None] = lambda table: locate_engines(table.path),
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Measure a network as each table's rows were measured, where the table is of this machine.
+    """Measure a network under the conditions of each table that belongs to this machine.
 
     Args:
         network: With its weights.
         input_shape: ``(C, H, W)``.
-        tables: Of latencies.
+        tables: Latency tables.
         precision: Number format of the network.
-        models: What is exported already, by the number of images.
-        host: Measures; this machine unless given.
-        gpu: Measures for tables whose conditions it has.
-        engines: Where engines and caches of a GPU's table are; None to keep none.
-        on_warning: Told what may spoil the measurements.
+        models: Models that are already exported, by the number of images.
+        host: The machine that measures; by default this one.
+        gpu: The backend for tables that were measured under its conditions.
+        engines: Folders for engines and caches of a GPU's table; None to keep none.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Returns:
-        Microseconds by the name of the table; and for each other table, why there are none.
+        Microseconds by the name of the table; and for each other table the reason for its
+        absence.
 
     Raises:
         MeasurementError: If the network cannot be measured.
@@ -56,12 +57,12 @@ def measure_network(
         theirs = table.conditions
         if theirs.precision not in (precision, "unknown"):
             unverified[table.name] = (
-                f"the table is of {theirs.precision}, the network is {precision}"
+                f"the table is for {theirs.precision}, the network is {precision}"
             )
             continue
         same = replace(theirs, precision=precision)
         if theirs.gpu is not None and host.is_remote:
-            unverified[table.name] = f"the table is of a GPU, and {host.name} is measured"
+            unverified[table.name] = f"the table is for a GPU, not for {host.name}"
             continue
         folder = engines(table)
         try:
@@ -106,21 +107,21 @@ def measure_network(
 
 
 def explain_no_caches(table: LatencyTable) -> str:
-    """The warning that engines for a table are built anew."""
+    """The warning that engines for a table are built again."""
     return (
-        f"the file that {table.path} was copied from is gone, and the folder engines beside "
-        "it; or the search is somebody else's, and would need `trust=True`: engines are built "
-        "anew and not kept, perhaps of other tactics than those of the table. Copy that folder "
+        f"the original of {table.path} and the folder engines beside it are gone, or need "
+        "`trust=True` because the search is somebody else's: goldnas builds engines again and "
+        "does not keep them, perhaps with other tactics than the table's. Copy that folder "
         f"to {table.path.with_name('engines')} to use it"
     )
 
 
 def _unlike(theirs: Conditions, here: Conditions, name: str) -> str:
-    """Why what is measured here says nothing of a table; empty if it does."""
+    """Why a measurement here says nothing about a table; empty if it does."""
     if "unknown" in (theirs.machine, here.machine):
-        return "the system does not tell which processor this is"
+        return "the system does not report which processor this is"
     if theirs.machine != here.machine:
-        return f"the table is of {theirs.machine}, {name} is {here.machine}"
+        return f"the table is for {theirs.machine}, {name} is {here.machine}"
     if differences := theirs.differences(here):
         return f"the table and {name} differ in {'; '.join(differences)}"
     return ""

@@ -1,4 +1,4 @@
-"""A latency table, opened and filled with what it lacks of a space."""
+"""Opening a latency table, and measuring the rows and networks that it lacks for a space."""
 
 import dataclasses
 import os
@@ -44,16 +44,16 @@ def fill_table(
     networks: int,
     strict: bool = False,
 ) -> LatencyTable:
-    """Measure what a table lacks of a space: rows, and networks that it is calibrated with.
+    """Measure the rows that a table lacks for a space, and networks for its calibration.
 
-    All in the same processes. A machine may be a percent slower for some minutes, and what is
-    spread over more of them sees more of its fast ones.
+    The same processes measure both. A machine may be a percent slower for some minutes, and a
+    longer measurement sees more of its fast minutes.
 
     Args:
-        session: Measures.
-        table: There or empty, as :func:`open_table` gives it.
-        space: To measure.
-        networks: How many the calibration is to rest on.
+        session: The session that measures.
+        table: From :func:`open_table`; it may be empty.
+        space: The space to measure.
+        networks: Number of networks for the calibration.
         strict: Whether a row fails if the provider leaves one of its nodes to another.
 
     Returns:

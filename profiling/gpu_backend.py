@@ -55,11 +55,11 @@ class GpuBackend(RunnerBackend):
     samples here.
 
     Args:
-        name: One of ``runtimes.BACKENDS``; no other takes its place.
-        device: ``cuda``. With ``torch`` also ``cpu``, which is timed by the clock of the host.
-        options: Of the backend, those that are not as by default.
-        folder: Where engines and caches are kept; a temporary one if not given. Where it cannot
-            be written, a temporary one begins with the caches that it has.
+        name: One of ``runtimes.BACKENDS``; there is no fallback to another.
+        device: ``cuda``. With ``torch`` also ``cpu``, timed by the clock of the host.
+        options: Options of the backend that differ from the defaults.
+        folder: Folder of engines and caches; by default a temporary folder. If it cannot be
+            written, its caches are copied to a temporary folder.
 
     Raises:
         ConfigError: If a name is unknown, or the backend has no such option or number format.
@@ -85,7 +85,7 @@ class GpuBackend(RunnerBackend):
             )
         if device != "cuda" and name != "torch":
             raise ConfigError(
-                f"`backend={name!r}` measures a GPU: `device='cuda'`, not {device}"
+                f"`backend={name!r}` measures a GPU: give `device='cuda'`, not {device}"
             )
         self._name = name
         self._device = device
@@ -97,8 +97,8 @@ class GpuBackend(RunnerBackend):
             if folder is not None:
                 _copy_caches(folder, scratch)
                 self._not_kept = (
-                    f"{folder} cannot be written: what {name} has cached there is used, and "
-                    "what this adds is not kept. Make it writable, and the next time is faster"
+                    f"{folder} cannot be written: goldnas uses the cache of {name} there, but "
+                    "adds nothing to it. Make the folder writable for a faster next time"
                 )
             folder = scratch
         self.folder = folder
@@ -184,12 +184,12 @@ class GpuBackend(RunnerBackend):
         if found["gpu"] and not found["clocks"]:
             self._on_warning(
                 "nvidia-ml-py is not installed, or the driver does not answer it: clocks, "
-                "temperature and throttling will not be known. pip install nvidia-ml-py"
+                "temperature and throttling stay unknown. Install it: pip install nvidia-ml-py"
             )
         if found["busy_with_others"]:
             self._on_warning(
                 "another program computes on the GPU: a steady load makes all times too long, "
-                "and nothing else will tell. nvidia-smi names it; stop it"
+                "and no later check detects this. Find the program with nvidia-smi, and stop it"
             )
         return found
 
@@ -225,9 +225,9 @@ class GpuBackend(RunnerBackend):
 
 
 def locate_engines(table: Path) -> Path:
-    """Where a GPU's engines and caches for a table are kept: beside it.
+    """The folder of a GPU's engines and caches for a table: beside the table.
 
-    Whatever is measured for the table is built with the timing cache there, and so of the same
+    All engines for the table are built with the timing cache there, and so with the same
     tactics.
     """
     return table.with_name("engines")

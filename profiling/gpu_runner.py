@@ -160,11 +160,11 @@ def collect_facts(runtime: Runtime, device: Any) -> dict[str, Any]:
 
 
 def _with_advice(error: MeasurementError, backend: str) -> str:
-    """What is wrong, and what would work here instead."""
+    """The problem, and the backends that would work here instead."""
     if isinstance(error, NoGpuError):
         return str(error)
     others = [f"`backend={name!r}`" for name in list_working() if name != backend]
-    return f"{error}; or measure with what is here: {', '.join(others)}"
+    return f"{error}; or measure with an installed backend: {', '.join(others)}"
 
 
 def _line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Where models are measured: this machine, or another one behind ssh or adb."""
+"""The machines that measure models: this one, or another one behind ssh or adb."""
 
 import hashlib
 import os
@@ -34,12 +34,12 @@ class Host:
     """A machine that measures.
 
     Args:
-        name: As the user calls it, ``ssh://pi@raspberry``.
+        name: The user's name for the machine, such as ``ssh://pi@raspberry``.
         prefix: Command that runs a command there; empty for this machine.
-        python: Interpreter there whose onnxruntime measures.
-        place: Folder there for models, which are removed; wherever temporary files go, if None.
-        perf_test: Path there of ``onnxruntime_perf_test``, which measures in place of a Python.
-        is_gpu: Whether its GPU is meant, and not its processor.
+        python: Python there that has onnxruntime.
+        place: Folder there for temporary models; None for the system's temporary folder.
+        perf_test: Path there of ``onnxruntime_perf_test``, which measures without Python.
+        is_gpu: Whether to measure its GPU, and not its processor.
     """
 
     name: str = "this machine"
@@ -81,7 +81,7 @@ def find_host(device: str, python: str | None = None, perf_test: str | None = No
     """
     if python and perf_test:
         raise ConfigError(
-            f"`python={python!r}` and `perf_test={perf_test!r}` both measure; give one of them"
+            f"`python={python!r}` and `perf_test={perf_test!r}` exclude each other; give one"
         )
     if device in ("cpu", "cuda"):
         here = os.path.expanduser(perf_test) if perf_test else None
@@ -127,4 +127,4 @@ def _read_command(variable: str, default: str) -> list[str]:
     try:
         return shlex.split(os.environ.get(variable) or default)
     except ValueError as error:
-        raise ConfigError(f"{variable} is no command: {error}") from None
+        raise ConfigError(f"{variable} is not a command: {error}") from None

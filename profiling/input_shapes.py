@@ -1,4 +1,4 @@
-"""Shapes of a model's inputs: what the file says, what was given, what follows from both."""
+"""Shapes of a model's inputs: from the file, from the user, and derived from both."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,20 +36,21 @@ def choose_shapes(
 ) -> Chosen:
     """Give each input a shape without open sizes.
 
-    What is given holds. Sizes of one name are one size, but where two were given. One that is
-    computed from others, as ``past + 1``, follows from them. Open first sizes
-    without a name are the batch, and so are named ones, unless the name stands elsewhere too,
-    or another one says that it is the batch. Sizes within sequences are those of an element.
+    Given shapes and values hold. Sizes of one name are equal, unless the user gave two. A size
+    that is computed from others, such as ``past + 1``, follows from them. Open first sizes
+    without a name are the batch. Named first sizes are the batch, too, unless the name also
+    stands elsewhere, or another name says that it is the batch. A sequence has the sizes of
+    its elements.
 
     Args:
-        path: Of the model.
-        entries: Its inputs.
-        batch: Of open first sizes; that of a given shape, or else 1, if not given.
-        shapes: That were given, by name of the input.
-        values: That were given, by name of the input.
+        path: Path of the model.
+        entries: Inputs of the model.
+        batch: Value of open first sizes; by default that of a given shape, or 1.
+        shapes: Given shapes, by name of the input.
+        values: Given values, by name of the input.
 
     Raises:
-        ConfigError: If a size is still open, or what was given does not fit.
+        ConfigError: If a size is still open, or a given shape or value does not fit.
     """
     declared = {entry.name: read_sizes(entry) for entry in entries}
     arrays = {
@@ -105,13 +106,13 @@ def choose_shapes(
         for name, shape in complete.items():
             raise ConfigError(
                 f"{_shown(path, name, declared[name])}: its batch is "
-                f"{shape[0] if shape else 'no size of it'} and cannot be {batch}"
+                f"{shape[0] if shape else 'not one of its sizes'} and cannot be {batch}"
             )
     return Chosen(complete, arrays)
 
 
 def read_sizes(entry: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
-    """What a model says of an input's sizes; None if not even how many there are.
+    """The sizes of an input in a model; None if the model does not give their number.
 
     Exporters write -1 or ``?`` for a size that is open, and some write 0 for the batch.
     Anywhere else 0 is a size, such as that of an empty cache.
@@ -185,8 +186,8 @@ def _check_fits(
     is_other = any(isinstance(size, int) and size not in (0, told) for size, told in pairs)
     if is_other or len(sizes) != len(shape):
         raise ConfigError(
-            f"{_shown(path, name, sizes)}, and cannot be {show_sizes(shape)}. Choose another "
-            f"of `{setting}`"
+            f"{_shown(path, name, sizes)}, and cannot be {show_sizes(shape)}. "
+            f"Correct `{setting}`"
         )
 
 
@@ -232,5 +233,5 @@ def _ask(
     }
     name = next(iter(still_open))
     return ConfigError(
-        f"{_shown(path, name, declared[name])}: say how large, as in `shapes={example}`"
+        f"{_shown(path, name, declared[name])}: give all sizes, as in `shapes={example}`"
     )

@@ -1,4 +1,4 @@
-"""What a model's metadata says of its inputs, for runtimes that take PyTorch's tensors."""
+"""Inputs from a model's metadata, for runtimes that take PyTorch's tensors."""
 
 import onnx
 import torch
@@ -22,7 +22,7 @@ def read_tensors(model: bytes) -> dict[str, Tensor]:
             tensors[name] = torch.from_numpy(value.numpy())
         except (RuntimeError, TypeError) as error:
             raise MeasurementError(
-                f"input {name!r} is {value.data_type()}, which this backend cannot be given: "
+                f"input {name!r} is {value.data_type()}, which this backend does not take: "
                 f"{' '.join(str(error).split())}"
             ) from None
     return tensors

@@ -1,7 +1,7 @@
-"""Values of a model's inputs: those that were given, and what stands in for the others.
+"""Values of a model's inputs: given values, and made-up values for the others.
 
-They travel as a model that makes them, in the metadata of the one that is measured. So numbers
-of any type, texts and sequences reach a device where only numpy and onnxruntime are.
+The values travel as a small model that makes them, in the metadata of the measured model. So
+numbers of any type, texts and sequences reach a device that only has numpy and onnxruntime.
 """
 
 import base64
@@ -40,9 +40,9 @@ _NEEDED = {
 }
 """And what some types need, by how their names begin."""
 _MOST_BYTES = 2**30
-"""Of the values of an input in a file."""
+"""Size limit of a file of values."""
 _MOST_NUMBERS = 2**28
-"""Of an input whose numbers are carried along, and not made where they are needed."""
+"""Limit on numbers that travel with the model; larger inputs are made on the device."""
 _RANDOM = 21
 """The last opset whose random numbers onnxruntime makes."""
 
@@ -53,16 +53,16 @@ class ModelInput:
 
     name: str
     kind: int
-    """Of its numbers, as ``onnx.TensorProto`` numbers them."""
+    """Type of the numbers, as in ``onnx.TensorProto``."""
     shape: tuple[int, ...]
-    """Of a sequence, that of its elements."""
+    """Shape; for a sequence, that of its elements."""
     values: tuple[Array, ...] = ()
-    """That were given: one, or the elements of a sequence; none if it is made up."""
+    """Given values: one, or the elements of a sequence; empty for made-up values."""
     whole: int = 1
-    """What stands for whole numbers and truths that were not given."""
+    """Made-up value of whole numbers and booleans."""
     is_sequence: bool = False
     is_random: bool = True
-    """Whether floats that were not given are random; else they are as whole numbers are."""
+    """Whether made-up floats are random; else they have the made-up whole number."""
 
     @property
     def type(self) -> str:
@@ -148,10 +148,10 @@ def choose_inputs(
     """Say what each input holds.
 
     Args:
-        path: Of the model.
-        entries: Its inputs.
-        shapes: Of all of them, by name.
-        values: That were given, as :func:`read_value` reads them, by name.
+        path: Path of the model.
+        entries: Inputs of the model.
+        shapes: Shapes of all inputs, by name.
+        values: Given values by name, as :func:`read_value` reads them.
         settings: Names of inputs that say how much is computed: scales, thresholds.
 
     Raises:
@@ -189,13 +189,14 @@ def _shaped(path: Path, name: str, value: Array, shape: tuple[int, ...]) -> Arra
         if math.prod(shape) > _MOST_NUMBERS:
             raise ConfigError(
                 f"`values` of {name!r}: {math.prod(shape)} numbers for an input of {path} are "
-                f"too many: {_MOST_NUMBERS} are the most. Choose another of `shapes`"
+                f"too many: the limit is {_MOST_NUMBERS}. Choose a smaller shape with `shapes`"
             )
         return np.full(shape, value)
     if value.size != np.prod(shape, dtype=int):
         raise ConfigError(
             f"`values` of {name!r}: {value.size} numbers for an input of {path} that has the "
-            f"shape {'x'.join(map(str, shape)) or 'of a single number'}. Give as many, or one"
+            f"shape {'x'.join(map(str, shape)) or 'of a single number'}. Give as many numbers "
+            "as the shape has, or one"
         )
     return value.reshape(shape)
 
@@ -207,7 +208,7 @@ def read_value(path: Path, entry: onnx.ValueInfoProto, value: Any) -> Array | li
     """A value as its input takes it.
 
     Args:
-        path: Of the model.
+        path: Path of the model.
         entry: The input.
         value: A number, an array, a list of them, a file ``.npy`` or ``.npz``, or numbers
             between commas. Texts where the input takes texts. Of a sequence a list of its
@@ -230,7 +231,7 @@ def read_value(path: Path, entry: onnx.ValueInfoProto, value: Any) -> Array | li
     else:
         found = list(value) if sequence else [value]
     if not found:
-        raise ConfigError(f"{said}: a sequence without elements. Give it one or more")
+        raise ConfigError(f"{said}: a sequence without elements. Give one or more elements")
     arrays = [_converted(said, path, one, tensor.elem_type) for one in found]
     return arrays if sequence else arrays[0]
 
@@ -245,14 +246,14 @@ def _read_arrays(said: str, file: Path, name: str, sequence: bool) -> list[Any]:
         ) from None
     except (ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"{said}: {file} holds no arrays: {read_message(error)}. Save it with numpy.save"
+            f"{said}: {file} holds no arrays: {read_message(error)}. Save one with numpy.save"
         ) from None
     if sequence:
         return list(arrays.values())
     if name in arrays or len(arrays) == 1:
         return [arrays.get(name, next(iter(arrays.values())))]
     others = ", ".join(map(repr, arrays)) or "none"
-    raise ConfigError(f"{said}: {file} has no array of that name, but {others}")
+    raise ConfigError(f"{said}: {file} has no array of this name, only {others}")
 
 
 def _parse(said: str, text: str, kind: int) -> Array:
@@ -305,7 +306,7 @@ def _converted(said: str, path: Path, value: Any, kind: int) -> Array:
     except (ValueError, TypeError, OverflowError, KeyError):
         pass
     raise ConfigError(
-        f"{said}: the input of {path} takes {type_name}, which does not hold "
+        f"{said}: the input of {path} takes {type_name}, which cannot hold "
         f"{' '.join(str(value).split())[:60]}"
     )
 

@@ -1,4 +1,4 @@
-"""What was visited, in a file, so that an interrupted campaign goes on where it was."""
+"""A file of all visits so far, so that an interrupted campaign can continue."""
 
 import datetime
 import hashlib
@@ -34,8 +34,8 @@ class Journal:
     """Visits, written down as they are made, so that an interrupted campaign goes on.
 
     Args:
-        path: Of the file, one line per model and process; None keeps nothing.
-        conditions: Visits under others are forgotten.
+        path: Path of the file, with a line per model and process; None keeps nothing.
+        conditions: Conditions of the visits; visits under other conditions are dropped.
     """
 
     def __init__(self, path: Path | None, conditions: Conditions) -> None:

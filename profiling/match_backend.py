@@ -20,30 +20,31 @@ def match_backend(
     folder: Path | None = None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> RunnerBackend:
-    """What measures as a table was measured; whether it is on that device it has to say.
+    """The backend with a table's settings; its conditions tell whether this is the device.
 
     Args:
-        conditions: Of the table.
-        host: Where.
-        folder: Where a GPU's engines and caches are kept, see
-            :func:`goldnas.profiling.gpu_backend.locate_engines`; a temporary one if not given.
-        on_warning: Told what may spoil the measurements.
+        conditions: Conditions of the table.
+        host: The machine that measures.
+        folder: Folder of a GPU's engines and caches, see
+            :func:`goldnas.profiling.gpu_backend.locate_engines`; by default a temporary folder.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
-        ConfigError: If the table is of a GPU, and the host another machine or an interpreter or
-            program of its own; or it is of a processor, and the host's GPU is meant.
+        ConfigError: If the table is for a GPU, and the host is another machine or has a
+            ``python`` or ``perf_test``; or if the table is for a processor, and the host is a
+            GPU.
     """
     if host.is_gpu and conditions.gpu is None:
         raise ConfigError(
-            f"`device='cuda'`: the table is of {conditions.device}, {conditions.machine}, and "
-            "not of a GPU. Leave `device` out, or say where that is"
+            f"`device='cuda'`: the table is for {conditions.device}, {conditions.machine}, not "
+            "for a GPU. Leave `device` out, or give the address of that device"
         )
     if conditions.runtime not in BACKENDS:
         return OnnxruntimeBackend.like(conditions, host=host, on_warning=on_warning)
     if host.is_remote:
         raise ConfigError(
-            f"a table of {conditions.backend} is measured where its GPU is, and not by way of "
-            f"{host.name}: run goldnas there"
+            f"a table of {conditions.backend} is measured on the machine with the GPU, not "
+            f"through {host.name}: run goldnas there"
         )
     if host.perf_test or host.python != sys.executable:
         setting = "perf_test" if host.perf_test else "python"

@@ -1,9 +1,8 @@
-"""How models are measured on a machine that is not quiet: the protocol, for every backend.
+"""The protocol that measures models on a machine with other load, for every backend.
 
-A model is visited in shuffled rounds by several fresh processes, until what is worked out from
-its times is known well enough. Two copies of one model, the sentinels, are visited beside all
-others: their difference says what a difference means. What all models of a process have in
-common shows drift.
+Several fresh processes visit the models in shuffled rounds, until the computed latencies are
+precise enough. Two copies of one model, the sentinels, are visited beside all others: their
+difference is the noise. A change that all models of a process share shows drift.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from goldnas.profiling.journal import Journal
 from goldnas.profiling.steadying import steady
 
 MOST_PROCESSES = 24
-"""After which an estimate whose interval is still too wide is taken as it is."""
+"""Processes after which an estimate is accepted even if its interval is too wide."""
 
 NOISE_WARNS, NOISE_REFUSES = 2.0, 10.0
 """Differences of the two sentinels, in percent."""
@@ -38,7 +37,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A latency that is worked out from the times of one or more models."""
+    """A latency that is computed from the times of one or more models."""
 
     terms: Mapping[str, float]
     """By model: the latency is the sum of these factors times the models' latencies."""
@@ -93,11 +92,11 @@ def _by_process(visits: Iterable[Visit]) -> dict[int, list[float]]:
 
 
 def _slowness(visited: Iterable[Sequence[Visit]]) -> list[float]:
-    """How slow the machine was in each process, 1 where it was as usual.
+    """Slowness of the machine in each process; 1 is the usual speed.
 
-    The median over models of the time that a model took there, relative to what the model
-    usually takes. Not of the sentinels: libraries that choose their algorithms by timing
-    them, as cuDNN does, choose for a small model another one in every process.
+    This is the median over models of a model's time in the process, relative to its usual time.
+    Sentinels do not count: libraries such as cuDNN choose algorithms by timing them, and choose
+    another one for a small model in every process.
     """
     relative: dict[int, list[float]] = {}
     for visits in visited:
@@ -144,14 +143,13 @@ def measure(
     """Visit models until each estimate is within the protocol's target.
 
     Args:
-        backend: Visits them.
+        backend: The backend that visits the models.
         models: ONNX models by name.
-        estimates: What they are measured for.
+        estimates: The latencies to compute from the models' times.
         sentinel: An ONNX model that takes some tens of microseconds or more.
-        journal: Holds what an interrupted campaign found, and is added to.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        is_decided: Whether an estimate that was begun is known well enough, whatever the
-            protocol says.
+        journal: Holds the visits of an interrupted campaign; new visits are added.
+        on_progress: Called with the number of visits done and, as far as known, of all visits.
+        is_decided: Whether an estimate is precise enough, whatever the protocol says.
 
     Raises:
         MeasurementError: If the runtime cannot measure the sentinel.
@@ -233,7 +231,7 @@ def _due(
 def check_quiet(
     backend: MeasurementBackend, sentinel: bytes, *, on_warning: Callable[[str], None]
 ) -> None:
-    """See whether two copies of one model take the same time here, before anything else.
+    """Check first whether two copies of one model take the same time here.
 
     Raises:
         NoisyMachineError: If they differ too much for any measurement to mean something.
@@ -267,13 +265,13 @@ def _visit(
     seed: int,
     together: int,
 ) -> tuple[dict[str, tuple[Visit, ...] | Failure], int]:
-    """Visit models, so many together; if a process dies of it, by halves.
+    """Visit models in groups; if a process dies, halve its group.
 
-    It may be one model that does it, or too many of them for the memory of a small board. Each
-    group is a process of its own, with the sentinels, and numbered on from the seed.
+    The cause may be one model, or too many models for the memory of a small board. Each group
+    has its own process, with the sentinels, and process numbers count on from the seed.
 
     Returns:
-        What was found, and how many models can be visited together.
+        The visits, and how many models can be visited together.
 
     Raises:
         MeasurementError: If no model is to blame.

@@ -26,7 +26,7 @@ class NetworkLatencies:
 
     networks: tuple[NetworkLatency, ...]
     noise_floor_percent: float
-    """Mean difference of the same networks, by every other process and by the rest."""
+    """Mean difference between two measurements, each by half of the processes."""
 
 
 def measure_networks(
@@ -51,12 +51,12 @@ def measure_models(
     """Measure whole networks side by side.
 
     Args:
-        session: Measures.
-        models: As ONNX, by fingerprint.
-        counts: How often each has each part.
+        session: The session that measures.
+        models: The networks as ONNX, by fingerprint.
+        counts: How often each network has each part.
 
     Raises:
-        MeasurementError: If most of them cannot be measured.
+        MeasurementError: If most of the networks cannot be measured.
         WriteError: If the journal cannot be written.
     """
     estimates = {name: Estimate({name: 1.0}) for name in models}
@@ -90,7 +90,7 @@ def compose_networks(
 
 
 def _compose(session: Session, space: SearchSpace, architecture: Architecture) -> bytes:
-    """A network as ONNX: as a whole, which takes longer, if its parts are not just joined."""
+    """A network as ONNX; exported as a whole, which is slower, if it does more than join."""
     shape = (session.batch, *space.input_shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same model again after an interruption

@@ -1,4 +1,4 @@
-"""Any ONNX model as it is, with weights from beside it, and inputs to run it on."""
+"""Any ONNX model, with weights from files beside it, and inputs to run it on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,17 +36,17 @@ _KNOWN_TYPES = frozenset(TensorProto.DataType.values())
 
 @dataclass(frozen=True)
 class Form:
-    """A model as it can be given to a runtime, and what it will run on."""
+    """A form of a model that a runtime may take, and the inputs to run it on."""
 
     model: bytes
     inputs: tuple[ModelInput, ...]
     note: str = ""
-    """In what it is not the file; empty if it is."""
+    """How the form differs from the file; empty if it does not."""
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A model, and what each of its inputs is to be."""
+    """A model, and a value for each of its inputs."""
 
     path: Path
     proto: onnx.ModelProto = field(repr=False)
@@ -57,14 +57,15 @@ class OnnxFile:
     """What goldnas exported; None for models of others."""
     inputs: tuple[ModelInput, ...]
     deciding: Mapping[str, str]
-    """Inputs that were not given, and decide what runs: by name, the node that they decide."""
+    """Inputs without a given value that decide what runs: by name, the node they decide."""
 
     def forms(self) -> Iterator[Form]:
-        """The model in each way that a runtime may take it; the first that it takes counts.
+        """The forms of the model that a runtime may take; use the first that it takes.
 
-        Its shapes are fixed; or as they were, where a part that never runs does not fit the
-        fixed ones. Whole numbers that were not given are 1; or 0, where 1 is out of range. A
-        model of an opset that runtimes have left is also brought to the oldest that they take.
+        The first form has fixed shapes. The next keeps the shapes of the file, because a part
+        that never runs may not fit fixed ones. Whole numbers that were not given are 1, or 0 if
+        1 is out of range. For an opset that runtimes no longer take, another form has the
+        oldest opset that they do take.
 
         Raises:
             ConfigError: If the model is too large.
@@ -73,8 +74,8 @@ class OnnxFile:
         converted = _bring_up(self.proto)
         if converted is not None:
             note = (
-                f"{self.path} is of opset {find_opset(self.proto)}, which the runtime does not "
-                f"take: measured is what onnx makes of it in opset {_OLDEST_OPSET}"
+                f"the runtime does not take opset {find_opset(self.proto)} of {self.path}: "
+                f"goldnas measures the model as onnx converts it to opset {_OLDEST_OPSET}"
             )
             yield from self._forms_of(converted, note)
 
@@ -127,7 +128,7 @@ def _problems(message: Message) -> Iterator[str]:
             for inner in [value] if isinstance(value, Message) else value:
                 yield from _problems(inner)
         elif kind.name in _OF_TYPES and value not in _KNOWN_TYPES:
-            yield f"it has numbers of type {value}, and onnx {onnx.__version__} knows no such"
+            yield f"it has numbers of type {value}, which onnx {onnx.__version__} does not know"
 
 
 def _bring_up(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -151,13 +152,13 @@ def read_onnx(
 
     Args:
         path: The file.
-        batch: First size of inputs that leave it open; 1 if not given.
-        shapes: Of whole inputs, by name.
-        values: Of inputs, by name: numbers, arrays, or files of arrays.
+        batch: First size of inputs that leave it open; 1 by default.
+        shapes: Shapes of inputs, by name.
+        values: Values of inputs, by name: numbers, arrays, or files of arrays.
 
     Raises:
-        ConfigError: If the file is no model, or an input's shape is still open or another, or
-            a value does not fit its input.
+        ConfigError: If the file is not a model, an input's shape is still open or does not fit,
+            or a value does not fit its input.
     """
     shapes, values = shapes or {}, values or {}
     try:
@@ -170,22 +171,23 @@ def read_onnx(
     except DecodeError as error:
         told = describe_other(path)
         raise ConfigError(
-            f"{path} is no ONNX model, but {told}"
+            f"{path} is not an ONNX model, but {told}"
             if told
-            else f"{path} is no ONNX model: {error}. Copy or export it again, it may be cut off"
+            else f"{path} is not an ONNX model: {error}. It may be cut off: copy or export it "
+            "again"
         ) from None
     if problem := next(_problems(model), ""):
-        raise ConfigError(f"{path} is no ONNX model: {problem}. Copy or export it again")
+        raise ConfigError(f"{path} is not an ONNX model: {problem}. Copy or export it again")
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     weights |= {tensor.values.name for tensor in graph.sparse_initializer}
     entries = [entry for entry in graph.input if entry.name not in weights]
     if not entries and not graph.node:
-        raise ConfigError(f"{path} is no ONNX model: it has no node. Give an ONNX file")
+        raise ConfigError(f"{path} is not an ONNX model: it has no node. Give an ONNX file")
     for setting, given in (("shapes", shapes), ("values", values)):
         if unknown := given.keys() - {entry.name for entry in entries}:
             raise ConfigError(
-                f"`{setting}` of {min(unknown)!r}: {path} has no such input, but "
+                f"`{setting}` of {min(unknown)!r}: {path} has no such input, only "
                 f"{', '.join(repr(entry.name) for entry in entries)}"
             )
     check_kinds(path, entries)

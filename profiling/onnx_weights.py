@@ -13,18 +13,18 @@ from goldnas.errors import ConfigError
 from goldnas.exporting.onnx_graph import list_subgraphs
 
 _MOST_BYTES = 2 * 2**30
-"""Of all weights together, as of a model that holds its own."""
+"""Limit on all weights together, as for a model that holds its weights itself."""
 
 
 def load_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Put weights that lie in files beside a model into it.
+    """Read weights from files beside a model into the model.
 
-    The caches of model hubs keep links in place of such files, so links are followed; onnx
-    refuses them.
+    Links are followed, because the caches of model hubs keep links in place of such files; onnx
+    itself refuses them.
 
     Args:
-        model: As it was read from the path.
-        path: Of the model.
+        model: The model, as read from the path.
+        path: Path of the model.
 
     Raises:
         ConfigError: If a file is missing or too short, or not in the model's folder.
@@ -37,8 +37,8 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
         location = PurePosixPath(told.get("location", "").replace("\\", "/"))
         if location.is_absolute() or ".." in location.parts or not location.name:
             raise ConfigError(
-                f"{path} says that weights of it are in {str(location)!r}: only files in its "
-                "own folder are read. Save the model again, with its weights beside it"
+                f"{path} refers to weights in {str(location)!r}, but goldnas reads only files "
+                "in the model's folder. Save the model again, with its weights beside it"
             )
         file = path.parent / location
         offset = _read_size(path, tensor.name, told.get("offset", "0"))
@@ -49,8 +49,8 @@ def load_weights(model: onnx.ModelProto, path: Path) -> None:
                 left -= there if length is None else min(length, there)
                 if left < 0:
                     raise ConfigError(
-                        f"{path} keeps more than {_MOST_BYTES // 2**30} GiB of weights beside "
-                        "it, and is too large to be measured"
+                        f"{path} is too large to be measured: it keeps more than "
+                        f"{_MOST_BYTES // 2**30} GiB of weights beside it"
                     )
                 opened.seek(offset)
                 content = opened.read(-1 if length is None else length)
@@ -79,8 +79,8 @@ def _read_size(path: Path, name: str, text: str) -> int:
     """
     if not (text.isdecimal() and len(text) < 19):
         raise ConfigError(
-            f"{path} says that {name!r} is at or of {text[:30]!r} bytes of another file, "
-            "which is no size. Export the model again"
+            f"{path} gives {text[:30]!r} as the place or size of {name!r} in another file, "
+            "which is not a number of bytes. Export the model again"
         )
     return int(text)
 

@@ -49,10 +49,10 @@ class OnnxruntimeBackend(RunnerBackend):
     Other arguments are those of :class:`RunnerBackend`.
 
     Args:
-        threads: Of one operator; operators run one after the other.
-        provider: Execution provider that runs the models; no other takes its place.
-        provider_options: Of the provider, in its own names.
-        cores: To run on; all if empty.
+        threads: Threads for one operator; operators run one after the other.
+        provider: Execution provider that runs the models; there is no fallback to another.
+        provider_options: Options of the provider, by its own names.
+        cores: Cores to run on; all if empty.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class OnnxruntimeBackend(RunnerBackend):
             sources = [package for name, package in PROVIDERS.values() if name == self.provider]
             raise MeasurementError(
                 f"{self.provider} is not in the onnxruntime {facts['onnxruntime']} of "
-                f"{self._host.name}, which has {', '.join(facts['providers'])}. It comes with: "
+                f"{self._host.name}, only {', '.join(facts['providers'])}. It comes with: "
                 f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
             )
         # Of a device that is to be measured by a bundle nothing is known.
@@ -130,12 +130,12 @@ class OnnxruntimeBackend(RunnerBackend):
         if self._cores and known and max(self._cores) >= (facts["cores"] or 1):
             raise MeasurementError(
                 f"{self._host.name} has no core {max(self._cores)}, only 0 to "
-                f"{(facts['cores'] or 1) - 1}. Choose of these: `cores`"
+                f"{(facts['cores'] or 1) - 1}. Choose from these: `cores`"
             )
         if 0 < (facts.get("cores") or 0) < self._job["threads"]:
             raise MeasurementError(
                 f"{self._host.name} has {facts['cores']} cores, fewer than "
-                f"`threads={self._job['threads']}`. Give as many, or fewer"
+                f"`threads={self._job['threads']}`. Use at most {facts['cores']}"
             )
         if self._job["threads"] > 1 and not facts.get("shares_threads", True):
             raise MeasurementError(
@@ -176,8 +176,8 @@ def find_provider(name: str) -> str:
     """
     if name == "cuda":
         raise ConfigError(
-            "`provider='cuda'` is `backend='onnxruntime-cuda'`: a GPU is timed by its own "
-            "events"
+            "for `provider='cuda'`, give `backend='onnxruntime-cuda'`: it times a GPU by the "
+            "GPU's own events"
         )
     if name not in PROVIDERS:
         raise ConfigError(f"unknown `provider` {name!r}; known: {', '.join(PROVIDERS)}")

@@ -42,7 +42,7 @@ def check_provider() -> None:
     if PROVIDER not in available:
         raise MissingRuntimeError(
             f"onnxruntime {ort.__version__} here has no {PROVIDER}, only "
-            f"{', '.join(available)}. Install one that has: "
+            f"{', '.join(available)}. Install one with this provider: "
             f"{BACKENDS['onnxruntime-cuda'].install}"
         )
 
@@ -111,8 +111,8 @@ class BoundSession:
         if self._session.get_providers()[0] != PROVIDER:
             took = self._session.get_providers()[0]
             raise MeasurementError(
-                f"{PROVIDER} did not start; {took} would run it. Its wheel has to be of the "
-                f"CUDA that PyTorch has here, {torch.version.cuda}, and cuDNN 9 has to be there"
+                f"{PROVIDER} did not start; {took} would run it. Install a wheel for the CUDA "
+                f"that PyTorch has here, {torch.version.cuda}, and cuDNN 9"
             )
         self._run_options = ort.RunOptions()
         # Else every run would wait for the GPU.

@@ -1,7 +1,8 @@
-"""Measuring with ``onnxruntime_perf_test``, a program of onnxruntime's, where no Python is.
+"""Measuring with onnxruntime's program ``onnxruntime_perf_test``, on devices without Python.
 
-For phones, mostly. A shell there, an ``sh`` with what Android's toybox brings, keeps the models
-in a folder of its own and runs the program once a visit. It says how long each call took.
+This is mostly for phones. A shell on the device, an ``sh`` with the tools of Android's toybox,
+keeps the models in a folder and runs the program once per visit. The program prints the time of
+each call.
 """
 
 import contextlib
@@ -43,14 +44,14 @@ _BEGIN, _END = "goldnas: begin", "goldnas: end "
 LONGEST_WAIT_S = 120
 """For a hot machine to cool down, before a round."""
 _FIRST_CALLS = 5
-"""Of a model, to see how many fill a visit."""
+"""Calls of a model, to find how many fill a visit."""
 
 Times = npt.NDArray[np.float64]
 Visited = tuple[dict[str, float], str, Times | str]
 """State of the machine before the round; name of a model; its times, or why there are none."""
 
 _FACTS = """
-test -x {program} || {{ echo {program} is no program; exit 127; }}
+test -x {program} || {{ echo {program} is not a program; exit 127; }}
 echo "architecture $(uname -m)"
 echo "os $(uname -s) $(uname -r | cut -d. -f1,2)"
 echo "cores $(grep -c ^processor /proc/cpuinfo)"
@@ -109,13 +110,13 @@ class PerfTest:
         self._stored: set[str] = set()
         self._patience_s = LONGEST_WAIT_S
         self._calls: dict[str, int] = {}
-        """That fill a visit of a model, by its checksum; known once it was visited."""
+        """Calls that fill a visit of a model, by checksum; known after its first visit."""
         place = shlex.quote(host.place or "/tmp")
         status, lines = self._shell(_FOLDER.format(place=place))
         if status or not lines:
             raise UnreachableError(
-                f"cannot measure on {host.name}: {_said(status, lines)}; name a folder "
-                "there that can be written to: adb://SERIAL/folder, ssh://host/folder"
+                f"cannot measure on {host.name}: {_said(status, lines)}; give a writable "
+                "folder there: adb://SERIAL/folder, ssh://host/folder"
             )
         self._folder = shlex.quote(lines[-1])
         self.close = weakref.finalize(self, _remove, host, self._folder)
@@ -132,7 +133,7 @@ class PerfTest:
             self.close()
             raise UnreachableError(
                 f"cannot measure on {self.host.name}: {_said(status, lines)}; put an "
-                "onnxruntime_perf_test there that may be run, and name its path: `perf_test`"
+                "executable onnxruntime_perf_test there, and give its path: `perf_test`"
             )
         reply = {name: value.strip() for name, _, value in (li.partition(" ") for li in lines)}
         models = (reply.get(name) for name in ("phone", "board", "processor"))
@@ -162,7 +163,7 @@ class PerfTest:
                 self._run(f"rm -f {file}")
                 raise NoRoomError(
                     f"{self.host.name} cannot keep a model of {len(model)} bytes: "
-                    f"{_said(status, lines)}; make room there, or name another folder"
+                    f"{_said(status, lines)}; make room there, or choose another folder"
                 )
             self._stored.add(sha256)
         return sha256
@@ -260,13 +261,13 @@ class PerfTest:
             )
         except OSError as error:
             raise UnreachableError(
-                f"cannot start {self.host.shell('')[0]}: {error.strerror}; install it, or name "
-                "another"
+                f"cannot start {self.host.shell('')[0]}: {error.strerror}; install this "
+                "program, or choose another"
             ) from None
         except subprocess.TimeoutExpired:
             raise SilentError(
-                f"{self.host.name} said nothing for {self._silence_s:g} s; try a smaller batch "
-                "or input, or an idle machine"
+                f"{self.host.name} gave no answer for {self._silence_s:g} s; try a smaller "
+                "batch or input, or an idle machine"
             ) from None
         reply = done.stdout.decode(errors="replace").replace("\r", "").splitlines()
         if _BEGIN not in reply or not reply[-1].startswith(_END):
@@ -276,8 +277,8 @@ class PerfTest:
                     f"lost the connection to {self.host.name}: {said[-1]}"
                 )
             raise UnreachableError(
-                f"cannot measure on {self.host.name}: {said[-1]}; see whether it is on and can "
-                "be reached"
+                f"cannot measure on {self.host.name}: {said[-1]}; check that it is switched on "
+                "and can be reached"
             )
         lines = [line for line in reply[reply.index(_BEGIN) + 1 : -1] if line.strip()]
         return int(reply[-1].removeprefix(_END)), lines
@@ -326,7 +327,7 @@ def _state(lines: list[str]) -> dict[str, float]:
 
 
 def _times_us(lines: list[str], count: int) -> list[Times | str]:
-    """Of each visit the time of each call, or why there is none."""
+    """The times of the calls of each visit, or the reason for their absence."""
     visits: list[tuple[int, list[str]]] = [(0, [])] * count
     said: list[str] = []  # what comes before the first visit is of none
     for line in lines:

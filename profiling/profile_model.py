@@ -1,4 +1,4 @@
-"""An ONNX file measured as it is, and held against what latency tables say of it."""
+"""Measuring an ONNX file, and comparing it with the predictions of latency tables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ _RUNNING = "Error in execution"
 
 @dataclass(frozen=True)
 class ModelPrediction:
-    """What a table says of a model that was measured."""
+    """A table's prediction for a measured model."""
 
     table: str
     latency_us: float
     other_conditions: list[str]
-    """What the table was measured under, and the model was not."""
+    """Conditions of the table that differ from those of the model's measurement."""
     difference_percent: float
-    """Of the measured latency from the predicted one."""
+    """Deviation of the measured latency from the predicted one."""
 
 
 @dataclass(frozen=True)
 class ModelProfile:
-    """A model, what it takes, and what was predicted."""
+    """A model, its latency, and the predictions."""
 
     file: OnnxFile
     inputs: tuple[ModelInput, ...]
@@ -57,8 +57,8 @@ def profile_model(
         path: The file.
         config: The device, and how it measures.
         tables: To compare with, if goldnas exported the model.
-        on_progress: Told how many visits are done, of how many.
-        on_warning: Told what may spoil the measurements.
+        on_progress: Called with the numbers of visits done and of all visits.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
         ConfigError: If the file is no model, a shape is open, or a value does not fit.
@@ -82,8 +82,8 @@ def profile_model(
         on_warning(form.note)
     if latency.varies:
         on_warning(
-            f"{path} does not run the same nodes in each process: those that some left out are "
-            "among the nodes, too"
+            f"{path} does not run the same nodes in each process: the list includes nodes that "
+            "only some processes ran"
         )
     return ModelProfile(
         file=file,
@@ -124,8 +124,8 @@ def describe_made_up(file: OnnxFile, error: str) -> str:
     if not made_up or _RUNNING not in error:
         return ""
     return (
-        f". It ran on values that were not given: {', '.join(made_up)}. Give those of a real "
-        "call with `values`"
+        f". It ran on made-up inputs: {', '.join(made_up)}. Give the values of a real call "
+        "with `values`"
     )
 
 
@@ -138,8 +138,8 @@ def _describe_deciding(file: OnnxFile) -> str:
     name = next(iter(file.deciding))
     example = {name: "image.npy" if filled[name].filled == "random" else 10}
     return (
-        f"what {file.path} computes, and how much of it, depends on values that were not "
-        f"given: {', '.join(told)}. Give those of a real call, as in `values={example}`"
+        f"the work of {file.path} depends on made-up inputs: {', '.join(told)}. Give the "
+        f"values of a real call, as in `values={example}`"
     )
 
 
@@ -152,8 +152,8 @@ def _predict_us(file: OnnxFile, table: LatencyTable) -> float:
     """
     if file.architecture is None:
         raise ConfigError(
-            f"{file.path} was not exported by this version of goldnas, so it does not say "
-            "which operators it was built from. Leave out `tables`, or export it anew"
+            f"{file.path} was not exported by this version of goldnas, so it does not list its "
+            "operators. Leave out `tables`, or export the network again"
         )
     space = find_space(file.architecture)
     return sum_costs(Latency(table, space), space.plan(file.architecture).parts())

@@ -1,4 +1,4 @@
-"""A space measured into a latency table."""
+"""Measuring a space into a latency table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,30 +26,30 @@ def profile_space(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> LatencyTable:
-    """Measure what a table lacks of a space, and write it.
+    """Measure the rows and networks that a table lacks for a space, and write the table.
 
-    What is measured is kept beside the table until it is written, so that a call that was
-    interrupted goes on.
+    Finished measurements are kept beside the table until it is written, so an interrupted call
+    can continue.
 
     Args:
-        space: Whose rows and networks are measured.
-        out: The table, there or not.
-        backend: Measures; onnxruntime on this machine's processor unless given.
+        space: The space of the rows and networks.
+        out: Path of the table, which need not exist.
+        backend: The backend that measures; by default onnxruntime on this machine's processor.
         batch: Images per call.
-        networks: Random whole networks to measure besides, to which the rows are fitted; 0 for
-            none.
-        strict: Whether rows fail of which nodes run elsewhere than on the backend's provider.
-        transfer: Another device's table: no row is measured, but its rows are fitted to the
-            networks.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        networks: Number of random whole networks to measure, too. The rows are fitted to them;
+            0 for none.
+        strict: Whether a row fails if nodes of it run on another provider than the backend's.
+        transfer: Another device's table. Its rows are fitted to the networks, and no row is
+            measured.
+        on_progress: Called with the number of visits done and, as far as known, of all visits.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Returns:
-        The table. Rows that could not be measured are in it as failed.
+        The table. It marks rows that could not be measured as failed.
 
     Raises:
         MeasurementError: If nothing can be measured, or the machine is too noisy.
-        TableError: If a file is unreadable, or of other conditions.
+        TableError: If a file is unreadable, or was measured under other conditions.
         WriteError: If the disk refuses.
     """
     backend = backend or OnnxruntimeBackend(on_warning=on_warning)

@@ -1,8 +1,8 @@
-"""What is left of a network, measured: how its latency depends on widths and branches.
+"""How the latency of a shrunk network depends on its widths and branches.
 
-Single layers are not measured. Networks of all sizes are, whole, and a cost of each block of
-each layer is fitted to them. What a kind of layer costs per multiply-add, per output and per
-weight is fitted first, and is what the fit of the blocks begins from.
+goldnas does not measure single layers. It measures whole networks of all sizes, and fits a cost
+of each block of each layer to them. A first fit finds the cost of each kind of layer per
+multiply-add, per output and per weight. These costs are the prior of the fit of the blocks.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ from goldnas.profiling.session import Session
 from goldnas.spaces.shrunk import ShrunkSpace, Size
 
 NETWORKS = 32
-"""That are measured, unless said otherwise."""
+"""Default number of networks to measure."""
 
 _DRAWS = 10
 """How often networks are drawn, where most of them were measured before."""
@@ -42,22 +42,22 @@ def profile_widths(
 ) -> LatencyTable:
     """Measure networks of all sizes, and write a table that predicts the others.
 
-    What is measured is kept beside the table until it is written, so that a call that was
-    interrupted goes on. A table that has enough networks of the space stays as it is.
+    Finished measurements are kept beside the table until it is written, so an interrupted call
+    can continue. A table that has enough networks of the space stays unchanged.
 
     Args:
-        space: What is left of a network.
-        out: The table, there or not.
-        backend: Measures.
+        space: The sizes of a network.
+        out: Path of the table, which need not exist.
+        backend: The backend that measures.
         batch: Images per call.
-        networks: How many to measure, the whole one among them.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        networks: Number of networks to measure, including the whole network.
+        on_progress: Called with the number of visits done and, as far as known, of all visits.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
         ExportError: If the network cannot be exported.
         MeasurementError: If the device cannot measure, or is too noisy.
-        TableError: If the file is unreadable, or of other conditions.
+        TableError: If the file is unreadable, or was measured under other conditions.
         WriteError: If the disk refuses.
     """
     session = Session(
@@ -121,9 +121,9 @@ def measure_sizes(
     """Measure networks side by side.
 
     Args:
-        session: Measures.
-        space: Of the networks.
-        sizes: Theirs, by fingerprint.
+        session: The session that measures.
+        space: Space of the networks.
+        sizes: Sizes of the networks, by fingerprint.
 
     Raises:
         ExportError: If the network cannot be exported.
@@ -140,8 +140,8 @@ def estimate_costs_us(
     """What each part costs if all parts of a kind cost alike for what they do.
 
     Args:
-        space: Of the networks.
-        networks: That were measured.
+        space: Space of the networks.
+        networks: The measured networks.
 
     Returns:
         Microseconds by the key of a part; of every part of the space.

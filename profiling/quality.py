@@ -1,4 +1,4 @@
-"""What the table of a space, as it was just measured, is not good for."""
+"""Warnings about a table that was just measured."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from goldnas.spaces import SearchSpace
 def warn_of_quality(
     table: LatencyTable, space: SearchSpace, on_warning: Callable[[str], None]
 ) -> None:
-    """Tell of a doubtful calibration, a restless machine, and rows that could not be measured.
+    """Warn of a doubtful calibration, a noisy machine, and rows that could not be measured.
 
     Args:
         table: With the campaign that has just ended.
-        space: That was measured.
-        on_warning: Told, once for each.
+        space: The measured space.
+        on_warning: Called once for each problem.
     """
     fitted = table.calibration_for(space.name, space.settings)
     found = [] if fitted is None else list(check_calibration(fitted, table.rows))

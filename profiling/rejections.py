@@ -1,4 +1,4 @@
-"""Why a runtime did not take a model, without lines of its code, and what to do about it."""
+"""Messages of runtimes that reject a model, without lines of their code, and what to do."""
 
 import re
 
@@ -13,12 +13,12 @@ _OPSET = re.compile(
 )
 
 _NEXT = {
-    "Unsupported model IR version": "Save it with a lower ir_version of onnx, or update "
-    "onnxruntime where it is measured",
-    "is not a registered function/op": "It is of a library of custom operators, which goldnas "
-    "does not load: export the model without it",
-    "cannot be reshaped": "The model may hold one batch or one size within: measure it with "
-    "that one",
+    "Unsupported model IR version": "Save the model with a lower ir_version of onnx, or update "
+    "onnxruntime on the device",
+    "is not a registered function/op": "goldnas does not load libraries of custom operators: "
+    "export the model without this operator",
+    "cannot be reshaped": "The model may need one fixed batch or size: measure it with that "
+    "batch or size",
     "Incompatible dimensions": "Choose other `shapes`, such as multiples of 32",
 }
 """What to do, by what is said."""
@@ -35,9 +35,9 @@ def explain_rejection(text: str) -> str:
     if opset := _OPSET.fullmatch(said):
         number, domain, known = opset.groups()
         return (
-            f"{runtime}: the model is of opset {number} of {domain}, and this one knows them "
-            f"up to {known}. Export it with that opset, or update onnxruntime where it is "
-            "measured"
+            f"{runtime}: the model has opset {number} of {domain}, but this runtime takes at "
+            f"most {known}. Export the model with opset {known}, or update onnxruntime on the "
+            "device"
         )
     for words, advice in _NEXT.items():
         if words in said:

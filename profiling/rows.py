@@ -32,19 +32,19 @@ def measure_rows(
     strict: bool = False,
     also: Mapping[str, bytes] | None = None,
 ) -> LatencyTable:
-    """Measure the rows that a table lacks, and write it.
+    """Measure the rows that a table lacks, and write the table.
 
-    Rows that are there stay as they are; failed ones are tried again. A row that cannot be
-    measured is recorded as failed, and the others go on.
+    Existing rows stay unchanged; failed rows are measured again. A row that cannot be measured
+    is recorded as failed, and does not stop the others.
 
     Args:
-        session: Measures.
+        session: The session that measures.
         table: From :func:`goldnas.profiling.fill.open_table`.
         rows: Operators and sites, as a space's ``rows()`` gives them.
-        build: Builds them.
+        build: Builds the operators.
         strict: Whether a row fails if the provider leaves one of its nodes to another.
-        also: Models by name that are wanted next. They are measured in the same processes, and
-            the session has their times when it is asked for them.
+        also: Models by name that are needed next. The same processes measure them, and the
+            session keeps their times.
 
     Raises:
         MeasurementError: If the runtime cannot start, or the machine is too noisy.
@@ -110,7 +110,7 @@ def _elsewhere(
     for part in models:
         profile = nodes[_name(part, "isolated")]
         if isinstance(profile, Failure) or not profile:
-            found[part] = Failure("unknown, the runtime does not tell")
+            found[part] = Failure("unknown, the runtime does not report them")
         else:
             others = Counter(node.provider for node in profile if node.provider != wanted)
             found[part] = dict(others)
@@ -139,8 +139,8 @@ def _row(
     latency_us = _above_zero(difference_us, interval_us)
     if difference_us < -interval_us or latency_us < 0.001:
         raise MeasurementError(
-            f"one more of it takes {difference_us:.3f} us, within {interval_us:.3f} us: the "
-            "runtime leaves it out, or merges its copies"
+            f"one more copy of the operator takes {difference_us:.3f} us +- {interval_us:.3f} "
+            "us: the runtime leaves the operator out, or merges its copies"
         )
     timings = {label: get_timing(results, _name(part, label)) for label in plan.models}
     return Measured(
@@ -157,10 +157,10 @@ def _row(
 
 
 def _above_zero(latency_us: float, interval_us: float) -> float:
-    """What to expect of a latency, known to be positive, that was measured like this.
+    """Expected value of a positive latency, given this measurement.
 
-    The mean of a normal distribution cut off at 0. It matters for operators that are too
-    small to be told from nothing, whose difference of two times may come out negative.
+    It is the mean of a normal distribution cut off at 0. This matters for very small operators,
+    whose difference of two times may be negative.
     """
     if latency_us > interval_us:
         return latency_us

@@ -435,7 +435,7 @@ class Server:
     """Answers requests from standard input, until it ends.
 
     Args:
-        source: Of this file, which the processes that do the jobs run.
+        source: Source of this file, which the processes of the jobs run.
         folder: Where to put a folder for models.
     """
 
@@ -489,7 +489,7 @@ class Server:
 
     def _store(self, header: dict[str, Any], body: bytes) -> dict[str, object]:
         if hashlib.sha256(body).hexdigest() != header["sha256"]:
-            raise ValueError("a model came with another checksum than was announced")
+            raise ValueError("a model arrived with another checksum than announced")
         self._path(header["sha256"]).write_bytes(body)
         return {}
 
@@ -527,7 +527,7 @@ class Server:
 
     def _path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise ValueError(f"{sha256[:70]!r} is no checksum")
+            raise ValueError(f"{sha256[:70]!r} is not a checksum")
         return self._folder / f"{sha256}.onnx"
 
 
@@ -541,7 +541,7 @@ def serve(source: bytes, place: "str | None" = None) -> None:
     """Serve from a folder of its own.
 
     Args:
-        source: Of this file.
+        source: Source of this file.
         place: Where the folder is made; wherever temporary ones are, if not given.
     """
 

@@ -1,4 +1,4 @@
-"""What backends have in common that measure by a runner on a host."""
+"""The base of backends that measure by a runner on a host."""
 
 import time
 from abc import ABC, abstractmethod
@@ -23,15 +23,16 @@ class RunnerBackend(ABC):
     """Has a runner do jobs in fresh processes, and reads its answers.
 
     Args:
-        runtime: What begins the message of a model that it rejects.
-        provider: What is to run every node.
-        job: Everything in a job that is the same for all of them.
-        host: Where.
-        precision: Of the models that it will be given.
-        protocol: How often and how long.
-        silence_s: After so long without a word a process is killed.
-        patience_s: How long to try to reach a host again whose connection broke.
-        on_warning: Told of lost connections, and of what a table will not say.
+        runtime: Name of the runtime, which begins the message of a rejected model.
+        provider: The provider that must run every node.
+        job: Fields that all jobs have in common.
+        host: The machine that measures.
+        precision: Number format of the models.
+        protocol: How often and how long to measure.
+        silence_s: Seconds without an answer after which a process is killed.
+        patience_s: Seconds to try again to reach a host after its connection broke.
+        on_warning: Called with a warning of a lost connection, or of a problem that a table
+            does not record.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class RunnerBackend(ABC):
                     raise
                 if give_up is None:
                     give_up = time.monotonic() + self._patience_s
-                    self._on_warning(f"{error}; trying to reach it again")
+                    self._on_warning(f"{error}; trying to connect again")
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(min(5.0, self._patience_s / 10))
@@ -149,6 +150,6 @@ class RunnerBackend(ABC):
             raise ProcessDiedError(
                 f"the process that measures ended with status {last['done']['status']}: "
                 f"{last['done']['said'] or 'no message'}; check that {self._runtime} works "
-                "and that there is memory enough"
+                "and that there is enough memory"
             )
         return lines

@@ -1,4 +1,4 @@
-"""What runs models on a GPU, by name, and what it can be told. Imports none of them."""
+"""The backends for a GPU and their options. This module imports no runtime."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +16,14 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True)
 class Backend:
-    """What runs models on a GPU."""
+    """A runtime that runs models on a GPU."""
 
     install: str
-    """What to do to have it."""
+    """The command that installs the runtime."""
     provider: str
-    """What is to run every node."""
+    """The provider that must run every node."""
     options: Mapping[str, str]
-    """Its options with their defaults, all of which are conditions of a table."""
+    """Options with their defaults; a table records all of them as conditions."""
     precisions: Sequence[str]
 
 
@@ -78,7 +78,7 @@ class Model(Protocol):
 
     @property
     def outputs(self) -> "Mapping[str, Tensor]":
-        """Of the last call."""
+        """Outputs of the last call."""
 
     @property
     def call(self) -> Callable[[], object]:
@@ -125,14 +125,14 @@ def complete_options(name: str, given: Mapping[str, str]) -> dict[str, str]:
         shown = {option: value}
         text = f"`provider_options={shown}`"
         if option not in defaults:
-            raise ConfigError(f"{text}: {name} has no such option, but {', '.join(defaults)}")
+            raise ConfigError(f"{text}: {name} has no such option, only {', '.join(defaults)}")
         if defaults[option] in YES_NO and value not in YES_NO:
-            raise ConfigError(f"{text}: it is yes or no")
+            raise ConfigError(f"{text}: the value must be yes or no")
         low, high = (0, 5) if option == "optimization_level" else (1, 2**20)
         if defaults[option] not in YES_NO and not (
             value.isdecimal() and low <= int(value) <= high
         ):
-            raise ConfigError(f"{text}: it is a whole number from {low} to {high}")
+            raise ConfigError(f"{text}: the value must be a whole number from {low} to {high}")
     return {**defaults, **given}
 
 
@@ -144,7 +144,7 @@ def load_runtime(
     Args:
         name: One of ``BACKENDS``.
         options: All of them.
-        device: To make models ready for, of ``cuda_device.py``.
+        device: Device of ``cuda_device.py`` that runs the models.
         folder: Holds one of each GPU, version and driver, for what makes a second time faster;
             None keeps nothing.
 
@@ -165,13 +165,13 @@ def load_runtime(
 
 
 def make_own_folder(parent: Path | None, device: Any, name: str, version: str) -> Path | None:
-    """Where to keep what is of one GPU, version and driver alone.
+    """The folder of files that only fit one GPU, version and driver.
 
     Args:
         parent: Holds such folders; None keeps nothing.
-        device: With the GPU; without one nothing is kept.
-        name: Of the backend.
-        version: Of the runtime.
+        device: Device with the GPU; without a GPU nothing is kept.
+        name: Name of the backend.
+        version: Version of the runtime.
     """
     if parent is None or device is None or device.gpu is None:
         return None

@@ -1,4 +1,4 @@
-"""One run of measurements on one device: what it measures with, and how quiet it was."""
+"""A session: one run of measurements on one device, and how quiet the device was."""
 
 import datetime
 import time
@@ -34,11 +34,11 @@ class Session:
     """Exports operators once each, and measures models beside a sentinel.
 
     Args:
-        backend: Measures.
+        backend: The backend that measures.
         batch: Images per call.
-        journal: Where visits are kept until the table is written; None keeps none.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        journal: File that keeps visits until the table is written; None keeps none.
+        on_progress: Called with the number of visits done and, as far as known, of all visits.
+        on_warning: Called with a warning if something may spoil the measurements.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Session:
         """An operator as ONNX, for this session's batch.
 
         Args:
-            part: Its name and its site.
+            part: Name and site of the operator.
             build: Builds it.
 
         Raises:
@@ -83,11 +83,10 @@ class Session:
         """Measure models until the estimates are within the protocol's target.
 
         Args:
-            models: float32 ONNX models by name; measured in the number format of the
-                conditions. One that cannot be expressed in it has failed.
-            estimates: What they are measured for.
-            is_decided: Whether one that was begun is known well enough, whatever the protocol
-                says.
+            models: float32 ONNX models by name. They are measured in the number format of the
+                conditions; a model that has no such form fails.
+            estimates: The latencies to compute from the models' times.
+            is_decided: Whether an estimate is precise enough, whatever the protocol says.
 
         Raises:
             MeasurementError: If the runtime cannot start, or the machine is too noisy.
@@ -124,7 +123,7 @@ class Session:
         return {**failed, **found.results}
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
-        """Say where the time of models goes, by node, in the number format of the conditions.
+        """Times of the models' nodes, in the number format of the conditions.
 
         Raises:
             MeasurementError: If the runtime cannot start.
@@ -169,8 +168,8 @@ class Session:
         """How quiet the machine was until now; warns if it was not.
 
         Args:
-            rows: That were measured.
-            networks: Likewise.
+            rows: The measured rows.
+            networks: The measured networks.
         """
         health = self.backend.health
         campaign = Campaign(
@@ -188,13 +187,13 @@ class Session:
         )
         if self._aa_percent > NOISE_WARNS:
             self.warn(
-                f"two copies of one model differed by {self._aa_percent:.1f} % while this was "
-                "measured; on a quieter machine the table would be better"
+                f"two copies of one model differed by {self._aa_percent:.1f} % during the "
+                "measurement; measure on a quieter machine for a better table"
             )
         if health.throttled:
             self.warn(
-                f"the GPU slowed itself down while this was measured "
-                f"({', '.join(health.throttled)}): cool it, or set its clocks lower"
+                f"the GPU slowed down during the measurement "
+                f"({', '.join(health.throttled)}): cool the GPU, or set its clocks lower"
             )
         return campaign
 

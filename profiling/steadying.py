@@ -1,4 +1,4 @@
-"""One speed for all visits: what slows every model alike is no property of any."""
+"""One speed for all visits: a slowdown that all models share is divided out."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ _FAST = 0.1
 
 
 def steady(results: Mapping[str, Timing | Failure]) -> dict[str, Timing | Failure]:
-    """Bring the visits of all rounds to one speed of the machine.
+    """Scale the visits of all rounds to one speed of the machine.
 
-    For seconds to minutes a machine may be some percent slower, all models alike. With
-    ``log t = model + round``, fitted by medians, each visit is scaled from the speed of its
-    round to that of a fast one, the tenth percentile.
+    For seconds to minutes, a machine may be some percent slower for all models. The fit
+    ``log t = model + round``, by medians, gives the speed of each round. Each visit is scaled
+    from this speed to that of a fast round, the tenth percentile.
     """
     visited = {n: r.visits for n, r in results.items() if isinstance(r, Timing) and r.visits}
     if not visited:

@@ -1,8 +1,8 @@
-"""Timing calls that a device works off behind the host's back, in a stream.
+"""Timing calls that a device runs asynchronously, in a stream.
 
-A clock of the host would time the launch. Here two events of the device stand around K calls,
-K such that they take a millisecond: events tick in half microseconds, and a launch comes with
-microseconds of its own. Nothing here knows CUDA, so that it is tested without.
+A clock of the host would time the launch. So two events of the device stand around K calls,
+which together take a millisecond: events tick in half microseconds, and a launch itself takes
+microseconds. This module does not use CUDA, so tests need no GPU.
 """
 
 from collections.abc import Callable
@@ -89,10 +89,10 @@ def visit(
 
     Args:
         call: Puts the work into the stream, and does not wait for it.
-        device: Whose stream that is.
-        warmup_ms: At least.
-        visit_ms: Of samples, at least.
-        min_calls: Samples, at least.
+        device: The device of the stream.
+        warmup_ms: Minimum time of the warm-up.
+        visit_ms: Minimum time of all samples.
+        min_calls: Minimum number of samples.
 
     Returns:
         As ``runner.visit`` does, in microseconds of the device: ``calls``, and quantiles over

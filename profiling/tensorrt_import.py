@@ -44,8 +44,8 @@ def import_tensorrt(name: str) -> Any:
     if not flavour.oldest <= version < (flavour.below, 0):
         oldest = ".".join(map(str, flavour.oldest))
         raise MissingRuntimeError(
-            f"{flavour.title} {trt.__version__} is not known to this goldnas, which knows "
-            f"{oldest} to {flavour.below - 1}.x: interfaces change between major versions. "
-            f"Install one of these: {install}"
+            f"this goldnas does not support {flavour.title} {trt.__version__}, only {oldest} "
+            f"to {flavour.below - 1}.x: interfaces change between major versions. Install one "
+            f"of these: {install}"
         )
     return trt

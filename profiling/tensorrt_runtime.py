@@ -72,15 +72,15 @@ class TensorRT:
             # Without a usable GPU the binding says that a factory returned a null pointer.
             raise MeasurementError(
                 f"{self._title} {self.version} cannot start its builder "
-                f"({log.last() or error}): it needs an NVIDIA GPU, a driver that is new enough "
-                "for it, and its library for this GPU. See what nvidia-smi says"
+                f"({log.last() or error}): it needs an NVIDIA GPU, a new enough driver, and "
+                "its library for this GPU. Check the GPU and the driver with nvidia-smi"
             ) from None
         network = builder.create_network(
             1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         )
         parser = trt.OnnxParser(network, log)
         if not parser.parse(_parsable(model)):
-            raise MeasurementError(_first_error(parser) or log.last() or "no ONNX model")
+            raise MeasurementError(_first_error(parser) or log.last() or "not an ONNX model")
         config = builder.create_builder_config()
         if self._options["tf32"] == "no":
             config.clear_flag(trt.BuilderFlag.TF32)
@@ -150,7 +150,7 @@ class TensorRT:
         if context is None:
             if log.tells_of("out of memory", "outofmemory"):
                 raise FullError(log.last())
-            reason = log.last() or "it says nothing more"
+            reason = log.last() or "no message"
             if hasattr(self._runtime, "get_engine_validity"):
                 reason += f"; validity: {self._runtime.get_engine_validity(engine)}"
             raise MeasurementError(f"{self._title} cannot run its engine on this GPU: {reason}")
@@ -187,16 +187,16 @@ class TensorRT:
     def _unbuilt(self, mib: int) -> MeasurementError:
         log = self._log
         if log.tells_of("out of memory", "outofmemory"):
-            return FullError(f"{self._title} cannot build it: {log.last()}")
+            return FullError(f"{self._title} cannot build the engine: {log.last()}")
         if log.tells_of("workspace", "insufficient memory"):
             allowed = {"workspace_mib": str(4 * mib)}
             return MeasurementError(
-                f"{self._title} finds no way to run it within a workspace of {mib} MiB: "
+                f"{self._title} cannot run the model within a workspace of {mib} MiB: "
                 f"{log.last()}. Allow more: "
                 f"`provider_options={allowed}`"
             )
         return MeasurementError(
-            f"{self._title} cannot build it: {log.last() or 'it says nothing more'}"
+            f"{self._title} cannot build the engine: {log.last() or 'no message'}"
         )
 
     def _kept(self, name: str) -> bytes:
@@ -215,7 +215,7 @@ def _parsable(model: bytes) -> bytes:
     try:
         return make_symmetric(model)
     except (DecodeError, ExportError, onnx.checker.ValidationError) as error:
-        raise MeasurementError(" ".join(f"no ONNX model: {error}".split())) from None
+        raise MeasurementError(" ".join(f"not an ONNX model: {error}".split())) from None
 
 
 def _first_error(parser: Any) -> str:

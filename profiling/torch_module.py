@@ -31,7 +31,7 @@ def to_torch(model: bytes) -> fx.GraphModule:
     try:
         graph = onnx.load_model_from_string(model).graph
     except DecodeError as error:
-        raise MeasurementError(f"no ONNX model: {error}") from None
+        raise MeasurementError(f"not an ONNX model: {error}") from None
     return _Builder(graph).build()
 
 
@@ -59,7 +59,8 @@ class _Builder:
             known = KNOWN.get(node.op_type)
             if known is None or node.domain not in ("", "ai.onnx") or len(node.output) > 1:
                 raise MeasurementError(
-                    f"PyTorch is not known to have {locate(node)}; known: {', '.join(KNOWN)}"
+                    f"goldnas knows no PyTorch function for {locate(node)}; known: "
+                    f"{', '.join(KNOWN)}"
                 )
             function, arguments = known
             call = Call(
@@ -82,7 +83,7 @@ class _Builder:
     def _value(self, name: str) -> fx.Node:
         if name not in self._values:
             if name not in self._constants:
-                raise MeasurementError(f"{name!r} is read, and nothing puts it out")
+                raise MeasurementError(f"a node reads {name!r}, but no node puts it out")
             constant = self._constants[name]
             place = f"constant{len(self._values)}"
             self._root.register_buffer(place, constant)

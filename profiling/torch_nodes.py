@@ -53,7 +53,7 @@ class Call:
         """Refuse an attribute with another value than these."""
         value = self.attributes.get(name, allowed[0])
         if value not in allowed:
-            raise MeasurementError(f"{locate(self.node)}: {name} {value} is not known here")
+            raise MeasurementError(f"{locate(self.node)}: {name} {value} is not supported")
 
 
 def locate(node: onnx.NodeProto) -> str:

@@ -89,7 +89,7 @@ class Module:
 
     @property
     def outputs(self) -> dict[str, Tensor]:
-        """Of the last call, by their order."""
+        """Outputs of the last call, in order."""
         results = self._result if isinstance(self._result, tuple) else (self._result,)
         return {str(index): result for index, result in enumerate(results)}
 

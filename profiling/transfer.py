@@ -1,4 +1,4 @@
-"""A table made from another device's and a few whole networks on this one."""
+"""Making a table from another device's table and a few whole networks on this device."""
 
 from goldnas.errors import ConfigError
 from goldnas.lut import Interpolated, LatencyTable, format_row_key
@@ -18,14 +18,14 @@ def transfer_table(
     *,
     networks: int,
 ) -> LatencyTable:
-    """Make a table from another device's and a few whole networks on this one, and write it.
+    """Fit another device's table to a few whole networks on this device, and write the table.
 
     Args:
-        session: Measures.
-        table: Of this device, empty.
-        space: To draw networks from.
-        other: Has the rows of the space; its costs are the prior of the fit.
-        networks: How many to measure here.
+        session: The session that measures.
+        table: The table of this device, still empty.
+        space: The space to draw networks from.
+        other: The other table, with the rows of the space; its costs are the prior of the fit.
+        networks: Number of networks to measure here.
 
     Raises:
         ConfigError: If the table is not empty.

@@ -38,9 +38,9 @@ class ModelLatency:
 def measure_model(session: Session, model: bytes) -> ModelLatency:
     """Measure a model as any other, and profile its nodes.
 
-    The runtime's profiler makes each node slower by about as much. What a node takes is
-    therefore its time under the profiler less a constant, such that all of them add up to the
-    latency that was measured without.
+    The runtime's profiler makes all nodes slower by about the same time. So a node's latency is
+    its time under the profiler less a constant, chosen so that all nodes add up to the latency
+    that was measured without the profiler.
 
     Raises:
         RejectedModelError: If the runtime rejects the model.

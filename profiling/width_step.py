@@ -1,4 +1,4 @@
-"""How many channels a device computes at a time: fewer less save it no time."""
+"""The step of widths: a device computes this many channels at a time."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
 
 STEPS = (4, 8, 16, 32)
-"""That a device may have; the first that costs hardly more than its work is taken."""
+"""Possible steps; the first one that costs hardly more than its work is taken."""
 
 DEFAULT_STEP = 8
-"""Where no device is measured."""
+"""The step without a measured device."""
 
 _WIDTHS = {4: 44, 8: 40, 16: 48}
 """By step, a number of channels that is a multiple of it, and not of the next."""
@@ -31,12 +31,12 @@ def measure_step(
     batch: int = 1,
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Find the step: a few chains of convolutions of different widths are measured.
+    """Find the step by measuring a few chains of convolutions of different widths.
 
     Args:
-        backend: Measures.
+        backend: The backend that measures.
         batch: Images per call.
-        on_warning: Told what may spoil the measurements.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
         ExportError: If a convolution cannot be exported.

@@ -53,7 +53,7 @@ def test_a_phone_is_measured_and_left_clean(adb: Path, tmp_path: Path) -> None:
 
 def test_a_phone_that_is_not_there_is_told(adb: Path) -> None:
     backend = OnnxruntimeBackend(host=find_host("adb://OTHER", sys.executable))
-    with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; see whether"):
+    with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; check that"):
         backend.conditions(batch=1)
 
 

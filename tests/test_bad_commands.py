@@ -132,7 +132,7 @@ CASES = {
         "evaluate run", "cannot read run/config.json", halved("run/config.json")
     ),
     "profile more threads than cores": Case(
-        f"{PROFILE} --threads 100000", "has \\d+ cores, fewer than --threads 100000. Give as"
+        f"{PROFILE} --threads 100000", "has \\d+ cores, fewer than --threads 100000. Use at"
     ),
     "evaluate a long name": Case(f"evaluate {LONG}", "mmm is not the folder of a search"),
     "export a long name": Case(f"export {LONG} --out net.onnx", "mmm is not the folder of a s"),
@@ -222,7 +222,8 @@ CASES = {
         "lut predict cpu.json pi5.json", "not an architecture: .*architectures/ of a search"
     ),
     "show what is no table": Case(
-        "lut show run/config.json", "run/config.json is not a latency table: .* path of one; if"
+        "lut show run/config.json",
+        "run/config.json is not a latency table: .* Give the path of",
     ),
     "show missing": Case("lut show no.json", "no latency table no.json. Measure one with: "),
     "show damaged": Case("lut show cpu.json", f"{NOT_A_TABLE}.*{RESTORE}", halved("cpu.json")),

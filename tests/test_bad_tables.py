@@ -101,13 +101,13 @@ CASES = {
         ("null", r"rows\[0\].latency_us: Expected 'float', got 'null'", row(latency_us=None)),
         (
             "milliseconds",
-            r"rows\[0\]: .*unknown field 'latency_ms'; times in a table are microseconds",
+            r"rows\[0\]: .*unknown field 'latency_ms'; times in a table are in microseconds",
             edited(in_ms),
         ),
-        ("bad site", r"rows\[0\]: '4x4' is not a site; .*reads like", row(site="4x4")),
+        ("bad site", r"rows\[0\]: '4x4' is not a site; .*looks like", row(site="4x4")),
         (
             "row twice",
-            r"rows\[\d+\]: classifier at \S+ is there twice",
+            r"rows\[\d+\]: classifier at \S+ occurs twice",
             saved(lambda rows: (*rows, rows[0])),
         ),
     ]
@@ -127,7 +127,7 @@ CASES |= {
     "failed row": Case(
         f"{TIMED} --budget 1s",
         r"classifier at \S+: its measurement failed \(no kernel for it\). "
-        r"Try it again with: goldnas profile .*--cells 2 .*--out cpu.json",
+        r"Measure it again with: goldnas profile .*--cells 2 .*--out cpu.json",
         saved(failed),
     ),
     "two of one name": Case(

@@ -293,7 +293,7 @@ def test_networks_that_only_join_parts_are_put_together() -> None:
     ]
     assert counts[0] == counts[1] == [7, 1, 1, 1]
     rectified = make_space(own_spaces.residual, rectify=True)
-    with pytest.raises(CompositionError, match=r"it calls .*relu"):
+    with pytest.raises(CompositionError, match=r"it also calls .*relu"):
         compose_network(
             rectified.build(rectified.architecture(rectified.gates)), exported, (1, 1, 8, 8)
         )

@@ -177,7 +177,7 @@ def test_searches_of_a_row_that_are_not_trained_are_named(three_seeds: list[Path
         "gold, 1MFLOPs, short, 15 epochs: test, training of 1 of 3 searches; not trained: "
         f"{three_seeds[1]}, {three_seeds[2]}"
     ) in content["notes"]
-    assert f"{undone} is not done, and left out" in content["notes"]
+    assert f"{undone} is not finished, and left out" in content["notes"]
 
 
 # -- figures -----------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_hypervolume_is_of_the_resource_that_all_have_a_budget_of(tmp_path: Path
     content = as_json(*runs, options=("--budget", "FLOPs"))
     assert content["reference"]["resource"] == "FLOPs"
     code, _, stderr = invoke("compare", *runs, "--budget", "latency@pi5")
-    assert_one_line(code, stderr, "'latency@pi5' is no resource of every.* FLOPs, params")
+    assert_one_line(code, stderr, "resource 'latency@pi5'; .* FLOPs, params")
 
 
 def event(name: str, time: float, **fields: Any) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def test_different_data_are_refused(tmp_path: Path) -> None:
     }
     for name, other in others.items():
         code, stdout, stderr = invoke("compare", digits.path, other.path)
-        assert_one_line(code, stderr, f"on digits and .* on {name}: .* Compare them apart")
+        assert_one_line(code, stderr, f"on digits and .* on {name}: .* Compare them separately")
         assert stdout == ""
 
 
@@ -359,11 +359,11 @@ def test_data_of_one_name_in_two_places_are_compared_with_a_note(tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"conditions": {"goldnas": "0.0.9"}}, "different versions of goldnas"),
-        ({"conditions": {"device": "NVIDIA T4"}}, "times of search .* by device"),
-        ({"conditions": {"threads": 8}}, "times of search .* by threads"),
+        ({"conditions": {"goldnas": "0.0.9"}}, "versions of goldnas differ"),
+        ({"conditions": {"device": "NVIDIA T4"}}, "search times .* device differs"),
+        ({"conditions": {"threads": 8}}, "search times .* threads differs"),
         ({"validation_fraction": 0.2}, "different shares of the training data"),
-        ({"seed": 0}, "are of one seed"),
+        ({"seed": 0}, "have the same seed"),
     ],
 )
 def test_what_differs_in_silence_is_said(

@@ -127,7 +127,7 @@ def test_what_is_neither_operator_nor_sum_is_refused_by_name() -> None:
             return torch.relu(self.operator(x))
 
     operator = exported(("skip_connect", Site(4, 4, 8, 8)))
-    with pytest.raises(ExportError, match=r"cannot put Odd together .* it calls .*relu"):
+    with pytest.raises(ExportError, match=r"cannot build Odd .* it also calls .*relu"):
         compose_network(Odd(), lambda part: operator, (1, 4, 8, 8))
 
 

@@ -83,7 +83,7 @@ def test_a_genotype_is_written_and_read_at_any_size(name: str) -> None:
 
 
 def test_what_is_no_genotype_is_not_written() -> None:
-    with pytest.raises(ConfigError, match="has cells that differ"):
+    with pytest.raises(ConfigError, match="the cells of a network of"):
         write_genotype(read_genotype("DARTS_V1"))
     whole = make_space("darts", **SMALL)
     with pytest.raises(ConfigError, match="node 2 of the normal cell has 14 operators"):
@@ -106,7 +106,7 @@ def test_what_is_no_network_of_the_space_is_refused(choices: dict[str, Any]) -> 
 
 
 def test_a_cell_needs_more_than_none() -> None:
-    with pytest.raises(ConfigError, match="has none alone"):
+    with pytest.raises(ConfigError, match="is only none"):
         make_space("darts", operators=("none",))
 
 

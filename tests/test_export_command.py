@@ -198,7 +198,7 @@ def test_an_export_goes_without_keeping_what_it_measured(
     (case.folder / "measured").write_text("in the way")
     result = case.export()
     assert result.exit_code == 0, result.output
-    assert "warning: what was measured is not kept: cannot write" in result.stderr
+    assert "warning: the measurements are not kept: cannot write" in result.stderr
     assert case.out.exists()
 
 
@@ -238,7 +238,7 @@ def test_a_table_of_another_machine_is_not_verified_here(
     case = finished(tmp_path, ("1GFLOPs", "0.001us@pi5"), tables)
     result = case.export()
     assert result.exit_code == 0, result.output
-    reason = f"not verified: the table is of Cortex-A76, this machine is {HERE.cpu_model}"
+    reason = f"not verified: the table is for Cortex-A76, this machine is {HERE.cpu_model}"
     assert f"latency@pi5 {reason}" in result.stdout
     assert "latency@old not verified: the table and this machine differ in backend" in (
         result.stdout
@@ -273,7 +273,7 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
     now, change, was, agreeing = map(float, found.groups())
     assert now - was == pytest.approx(change, abs=0.02)
     assert agreeing > 80
-    reason = "latency@cpu not verified: the table is of fp32, the network is int8"
+    reason = "latency@cpu not verified: the table is for fp32, the network is int8"
     assert reason in result.stdout
     assert result.stdout.splitlines()[-1].startswith("verify: INCOMPLETE  ")
     for name in ("latency@cpu8", "latency@pairs8"):
@@ -307,9 +307,9 @@ def test_half_precision_is_compared_with_pytorch_where_it_can_be(
     result = case.export("--precision", precision, "--dynamic-batch")
     assert result.exit_code == 0, result.output
     compared = re.search(rf"^{precision}: they differ by \S+ at most$", result.stdout, re.M)
-    tried = f"{precision}: not tried" not in result.stdout
+    tried = f"{precision}: not compared" not in result.stdout
     assert bool(compared) == tried
-    assert tried == ("the network was not tried" not in result.stderr)
+    assert tried == ("the network did not run" not in result.stderr)
     assert tried or precision == "bf16"
     (value,) = onnx.load(case.out).graph.input
     assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
@@ -423,7 +423,7 @@ def test_an_engine_that_computes_the_same_is_stored(
         assert result.exit_code == 0, result.output
         assert engine.read_bytes() == b"an engine"
         assert f"wrote {case.out}, {engine}" in result.stdout.replace("\n", " ")
-        assert "no table is of tensorrt" in result.stdout
+        assert "no table is for tensorrt" in result.stdout
         note = "images are classified as by" if precision == "int8" else "PyTorch differ by"
         assert re.search(rf"engine: .*{note}", result.stdout)
 
@@ -518,8 +518,8 @@ def test_an_imported_table_of_a_gpu_is_not_verified(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "net.engine", "--dynamic-batch"], "--engine is of one batch"),
-        (["--backend", "tensorrt-rtx"], "--backend goes with an --engine"),
+        (["--engine", "net.engine", "--dynamic-batch"], "--engine has a fixed batch"),
+        (["--backend", "tensorrt-rtx"], "--backend needs an --engine"),
         (["--engine", "net.engine", "--backend", "torch"], "torch builds no engine"),
     ],
 )

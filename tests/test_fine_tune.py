@@ -161,11 +161,9 @@ def assert_held_against_a_pick(folder: Path) -> None:
         assert latency["predicted"] == row.latency_us
         assert latency["measured"] > 0
         assert latency["verdict"] == verdict
-        assert "zoo.json was measured with 1000 classes, and the network has 3" in stderr
+        assert "zoo.json was measured with 1000 classes, but the network has 3" in stderr
     code, _, stderr = invoke(*export, "--precision", "fp16")
-    assert_one_line(
-        code, stderr, "zoo.json has no latency in fp16 of torchvision/squeezenet1_1"
-    )
+    assert_one_line(code, stderr, "zoo.json has no fp16 latency of torchvision/squeezenet1_1")
     assert "goldnas pick --networks torchvision/squeezenet1_1 --size 32" in stderr
 
 

@@ -211,7 +211,7 @@ def scale(x: Tensor) -> Tensor:
         (Computes(lambda x: torch.linalg.svd(x)[0]), "aten._linalg_svd"),
         (Computes(lambda x: x @ WEIGHT if x.sum() else x), "of Computes depend .* 0 for zeros"),
         (Computes(lambda x: x if (x >= 0).all() else x @ WEIGHT), "0 for zeros, 120 for noise"),
-        (Computes(routed), "depend on the numbers that it is given"),
+        (Computes(routed), "depend on the values of its input"),
         (Computes(scale), r"register_flop_formula\(torch.ops.goldnas_tests.scale\)"),
     ],
     ids=["distance", "FFT", "decomposition", "branch", "sign", "mask", "custom"],

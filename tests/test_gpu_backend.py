@@ -48,15 +48,15 @@ REFUSED = {
     "backend": (["--backend", "tensorflow"], "unknown --backend 'tensorflow'; known: onnxrun"),
     "for processors": (
         ["--device", "cuda", "--backend", "onnxruntime"],
-        "--backend onnxruntime measures processors. Of a GPU it is --backend onnxruntime-cuda",
+        "--backend onnxruntime measures processors. For a GPU, give --backend onnxruntime-cuda",
     ),
     "elsewhere": (
         ["--device", "ssh://jetson", "--backend", "tensorrt"],
-        "--backend tensorrt measures the GPU of this machine, and --device ssh://jetson is",
+        "--backend tensorrt measures the GPU of this machine, but --device ssh://jetson is",
     ),
     "the processor": (
         ["--device", "cpu", "--backend", "torch"],
-        "and --device cpu is something",
+        "but --device cpu is another",
     ),
     "threads": (
         ["--device", "cuda", "--threads", "2"],
@@ -68,18 +68,21 @@ REFUSED = {
     ),
     "option": (
         ["--backend", "torch-graph", "--provider-option", "workspace_mib=1"],
-        "workspace_mib=1: torch-graph has no such option, but tf32",
+        "workspace_mib=1: torch-graph has no such option, only tf32",
     ),
-    "yes": (["--device", "cuda", "--provider-option", "tf32=on"], "tf32=on: it is yes or no"),
+    "yes": (
+        ["--device", "cuda", "--provider-option", "tf32=on"],
+        "tf32=on: the value must be yes or no",
+    ),
     "number": (
         ["--device", "cuda", "--provider-option", "optimization_level=6"],
-        "optimization_level=6: it is a whole number from 0 to 5",
+        "optimization_level=6: the value must be a whole number from 0 to 5",
     ),
     "int8": (
         ["--backend", "torch", "--precision", "int8"],
         "--backend torch has no int8, only fp32, fp16, bf16",
     ),
-    "provider": (["--provider", "cuda"], "--provider cuda is --backend onnxruntime-cuda"),
+    "provider": (["--provider", "cuda"], "--provider cuda, give --backend onnxruntime-cuda"),
     "batches": (["--batch", "1,8", "--model", "x.onnx"], "several go with --out alone"),
 }
 
@@ -171,7 +174,7 @@ def test_without_tensorrt_it_is_said_how_to_get_it_and_what_would_work(
     (line,) = replies(capsys)
     assert line["unusable"].startswith("TensorRT is not installed here (")
     assert "pip install 'tensorrt>=10.12,<12'" in line["unusable"]
-    assert "or measure with what is here: " in line["unusable"]
+    assert "or measure with an installed backend: " in line["unusable"]
     assert "`backend='torch'`, `backend='torch-graph'`" in line["unusable"]
     assert "--backend tensorrt," not in line["unusable"]
     assert "onnxruntime-cuda" not in line["unusable"]
@@ -294,9 +297,7 @@ def test_a_table_is_measured_again_as_it_was(conditions: Conditions) -> None:
     assert isinstance(like, GpuBackend)
     assert like.options == complete_options("tensorrt", {"workspace_mib": "64"})
     assert isinstance(match_backend(conditions, host=Host()), OnnxruntimeBackend)
-    with pytest.raises(
-        ConfigError, match="measured where its GPU is, and not by way of ssh://a"
-    ):
+    with pytest.raises(ConfigError, match="the machine with the GPU, not through ssh://a"):
         match_backend(on_an_h200(conditions), host=find_host("ssh://a"))
 
 
@@ -315,7 +316,7 @@ def test_options_that_a_table_of_a_gpu_does_not_have_are_refused(
 
 
 def test_a_processor_is_not_measured_where_a_gpu_is_meant(conditions: Conditions) -> None:
-    with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is of cpu, .*not of"):
+    with pytest.raises(ConfigError, match=r"^`device='cuda'`: the table is for cpu, .*not for"):
         match_backend(conditions, host=find_host("cuda"))
     assert isinstance(match_backend(on_an_h200(conditions), host=find_host("cuda")), GpuBackend)
 

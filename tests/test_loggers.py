@@ -229,8 +229,8 @@ def test_a_logger_that_fails_is_left_out_and_the_search_goes_on(own: Path) -> No
     assert code == 0, stderr
     warnings = [line for line in stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: logger my_loggers:Unfinished is left out from here on: an Unfinished has not "
-        "all of begin, log, table and close. new/events.jsonl has everything",
+        "warning: logger my_loggers:Unfinished is left out from here on: an Unfinished lacks "
+        "one of begin, log, table and close. new/events.jsonl has everything",
         "warning: logger my_loggers:Failing is left out from here on: OSError: [Errno 28] No "
         "space left on device. new/events.jsonl has everything",
     ]

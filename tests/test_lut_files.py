@@ -123,7 +123,7 @@ def test_lint_explains_each_finding_and_is_1(table: LatencyTable) -> None:
     assert f"{table.path}: nothing is wrong" in text
     assert f"error: arithmetic in {wrong.path}: the number a search uses is not" in text
     row = wrong.rows[1]
-    assert f"{row.operator} {row.site}: latency_us is 100, its times say " in text
+    assert f"{row.operator} {row.site}: latency_us is 100, its times give " in text
     assert "to do: delete the row and measure it again" in text
     assert f"warning: context in {wrong.path}: whole networks contradict" in text
     assert f"{wrong.path}: 1 error, 1 warning" in text
@@ -156,7 +156,7 @@ def test_lint_against_another_device(table: LatencyTable, tmp_path: Path) -> Non
     renamed.save()
     result = run("lint", renamed.path, "--against", table.path)
     assert result.exit_code == 1
-    assert f"to the last digit, is what {table.path} has" in words(result)
+    assert f"is also in {table.path}, to the last digit" in words(result)
 
 
 def test_lint_of_no_file_is_2(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_map_names_what_else_is_known(tmp_path: Path) -> None:
 
 
 BAD_MAPS = {
-    "columns": ("key,site\n", "line 1: the columns of a map are key,operator,site"),
+    "columns": ("key,site\n", "line 1: the columns of a map must be key,operator,site"),
     "unknown key": ("key,operator,site\nConf,a,1x1x1->1/s1\n", "line 2: .* no key 'Conf'"),
     "no site": ("key,operator,site\nConv,a,b\n", "line 2: 'b' is not a site"),
     "no operator": ("key,operator,site\nConv,,\n", "line 2: names no operator"),
@@ -353,13 +353,13 @@ BAD = {
     "zero": ("proxylessnas", f"{LAYER}:\n  mean: 0\n", "line 2: .* is 0.0, and must be"),
     "NaN": ("ofa", f"{LAYER}:\n  mean: .nan\n", r"line 2: .* is '\.nan', and must be a number"),
     "text": ("ofa", f"{LAYER}:\n  mean: fast\n", "line 2: .* is 'fast', and must be a number"),
-    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* there twice"),
+    "twice": ("ofa", f"{LAYER}: {{mean: 1}}\n{LAYER}: {{mean: 2}}\n", "line 2: .* twice"),
     "a list for a number": (
         "ofa",
         f"{LAYER}: {{mean: [1]}}\n",
-        "line 1: the mean of .* no number",
+        "line 1: the mean of .* not a number",
     ),
-    "a key that holds itself": ("ofa", "? &a [*a]\n: {mean: 1}\n", "line 1: .* is no text"),
+    "a key that holds itself": ("ofa", "? &a [*a]\n: {mean: 1}\n", "line 1: .* is not text"),
     "a number in groups": ("ofa", f"{LAYER}:\n  mean: 1_000\n", "is '1_000', and must be"),
     "no time at all": ("ofa", f"{LAYER}:\n  mean: 1e-320\n", "above 0, from 1e-09"),
     "values within values": ("ofa", "[" * 10**5, "not YAML"),
@@ -371,7 +371,7 @@ BAD = {
     "digits without end": (
         "tinynas",
         f"{{Regular,1,3,4,4,8,3,1,{'9' * 5000}}} 0.5",
-        "line 1: not {type,8 numbers}",
+        "line 1: must be {type,8 numbers}",
     ),
     "a batch without end": (
         "csv",
@@ -386,10 +386,18 @@ BAD = {
     "two devices": (
         "fbnet",
         fbnet_line() + fbnet_line(device="x"),
-        "line 2: of device 'x', the",
+        "line 2: device is 'x', but",
     ),
-    "not a line": ("tinynas", TINYNAS + "Regular 3x3 0.5\n", "line 4: not {type,8 numbers}"),
-    "no latency": ("tinynas", "{Regular,1,3,4,4,8,3,1,1}\n", "line 1: not {type,8 numbers}"),
+    "not a line": (
+        "tinynas",
+        TINYNAS + "Regular 3x3 0.5\n",
+        "line 4: must be {type,8 numbers}",
+    ),
+    "no latency": (
+        "tinynas",
+        "{Regular,1,3,4,4,8,3,1,1}\n",
+        "line 1: must be {type,8 numbers}",
+    ),
     "a size of 0": ("tinynas", "{Regular,1,3,4,4,8,3,0,1} 0.5", "line 1: a size is 0"),
     "negative convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} -0.5", "line 1: .* is -0.5"),
     "NaN convolution": ("tinynas", "{Regular,1,3,4,4,8,3,1,1} nan", "line 1: .* is 'nan'"),
@@ -425,7 +433,7 @@ def test_a_zip_file_of_something_else_is_said_to_be_that(
     result = CliRunner().invoke(app, ["import", str(packed), "--out", str(out), *options])
     assert result.exit_code == 2
     text = " ".join(result.output.split())
-    assert "it holds 'lut.yaml', 'manifest.json', 'b' and 1 more" in text
+    assert "but 'lut.yaml', 'manifest.json', 'b' and 1 more" in text
     assert "unpack it, and import that file with --format and --device" in text
     assert not out.exists()
 

@@ -368,8 +368,12 @@ def test_a_broken_checksum_is_the_only_finding_in_a_table_that_is_else_good(
         ("", "json", "line 1, column 1: not JSON"),
         ('{"schema_version": 2, "rows": [{"operator"', "json", "line 1, column 43: not JSON"),
         ("latency: 5", "json", "not JSON"),
-        ("[1, 2]", "schema", "some other JSON, a list"),
-        ('{"space": "gold", "edges": {}}', "schema", "some other JSON, an object with space"),
+        ("[1, 2]", "schema", "not a latency table, but a list"),
+        (
+            '{"space": "gold", "edges": {}}',
+            "schema",
+            "not a latency table, but an object with space",
+        ),
         ("{}", "schema", "an object with nothing"),
     ],
 )

@@ -225,10 +225,10 @@ def test_a_network_with_the_gates_of_a_search_computes_the_same_in_onnxruntime()
         ({"kernels": 3}, "kernels must be one or more different ones, got 3"),
         ({"expansions": [0.5]}, "expansions must be numbers from 1"),
         ({"expansions": ["6"]}, "expansions must be numbers from 1"),
-        ({"squeezes": ["sse"]}, "squeezes must be of none, se, se_in, got ['sse']"),
+        ({"squeezes": ["sse"]}, "squeezes must be among none, se, se_in, got ['sse']"),
         ({"squeezes": "se"}, "squeezes must be one or more different ones, got 'se'"),
         ({"squeezes": [["se"]]}, "squeezes must be one list, or one each for 6 stages; got 1"),
-        ({"activations": "gelu"}, "activations must be of relu6, relu, hswish"),
+        ({"activations": "gelu"}, "activations must be among relu6, relu, hswish"),
         ({"activations": ["relu"]}, "and the head, 9 in all; got 1"),
     ],
 )

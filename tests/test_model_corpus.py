@@ -38,8 +38,8 @@ REASONS = {
     "the runtime has no such operator, or not for these types": (
         "NOT_IMPLEMENTED|is not a registered function/op|Exception during initialization"
     ),
-    "a value that was not given, and has to be": "Error in execution.* Give those of a real",
-    "a shape that is open, and has to be given": r"say how large, as in `shapes=",
+    "a value that was not given, and has to be": "Error in execution.* Give the values of",
+    "a shape that is open, and has to be given": r"give all sizes, as in `shapes=",
 }
 """For which a model is refused rightly."""
 

@@ -117,14 +117,14 @@ def test_a_value_may_be_a_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        (INT64, "x=1.5", "takes int64, which does not hold 1.5"),
+        (INT64, "x=1.5", "takes int64, which cannot hold 1.5"),
         (INT64, "x=abc", "give a number, numbers between commas, or a file"),
-        (INT64, "x=1,2,3", "is 2, and cannot be 3. Choose another of --value"),
-        (TensorProto.UINT8, "x=256", "takes uint8, which does not hold 256"),
+        (INT64, "x=1,2,3", "is 2, and cannot be 3. Correct --value"),
+        (TensorProto.UINT8, "x=256", "takes uint8, which cannot hold 256"),
         (FLOAT, "x=none.npy", "cannot read none.npy: No such file or directory"),
         (FLOAT, "x=text.npy", "text.npy holds no arrays"),
         (FLOAT, "x=huge.npy", "huge.npy holds no arrays: an array of shape (1000000000000,)"),
-        (FLOAT, "x=complex.npy", "takes float, which does not hold"),
+        (FLOAT, "x=complex.npy", "takes float, which cannot hold"),
         (FLOAT, "z=1", "--value of 'z': "),
         (FLOAT, "x", "--value: give NAME=VALUE; got 'x'"),
     ],
@@ -170,7 +170,7 @@ def test_a_value_that_was_made_up_and_does_not_fit_is_named(tmp_path: Path) -> N
     path = save(tmp_path / "m.onnx", reshape, inputs, {"y": FLOAT})
     code, _, stderr = invoke("profile", "--model", path)
     assert code == 2
-    assert "not given: 'n' is 1. Give those of a real call with --value" in stderr
+    assert "made-up inputs: 'n' is 1. Give the values of a real call with --value" in stderr
     assert invoke("profile", "--model", path, "--value", "n=2,3")[0] == 0
 
 
@@ -182,7 +182,7 @@ def test_a_model_of_an_old_opset_is_measured_as_onnx_converts_it(tmp_path: Path)
     )
     code, _, stderr = invoke("profile", "--model", path)
     assert code == 0, stderr
-    assert "is of opset 6, which the runtime does not take: measured is" in stderr
+    assert "does not take opset 6 of" in stderr
     (found,) = run(read_onnx(path, values={"x": 2}), tmp_path)
     assert found.tolist() == [[3, 3, 3]]
 
@@ -370,7 +370,7 @@ def test_an_input_without_rank_is_asked_for_its_shape(tmp_path: Path) -> None:
     )
     code, _, stderr = invoke("profile", "--model", path)
     assert code == 2
-    assert "is of any shape: say how large, as in --shape x=1x3x224x224" in stderr
+    assert "is of any shape: give all sizes, as in --shape x=1x3x224x224" in stderr
     file = read_onnx(path, shapes={"x": (2, 3)})
     assert run(file, tmp_path)[0].shape == (2, 3)
     assert run(read_onnx(path, shapes={"x": ()}), tmp_path)[0].shape == ()
@@ -421,11 +421,11 @@ def test_shapes_follow_from_what_is_given(
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ([["?", "?"], ["?"]], "'m.onnx' is ?x?: say how large, as in --shape a=1x64"),
+        ([["?", "?"], ["?"]], "'m.onnx' is ?x?: give all sizes, as in --shape a=1x64"),
         ([["batch", "n"], ["n"]], "--shape a=1x64 --shape b=64"),
-        ([["batch", 4], ["boxes", 4]], "is boxesx4: say how large, as in --shape b=64x4"),
+        ([["batch", 4], ["boxes", 4]], "is boxesx4: give all sizes, as in --shape b=64x4"),
         ([["batch", "past"], ["past + batch"]], "--shape a=1x64 --shape b=65"),
-        ([[4], None], "is of any shape: say how large"),
+        ([[4], None], "is of any shape: give all sizes"),
     ],
 )
 def test_a_shape_that_the_error_proposes_is_taken(
@@ -637,5 +637,7 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
     model.graph.initializer[0].external_data[0].value = "../secret"
     path.write_bytes(model.SerializeToString())
     (tmp_path / "secret").write_bytes(bytes(16384))
-    with pytest.raises(ConfigError, match=r"'\.\./secret': only files in its own folder"):
+    with pytest.raises(
+        ConfigError, match=r"'\.\./secret', but goldnas reads only files in the model's folder"
+    ):
         read_onnx(path)

@@ -175,19 +175,21 @@ def test_a_program_that_fails_is_quoted(
 
 
 def test_a_program_that_is_not_there_is_told(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match="is no program; put an onnxruntime_perf_test"):
+    with pytest.raises(
+        MeasurementError, match="is not a program; put an executable onnxruntime_perf_test"
+    ):
         backend(place, tmp_path / "nothing").conditions(batch=1)
     assert not list(place.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_told(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match="name a folder there that can be written to"):
+    with pytest.raises(MeasurementError, match="give a writable folder there"):
         backend(place / "nothing", program(tmp_path / "p", FAST)).conditions(batch=1)
 
 
 def test_a_phone_that_is_not_there_is_told(place: Path) -> None:
     host = find_host("adb://OTHER", perf_test="/data/local/tmp/perf_test")
-    with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; see whether"):
+    with pytest.raises(MeasurementError, match="adb: device 'OTHER' not found; check that"):
         OnnxruntimeBackend(host=host).conditions(batch=1)
 
 

@@ -192,16 +192,16 @@ BAD = {
         ("--networks", "resnet81", "--budget", "1ms"),
         "no network is left of torchvision",
     ),
-    "no latency": (("--budget", "5Mparams"), "without a latency among --budget"),
+    "no latency": (("--budget", "5Mparams"), "without a latency in --budget"),
     "an unknown unit": (("--budget", "5lightyears"), "unknown unit"),
     "a zoo that is none": (("--zoo", "nowhere", "--budget", "1ms"), "nor a folder"),
     "accuracies that are not there": (
         ("--zoo", "models", "--accuracies", "none.csv", "--budget", "1ms"),
-        "cannot read the accuracies none.csv",
+        "cannot read accuracies from none.csv",
     ),
     "accuracies of other networks": (
         ("--zoo", "models", "--accuracies", "others.csv", "--budget", "1ms"),
-        "--accuracies says nothing of it",
+        "--accuracies has no line for it",
     ),
     "accuracies without a column": (
         ("--zoo", "models", "--accuracies", "columns.csv", "--budget", "1ms"),
@@ -209,9 +209,12 @@ BAD = {
     ),
     "an accuracy over 100": (
         ("--zoo", "models", "--accuracies", "over.csv", "--budget", "1ms"),
-        "line 2 of over.csv: an accuracy is 0 to 100 percent, got 7000",
+        "line 2 of over.csv: an accuracy must be 0 to 100 percent, got 7000",
     ),
-    "a size of nothing": (("--size", "0", "--budget", "1ms"), "--size is in pixels"),
+    "a size of nothing": (
+        ("--size", "0", "--budget", "1ms"),
+        "--size must be 8 to 4096 pixels",
+    ),
     "a number format": (("--precision", "fp32,fp7", "--budget", "1ms"), "unknown --precision"),
     "a patch size that does not fit": (
         ("--networks", "vit_b_16", "--size", "96", "--budget", "1ms"),
@@ -224,7 +227,7 @@ BAD = {
     ),
     "a latency table": (
         (*FROM_FILES, "--budget", "1ms", "--out", "table.json"),
-        "table.json holds no ready-made networks: it is of another kind",
+        "table.json holds no ready-made networks: it is a file of another kind",
     ),
     "other conditions": (
         (*FROM_FILES, "--budget", "1ms", "--out", "zoo.json", "--target", "7"),
@@ -232,7 +235,7 @@ BAD = {
     ),
     "other classes": (
         (*FROM_FILES, "--budget", "1ms", "--out", "zoo.json", "--classes", "7"),
-        "zoo.json is of networks for 1000 classes, not 7",
+        "networks of zoo.json have 1000 classes, not 7",
     ),
 }
 

@@ -144,7 +144,7 @@ def test_what_cannot_be_carried_is_left_out_and_named(place: Path) -> None:
     code, stdout, stderr = invoke("pick", *FROM_FILES, "--bundle", "new.zip", "--json")
     assert code == 0, stderr
     assert {name.partition("@")[0] for name in json.loads(stdout)["networks"]} == NAMES
-    assert "left out bad.onnx: --accuracies says nothing of it" in stderr
+    assert "left out bad.onnx: --accuracies has no line for it" in stderr
 
 
 BAD = {
@@ -183,7 +183,7 @@ BAD = {
     ),
     "a bundle of two formats": (
         ("pick", "--bundle", "b.zip", *FROM_FILES, "--precision", "fp32,int8"),
-        "a bundle is of one number format",
+        "a bundle has one number format",
     ),
     "something else in its place": (
         ("pick", "--bundle", "accuracies.csv", *FROM_FILES),
@@ -199,11 +199,11 @@ BAD = {
     ),
     "no such network": (
         ("pick", "--measured", "zoo.json", "--networks", "resnet*"),
-        "zoo.json has no network that was measured with --networks",
+        "zoo.json has no measured network with --networks",
     ),
     "no such format": (
         ("pick", "--measured", "zoo.json", "--precision", "int8"),
-        "zoo.json has no network that was measured with --precision",
+        "zoo.json has no measured network with --precision",
     ),
     "nothing there": (
         ("pick", "--measured", "none.json", "--budget", "1s"),
@@ -219,11 +219,11 @@ BAD = {
     ),
     "half of the results": (
         ("lut", "import", "half.zip", "--out", "new.json"),
-        "half.zip is no whole zip file",
+        "half.zip is not a whole zip file",
     ),
     "a network without a model": (
         ("lut", "import", "odd.zip", "--out", "new.json"),
-        "odd.zip holds what no device can have found: no model is of a stranger",
+        "odd.zip holds impossible results: there is no model of a stranger",
     ),
     "all failed": (
         ("pick", "--measured", "failed.json", "--budget", "1s"),

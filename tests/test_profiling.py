@@ -107,7 +107,7 @@ def test_a_process_that_says_nothing_is_stopped(model: bytes) -> None:
     backend = OnnxruntimeBackend(
         protocol=msgspec.structs.replace(QUICK, visit_ms=5000.0), silence_s=0.5
     )
-    with pytest.raises(MeasurementError, match=r"nothing for 0.5 s and was stopped; try"):
+    with pytest.raises(MeasurementError, match=r"no answer for 0.5 s and was stopped; try"):
         backend.visit({"model": model}, seed=0)
 
 

@@ -113,23 +113,23 @@ def changed(**layers: Any) -> Any:
 
 
 BAD = {
-    "cut": ({"name": "MobileNetV3", "first_conv": OFA["first_conv"]}, "no whole network"),
+    "cut": ({"name": "MobileNetV3", "first_conv": OFA["first_conv"]}, "not a whole network"),
     "activation": (
         changed(first_conv=convolution(3, 8, 3, 2) | {"act_func": "gelu"}),
         "the activation 'gelu'",
     ),
     "kernel": (changed(blocks=[block(8, 16, 1, kernel_size=4)]), "mbconv_4x4"),
-    "channels inside": (changed(blocks=[block(8, 16, 1, mid_channels=11)]), "11 channels"),
+    "inner channels": (changed(blocks=[block(8, 16, 1, mid_channels=11)]), "11 inner channels"),
     "shortcut": (
         changed(blocks=[block(8, 16, 1) | {"shortcut": {"name": "IdentityLayer"}}]),
-        "adds its input",
+        "addition of its input",
     ),
     "does not fit": (changed(blocks=[block(24, 16, 1)]), r"takes \(24, 112, 112\)"),
-    "a list": (changed(first_conv=convolution([3], 8, 3, 2)), "no whole network"),
-    "half true": (changed(blocks=[block(8, 16, 1, use_se="no")]), "no whole network"),
-    "large": (changed(first_conv=convolution(3, 10**400, 3, 2)), "no whole network"),
-    "many": (changed(blocks=[block(8, 8, 1)] * 1001), "no whole network"),
-    "zeros": (changed(first_conv=convolution(3, 8, 3, 0)), "no whole network"),
+    "a list": (changed(first_conv=convolution([3], 8, 3, 2)), "not a whole network"),
+    "half true": (changed(blocks=[block(8, 16, 1, use_se="no")]), "not a whole network"),
+    "large": (changed(first_conv=convolution(3, 10**400, 3, 2)), "not a whole network"),
+    "many": (changed(blocks=[block(8, 8, 1)] * 1001), "not a whole network"),
+    "zeros": (changed(first_conv=convolution(3, 8, 3, 0)), "not a whole network"),
 }
 
 

@@ -388,7 +388,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"budgets": [100]},
         r"`budgets` has to be a list of texts, got .100",
     ),
-    "a space that is none": ({"space": 5}, "5 is no space: give the name of one"),
+    "a space that is none": ({"space": 5}, "5 is not a space: give the name of a space"),
     "a task that is none": ({"task": 5}, "a.* int is no `task`: give a goldnas.Task"),
     "inputs without targets": (
         {"data": arrays() | {"y_train": np.arange(3)}},

@@ -195,7 +195,7 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
         "had no latency table",
         "No epoch is over yet",
         "No network was measured as a whole yet",
-        "has not come to its end",
+        "has not ended",
     ):
         assert line in page.text
 

@@ -104,7 +104,7 @@ def test_a_budget_is_positive_and_finite(text: str) -> None:
         ("5ms", ["pi5", "t4"], "must name one of the latency tables: 5ms@pi5, 5ms@t4"),
         ("5ms@nano", ["pi5"], "must name one of the latency tables: 5ms@pi5"),
         ("5ms@PI5", ["pi5"], "must name one of the latency tables: 5ms@pi5"),
-        ("5MFLOPs@pi5", ["pi5"], "names a table, but only a latency has one"),
+        ("5MFLOPs@pi5", ["pi5"], "names a latency table, but is not a latency"),
     ],
 )
 def test_a_latency_without_its_table_is_refused(

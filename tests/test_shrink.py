@@ -410,7 +410,9 @@ BAD = {
         of_function("tied"), "'1.0' and '2.0' share", saved(lambda: tied(SHAPE, CLASSES))
     ),
     "nothing may go": Case(
-        of_function("all_grouped"), "nothing", saved(lambda: all_grouped(SHAPE, CLASSES))
+        of_function("all_grouped"),
+        "cannot be shrunk",
+        saved(lambda: all_grouped(SHAPE, CLASSES)),
     ),
     "a step of all channels": Case(
         f"{of_function('chain')} --step 16", "--step", saved(lambda: chain(SHAPE, CLASSES))

@@ -278,7 +278,7 @@ def test_a_node_without_an_operator_is_named(choices: dict[str, tuple[str, ...]]
 )
 def test_what_is_no_edge_is_refused(place: str) -> None:
     architecture = SMALL.architecture_from(SKIPS | {place: ("sep_conv_3x3",)})
-    with pytest.raises(ConfigError, match=r"is no edge of .*; an edge reads like cell0\.1-3"):
+    with pytest.raises(ConfigError, match=r"is not an edge of .*; edges look like cell0\.1-3"):
         SMALL.build(architecture)
 
 

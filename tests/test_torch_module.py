@@ -140,5 +140,5 @@ def test_padding_is_with_a_number_that_is_known_beforehand() -> None:
 
 
 def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(MeasurementError, match="no ONNX model"):
+    with pytest.raises(MeasurementError, match="not an ONNX model"):
         to_torch(b"no model")

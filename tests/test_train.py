@@ -662,7 +662,7 @@ def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) ->
     assert f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the" in stdout
     # Of the search: its budget, and its table, which is of a machine that does not exist.
     assert "100 kFLOPs" in stdout
-    assert "latency@cpu not verified: the table is of made up" in stdout
+    assert "latency@cpu not verified: the table is for made up" in stdout
     dataset = load_dataset("digits")
     train, _ = split_validation(dataset.train, 0.1, 0)
     model = Path("net.onnx").read_bytes()

@@ -129,7 +129,7 @@ def test_columns_may_stand_in_any_order_and_are_chosen(
     truth.write_text("\n".join(lines) + "\n\n")
     code, _, stderr = invoke("compare", run.path, "--truth", truth)
     assert_one_line(
-        code, stderr, "line 2: me,0,.* finite numbers as by, a, b; .* with --column"
+        code, stderr, "line 2: me,0,.* finite numbers for by, a, b; .* with --column"
     )
     code, stdout, _ = invoke(
         "compare", run.path, "--truth", truth, "--column", "b", "--column", "a", "--json"
@@ -157,31 +157,37 @@ MISTAKES = {
     "empty": ("", "has the columns none, and 0 networks"),
     "other columns": ("name,accuracy\na,1\n", "has the columns name, accuracy"),
     "no figure": ("architecture\na\n", "has the columns architecture, and 1 network below"),
-    "no number": ("architecture,a\n{},good\n", "line 2: .* is no architecture with finite"),
-    "not finite": ("architecture,a\n{},nan\n", "line 2: .* is no architecture with finite"),
+    "no number": ("architecture,a\n{},good\n", "line 2: .* is not an architecture with finite"),
+    "not finite": ("architecture,a\n{},nan\n", "line 2: .* is not an architecture with finite"),
     "no part of a sum": ("architecture,a\n{},1e308\n", "line 2: .* with finite numbers"),
     "values within values": (
         f"architecture,a\n{'[' * 10**5},1\n",
-        "line 2: .* is no network of space",
+        "line 2: .* is not a network of space",
     ),
-    "blank": ("architecture,a\n{},\n", "line 2: {}, is no architecture with finite numbers"),
-    "cut off": ("architecture,a,b\n{},1\n", "line 2: .* with finite numbers as a, b"),
-    "one name twice": ("architecture,a,a\n{},1,2\n", "each needs a name of its own; rename"),
+    "blank": (
+        "architecture,a\n{},\n",
+        "line 2: {}, is not an architecture with finite numbers",
+    ),
+    "cut off": ("architecture,a,b\n{},1\n", "line 2: .* with finite numbers for a, b"),
+    "one name twice": ("architecture,a,a\n{},1,2\n", "give each column its own name"),
     "one network twice": (
         'architecture,a\n"{""blocks.0"":""skip"",""blocks.1"":""skip"",""down"":""pool""}",1\n'
         '\n"{""down"":[""pool""],""blocks.1"":[""skip""],""blocks.0"":""skip""}",1\n',
-        "lines 2 and 4 are one network",
+        "lines 2 and 4 are the same",
     ),
     "half a network": (
         'architecture,a\n"{""blocks.0"":""skip""}",1\n',
-        "line 2: .* has to have an operator at 'blocks.1'",
+        "line 2: .* needs an operator at 'blocks.1'",
     ),
     "a file of another space": (
         'architecture,a\n"{\n""space"":""gold"",""settings"":{},""choices"":{}}",1\n',
-        "is no network of space own_spaces:residual .but of gold",
+        "is not a network of space own_spaces:residual .but of gold",
     ),
-    "another space": ("architecture,a\n|none~0|,1\n", "is no network of space own_spaces:res"),
-    "another choice": ('architecture,a\n"{""x"": ""y""}",1\n', "is no network of space"),
+    "another space": (
+        "architecture,a\n|none~0|,1\n",
+        "is not a network of space own_spaces:res",
+    ),
+    "another choice": ('architecture,a\n"{""x"": ""y""}",1\n', "is not a network of space"),
 }
 
 
@@ -214,7 +220,7 @@ def test_a_truth_is_of_the_space_of_every_search(run: goldnas.Run, tmp_path: Pat
         auxiliary_weight=0.0,
     )
     code, _, stderr = invoke("compare", run.path, other.path, "--truth", truth)
-    assert_one_line(code, stderr, "is no network of space gold .* give the file of the space")
+    assert_one_line(code, stderr, "is not a network of space gold .* give a file for the space")
 
 
 # -- the picture -------------------------------------------------------------------------------
@@ -322,7 +328,7 @@ def test_counts_are_those_that_were_published(
     ],
 )
 def test_what_is_no_cell_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no cell of NAS-Bench-201"):
+    with pytest.raises(ConfigError, match="is not a cell of NAS-Bench-201"):
         read_cell(text)
 
 
@@ -394,7 +400,7 @@ def test_without_affine_what_a_gate_scales_has_no_learnt_scale() -> None:
     "text", ["", "0112102", "011210222", "01121023", "0112102a", "0112102²"]
 )
 def test_what_are_no_digits_of_a_network_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no network of NAS-Bench-Macro"):
+    with pytest.raises(ConfigError, match="is not a network of NAS-Bench-Macro"):
         macro.read_network(text)
 
 

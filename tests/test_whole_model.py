@@ -159,11 +159,11 @@ def test_open_shapes_are_fixed(
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        (["n", "length"], (), r"is nxlength: say how large, as in --shape input=1x64"),
+        (["n", "length"], (), r"is nxlength: give all sizes, as in --shape input=1x64"),
         ([2, 4], ("--batch", "8"), r"is 2x4: its batch is 2 and cannot be 8"),
         ([2, 4], ("--shape", "input=2x5"), r"is 2x4, and cannot be 2x5"),
         ([2, "n"], ("--shape", "input=2x5x7"), r"is 2xn, and cannot be 2x5x7"),
-        ([2, "n"], ("--shape", "image=2x5"), r"has no such input, but 'input'"),
+        ([2, "n"], ("--shape", "image=2x5"), r"has no such input, only 'input'"),
         ([2, "n"], ("--shape", "input"), r"give a name and sizes"),
         ([2, "n"], ("--shape", "input=2x-1"), r"as in 1x3x224x224; got '2x-1'"),
     ],
@@ -181,7 +181,7 @@ def test_a_shape_that_does_not_fit_is_one_line(
 @pytest.mark.parametrize("shape", ["1x1x8x8", (1, -1), (1, 2.0), 8, (True,)])
 def test_a_shape_that_is_no_sizes_is_refused(shape: Any) -> None:
     message = (
-        r"`shapes` of 'input' has to be whole numbers from 0.*'input': \(1, 3, 224, 224\).*got "
+        r"`shapes` of 'input' must be whole numbers from 0.*'input': \(1, 3, 224, 224\).*got "
     )
     with pytest.raises(ConfigError, match=message):
         ModelConfig(shapes={"input": shape})
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, content: bytes, nam
     path.write_bytes(content)
     code, stdout, stderr = invoke("profile", "--model", path)
     assert (code, stdout) == (2, "")
-    assert "is no ONNX model" in stderr
+    assert "is not an ONNX model" in stderr
     assert len(stderr.splitlines()) == 1
 
 
@@ -232,7 +232,7 @@ def test_a_file_that_is_something_else_is_told_as_that(
 ) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"is no ONNX model, but .*{told}"):
+    with pytest.raises(ConfigError, match=f"is not an ONNX model, but .*{told}"):
         read_onnx(path)
     write(path, [1, 10])
     onnx.save(onnx.load(path), path, save_as_external_data=True, location="w", size_threshold=0)
@@ -244,8 +244,11 @@ def test_a_file_that_is_something_else_is_told_as_that(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"opset": 99}, r"of opset 99 of ai.onnx, and this one knows them up to \d+. Export"),
-        ({"ir_version": 99}, "Unsupported model IR version: 99, .* Save it with a lower"),
+        ({"opset": 99}, r"opset 99 of ai.onnx, .* most \d+. Export"),
+        (
+            {"ir_version": 99},
+            "Unsupported model IR version: 99, .* Save the model with a lower",
+        ),
         ({"domain": "my.ops"}, "my.ops:Relu.* is not a registered .* export the model without"),
     ],
 )

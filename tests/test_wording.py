@@ -39,7 +39,7 @@ from goldnas.cli.wording import in_options
             "fit again: `fit_networks(networks, priors=...)`",
             "fit again: goldnas lut fit --prior",
         ),
-        ("`merge()` puts tables together", "goldnas lut merge puts tables together"),
+        ("`merge()` combines tables", "goldnas lut merge combines tables"),
         ("`shapes={'input': (1, 3, 64, 64)}`", "--shape input=1x3x64x64"),
         ("nothing in quotes", "nothing in quotes"),
         ("`no python here`", "`no python here`"),

@@ -35,7 +35,7 @@ PROFILE = "profile --cells 1 --channels 4 --input 1x8x8 --networks 0 --out new.j
 LONG = "m" * 300
 
 NOT_A_TABLE = "cpu.json is not a latency table: "
-RESTORE = "Give the path of one; if this was one, restore it, .*: goldnas profile .*cpu.json"
+RESTORE = "restore it, .*: goldnas profile .*cpu.json"
 
 Spoil = Callable[[], object]
 

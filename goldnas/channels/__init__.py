@@ -1,7 +1,7 @@
-"""Channels of a network that belong together, what goes when they go, and branches that may go.
+"""Coupled channels of a network, and residual branches that can be removed.
 
 Removing a channel of one convolution changes every layer that reads it, and every layer whose
-output is added to it. Here the couplings are followed through the graph of the network, as
+output is added to it. This package follows these couplings through the graph of the network, as
 ``torch.fx`` traces it.
 """
 

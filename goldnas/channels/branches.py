@@ -1,4 +1,4 @@
-"""Residual branches and blocks that may go as a whole."""
+"""Residual branches and blocks that can be removed as a whole."""
 
 import copy
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from goldnas.channels.tracing import BATCH
 
 
 def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, tuple[str, ...]]:
-    """The blocks of a network that an identity can take the place of.
+    """The blocks of a network that an identity can replace.
 
-    That is a block which adds something to its input: with weights of zero it puts out what it
-    was given. Of blocks within each other the innermost are taken.
+    Such a block adds something to its input: with weights of zero it returns its input. Of
+    nested blocks, the innermost are taken.
 
     Args:
-        network: Stays as it is.
+        network: Is not changed.
         input_shape: ``(C, H, W)``.
 
     Returns:
-        By the path of the block, paths of the layers that alone decide whether it adds
-        something: without their weights it does not.
+        For the path of each block, the paths of the layers that alone decide whether the block
+        adds something: with zero weights in these layers, it does not.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     given: dict[str, list[Tensor]] = {}
@@ -67,7 +67,7 @@ def _keeping(given: dict[str, list[Tensor]], path: str) -> Any:
 
 
 def _is_silent(block: nn.Module, x: Tensor, layers: Sequence[str]) -> bool:
-    """Whether a block puts out what it is given, once some layers have no weights."""
+    """Whether a block returns its input if the weights of some layers are zero."""
     weights = [p for n in layers for p in block.get_submodule(n).parameters(recurse=False)]
     if not weights:
         return False

@@ -1,8 +1,8 @@
-"""Which channels of a network have to go together.
+"""Which channels of a network can only be removed together.
 
-Every channel that a layer puts out is a number. Sums make numbers equal, concatenations put
-them side by side, layers read them. What is computed in a way that is not known here keeps all
-its channels: nothing is guessed.
+Every output channel of a layer has a number. Sums make numbers equal, concatenations put them
+side by side, layers read them. Tensors of an unknown function keep all their channels: nothing
+is guessed.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from goldnas.errors import ConfigError
 
 Ids = npt.NDArray[np.int64]
 Role = Literal["in", "out", "both"]
-"""Of the channels of a layer: read, put out, or passed on one by one."""
+"""Role of a layer's channels: read, put out, or passed on one by one."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
@@ -52,7 +52,7 @@ _ARITHMETIC = {
 
 
 class _Channels(NamedTuple):
-    """Where the channels of a tensor are, and which."""
+    """The channels of a tensor, and their axis."""
 
     axis: int
     ids: Ids
@@ -60,7 +60,7 @@ class _Channels(NamedTuple):
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that stand or fall together, layer by layer."""
+    """Channels of several layers that are removed together."""
 
     name: str
     """Path of the first layer that puts them out."""
@@ -73,7 +73,7 @@ class LayerChannels:
     """The channels of a layer, in one role."""
 
     group: Ids
-    """``(C,)``: the index of the group that each is of; -1 if it has to stay."""
+    """``(C,)``: the index of each channel's group; -1 if the channel must stay."""
     channel: Ids
     """``(C,)``: which channel of the group."""
 
@@ -91,11 +91,11 @@ class Coupling:
     """Layers with weights that keep all their channels: shapes of inputs and output."""
 
     def restrict(self, kept: Mapping[str, Ids], removed: Iterable[str] = ()) -> "Coupling":
-        """The channels of the network that is left; of a group that no layer has, none.
+        """The channels of the remaining network; a group that no layer has gets none.
 
         Args:
-            kept: By name of a group, the channels that it keeps, in order.
-            removed: Paths of branches that are gone.
+            kept: The channels that each group keeps, in order, by name of the group.
+            removed: Paths of removed branches.
         """
         gone = tuple(f"{path}." for path in removed)
         numbers = []
@@ -136,12 +136,12 @@ def find_coupling(network: nn.Module, input_shape: Sequence[int]) -> Coupling:
     """Follow the channels of a network.
 
     Args:
-        network: Stays as it is.
+        network: Is not changed.
         input_shape: ``(C, H, W)``.
 
     Raises:
-        ConfigError: If its forward cannot be followed; or a layer with weights is called
-            several times, or layers share a weight.
+        ConfigError: If the network's forward cannot be followed, if a layer with weights is
+            called several times, or if layers share a weight.
     """
     _refuse_shared_weights(network)
     graph = trace_graph(network, input_shape)
@@ -229,8 +229,8 @@ class _Follower:
             return
         if calls > 1:
             raise ConfigError(
-                f"layer {path!r} has weights and is called {calls} times; each layer is "
-                "counted once: make a layer for each call"
+                f"layer {path!r} has weights and is called {calls} times, but goldnas counts "
+                "each layer once: make a layer for each call"
             )
         shape = node.meta["value"]
         if isinstance(shape, list):
@@ -485,7 +485,7 @@ def _fits_any_width(arguments: dict[Any, Any], place: int) -> bool:
     """Whether a view does not say how many channels there are.
 
     Args:
-        arguments: Of the view.
+        arguments: Arguments of the view.
         place: Index of the size that has them.
     """
     sizes: Any = arguments.get("shape", arguments.get("size", arguments.get(0)))

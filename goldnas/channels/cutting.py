@@ -10,15 +10,14 @@ from goldnas.channels.coupling import Coupling, Ids, LayerChannels, Role
 
 
 def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None:
-    """Leave some channels of some groups, in place.
+    """Remove channels of some groups, in place.
 
-    What the other channels added to any layer goes with them; every number that stays is as
-    it was.
+    The weights of removed channels go in every layer. All other numbers stay unchanged.
 
     Args:
-        network: That the coupling is of, with all its channels.
-        coupling: Of its channels.
-        kept: By name of a group, the channels that it keeps, in order.
+        network: The network of the coupling, with all its channels.
+        coupling: The coupling of the network's channels.
+        kept: The channels that each group keeps, in order, by name of the group.
     """
     masks = _masks(coupling, kept)
     if all(mask.all() for mask in masks):

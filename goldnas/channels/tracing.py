@@ -19,12 +19,12 @@ def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
     Each node has its ``meta["value"]``: the shape of a tensor, a tuple of such, or None.
 
     Args:
-        network: Stays as it is.
+        network: Is not changed.
         input_shape: ``(C, H, W)``.
 
     Raises:
-        ConfigError: If the forward cannot be followed, naming the module; or the network does
-            not compute.
+        ConfigError: If the forward cannot be followed (the message names the module), or if the
+            network fails.
     """
     network = copy.deepcopy(network).eval()
     tracer = _Tracer()

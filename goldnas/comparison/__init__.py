@@ -1,1 +1,1 @@
-"""What several searches came to, side by side."""
+"""Comparing the results of several searches."""

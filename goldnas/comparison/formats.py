@@ -32,9 +32,9 @@ class Grid:
 
 
 def make_grid(comparison: Comparison) -> Grid:
-    """What people read: one unit for each column, and no column that says nothing.
+    """The text for people: one unit for each column, and no empty columns.
 
-    What all rows lack is said once, in a note.
+    A note lists the values that all rows lack.
     """
     rows = comparison.rows
     texts: dict[str, list[str]] = {
@@ -115,9 +115,9 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line for each row, in the units of the files; what has no value is empty.
+    """One line for each row, in the units of the files; missing values are empty.
 
-    A text that a spreadsheet would take for a formula stands behind an apostrophe.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     columns = [q.name for q in comparison.quantities]
     lines = [

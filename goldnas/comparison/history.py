@@ -1,4 +1,4 @@
-"""What a search's log says of its cost, and of what its cuts cost in the metric."""
+"""The time of a search and the loss of its cuts in the metric, from its log."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ Event = dict[str, Any]
 
 
 def count_seconds(events: Sequence[Event]) -> float | None:
-    """Seconds that a search ran, with everything that it did; None if it never began.
+    """Seconds that a search ran, including all its work; None if it never began.
 
-    From each ``start`` to the last line that it led to. What a later start did again after a
-    crash counts once, and the time in between not at all.
+    The time counts from each ``start`` to the last line that follows it. Work that a later
+    start repeats after a crash counts once. The time between two runs does not count.
     """
     sessions: list[list[Event]] = []
     for event in events:
@@ -32,11 +32,11 @@ def count_seconds(events: Sequence[Event]) -> float | None:
 
 
 def list_drops(events: Sequence[Event], *, higher_is_better: bool = True) -> list[float]:
-    """By how much the metric became worse with each cut at once.
+    """How much the metric became worse immediately at each cut.
 
-    A cut is a pruning of a gradual search on its way to the budgets, or that with which other
-    strategies make a network of a super-network. Left out are those below the budgets, and
-    those that a later start or a setback went back before.
+    A cut is a pruning of a gradual search on its way to the budgets, or the final pruning of
+    other strategies. Cuts below the budgets do not count, and neither do cuts that a later
+    start or a setback undid.
     """
     kept = leave_out_undone(events)
     ends = [
@@ -60,7 +60,7 @@ def _logged(event: Event, name: str) -> float:
 
 
 def has_ended(events: Sequence[Event]) -> bool:
-    """Whether the search came to its end."""
+    """Whether the search has ended."""
     return bool(events) and events[-1]["event"] == "end"
 
 

@@ -1,4 +1,4 @@
-"""How much of the plane a front covers."""
+"""The area that a front covers."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,8 @@ def compute_hypervolume(
 ) -> float:
     """Area between a front and a reference point, both coordinates to be minimised.
 
-    Exact, by a sweep from left to right; points that another dominates, or that are not below
-    the reference in both coordinates, add nothing.
+    The result is exact, by a sweep from left to right. Dominated points, and points that are
+    not below the reference in both coordinates, add nothing.
 
     Args:
         points: In any order.

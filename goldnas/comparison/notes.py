@@ -1,4 +1,4 @@
-"""What a reader of a comparison must know: what differs, and what is missing."""
+"""Notes on a comparison: differences between the searches, and missing values."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,7 +13,7 @@ from goldnas.units import format_amount
 
 
 def write_notes(comparison: Comparison) -> list[str]:
-    """One sentence for each."""
+    """One sentence for each note."""
     return [
         *_how_to_read(comparison),
         *_unlike_searches(comparison.runs),
@@ -29,18 +29,19 @@ def _how_to_read(comparison: Comparison) -> Iterator[str]:
     if any(isinstance(sample, Sample) and sample.std is not None for sample in samples):
         yield (
             "± is the standard deviation of the sample (n - 1) over the searches of a row, "
-            "each with the mean of its trainings; over these, where one search alone has any"
+            "each with the mean of its trainings; if only one search was trained, over these "
+            "trainings"
         )
     metric = comparison.metric
     if metric not in (ACCURACY, UNKNOWN):
         better = "higher" if metric.higher_is_better else "lower"
-        yield f"{metric.name}: {better} is better; drops are by how much it became worse"
+        yield f"{metric.name}: {better} is better; a drop is how much the metric became worse"
     if comparison.reference is not None and any(run.networks for run in comparison.runs):
         amount, wrong = comparison.reference
         yield (
-            "hypervolume: of each front, the share of what lies below "
+            "hypervolume: the share that a front covers of the area below "
             f"{format_amount(comparison.resource, amount)} ({comparison.resource}) and "
-            f"{100 * wrong:g} % of the held-out images wrong, which is the reference of all"
+            f"{100 * wrong:g} % of the held-out images wrong, the reference of all fronts"
         )
 
 
@@ -51,32 +52,35 @@ def _unlike_searches(runs: Sequence[ComparedRun]) -> Iterator[str]:
     yield from _differing(
         runs,
         environment("goldnas"),
-        "searched by different versions of goldnas, which may count or train otherwise",
+        "the versions of goldnas differ, and may count or train differently",
     )
     for key in ("device", "threads", "ranks"):
         yield from _differing(
-            runs, environment(key), f"times of search are not comparable, by {key}"
+            runs, environment(key), f"search times are not comparable: {key} differs"
         )
     yield from _differing(
         runs,
         lambda run: f"{run.config.validation_fraction:g}",
-        f"validation {_figures(runs[0])} are on different shares of the training data",
+        f"validation {_figures(runs[0])} use different shares of the training data",
     )
     yield from _differing(
         runs,
         lambda run: run.config.data,
-        f"the data lie in different places and are taken for the same, {runs[0].data}",
+        f"the data are in different places, but goldnas takes all for {runs[0].data}",
     )
     yield from _unlike_strategies(runs)
     seeds: dict[object, str] = {}
     for run in runs:
         first = seeds.setdefault((run.kind_key, run.config.seed), str(run.path))
         if first != str(run.path):
-            yield f"{first} and {run.path} are of one seed: they are not independent"
+            yield f"{first} and {run.path} have the same seed: they are not independent"
 
 
 def _unlike_strategies(runs: Sequence[ComparedRun]) -> Iterator[str]:
-    """Settings that each strategy has one value of, and not the same; others have a column."""
+    """Settings with one value per strategy that differs between strategies.
+
+    Other settings have a column.
+    """
     values: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for name, value in msgspec.to_builtins(run.kind).items():
@@ -91,7 +95,7 @@ def _unlike_strategies(runs: Sequence[ComparedRun]) -> Iterator[str]:
         and len({found for (found,) in by.values()}) > 1
     ]
     if unlike:
-        yield f"the strategies differ in settings too: {'; '.join(unlike)}"
+        yield f"the strategies differ in settings, too: {'; '.join(unlike)}"
 
 
 def _unlike_latencies(runs: Sequence[ComparedRun]) -> Iterator[str]:
@@ -101,8 +105,8 @@ def _unlike_latencies(runs: Sequence[ComparedRun]) -> Iterator[str]:
         if len(set(contents)) > 1:
             unlike = having[next(i for i, c in enumerate(contents) if c != contents[0])]
             yield (
-                f"the latency tables named {table} of {having[0].path} and {unlike.path} are "
-                "not the same: their predictions are not comparable"
+                f"the latency tables named {table} of {having[0].path} and {unlike.path} "
+                "differ: their predictions are not comparable"
             )
         machines = {
             f"{kept.tables[table].machine} in {kept.tables[table].precision}": None
@@ -121,7 +125,7 @@ def _unlike_trainings(comparison: Comparison) -> Iterator[str]:
             by_training.setdefault(Training.from_result(trained.result), []).append(trained)
     if len(by_training) > 1:
         yield (
-            f"test {_figures(comparison.runs[0])} are of different trainings "
+            f"test {_figures(comparison.runs[0])} come from different trainings "
             f"({'; '.join(map(str, by_training))}): compare rows of one training"
         )
     for training, alike in by_training.items():
@@ -144,7 +148,10 @@ def _of_ready_made(comparison: Comparison) -> Iterator[str]:
         if entry.baseline is not None
     )
     if listed:
-        yield f"ready-made networks have elsewhere, mostly on ImageNet: {'; '.join(listed)}"
+        yield (
+            "accuracies of ready-made networks on other data, mostly ImageNet: "
+            f"{'; '.join(listed)}"
+        )
     told = (
         note for r in comparison.runs if r.baselines is not None for note in r.baselines.notes
     )
@@ -154,19 +161,19 @@ def _of_ready_made(comparison: Comparison) -> Iterator[str]:
 def _missing(comparison: Comparison) -> Iterator[str]:
     for run in comparison.runs:
         if not has_ended(run.events):
-            yield f"{run.path} has not ended; its figures are of what there is so far"
+            yield f"{run.path} has not ended; its figures may still change"
         if not run.networks:
             yield f"{run.path} has recorded no network yet"
         elif run.best is None:
             yield f"{run.path} has no network within its budgets"
         for name in run.undone:
-            yield f"{run.path / 'trained' / name} is not done, and left out"
+            yield f"{run.path / 'trained' / name} is not finished, and left out"
     for row in comparison.rows:
         yield from _gaps(row, comparison.quantities)
 
 
 def _gaps(row: Row, quantities: Iterable[Quantity]) -> Iterator[str]:
-    """What is known of some searches of a row, and not of others."""
+    """Values that only some searches of a row have."""
     gaps: dict[tuple[str, ...], list[str]] = {}
     for quantity in quantities:
         lacking = [str(entry.run.path) for entry in row.entries if not quantity.read(entry)]

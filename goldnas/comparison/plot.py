@@ -23,10 +23,10 @@ def draw_comparison(comparison: Comparison) -> Figure:
     """Draw accuracy, or the metric of a task, against the resource of a comparison.
 
     Hollow marks are the networks of each search, by their metric on held-out data with the
-    weights that the search shared; a line joins those that no other one of the search beats in
-    both. Filled marks are the trained networks of each row, by their metric on the test set,
-    with standard deviations as bars. Each strategy has a colour, each training a mark;
-    dotted lines are budgets.
+    shared weights of the search. A line joins the networks that no other network of the search
+    beats in both. Filled marks are the trained networks of each row, by their metric on the
+    test set, with standard deviations as bars. Each strategy has a colour, each training a
+    mark; dotted lines are budgets.
     """
     resource = comparison.resource
     amounts = [n.resources[resource] for run in comparison.runs for n in run.networks]
@@ -56,7 +56,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
 
 
 def find_front(run: ComparedRun, resource: str) -> list[tuple[float, float]]:
-    """Amount and metric of the networks that no other one of the search beats in both."""
+    """Amount and metric of the networks that no other network of the search beats in both."""
     sign = 1 if run.metric.higher_is_better else -1
     found: list[tuple[float, float]] = []
     for amount, value in sorted(_points(run, resource), key=lambda p: (p[0], -sign * p[1])):

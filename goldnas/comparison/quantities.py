@@ -1,4 +1,4 @@
-"""What a comparison tells of each row, and in which unit."""
+"""The quantities that a comparison shows for each row, and their units."""
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Of the values."""
+        """Mean of the values."""
         return statistics.fmean(self.values)
 
     @property
@@ -52,26 +52,26 @@ class Quantity:
     """One column."""
 
     name: str
-    """In files; its unit is in it, or it is a share."""
+    """Name in files, with the unit unless it is a share."""
     label: str
-    """For people, without the unit."""
+    """Heading for people, without the unit."""
     units: tuple[Unit, ...]
-    """To choose from, for people."""
+    """Units to choose from, for people."""
     values: Callable[[Entry], Iterable[float | None]]
     missing: str
-    """Why there is no value, where there is none."""
+    """The reason for a missing value."""
     about: Literal["search", "network", "training"] = "network"
-    """What it is a figure of. A ready-made network was not searched, and is the same beside
+    """The subject of the value. A ready-made network was not searched, and is the same beside
     each search."""
 
     def read(self, entry: Entry) -> list[float]:
-        """The values of one search; several of its trainings."""
+        """The values of one search, which are several after several trainings."""
         if entry.baseline is not None and self.about == "search":
             return []
         return [value for value in self.values(entry) if value is not None]
 
     def summarise(self, entries: Sequence[Entry]) -> Cell:
-        """One value of each search that has any; of a single one, all that it has."""
+        """One value of each search with values; all values if only one search has some."""
         ready_made = entries[0].baseline is not None
         if ready_made and self.about == "search":
             return _NOT_SEARCHED
@@ -96,11 +96,11 @@ def list_quantities(
 
     Args:
         tables: Names of the latency tables.
-        resource: That hypervolumes are taken against.
-        reference: Of the hypervolumes: an amount of it, and a share of wrong answers. None with
-            a task of one's own, where nobody knows what the worst is.
-        metric: That networks are judged by.
-        truth: Known figures, to judge them by besides.
+        resource: Resource of the hypervolumes.
+        reference: Reference of the hypervolumes: an amount of the resource, and a share of
+            wrong answers. None for a custom task, whose worst value is not known.
+        metric: The metric of the networks.
+        truth: Known figures of the networks.
     """
     values, differences, suffix = _PERCENT, _POINTS, ""
     if not metric.is_accuracy:
@@ -204,12 +204,11 @@ def list_quantities(
 def compute_share_covered(
     networks: Sequence[FrontNetwork], resource: str, reference: tuple[float, float]
 ) -> float | None:
-    """The hypervolume of a front, as a share of all that the reference leaves.
+    """The hypervolume of a front, as a share of the whole area below the reference.
 
     Args:
-        networks: Whether or not others dominate them; those that nothing is known of are left
-            out.
-        resource: Beside the share of held-out images that are classified wrong.
+        networks: Networks, also dominated ones; networks without an accuracy are left out.
+        resource: The resource; the other coordinate is the share of wrong held-out images.
         reference: An amount of the resource, and a share of wrong answers.
     """
     points = [
@@ -240,7 +239,7 @@ def _resource(name: str) -> Callable[[Entry], list[float | None]]:
 
 
 def _predicted(table: str) -> Callable[[Entry], list[float]]:
-    """By a table of the search, or else by one that an export was given."""
+    """Prediction by a table of the search, or else by a table of an export."""
 
     def values(entry: Entry) -> list[float]:
         if entry.baseline is not None:

@@ -141,7 +141,7 @@ def _common_resource(runs: Sequence[ComparedRun], wanted: str | None) -> str:
         return [*budgeted, *(r for r in runs[0].budgets if r in known), FLOPS][0]
     if wanted not in known:
         raise ConfigError(
-            f"{wanted!r} is no resource of every search here; choose from {', '.join(known)}"
+            f"not every search here has the resource {wanted!r}; choose from {', '.join(known)}"
         )
     return wanted
 
@@ -158,14 +158,14 @@ def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def format_setting(value: object) -> str:
-    """A setting as people read it."""
+    """A setting as text for people."""
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _groups(
     members: Sequence[ComparedRun],
 ) -> Iterator[tuple[str, Training | None, tuple[Entry, ...]]]:
-    """The best network of each search, by training; then each other one that was trained."""
+    """The best network of each search, by training; then each other trained network."""
     best = [(run, run.best) for run in members]
     yield from _by_training("best", best)
     others = dict.fromkeys(
@@ -195,9 +195,9 @@ def _by_budgets(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
 def _ready_made(
     members: Sequence[ComparedRun],
 ) -> Iterator[tuple[str, Training | None, tuple[Entry, ...]]]:
-    """Of ready-made networks, those that were trained and the best few others.
+    """The trained ready-made networks, and the best few others.
 
-    Each training of a network makes one group, whichever search it is beside.
+    Each training of a network makes one group, beside any search.
     """
     entries: dict[tuple[str, Training | None], list[Entry]] = {}
     for run in members:

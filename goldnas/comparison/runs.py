@@ -1,4 +1,4 @@
-"""Reading the searches that are compared, and refusing those that cannot be."""
+"""Reading the searches of a comparison, and refusing searches that do not compare."""
 
 import os
 from collections.abc import Sequence
@@ -78,9 +78,9 @@ class ComparedRun:
             trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
-            UntrustedError: If there is a truth, and its space is somebody else's function.
+            UntrustedError: If a truth is given, and the space is somebody else's function.
             ConfigError: If the truth is of another space.
-            RunError: If it is not the folder of a search, or is damaged.
+            RunError: If the path is not the folder of a search, or the folder is damaged.
         """
         run = SearchRun.open(path)
         run.trusted = trust
@@ -150,7 +150,7 @@ class ComparedRun:
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """That its networks have amounts of."""
+        """Resources with amounts of its networks."""
         return (FLOPS, PARAMETERS, *map(name_latency, self.tables))
 
     @property
@@ -191,10 +191,10 @@ def _trainings(folder: Path) -> list[Path]:
 
 
 def _check_figures(run: SearchRun, networks: Sequence[FrontNetwork]) -> None:
-    """Refuse a front that lacks what a comparison reads of it.
+    """Refuse a front without the values that a comparison needs.
 
     Raises:
-        RunError: Naming the file, and what is missing.
+        RunError: If a value is missing; the message names the file and the value.
     """
     needed = {FLOPS, PARAMETERS, *(budget.resource for budget in run.budgets)}
     for network in networks:
@@ -215,7 +215,7 @@ class Trained:
 
     @classmethod
     def read(cls, folder: TrainingFolder) -> "Trained | None":
-        """What a training came to; None if it is not done.
+        """The result of a training; None if it is not finished.
 
         Raises:
             RunError: If a file is damaged.
@@ -235,7 +235,7 @@ class Training:
     epochs: int
     warm: bool
     teacher: str | None = None
-    """Which, and how much it counts."""
+    """The teacher, and the weight of its loss."""
 
     @classmethod
     def from_result(cls, result: TrainResult) -> "Training":
@@ -257,13 +257,13 @@ class Entry:
     network: FrontNetwork | None
     """None if the search has none within its budgets, or did not record this one."""
     results: tuple[TrainResult, ...]
-    """Of its trainings, of the kind of the row."""
+    """Trainings of the network, of the kind of the row."""
     baseline: Baseline | None = None
-    """In place of a network of the search, a ready-made one that it is held against."""
+    """A ready-made network in place of a network of the search."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the network; empty if there is none."""
+        """Fingerprint of the network; empty if there is none."""
         if self.network is not None:
             return self.network.fingerprint
         if self.baseline is not None:
@@ -271,13 +271,13 @@ class Entry:
         return self.results[0].fingerprint if self.results else ""
 
     def find_measured(self, table: str) -> list[Measurement]:
-        """What goldnas export measured for a latency table, if it did."""
+        """The measurement of goldnas export for a latency table, if there is one."""
         network = self.run.measured.get(self.fingerprint)
         return [network.tables[table]] if network and table in network.tables else []
 
     @property
     def resources(self) -> dict[str, float]:
-        """Of the network, in FLOPs, parameters and microseconds."""
+        """Amounts of the network, in FLOPs, parameters and microseconds."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:
@@ -292,14 +292,14 @@ def read_runs(
 
     Args:
         paths: The folders.
-        truth: To judge their networks by.
+        truth: Known figures, to judge their networks by.
         trust: Whether the code of their spaces may run, whoever made the folders.
 
     Raises:
         UntrustedError: If there is a truth, and a space is somebody else's function.
-        ConfigError: If one is given twice, they are of different data or tasks, or the truth is
-            of another space.
-        RunError: If one is not the folder of a search, or damaged.
+        ConfigError: If a folder is given twice, data or tasks differ, or the truth is of
+            another space.
+        RunError: If a path is not the folder of a search, or a folder is damaged.
     """
     places = [os.path.realpath(path) for path in paths]
     for path, place in zip(paths, places, strict=True):
@@ -311,18 +311,18 @@ def read_runs(
         if tasks[0] != tasks[1]:
             raise ConfigError(
                 f"{runs[0].path} is a search for {tasks[0]} and {run.path} for {tasks[1]}: "
-                "different tasks are not comparable. Compare them apart"
+                "different tasks are not comparable. Compare them separately"
             )
         names = {one.metric.name: one.path for one in (runs[0], run) if one.metric != UNKNOWN}
         if len(names) > 1:
             told = " and ".join(f"{name} in {path}" for name, path in names.items())
             raise ConfigError(
                 f"the metric of task {tasks[0]} is {told}: they are not comparable. Compare "
-                "them apart"
+                "them separately"
             )
         if run.data != runs[0].data:
             raise ConfigError(
                 f"{runs[0].path} is a search on {runs[0].data} and {run.path} on {run.data}: "
-                "accuracies on different data are not comparable. Compare them apart"
+                "accuracies on different data are not comparable. Compare them separately"
             )
     return runs

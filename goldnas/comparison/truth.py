@@ -1,7 +1,7 @@
-"""Known figures of the networks of a space, as searches are judged by.
+"""Known figures of the networks of a space, to judge searches by.
 
-Where somebody has trained every network of a space, or many of them, what a search found has a
-true figure, and a place among all networks of the same cost.
+If somebody has trained all or many networks of a space, the result of a search has a true
+figure, and a rank among all networks of the same cost.
 """
 
 import csv
@@ -32,29 +32,31 @@ _ROUNDING = 1e-9
 _LARGEST = 1e100
 _MOST_BYTES = 64 * 2**20
 _ARCHITECTURE = "architecture"
-_FORM = "`truth` is a CSV file with a column architecture, one for each figure, and networks"
+_FORM = (
+    "`truth` must be a CSV file with a column architecture, columns of figures, and networks"
+)
 
 Figures = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a true figure is worth, among the networks whose figures are known."""
+    """The rank of a true figure among the networks with known figures."""
 
     value: float
     rank: int | None
-    """Among the networks within the budgets, from 1; None of a network that is over them."""
+    """Rank among the networks within the budgets, from 1; None for a network over them."""
     percentile: float | None
-    """Share, in percent, of the networks at 90 to 100 % of the budget that are worse; None
-    where there are none, or the network is over the budgets."""
+    """Percentage of worse networks among those at 90 to 100 % of the budget; None if there are
+    no such networks, or the network is over the budgets."""
     band_mean: float | None
-    """Of those networks: what a random one of them has."""
+    """Mean figure of these networks: the expected figure of a random one."""
     optimum: float | None
-    """Within the budgets; None where there is no network within them."""
+    """Best figure within the budgets; None if no network is within them."""
 
     @property
     def regret(self) -> float | None:
-        """What the optimum has more; None of a network that is over the budgets."""
+        """The optimum minus the figure; None for a network over the budgets."""
         if self.rank is None or self.optimum is None:
             return None
         return self.optimum - self.value
@@ -62,13 +64,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Truth:
-    """A file of architectures and their figures, of which more is better.
+    """A file of architectures and their figures; higher figures are better.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         columns: Names of the figures.
-        lines: Of each network, the number of its line, the architecture as it stands there, and
-            its figures.
+        lines: For each network, the number of its line, the text of the architecture, and the
+            figures.
     """
 
     path: Path
@@ -82,8 +84,8 @@ class Truth:
         """Read a CSV file: ``architecture``, and a column for each figure.
 
         Args:
-            path: Of the file.
-            columns: Those to read; none for all.
+            path: Path of the file.
+            columns: Columns to read; empty for all.
 
         Raises:
             ConfigError: If it is not such a file.
@@ -104,14 +106,14 @@ class Truth:
             )
         if "" in header or len({*header}) < len(header):
             raise ConfigError(
-                f"{path} has the columns {', '.join(map(repr, header))}: each needs a name of "
-                "its own; rename them"
+                f"{path} has the columns {', '.join(map(repr, header))}: give each column its "
+                "own name"
             )
         for name in columns:
             if name not in figures or list(columns).count(name) > 1:
                 raise ConfigError(
-                    f"`column={name!r}` is given twice, or is none of {path}, which has "
-                    f"{', '.join(figures)}; choose from these, each once"
+                    f"`column={name!r}` is given twice, or is not a column of {path}: "
+                    f"choose from {', '.join(figures)}, each once"
                 )
         chosen = tuple(columns or figures)
         return cls(path, chosen, tuple(_read_lines(path, header, chosen, rows[1:])))
@@ -125,7 +127,8 @@ class Truth:
         """The gates of each network, ``(N, G)``.
 
         Raises:
-            ConfigError: If a line is no network of the space, or two are the same network.
+            ConfigError: If a line is not a network of the space, or two lines are the same
+                network.
         """
         if space.call not in self._masks:
             self._masks[space.call] = self._read_masks(space)
@@ -151,28 +154,28 @@ class Truth:
                 for group in space.groups:
                     if not mask[list(group)].any():
                         node = space.gates[group[0]].node_id
-                        raise ConfigError(f"which has to have an operator at {node!r}")
+                        raise ConfigError(f"which needs an operator at {node!r}")
             except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise ConfigError(
-                    f"{self.path}, line {number}: {_shorten(text)} is no network of space "
-                    f"{space.name} ({read_message(error)}); give the file of the space that "
-                    "was searched"
+                    f"{self.path}, line {number}: {_shorten(text)} is not a network of space "
+                    f"{space.name} ({read_message(error)}); give a file for the space of the "
+                    "search"
                 ) from None
             if first.setdefault(mask.tobytes(), number) != number:
                 raise ConfigError(
-                    f"{self.path}: lines {first[mask.tobytes()]} and {number} are one network, "
+                    f"{self.path}: lines {first[mask.tobytes()]} and {number} are the same, "
                     f"{_shorten(text)}; remove one of them"
                 )
         return masks
 
 
 class Judge:
-    """Places networks among those whose figures are known.
+    """Ranks networks among those with known figures.
 
     Args:
         truth: The figures.
-        space: Of the networks.
-        budgets: As they are typed; networks within them count.
+        space: Space of the networks.
+        budgets: Budgets as text; only networks within them count.
         tables: Latency tables that budgets name.
 
     Raises:
@@ -201,7 +204,7 @@ class Judge:
         self.band: npt.NDArray[np.bool_] = self.within & (used >= BAND - _ROUNDING)
 
     def place(self, architecture: Architecture) -> dict[str, Judgement]:
-        """Judge a network by each figure; empty if none is known of it."""
+        """Judge a network by each figure; empty if it has no known figure."""
         kept = {(p, key) for p, keys in architecture.choices.items() for key in keys}
         mask: Mask = np.array([(g.place, g.key) in kept for g in self.space.gates])
         row = self._rows.get(mask.tobytes())
@@ -242,9 +245,9 @@ def _read_lines(
         if len(row) != len(header) or not figures or not all(map(_is_figure, figures)):
             told = _shorten(",".join(row))
             raise ConfigError(
-                f"{path}, line {number}: {told} is no architecture with finite numbers as "
-                f"{', '.join(columns)}; mend or remove the line, or name other columns with "
-                "`column`"
+                f"{path}, line {number}: {told} is not an architecture with finite numbers for "
+                f"{', '.join(columns)}; correct or remove the line, or choose other columns "
+                "with `column`"
             )
         yield number, named[_ARCHITECTURE].strip(), figures
 

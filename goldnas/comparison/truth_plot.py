@@ -1,4 +1,4 @@
-"""A plot of what searches found among all networks whose figures are known."""
+"""A plot of the results of searches among all networks with known figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,17 +31,17 @@ _GREY, _MIDDLE, _LIGHT = COLOURS[-1], "#888888", "#cccccc"
 def draw_truth(comparison: Comparison) -> Figure:
     """Draw the true figures of networks against the resource of a comparison.
 
-    There is a panel for each figure, and for each space where the searches differ in it. Grey
-    is what is known: of up to a thousand networks each one, of more the median and the 10 to
-    90 % quantiles among those at 90 to 100 % of each amount. The line above is the best that
-    no more of the resource has; dotted lines are budgets. Filled marks are the best networks of
-    the searches, hollow ones the others that they recorded, in a colour for each strategy.
+    There is a panel for each figure and each space. Known networks are grey: up to a thousand
+    as single marks, more as the median and the 10 to 90 % quantiles among the networks at 90 to
+    100 % of each amount. The line above is the best network up to each amount; dotted lines are
+    budgets. Filled marks are the best networks of the searches, and hollow marks the other
+    recorded networks, in a colour for each strategy.
 
     Args:
-        comparison: With a truth.
+        comparison: A comparison with a truth.
 
     Raises:
-        ConfigError: If it has none, or no search has recorded a network.
+        ConfigError: If the comparison has no truth, or no search has recorded a network.
     """
     truth, spaces = comparison.truth, _group_by_space(comparison)
     if truth is None or not spaces:
@@ -175,11 +175,11 @@ def _write_title(comparison: Comparison, truth: Truth) -> str:
     lacking = [r for r in comparison.runs if r.best and not r.judged.get(r.best.fingerprint)]
     if not lacking:
         return title
-    return f"{title}\nno known truth of the best network of {len(lacking)} of them"
+    return f"{title}\nthe best network of {len(lacking)} of them has no known truth"
 
 
 def _legend(colours: Mapping[str, str], *, band: bool) -> list[Line2D | Patch]:
-    """Of all panels: what was found, then what is known."""
+    """The legend of all panels: networks of searches, then known networks."""
     found: dict[str, Any] = {"marker": "o", "linestyle": "none"}
     near = f"of all networks at {100 * BAND:.0f} to 100 % of the cost"
     known: list[Line2D | Patch] = [

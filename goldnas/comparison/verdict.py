@@ -1,4 +1,4 @@
-"""Who wins: the network that a search found, or a ready-made one that was trained alike."""
+"""The verdict between the network of a search and a ready-made one that was trained alike."""
 
 import math
 import statistics
@@ -9,7 +9,7 @@ from goldnas.comparison.rows import Comparison, Row
 from goldnas.errors import in_one_line
 
 LEVEL = 0.05
-"""Of the test: how often networks that are equally good are taken for different ones."""
+"""Level of the test: how often it takes equally good networks for different ones."""
 
 
 def write_verdicts(comparison: Comparison) -> list[str]:
@@ -30,7 +30,7 @@ def write_verdicts(comparison: Comparison) -> list[str]:
 
 
 def _judge_kind(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
-    """What is to be said of one kind of search, of which there is a row for each training."""
+    """The verdicts on one kind of search, which has a row for each training."""
     test = f"test_{comparison.metric.key}"
     rivals = [
         rival
@@ -52,8 +52,8 @@ def _judge_kind(rows: Sequence[Row], comparison: Comparison) -> Iterator[str]:
             decided = True
     if not decided:
         yield (
-            "whether a ready-made network within the budgets is better on this data is not "
-            "known: train both alike"
+            "it is not known whether a ready-made network within the budgets is better on this "
+            "data: train both alike"
         )
 
 
@@ -88,12 +88,12 @@ def _decide(row: Row, rival: Row, test: str) -> str:
 
 
 def _judge_spread(mine: Sample, theirs: Sample) -> str:
-    """Whether the difference is beyond what the seeds do, and how that is decided."""
+    """Whether the difference is beyond the spread of the seeds, and how this was decided."""
     counts = f"{len(mine.values)} and {len(theirs.values)} values"
     if min(len(mine.values), len(theirs.values)) < 2:
         return (
-            "Whether that is beyond the spread of the seeds cannot be told, which takes two or "
-            "more seeds of both"
+            "To tell whether that is beyond the spread of the seeds, train both with two or "
+            "more seeds"
         )
     chance = compute_chance(mine.values, theirs.values)
     how = f"Welch's t-test on {counts}: p = {chance:.2g}"
@@ -106,14 +106,14 @@ def _judge_spread(mine: Sample, theirs: Sample) -> str:
 
 
 def compute_chance(some: Sequence[float], others: Sequence[float]) -> float:
-    """How likely samples of equal means differ by as much: Welch's t-test, two-sided.
+    """Probability of such a difference for equal means: Welch's t-test, two-sided.
 
     Args:
         some: Two or more values.
-        others: Likewise.
+        others: Two or more other values.
 
     Returns:
-        Between 0 and 1. Where neither has any spread, 0 if they differ, and 1 if not.
+        Between 0 and 1. If neither sample has any spread: 0 if they differ, else 1.
 
     Source: B. L. Welch, Biometrika 34 (1947), 28-35.
     """

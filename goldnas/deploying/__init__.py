@@ -1,1 +1,1 @@
-"""From a network of a search or a training to files, measured and held against budgets."""
+"""Export of a network: its files, measurements and budget checks."""

@@ -44,23 +44,23 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     force: Annotated[
         bool,
         setting(
-            "Replace files that are there already. An earlier export of the same network needs "
-            "no force.",
+            "Replace existing files. An earlier export of the same network is replaced without "
+            "this option.",
             group=_FILES,
         ),
     ] = False
 
     dynamic_batch: Annotated[
-        bool, setting("Leave the batch size open; it is 1 otherwise.", group=_FILES)
+        bool, setting("Leave the batch size open; by default it is 1.", group=_FILES)
     ] = False
 
     precision: Annotated[
         str,
         setting(
             "Number format of the ONNX file; its inputs and outputs stay fp32. For int8, the "
-            f"ranges of tensors are taken from {CALIBRATION_IMAGES} training images, drawn by "
-            "the seed of the search. Held-out images then show what int8 costs in accuracy, or "
-            "in the metric of the task.",
+            f"ranges of tensors come from {CALIBRATION_IMAGES} training images, drawn by the "
+            "seed of the search. Held-out images then show the cost of int8 in accuracy, or in "
+            "the metric of the task.",
             group=_FILES,
             metavar="fp32|fp16|bf16|int8",
             kind="precision",
@@ -90,8 +90,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     budgets: Annotated[
         tuple[str, ...],
         setting(
-            "Limit to check besides those of the search, such as 10ms or 5Mparams; 10ms@pi5 of "
-            "one of several tables. Repeat for several.",
+            "Budget to check besides those of the search, such as 10ms or 5Mparams; 10ms@pi5 "
+            "with several latency tables. Repeat for several.",
             metavar="LIMIT",
         ),
     ] = ()
@@ -99,8 +99,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     zoo: Annotated[
         Path | None,
         setting(
-            "What was measured of ready-made networks: it predicts the latency of one that was "
-            "trained.",
+            "File of measured ready-made networks. It predicts the latency of a ready-made "
+            "network that you trained.",
             group="Device",
             metavar="FILE.json",
         ),
@@ -121,9 +121,11 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"`backend={self.backend!r}` builds no engine; {', '.join(ENGINE_BACKENDS)} do"
             )
         if engine is None and self.backend != "tensorrt":
-            raise ConfigError("`backend` goes with an `engine` file, which is not given")
+            raise ConfigError(
+                "`backend` needs an `engine` file: give one, or leave `backend` out"
+            )
         if engine is not None and self.dynamic_batch:
-            raise ConfigError("an `engine` is of one batch: leave out `dynamic_batch`")
+            raise ConfigError("an `engine` has a fixed batch: leave out `dynamic_batch`")
         if engine is not None and engine in (out, python_out):
             raise ConfigError(f"`engine` {engine} is written by another setting; rename one")
         if self.precision not in PRECISIONS:

@@ -1,4 +1,4 @@
-"""A network as files: exported, compared with PyTorch, measured, and held against budgets."""
+"""The export of a network: files, comparison with PyTorch, measurement and budget checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -56,8 +56,8 @@ class Exported:
     notes: tuple[str, ...]
     """Comparisons of the outputs with PyTorch's, as text."""
     checks: tuple[BudgetCheck, ...]
-    """Latencies first, then FLOPs and parameters; one for each budget of a resource, or one if
-    it has none."""
+    """Latencies first, then FLOPs and parameters; one check for each budget of a resource, or
+    one for a resource without a budget."""
 
     @property
     def passed(self) -> bool:
@@ -86,15 +86,15 @@ def export_network(
 
     Args:
         source: The network.
-        config: What to write, and where to measure.
-        tables: Of the devices; a latency is verified where a table is of the device that is
-            measured and of the same precision.
-        on_warning: Told what is not as it should be, and does not stop the export.
+        config: Which files to write, and where to measure.
+        tables: Latency tables of the devices. A latency is verified if its table has the
+            measured device and the same precision.
+        on_warning: Called with each problem that does not stop the export.
 
     Raises:
-        ConfigError: If the network cannot be written as the settings say, or something else
-            is there already.
-        ExportError: If what was exported computes something else.
+        ConfigError: If the network cannot be written as the settings say, or other files have
+            these names.
+        ExportError: If the exported network computes something else.
         MeasurementError: If a device cannot measure.
         WriteError: If the disk refuses.
     """
@@ -153,23 +153,25 @@ def _check_task(source: Source, config: ExportConfig) -> None:
     int8_engine = config.engine is not None and config.precision == "int8"
     if int8_engine and source.config.task is not None:
         raise ConfigError(
-            "an `engine` in int8 is compared with PyTorch by the classes that both find, and "
-            f"task {source.config.task} has none; take `precision='fp16'`"
+            "goldnas compares an `engine` in int8 with PyTorch by their classes, but task "
+            f"{source.config.task} has none; give `precision='fp16'`"
         )
 
 
 def _check_python_out(config: ExportConfig, plan: Any, space: SearchSpace | ZooSpace) -> None:
     if config.python_out is not None and not isinstance(plan, NetworkPlan):
-        what = f"{space.name} is a function that has its own source"
+        what = f"{space.name} is a function with its own source"
         if isinstance(space, ZooSpace):
-            what = f"{space.network} has its own source"
+            what = f"{space.network} already has its own source"
         elif isinstance(space, ShrunkSpace):
-            what = "this is what is left of another network, whose source does not say it"
-        raise ConfigError(f"`python_out` writes networks of cells, and {what}; leave it out")
+            what = (
+                "this is a shrunk network, which the source of the original does not describe"
+            )
+        raise ConfigError(f"`python_out` writes networks of cells, but {what}; leave it out")
 
 
 def _write_python(source: Source, config: ExportConfig, plan: Any) -> dict[Path, bytes]:
-    """The network as plain PyTorch and its weights, if they are asked for."""
+    """The network as plain PyTorch and its weights, if the settings ask for them."""
     if config.python_out is None:
         return {}
     text = to_python(plan, name=source.fingerprint, gated=source.gated)
@@ -182,11 +184,11 @@ def _check_replaceable(
 ) -> None:
     """Refuse to replace anything but an earlier export of the network.
 
-    An ONNX file says which network it is of. Source may have been edited, and weights trained
-    further: these have to be the same.
+    An ONNX file names its network. A file of source or weights must be unchanged: the source
+    may have been edited, and the weights may have been trained further.
 
     Raises:
-        ConfigError: Naming the file.
+        ConfigError: If another file would be replaced; the message names it.
     """
     network = source.architecture.to_json()
     check_replaceable(config.out, force=config.force, mark=network)

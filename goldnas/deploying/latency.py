@@ -1,4 +1,4 @@
-"""The latencies of what is exported: measured on the devices of the tables, and kept."""
+"""The latencies of an exported network: measured on the devices of the tables, and kept."""
 
 import datetime
 import os
@@ -26,9 +26,9 @@ Warn = Callable[[str], None]
 def choose_gpu(
     config: ExportConfig, tables: Sequence[LatencyTable], search: SearchRun | None, warn: Warn
 ) -> GpuBackend:
-    """What builds engines and runs them: as the first table of the backend was measured.
+    """The backend that builds and runs engines, with the settings of its first table.
 
-    So the engine that is stored is the one that is held against that table.
+    So the stored engine is the one that is compared with that table.
 
     Raises:
         MeasurementError: If there is no GPU, or the backend is not installed.
@@ -46,11 +46,11 @@ def choose_gpu(
 
 
 def _engines_for(search: SearchRun | None, table: LatencyTable) -> Path | None:
-    """Where engines and caches for a table are kept: beside the user's own file of it.
+    """The folder of engines and caches for a table: beside the user's original table.
 
-    A search has a copy of the table, and its folder gets no engines by itself: those beside
-    the file that was copied are used, and added to. None if that is gone, or if the user has
-    neither made the search here nor trusts it: caches are code.
+    The folder of a search has only a copy of the table, and gets no engines. So goldnas uses
+    the folder beside the original. None if the original is gone, or if the user neither made
+    the search here nor trusts it: caches are code.
     """
     beside = locate_engines(table.path)
     if search is None or all(table is not own for own in search.tables):
@@ -64,7 +64,7 @@ def _engines_for(search: SearchRun | None, table: LatencyTable) -> Path | None:
 
 
 def _fitting(config: ExportConfig, tables: Sequence[LatencyTable]) -> list[LatencyTable]:
-    """The tables that an engine can be held against."""
+    """The tables that an engine can be compared with."""
     return [
         table
         for table in tables
@@ -75,18 +75,18 @@ def _fitting(config: ExportConfig, tables: Sequence[LatencyTable]) -> list[Laten
 
 
 def describe_other_engines(config: ExportConfig, tables: Sequence[LatencyTable]) -> list[str]:
-    """What the latencies below do not say of the engine that is stored."""
+    """The limits of the latencies below for the stored engine."""
     fitting = _fitting(config, tables)
     if not fitting:
         return [
-            f"the engine's latency is not compared: no table is of {config.backend} in "
-            f"{config.precision}. `profile(backend={config.backend!r})` makes one, `tables` "
-            "names it"
+            f"the engine's latency is not compared: no table is for {config.backend} in "
+            f"{config.precision}. Make a table with `profile(backend={config.backend!r})`, and "
+            "give it in `tables`"
         ]
     of_batches = [t for t in fitting if t.conditions.batch != 1]
     return [
-        f"the engine is of a batch of 1, and the table {table.name} of "
-        f"{table.conditions.batch}: another engine is measured for it"
+        f"the engine has a batch of 1, but table {table.name} has a batch of "
+        f"{table.conditions.batch}: goldnas measures another engine for this table"
         for table in of_batches
     ]
 
@@ -101,17 +101,17 @@ def measure_latencies(
     gpu: GpuBackend | None,
     warn: Warn,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Microseconds on a machine by table; and why not, for tables of other machines.
+    """Microseconds on a machine by table; for tables of other machines, why there are none.
 
     Args:
         source: The network.
-        space: That it is of.
-        config: Of the export.
-        tables: Of the devices; those of the search are among them.
-        models: What is exported already, by batch.
-        host: That measures.
-        gpu: Measures for the tables whose conditions it has.
-        warn: Told what may spoil the measurements.
+        space: The network's space.
+        config: Settings of the export.
+        tables: Latency tables of the devices, including those of the search.
+        models: Models that are already exported, by batch.
+        host: The machine that measures.
+        gpu: The backend for tables that were measured under its conditions.
+        warn: Called with a warning if something may spoil the measurements.
     """
     return measure_network(
         source.network,
@@ -133,7 +133,7 @@ def keep_measurements(
     precision: str,
     warn: Warn,
 ) -> None:
-    """Keep what was measured in the folder of the search, where comparisons find it."""
+    """Keep the measurements in the folder of the search, where comparisons find them."""
     assert source.search is not None
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     kept = {
@@ -152,4 +152,4 @@ def keep_measurements(
         if kept:
             keep_measured(source.search.path, source.fingerprint, kept)
     except GoldnasError as error:  # the export is there, whatever became of this
-        warn(f"what was measured is not kept: {error}")
+        warn(f"the measurements are not kept: {error}")

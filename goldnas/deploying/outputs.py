@@ -1,4 +1,4 @@
-"""How the outputs of what is exported compare with those of the network in PyTorch."""
+"""Comparisons between the outputs of exported files and those of the network in PyTorch."""
 
 import copy
 from collections.abc import Callable
@@ -27,7 +27,7 @@ MUCH = 0.01
 
 
 def compare_int8(exact: bytes, model: bytes, int8_data: Int8Data, warn: Warn) -> str:
-    """What int8 changes in predictions; by outputs, a right network may be far off."""
+    """The change of predictions by int8; outputs of a correct network may differ by far."""
     if int8_data.task is not CLASSIFICATION:
         return _compare_metric(exact, model, int8_data)
     labels = int8_data.held_out.labels
@@ -40,7 +40,7 @@ def compare_int8(exact: bytes, model: bytes, int8_data: Int8Data, warn: Warn) ->
     if was - now > MUCH:
         warn(
             f"int8 costs {100 * (was - now):.2f} points of accuracy. `precision='fp16'` costs "
-            "next to none, where the device has it"
+            "almost none, if the device supports it"
         )
     return (
         f"int8: {100 * now:.2f} % of the held-out images right, {100 * (now - was):+.2f} "
@@ -49,7 +49,7 @@ def compare_int8(exact: bytes, model: bytes, int8_data: Int8Data, warn: Warn) ->
 
 
 def _compare_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
-    """The same of a task of one's own, of which nobody knows how much is much."""
+    """The change of a custom metric by int8; goldnas cannot judge whether it is large."""
     was, now = (
         int8_data.task.metric_kind.with_value(
             onnx_score(network, int8_data.held_out, int8_data.normalisation, int8_data.task)
@@ -65,16 +65,16 @@ def _compare_metric(exact: bytes, model: bytes, int8_data: Int8Data) -> str:
 def compare_half(
     model: bytes, network: nn.Module, shape: tuple[int, ...], precision: str, warn: Warn
 ) -> str:
-    """How far the outputs in half precision are from PyTorch's in single precision.
+    """The difference between outputs in half precision and PyTorch's in single precision.
 
     Raises:
-        ExportError: If it is more than rounding.
+        ExportError: If they differ by more than rounding.
     """
     try:
         difference = check_onnx(model, network, shape, precision=precision)
     except NoKernelError as error:
-        warn(f"the network was not tried in {precision} on this machine: {error}")
-        return f"{precision}: not tried"
+        warn(f"the network did not run in {precision} on this machine: {error}")
+        return f"{precision}: not compared"
     return f"{precision}: they differ by {difference:.1e} at most"
 
 
@@ -87,14 +87,14 @@ def compare_engine(
     int8_data: Int8Data | None,
     warn: Warn,
 ) -> tuple[bytes, str]:
-    """The engine of a network, and how its outputs compare with PyTorch's.
+    """The engine of a network, and a comparison of its outputs with PyTorch's.
 
-    Of int8 they are compared by the class that they say: by value, a right network may be far
-    off.
+    In int8 the comparison is by class, because the outputs of a correct network may differ by
+    far.
 
     Raises:
-        ExportError: If they differ by more than rounding, or in int8 say another class of most
-            images.
+        ExportError: If the outputs differ by more than rounding, or in int8 give another class
+            for most images.
         MeasurementError: If the engine cannot be built or does not run.
     """
     if int8_data is None:
@@ -109,7 +109,9 @@ def compare_engine(
         expected = copy.deepcopy(network).eval().cpu()(images)
     if int8_data is not None:
         if not bool(actual.isfinite().all()):
-            raise ExportError("the int8 engine puts out what is no number; do not deploy it")
+            raise ExportError(
+                "the int8 engine puts out values that are no numbers; do not deploy it"
+            )
         agreeing = float((actual.argmax(1) == expected.argmax(1)).double().mean())
         said = (
             f"the int8 engine classifies {100 * agreeing:.1f} % of {len(images)} held-out "

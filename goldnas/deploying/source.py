@@ -1,4 +1,4 @@
-"""What is exported: a network of a search or of a training, and what was asked of it."""
+"""The source of an export: a network of a search or of a training, and its budgets."""
 
 import json
 import os
@@ -33,21 +33,21 @@ class Source:
     gated: bool
     """Whether its operators are scaled by gates."""
     figure: str
-    """For people: how often it is right, or what the metric of its task is."""
+    """The accuracy, or the metric of the task, as text."""
     config: SearchConfig | TrainConfig
-    """Which images it learnt from."""
+    """Settings of the training images."""
     search: SearchRun | None
-    """Whose budgets and tables it is held against."""
+    """The search whose budgets and tables apply."""
     folder: SearchRun | TrainingFolder
-    """That it is from."""
+    """The folder of the network."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the architecture."""
+        """Fingerprint of the architecture."""
         return self.architecture.fingerprint
 
     def metadata(self) -> dict[str, str]:
-        """The metadata of an exported file: who has nothing else can use the network."""
+        """The metadata of an exported file, with everything that using the network takes."""
         metadata = {ARCHITECTURE: self.architecture.to_json().decode()}
         for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
             if known := self.folder.conditions.get(name):  # earlier folders do not have it
@@ -62,7 +62,7 @@ def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:
         UntrustedError: If its space is somebody else's function.
         RunError: If a file of it is missing or damaged.
     """
-    right = "untrained, with the weights it began with"
+    right = "untrained, with its initial weights"
     if chosen.figure is not None:
         right = chosen.figure.on(f"the held-out {name_items(search.config.data)}")
     return Source(
@@ -77,7 +77,7 @@ def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:
 
 
 def source_of_training(training: TrainingFolder) -> Source:
-    """The network of a training; of one in ``trained/`` of a search, the search is known too.
+    """The network of a training; for one in ``trained/`` of a search, with its search.
 
     Raises:
         UntrustedError: If its space is somebody else's function.
@@ -107,7 +107,7 @@ def find_search_around(folder: Path) -> SearchRun | None:
 
 @dataclass(frozen=True)
 class Int8Data:
-    """What an int8 network takes its ranges from, and is compared on."""
+    """Images for the ranges of an int8 network, and for its comparison."""
 
     calibration: Any
     """Some of the training images, normalised: float32 ``(N, C, H, W)``."""
@@ -117,7 +117,7 @@ class Int8Data:
 
 
 def draw_int8_data(source: Source) -> Int8Data:
-    """Draw them from the data that a network learnt from.
+    """Draw the images from the training data of a network.
 
     Raises:
         GoldnasError: If the data is gone or is of another kind now, or nothing was held out.
@@ -125,8 +125,8 @@ def draw_int8_data(source: Source) -> Int8Data:
     config = source.config
     if config.validation_fraction == 0:
         raise ConfigError(
-            "what int8 costs is found on held-out images, and this training held out none: "
-            "train with a `validation_fraction`, or export with `precision='fp16'`"
+            "int8 needs held-out images to measure its accuracy, but this training held out "
+            "none: train with a `validation_fraction`, or export with `precision='fp16'`"
         )
     source.folder.admit("data", "task")
     data = load_split(config, [source.architecture])

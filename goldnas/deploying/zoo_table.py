@@ -1,4 +1,4 @@
-"""What a pick measured of a ready-made network, as the latency table of its export."""
+"""The latency of a ready-made network that a pick measured, as a latency table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ def read_zoo_table(
     """The row of a ready-made network in a file of a pick.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         architecture: The network.
-        precision: Number format that it is exported in.
-        on_warning: Told that it was measured with other classes.
+        precision: Number format of the export.
+        on_warning: Called if the network was measured with another number of classes.
 
     Raises:
         ConfigError: If the network is not ready-made, or was not measured.
@@ -29,7 +29,7 @@ def read_zoo_table(
     space = find_space(architecture)
     if not isinstance(space, ZooSpace):
         raise ConfigError(
-            f"`zoo` {path} is of ready-made networks, and this is one of space {space.name}; "
+            f"`zoo` {path} has ready-made networks, but this network is of space {space.name}; "
             "leave it out"
         )
     zoo = load_zoo(path)
@@ -38,14 +38,14 @@ def read_zoo_table(
     if table is None or table.missing([part]):
         _, *sides = space.input_shape
         raise ConfigError(
-            f"{path} has no latency in {precision} of {space.network} for images of "
+            f"{path} has no {precision} latency of {space.network} for images of "
             f"{'x'.join(map(str, sides))}; measure it with `pick(networks="
             f"[{space.network!r}], size=[{sides[0]}], precision={precision!r}, "
             f"exhaustive=True, out={str(path)!r})`"
         )
     if zoo.classes != space.classes:
         on_warning(
-            f"{path} was measured with {zoo.classes} classes, and the network has "
-            f"{space.classes}: its classifier takes another time"
+            f"{path} was measured with {zoo.classes} classes, but the network has "
+            f"{space.classes}: the time of its classifier differs"
         )
     return table

@@ -1,4 +1,4 @@
-"""What a finished network was predicted to cost, what it costs, and what it may cost."""
+"""Predicted cost, measured cost and budget of a finished network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,10 +40,10 @@ class BudgetCheck:
     predicted: float
     """Sum over the network's parts."""
     measured: float | None
-    """On the network as a whole; None if this machine cannot say."""
+    """Amount of the network as a whole; None if this machine cannot measure it."""
     budget: Budget | None = None
     unverified: str = ""
-    """Why this machine cannot say."""
+    """The reason for a missing measurement."""
 
     @property
     def difference(self) -> float | None:
@@ -93,13 +93,13 @@ def check_budgets(
 
     Args:
         network: The finished network; its FLOPs and parameters are counted.
-        parts: What it was built from; predictions are sums over them.
+        parts: Parts of the network; predictions are sums over them.
         input_shape: ``(C, H, W)``.
         build: Builds the parts.
-        budgets: What was asked for; a resource may have several.
-        latencies: Of the devices that there are tables of.
+        budgets: The budgets; a resource may have several.
+        latencies: Predictions by the tables of the devices.
         measured_us: Microseconds of the network on the device of each table, by name.
-        unverified: For each of the other tables, why there is no measurement.
+        unverified: For each other table, the reason for the missing measurement.
 
     Returns:
         Latencies first, then FLOPs and parameters; one for each budget of a resource, or one

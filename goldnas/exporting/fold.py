@@ -1,8 +1,8 @@
 """Normalisation and gates folded into the weights: the network as it is deployed.
 
-Exporters and runtimes fold a batch normalisation in some graphs and not in others, and with
-some number formats wrongly. Folded here, every operator and every network reaches each of
-them in one form.
+Exporters and runtimes fold a batch normalisation only in some graphs, and do so wrongly with
+some number formats. Because goldnas folds first, every operator and every network reaches all
+of them in one form.
 """
 
 import copy
@@ -24,12 +24,12 @@ _NORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
-"""What can be folded into what. Of exactly these classes: one that is derived, or has its
-weight computed, does more."""
+"""Layers that a normalisation can be folded into. Only these exact classes: a derived class, or
+a layer with a computed weight, does more."""
 
 
 class Scaled(nn.Module):
-    """An operator and its gate, where no normalisation can take the gate in."""
+    """An operator and its gate, for gates that no normalisation can absorb."""
 
     def __init__(self, operator: nn.Module, gate: torch.Tensor) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Scaled(nn.Module):
         self.register_buffer("gate", gate)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Map what the operator maps."""
+        """Map the operator's input, and scale the output."""
         output: torch.Tensor = self.gate * self.operator(*inputs)
         return output
 
 
 def fold(module: nn.Module) -> nn.Module:
-    """Copy a module for inference: in evaluation mode, with what can be folded folded.
+    """Copy a module for inference: in evaluation mode, with normalisation and gates folded.
 
     A normalisation that follows no convolution (after pooling, on a skip connection) stays.
     Outputs are those of ``module.eval()`` up to rounding, about 1e-6 of the largest.
@@ -112,7 +112,7 @@ def _fold_neighbours(sequence: nn.Sequential, *, shorten: bool) -> None:
     """Fold each normalisation right after a convolution into it.
 
     Args:
-        sequence: Of layers.
+        sequence: A sequence of layers.
         shorten: Whether the normalisation goes. Where others may count the layers, an identity
             takes its place.
     """

@@ -29,11 +29,10 @@ _PACKED = {"MatMulNBits", "MatMulBnb4", "QMoE"}
 
 
 def find_precision(model: onnx.ModelProto) -> str:
-    """The number format that most of a model's weights are in.
+    """The number format of most of a model's weights: ``fp32``, ``fp16``, ``int8``, ``int4``...
 
-    ``fp32``, ``fp16``, ``int8``, ``int4`` and so on: of weights that are quantised, the format
-    that they are held in, also where a runtime computes in a longer one. A model without
-    weights is in the format of its first input of floats; ``fp32`` if there is none.
+    Quantised weights count in their stored format, even if a runtime computes in a longer one.
+    A model without weights has the format of its first float input; ``fp32`` if it has none.
     """
     counts: Counter[str] = Counter()
     functions = [function.node for function in model.functions]

@@ -1,6 +1,6 @@
-"""Models in half precision: every float32 of theirs 16 bits long, in one of two formats.
+"""Models in half precision: every float32 becomes 16 bits long, in one of two formats.
 
-What ONNX has in float32 alone, such as how far a ``Resize`` goes, stays so.
+Inputs that ONNX takes in float32 only, such as the scales of a ``Resize``, stay float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         reach = float(np.abs(values[~np.isinf(values)]).max(initial=0))
         if not reach <= largest:  # so that NaN is refused, too
             raise ExportError(
-                f"{tensor.name} reaches {reach:.3g}, and {precision} ends at {largest:.3g}"
+                f"{tensor.name} reaches {reach:.3g}, but {precision} ends at {largest:.3g}"
             )
         tensor.CopyFrom(numpy_helper.from_array(values.astype(dtype), tensor.name))
 

@@ -34,9 +34,9 @@ QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
 def to_int8(model: onnx.ModelProto, images: Images | None) -> None:
-    """Put a quantisation behind everything that runtimes can compute in integers.
+    """Put a quantisation behind every operator that runtimes can compute in integers.
 
-    What they cannot stays float32, between a dequantisation and a quantisation.
+    Other operators stay float32, between a dequantisation and a quantisation.
     """
     graph = model.graph
     exact = onnx.ModelProto()

@@ -8,7 +8,7 @@ from goldnas.exporting.onnx_graph import count_dims, drop_unused, replace_nodes,
 
 
 def use_integer_forms(model: onnx.ModelProto) -> None:
-    """Write as something equal what no runtime computes in integers.
+    """Replace nodes that no runtime computes in integers by equal ones.
 
     A normalisation becomes a 1x1 convolution of each channel by itself, and the mean over
     height and width a pooling. ReLU6 becomes ReLU: integers end at the largest value of the

@@ -34,12 +34,13 @@ def measure_ranges(
     """The ranges of tensors over images.
 
     Raises:
-        ExportError: If the model cannot be run on them, or puts out what is not a number.
+        ExportError: If the model cannot run on the images, or puts out a value that is not a
+            finite number.
     """
     import onnxruntime
 
     if len(images) == 0:
-        raise ExportError("there are no images to take ranges from; give one or more")
+        raise ExportError("there are no images for the ranges of tensors; give one or more")
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     there = {value.name for value in (*model.graph.input, *model.graph.output)}

@@ -1,8 +1,8 @@
 """Many sizes of one network as ONNX: exported once, then cut.
 
-An export takes PyTorch seconds, and to learn what widths cost dozens of networks are measured.
-They differ in the sizes of their weights, and in the branches that are gone. Both are cut out
-of one export here.
+PyTorch takes seconds for an export, and learning the costs of widths takes dozens of networks.
+These networks differ in the sizes of their weights, and in their removed branches. So goldnas
+exports the whole network once, and cuts the others out of this export.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ _INNER = "branch"
 
 
 class Narrowed:
-    """The networks of a space as ONNX, for measuring: their weights say nothing.
+    """The networks of a space as ONNX, for measuring: their weights have no meaning.
 
     Args:
-        space: Of the networks.
+        space: Space of the networks.
         batch: Images per call.
 
     Raises:

@@ -43,18 +43,18 @@ def to_onnx(
     dynamic_batch: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Export a module as it is deployed: evaluation mode, normalisation and gates folded.
+    """Export a module for deployment: evaluation mode, normalisation and gates folded.
 
     Args:
-        module: Stays as it is; a copy is exported.
+        module: Is not changed; a copy is exported.
         input_shape: ``(B, C, H, W)``.
-        other_inputs: The same of each further input; they are ``input_1`` and so on.
-        dynamic_batch: Leave the batch open. Some runtimes are faster when it is fixed.
-        metadata: Kept in the model, by key.
+        other_inputs: Shapes of further inputs, which are named ``input_1`` and so on.
+        dynamic_batch: Leave the batch open. Some runtimes are faster with a fixed batch.
+        metadata: Entries for the model's metadata, by key.
 
     Returns:
-        A checked ONNX model from ``input`` to ``output``, weights included. It holds no
-        trace of the machine it was made on.
+        A checked ONNX model from ``input`` to ``output``, weights included. It holds no trace
+        of the machine that made it.
 
     Raises:
         ExportError: If the module does something that ONNX cannot express.
@@ -103,21 +103,22 @@ def check_onnx(
     *,
     precision: str | None = None,
 ) -> float:
-    """Compare an ONNX model in onnxruntime with the module it was exported from.
+    """Compare an ONNX model in onnxruntime with its original module.
 
     Args:
         onnx_bytes: From :func:`to_onnx`.
-        module: Evaluated in evaluation mode; stays as it is.
+        module: Evaluated in evaluation mode; is not changed.
         input_shape: ``(B, C, H, W)`` of the random input.
-        precision: Number format of the model, a key of ``TOLERANCES``; the module's own if not
-            given.
+        precision: Number format of the model, a key of ``TOLERANCES``; by default that of the
+            module.
 
     Returns:
         The largest absolute difference between the two outputs.
 
     Raises:
         NoKernelError: If onnxruntime has no implementation for the number format here.
-        ExportError: If they differ by more than rounding, or onnxruntime rejects the model.
+        ExportError: If the outputs differ by more than rounding, or onnxruntime rejects the
+            model.
     """
     import onnxruntime
 
@@ -158,7 +159,7 @@ def _try(
 
 
 def check_outputs(actual: torch.Tensor, expected: torch.Tensor, *, precision: str) -> float:
-    """Compare what a runtime puts out with what PyTorch does, of the same images.
+    """Compare the outputs of a runtime and of PyTorch for the same images.
 
     Args:
         actual: float32, of any shape.
@@ -173,15 +174,15 @@ def check_outputs(actual: torch.Tensor, expected: torch.Tensor, *, precision: st
     """
     if actual.shape != expected.shape:
         raise ExportError(
-            f"the exported network puts out {tuple(actual.shape)}, PyTorch "
-            f"{tuple(expected.shape)}; it was exported from another network"
+            f"the exported network puts out {tuple(actual.shape)}, but PyTorch "
+            f"{tuple(expected.shape)}; the export is of another network"
         )
     difference = float((actual - expected).abs().max())
     largest = float(expected.abs().max())
     if not difference <= TOLERANCES[precision] * largest:  # so that NaN is refused, too
         raise ExportError(
             f"the exported network differs from PyTorch by {difference:.3g} where outputs "
-            f"reach {largest:.3g}; do not deploy it, report it with its architecture"
+            f"reach {largest:.3g}; do not deploy it, and report its architecture"
         )
     return difference
 

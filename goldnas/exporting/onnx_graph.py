@@ -1,4 +1,4 @@
-"""What ONNX lacks for changing a graph in place."""
+"""Functions to change an ONNX graph in place."""
 
 from collections import Counter
 from typing import Any

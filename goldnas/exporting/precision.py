@@ -22,19 +22,19 @@ _OLDEST = {"bf16": 22, "int8": 13}
 def to_precision(model: bytes, precision: str, *, images: Images | None = None) -> bytes:
     """Express a float32 ONNX model in another number format.
 
-    Inputs and outputs stay float32, so does the metadata. The same model and images give the
-    same bytes. A model that is in the format already stays as it is.
+    Inputs, outputs and metadata do not change. The same model and images give the same bytes. A
+    model that already has the format does not change.
 
     Args:
-        model: Of fixed shapes, but for the batch.
-        precision: One of ``PRECISIONS``, or what the model is in.
-        images: float32 ``(N, C, H, W)``, normalised, for int8: the range of each tensor is what
-            they span. Without them ranges are made up. Then the model takes the same time,
-            and computes nothing of use.
+        model: With fixed shapes, except for the batch.
+        precision: One of ``PRECISIONS``, or the current format of the model.
+        images: float32 ``(N, C, H, W)``, normalised, for int8: they give the range of each
+            tensor. Without images the ranges are made up: the model takes the same time, but
+            its outputs mean nothing.
 
     Raises:
         ConfigError: If there is no such format.
-        ExportError: If the model cannot be expressed in it.
+        ExportError: If the model cannot be expressed in this format.
     """
     if precision == "fp32":
         return model
@@ -77,7 +77,7 @@ def to_precision(model: bytes, precision: str, *, images: Images | None = None) 
 
 
 def read_precision(model: onnx.ModelProto) -> str:
-    """The number format of a model: as it says, or that of most of its weights."""
+    """The number format of a model: from its metadata, or that of most of its weights."""
     for entry in model.metadata_props:
         if entry.key == PRECISION:
             return str(entry.value)

@@ -179,8 +179,8 @@ def _layers(operator: str, module: nn.Module) -> str:
     )
     if not plain:
         raise ExportError(
-            f"cannot write {operator!r} as plain PyTorch: it has {kind.__name__}, which is no "
-            "plain layer of torch.nn; export without `python_out`"
+            f"cannot write {operator!r} as plain PyTorch: it has {kind.__name__}, which is not "
+            "a plain layer of torch.nn; export without `python_out`"
         )
     arguments = []
     for name in written:

@@ -11,11 +11,11 @@ from goldnas.exporting.onnx_graph import drop_unused, replace_nodes
 def make_symmetric(model: bytes) -> bytes:
     """Write the integers of a model as TensorRT takes them: signed, around a zero point of 0.
 
-    A tensor of any range becomes one from ``-r`` to ``r``, so that one that is never negative
-    has half as many steps; biases become float32 again. What has no integers stays as it is.
+    The range of every tensor becomes ``-r`` to ``r``, so a tensor without negative values has
+    half as many steps. Biases become float32 again. A model without integers does not change.
 
     Args:
-        model: As :func:`to_precision` writes it, or any other ONNX model.
+        model: A model from :func:`to_precision`, or any other ONNX model.
     """
     proto = onnx.load_model_from_string(model)
     graph = proto.graph

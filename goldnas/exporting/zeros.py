@@ -1,4 +1,4 @@
-"""Zeros that a network adds, where a choice keeps nothing, taken out of its graph."""
+"""Removing the zeros that a network adds where a choice keeps nothing."""
 
 import math
 from collections import Counter
@@ -16,8 +16,8 @@ def drop_zeros(model: onnx.ModelProto) -> None:
     """Take sums with zeros out of a graph, in place, and make other zeros constants.
 
     Args:
-        model: As it was exported, with the shapes of its values; one that makes no zeros stays
-            as it is.
+        model: An exported model, with the shapes of its values. A model without such zeros does
+            not change.
     """
     graph = model.graph
     zeros = {node.output[0] for node in graph.node if _makes_zeros(node)}
@@ -29,7 +29,7 @@ def drop_zeros(model: onnx.ModelProto) -> None:
     }
     put_out = {value.name for value in graph.output}
     same: dict[str, str] = {}
-    """Of sums with zeros, what else they add."""
+    """The other terms of sums with zeros."""
     left: list[onnx.NodeProto] = []
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]

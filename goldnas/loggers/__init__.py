@@ -1,1 +1,1 @@
-"""Where figures of searches and trainings go while they come: TensorBoard, MLflow, W&B."""
+"""Live loggers for searches and trainings: TensorBoard, MLflow, Weights & Biases."""

@@ -1,4 +1,4 @@
-"""Loggers: told what a search or a training writes to ``events.jsonl``, as it is written."""
+"""Loggers: they receive the lines that a run writes to ``events.jsonl``."""
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,22 +20,22 @@ Row = dict[str, Any]
 
 @runtime_checkable
 class Logger(Protocol):
-    """Where figures go. A method that raises ends the logging, never the run.
+    """A receiver of figures. A method that raises ends the logging, never the run.
 
-    It is made by a call with the run's folder and its settings, a dictionary.
+    goldnas makes a logger by a call with the run's folder and its settings, a dictionary.
     """
 
     def begin(self, step: int) -> None:
-        """Begin after this step: 0, or a later one, and what came after it is done again."""
+        """Begin after this step: 0, or a later step; the run repeats later steps."""
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
-        """Take figures, by name, that belong to a step; a step may bring several lots."""
+        """Take figures of a step, by name; a step may have several calls."""
 
     def table(self, name: str, rows: Sequence[Row]) -> None:
-        """Take a table: the ``front`` that a search ends with."""
+        """Take a table: the ``front`` at the end of a search."""
 
     def close(self, *, finished: bool) -> None:
-        """End; the run may go on in another process if it is not finished."""
+        """End the logging; an unfinished run may continue in another process."""
 
 
 LoggerFactory = Callable[[Path, Mapping[str, Any]], Logger]
@@ -45,13 +45,13 @@ LOGGERS = ("tensorboard", "mlflow", "wandb")
 
 
 def find_logger(name: str) -> LoggerFactory:
-    """What makes a logger.
+    """The function that makes a logger.
 
     Args:
         name: One of :data:`LOGGERS`, or ``package.module:function``.
 
     Raises:
-        ConfigError: If there is none such, or its package is not installed.
+        ConfigError: If there is no such logger, or its package is not installed.
     """
     if is_function(name):
         return import_function(name, "a logger", "an object with begin, log, table and close")
@@ -64,7 +64,7 @@ def find_logger(name: str) -> LoggerFactory:
         module = importlib.import_module(f"goldnas.loggers.{name}")
     except Exception as error:  # a package that does not fit the others raises anything
         raise ConfigError(
-            f"`loggers={[name]!r}` needs what cannot be imported here "
+            f"`loggers={[name]!r}` needs a package that cannot be imported here "
             f'({describe_error(error)}): pip install "goldnas[{name}]", or leave it out'
         ) from None
     factory: LoggerFactory = module.logger
@@ -72,23 +72,23 @@ def find_logger(name: str) -> LoggerFactory:
 
 
 def check_loggers(names: Iterable[str]) -> None:
-    """Refuse loggers that there are not, before a run begins.
+    """Refuse unknown loggers before a run begins.
 
     Raises:
-        ConfigError: If there is none such, or its package is not installed.
+        ConfigError: If there is no such logger, or its package is not installed.
     """
     for name in names:
         find_logger(name)
 
 
 class Loggers:
-    """The loggers of one run. One that fails is told nothing more, and the run goes on.
+    """The loggers of one run. A logger that fails gets no more calls, and the run continues.
 
     Args:
-        names: Of the loggers.
-        run: The folder.
-        settings: Of the run.
-        failed: Told the name of a logger that fails, and why, in one line.
+        names: Names of the loggers.
+        run: The folder of the run.
+        settings: Settings of the run.
+        failed: Called with the name of a failed logger and the reason, in one line.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Loggers:
                 logger = find_logger(name)(self._run.path, self._settings)
                 if not isinstance(logger, Logger):
                     raise ConfigError(
-                        f"{name_type(logger)} has not all of begin, log, table and close"
+                        f"{name_type(logger)} lacks one of begin, log, table and close"
                     )
                 self._loggers[name] = logger
             except Exception as error:
@@ -129,7 +129,7 @@ class Loggers:
         self._loggers.clear()
 
     def tell(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Pass on what an event of the log says."""
+        """Pass on the figures of an event of the log."""
         if not self._loggers:
             return
         assert self._run is not None
@@ -156,7 +156,7 @@ class Loggers:
 
 
 def _rows_of(front: Path) -> list[Row]:
-    """The networks that a search recorded, a line each."""
+    """The recorded networks of a search, one per line."""
     rows = []
     for network in msgspec.json.decode(front.read_bytes())["networks"]:
         metric = read_metric(

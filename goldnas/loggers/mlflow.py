@@ -1,4 +1,4 @@
-"""MLflow: parameters, metrics and the front, at the tracking server that it is set up for."""
+"""MLflow: parameters, metrics and the front, on the configured tracking server."""
 
 import csv
 import io
@@ -18,13 +18,13 @@ from goldnas.loggers.run_id import keep_run_id, read_run_id
 
 
 class MlflowLogger:
-    """A run at MLflow. Where it is, and in which experiment, its environment variables say.
+    """A run at MLflow. MLflow's environment variables set the server and the experiment.
 
-    What is done again is not logged again: MLflow forgets nothing.
+    Repeated steps are not logged again, because MLflow cannot forget values.
 
     Args:
-        folder: Of the run, which the run at MLflow is named after.
-        settings: Of the run; its parameters.
+        folder: Folder of the run; it gives the run at MLflow its name.
+        settings: Settings of the run, logged as parameters.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The run of a tracking server that a search or a training logs to, kept in its folder."""
+"""The id of a run on a tracking server, kept in the folder of the search or training."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from goldnas.files import write_atomic
 
 
 def read_run_id(folder: Path, server: str) -> str | None:
-    """The run that was logged to before; None if there was none."""
+    """The id of the run so far; None if there was none."""
     path = _file(folder, server)
     return read_bounded(path, 4096).decode().strip() if path.exists() else None
 
 
 def keep_run_id(folder: Path, server: str, run_id: str) -> None:
-    """Note the run that is logged to."""
+    """Keep the id of the run."""
     write_atomic(_file(folder, server), run_id + "\n")
 
 

@@ -13,18 +13,18 @@ _PLACES = ("epoch", "step", "number")
 def select_scalars(
     event: str, fields: Mapping[str, Any], *, kind: str, budgets: Mapping[str, float]
 ) -> dict[str, float]:
-    """The figures of an event, by name; none of an event that has none.
+    """The figures of an event, by name; empty for an event without figures.
 
     Args:
-        event: Its name, as in ``events.jsonl``.
-        fields: Its fields, as they stand there. What is null is left out.
-        kind: ``search`` or ``training``, the group of what an epoch has; the group of the
-            others is the name of the event.
+        event: Name of the event, as in ``events.jsonl``.
+        fields: Fields of the event; null values are left out.
+        kind: ``search`` or ``training``, the group of an epoch's figures. For other events the
+            group is the name of the event.
         budgets: Limits of resources, in FLOPs, parameters and microseconds.
 
     Returns:
         Names such as ``search/loss``, ``prune/accuracy_after``, ``search/FLOPs``, and
-        ``search/budget_share/FLOPs`` for what is spent over what may be.
+        ``search/budget_share/FLOPs`` for the amount divided by its budget.
     """
     if event not in _EVENTS or "step" not in fields:
         return {}
@@ -42,5 +42,5 @@ def select_scalars(
 
 
 def read_step(fields: Mapping[str, Any]) -> int:
-    """The step that figures are of: training steps that are done, and networks tried since."""
+    """The step of the figures: finished training steps, plus networks tried since."""
     return int(fields["step"]) + int(fields.get("number", 0))

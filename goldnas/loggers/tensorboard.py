@@ -18,13 +18,13 @@ from goldnas.loggers.listener import Row
 
 
 class TensorBoardLogger:
-    """Writes what ``tensorboard --logdir`` shows.
+    """Writes event files for ``tensorboard --logdir``.
 
-    Not by torch's SummaryWriter, whose thread ends in a traceback where the disk is full.
+    torch's SummaryWriter will not do: its thread ends in a traceback if the disk is full.
 
     Args:
-        folder: Of the run; the files go to ``tensorboard/`` in it.
-        settings: Of the run.
+        folder: Folder of the run; the files go to ``tensorboard/`` in it.
+        settings: Settings of the run.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ class TensorBoardLogger:
         self._write(Event(file_version="brain.Event:2"))
 
     def begin(self, step: int) -> None:
-        """Have TensorBoard forget what came after this step."""
+        """Make TensorBoard forget all values after this step."""
         self._step = step
         session = SessionLog(status=SessionLog.START)
         self._write(Event(step=step + 1 if step else 0, session_log=session))

@@ -1,4 +1,4 @@
-"""Weights & Biases: settings, figures and the front, where its environment variables say."""
+"""Weights & Biases: settings, figures and the front, as its environment variables say."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from goldnas.loggers.run_id import keep_run_id, read_run_id
 class WandbLogger:
     """A run at Weights & Biases.
 
-    What is done again is not logged again: its steps only ever rise.
+    Repeated steps are not logged again, because steps there only increase.
 
     Args:
-        folder: Of the run, which the run there is named after.
-        settings: Of the run; its configuration.
+        folder: Folder of the run; it gives the run there its name.
+        settings: Settings of the run, logged as configuration.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:

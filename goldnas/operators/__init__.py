@@ -1,6 +1,6 @@
 """Operators by name: the candidates of search spaces and the fixed parts around them.
 
-Every module of this folder is imported, so that what it registers is known.
+This package imports every module of the folder, so that their operators are registered.
 """
 
 import importlib

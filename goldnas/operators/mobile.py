@@ -23,7 +23,7 @@ _ACTIVATIONS = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hswish": nn.Hardswish}
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by what a small network makes of the means of all.
+    """Scale each channel by the output of a small network on the means of all channels.
 
     Source: arXiv:1709.01507; with ReLU inside.
     """
@@ -45,9 +45,9 @@ class SqueezeExcitation(nn.Module):
 class Residual(nn.Module):
     """A block and the skip connection around it.
 
-    In a search space the shortcut is normalised, as the operator ``skip_connect`` is. So the
-    gate of the block and that of a skip connection at the same place differ by what the
-    block's convolutions are worth, and sums of several do not grow from block to block.
+    In a search space the shortcut is normalised, like the operator ``skip_connect``. So the
+    gates of the block and of a skip connection at the same place differ only by the value of
+    the block's convolutions, and sums of several operators do not grow from block to block.
     """
 
     def __init__(self, shortcut: nn.Module, body: nn.Module) -> None:

@@ -21,7 +21,7 @@ PartBuilder = Callable[[str, AnySite], nn.Module]
 OPERATORS: dict[str, OperatorBuilder] = {}
 
 Family = Callable[[str], OperatorBuilder | None]
-"""From an operator's name to its builder; None if the name is none of the family."""
+"""From an operator's name to its builder; None if the name is not of the family."""
 
 FAMILIES: dict[tuple[str, ...], Family] = {}
 """Operators without number whose names say how they are built, by examples of the names."""
@@ -36,9 +36,9 @@ def register_operator(
     """Make a builder available to every search space under ``name``.
 
     Args:
-        name: Lower-case, as it will appear in tables and architectures: these files
-            outlive the code, so a name is never reused for a different operator.
-        candidate: Whether a search may put it on an edge; a fixed part is none.
+        name: Lower-case name for tables and architectures. These files outlive the code, so a
+            name is never reused for a different operator.
+        candidate: Whether a search may put the operator on an edge; False for a fixed part.
 
     Raises:
         ConfigError: If ``name`` is taken. Two operators under one name would share one
@@ -63,9 +63,9 @@ def register_family(*examples: str) -> Callable[[Family], Family]:
     """Make a family of operators available, which are fixed parts or choices of a space.
 
     Args:
-        examples: Names of the family that between them need every part of its builder: they
-            are what errors show and tests build. As with single operators, what a name says
-            never changes.
+        examples: Names of the family that together use every part of its builder. Errors show
+            them, and tests build them. As with single operators, the meaning of a name never
+            changes.
     """
 
     def register(family: Family) -> Family:
@@ -76,7 +76,7 @@ def register_family(*examples: str) -> Callable[[Family], Family]:
 
 
 def find_builder(name: str) -> OperatorBuilder | None:
-    """What builds the operator ``name``; None if no operator has that name."""
+    """The builder of the operator ``name``; None if no operator has that name."""
     if name in OPERATORS:
         return OPERATORS[name]
     builders = (family(name) for family in FAMILIES.values())
@@ -87,7 +87,7 @@ def build_operator(name: str, site: AnySite) -> nn.Module:
     """Build the operator ``name`` for ``site``.
 
     Raises:
-        ConfigError: If no operator has that name, or the site does not say enough for it.
+        ConfigError: If no operator has that name, or the site lacks a size that it needs.
     """
     builder = find_builder(name)
     if builder is None:
@@ -97,14 +97,12 @@ def build_operator(name: str, site: AnySite) -> nn.Module:
             f"and others like {like}"
         )
     if not isinstance(site, Site):
-        raise ConfigError(
-            f"operator {name!r} is built for a site like 16x32x32->16/s1, got {site}"
-        )
+        raise ConfigError(f"operator {name!r} needs a site like 16x32x32->16/s1, got {site}")
     return label_part(builder(site), (name, site))
 
 
 def label_part(module: nn.Module, part: Part) -> nn.Module:
-    """Let a module say which part it is."""
+    """Record in a module which part it is."""
     module.__dict__["part"] = part  # not among its parameters, buffers and modules
     return module
 
@@ -115,7 +113,7 @@ def find_part(module: nn.Module) -> Part | None:
 
 
 def check_candidate(name: str) -> None:
-    """Refuse what no edge can hold.
+    """Refuse names that are not candidates.
 
     Raises:
         ConfigError: If no candidate operator has that name.

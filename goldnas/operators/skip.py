@@ -1,4 +1,4 @@
-"""The skip connection, and what stands in for it where the resolution halves."""
+"""The skip connection, and its replacement where the resolution halves."""
 
 import torch
 from torch import Tensor, nn

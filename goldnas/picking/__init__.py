@@ -1,1 +1,1 @@
-"""Picking a ready-made network for a device: what to measure, and which to take."""
+"""Picking a ready-made network for a device: which networks to measure, and which to take."""

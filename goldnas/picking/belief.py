@@ -1,8 +1,8 @@
-"""What latencies can be, of networks that were not measured, given those that were.
+"""Distributions of the latencies of unmeasured networks, given the measured ones.
 
-The logarithm of a latency is that of a sum of speeds times work, fitted to what was measured
-with no speed below 0, and a deviation. Deviations of the same network at other sizes, and of
-networks of one family, are alike: they are a Gaussian process.
+The logarithm of a latency is the logarithm of a sum of speeds times work, plus a deviation. The
+speeds are fitted to the measured networks, and never below 0. Deviations of one network at
+several sizes, and of networks of one family, are correlated: they are a Gaussian process.
 """
 
 import re
@@ -30,7 +30,7 @@ _RIDGE = 0.1
 
 @dataclass(frozen=True)
 class Known:
-    """What belief rests on: a network, whose work is known."""
+    """A network whose work is known."""
 
     network: str
     work: Work
@@ -67,12 +67,12 @@ class Belief:
 def believe(
     measured: Sequence[Known], latencies_us: Sequence[float], others: Sequence[Known]
 ) -> Belief:
-    """What the latencies of other networks can be.
+    """Distributions of the latencies of other networks.
 
     Args:
         measured: At least one network.
-        latencies_us: Of them, in microseconds.
-        others: The networks to say something of.
+        latencies_us: Their latencies, in microseconds.
+        others: The networks to predict.
     """
     times = np.array(latencies_us, dtype=float)
     work = _amounts(measured)

@@ -1,4 +1,4 @@
-"""Ready-made networks on a device that only a file reaches."""
+"""Ready-made networks on a device without a connection, by a file that you copy there."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,27 +32,27 @@ def make_zoo_bundle(
     on_look: Callable[[int, int], None],
     on_warning: Callable[[str], None],
 ) -> tuple[ZooManifest, dict[str, str]]:
-    """Write a file that measures ready-made networks where it is carried to: all of them.
+    """Write a file that measures all chosen ready-made networks on another machine.
 
     Args:
         config: Which networks, and how they run.
-        out: The file. A bundle that is there already is replaced.
-        on_look: Told how many networks were looked at, of how many.
-        on_warning: Told what may spoil the measurements.
+        out: The file. An earlier bundle of this name is replaced.
+        on_look: Called with the number of networks looked at, and of all networks.
+        on_warning: Called with a warning if something may spoil the measurements.
 
     Returns:
-        What is in it; and the networks that are not, and why.
+        The content of the bundle, and the networks that it leaves out with the reasons.
 
     Raises:
-        ConfigError: If a setting is wrong, no network is left, they are too large for one
-            file, or something else is where the bundle is to be.
+        ConfigError: If a setting is wrong, no network is left, the networks are too large for
+            one file, or another file has this name.
         WriteError: If the disk refuses.
     """
     check_target(out)
     if len(config.precisions) > 1:
         raise ConfigError(
-            f"`precision={config.precision!r}`: a bundle is of one number format; make one of "
-            "each"
+            f"`precision={config.precision!r}`: a bundle has one number format; make a bundle "
+            "for each"
         )
     found = list_options(config, on_progress=on_look)
     left_out = dict(found.left_out)
@@ -82,12 +82,12 @@ def make_zoo_bundle(
         size = sum(map(len, recorder.models.values()))
         if size > MOST_BYTES:
             raise ConfigError(
-                f"{len(held)} of {len(options)} networks are {size / 1e9:.1f} GB, and a "
+                f"{len(held)} of {len(options)} networks are {size / 1e9:.1f} GB, but a "
                 f"bundle holds {MOST_BYTES / 1e9:.1f} GB: name fewer with `networks` or `size`"
             )
     if not held:
         name, why = next(iter(left_out.items()))
-        raise ConfigError(f"no network can be carried; {name}: {why}")
+        raise ConfigError(f"no network fits into a bundle; {name}: {why}")
     content = {"classes": config.classes, "candidates": [option.candidate for option in held]}
     manifest = write_bundle(out, recorder, CARRIED, session.conditions, content)
     return msgspec.convert(manifest, ZooManifest), left_out
@@ -105,18 +105,18 @@ def import_zoo(
     Args:
         path: Results of a bundle of ready-made networks.
         out: The file to write.
-        bundle: The bundle that they have to be of; any if not given.
-        on_warning: Told what may have spoiled the measurements.
+        bundle: The bundle that the results must belong to; any bundle by default.
+        on_warning: Called with a warning if something may have spoiled the measurements.
 
     Raises:
         MeasurementError: If the device was too noisy.
-        TableError: If the results were changed, are not complete or of something else, or the
+        TableError: If the results were changed, are incomplete or of something else, or the
             file exists.
         WriteError: If the disk refuses.
     """
     manifest, found = read_found(path, bundle)
     if not isinstance(manifest, ZooManifest):
-        raise TableError(f"{path} is of a search space, and not of ready-made networks")
+        raise TableError(f"{path} has results of a search space, not of ready-made networks")
     if out.exists():
         raise TableError(f"{out} exists already. Choose another `out`")
     check_writable(out)

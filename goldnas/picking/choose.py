@@ -1,4 +1,4 @@
-"""Which networks to measure next, and which to take."""
+"""Which network to measure next, and which to choose."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ _TOGETHER = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """What a network may cost."""
+    """The limits on a network's cost."""
 
     latency_us: float | None
     flops: float | None = None
     parameters: float | None = None
 
     def allow(self, option: Option) -> bool:
-        """Whether a network is within those limits that need no measuring; unknown is not."""
+        """Whether a network is within the limits that need no measurement; False if unknown."""
         candidate = option.candidate
         for limit, amount in (
             (self.flops, candidate.flops),
@@ -45,7 +45,7 @@ class Limits:
 def _list_fitting(
     options: Iterable[Option], found: Found, limits: Limits
 ) -> list[tuple[float, Option]]:
-    """The networks that were measured, and are within the limits, with their microseconds."""
+    """The measured networks within the limits, with their microseconds."""
     limit_us = np.inf if limits.latency_us is None else limits.latency_us
     return [
         (row.latency_us, option)
@@ -58,14 +58,14 @@ def _list_fitting(
 
 
 def choose(options: Iterable[Option], found: Found, limits: Limits) -> Option | None:
-    """The most accurate network that was measured within the limits, the faster of two."""
+    """The most accurate measured network within the limits; of equals, the fastest."""
     fitting = _list_fitting(options, found, limits)
     best = max(fitting, key=lambda one: (one[1].percent, -one[0]), default=None)
     return None if best is None else best[1]
 
 
 def find_front(options: Iterable[Option], found: Found, limits: Limits) -> list[Option]:
-    """The measured networks within the limits than which none is faster and as accurate.
+    """The measured networks within the limits that no other beats in latency and accuracy.
 
     The fastest comes first.
     """
@@ -82,14 +82,15 @@ def list_needed(
 ) -> list[Measurable]:
     """Networks to measure next; none if the answer is safe.
 
-    First come some of different size, so that others can be judged by them. Then those that
-    may be more accurate than the best so far and within the limits, the most promising first.
+    First come some networks of different sizes, to predict the others from. Then come networks
+    that may be within the limits and more accurate than the best so far, the most promising
+    first.
 
     Args:
         options: All networks.
-        found: What was measured.
-        limits: On a latency, at least.
-        front: Whether all that may be on the front is wanted.
+        found: The measured networks.
+        limits: Limits, with at least one on a latency.
+        front: Whether to measure every network that may be on the front.
     """
     allowed = [option for option in options if limits.allow(option)]
     unmeasured = [option for option in allowed if option.key not in found]
@@ -135,7 +136,7 @@ def _judge(
     *,
     front: bool,
 ) -> list[tuple[float, Measurable]]:
-    """What may still change the answer, with how much it is expected to gain."""
+    """The networks that may still change the answer, with their expected gain."""
     best = choose(allowed, found, limits)
     floor = best.percent if best is not None else -1.0
     on_front = find_front(allowed, found, limits) if front else []
@@ -169,14 +170,14 @@ def _judge(
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """How many networks were not measured, and why that is safe."""
+    """How many networks were not measured, by the reason why that is safe."""
 
     too_slow: int
-    """That cannot be within the latency, by what was measured."""
+    """Too slow for the limit, judged by the measured networks."""
     less_accurate: int
-    """Than the choice, which is within the limits."""
+    """Less accurate than the choice, which is within the limits."""
     over_other_limits: int
-    """Of FLOPs or parameters."""
+    """Over a limit of FLOPs or parameters."""
 
     @property
     def total(self) -> int:
@@ -187,7 +188,7 @@ class Unmeasured:
 def count_unmeasured(
     options: Sequence[Option], found: Found, limits: Limits, best: Option | None
 ) -> Unmeasured:
-    """Count what was not measured; see :func:`list_needed`, which has nothing left."""
+    """Count the unmeasured networks, once :func:`list_needed` returns none."""
     unmeasured = [option for option in options if option.key not in found]
     allowed = [option for option in unmeasured if limits.allow(option)]
     worse = [o for o in allowed if best is not None and o.percent <= best.percent]
@@ -201,9 +202,9 @@ def count_unmeasured(
 def list_runners_up(
     options: Sequence[Option], found: Found, limits: Limits, best: Option | None
 ) -> list[Option]:
-    """More accurate networks of which the noise of the measurement decides.
+    """More accurate networks within the noise of the latency limit.
 
-    The end of the interval of each is within the limit, and its latency is not.
+    Each has a latency over the limit, but an interval that reaches below the limit.
     """
     if limits.latency_us is None:
         return []

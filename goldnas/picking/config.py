@@ -20,8 +20,8 @@ WHOLE_NETWORKS = MeasuringProtocol(
     statistic="p25 over visits, brought to one speed, of p10 within a visit",
     target_percent=2.0,
 )
-"""How a network is measured on a processor: as rows of tables are, less often. One call of a
-network takes longer than one of an operator, and averages over more of what disturbs."""
+"""How a network is measured on a processor: like rows of tables, but less often. One call of a
+network takes longer than one of an operator, and averages over more disturbances."""
 
 
 class PickConfig(DeviceConfig, frozen=True, kw_only=True):
@@ -39,8 +39,8 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     budgets: Annotated[
         tuple[str, ...],
         setting(
-            "Limit not to exceed, such as 10ms, 600MFLOPs or 5Mparams; of a latency, on the "
-            "device that is measured. Repeat for several.",
+            "Budget, such as 10ms, 600MFLOPs or 5Mparams. A latency is that on the measured "
+            "device. Repeat for several.",
             metavar="LIMIT",
         ),
     ] = ()
@@ -48,7 +48,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     zoo: Annotated[
         tuple[str, ...],
         setting(
-            "Where networks are from: torchvision, timm (an extra), or a folder of ONNX files. "
+            "Source of networks: torchvision, timm (an extra), or a folder of ONNX files. "
             "Repeat for several.",
             group=_NETWORKS,
             metavar="NAME|FOLDER",
@@ -58,7 +58,8 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     networks: Annotated[
         tuple[str, ...],
         setting(
-            "Only networks of such a name: resnet* or mobilenet_v3_large. Repeat for several.",
+            "Only networks with names like this: resnet* or mobilenet_v3_large. Repeat for "
+            "several.",
             group=_NETWORKS,
             metavar="PATTERN",
         ),
@@ -68,7 +69,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
         Path | None,
         setting(
             "CSV file with the columns network (or model) and accuracy (or top1) in percent, "
-            "and perhaps image_size (or img_size), such as the results that timm publishes. "
+            "and optionally image_size (or img_size), such as the results that timm publishes. "
             "Networks of timm and of files need it.",
             group=_NETWORKS,
             metavar="FILE.csv",
@@ -78,8 +79,8 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     size: Annotated[
         tuple[int, ...],
         setting(
-            "Sides of the images, in pixels. Unless given, those that each network's weights "
-            "were published for.",
+            "Sides of the images, in pixels. By default those that each network's weights were "
+            "published for.",
             group=_NETWORKS,
             bounds=POSITIVE,
             metavar="N,...",
@@ -89,7 +90,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     classes: Annotated[
         int,
         setting(
-            "Classes that networks tell apart as they are measured.",
+            "Number of classes of the measured networks.",
             group=_NETWORKS,
             bounds=POSITIVE,
         ),
@@ -120,8 +121,8 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     front: Annotated[
         bool,
         setting(
-            "Also measure what may be on the front of accuracy and latency within the budgets, "
-            "and is not the choice.",
+            "Also measure all other networks that may be on the front of accuracy and latency "
+            "within the budgets.",
             group=_HOW,
         ),
     ] = False
@@ -139,6 +140,6 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(type(side) is int and 8 <= side <= 4096 for side in self.size):
-            raise ConfigError(f"`size` is in pixels, from 8 to 4096, got {list(self.size)}")
+            raise ConfigError(f"`size` must be 8 to 4096 pixels, got {list(self.size)}")
         if not self.zoo:
             raise ConfigError("`zoo` names no networks: give torchvision, timm or a folder")

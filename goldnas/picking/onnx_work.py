@@ -13,9 +13,9 @@ _VIEWS = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Constant", 
 
 
 def count_onnx_work(model: onnx.ModelProto) -> Work:
-    """Count what a model does for one call, as far as the shapes in it can be inferred.
+    """Count the work of a model for one call, as far as its shapes can be inferred.
 
-    What cannot be counted is left out: a model then seems faster than it is, and is measured.
+    Work that cannot be counted is left out: such a model seems faster, and is measured.
 
     Args:
         model: With fixed shapes.

@@ -1,4 +1,4 @@
-"""The networks that a pick is from: those of the zoos, for images of each size."""
+"""The networks that a pick chooses from: those of the zoos, for images of each size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from goldnas.zoo.networks import (
 from goldnas.zoo.work import Work, count_work
 
 CHANNELS = 3
-"""Of the images: published networks are for colours."""
+"""Channels of the images: published networks are for colour images."""
 
 _MOST_BYTES = 2**31 - 2**20
 """Of a model, some room for what are no weights included."""
@@ -35,7 +35,7 @@ _MOST_BYTES = 2**31 - 2**20
 
 @dataclass(frozen=True)
 class Option:
-    """A network that may be picked, in one number format."""
+    """A network that a pick may choose, in one number format."""
 
     candidate: Candidate
     precision: str
@@ -53,7 +53,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Measurable(Option):
-    """One that is at hand."""
+    """An option that can be measured."""
 
     work: Work
     make: Callable[[], bytes]
@@ -61,13 +61,13 @@ class Measurable(Option):
 
     @property
     def known(self) -> Known:
-        """What its latency is judged by before it is measured."""
+        """Features that predict its latency before the measurement."""
         return Known(self.candidate.network, self.work)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a pick is from, and what was left out."""
+    """The options of a pick, and the networks that were left out."""
 
     options: tuple[Measurable, ...]
     left_out: dict[str, str]
@@ -81,7 +81,7 @@ def list_options(
 
     Args:
         config: The settings.
-        on_progress: Told how many networks were looked at, of how many.
+        on_progress: Called with the number of networks looked at, and of all networks.
 
     Raises:
         ConfigError: If a zoo is unknown or empty, or no network is left.
@@ -99,16 +99,16 @@ def list_options(
             found += _of_folder(Path(source), config, given, left_out)
     if not found:
         why = next(iter(left_out.items()), None)
-        told = f"{why[0]}: {why[1]}" if why else "no name is like that"
+        told = f"{why[0]}: {why[1]}" if why else "no name matches"
         raise ConfigError(
             f"no network is left of {', '.join(config.zoo)} with `networks="
-            f"{list(config.networks)}` ({told}). `list_zoo()` names what there is"
+            f"{list(config.networks)}` ({told}). `list_zoo()` lists all names"
         )
     return Options(tuple(found), left_out)
 
 
 def is_meant(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is like a pattern, if any: all of it, or without library and ending."""
+    """Whether a name matches a pattern, if any: as a whole, or without library and ending."""
     bare = name.rpartition("/")[2]
     names = (name, bare, bare.removesuffix(".onnx"))
     return not patterns or any(fnmatchcase(n, p) for p in patterns for n in names)
@@ -125,7 +125,7 @@ def _of_network(
         name = f"{network.name}@{size}"
         accuracy = find_accuracy(network, size, given)
         if accuracy is None:
-            left_out[name] = "its accuracy is not known; `accuracies` names a file that has it"
+            left_out[name] = "its accuracy is not known; give a file with it in `accuracies`"
         elif not network.takes(size):
             sizes = " or ".join(map(str, network.sizes))
             left_out[name] = f"it takes images of {sizes} pixels"
@@ -147,7 +147,7 @@ def _of_network(
 
 
 def _own_sizes(network: ReadyMade, given: GivenAccuracies | None) -> tuple[int, ...]:
-    """The sizes that an accuracy of the network is of."""
+    """The image sizes of the network's known accuracies."""
     said = given.of(network.name) if given is not None else ()
     sizes = [weights.image_size or 224 for weights in said]
     return tuple(dict.fromkeys(sizes)) or network.sizes or (224,)
@@ -175,24 +175,24 @@ def _of_folder(
     given: GivenAccuracies | None,
     left_out: dict[str, str],
 ) -> Iterator[Measurable]:
-    """The ONNX files of a folder, each for the images that it says it takes.
+    """The ONNX files of a folder, each for its own image size.
 
     Raises:
-        ConfigError: If it is no folder, or has no such file.
+        ConfigError: If there is no such folder, or it has no ONNX file.
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"`zoo={str(folder)!r}` is neither {' nor '.join(SOURCES)} nor a folder; give one "
-            "with ONNX files"
+            f"`zoo={str(folder)!r}` is neither {' nor '.join(SOURCES)} nor a folder; give a "
+            "folder with ONNX files"
         )
     paths = sorted(folder.glob("*.onnx"))
     if not paths:
-        raise ConfigError(f"`zoo={str(folder)!r}` has no file .onnx; give a folder with some")
+        raise ConfigError(f"`zoo={str(folder)!r}` has no .onnx file; give a folder with some")
     for path in paths:
         if not is_meant(path.name, config.networks):
             continue
         if given is None or not given.of(path.name):
-            left_out[path.name] = "`accuracies` says nothing of it"
+            left_out[path.name] = "`accuracies` has no line for it"
             continue
         try:
             file = read_onnx(path, batch=config.batch)

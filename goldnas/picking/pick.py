@@ -1,4 +1,4 @@
-"""Picking: measuring what may be the answer, until nothing else can be."""
+"""Picking: measuring every network that may be the answer, until one is certain."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ class Picked:
     budgets: tuple[Budget, ...]
     options: tuple[Option, ...]
     choice: Option | None
-    """None if no network is within the limits."""
+    """The chosen network; None if no network is within the limits."""
     front: tuple[Option, ...]
     """Measured networks within the limits, the fastest first. Each is more accurate than those
     before it."""
@@ -83,12 +83,12 @@ def read_budgets(
 
     Args:
         config: The settings.
-        name: Of the file, which latencies are of.
-        measures: Whether something is to be measured.
+        name: Name of the file, which budgets of latency use.
+        measures: Whether the pick measures.
 
     Raises:
-        ConfigError: If a budget cannot be read, or none is of a latency and not all networks
-            are to be measured.
+        ConfigError: If a budget cannot be read, or if there is no budget of latency and the
+            pick does not measure all networks.
     """
     budgets = tuple(parse_budget(text, [name]) for text in config.budgets)
 
@@ -102,8 +102,8 @@ def read_budgets(
     )
     if measures and limits.latency_us is None and not config.exhaustive:
         raise ConfigError(
-            "without a latency among `budgets`, as in `budgets=['10ms']`, every network may be "
-            "the answer: give one, or `exhaustive=True`"
+            "without a latency in `budgets`, every network may be the answer: give one, as in "
+            "`budgets=['10ms']`, or measure all networks with `exhaustive=True`"
         )
     return budgets, limits
 
@@ -122,17 +122,17 @@ def pick_network(
 
     Args:
         config: The settings.
-        out: The file; what it holds is not measured again.
-        keep: Whether the file is written.
-        on_look: Told how many networks were looked at, of how many.
+        out: The file; networks in it are not measured again.
+        keep: Whether to write the file.
+        on_look: Called with the number of networks looked at, and of all networks.
         on_progress: Told how many visits are done, of how many as far as is known.
-        on_row: Told the number format of each network that was measured, and what it came to.
+        on_row: Called with the number format and the row of each measured network.
         on_warning: Told what may spoil the measurements.
 
     Raises:
         ConfigError: If a setting is wrong, or no network is left.
         TableError: If the file cannot be read, or was measured under other conditions.
-        MeasurementError: If the device cannot measure; what was measured is in the file.
+        MeasurementError: If the device cannot measure; the file keeps finished measurements.
         WriteError: If the disk refuses.
     """
     began = time.monotonic()
@@ -142,7 +142,7 @@ def pick_network(
         zoo = load_zoo(out).without_failures()  # which are tried again
     if zoo.classes != config.classes:
         raise ConfigError(
-            f"{out} is of networks for {zoo.classes} classes, not {config.classes}: give "
+            f"the networks of {out} have {zoo.classes} classes, not {config.classes}: give "
             f"`classes={zoo.classes}`, or measure into another file"
         )
     found = list_options(config, on_progress=on_look)
@@ -166,13 +166,13 @@ def pick_measured(
     *,
     on_warning: Callable[[str], None],
 ) -> Picked:
-    """Choose among the networks that were measured before; nothing is measured.
+    """Choose among networks that were measured before, without measuring.
 
     Args:
-        config: Its budgets; and networks and sizes, if not all are meant.
-        file: Holds what was measured, perhaps on another device.
-        precisions: Number formats that are meant; all unless given.
-        on_warning: Told if the file does not say all that it takes to choose.
+        config: The budgets, and optionally networks and sizes to choose from.
+        file: The measured networks, perhaps of another device.
+        precisions: Number formats to choose from; all by default.
+        on_warning: Called if the file lacks a measurement that the choice may need.
 
     Raises:
         ConfigError: If a budget cannot be read, or the file has no such network.
@@ -192,19 +192,19 @@ def pick_measured(
         named = [f"`{name}={list(value)}`" for name, value in given.items() if value]
         if named or not failed:
             raise ConfigError(
-                f"{file} has no network that was measured{' with ' * bool(named)}"
+                f"{file} has no measured network{' with ' * bool(named)}"
                 f"{' and '.join(named)}: choose others, or measure them"
             )
         raise ConfigError(
             f"every network of {file} failed, {failed[0].key} with: {failed[0].error}. Measure "
-            "others, or on another device"
+            "other networks, or use another device"
         )
     budgets, limits = read_budgets(config, file.stem, measures=False)
     rows = _find_rows(zoo, options)
     if halves := [o.candidate.key for o in options if is_open(rows[o.key], limits)]:
         on_warning(
-            f"{list_some(halves)} may be within the limits: when {file} was made, measuring "
-            "ended early, for another limit. They are not chosen; measure them on the device"
+            f"{list_some(halves)} may be within the limits, but {file} does not tell: their "
+            "measurement ended early, for another limit. Measure them again on the device"
         )
     return _conclude(zoo, budgets, limits, options, {}, 0.0)
 
@@ -217,7 +217,7 @@ def _conclude(
     left_out: dict[str, str],
     seconds: float,
 ) -> Picked:
-    """What was measured, as an answer."""
+    """The answer from the measured networks."""
     rows = _find_rows(zoo, options)
     best = choose(options, rows, limits)
     return Picked(
@@ -269,11 +269,11 @@ class _Measuring:
         self._counts: dict[str, int] = {}
 
     def connect(self) -> None:
-        """See that the device is there, and that the file is of it.
+        """Check that the device is there, and that the file belongs to it.
 
         Raises:
-            MeasurementError: If it cannot be reached.
-            TableError: If the file is of other conditions.
+            MeasurementError: If the device cannot be reached.
+            TableError: If the file was measured under other conditions.
         """
         for precision in self._config.precisions:
             self._session(precision)

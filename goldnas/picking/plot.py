@@ -1,4 +1,4 @@
-"""A plot of a pick: accuracy against latency of everything that was measured."""
+"""A plot of a pick: accuracy against latency of all measured networks."""
 
 from matplotlib.figure import Figure
 

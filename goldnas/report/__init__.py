@@ -1,1 +1,1 @@
-"""A search as one page that needs nothing else, and as one screen."""
+"""A search as one self-contained page, and its status for the terminal."""

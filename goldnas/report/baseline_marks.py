@@ -1,4 +1,4 @@
-"""Ready-made networks in the charts of the front, and what was trained as they were."""
+"""Ready-made networks, and networks trained alike, in the charts of the front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -57,17 +57,17 @@ def _test(run: ComparedRun, fingerprint: str) -> float | None:
 def draw_marks(
     axes: "Axes", marks: Sequence[Mark], resource: str, scale: float, most: float
 ) -> None:
-    """Draw them against a resource, where it is known of them.
+    """Draw the marks of networks with a known amount of a resource.
 
-    Of what nobody has trained on this data nothing but the cost is known: it stands at the
-    foot of the chart. What is far dearer than the search's own networks is left to the table,
-    or these would be one point.
+    A network that was not trained on this data has a cost but no accuracy: its mark is at the
+    foot of the chart. Networks that cost far more than those of the search are left out: else
+    the others would shrink to one point. The table has them.
 
     Args:
-        axes: Of a chart.
-        marks: To draw.
-        resource: That they are drawn against.
-        scale: Of its unit.
+        axes: Axes of a chart.
+        marks: Marks to draw.
+        resource: Resource on the horizontal axis.
+        scale: Scale of its unit.
         most: The largest amount of the search's own networks, or their budget.
     """
     colour, place = COLOURS["k3"], axes.get_xaxis_transform()

@@ -1,4 +1,4 @@
-"""All that a report tells of one search, read from its folder."""
+"""The content of a report on one search, read from its folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ class Content:
     budgets: tuple[Budget, ...]
     tables: tuple[LatencyTable, ...]
     architectures: tuple[Architecture, ...]
-    """Of the recorded networks, in the order of the front."""
+    """Architectures of the recorded networks, in the order of the front."""
     timeline: Timeline
     untrusted: str
     """Why the code of the space may not run; empty where it may."""
@@ -40,11 +40,11 @@ class Content:
         """Read the folder of a search.
 
         Args:
-            path: Of the folder.
+            path: Path of the folder.
             trust: Whether the code of its space may run, whoever made the folder.
 
         Raises:
-            RunError: If it is not of a search, or damaged.
+            RunError: If it is not the folder of a search, or damaged.
         """
         compared = ComparedRun.read(path)
         run = SearchRun.open(path).read()
@@ -84,17 +84,17 @@ class Content:
 
     @cached_property
     def metric(self) -> MetricKind:
-        """What says how good a network is: accuracy, unless the task has another metric."""
+        """The metric of networks: accuracy, unless the task has another metric."""
         return self.run.metric
 
     @property
     def ended(self) -> bool:
-        """Whether the search came to its end."""
+        """Whether the search has ended."""
         return has_ended(self.run.events)
 
     @property
     def seconds(self) -> float | None:
-        """That the search ran; None if it never began."""
+        """Seconds that the search ran; None if it never began."""
         return count_seconds(self.run.events)
 
     @property
@@ -104,7 +104,7 @@ class Content:
 
     @property
     def now(self) -> Moment | None:
-        """The last that the log says of the super-network."""
+        """The last state of the super-network in the log."""
         return self.timeline.moments[-1] if self.timeline.moments else None
 
     @property
@@ -114,12 +114,12 @@ class Content:
 
     @cached_property
     def contest(self) -> list[str]:
-        """Who wins, where the search is held against ready-made networks."""
+        """The verdicts, if the search is compared with ready-made networks."""
         return write_verdicts(compare([self.run]))
 
     @cached_property
     def verdicts(self) -> tuple[TableFacts, ...]:
-        """What is known of each latency table."""
+        """The facts of each latency table."""
         settings = self.architectures[0].settings if self.architectures else {}
         space = self.architectures[0].space if self.architectures else self.run.config.space
         return tuple(TableFacts.read(table, space, settings) for table in self.tables)

@@ -1,4 +1,4 @@
-"""The charts of how a search went, over its epochs or over the networks that it tried."""
+"""The charts of a search's course, over its epochs or the networks that it tried."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,13 +21,13 @@ from goldnas.resources import Budget
 def draw_course(
     timeline: Timeline, layout: SpaceLayout, budgets: Sequence[Budget], metric: MetricKind
 ) -> Iterator[Chart]:
-    """Draw accuracy, operators, resources and penalty over the epochs; those there are.
+    """Draw accuracy, operators, resources and penalty over the epochs, if the log has them.
 
     Args:
-        timeline: What the log of the search says.
-        layout: Of the space.
-        budgets: Of the search.
-        metric: That the log has values of.
+        timeline: The log of the search.
+        layout: Layout of the space.
+        budgets: Budgets of the search.
+        metric: Metric of the log.
     """
     if not timeline.epochs_done and not timeline.gone:
         return

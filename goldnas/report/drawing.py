@@ -1,7 +1,7 @@
 """Drawing charts for a page: SVG by matplotlib, in the page's own colours and font.
 
-A page is light or dark, so colours are names of its style sheet; text stays text. Points have
-an ``id`` each group, by which the page's script finds them.
+A page is light or dark, so colours are names of its style sheet; text stays text. Each group of
+points has an ``id``, by which the page's script finds it.
 """
 
 import io
@@ -64,7 +64,7 @@ class Chart:
     title: str
     svg: str
     points: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of each group of marks, by its ``id``, the networks in the order of the marks."""
+    """For each group of marks, by its ``id``, the networks in the order of the marks."""
     axis: tuple[float, float, float, float, float, float] | None = None
     """Left and right end in data and in the SVG's units, its top and bottom: where a cursor
     goes that all charts of the page share."""
@@ -110,8 +110,8 @@ def draw(name: str, title: str, height: float = CHART_HEIGHT) -> Iterator[Drawin
     """Draw one figure, which is complete at the end of the block.
 
     Args:
-        name: Of the chart.
-        title: Of the chart.
+        name: Name of the chart.
+        title: Title of the chart.
         height: In inches.
     """
     with use_page_style(name):
@@ -173,7 +173,7 @@ def inline_svg(figure: Figure, title: str, colours: Mapping[str, str] | None = N
 
     Args:
         figure: Drawn in :func:`use_page_style`.
-        title: What it shows, for those who do not see it.
+        title: Description for readers who do not see the chart.
         colours: Further ones, as the figure has them, and their names in the style sheet.
     """
     write_plainly(figure)

@@ -1,4 +1,4 @@
-"""The charts of the networks that a search recorded: how good they are, and what they cost."""
+"""The charts of a search's recorded networks: metric against cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,12 +24,12 @@ _MARKS = {
 def draw_fronts(
     networks: Sequence[FrontNetwork], budgets: Sequence[Budget], marks: Sequence[Mark] = ()
 ) -> Iterator[Chart]:
-    """Draw the metric, or the score where nothing was trained, against every resource.
+    """Draw the metric, or the score if nothing was trained, against every resource.
 
     Args:
-        networks: Of the front.
-        budgets: Of the search.
-        marks: What else to draw where networks are compared by a metric.
+        networks: Networks of the front.
+        budgets: Budgets of the search.
+        marks: Further marks for charts of the metric.
     """
     kind = next((n.figure.kind for n in networks if n.figure is not None), _SCORE)
     values = [network.score if kind is _SCORE else _value(network) for network in networks]
@@ -98,7 +98,7 @@ def _group(network: FrontNetwork) -> str:
 
 
 def _stairs(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """The line of the points that no other one beats in both."""
+    """The line of the points that no other point beats in both."""
     xs: list[float] = []
     ys: list[float] = []
     for x, y in sorted(points, key=lambda p: (p[0], -p[1])):

@@ -1,4 +1,4 @@
-"""What the networks of a search are made of, and what each operator takes."""
+"""The operators of a search's networks, and the time of each operator."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -41,26 +41,26 @@ class Operator:
 
 @dataclass(frozen=True)
 class Times:
-    """What one latency table says of the space."""
+    """The costs of the space by one latency table."""
 
     table: str
     operators_us: tuple[float, ...]
-    """Of each operator of the space."""
+    """Time of each operator of the space."""
     fixed_us: tuple[tuple[str, int, float], ...]
-    """What every network has: its name, how often, microseconds in all."""
+    """Parts of every network: name, count and microseconds in all."""
     calibrated: bool
     """Whether the costs were fitted to whole networks of this space."""
 
 
 @dataclass(frozen=True)
 class SpaceLayout:
-    """The space of a search, as far as it is at hand."""
+    """The space of a search, as far as it can be made here."""
 
     operators: tuple[Operator, ...]
     groups: tuple[tuple[int, ...], ...]
-    """Of each, by number, a network keeps one or more; empty where that is not known."""
+    """Groups of operators, by number, that each keep one or more; empty if not known."""
     cells: CellLayout | None
-    """None where the space is no stack of cells."""
+    """None if the networks are not of cells."""
     times: tuple[Times, ...]
     problems: tuple[str, ...]
     """Why something is missing, one line each."""
@@ -78,11 +78,11 @@ class SpaceLayout:
         """Take a search apart.
 
         Args:
-            config: Its settings.
-            tables: Its latency tables.
-            networks: Its recorded networks.
-            pruned: Names of the operators that went, for where the space is not at hand.
-            untrusted: Why its code may not run; empty where it may.
+            config: Settings of the search.
+            tables: Latency tables of the search.
+            networks: Recorded networks of the search.
+            pruned: Names of removed operators, in case the space cannot be made here.
+            untrusted: Why its code may not run; empty if it may.
         """
         networks = list(networks)
         if not networks:
@@ -160,7 +160,7 @@ def _times(table: LatencyTable, space: SearchSpace) -> Times:
     for operator, site in space.fixed_parts:
         fixed.setdefault(operator, []).append(latency.cost(operator, site))
     if latency.overhead:
-        fixed["what every network costs besides"] = [latency.overhead]
+        fixed["constant cost of every network"] = [latency.overhead]
     return Times(
         table=table.name,
         operators_us=tuple(

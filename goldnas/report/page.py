@@ -1,4 +1,4 @@
-"""A search as one HTML file, which fetches nothing: no script, font or image."""
+"""A search as one HTML file that loads nothing else: no script, font or image."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -33,13 +33,13 @@ def make_report(
     """The report of the search in a folder.
 
     Args:
-        path: Of the folder.
+        path: Path of the folder.
         trust: Whether the code of its space may run, whoever made the folder.
-        wording: How it says what repeats the search; in Python, unless given.
-        message: How it says why something is missing; as errors do, unless given.
+        wording: Writes the call that repeats the search; by default in Python.
+        message: Writes the reason for a missing section; by default as in errors.
 
     Raises:
-        RunError: If it is not the folder of a search, or damaged.
+        RunError: If the path is not the folder of a search, or the folder is damaged.
     """
     content = Content.read(path, trust=trust)
     network = content.run.environment.get("network")
@@ -130,7 +130,7 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
 
 
 def _drawn_cells(layout: CellLayout) -> dict[str, Any]:
-    """The cells that are drawn: of those that are shared, one of each kind."""
+    """The cells to draw: all of them, or one of each kind if cells are shared."""
     cells = {f"cell{cell}": cell for cell in range(len(layout.reductions))}
     if layout.shared:
         kinds = {"normal": False, "reduce": True}
@@ -186,7 +186,7 @@ def _told(content: Content, number: int) -> str:
     if moment.went:
         count = len(moment.went)
         what = moment.went[0] if count == 1 else f"{count} operators"
-        words.append(f"{what} just went")
+        words.append(f"{what} just removed")
     for name, amount in moment.resources.items():
         share = f" ({100 * amount / limits[name]:.0f} % of budget)" if name in limits else ""
         if name != OPERATORS:
@@ -226,7 +226,7 @@ def _facts_of_best(content: Content) -> list[dict[str, Any]]:
 
 
 def _measured(content: Content) -> Iterator[dict[str, str]]:
-    """What goldnas export measured, network by network."""
+    """The measurements of goldnas export, network by network."""
     for network in content.networks:
         for table, measurement in content.run.measured[network.fingerprint].tables.items():
             error = measurement.predicted_us / measurement.measured_us - 1
@@ -243,7 +243,7 @@ def _measured(content: Content) -> Iterator[dict[str, str]]:
 
 
 def _baselines(content: Content) -> Iterator[dict[str, str]]:
-    """The ready-made networks: the best few, and those that were trained."""
+    """The best few ready-made networks, and all trained ones."""
     for one in list_shown(content.run):
         flops, params, latency = (format_amount(n, a) for n, a in one.resources.items())
         yield {

@@ -15,10 +15,10 @@ _OF_SPACE = ("cells", "channels", "operators")
 """Settings of a search that are those of its space."""
 
 _ALWAYS = ("data", "seed", "amp")
-"""Written also where they are the defaults: they say what was searched, and how exactly."""
+"""Always written, also if they are the defaults: they describe the search exactly."""
 
 _BY_STRATEGY = ("levels", "networks", "score", "epochs", "learning_rate", "gate_learning_rate")
-"""Written where they have a value: what they are without one depends on the strategy."""
+"""Written if they have a value: their defaults depend on the strategy."""
 
 _ASIDE = ("schema_version", "space", "settings", "tables", "loggers", *_OF_SPACE)
 
@@ -33,7 +33,7 @@ class SearchCall:
     settings: dict[str, Any]
     """By keyword."""
     network: str | None = None
-    """That is shrunk."""
+    """The network to shrink."""
 
     def __str__(self) -> str:
         """``search(space('gold', cells=2), data='digits', budgets=['1MFLOPs'], out='b')``."""
@@ -54,7 +54,7 @@ def write_call(config: SearchConfig, run: Path, network: str | None = None) -> S
     Args:
         config: Settings.
         run: The folder of the search.
-        network: That was shrunk, if one was.
+        network: The network that was shrunk, if any.
     """
     of_space = {name: getattr(config, name) for name in _OF_SPACE}
     settings = {

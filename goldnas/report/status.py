@@ -1,4 +1,4 @@
-"""Where a search stands, as data."""
+"""The status of a search, as data."""
 
 import time
 from pathlib import Path
@@ -40,7 +40,7 @@ class NetworkStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``goldnas status --json`` prints."""
+    """The status of a search, which ``goldnas status --json`` prints."""
 
     folder: str
     state: str
@@ -56,13 +56,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     networks_to_try: int | None
     """By a strategy that samples."""
     seconds: float | None
-    """That it ran."""
+    """Seconds that the search ran."""
     quiet_seconds: float | None
     """Since the last line of its log; None after the end."""
     seconds_left: float | None
-    """Of the epochs that are left, at the pace of the last; None where that is not known."""
+    """Estimate for the remaining epochs, at the speed of the last; None if not known."""
     metric: Metric | None
-    """Of the super-network, after the last epoch: accuracy, or that of the task."""
+    """Metric of the super-network after the last epoch: accuracy, or that of the task."""
     loss: float | None
     penalty_weight: float | None
     live_operators: int | None
@@ -79,18 +79,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     ready_made: list[ReadyMade] | None
     """Ready-made networks within the budgets; None of a search without a zoo."""
     verdicts: list[str]
-    """Who wins, where ready-made networks are known."""
+    """The verdicts, if there are ready-made networks."""
 
     @classmethod
     def read(cls, path: Path, *, clock: float | None = None) -> "Status":
         """Read the folder of a search.
 
         Args:
-            path: Of the folder.
-            clock: Seconds since 1970; now, unless given.
+            path: Path of the folder.
+            clock: Seconds since 1970; by default now.
 
         Raises:
-            RunError: If it is not the folder of a search, or damaged.
+            RunError: If the path is not the folder of a search, or the folder is damaged.
         """
         content = Content.read(path)
         run, timeline = content.run, content.timeline

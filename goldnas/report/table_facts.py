@@ -1,4 +1,4 @@
-"""What a report says of a latency table: what it holds for, and how far to trust it."""
+"""The facts of a latency table in a report: its conditions and its error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from goldnas.lut import Failed, LatencyTable, Measured
 
 @dataclass(frozen=True)
 class TableFacts:
-    """One latency table: for what it holds, and how far to trust it."""
+    """One latency table: its conditions and its error."""
 
     name: str
     conditions: tuple[tuple[str, str], ...]
     error: str
-    """In a sentence: how far off it is on networks that it has not seen."""
+    """The error on networks outside the fit, in a sentence."""
     rows: str
 
     @classmethod
@@ -33,14 +33,14 @@ class TableFacts:
         calibration = table.calibration_for(space, dict(settings))
         if calibration is None:
             error = (
-                "It was never held against whole networks of this space, so nobody knows how "
-                "far off it is."
+                "The table was never compared with whole networks of this space, so its error "
+                "is not known."
             )
         else:
             accuracy, noise = calibration.accuracy, calibration.noise_floor_percent
             error = (
-                f"It is off by {accuracy.mape_percent:.2f} % on average on {accuracy.networks} "
-                f"networks that the fit had not seen, within 5 % on "
+                f"Its mean error is {accuracy.mape_percent:.2f} % on {accuracy.networks} "
+                f"networks outside the fit, and within 5 % on "
                 f"{accuracy.within_5_percent:.0f} % of them"
             )
             if noise is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREYS = {"#555555": "muted", "#cccccc": "grid"}
-"""Of the plots of tables, which are drawn for paper."""
+"""Greys of the plots of tables, which are drawn for paper."""
 
 
 def make_table_page(table: LatencyTable) -> str:

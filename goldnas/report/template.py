@@ -1,4 +1,4 @@
-"""Pages in one HTML file, which fetch nothing: no script, font or image."""
+"""Pages in one HTML file that load nothing else: no script, font or image."""
 
 import base64
 import hashlib
@@ -14,13 +14,13 @@ from goldnas.errors import show_controls
 
 
 def fill_template(template: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template of this folder; all values are escaped, and steer nothing.
+    """Fill a template of this folder. All values are escaped, and lose control characters.
 
     Args:
-        template: Its name; it extends ``page.html``.
+        template: Name of the template; it extends ``page.html``.
         script: Name of the script that the page runs after ``page.js``.
-        values: What the template asks for; ``maker`` is the command that makes the page,
-            ``data`` is for the script.
+        values: Values of the template; ``maker`` is the command that makes the page, ``data``
+            is for the script.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("goldnas.report", "."),

@@ -1,4 +1,4 @@
-"""What the log of a search tells, in order: how good, how large, and what went when."""
+"""The course of a search from its log: metric, size and removed operators, in order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class _Line(CourseLine, kw_only=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A network that a strategy which samples has tried."""
+    """A network that a sampling strategy has tried."""
 
     number: int
     fingerprint: str
@@ -40,7 +40,7 @@ class Tried(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Moment:
-    """The super-network after an epoch, or after operators went."""
+    """The super-network after an epoch, or after a pruning."""
 
     epochs: float
     """Over by then; a pruning comes within one."""
@@ -61,7 +61,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The log of one search, without what it went back before."""
+    """The log of one search, without undone work."""
 
     moments: tuple[Moment, ...]
     tried: tuple[Tried, ...]
@@ -74,11 +74,11 @@ class Timeline:
         """Read a log.
 
         Args:
-            events: Its lines.
-            path: Of the search, for messages.
+            events: Lines of the log.
+            path: Path of the search, for messages.
 
         Raises:
-            RunError: If a line lacks what it should have.
+            RunError: If a line lacks a field.
         """
         kept = leave_out_undone(events)
         kinds = ("start", "epoch", "prune", "cut", "beyond")

@@ -1,4 +1,4 @@
-"""Resources (FLOPs, parameters, latency), what a space costs in them, and budgets."""
+"""Resources (FLOPs, parameters, latency), their costs in a space, and budgets."""
 
 from goldnas.resources.budget import Budget, parse_budget
 from goldnas.resources.costs import Costs, OperatorCount, Resource, compute_costs

@@ -34,7 +34,7 @@ def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
 
     Args:
         text: For example ``600MFLOPs``.
-        tables: Names of the latency tables. With a single table, ``5ms`` means that one.
+        tables: Names of the latency tables. With a single table, ``5ms`` means this table.
 
     Raises:
         ConfigError: If the number or the unit is missing or unknown, or no table fits.
@@ -58,7 +58,7 @@ def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
         resource = name_latency(_choose_table(text, table, tables))
     elif table is not None:
         raise ConfigError(
-            f"budget {text!r} names a table, but only a latency has one; leave out @{table}"
+            f"budget {text!r} names a latency table, but is not a latency; leave out @{table}"
         )
     return Budget(resource, amount * scale, text)
 

@@ -1,4 +1,4 @@
-"""What every gate of a space costs in a resource."""
+"""The cost of every gate of a space in a resource."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Resource(Protocol):
 
     @property
     def overhead(self) -> float:
-        """What every network costs besides its parts."""
+        """Cost of every network in addition to its parts."""
 
     def cost(self, operator: str, site: AnySite) -> float:
         """Cost of one part, in FLOPs, parameters or microseconds."""
@@ -34,35 +34,35 @@ class Costs:
 
     name: str
     gates: npt.NDArray[np.float64]
-    """``(G,)``: what each gate's operator costs."""
+    """``(G,)``: cost of each gate's operator."""
     fixed: float
-    """What every network of the space costs besides."""
+    """Cost of every network of the space in addition to its gates."""
 
     resource: Resource | None = None
     """What costs, for sums over parts."""
 
     def total(self, active: npt.NDArray[np.bool_]) -> float:
-        """Cost of the network that keeps the active gates, with those that nobody reads."""
+        """Cost of the network with the active gates, including operators that nobody reads."""
         return fsum([self.fixed, *self.gates[active]])
 
 
 @dataclass(frozen=True)
 class OperatorCount(Costs):
-    """How many operators there are, where a place may be empty: that counts as one, too.
+    """The number of operators; an empty place counts as one operator, too.
 
-    So no more than there are places means one at most at each.
+    So a budget of as many operators as places means at most one operator at each place.
     """
 
     places: tuple[tuple[int, ...], ...] = ()
     """The gates of each."""
 
     def total(self, active: npt.NDArray[np.bool_]) -> float:
-        """How many the network that keeps the active gates has; one for an empty place."""
+        """Number of operators of the network with the active gates; 1 for an empty place."""
         return self.fixed + sum(max(1, int(active[list(place)].sum())) for place in self.places)
 
 
 def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
-    """What the gates and the fixed part of a space cost.
+    """The costs of the gates and of the fixed part of a space.
 
     Raises:
         TableError: If a latency table lacks a part of the space.

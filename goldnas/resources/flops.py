@@ -29,20 +29,20 @@ from goldnas.site import AnySite
 def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     """Count the FLOPs of one image through a module.
 
-    Multiply-adds of convolutions, linear layers and all other matrix products, one
-    multiply-add as one FLOP: the convention of DARTS and of the mobile papers. Normalisation,
-    pooling and what is computed element by element count nothing.
+    FLOPs are the multiply-adds of convolutions, linear layers and all other matrix products.
+    One multiply-add is one FLOP, as in DARTS and the mobile papers. Normalisation, pooling and
+    element-wise functions count as 0.
 
-    One that looks at numbers, to decide what it computes or on how many of them, is counted on
-    zeros, on ones and on noise.
+    If the module's work depends on the numbers of its input, it is counted on zeros, on ones
+    and on noise.
 
     Args:
         module: Maps a batch; it is counted in evaluation mode.
-        input_shapes: Of each of its inputs, without the batch: ``(C, H, W)``.
+        input_shapes: Shape of each input without the batch: ``(C, H, W)``.
 
     Raises:
-        ConfigError: If it computes an operator of which nobody has said what it multiplies.
-            ``torch.utils.flop_counter.register_flop_formula`` says it. Or if it multiplies
+        ConfigError: If the module computes an operator without a formula for its multiply-adds
+            (``torch.utils.flop_counter.register_flop_formula`` adds one), or if it multiplies
             more for some inputs than for others.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -62,7 +62,7 @@ def count_flops(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
                 continue
             if other != counter.total:
                 raise ConfigError(
-                    f"the FLOPs of {owner} depend on the numbers that it is given: "
+                    f"the FLOPs of {owner} depend on the values of its input: "
                     f"{counter.total} for zeros, {other} for {name}. Let it compute the same "
                     "for every input"
                 )

@@ -1,4 +1,4 @@
-"""Latency as a latency table predicts it."""
+"""Latency as predicted by a latency table."""
 
 from goldnas.architecture import SHRUNK
 from goldnas.errors import TableError
@@ -11,12 +11,12 @@ from goldnas.spaces import SearchSpace
 class Latency:
     """Microseconds on the device of one table: the sum over a network's parts.
 
-    Where the table is calibrated for the space, the sum is of the rows as they were fitted to
-    whole networks, with what every network costs besides; else of the rows as measured.
+    If the table is calibrated for the space, the sum takes the rows as fitted to whole
+    networks, plus the constant cost of every network. Otherwise it takes the measured rows.
 
     Args:
-        table: Of the device.
-        space: Of the networks.
+        table: Latency table of the device.
+        space: Space of the networks.
     """
 
     def __init__(self, table: LatencyTable, space: SearchSpace) -> None:
@@ -27,7 +27,7 @@ class Latency:
 
     @property
     def overhead(self) -> float:
-        """Microseconds of every network besides its parts."""
+        """Microseconds of every network in addition to its parts."""
         return self.calibration.intercept_us if self.calibration else 0.0
 
     def cost(self, operator: str, site: AnySite) -> float:
@@ -42,9 +42,9 @@ class Latency:
             return fitted_us
         if self.space.name == SHRUNK:
             raise TableError(
-                f"{self.table.path} is not of the sizes of this network, in steps of "
-                f"{self.space.settings['step']} channels: give a `device`, to measure them "
-                "into another file, or the table of an earlier run of it"
+                f"{self.table.path} has no latencies for the sizes of this network in steps of "
+                f"{self.space.settings['step']} channels: give a `device` to measure them into "
+                "another file, or the table of an earlier run of this network"
             )
         row_us = self.table.latency_us(
             operator, site, space=self.space.call, rows=self.space.rows
@@ -53,6 +53,6 @@ class Latency:
             return row_us
         raise TableError(
             f"{self.table.path} is calibrated for this space, but not for {operator} at "
-            f"{site}; fitted costs and others do not add up. Calibrate it with that operator: "
+            f"{site}; fitted and other costs do not add up. Calibrate it with that operator: "
             f"`{self.table.profile_call(self.space.call)}`"
         )

@@ -10,9 +10,9 @@ from goldnas.site import AnySite
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Count the numbers that a module learns, and those that were frozen; no buffers.
+    """Count the parameters of a module, including frozen ones, but no buffers.
 
-    What several modules within it share counts once.
+    A parameter that several of its modules share counts once.
     """
     return sum(parameter.numel() for parameter in module.parameters())
 

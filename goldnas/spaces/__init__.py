@@ -1,6 +1,6 @@
 """Search spaces by name.
 
-Every module of this folder is imported, so that what it registers is known.
+This package imports every module of the folder, so that their spaces are registered.
 """
 
 import importlib

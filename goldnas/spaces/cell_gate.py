@@ -11,7 +11,7 @@ _EDGE = re.compile(r"cell(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})-(0|[1-9]\d{0,5})", r
 
 
 def format_edge(cell: int, source: int, node: int) -> str:
-    """Name an edge as architectures have it: ``cell0.0-2``."""
+    """Name an edge as in architectures: ``cell0.0-2``."""
     return f"cell{cell}.{source}-{node}"
 
 

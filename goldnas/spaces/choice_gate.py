@@ -1,4 +1,4 @@
-"""The gates of a network with choices, and which of them an architecture keeps."""
+"""The gates of a network with choices, and the gates that an architecture keeps."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from goldnas.operators import Part
 
 @dataclass(frozen=True, slots=True)
 class ChoiceGate:
-    """One candidate of one decision: of a choice, or of all choices that share a name."""
+    """One candidate of one decision: a choice, or all choices that share a name."""
 
     place: str
     """Path of the choice within the network, or the name that choices share."""
@@ -59,11 +59,11 @@ def select_gates(
     """The gates that an architecture keeps.
 
     Args:
-        gates: All of a space.
-        architecture: Of that space.
-        space: Its name.
-        optional: The places of which an architecture may say nothing.
-        owners: Of the places within candidates: the place and the key of the candidate.
+        gates: All gates of a space.
+        architecture: An architecture of the space.
+        space: Name of the space.
+        optional: Places that an architecture may leave out.
+        owners: For places inside candidates, the place and the key of the candidate.
 
     Raises:
         ConfigError: If the architecture is not of the space.
@@ -78,7 +78,7 @@ def select_gates(
     for place, keys in architecture.choices.items():
         if place not in candidates:
             raise ConfigError(
-                f"space {space} has no choice at {place!r}; it has them at "
+                f"space {space} has no choice at {place!r}; its choices are at "
                 f"{', '.join(candidates)}"
             )
         if len(set(keys)) < len(keys):
@@ -97,13 +97,12 @@ def select_gates(
         if outer and key not in architecture.choices.get(outer, ()):
             if architecture.choices.get(place):
                 raise ConfigError(
-                    f"the architecture says what the choice at {place} keeps, which is within "
-                    f"candidate {key!r} of {outer}; that is not kept: leave {place} out"
+                    f"the architecture names the choice at {place}, which is inside candidate "
+                    f"{key!r} of {outer}, but does not keep that candidate: leave {place} out"
                 )
             continue
         if not architecture.choices.get(place) and place not in optional:
             raise ConfigError(
-                f"the architecture says nothing of the choice at {place}; each needs a "
-                "candidate"
+                f"the architecture keeps no candidate at {place}; each choice needs one"
             )
     return [gate for gate in gates if gate.key in architecture.choices.get(gate.place, ())]

@@ -1,4 +1,4 @@
-"""Spaces of one's own: any module in which some places are choices, made by a function."""
+"""Custom spaces: functions that return any module with choices in some places."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,20 +36,20 @@ class ChoicePlan:
 
 
 class ChoiceSpace:
-    """The networks that a function makes, with some of the candidates of each choice.
+    """The networks of a function, each with some of the candidates of each choice.
 
-    The function is called, and its network computed once, when the space is made; later it is
-    called again for every network that is built.
+    Making the space calls the function, and runs its network once. Building a network calls
+    the function again.
 
     Args:
-        name: Of the space in files: ``package.module:function``, or a shorter one.
+        name: Name of the space in files: ``package.module:function``, or a shorter one.
         function: Returns a module with choices.
-        settings: Its keyword arguments, in plain JSON values, of which lists reach it as
-            tuples; and ``input_shape``, which it need not take.
+        settings: Keyword arguments of the function, as plain JSON values (lists become tuples),
+            and ``input_shape``, which the function need not take.
 
     Raises:
-        ConfigError: If the function does not take the settings, fails, or does not return a
-            network that is made of choices and parts.
+        ConfigError: If the function does not take the settings, fails, or returns something
+            other than a network of choices and parts.
     """
 
     operators: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class ChoiceSpace:
         """Which parts read which.
 
         Raises:
-            ConfigError: If a choice decides nothing, since nobody reads it.
+            ConfigError: If a choice decides nothing, because no part reads it.
         """
         index = {(gate.place, gate.key): number for number, gate in enumerate(self.gates)}
         groups = (
@@ -130,8 +130,8 @@ class ChoiceSpace:
         for gate in self.gates:
             for path in unread.intersection(f"{b}.operators.{gate.key}" for b in gate.blocks):
                 raise ConfigError(
-                    f"space {self.name} is not usable: {path} does not reach the output of the "
-                    "network, whatever else is kept; let the forward use it, or leave it out"
+                    f"space {self.name} is not usable: the output of the network never depends "
+                    f"on {path}; let the forward use it, or leave it out"
                 )
         return wiring
 
@@ -171,21 +171,21 @@ class ChoiceSpace:
             known = _choice_at(network, first)
             if known.shared != choice.shared:
                 raise ConfigError(
-                    f"space {self.name} is not usable: a choice is at {path!r}, and others "
-                    "share that name; give one of them another"
+                    f"space {self.name} is not usable: {path!r} is the path of a choice, and a "
+                    "name that other choices share; rename one of them"
                 )
             if known.optional != choice.optional:
                 raise ConfigError(
                     f"space {self.name} is not usable: the choices at {first} and {path} are "
-                    f"shared as {choice.shared!r}, and only one of them is optional; let both "
-                    "be, or none"
+                    f"shared as {choice.shared!r}, but only one of them is optional; make both "
+                    "optional, or none"
                 )
             theirs, ours = list(known.operators), list(choice.operators)
             if ours != theirs:
                 raise ConfigError(
                     f"space {self.name} is not usable: the choices at {first} and {path} are "
-                    f"shared as {choice.shared!r}, and have the candidates {', '.join(theirs)} "
-                    f"and {', '.join(ours)}; give both the same, in the same order"
+                    f"shared as {choice.shared!r}, but have the candidates {', '.join(theirs)} "
+                    f"and {', '.join(ours)}; give both the same candidates, in the same order"
                 )
             if path != first:
                 decisions[choice.shared or path].append(path)
@@ -213,10 +213,10 @@ class ChoiceSpace:
     # -- parts and gates ---------------------------------------------------------------------
 
     def build_part(self, operator: str, site: AnySite) -> nn.Module:
-        """Build one of the parts, with the weights that it has in every process.
+        """Build one of the parts; its weights are the same in every process.
 
         Raises:
-            ConfigError: If there is none such.
+            ConfigError: If the space has no such part.
         """
         return self._catalogue.build(operator, site)
 
@@ -273,10 +273,10 @@ class ChoiceSpace:
     def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
         """Build an architecture with fresh weights.
 
-        In place of a part that does not reach the output is one that puts out zeros, or none.
+        Parts that do not reach the output are left out, or replaced by zeros.
 
         Args:
-            architecture: Of this space.
+            architecture: An architecture of this space.
             gated: Whether candidates are scaled by gates kept as buffers, as the weights of a
                 search need.
 
@@ -306,7 +306,7 @@ class ChoiceSpace:
         return network
 
     def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:
-        """The gates that an architecture keeps, and the modules that nobody reads then."""
+        """The gates of an architecture, and the modules that no part then reads."""
         selected = select_gates(
             self.gates,
             architecture,
@@ -318,9 +318,8 @@ class ChoiceSpace:
         kept = {i for i, gate in enumerate(self.gates) if (gate.place, gate.key) in names}
         if not self.wiring.is_linked(kept):
             raise ConfigError(
-                f"nothing is left that reaches the output of space {self.name}: keep an "
-                "operator, other than one that puts out nothing, at each choice of a way from "
-                "the input to the output"
+                f"the output of space {self.name} would not depend on its input: on one path "
+                "from input to output, keep an operator other than a Zero at each choice"
             )
         return selected, self.wiring.unread(kept)
 

@@ -17,22 +17,22 @@ from goldnas.spaces.space import CellLayout
 from goldnas.spaces.variants import DARTS_OPERATORS
 
 KINDS = ("normal", "reduce")
-"""Of cells, as genotypes name them: those that keep the size of the image, and reductions."""
+"""Kinds of cells, as in genotypes: cells that keep the size of the image, and reductions."""
 
 NONE = "none"
 """The candidate that puts out nothing."""
 
 EDGES = 2
-"""That enter each node in the end, with one operator each."""
+"""Edges that enter each node in the end, with one operator each."""
 
 _EDGE = re.compile(r"(normal|reduce)\.(0|[1-9]\d{0,5})-(0|[1-9]\d{0,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedGate(CellGate):
-    """One candidate on one edge of all cells of a kind; ``cell`` and ``site`` are the first.
+    """One candidate on one edge of all cells of a kind; ``cell`` and ``site`` are of the first.
 
-    That of ``none`` has no module, and costs nothing: it only takes its share of the softmax.
+    The gate of ``none`` has no module and costs nothing: it only takes a share of the softmax.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class SharedGate(CellGate):
 
 
 def format_shared_edge(kind: str, source: int, node: int) -> str:
-    """Name an edge as architectures have it: ``normal.0-2``."""
+    """Name an edge as in architectures: ``normal.0-2``."""
     return f"{kind}.{source}-{node}"
 
 
@@ -61,7 +61,7 @@ def parse_shared_edge(name: str) -> tuple[str, int, int]:
     match = _EDGE.fullmatch(name)
     if match is None:
         raise ConfigError(
-            f"{name!r} is no edge of a cell; one reads like normal.0-2 or reduce.1-3"
+            f"{name!r} is not an edge of a cell; edges look like normal.0-2 or reduce.1-3"
         )
     return match[1], int(match[2]), int(match[3])
 
@@ -71,7 +71,7 @@ def parse_shared_edge(name: str) -> tuple[str, int, int]:
 class DartsSpace(GoldSpace):
     """The space of DARTS: a normal and a reduction cell, which all positions share.
 
-    In the end two edges enter each node, with one operator each, which is never ``none``.
+    A final network has two edges into each node, with one operator each, never ``none``.
     """
 
     cells: int = 8
@@ -85,7 +85,7 @@ class DartsSpace(GoldSpace):
     def __post_init__(self) -> None:
         super().__post_init__()
         if set(self.operators) == {NONE}:
-            raise ConfigError("`operators` has none alone; add one that may stay on an edge")
+            raise ConfigError("`operators` is only none; add one that may stay on an edge")
 
     def _check_operator(self, name: str) -> None:
         if name != NONE:
@@ -131,10 +131,10 @@ class DartsSpace(GoldSpace):
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Sets of gates that each keep at least one: of a node, those not on one of its edges.
+        """Sets of gates that each keep at least one: for a node, all but those of one edge.
 
-        So each node keeps two edges. The first has no others than the two from the inputs, so
-        that both inputs are read. ``none`` is in no set.
+        So each node keeps two edges. The first node only has edges from the two inputs, so both
+        inputs are read. ``none`` is in no set.
         """
         groups: dict[tuple[int, int, int], list[int]] = {}
         for index, gate in enumerate(self.gates):
@@ -158,6 +158,6 @@ class DartsSpace(GoldSpace):
         kind, source, node = parse_shared_edge(place)
         if not (2 <= node < 2 + self.nodes and source < node):
             raise ConfigError(
-                f"{place!r} is no edge of a cell of {self.nodes} nodes, numbered from 2"
+                f"{place!r} is not an edge of a cell of {self.nodes} nodes, numbered from 2"
             )
         return self._cells_of(kind), source, node

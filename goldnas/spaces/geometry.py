@@ -1,4 +1,4 @@
-"""Where the parts of a network of cells sit: the one place where shapes are worked out."""
+"""The sites of the parts of a network of cells: the only module that computes shapes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +15,9 @@ class CellSites:
     preprocess: tuple[Part, Part]
     """What maps the outputs of the two cells before to the channels of this one."""
     from_inputs: Site
-    """Of edges from the two inputs: a reduction halves the image on them."""
+    """Site of edges from the two inputs, where a reduction halves the image."""
     from_nodes: Site
-    """Of edges from the cell's own nodes."""
+    """Site of edges from the cell's own nodes."""
 
     def edge(self, source: int) -> Site:
         """The site of the edges that come from a state."""
@@ -43,15 +43,15 @@ def work_out_geometry(
     classes: int,
     affine: bool,
 ) -> Geometry:
-    """Work out the shapes of a network from the stem to the classifier.
+    """Compute the shapes of a network from the stem to the classifier.
 
     Args:
-        layout: Of its cells.
-        stem: Kind of what comes before the cells.
-        channels: Of each node in the first stage.
+        layout: Layout of the cells.
+        stem: Kind of the stem before the cells.
+        channels: Channels of each node in the first stage.
         input_shape: ``(C, H, W)``.
-        classes: That the classifier tells apart.
-        affine: Whether normalisation is learnt, as DARTS evaluates.
+        classes: Number of classes.
+        affine: Whether normalisation is learnt, as in the evaluation of DARTS.
     """
     stems = _stems(stem, channels, input_shape, affine)
     # Channels, height and width of the two states that enter the next cell.

@@ -35,7 +35,7 @@ class GoldSpace:
     """Two of them, at a third and at two thirds, halve the resolution and double the width."""
 
     channels: int = 36
-    """Of each node in the first stage."""
+    """Channels of each node in the first stage."""
 
     input_shape: tuple[int, int, int] = (3, 32, 32)
     """``(C, H, W)``."""
@@ -63,7 +63,7 @@ class GoldSpace:
     """A search leaves no operator that nobody reads: see :attr:`groups`."""
 
     stem: ClassVar[Literal["cifar", "imagenet"]] = "cifar"
-    """What comes before the cells: one convolution, or three that divide both sides by 8."""
+    """Layers before the cells: one convolution, or three that divide both sides by 8."""
 
     def __post_init__(self) -> None:
         for field in ("cells", "channels", "classes", "nodes"):
@@ -71,11 +71,11 @@ class GoldSpace:
             if type(value) is not int or value < 1:
                 raise ConfigError(f"`{field}` must be a whole number from 1, got {value!r}")
             if value > (most := _MOST.get(field, value)):
-                raise ConfigError(f"`{field}` may be {most} at most, got {value}")
+                raise ConfigError(f"`{field}` may be at most {most}, got {value}")
         if self.channels % 2:
             raise ConfigError(
                 f"`channels` must be even, got {self.channels}: "
-                "a reduction puts half of them out of each of two convolutions"
+                "each of the two convolutions of a reduction has half of them"
             )
         whole = all(type(size) is int and size > 0 for size in self.input_shape)
         if len(self.input_shape) != 3 or not whole:
@@ -171,8 +171,8 @@ class GoldSpace:
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Sets of gates that each keep at least one: those of a node, those of an input.
 
-        A search keeps every cell input read, so that no preprocessing, and no whole cell,
-        ends up feeding nobody while it is still counted and computed.
+        A search keeps a reader of every cell input. Otherwise the preprocessing of an input, or
+        a whole cell, could feed no operator but still count and compute.
         """
         groups: dict[tuple[int, str, int], list[int]] = {}
         for index, gate in enumerate(self.gates):
@@ -204,7 +204,7 @@ class GoldSpace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a network of the space says of it: everything but the candidates."""
+        """Settings of the space in its architectures: everything except the candidates."""
         settings = asdict(self)
         del settings["operators"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
@@ -245,7 +245,7 @@ class GoldSpace:
         """Build an architecture with fresh weights.
 
         Args:
-            architecture: Of this space.
+            architecture: An architecture of this space.
             gated: Whether operators are scaled by gates kept as buffers, as the weights of
                 a search need.
 
@@ -270,7 +270,7 @@ class GoldSpace:
         cell, source, node = parse_edge(place) or (-1, -1, -1)
         if not (0 <= cell < self.cells and 2 <= node < 2 + self.nodes and source < node):
             raise ConfigError(
-                f"{place!r} is no edge of a network with {self.cells} cells of "
-                f"{self.nodes} nodes; an edge reads like cell0.1-3"
+                f"{place!r} is not an edge of a network with {self.cells} cells of "
+                f"{self.nodes} nodes; edges look like cell0.1-3"
             )
         return (cell,), source, node

@@ -1,7 +1,7 @@
-"""How large the networks of a space may be, at most.
+"""Limits on the size of a space's networks.
 
-Settings come from files, and a function that makes a network makes it whole: one with a million
-layers would take the memory and the time before anybody can refuse it.
+Settings come from files, and a function makes a network as a whole. A network with a million
+layers would exhaust memory and time before goldnas could refuse it.
 """
 
 from goldnas.errors import ConfigError
@@ -13,7 +13,7 @@ MOST_INPUTS = 2**25
 
 
 def check_whole(name: str, value: object, *, most: int) -> None:
-    """Refuse what is no whole number, or out of its range.
+    """Refuse a value that is not a whole number, or out of range.
 
     Raises:
         ConfigError: Naming the setting and its value.

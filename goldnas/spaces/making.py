@@ -1,4 +1,4 @@
-"""Making search spaces: by name, of a function, and those that architectures are of."""
+"""Making search spaces: by name, from a function, or from an architecture."""
 
 import json
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ def make_space(
 
     Args:
         space: Name of a registered space, or of a function that
-            :func:`~goldnas.spaces.reference.import_space` has imported. Or a function; files
-            that name it then find it.
+            :func:`~goldnas.spaces.reference.import_space` has imported. A function itself is
+            registered under its name, so that files can refer to it.
         settings: Settings of the space.
 
     Raises:
@@ -79,7 +79,7 @@ def find_space(
 ) -> GoldSpace | ChoiceSpace | SingleSpace | ShrunkSpace:
     """Return the space that builds an architecture.
 
-    For a network of which nothing is chosen this is a space that no search accepts.
+    For a network without choices this is a space that no search accepts.
     """
     if architecture.space == ZOO:
         return _ready_made(json.dumps(architecture.settings))
@@ -104,12 +104,11 @@ def _whole(name: str, function: SpaceFunction, settings: str) -> ChoiceSpace | F
 
 
 def make_shrunk_space(**settings: Any) -> ShrunkSpace:
-    """The space of what is left of a network, made once.
+    """The space of the sizes of a network, made once.
 
     Args:
-        settings: ``network``, an architecture as a dictionary, and ``step``; perhaps
-            ``gated``; and perhaps ``input_shape`` and ``classes``, which have to be the
-            network's.
+        settings: ``network``, an architecture as a dictionary, and ``step``. Optional are
+            ``gated``, and ``input_shape`` and ``classes``, which must equal the network's.
 
     Raises:
         ConfigError: If a setting is missing, unknown or wrong.
@@ -118,7 +117,7 @@ def make_shrunk_space(**settings: Any) -> ShrunkSpace:
     for name in ("network", "step"):
         if name not in given:
             raise ConfigError(
-                f"space {SHRUNK!r} lacks its {name}: only shrinking a trained network makes it"
+                f"space {SHRUNK!r} lacks its {name}: make it by shrinking a trained network"
             )
     try:
         network, step = given.pop("network"), check_step(given.pop("step"))
@@ -133,7 +132,7 @@ def make_shrunk_space(**settings: Any) -> ShrunkSpace:
         if name not in space.settings:
             raise refuse_setting(repr(SHRUNK), name, space.settings)
         if value != mine:
-            raise ConfigError(f"the network has {name} {mine}, and not {value}")
+            raise ConfigError(f"the network has {name} {mine}, not {value}")
     return space
 
 
@@ -154,11 +153,11 @@ def _ready_made(settings: str) -> ZooSpace:
 
 
 def _function_space(name: str, settings: Mapping[str, Any]) -> ChoiceSpace:
-    """The space of a function that is known by a name, made once."""
+    """The space of a named function, made once."""
     if name not in FUNCTIONS:
         raise ConfigError(
-            f"space {name} is a function, which no file gets run: name it yourself, with "
-            f"`space({name!r})`, if you trust it"
+            f"space {name} is a function, and goldnas runs no function that only a file names: "
+            f"name it yourself, with `space({name!r})`, if you trust it"
         )
     settings = {k: v for k, v in settings.items() if v is not None}
     if not is_json(settings):

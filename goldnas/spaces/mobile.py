@@ -1,9 +1,9 @@
 """The chain space of MobileNet, MnasNet, ProxylessNAS and FBNet.
 
-A first convolution, a separable block, stages of inverted residual blocks, a last convolution
-and a classifier. Which kernel, expansion and squeeze-excitation each block of a stage has is a
-choice; where a block keeps the shape, a skip connection is one more candidate, which leaves
-the block out.
+A network is a first convolution, a separable block, stages of inverted residual blocks, a last
+convolution and a classifier. Each block of a stage is a choice of kernel, expansion and
+squeeze-excitation. If a block keeps the shape, a skip connection is one more candidate, which
+leaves the block out.
 """
 
 from collections import OrderedDict
@@ -63,24 +63,24 @@ def mobile(
 
     Args:
         input_shape: ``(C, H, W)``; any size.
-        classes: To tell apart.
-        width: Multiplies all channels, which are rounded to multiples of 8; below 1, those
-            after the last stage stay.
-        stages: ``(channels, blocks, stride)`` of each; its first block has the stride.
-        kernels: Of depthwise convolutions, to choose from.
-        expansions: Channels inside a block per channel of its input, to choose from.
-        squeezes: Kinds of squeeze-excitation to choose from: ``none``, ``se``, ``se_in``; or a
-            list of them for each stage.
-        skip: Whether a block that keeps the shape may be left out.
-        activations: One for all, or one each for the stem, the first block, every stage, and
-            what follows the stages: ``relu6``, ``relu``, ``hswish``.
+        classes: Number of classes.
+        width: Factor on all channels, which are rounded to multiples of 8. A factor below 1
+            does not apply after the last stage.
+        stages: ``(channels, blocks, stride)`` of each stage; its first block has the stride.
+        kernels: Kernels of depthwise convolutions to choose from.
+        expansions: Expansions to choose from: channels inside a block per input channel.
+        squeezes: Kinds of squeeze-excitation to choose from: ``none``, ``se``, ``se_in``; or
+            a list of kinds for each stage.
+        skip: Whether a search may leave out blocks that keep the shape.
+        activations: One activation for all layers, or one each for the stem, the first block,
+            every stage, and the layers after the stages: ``relu6``, ``relu``, ``hswish``.
         stem: Channels of the first convolution.
-        stem_stride: Of the first convolution; 1 suits small images.
-        first: Channels of the separable block after it.
+        stem_stride: Stride of the first convolution; 1 suits small images.
+        first: Channels of the separable block after the first convolution.
         head: Channels of the last convolution.
-        classifier: Width of a layer within the classifier; None for no such layer.
-        affine: Learnt normalisation in the blocks, and skip connections without any, as
-            published networks have it. Gated blocks need it to be False.
+        classifier: Width of a layer inside the classifier; None for no such layer.
+        affine: Learnt normalisation in the blocks, and none on skip connections, as in
+            published networks. Gated blocks need False.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -156,7 +156,7 @@ def _check_shapes(input_shape: Sequence[int], stages: Sequence[Sequence[int]]) -
         check_whole("blocks of a stage", blocks, most=MOST_BLOCKS)
         check_whole("stride of a stage", stride, most=2)
     if (blocks := sum(stage[1] for stage in stages)) > MOST_BLOCKS:
-        raise ConfigError(f"stages may have {MOST_BLOCKS} blocks in all, got {blocks}")
+        raise ConfigError(f"stages may have at most {MOST_BLOCKS} blocks in all, got {blocks}")
 
 
 def _candidates(
@@ -175,7 +175,7 @@ def _candidates(
     if not all(isinstance(e, int | float) and 1 <= e < 100 for e in expansions):
         raise ConfigError(f"expansions must be numbers from 1, got {list(expansions)}")
     if not set(squeezes) <= set(SQUEEZES):
-        raise ConfigError(f"squeezes must be of {', '.join(SQUEEZES)}, got {list(squeezes)}")
+        raise ConfigError(f"squeezes must be among {', '.join(SQUEEZES)}, got {list(squeezes)}")
     return list(product(kernels, expansions, squeezes))
 
 
@@ -199,7 +199,7 @@ def _activations(activations: str | Sequence[str], stages: int) -> list[str]:
             f"stages and the head, {stages + 3} in all; got {len(listed)}"
         )
     if not set(listed) <= set(ACTIVATIONS):
-        raise ConfigError(f"activations must be of {', '.join(ACTIVATIONS)}, got {listed}")
+        raise ConfigError(f"activations must be among {', '.join(ACTIVATIONS)}, got {listed}")
     return listed
 
 

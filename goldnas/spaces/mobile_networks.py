@@ -1,6 +1,6 @@
-"""Networks that others published, as architectures of the mobile space.
+"""Published networks as architectures of the mobile space.
 
-Facts from the papers, and where a paper leaves a count open, from the authors' code.
+The facts are from the papers or, where a paper leaves a count open, from the authors' code.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ def read_published(
     """A published network, with learnt normalisation, for images of any size.
 
     Raises:
-        ConfigError: If no network here has that name.
+        ConfigError: If no published network here has that name.
     """
     if name not in _NETWORKS:
         raise ConfigError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}")

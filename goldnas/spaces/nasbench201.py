@@ -51,7 +51,7 @@ CANDIDATES: dict[str, Callable[[int, bool], nn.Module]] = {
 
 
 class Cell(nn.Module):
-    """Three nodes that sum what edges bring from all nodes before, the first the input."""
+    """The input and three nodes; each node sums its edges from all earlier nodes."""
 
     def __init__(self, channels: int, affine: bool) -> None:
         super().__init__()
@@ -104,14 +104,14 @@ def nasbench201(
 ) -> nn.Module:
     """The network of NAS-Bench-201: three stages of one cell, which the search chooses.
 
-    Every cell has the same operators on the same edges. The benchmark has exactly one on each:
-    search with ``single``.
+    Every cell has the same operators on the same edges. The benchmark has exactly one operator
+    on each edge: search with ``single``.
 
     Args:
         input_shape: ``(C, H, W)``; the sizes are multiples of 4.
-        classes: To tell apart.
-        channels: Of the first stage; each later one has twice as many.
-        cells: Of each stage.
+        classes: Number of classes.
+        channels: Channels of the first stage; each later stage has twice as many.
+        cells: Cells of each stage.
         affine: Whether the normalisations of the cells have a scale and a shift, as in the
             benchmark.
 
@@ -154,11 +154,11 @@ def read_cell(text: str, **settings: object) -> Architecture:
     """The architecture of a cell's string: ``|none~0|+|none~0|none~1|+|...``.
 
     Args:
-        text: An operator for each edge; ``~`` and the node that it reads.
-        settings: Of the space.
+        text: For each edge the operator, ``~`` and the node that the edge reads.
+        settings: Settings of the space.
 
     Raises:
-        ConfigError: If the string is none of a cell.
+        ConfigError: If the string does not describe a cell.
     """
     chosen = dict(_read_edges(text))
     space = make_space(NAME, **settings)
@@ -173,8 +173,8 @@ def _read_edges(text: str) -> Iterator[tuple[str, str]]:
         known = all(operator in CANDIDATES for operator, _ in found)
         if len(nodes) != NODES - 1 or [s for _, s in found] != list(range(node)) or not known:
             raise ConfigError(
-                f"{text!r} is no cell of NAS-Bench-201: it has three nodes, as in "
-                "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|, of the operators "
+                f"{text!r} is not a cell of NAS-Bench-201, which has three nodes, as in "
+                "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|, and the operators "
                 f"{', '.join(CANDIDATES)}"
             )
         for operator, source in found:
@@ -188,15 +188,15 @@ def write_cell(choices: Mapping[str, Sequence[str]]) -> str:
     """The string of a cell.
 
     Args:
-        choices: Of an architecture of the space.
+        choices: Choices of an architecture of the space.
 
     Raises:
-        ConfigError: If an edge has several operators, for which there is no string.
+        ConfigError: If an edge has several operators, which the string cannot express.
     """
     several = [place for place, keys in choices.items() if len(keys) != 1]
     if several:
         raise ConfigError(
-            f"{', '.join(several)} have several operators, and a cell of NAS-Bench-201 has one "
+            f"{', '.join(several)} have several operators, but a cell of NAS-Bench-201 has one "
             "on each edge: search with `single`"
         )
     return "+".join(

@@ -15,7 +15,7 @@ from goldnas.spaces.registry import STRINGS, register_function
 
 NAME = "nasbench-macro"
 STAGES = (2, 3, 3)
-"""Layers of each stage, of which the first halves the image and doubles the channels."""
+"""Layers of each stage; the first halves the image and doubles the channels."""
 LAYERS = sum(STAGES)
 
 
@@ -43,7 +43,7 @@ def _conv_bn_relu(
 
 
 def _identity(in_channels: int, channels: int, stride: int, affine: bool) -> nn.Module:
-    """Where the shape changes, a convolution in its stead."""
+    """An identity; if the shape changes, a convolution."""
     if (stride, in_channels) == (1, channels):
         return nn.Identity()
     return nn.Sequential(
@@ -55,7 +55,7 @@ def _identity(in_channels: int, channels: int, stride: int, affine: bool) -> nn.
 def _block(
     size: int, expansion: int, in_channels: int, channels: int, stride: int, affine: bool
 ) -> nn.Module:
-    """That of MobileNetV2, with ReLU; channels inside are not rounded."""
+    """A block of MobileNetV2, with ReLU; inner channels are not rounded."""
     inner = expansion * in_channels
     body = nn.Sequential(
         *_conv_bn_relu(in_channels, inner, 1),
@@ -84,19 +84,19 @@ def nasbench_macro(
     head: int = 1280,
     affine: bool = True,
 ) -> nn.Module:
-    """The network of NAS-Bench-Macro: eight layers in a chain, each for the search to choose.
+    """The network of NAS-Bench-Macro: a chain of eight layers, which the search chooses.
 
     A layer is an identity or a block of MobileNetV2, with a depthwise convolution of 3x3 and an
-    expansion of 3, or 5x5 and 6. The benchmark has exactly one for each: search with
-    ``single``.
+    expansion of 3, or 5x5 and 6. The benchmark has exactly one operator for each layer: search
+    with ``single``.
 
     Args:
         input_shape: ``(C, H, W)``; any size.
-        classes: To tell apart.
-        channels: Of the first convolution; each of the three stages has twice those before.
+        classes: Number of classes.
+        channels: Channels of the first convolution; each of the three stages doubles them.
         head: Channels of the last convolution.
         affine: Whether the last normalisation of each operator has a scale and a shift, as in
-            the benchmark. The others always have.
+            the benchmark. All other normalisations always have them.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -132,10 +132,10 @@ def read_network(text: str, **settings: object) -> Architecture:
 
     Args:
         text: The digits.
-        settings: Of the space.
+        settings: Settings of the space.
 
     Raises:
-        ConfigError: If the digits are none of a network.
+        ConfigError: If the digits do not describe a network.
     """
     chosen = dict(_read_layers(text))
     space = make_space(NAME, **settings)
@@ -146,8 +146,8 @@ def _read_layers(text: str) -> Iterator[tuple[str, str]]:
     text, names = text.strip(), tuple(CANDIDATES)
     if len(text) != LAYERS or not set(text) <= set("012"):
         raise ConfigError(
-            f"{text!r} is no network of NAS-Bench-Macro: it has {LAYERS} digits, as in "
-            f"01121022, of {', '.join(f'{i} {name}' for i, name in enumerate(names))}"
+            f"{text!r} is not a network of NAS-Bench-Macro, which has {LAYERS} digits, as in "
+            f"01121022: {', '.join(f'{i} {name}' for i, name in enumerate(names))}"
         )
     for layer, digit in enumerate(text):
         yield f"layers.{layer}", names[int(digit)]
@@ -160,15 +160,15 @@ def write_network(choices: Mapping[str, Sequence[str]]) -> str:
     """The digits of a network.
 
     Args:
-        choices: Of an architecture of the space.
+        choices: Choices of an architecture of the space.
 
     Raises:
-        ConfigError: If a layer has several operators, for which there are no digits.
+        ConfigError: If a layer has several operators, which digits cannot express.
     """
     several = [place for place, keys in choices.items() if len(keys) != 1]
     if several:
         raise ConfigError(
-            f"{', '.join(several)} have several operators, and a network of NAS-Bench-Macro "
+            f"{', '.join(several)} have several operators, but a network of NAS-Bench-Macro "
             "has one in each layer: search with `single`"
         )
     names = tuple(CANDIDATES)

@@ -1,4 +1,4 @@
-"""Choices within candidates of other choices: what is not chosen decides nothing."""
+"""Choices inside candidates of other choices, which only count if the candidate is kept."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 class Rule(NamedTuple):
-    """Where one thing holds, one of several others has to hold.
+    """A rule: if one condition holds, at least one of several others must hold.
 
-    They are numbers: of gates, which hold where the gate is kept; and, from the number of
-    gates on, of choices, which hold where they are linked to the input.
+    Conditions are numbers: of gates, which hold if the gate is kept; and, from the number of
+    gates on, of choices, which hold if the choice is linked to the input.
     """
 
     given: int | None
@@ -34,17 +34,17 @@ class Nesting:
     """Which choices are within which candidates.
 
     Args:
-        groups: Of every choice, each after the one that it is in.
-        num_gates: Of the space.
+        groups: The groups of all choices; an inner choice comes after its outer one.
+        num_gates: Number of gates of the space.
     """
 
     def __init__(self, groups: Sequence[Group], num_gates: int) -> None:
         self._groups = tuple(groups)
         self._inner: list[list[Group]] = [[] for _ in range(num_gates)]
         self.parents: list[int | None] = [None] * num_gates
-        """Of every gate, the one whose candidate it is in."""
+        """For every gate, the gate of the candidate around it."""
         self._needed: dict[int, Group] = {}
-        """Of every gate of a choice that is within another, and keeps one: its group."""
+        """For every gate of an inner choice that must keep one, its group."""
         for group in groups:
             for gate in group.gates:
                 self.parents[gate] = group.parent

@@ -1,4 +1,4 @@
-"""A function that returns a network: what it takes, and calling it with settings from files."""
+"""A function that returns a network: its settings, and calls with settings from files."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ class NetworkFunction:
         function: Returns a module; takes its settings by keyword.
 
     Raises:
-        ConfigError: If the function does not say what it takes.
+        ConfigError: If the function has no signature.
     """
 
     def __init__(self, space: str, function: SpaceFunction) -> None:
@@ -40,7 +40,7 @@ class NetworkFunction:
             signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"space {space} does not say what it takes; name a function written in Python"
+                f"the settings of space {space} are unknown; name a function written in Python"
             ) from None
         self._parameters = {
             name: parameter
@@ -65,8 +65,8 @@ class NetworkFunction:
                 raise refuse_setting(self._space, name, parameters)
             if not is_json(value):
                 raise ConfigError(
-                    f"setting {name}={value!r} of space {self._space} cannot be written down; "
-                    "give numbers, texts, true or false, and lists of them"
+                    f"setting {name}={value!r} of space {self._space} cannot be saved; give "
+                    "numbers, texts, true or false, or lists of them"
                 )
             if name in parameters or name == "input_shape":
                 settings[name] = value
@@ -83,8 +83,8 @@ class NetworkFunction:
     def _check_shape(self, shape: Any) -> None:
         if shape is None:
             raise ConfigError(
-                f"space {self._space} does not say what its input is: give `input_shape`, as "
-                "in `input_shape=(3, 32, 32)`"
+                f"the input of space {self._space} is unknown: give `input_shape`, as in "
+                "`input_shape=(3, 32, 32)`"
             )
         whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
         if not whole or not shape:
@@ -94,8 +94,8 @@ class NetworkFunction:
             )
         if math.prod(shape) > MOST_INPUTS:
             raise ConfigError(
-                f"an input of space {self._space} may have {MOST_INPUTS} numbers, and "
-                f"input_shape {shape!r} has more; it is computed once before anything else"
+                f"an input of space {self._space} may have at most {MOST_INPUTS} numbers, but "
+                f"input_shape {shape!r} has more; give a smaller one"
             )
 
     def call(self, settings: Mapping[str, Any]) -> nn.Module:
@@ -118,13 +118,13 @@ class NetworkFunction:
             ) from error
         if not isinstance(network, nn.Module):
             raise ConfigError(
-                f"space {self._space} returns {name_type(network)}, and has to return an "
+                f"space {self._space} returns {name_type(network)}, but must return an "
                 "nn.Module"
             )
         return network
 
     def describe(self, error: Exception) -> str:
-        """What an error of the function's code says, and its line."""
+        """The message of an error in the function's code, with its line."""
         return explain_error(error, self._function)
 
 
@@ -132,9 +132,9 @@ def refuse_setting(space: str, name: str, takes: Iterable[str]) -> ConfigError:
     """The error for a setting that a space does not take.
 
     Args:
-        space: Its name, as it is shown.
-        name: Of the setting.
-        takes: The settings that it takes.
+        space: Name of the space to show.
+        name: Name of the setting.
+        takes: The settings that the space takes.
     """
     known = list(takes)
     near = get_close_matches(name, known, n=1, cutoff=0.7)

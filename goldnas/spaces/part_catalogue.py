@@ -1,4 +1,4 @@
-"""The distinct parts of one network, each under the name that latency tables have."""
+"""The distinct parts of one network, under their names in latency tables."""
 
 import copy
 
@@ -10,10 +10,10 @@ from goldnas.site import AnySite, Shapes
 
 
 class PartCatalogue:
-    """Names the parts of a network, and keeps one module of each to be built again.
+    """Names the parts of a network, and keeps one module of each for building it again.
 
     Args:
-        space: Name of the space, which the names of its own parts begin with.
+        space: Name of the space; names of the space's own parts begin with it.
     """
 
     def __init__(self, space: str) -> None:
@@ -47,10 +47,10 @@ class PartCatalogue:
         """Name a part.
 
         Args:
-            module: Its own name comes first, if it was built as a part.
-            name: Of the part, within the space.
-            path: Of the module within the network, for errors.
-            site: What it maps there.
+            module: The part. If it was built as a part, it keeps that name.
+            name: Name of the part within the space.
+            path: Path of the module within the network, for errors.
+            site: Shapes that the module maps there.
 
         Raises:
             ConfigError: If another part has its name and its site.
@@ -58,8 +58,8 @@ class PartCatalogue:
         own = find_part(module)
         if own is not None and own[1].input_shapes != site.input_shapes:
             raise ConfigError(
-                f"{path} in space {self._space} is {own[0]} at {own[1]}, and maps {site}; "
-                "build it for the site that it is at"
+                f"{path} in space {self._space} is {own[0]} at {own[1]}, but maps {site}; "
+                "build it for this site"
             )
         part = own or (f"{self._space}/{name}", site)
         known = self._modules.setdefault(part, module)
@@ -67,7 +67,7 @@ class PartCatalogue:
         if _structure(known) != _structure(module):
             raise ConfigError(
                 f"{first} and {path} in space {self._space} are both {part[0]} at {part[1]}, "
-                "and are built differently; they would share one latency. Give one another name"
+                "but are built differently; they would share one latency. Rename one of them"
             )
         return part
 

@@ -50,9 +50,9 @@ def plan_network(
     """Find the parts of a network that reach its output, from the last cell to the stem.
 
     Args:
-        geometry: Of its parts.
-        layout: Of its cells.
-        edges: Of each cell, sorted by node.
+        geometry: Sites of the network's parts.
+        layout: Layout of its cells.
+        edges: Edges of each cell, sorted by node.
 
     Raises:
         ConfigError: If a node that is read has no operator.

@@ -16,15 +16,15 @@ FUNCTIONS: dict[str, SpaceFunction] = {}
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name of a space is that of a function."""
+    """Whether the name of a space names a function."""
     return ":" in name
 
 
 def import_space(name: str) -> None:
-    """Import the function that a name stands for; nothing, if it is another kind of name.
+    """Import the function that a name stands for; do nothing for other kinds of names.
 
     Raises:
-        UntrustedError: If only a file names it.
+        UntrustedError: If only a file names the function.
         ConfigError: If there is no such module or function, or importing it fails.
     """
     if name in FUNCTIONS or not is_reference(name):
@@ -33,19 +33,19 @@ def import_space(name: str) -> None:
 
 
 def name_function(function: SpaceFunction) -> str:
-    """Name a function, so that files which name it find it.
+    """Register a function under a name, so that files can refer to it.
 
     Returns:
-        ``package.module:function``. Of another function that would have the same name, as a
-        closure or a cell of a notebook may be, the name ends in a number.
+        ``package.module:function``. If another function has this name already, such as another
+        closure or an earlier cell of a notebook, the name ends in a number.
 
     Raises:
         ConfigError: If it has no name.
     """
     if not callable(function) or not hasattr(function, "__qualname__"):
         raise ConfigError(
-            f"{function!r:.80} is no space: give the name of one, `space(...)`, or a function "
-            "with a name that returns a module with choices"
+            f"{function!r:.80} is not a space: give the name of a space, `space(...)`, or a "
+            "named function that returns a module with choices"
         )
     name = f"{function.__module__}:{function.__qualname__}"
     if not _is_of_module(function):
@@ -56,7 +56,7 @@ def name_function(function: SpaceFunction) -> str:
 
 
 def _is_of_module(function: Callable[..., object]) -> bool:
-    """Whether its name stands for what its module has now, as after a reload."""
+    """Whether the name now stands for this function in its module, as after a reload."""
     module = sys.modules.get(function.__module__)
     named = "<" not in function.__qualname__ and function.__module__ != "__main__"
     return named and module is not None

@@ -1,6 +1,6 @@
 """The registry of goldnas' own spaces: classes of cell networks, and functions.
 
-A file of this folder that registers what it defines is all that a space needs.
+To add a space, add a file to this folder that registers it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +16,10 @@ SPACES: "dict[str, type[GoldSpace]]" = {}
 """Spaces of cells, by name."""
 
 SMALL: dict[str, Mapping[str, Any]] = {}
-"""Of each function, settings that make a small space of all that it can; tests build it."""
+"""For each function, settings of a small space with all its features; tests build it."""
 
 STRINGS: dict[str, Callable[[str], Mapping[str, Sequence[str]]]] = {}
-"""By space: what reads a network as others write it, into the choices of an architecture."""
+"""By space: the reader of other projects' networks, which yields choices of an architecture."""
 
 _Cells = TypeVar("_Cells", bound="type[GoldSpace]")
 _Function = TypeVar("_Function", bound=SpaceFunction)
@@ -40,8 +40,8 @@ def register_function(name: str, **small: Any) -> Callable[[_Function], _Functio
     """Make a function that returns a network with choices available under a name.
 
     Args:
-        name: As it will appear in architectures and tables: files that name it have it run.
-        small: Settings of a small space that has everything which the function can make.
+        name: Name in architectures and tables; files that use this name run the function.
+        small: Settings of a small space with all features of the function.
 
     Raises:
         ConfigError: If the name is taken.

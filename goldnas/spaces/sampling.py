@@ -15,15 +15,15 @@ _TRIES = 20
 def draw_architectures(space: SearchSpace, count: int, *, seed: int) -> Iterator[Architecture]:
     """Draw networks spread from nearly minimal to nearly full.
 
-    Each network has a share of open gates of its own, from 3 to 97 %, and favours some
-    operators at some sites over others, so that no two rows of a table come in fixed
-    proportion. Every group of gates keeps one at least, as in a search.
+    Each network has its own share of open gates, from 3 to 97 %, and favours some operators at
+    some sites. So no two rows of a table occur in a fixed proportion. Every group of gates
+    keeps at least one, as in a search.
 
     Args:
-        space: To draw from.
-        count: How many different ones; fewer where the space has hardly as many. Their shares
-            are spread evenly over the range.
-        seed: Of the draw.
+        space: The space to draw from.
+        count: Number of different networks, or fewer in a small space. Their shares are spread
+            evenly over the range.
+        seed: Seed of the draw.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(count)

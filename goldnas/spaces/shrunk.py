@@ -1,13 +1,13 @@
-"""The networks that are left of one network: with fewer channels, and without some branches.
+"""The space of shrunk networks: one network with fewer channels, and without some branches.
 
-Their costs depend on pairs of decisions: a convolution's on what it reads and on what it puts
-out. So channels come in blocks, ``step`` of them, and what a convolution computes for one block
-of inputs and one of outputs is a part: a network of ``m`` and ``n`` blocks there has it ``m n``
-times. Its FLOPs and parameters are sums over its parts, like those of every network here, and
-so is its latency, as it is fitted to whole networks that were measured.
+A convolution's cost depends on two decisions: its input channels and its output channels. So
+channels come in blocks of ``step``, and the work of a convolution for one block of inputs and
+one block of outputs is a part. A network of ``m`` and ``n`` blocks there has this part ``m n``
+times. Its FLOPs and parameters are sums over its parts, as for every other network. So is its
+latency, which is fitted to measured whole networks.
 
 Weights that do not fit into the caches of a processor are read from memory for every image. So
-the weights beyond some sizes are parts as well. The fit finds which size is the device's.
+the weights beyond some sizes are parts, too. The fit finds the size that matters on the device.
 """
 
 import copy
@@ -34,7 +34,7 @@ from goldnas.spaces.limits import check_whole
 from goldnas.spaces.space import AuxiliaryPlace, Gate, SearchSpace
 
 REMOVED = "identity"
-"""What is in the place of a branch that went, in an architecture."""
+"""The candidate in place of a removed branch, in an architecture."""
 
 MOST_STEP = 4096
 
@@ -52,17 +52,17 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a shrunk network is."""
+    """The size of a shrunk network."""
 
     widths: tuple[int, ...]
     """Channels of each group."""
     branches: tuple[bool, ...]
-    """Of each branch that may go, whether it is there."""
+    """For each branch that can be removed, whether it is kept."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """What a number of parts grows with: the blocks of a group of channels."""
+    """A factor of a number of parts: the blocks of a group of channels."""
 
     group: int
     """Its index."""
@@ -110,16 +110,16 @@ class ShrunkPlan:
 
 
 class ShrunkSpace:
-    """What may be left of a network.
+    """The space of all smaller forms of one network.
 
     Args:
         network: The whole network.
-        space: That it is of.
-        step: Channels that go at a time.
+        space: Space of the network.
+        step: Number of channels to remove at a time.
         gated: Whether its operators are scaled by gates, as the weights of a search need.
 
     Raises:
-        ConfigError: If its forward cannot be followed, or nothing of it may go.
+        ConfigError: If the network's forward cannot be followed, or nothing can be removed.
     """
 
     name = SHRUNK
@@ -161,12 +161,11 @@ class ShrunkSpace:
         """Indices of the groups of which something may go."""
         if not self.free and not self.branches:
             raise ConfigError(
-                "nothing of this network may go: no channels that are known to belong "
-                f"together are more than `step={step}`, and no block adds to its input. Give "
-                "a smaller `step`"
+                "this network cannot be shrunk: no group of its channels is larger than "
+                f"`step={step}`, and no block adds to its input. Give a smaller `step`"
             )
         self.branch_of = tuple(self._find_branch_of(g) for g in range(len(self.whole.widths)))
-        """Of each group, the branch that it is in; None of one that others read, too."""
+        """For each group, its branch; None for a group that layers outside read, too."""
         self._makers: dict[str, Callable[[AnySite], nn.Module]] = {}
         self.terms = tuple(self._find_terms(module))
         self.knots = tuple(self._find_knots())
@@ -186,7 +185,7 @@ class ShrunkSpace:
         return (*range(self.step, size, self.step), size)
 
     def normalise(self, size: Size) -> Size:
-        """The same network: what is in a branch that is gone has no size of its own."""
+        """An equal size without channels of groups inside removed branches."""
         widths = (
             self.whole.widths[g] if branch is not None and not size.branches[branch] else width
             for g, (width, branch) in enumerate(zip(size.widths, self.branch_of, strict=True))
@@ -217,8 +216,8 @@ class ShrunkSpace:
         """Networks of all sizes, each different, from nearly the smallest to nearly the whole.
 
         Args:
-            count: How many; fewer where there are hardly as many.
-            seed: Of the draw.
+            count: Number of networks, or fewer in a small space.
+            seed: Seed of the draw.
         """
         random = np.random.default_rng(seed)
         found: dict[Size, None] = {}
@@ -344,7 +343,7 @@ class ShrunkSpace:
         """Build one of the parts with fresh weights.
 
         Raises:
-            ConfigError: If there is none such.
+            ConfigError: If the network has no such part.
         """
         if operator not in self._makers:
             raise ConfigError(f"this network has no {operator} at {site}")
@@ -364,13 +363,13 @@ class ShrunkSpace:
         return Architecture(space=SHRUNK, settings=self.settings, choices=choices)
 
     def size_of(self, architecture: Architecture) -> Size:
-        """How large a network is.
+        """The size of a network.
 
         Raises:
-            ConfigError: If it is not of this space.
+            ConfigError: If the architecture is not of this space.
         """
         if architecture.space != SHRUNK or architecture.settings != self.settings:
-            raise ConfigError("this network is not what is left of that one")
+            raise ConfigError("this network is not a smaller form of that network")
         left = dict(architecture.choices)
         widths = list(self.whole.widths)
         for index, group in enumerate(self.coupling.groups):
@@ -379,7 +378,7 @@ class ShrunkSpace:
                 choices = [str(width) for width in self.widths(index)]
                 if more or said not in choices:
                     raise ConfigError(
-                        f"{group.name} cannot have {said or 'no'} channels: it has one of "
+                        f"{group.name} cannot have {said or 'no'} channels: it may have "
                         f"{list_some(choices, 6)}"
                     )
                 widths[index] = int(said)
@@ -388,7 +387,7 @@ class ShrunkSpace:
         if left := {path: value for path, value in left.items() if path not in gone}:
             name, value = next(iter(left.items()))
             raise ConfigError(
-                f"{name} of {list(value)} is no choice of this network; there are the groups "
+                f"{name} of {list(value)} is not a choice of this network; it has the groups "
                 f"of channels {list_some([g.name for g in self.coupling.groups], 4)} and the "
                 f"branches {list_some(list(self.branches), 4) or 'none'}"
             )
@@ -434,8 +433,8 @@ class ShrunkSpace:
 
         Args:
             module: The whole network.
-            size: That it gets.
-            kept: Which channels stay, by group; the first ones where that is not said.
+            size: The new size.
+            kept: Channels to keep, by group; the first channels of a group without an entry.
         """
         chosen = {
             group.name: kept.get(group.name, np.arange(width))
@@ -460,10 +459,10 @@ class ShrunkSpace:
 
 
 def check_step(step: Any) -> int:
-    """The channels that go at a time.
+    """Check the number of channels to remove at a time.
 
     Raises:
-        ConfigError: If they are no such number.
+        ConfigError: If it is not such a number.
     """
     check_whole("step", step, most=MOST_STEP)
     return int(step)

@@ -1,7 +1,7 @@
-"""Spaces of one network, of which nothing is chosen.
+"""Spaces of one network without choices.
 
-No search takes such a space. It lets the network be trained, measured, shrunk and exported as
-any other.
+No search takes such a space. With it, goldnas can train, measure, shrink and export the network
+like any other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,11 +36,11 @@ class SingleSpace:
     """One network.
 
     Args:
-        name: Of the space in architectures.
+        name: Name of the space in architectures.
         network: Name of the network.
-        settings: As an architecture has them.
+        settings: Settings of the space in architectures.
         input_shape: ``(C, H, W)``.
-        output_shape: Of one input.
+        output_shape: Shape of the output for one input.
     """
 
     operators: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class SingleSpace:
         return self.network
 
     def log10_size(self) -> float:
-        """Of one network: 0."""
+        """Logarithm of the number of networks: 0."""
         return 0.0
 
     def place_auxiliary(self, cells: Iterable[int]) -> AuxiliaryPlace | None:
@@ -103,8 +103,7 @@ class SingleSpace:
         """
         if architecture.space != self.name or architecture.choices:
             raise ConfigError(
-                f"{self.network} is one network, of which nothing is chosen; leave out "
-                "`choices`"
+                f"{self.network} is one network without choices; leave out `choices`"
             )
         return SinglePlan(self.fixed_parts[0])
 
@@ -137,12 +136,13 @@ class FunctionSpace(SingleSpace):
     """The network that a function makes, which has no choices.
 
     Args:
-        name: Of the function.
+        name: Name of the function.
         function: Returns the network.
-        settings: Its keyword arguments, and ``input_shape``, which it need not take.
+        settings: Keyword arguments of the function, and ``input_shape``, which the function
+            need not take.
 
     Raises:
-        ConfigError: If the function fails, or its network does not compute.
+        ConfigError: If the function or its network fails.
     """
 
     def __init__(self, name: str, function: SpaceFunction, settings: Mapping[str, Any]) -> None:

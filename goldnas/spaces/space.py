@@ -1,4 +1,4 @@
-"""What a search space is to the rest of goldnas."""
+"""The interface of a search space."""
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ class CellLayout:
     """How the cells of a space are stacked and wired."""
 
     reductions: tuple[bool, ...]
-    """Of each cell, whether it halves the image."""
+    """For each cell, whether it halves the image."""
     concat: tuple[tuple[int, ...], ...]
-    """Of each cell, the nodes that it puts out."""
+    """For each cell, the nodes that form its output."""
     nodes: int
     """Intermediate nodes of a cell."""
     edges_per_node: int | None = None
-    """That a node keeps in the end, with one operator each; None for any number."""
+    """Number of edges that a node keeps in the end, with one operator each; None for any."""
     shared: bool = False
-    """Whether all reductions are one cell that is repeated, and all others another."""
+    """Whether all reductions share one cell, and all other positions another."""
 
 
 class AuxiliaryPlace(NamedTuple):
-    """Where an auxiliary head reads."""
+    """The place that an auxiliary head reads."""
 
     cell: int
     channels: int
@@ -86,7 +86,7 @@ class SearchSpace(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a network of the space says of it, in plain JSON values."""
+        """Settings of the space in its architectures, as plain JSON values."""
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class SearchSpace(Protocol):
 
     @property
     def classes(self) -> int:
-        """Classes that its networks tell apart."""
+        """Number of classes of its networks."""
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ class SearchSpace(Protocol):
 
     @property
     def wiring(self) -> Wiring | None:
-        """Which operators read which; None where a search leaves none that nobody reads."""
+        """Which operators read which; None if a search never leaves an unread operator."""
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
@@ -122,7 +122,7 @@ class SearchSpace(Protocol):
 
     @property
     def cell_layout(self) -> CellLayout | None:
-        """Its cells, with edges between their nodes; None where a network is no such stack."""
+        """Its cells, with edges between their nodes; None if networks are not of cells."""
 
     @property
     def search_settings(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class SearchSpace(Protocol):
         """Which of some cells an auxiliary head reads; None where networks have no cells."""
 
     def with_operators(self, operators: Iterable[str]) -> "SearchSpace":
-        """The space with these candidates; itself, if candidates are not chosen beside it."""
+        """The space with these candidates; itself, if candidates are not a setting."""
 
     @property
     def call(self) -> str:
@@ -161,7 +161,7 @@ class SearchSpace(Protocol):
         """Build an architecture with fresh weights.
 
         Args:
-            architecture: Of this space.
+            architecture: An architecture of this space.
             gated: Whether operators are scaled by gates kept as buffers, as the weights of
                 a search need.
 

@@ -1,10 +1,10 @@
-"""What a network with choices is made of, found by computing it once.
+"""The parts of a network with choices, found by computing the network once.
 
-A *part* is what goldnas counts and measures: a candidate of a choice, or a fixed part, which is
-a largest module without a choice in it that maps one tensor to one. A candidate with choices of
-its own is made of parts, as a network is. Sums, concatenations and
-other functions between modules cost no multiply-adds; one that does is refused. They carry what
-one part puts out to those that read it, and that is noted, too.
+goldnas counts and measures *parts*. A part is a candidate of a choice, or a fixed part: a
+largest module without a choice inside that maps one tensor to one. A candidate with its own
+choices is made of parts, like a network. Sums, concatenations and other functions between
+modules cost no multiply-adds; a function that does is an error. Tracing also records which part
+reads the output of which.
 """
 
 from collections import Counter
@@ -47,33 +47,33 @@ class Trace:
     output: frozenset[int] = frozenset()
     """The nodes that the network puts out."""
     output_shape: tuple[int, ...] = ()
-    """Of the network, without the batch."""
+    """Shape of the network's output, without the batch."""
 
 
 def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
-    """Compute a network once, on zeros, in evaluation mode, and note its parts.
+    """Compute a network once, on zeros, in evaluation mode, and record its parts.
 
     Raises:
-        ConfigError: If it is not made as goldnas needs it: which module, and what it does.
+        ConfigError: If the network breaks a rule of spaces. The message names the module.
     """
     places = [name for name, m in network.named_modules() if isinstance(m, Choice)]
     if not places:
         raise ConfigError(
-            "its network has no Choice: put goldnas.Choice({...}) where a search is to choose"
+            "its network has no Choice: put goldnas.Choice({...}) where a search should choose"
         )
     if "" in places:
-        raise ConfigError("its network is a Choice itself; return a module that has it within")
+        raise ConfigError("its network is a Choice itself; return a module that contains it")
     for path, weight in network.named_parameters():
         if is_lazy(weight):
             owner = type(network.get_submodule(path.rpartition(".")[0])).__name__
             raise ConfigError(
-                f"weight {path!r} has no shape until {owner} computes, so that it cannot be "
+                f"weight {path!r} has no shape until {owner} computes, so it cannot be "
                 f"counted: write {owner.removeprefix('Lazy')}, with the sizes of its input"
             )
         if not weight.is_floating_point():
             raise ConfigError(
-                f"weight {path!r} is of {weight.dtype}, and searches learn real numbers: keep "
-                "real and imaginary parts, and put them together with torch.view_as_complex"
+                f"weight {path!r} is of {weight.dtype}, but searches learn real numbers: keep "
+                "real and imaginary parts, and join them with torch.view_as_complex"
             )
     tracer = _Tracer(network, places)
     images = torch.zeros(_BATCH, *input_shape)
@@ -83,7 +83,7 @@ def trace_network(network: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     network.train()
     if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != _BATCH:
         raise ConfigError(
-            f"its network puts out {_described(output)}; it has to be one tensor, of a row for "
+            f"its network puts out {_described(output)}; it must be one tensor with a row for "
             "each image"
         )
     tracer.result.output = tracer.marks.find(output)
@@ -154,11 +154,11 @@ class _Tracer:
     def __init__(self, network: nn.Module, places: list[str]) -> None:
         self.result = Trace()
         self.calls: Counter[str] = Counter()
-        """Of each choice, and of each fixed part."""
+        """Number of calls of each choice and of each fixed part."""
         self.seen: dict[str, Shapes] = {}
         self.marks = _Marks()
         self._around: dict[str, list[tuple[Tensor, int]]] = {}
-        """Of each choice, its inputs and its output, each with its version then."""
+        """For each choice, its inputs and its output, each with its version at that time."""
         self._containers: list[str] = []
         """The modules around, from the outermost; each has a choice within."""
         self._part: str | None = None
@@ -240,8 +240,8 @@ class _Tracer:
         self._part = None
         if not _is_batch(output):
             raise ConfigError(
-                f"module {path!r} puts out {_described(output)}; a part of a network has to "
-                "map one tensor to one: put more of the network into one module"
+                f"module {path!r} puts out {_described(output)}; a part of a network must map "
+                "one tensor to one: put more of the network into one module"
             )
         shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
         self.calls[path] += 1
@@ -263,13 +263,13 @@ class _Tracer:
         if named:
             raise ConfigError(
                 f"the choice at {path} is called with {', '.join(named)} by name; a choice "
-                "takes tensors in an order: leave the names out"
+                "takes tensors by position: leave the names out"
             )
         for value in inputs or [None]:
             if not _is_batch(value):
                 raise ConfigError(
                     f"the choice at {path} is called with {_described(value)}; each of its "
-                    "inputs has to be a tensor, of a row for each image"
+                    "inputs must be a tensor with a row for each image"
                 )
         self.calls[path] += 1
         reads = self.marks.find(inputs)
@@ -295,27 +295,27 @@ class _Tracer:
             if [x._version for x in inputs] != versions:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} changes its input in place, "
-                    "which the others read too: begin it without inplace=True"
+                    "but the others read this input, too: begin it without inplace=True"
                 )
             if not _is_batch(output):
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} puts out "
-                    f"{_described(output)}; it has to be one tensor"
+                    f"{_described(output)}; it must be one tensor"
                 )
             outputs[key] = output
             self._part = None
         if not outputs:
             raise ConfigError(
                 f"the choice at {path} has no candidate besides a Zero, so nothing can pass "
-                "it; give it one that computes"
+                "it; add a candidate that computes"
             )
         ((usual, _),) = Counter(map(_text, outputs.values())).most_common(1)
         for key, output in outputs.items():
             if _text(output) != usual:
                 raise ConfigError(
                     f"candidate {key!r} of the choice at {path} maps {given} to "
-                    f"{_text(output)}, and {usual} is expected, as from the others: candidates "
-                    "of one choice put out one shape"
+                    f"{_text(output)}, but the others map it to {usual}: give all candidates "
+                    "of a choice one output shape"
                 )
         nested = [(key, self.marks.find(outputs[key])) for key in outputs if key not in alike]
         self._part = path
@@ -349,13 +349,13 @@ def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None
         if isinstance(module, Choice) and calls[path] != 1:
             problem = f"calls {calls[path]} times" if calls[path] else "never calls"
             raise ConfigError(
-                f"its forward {problem} the choice at {path}; each choice is called once"
+                f"its forward {problem} the choice at {path}; call each choice once"
             )
     for path, module in parts.items():
         weights = list(module.parameters())
         if weights and calls[path] > 1:
             raise ConfigError(
-                f"module {path!r} has weights and is called {calls[path]} times; goldnas "
+                f"module {path!r} has weights and is called {calls[path]} times, but goldnas "
                 "counts each part once: make a module for each call"
             )
         candidates = module.operators.items() if isinstance(module, Choice) else [("", module)]
@@ -368,13 +368,13 @@ def _check_calls(network: nn.Module, result: Trace, calls: Counter[str]) -> None
                 if other != name:
                     raise ConfigError(
                         f"{other} and {name} share weights, which would be counted twice; "
-                        "build them apart"
+                        "give each its own"
                     )
     for name, weight in network.named_parameters():
         if id(weight) not in owners:
             raise ConfigError(
                 f"weight {name!r} is in no module that the forward calls with one tensor, so "
-                "it would be in no count; leave it out, or put it and what it is used for into "
+                "goldnas would not count it; leave it out, or move it and its computation into "
                 "a module of its own"
             )
 

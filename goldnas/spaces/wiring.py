@@ -1,7 +1,7 @@
-"""Which parts of a network read which, and what that says of the operators that are kept.
+"""Which parts of a network read which, and the resulting rules for kept operators.
 
-A choice that keeps nothing, or a Zero alone, passes nothing on. What only such choices read
-does not reach the output of a network, and is no part of it.
+A choice that keeps nothing, or only a Zero, passes nothing on. A part that only such choices
+read does not reach the output of the network, and does not belong to it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ class Node:
     """A call of a fixed part, or candidates of a choice that read the same."""
 
     path: str
-    """Of the part, or of the choice."""
+    """Path of the part, or of the choice."""
     keys: tuple[str, ...]
     """Names of the candidates; empty for a fixed part."""
     reads: frozenset[int]
@@ -37,10 +37,10 @@ class Wiring:
     """The graph of a network's parts, from its input to its output.
 
     Args:
-        nodes: In the order of their calls; the first is the input.
+        nodes: Nodes in the order of their calls; the first is the input.
         output: The nodes that reach the output through functions between modules.
-        gates: Of each candidate, by the path of its module; none for a Zero.
-        nesting: Of the choices.
+        gates: The gate of each candidate, by the path of its module; none for a Zero.
+        nesting: Nesting of the choices.
         silent: Paths of the choices that may pass nothing on.
     """
 
@@ -65,7 +65,7 @@ class Wiring:
         """Whether a node passes on what it reads, whatever is kept."""
         self._firm[INPUT] = False
         self._sources: list[frozenset[int]] = []
-        """Of each node, what it reads through others that pass on what they read."""
+        """For each node, the nodes that it reads, also through nodes that pass inputs on."""
         for node in nodes:
             self._sources.append(self._find_sources(node.reads))
         self._ends = self._find_sources(output)

@@ -1,7 +1,7 @@
-"""The space of ready-made networks: each is one part, and nothing of it is chosen.
+"""The space of ready-made networks: each is one part without choices.
 
-No search takes it. It lets a network of torchvision or timm be trained, measured and exported
-as any other.
+No search takes this space. With it, goldnas can train, measure and export a network of
+torchvision or timm like any other.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def describe_ready_made(
     Args:
         name: ``resnet18`` or ``zoo:resnet18`` of torchvision, or ``timm/efficientnet_lite0``.
         input_shape: ``(C, H, W)``.
-        classes: To tell apart.
+        classes: Number of classes.
 
     Raises:
         ConfigError: If there is no such network.
@@ -49,9 +49,9 @@ class ZooSpace(SingleSpace):
     """One ready-made network.
 
     Args:
-        network: Its name.
+        network: Name of the network.
         input_shape: ``(C, H, W)``.
-        classes: To tell apart.
+        classes: Number of classes.
 
     Raises:
         ConfigError: If there is no such network, or a setting is out of range.
@@ -59,7 +59,7 @@ class ZooSpace(SingleSpace):
 
     def __init__(self, *, network: str, input_shape: Sequence[int], classes: int) -> None:
         if not isinstance(network, str):
-            raise ConfigError(f"the name of a ready-made network is a text, got {network!r}")
+            raise ConfigError(f"the name of a ready-made network must be text, got {network!r}")
         found = find_network(network).name
         if not isinstance(input_shape, list | tuple) or len(input_shape) != 3:
             raise ConfigError(

@@ -1,9 +1,9 @@
-"""How accurate ready-made networks are: as published, as the user says, or estimated.
+"""Accuracies of ready-made networks: published, from the user's file, or estimated.
 
-A published accuracy is of images of one size. For smaller ones it is estimated: the error
-grows with the cube root of the ratio of the sides. That is within 0.8 points of the authors'
-figures for MobileNetV1 (arXiv:1704.04861, table 7) and MobileNetV2 (their code) at 192, 160 and
-128 pixels. For larger images no gain is assumed.
+A published accuracy holds for one image size. For smaller images goldnas estimates it: the
+error grows with the cube root of the ratio of the sides. This is within 0.8 points of the
+authors' figures for MobileNetV1 (arXiv:1704.04861, table 7) and MobileNetV2 (their code) at
+192, 160 and 128 pixels. For larger images no gain is assumed.
 """
 
 import math
@@ -28,13 +28,13 @@ _SIZES = ("image_size", "img_size", "size")
 
 @dataclass(frozen=True)
 class GivenAccuracies:
-    """What a user's file says: by name, an accuracy and the size of the images, if it says."""
+    """Accuracies of a user's file by name, with the image size if the file has one."""
 
     path: Path
     found: Mapping[str, tuple[Weights, ...]]
 
     def of(self, name: str) -> tuple[Weights, ...]:
-        """What it says of a network, by its full name or less of it; of a file, or its stem."""
+        """Accuracies of a network by its full or shorter name, or by a file's name or stem."""
         bare = name.rpartition("/")[2]
         names = (name, bare, bare.removesuffix(".onnx"))
         return next((self.found[known] for known in names if known in self.found), ())
@@ -43,19 +43,19 @@ class GivenAccuracies:
 def read_accuracies(path: Path) -> GivenAccuracies:
     """Read accuracies in percent from a CSV file with a header.
 
-    Its columns are ``network`` (or ``model``), ``accuracy`` (or ``top1``), and where it has one
-    ``image_size`` (or ``img_size``). timm publishes such files. What follows a dot in a name is
-    that of the weights: ``resnet50.a1_in1k``.
+    Its columns are ``network`` (or ``model``), ``accuracy`` (or ``top1``), and optionally
+    ``image_size`` (or ``img_size``). timm publishes such files. The part of a name after a dot
+    names the weights: ``resnet50.a1_in1k``.
 
     Raises:
-        ConfigError: If it is no such file, or a value is no percentage.
+        ConfigError: If it is not such a file, or a value is not a percentage.
     """
     try:
         text = read_bounded(path, _MOST_BYTES).decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(
-            f"cannot read the accuracies {path}: {reason}. Give a CSV file with the columns "
+            f"cannot read accuracies from {path}: {reason}. Give a CSV file with the columns "
             "network and accuracy"
         ) from None
     try:
@@ -74,10 +74,10 @@ def read_accuracies(path: Path) -> GivenAccuracies:
     for number, cells in lines:
         place = f"line {number} of {path}"
         if len(cells) != len(header):
-            raise ConfigError(f"{place} has {len(cells)} columns, and the header {len(header)}")
+            raise ConfigError(f"{place} has {len(cells)} cells, but the header {len(header)}")
         percent = _number(cells[percent_at], place)
         if not 0 <= percent <= 100:
-            raise ConfigError(f"{place}: an accuracy is 0 to 100 percent, got {percent:g}")
+            raise ConfigError(f"{place}: an accuracy must be 0 to 100 percent, got {percent:g}")
         size = 0
         if size_at is not None and cells[size_at].strip():
             size = int(_number(cells[size_at], place))
@@ -102,14 +102,14 @@ def _number(text: str, place: str) -> float:
 def find_accuracy(
     network: ReadyMade, image_size: int, given: GivenAccuracies | None = None
 ) -> Accuracy | None:
-    """The best accuracy that is known of a network, for images of a size; None without any.
+    """The best known accuracy of a network for an image size; None if there is none.
 
-    What the user's file says comes before what was published.
+    The user's file takes precedence over published accuracies.
 
     Args:
         network: See :func:`goldnas.zoo.networks.find_network`.
         image_size: Side of the images, in pixels.
-        given: By the user.
+        given: Accuracies of the user's file.
     """
     said = given.of(network.name) if given is not None else ()
     entries = said or network.weights
@@ -127,12 +127,12 @@ def _at(weights: Weights, image_size: int, *, given: bool) -> Accuracy:
 
 
 def estimate_percent(percent: float, published_size: int, image_size: int) -> float:
-    """The accuracy for images of another size than it was published for.
+    """Estimate the accuracy for images of another size than the published one.
 
     Args:
-        percent: As published.
-        published_size: Side of those images, in pixels.
-        image_size: Side of the others.
+        percent: Published accuracy.
+        published_size: Side of its images, in pixels.
+        image_size: Side of the other images.
     """
     ratio = max(1.0, published_size / image_size)
     return max(0.0, 100 - (100 - percent) * math.cbrt(ratio))

@@ -1,7 +1,7 @@
-"""What was measured of ready-made networks: one JSON file per device. Needs no torch.
+"""The file of measured ready-made networks: one JSON file per device. Needs no torch.
 
-Latencies are of whole networks, each number format under its own conditions. The file also
-says how accurate each network is, and where that is from.
+Latencies are of whole networks, and each number format has its own conditions. The file also
+has the accuracy of each network, and its source.
 """
 
 import json
@@ -42,7 +42,7 @@ Side = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
 
 
 class Accuracy(Strict, frozen=True):
-    """How often a network is right on ImageNet, or whatever the user's file is of."""
+    """Accuracy of a network on ImageNet, or on the data of the user's file."""
 
     percent: Percent
     source: Source
@@ -51,7 +51,7 @@ class Accuracy(Strict, frozen=True):
 
 
 class Candidate(Strict, frozen=True):
-    """A network for images of one size, and what came of measuring it."""
+    """A network for images of one size, and the result of its measurement."""
 
     network: Text
     """``torchvision/resnet18``, ``timm/efficientnet_lite0``; of a file, its name."""
@@ -109,7 +109,7 @@ class ZooFile(Strict, frozen=True):
     checksum: Checksum
     """As of a latency table."""
     classes: Count
-    """That the networks tell apart as they were measured."""
+    """Number of classes of the measured networks."""
     parts: tuple[Part, ...]
 
 
@@ -123,7 +123,7 @@ class Zoo:
 
     @property
     def name(self) -> str:
-        """What budgets call the file: ``zoo`` for ``lut/zoo.json``."""
+        """The name of the file in budgets: ``zoo`` for ``lut/zoo.json``."""
         return self.path.stem
 
     def rows(self, precision: str) -> Mapping[str, Row]:
@@ -141,10 +141,10 @@ class Zoo:
         return tuple(p for p in self.parts if p.conditions.precision == precision)
 
     def check_conditions(self, now: Conditions) -> None:
-        """Refuse what was measured otherwise.
+        """Refuse a measurement under other conditions.
 
         Raises:
-            TableError: Naming what differs.
+            TableError: If conditions differ; the message names them.
         """
         for part in self.parts:
             same = msgspec.structs.replace(part.conditions, precision=now.precision)
@@ -155,7 +155,7 @@ class Zoo:
                 )
 
     def with_rows(self, conditions: Conditions, rows: Iterable[Row]) -> "Zoo":
-        """The zoo with these networks, in place of what was known of them."""
+        """The zoo with these networks; they replace earlier records."""
         (before,) = self._of(conditions.precision) or (Part(conditions=conditions, rows=()),)
         known = {row.key: row for row in before.rows} | {row.key: row for row in rows}
         part = msgspec.structs.replace(
@@ -172,7 +172,7 @@ class Zoo:
         return replace(self, parts=tuple(parts))
 
     def with_campaign(self, precision: str, campaign: Campaign) -> "Zoo":
-        """The zoo with a word on how one run of the measurements went."""
+        """The zoo with the record of one run of measurements."""
         (before,) = self._of(precision)
         campaigns = (*before.campaigns, campaign)
         return self._with(msgspec.structs.replace(before, campaigns=campaigns))
@@ -184,13 +184,13 @@ class Zoo:
         return replace(self, parts=tuple(parts))
 
     def table(self, precision: str, *, classes: int | None = None) -> LatencyTable | None:
-        """The networks of a number format as a latency table, of one row each.
+        """The networks of a number format as a latency table, with one row each.
 
-        None if nothing was measured in it.
+        None if no network was measured in this format.
 
         Args:
             precision: The number format.
-            classes: That the rows are to be of; those that were measured unless given.
+            classes: Number of classes of the rows; by default that of the measurement.
         """
         for part in self._of(precision):
             rows = tuple(
@@ -212,7 +212,7 @@ class Zoo:
         """Write the file in one step.
 
         Raises:
-            TableError: If a record is not what the schema allows.
+            TableError: If a record breaks the schema.
             WriteError: If the disk refuses; an earlier file is intact.
         """
         write_atomic(self.path, self.to_json())
@@ -238,7 +238,7 @@ def load_zoo(source: str | Path) -> Zoo:
     """Read a file of ready-made networks.
 
     Raises:
-        TableError: If there is none, or it is of another schema, or was changed.
+        TableError: If there is no such file, it has another schema, or it was changed.
     """
     path = Path(source)
     try:
@@ -255,12 +255,12 @@ def load_zoo(source: str | Path) -> Zoo:
         problem = f"cannot read {path}: {error.strerror}"
     except (ValueError, RecursionError) as error:  # no UTF-8 and no JSON are among them
         problem = f"{path} holds no ready-made networks: {explain(error)}"
-    raise TableError(f"{problem}. Give a file that `pick()` wrote, or measure anew")
+    raise TableError(f"{problem}. Give a file that `pick()` wrote, or measure again")
 
 
 def _read(path: Path, raw: Any) -> Zoo:
     if not isinstance(raw, dict) or "parts" not in raw:
-        raise ValueError("it is of another kind")
+        raise ValueError("it is a file of another kind")
     version = raw.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION:
         raise TableError(
@@ -274,18 +274,18 @@ def _read(path: Path, raw: Any) -> Zoo:
     except msgspec.ValidationError as error:
         raise ValueError(explain_error(str(error), raw)) from None
     if find_repeated(part.conditions.precision for part in file.parts):
-        raise ValueError("parts: a number format is there twice")
+        raise ValueError("parts: a number format occurs twice")
     for part in file.parts:
         for number in find_repeated(row.key for row in part.rows):
-            raise ValueError(f"{part.rows[number].key} is there twice")
+            raise ValueError(f"{part.rows[number].key} occurs twice")
     if (checksum := compute_checksum(raw)) != file.checksum:
         raise ValueError(
-            f"it was edited or damaged: its checksum is {file.checksum[:15]}..., that of its "
-            f"content {checksum[:15]}..."
+            f"it was edited or damaged: its checksum is {file.checksum[:15]}..., but its "
+            f"content has {checksum[:15]}..."
         )
     return Zoo(path, file.classes, file.parts)
 
 
 def explain(error: Exception) -> str:
-    """What is wrong, without backquotes, in which a field would be a setting."""
+    """The problem without backquotes, in which a field would look like a setting."""
     return (str(error) or type(error).__name__).replace("`", "'")

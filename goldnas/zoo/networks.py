@@ -1,7 +1,8 @@
 """The ready-made networks of torchvision and timm, by name.
 
-A name says where a network is from: ``torchvision/resnet18``, ``timm/efficientnet_lite0``; or
-``resnet18``, of torchvision. A name in a file has no code run but that of these two libraries.
+A name begins with the library: ``torchvision/resnet18`` or ``timm/efficientnet_lite0``. A bare
+name such as ``resnet18`` is of torchvision. A name in a file can only run code of these two
+libraries.
 """
 
 import importlib
@@ -28,7 +29,7 @@ _WITH_AUXILIARY = ("googlenet", "inception_v3")
 """Networks of torchvision that put out more than classes, unless they are told not to."""
 
 _WITH_SIZE = ("vit_",)
-"""Of torchvision, those built for one size of images, which they are told."""
+"""Networks of torchvision that are built for one image size."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Weights:
 
     name: str
     accuracy_percent: float
-    """Of ImageNet's validation images, as published."""
+    """Published accuracy on ImageNet's validation images."""
     image_size: int
-    """Side of the images that the accuracy is of, in pixels."""
+    """Side of the images of this accuracy, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,34 @@ class ReadyMade:
     name: str
     """``torchvision/resnet18``."""
     weights: tuple[Weights, ...]
-    """Without any where no accuracy is known."""
+    """Published weights; empty if no accuracy is known."""
     any_size: bool = True
-    """Whether it takes images of other sizes than those of its weights."""
+    """Whether the network takes images of other sizes than its weights."""
     smallest: int = 1
-    """Side of the smallest images that it takes, in pixels."""
+    """Side of the smallest images that the network takes, in pixels."""
 
     def takes(self, image_size: int) -> bool:
-        """Whether it takes images of this side."""
+        """Whether the network takes images of this side."""
         if self.any_size:
             return image_size >= self.smallest
         return image_size in self.sizes
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Of the images that its weights are for."""
+        """Sides of the images of its weights."""
         return tuple(dict.fromkeys(weights.image_size for weights in self.weights))
 
 
 def qualify(name: str) -> str:
-    """The full name of a network: ``torchvision/resnet18`` of ``zoo:resnet18``."""
+    """The full name of a network: ``torchvision/resnet18`` for ``zoo:resnet18``."""
     bare = name.removeprefix(PREFIX)
     return bare if "/" in bare else f"{TORCHVISION}/{bare}"
 
 
 def list_networks(source: str) -> tuple[ReadyMade, ...]:
-    """The networks for classes of a library.
+    """The classification networks of a library.
 
-    Those of timm have no weights here: their accuracies are in a file that timm publishes.
+    Networks of timm have no weights here: timm publishes their accuracies in a file.
 
     Raises:
         ConfigError: If the library is unknown or missing.
@@ -92,7 +93,7 @@ def find_network(name: str) -> ReadyMade:
     """The network of a name.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no such network.
     """
     full = qualify(name)
     source, _, bare = full.partition("/")
@@ -107,12 +108,12 @@ def find_network(name: str) -> ReadyMade:
 
 
 def build_network(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """Build a network with fresh weights, for other images and classes than its own.
+    """Build a network with fresh weights, for any images and number of classes.
 
     Args:
-        name: Of the network.
-        input_shape: ``(C, H, W)``. Where C is not 3, the first convolution is another.
-        classes: To tell apart.
+        name: Name of the network.
+        input_shape: ``(C, H, W)``. If C is not 3, the first convolution is replaced.
+        classes: Number of classes.
 
     Raises:
         ConfigError: If there is no such network, or it does not take such images.
@@ -151,7 +152,7 @@ def build_network(name: str, input_shape: tuple[int, int, int], classes: int) ->
 def build_without_numbers(
     name: str, input_shape: tuple[int, int, int], classes: int
 ) -> nn.Module:
-    """The same on the device ``meta``, where it takes no memory and little time.
+    """Build a network on the device ``meta``, which takes no memory and little time.
 
     Raises:
         ConfigError: As for :func:`build_network`.
@@ -164,7 +165,7 @@ def build_without_numbers(
 
 
 def _change_channels(module: nn.Module, channels: int) -> None:
-    """Let the first convolution take images of other channels."""
+    """Replace the first convolution by one for images of other channels."""
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d):
             settings: dict[str, Any] = {
@@ -215,5 +216,5 @@ def _unknown(name: str, known: Iterable[str]) -> ConfigError:
     near = get_close_matches(name, listed, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
     return ConfigError(
-        f"there is no ready-made network {name}{meant} `list_zoo()` names them all"
+        f"there is no ready-made network {name}{meant} `list_zoo()` lists all names"
     )

@@ -1,6 +1,6 @@
-"""Weights that were published for ready-made networks, and which part of a network is new.
+"""Published weights of ready-made networks, and the part of a network that is new.
 
-torchvision and timm fetch their own weights, and only where somebody names them in a call.
+torchvision and timm fetch their own weights, and only if a call names them.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")
 
 
 def list_weights(name: str) -> tuple[str, ...]:
-    """The names of weights that were published for a network, the default first.
+    """The names of published weights of a network, the default first.
 
     Raises:
         ConfigError: If there is no such network.
@@ -50,11 +50,11 @@ def list_weights(name: str) -> tuple[str, ...]:
 
 
 def find_image_size(name: str, weights: str | None = None) -> int | None:
-    """Side in pixels of the images that published weights are for; None where nobody says.
+    """Side in pixels of the images for published weights; None if unknown.
 
     Args:
-        name: Of the network.
-        weights: Their name; the default ones unless given.
+        name: Name of the network.
+        weights: Name of the weights; by default the default weights.
     """
     source, _, bare = find_network(name).name.partition("/")
     if source == TIMM:
@@ -79,31 +79,31 @@ def _timm_settings(name: str) -> Mapping[str, Any]:
 
 
 def resolve_weights(name: str, weights: str) -> str | None:
-    """The name of published weights as their library has it; None if there are no such ones.
+    """The library's name of published weights; None if there are no such weights.
 
     Raises:
-        ConfigError: If the default ones are asked for, and none were published.
+        ConfigError: If the default weights are asked for, but no weights were published.
     """
     known = list_weights(name)
     if weights.lower() == DEFAULT:
         if not known:
             raise ConfigError(
                 f"no weights were published for {find_network(name).name}; give a file as "
-                "`weights`, or leave it out"
+                "`weights`, or leave `weights` out"
             )
         return known[0]
     return weights if weights in known else None
 
 
 def fetch_weights(name: str, weights: str) -> dict[str, Tensor]:
-    """Published weights, from where their library keeps them, or publishes them.
+    """Published weights, from the cache of their library or its server.
 
     Args:
-        name: Of the network.
-        weights: As :func:`resolve_weights` has it.
+        name: Name of the network.
+        weights: Name from :func:`resolve_weights`.
 
     Raises:
-        ConfigError: If they cannot be had.
+        ConfigError: If the weights cannot be fetched.
     """
     source, _, bare = find_network(name).name.partition("/")
     try:
@@ -121,7 +121,7 @@ def fetch_weights(name: str, weights: str) -> dict[str, Tensor]:
     except Exception as error:  # of the network, the disk or the library: nearly any
         raise ConfigError(
             f"{source} cannot fetch the weights {weights} of {bare}: {read_message(error)}. "
-            "Fetch them where there is a network, and give the file as `weights`"
+            "Fetch them on a machine with internet access, and give the file as `weights`"
         ) from None
     return state
 
@@ -140,19 +140,19 @@ def _silenced() -> Iterator[None]:
 
 
 def describe_weights(name: str) -> str:
-    """What ``weights`` takes for a network, for errors."""
+    """The values of ``weights`` for a network, for errors."""
     names = list_some(list_weights(name), 4)
     published = f", or {names}, which were published for {find_network(name).name}"
     return "a file .safetensors, .pt or .pth" + published * bool(names)
 
 
 def rename_weights(name: str, state: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
-    """Weights as the modules of today call them, without heads that are built no longer.
+    """Weights under the names of today's modules, without heads that are no longer built.
 
     Args:
-        name: Of the network.
-        state: As a file has it.
-        own: Names of what the network has.
+        name: Name of the network.
+        state: State dict of a file.
+        own: Names in the network's own state dict.
     """
     known = set(own)
     kept = {k: v for k, v in state.items() if k in known or not k.startswith(_AUXILIARY)}
@@ -167,9 +167,9 @@ def find_classifier(
     """The weights of a network whose shapes depend on the number of classes, by name.
 
     Args:
-        name: Of the network.
+        name: Name of the network.
         input_shape: ``(C, H, W)``.
-        classes: To tell apart.
+        classes: Number of classes.
     """
     with torch.random.fork_rng(devices=[]):
         mine, other = (

@@ -1,4 +1,4 @@
-"""What a network has to do for one image, as far as it decides how long that takes."""
+"""The work of a network for one image, by kinds that matter for its latency."""
 
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -17,15 +17,15 @@ class Work:
     dense: float
     """Multiply-adds of convolutions between all channels."""
     grouped: float
-    """Of convolutions in groups: they use a processor less well."""
+    """Multiply-adds of convolutions in groups, which use a processor less well."""
     matrix: float
-    """Of other matrix products."""
+    """Multiply-adds of other matrix products."""
     elements: float
     """Numbers that all operators put out: they go through memory."""
     parameters: float
-    """So do they, once."""
+    """Numbers that the network learns: they go through memory once."""
     operators: float
-    """That compute something."""
+    """Number of operators that compute something."""
 
     @property
     def flops(self) -> float:
@@ -39,10 +39,10 @@ class Work:
 
 
 def count_work(module: nn.Module, input_shape: tuple[int, ...]) -> Work:
-    """Count what a module does for one image; nothing is computed.
+    """Count the work of a module for one image, without computing it.
 
     Args:
-        module: Becomes one without numbers (of the device ``meta``), in evaluation mode.
+        module: Is moved to the device ``meta``, in evaluation mode.
         input_shape: ``(C, H, W)``.
     """
     module = module.to("meta").eval()

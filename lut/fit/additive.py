@@ -1,21 +1,22 @@
-"""Costs of operators from latencies of whole networks: what single operators add.
+"""Costs of single operators, estimated from latencies of whole networks.
 
 The latency of network ``i`` is an intercept and a cost for each of its operators:
 
     y_i = (b + sum_k x_ik c_k) (1 + e_i),    c_k >= 0
 
 Ten to twenty networks do not determine fifty costs, and a phone measures one network in
-twenty at twice its time. Both call for saying beforehand what is plausible, so this is a
-Bayesian linear model, solved in closed form but for two loops.
+twenty at twice its time. Both problems call for a prior, so this is a Bayesian linear model.
+It is solved in closed form, except for two loops.
 
 **Errors** are relative: rows are divided by ``y_i``, so that a large network does not drown
 the small ones. ``e_i ~ N(0, sigma^2)`` for most networks, and ``N(0, 1/4)`` for one in twenty:
 the mixture of Box and Tiao (Biometrika 1968). A network's weight is its probability of being
 no outlier, judged by the prediction *without* it, ``r_i = [Q y]_i / Q_ii`` with variance
 ``1 / Q_ii``, ``Q`` the inverse covariance of the latencies (Rasmussen and Williams, Gaussian
-Processes for Machine Learning, 2006, equation 5.12); by the residual itself a flexible model
-would hide its outliers. The search for a start leaves out one network after the other, for
-two bad ones can hide each other. Latencies in whole milliseconds carry a rounding error, too.
+Processes for Machine Learning, 2006, equation 5.12). The plain residual would not do: a
+flexible model fits its outliers. The search for a start leaves out one network after another,
+because two outliers can hide each other. Latencies in whole milliseconds also carry a rounding
+error.
 
 **Costs** vary about a level, ``c_k = s p_k + t m + tau d_k z_k``, ``z_k ~ N(0, 1)``. With a
 prior, ``p`` holds its costs and ``m`` their mean: ``s`` makes up for a faster device, ``t``
@@ -27,15 +28,17 @@ vary is a choice between a few beliefs:
     no prior; operators cost alike          p = d = 1
     no prior; they contribute alike         p = d = 1 / root mean square of the counts
 
-Each of several priors is two more beliefs; what it does not know, the others say, in its scale.
-The last two are there with priors, too: a misleading one is left aside. Under them ``tau`` is
-about 1, for costs of operators do differ; else nothing is known of it. ``tau``, ``sigma`` and
-the belief come from the evidence, the probability of the latencies once ``b, s, t, z`` are
-integrated out (MacKay, Neural Computation 1992), on a grid: no random start, nothing to tune.
+Each further prior adds two beliefs. Costs that a prior lacks come from the other priors, in
+its scale. The last two beliefs also take part when there are priors, so a misleading prior
+loses its weight. Under these two, ``tau`` is about 1, because costs of operators do differ;
+under the others nothing is assumed about ``tau``. ``tau``, ``sigma`` and the belief come from
+the evidence, the probability of the latencies once ``b, s, t, z`` are integrated out (MacKay,
+Neural Computation 1992), on a grid: no random start, nothing to tune.
 
 **Result**: the most probable non-negative costs under each belief, weighted by its evidence.
-A column that is the same in all networks cannot be told from the intercept: it keeps its level
-``s p_k + t m``, and the intercept takes the rest. That holds for operators in no network, too.
+A column that is the same in all networks cannot be told from the intercept: its cost stays at
+the level ``s p_k + t m``, and the intercept takes the rest. Operators in no network stay at
+their level, too.
 """
 
 from collections.abc import Sequence
@@ -63,32 +66,32 @@ _CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class AdditiveFit:
-    """An additive model of latency, and what it predicts of networks it has not seen."""
+    """An additive model of latency, and its predictions for networks outside the fit."""
 
     intercept_us: float
     """What every network costs besides its operators; may be negative."""
     costs_us: Array
     """``(K,)``, not negative."""
     spread_us: Array
-    """``(K,)``, standard deviations of the costs, were they not bounded."""
+    """``(K,)``, standard deviations of the costs without the bound at 0."""
     unbounded_us: Array
-    """``(K,)``, what the costs would be then."""
+    """``(K,)``, the costs without the bound at 0."""
     prior_shares: Array
-    """``(P,)``, how much each prior weighs; what is missing to 1 weigh beliefs without one."""
+    """``(P,)``, weight of each prior; the rest to 1 is that of beliefs without a prior."""
     noise: float
-    """What one fit leaves unexplained of most networks: standard deviation, relative."""
+    """Relative standard deviation of the error of one fit on most networks."""
     held_out_us: Array
-    """``(N,)``: each network of the fit, predicted by a fit without it; nan where that was not
-    asked for."""
+    """``(N,)``: each network's latency from a fit without this network; nan without
+    cross-validation."""
 
     @property
     def held_at_zero(self) -> NDArray[np.bool_]:
-        """``(K,)``, operators that save time, say the networks, and cost nothing here."""
+        """``(K,)``, operators whose cost would be negative without the bound at 0."""
         saving = self.unbounded_us < -_CLEARLY * self.spread_us
         return np.asarray(saving & (self.costs_us == 0))
 
     def predict(self, counts: Array) -> Array:
-        """Latencies in microseconds, ``(M,)``, of networks given as counts, ``(M, K)``."""
+        """Predict latencies ``(M,)`` in microseconds from counts ``(M, K)`` of operators."""
         return np.asarray(self.intercept_us + counts @ self.costs_us, dtype=np.float64)
 
 
@@ -102,18 +105,18 @@ def fit_additive(
 ) -> AdditiveFit:
     """Fit an intercept and non-negative costs of operators to latencies of networks.
 
-    Deterministic, and independent of the order of networks and operators but for rounding.
-    The time grows with ``N K^2``; cross-validated it is ten times as long.
+    The fit is deterministic. Apart from rounding, the order of networks and operators does not
+    matter. The time grows with ``N K^2``; cross-validation takes ten times as long.
 
     Args:
         counts: ``(N, K)``, at least 2 networks: how often each operator is in each.
         latency_us: ``(N,)``, positive.
-        prior_us: ``(K,)``, costs expected beforehand: rows of a table, or of another device.
-            May be off by a common factor and by row; nan where unknown. Of several priors
-            ``(P, K)``: each weighs as much as the latencies speak for it.
-        prior_spread_us: Of the same shape, standard deviations of ``prior_us``, where it was
-            fitted.
-        cross_validate: Whether to predict each network by a fit without it.
+        prior_us: ``(K,)``, expected costs: rows of a table, or of another device; nan where
+            unknown. They may be off by a common factor and row by row. Several priors are
+            ``(P, K)``: the latencies decide the weight of each.
+        prior_spread_us: Standard deviations of ``prior_us``, of the same shape, if the prior
+            comes from a fit.
+        cross_validate: Whether to predict each network by a fit without this network.
 
     Raises:
         ConfigError: If there are fewer than 2 networks, a count or prior is negative or no
@@ -149,11 +152,13 @@ def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
         )
     if (used := int(counts.any(axis=0).sum())) > _MOST_OPERATORS:
         raise ConfigError(
-            f"a fit takes {_MOST_OPERATORS} operators at most, got networks of {used}; put "
-            "some together"
+            f"a fit takes at most {_MOST_OPERATORS} operators, got networks with {used}; "
+            "combine some of them"
         )
     if len(counts) < 2:
-        raise ConfigError("a fit needs at least 2 networks, got 1; measure more, best 10 to 20")
+        raise ConfigError(
+            "a fit needs at least 2 networks, got 1; measure more, ideally 10 to 20"
+        )
     if not (np.isfinite(counts).all() and (counts >= 0).all()):
         raise ConfigError(f"counts must be finite and not negative, got {counts.min()}")
     if not (np.isfinite(latency_us).all() and (latency_us > 0).all()):

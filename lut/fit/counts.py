@@ -1,4 +1,4 @@
-"""Networks as counts of their parts, which is all that a fit sees of them."""
+"""Networks as counts of their parts: the only input of a fit besides latencies."""
 
 from collections.abc import Sequence
 
@@ -17,12 +17,12 @@ def count_parts(
     """How often each network has each part, ``(N, K)``.
 
     Raises:
-        ConfigError: If that is more than the memory is for.
+        ConfigError: If there are more counts than a fit takes.
     """
     if len(networks) * len(keys) > _MOST_COUNTS:
         raise ConfigError(
-            f"{len(networks)} networks of {len(keys)} operators are too many for a fit: "
-            f"{_MOST_COUNTS} counts are the most. Leave some networks out"
+            f"{len(networks)} networks with {len(keys)} operators are too many for a fit, "
+            f"which takes at most {_MOST_COUNTS} counts. Leave some networks out"
         )
     counts = np.zeros((len(networks), len(keys)))
     column = {key: number for number, key in enumerate(keys)}

@@ -23,9 +23,9 @@ _LEVEL_SPREADS = (0.001, 0.3)
 _SCALE_SPREAD = 3.0
 
 _LOG_TAU_SPREAD = 0.5
-"""Of the logarithm of tau, about 0, without a prior: costs do differ."""
+"""Spread of the logarithm of tau about 0, without a prior: costs do differ."""
 _TYPICAL_TAU = 0.3
-"""Where a row's own uncertainty and that of the whole prior count the same."""
+"""Relative size at which a row's own uncertainty and that of the prior count alike."""
 _UNKNOWN_SPREAD = 1.5
 """Relative uncertainty of a row that the prior lacks, about what takes its place."""
 
@@ -122,12 +122,12 @@ class Observed:
 
 @dataclass(frozen=True)
 class Point:
-    """Of the grid."""
+    """A point of the grid."""
 
     tau: float
     sigma: float
     variances: Array
-    """Of b, s and t."""
+    """Variances of b, s and t."""
 
 
 class Posterior:

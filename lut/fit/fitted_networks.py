@@ -1,7 +1,7 @@
 """Tables from whole networks: a fit's costs as rows, and its intercept as a calibration.
 
-What the table predicts of a network is ``intercept_us`` of its calibration and the rows'
-``latency_us`` by their counts.
+The table predicts a network's latency as ``intercept_us`` of the calibration plus each row's
+``latency_us`` times its count.
 """
 
 from collections.abc import Sequence
@@ -33,19 +33,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FittedNetworks:
-    """A fit, the operators that its costs belong to, and what it was fitted to."""
+    """A fit, the operators of its costs, and the networks of the fit."""
 
     networks: Networks
     priors: tuple[Prior, ...]
     operators: tuple[str, ...]
-    """Columns of the file, and what priors know besides."""
+    """Columns of the file, and further operators of the priors."""
     fit: AdditiveFit
 
     @property
     def guessed(self) -> frozenset[str]:
-        """Operators of which nothing is known, which get a level of the others.
+        """Operators without data, which get the level of the other operators.
 
-        No network has them, and no prior knows them, or none weighs anything.
+        No network has them, and no prior with a weight has them.
         """
         seen = self.networks.used(self.operators)
         known: set[str] = set()
@@ -59,19 +59,20 @@ class FittedNetworks:
 
     @property
     def held_at_zero(self) -> tuple[str, ...]:
-        """Operators that save time, as the networks say, where a cost cannot be below 0."""
+        """Operators whose cost would be negative without the bound at 0."""
         held = self.fit.held_at_zero
         return tuple(n for n, is_held in zip(self.operators, held, strict=True) if is_held)
 
     def held_out(self) -> Accuracy:
-        """Each network of the fit, predicted by a fit without it."""
+        """Predictions for each network of the fit, by a fit without this network."""
         return compute_accuracy(self.fit.held_out_us, self.networks.latency_us)
 
     def test(self, networks: Networks) -> Accuracy:
         """Accuracy on other networks.
 
         Raises:
-            DataError: If these have operators that the fit does not know, or lack a column.
+            DataError: If the networks have operators that the fit does not know, or lack a
+                column of the fit.
         """
         used, known = networks.used(networks.operators), set(self.operators)
         unknown = [
@@ -81,21 +82,22 @@ class FittedNetworks:
         ]
         if unknown:
             raise DataError(
-                f"{networks.path} counts {list_some(unknown)}, of which {self.networks.path} "
-                "has no column. Measure networks that have it, or give `priors` that know it"
+                f"{networks.path} counts {list_some(unknown)}, but {self.networks.path} has no "
+                "such column. Measure networks with these operators, or give `priors` with them"
             )
         absent = set(self.networks.operators) - set(networks.operators)
         if absent:
             raise DataError(
-                f"{networks.path} has no column {list_some(sorted(absent))}, and "
-                f"{self.networks.path} has. Add it, with 0 where a network has none"
+                f"{networks.path} has no column {list_some(sorted(absent))}, but "
+                f"{self.networks.path} has. Add the column, with 0 for networks without the "
+                "operator"
             )
         return compute_accuracy(
             self.fit.predict(networks.count(self.operators)), networks.latency_us
         )
 
     def table(self, path: Path, *, device: str) -> LatencyTable:
-        """The fit as a table; ``device`` is what the latencies are of."""
+        """The fit as a table; ``device`` names the measured device."""
         costs_us = self.fit.costs_us.round(4).tolist()
         sources = self._sources()
         rows = []
@@ -115,7 +117,7 @@ class FittedNetworks:
             noise_floor_percent=None,
             networks=self._measured(),
         )
-        statistic = f"latencies of whole networks, as {self.networks.path.name} has them"
+        statistic = f"latencies of whole networks, from {self.networks.path.name}"
         return LatencyTable(
             make_unstated_conditions(device, protocol=FITTED, statistic=statistic),
             tuple(rows),
@@ -140,7 +142,7 @@ class FittedNetworks:
             if has:
                 sources.append(fitted)
             elif name in guessed:
-                sources.append(f"guessed: in no network of {networks}; level of the others")
+                sources.append(f"guessed from other operators: in no network of {networks}")
             else:
                 known = ", ".join(p.source for p in self.priors if name in p.costs_us)
                 sources.append(f"in no network of {networks}; scaled from prior {known}")
@@ -173,23 +175,24 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
 
     Args:
         networks: At least 2.
-        priors: What the operators may be expected to cost. Each weighs as much as the networks
-            speak for it, so that a misleading one does little harm.
+        priors: Expected costs of the operators. The networks decide the weight of each prior,
+            so a misleading prior does little harm.
 
     Raises:
-        ConfigError: If there are fewer than 2 networks, or a prior knows none of their
+        ConfigError: If there are fewer than 2 networks, or a prior has none of their
             operators.
     """
     if len(networks.names) < 2:
         raise ConfigError(
-            f"{networks.path} has 1 network, and a fit needs at least 2. Measure more, "
+            f"{networks.path} has 1 network, but a fit needs at least 2. Measure more, "
             "best 10 to 20"
         )
     for prior in priors:
         if not prior.costs_us.keys() & set(networks.operators):
             raise ConfigError(
-                f"{prior.source} knows none of the operators of {networks.path}, such as "
-                f"{networks.operators[0]!r}. Name them alike, or leave it out of `priors`"
+                f"{prior.source} has none of the operators of {networks.path}, such as "
+                f"{networks.operators[0]!r}. Use the same names in both, or leave this prior "
+                "out of `priors`"
             )
     operators = tuple(
         dict.fromkeys([*networks.operators, *(n for p in priors for n in p.costs_us)])

@@ -2,8 +2,8 @@
 
 ``latency_ms`` is the latency. Columns named ``name``, ``network`` or ``id``, without a name, or
 without a single number are labels of the network; every other column is an operator, and its
-cells say how often each network has it. An empty cell is an error, for it may mean "none"
-as well as "not known".
+cells say how often each network has this operator. An empty cell is an error, because it may
+mean "none" or "not known".
 """
 
 import math
@@ -32,7 +32,7 @@ class Networks:
 
     path: Path
     names: tuple[str, ...]
-    """Of the networks, by their first label; without one, by line."""
+    """Names of the networks: their first label, or else their line."""
     labels: tuple[str, ...]
     """Columns that are no operators."""
     operators: tuple[str, ...]
@@ -43,13 +43,13 @@ class Networks:
 
     @classmethod
     def read(cls, path: Path) -> "Networks":
-        """Read a file: UTF-8, separated by commas, semicolons or tabs.
+        """Read a CSV file in UTF-8, separated by commas, semicolons or tabs.
 
-        Where semicolons separate, decimal commas are numbers too.
+        With semicolons or tabs, numbers may have decimal commas.
 
         Raises:
-            DataError: If it cannot be read, lacks latencies or operators, or a cell holds no
-                count or no latency; with its line.
+            DataError: If the file cannot be read, lacks latencies or operators, or a cell is
+                not a valid count or latency. The message names the line.
         """
         lines = _lines(path)
         if not lines:
@@ -57,12 +57,12 @@ class Networks:
         (_, header), *rows = lines
         _check_header(path, header)
         if not rows:
-            raise DataError(f"{path} has a header and no networks. Add a line per network")
+            raise DataError(f"{path} has a header but no networks. Add a line per network")
         for line, row in rows:
             if len(row) != len(header):
                 raise DataError(
-                    f"{path}, line {line}: has {count_of(len(row), 'cell')}, and the header "
-                    f"has {len(header)}. Give each network all columns"
+                    f"{path}, line {line}: has {count_of(len(row), 'cell')}, but the header "
+                    f"has {len(header)}. Give each network a cell for every column"
                 )
         columns = [[row[index] for _, row in rows] for index in range(len(header))]
         is_label = [
@@ -80,7 +80,7 @@ class Networks:
             if not label and name != _LATENCY
         ]
         if not operators:
-            raise DataError(f"{path} has no column of an operator's counts. Add one for each")
+            raise DataError(f"{path} has no column of counts. Add one column per operator")
         numbers = [line for line, _ in rows]
         counts = [
             [
@@ -137,19 +137,23 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         return split_csv(text)
     except BadLineError as error:
-        raise DataError(f"{path}, line {error.line}: {error.problem}. Mend the file") from None
+        raise DataError(
+            f"{path}, line {error.line}: {error.problem}. Correct the file"
+        ) from None
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     if _LATENCY not in header:
         listed = ", ".join(header[:5]) + (", ..." if len(header) > 5 else "")
         raise DataError(
-            f"{path} has no column {_LATENCY} among {listed}. Name the latencies so, and give "
-            "them in milliseconds"
+            f"{path} has no column {_LATENCY}, only {listed}. Add the latencies as a column of "
+            "this name, in milliseconds"
         )
     for name, times in Counter(header).items():
         if name and times > 1:
-            raise DataError(f"{path}: {times} columns are named {name!r}. Name each once")
+            raise DataError(
+                f"{path}: {times} columns are named {name!r}. Give each column its own name"
+            )
 
 
 def _number(path: Path, line: int, name: str, cell: str, *, is_count: bool) -> float:

@@ -1,4 +1,4 @@
-"""What operators are expected to cost before a network is measured."""
+"""Priors of a fit: expected costs of operators."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from goldnas.lut.table import LatencyTable
 
 @dataclass(frozen=True)
 class Prior:
-    """Costs that are expected beforehand."""
+    """Expected costs of operators."""
 
     source: str
     costs_us: dict[str, float]
@@ -21,10 +21,10 @@ class Prior:
 
     @classmethod
     def read(cls, path: Path) -> "Prior":
-        """Read a latency table, or networks of another device, which are fitted first.
+        """Read a latency table, or fit the networks of another device.
 
         Raises:
-            ConfigError, DataError, TableError: If it is neither.
+            ConfigError, DataError, TableError: If the file is neither.
         """
         if path.suffix.lower() == ".csv":
             networks = Networks.read(path)

@@ -29,7 +29,7 @@ DRIFT_LIMIT_PERCENT = 10.0
 
 
 def check_calibration(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
-    """Hold a calibration against the rows, and against its own networks."""
+    """Compare a calibration with the rows, and with its own networks."""
     have = {row.key for row in rows if not isinstance(row, Failed)}
     named = dict.fromkeys(
         [*calibration.latencies_us, *(key for n in calibration.networks for key in n.parts)]
@@ -37,7 +37,7 @@ def check_calibration(calibration: Calibration, rows: Sequence[Row]) -> Iterator
     place = f"calibration of {calibration.space}"
     for key in named:
         if key not in have and not calibration.is_of_sizes:
-            yield Finding("calibration-rows", key, f"{place} counts it, and there is no row")
+            yield Finding("calibration-rows", key, f"{place} counts it, but the row is missing")
     yield from _context_findings(calibration, rows)
     yield from _accuracy_findings(calibration, place)
 
@@ -63,8 +63,8 @@ def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator
         alike = 1 / _CONTEXT_FACTOR <= factor <= _CONTEXT_FACTOR
         if not alike and abs(in_networks[operator]) > _CONTEXT_SHARE * networks_us:
             found = (
-                f"{calibration.space}: fitted to networks its rows are {factor:.2f} times the "
-                f"{measured_us:.1f} us that they add up to"
+                f"{calibration.space}: its rows sum to {measured_us:.1f} us; the fit to whole "
+                f"networks gives {factor:.2f} times this sum"
             )
             yield Finding("context", operator, found)
 
@@ -72,7 +72,7 @@ def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator
 def _accuracy_findings(calibration: Calibration, place: str) -> Iterator[Finding]:
     claimed = calibration.accuracy
     if claimed.networks != len(calibration.networks):
-        found = f"is of {claimed.networks} networks, and {len(calibration.networks)} are there"
+        found = f"states {claimed.networks} networks, but lists {len(calibration.networks)}"
         yield Finding("accuracy", place, found)
     if claimed.within_5_percent > claimed.within_10_percent:
         found = (
@@ -90,8 +90,8 @@ def _accuracy_findings(calibration: Calibration, place: str) -> Iterator[Finding
     mape = 100 * sum(errors) / len(errors)
     if mape > _MAPE_FACTOR * claimed.mape_percent + _MAPE_SLACK_PERCENT:
         found = (
-            f"mape_percent is {claimed.mape_percent:.2f}; the fit is {mape:.2f} % off even on "
-            "the networks it was made from"
+            f"mape_percent is {claimed.mape_percent:.2f}, but the fit is {mape:.2f} % off even "
+            "on its own networks"
         )
         yield Finding("accuracy", place, found)
     yield from _share_findings(claimed, errors, place)
@@ -106,8 +106,8 @@ def _share_findings(
         actual = 100 * sum(error <= limit / 100 for error in errors) / len(errors)
         if actual < share - slack:
             found = (
-                f"within_{limit}_percent is {share:g}; even of the networks it was made from "
-                f"only {actual:.0f} % are"
+                f"within_{limit}_percent is {share:g}, but even among the networks of the fit "
+                f"the share is only {actual:.0f} %"
             )
             yield Finding("accuracy", place, found)
 
@@ -126,13 +126,13 @@ def check_campaigns(campaigns: Iterable[Campaign]) -> Iterator[Finding]:
         place = f"campaign of {campaign.measured_on}"
         if campaign.aa_percent > AA_LIMIT_PERCENT:
             found = (
-                f"aa_percent is {campaign.aa_percent:.1f}: two copies of one model differed; "
-                f"the limit is {AA_LIMIT_PERCENT:g}"
+                f"aa_percent is {campaign.aa_percent:.1f}: two copies of one model differed by "
+                f"this much; the limit is {AA_LIMIT_PERCENT:g}"
             )
             yield Finding("drift", place, found)
         if campaign.drift_percent > DRIFT_LIMIT_PERCENT:
             found = (
-                f"drift_percent is {campaign.drift_percent:.1f}: the device changed its "
-                f"speed that much in the course of it; the limit is {DRIFT_LIMIT_PERCENT:g}"
+                f"drift_percent is {campaign.drift_percent:.1f}: the device changed its speed "
+                f"by this much; the limit is {DRIFT_LIMIT_PERCENT:g}"
             )
             yield Finding("drift", place, found)

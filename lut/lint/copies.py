@@ -1,4 +1,4 @@
-"""Rows that are equal where measurements never are: copies."""
+"""Copied rows: they are equal, and measurements never are."""
 
 import math
 from collections import defaultdict
@@ -20,13 +20,13 @@ _ROUNDING, _PRECISION = 1e-11, 1e-14
 """Relative: what a conversion through text may change in a value; what arithmetic does."""
 
 _MOST_CALLS = 10_000
-"""Of which a mean is recognised as one."""
+"""Largest number of calls for which a mean is recognised as one."""
 
 _Signature = tuple[float, float, float, tuple[ModelTiming, ...]]
 
 
 def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Rows that are those of another operator or site of the same table."""
+    """Rows that copy another operator or site of the same table."""
     measured: dict[_Signature, str] = {}
     interpolated = defaultdict(list)
     for row in rows:
@@ -34,7 +34,7 @@ def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
         if isinstance(row, Measured) and row.timings:
             first = measured.setdefault(_signature(row), key)
             if first != key:
-                yield Finding("copied", key, f"every number is that of {first}")
+                yield Finding("copied", key, f"every number equals that of {first}")
         elif isinstance(row, Interpolated) and _digits(row.latency_us) >= _TELLING_DIGITS:
             interpolated[row.latency_us].append(key)
     for latency_us, found in interpolated.items():
@@ -42,14 +42,14 @@ def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
         keys = list({key.removesuffix("/affine"): key for key in found}.values())
         if len(keys) > 1:
             others = ", ".join(keys[1:4])
-            yield Finding("repeated", keys[0], f"{latency_us:.6g} us is also that of {others}")
+            yield Finding("repeated", keys[0], f"{others} also: {latency_us:.6g} us")
 
 
 def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
-    """Rows that another device's table has, to the last digit.
+    """Rows that equal those of another device's table to the last digit.
 
-    Rows with equal times are copies. Of those without times there have to be more equal ones
-    than two devices can have by chance.
+    Rows with equal times are copies. Rows without times count as copies if more of them are
+    equal than two devices can have by chance.
     """
     theirs = {row.key: row for row in other.rows if not isinstance(row, Failed)}
     timed, untimed, chances = [], [], 0.0
@@ -64,7 +64,7 @@ def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Findi
             untimed += [row] if _equal(row.latency_us, their.latency_us) else []
     copies = timed + (untimed if timed or _is_no_coincidence(len(untimed), chances) else [])
     for row in copies:
-        found = f"{row.latency_us:g} us, to the last digit, is what {other.path} has"
+        found = f"{row.latency_us:g} us is also in {other.path}, to the last digit"
         yield Finding("copied-from", row.key, found)
 
 

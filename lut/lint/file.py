@@ -1,4 +1,4 @@
-"""Everything that is wrong with a table's file, not the first thing alone."""
+"""All problems of a table's file, not only the first."""
 
 import json
 import math
@@ -34,14 +34,14 @@ from goldnas.lut.table import LatencyTable
 
 
 def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding]:
-    """Everything that is wrong with a table, also with one that cannot be loaded.
+    """All problems of a table, even if the table cannot be loaded.
 
     Args:
-        source: Its path.
-        against: Tables of other devices, whose rows it should not have.
+        source: Path of the table.
+        against: Tables of other devices; the table must not contain their rows.
 
     Raises:
-        TableError: If the file cannot be read at all, or one of ``against`` is no table.
+        TableError: If the file cannot be read at all, or one of ``against`` is not a table.
     """
     path = Path(source)
     others = [LatencyTable.load(other) for other in against]
@@ -53,9 +53,9 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
         found = name_type(raw)
         if isinstance(raw, dict):
             found = f"an object with {', '.join(raw) or 'nothing'}"[:80]
-        return [Finding("schema", "file", f"some other JSON, {found}: no latency table")]
+        return [Finding("schema", "file", f"not a latency table, but {found}")]
     if raw.get("schema_version") != SCHEMA_VERSION:
-        found = f"is {raw.get('schema_version')!r}; this goldnas knows {SCHEMA_VERSION}"
+        found = f"is {raw.get('schema_version')!r}; this goldnas reads {SCHEMA_VERSION}"
         return [Finding("schema", "schema_version", found)]
 
     findings = list(_file_findings(raw))
@@ -84,12 +84,12 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
 def _file_findings(raw: dict[str, Any]) -> Iterator[Finding]:
     fields = TableFile.__struct_fields__
     for name in raw.keys() - set(fields):
-        yield Finding("schema", str(name), "unknown field; times are in fields that end in _us")
+        yield Finding("schema", str(name), "unknown field; fields of times end in _us")
     checksum = compute_checksum(raw)
     if "checksum" not in raw:
-        yield Finding("checksum", "checksum", f"missing; the content has {checksum[:15]}...")
+        yield Finding("checksum", "checksum", f"missing; for this content: {checksum[:15]}...")
     elif raw["checksum"] != checksum:
-        found = f"is {str(raw['checksum'])[:15]}..., the content has {checksum[:15]}..."
+        found = f"is {str(raw['checksum'])[:15]}..., but should be {checksum[:15]}..."
         yield Finding("checksum", "checksum", found)
 
 
@@ -122,7 +122,7 @@ def _rows(raw: dict[str, Any], findings: list[Finding]) -> tuple[Row, ...]:
         if isinstance(record, dict)
     ]
     findings += [
-        Finding("duplicate", keys[number], f"rows[{number}] is there twice")
+        Finding("duplicate", keys[number], f"rows[{number}] repeats an earlier row")
         for number in find_repeated(keys)
     ]
     return tuple({row.key: row for row in sound}.values())

@@ -1,4 +1,4 @@
-"""What can be wrong with a table, why it matters, and what to do about it."""
+"""The rules of lint: what can be wrong with a table, why it matters, and what to do."""
 
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ class Finding(msgspec.Struct, frozen=True):
     place: str
     """A row, or a field of the file."""
     found: str
-    """The value in hand, and what it was held against."""
+    """The value in the table, and the value that it was compared with."""
 
     @property
     def severity(self) -> str:
@@ -38,41 +38,44 @@ _TABLE_AGAIN = "measure the table again: `profile()`"
 _RESTORE = "restore the file from where it came from, or measure again: `profile()`"
 
 RULES = {
-    "json": Rule("error", "what is lost from the file cannot be told", _RESTORE),
+    "json": Rule("error", "parts of the file may be lost", _RESTORE),
     "schema": Rule(
         "error",
         "a search refuses the file; a wrong or missing field may hide another unit",
-        "write the field as lut/README.md has it, or measure again: `profile()`",
+        "write the field as lut/README.md describes it, or measure again: `profile()`",
     ),
     "checksum": Rule(
         "error", "somebody or something changed the file after goldnas wrote it", _RESTORE
     ),
-    "negative": Rule("error", "no operator gives time back; a search would pile it up", _AGAIN),
-    "zero": Rule("error", "a search takes everything that costs nothing", _AGAIN),
+    "negative": Rule(
+        "error", "no operator takes negative time; a search would always choose it", _AGAIN
+    ),
+    "zero": Rule("error", "a search always keeps operators that cost nothing", _AGAIN),
     "not-finite": Rule("error", "any sum with this row is meaningless", _AGAIN),
     "duplicate": Rule(
-        "error", "which of the rows holds depends on their order", "keep one of the rows"
+        "error", "the order of the rows would decide which one counts", "keep one of the rows"
     ),
-    "empty": Rule("error", "the table says nothing of its device", _TABLE_AGAIN),
+    "empty": Rule("error", "the table says nothing about its device", _TABLE_AGAIN),
     "missing-condition": Rule(
         "error",
         "a latency without its device, runtime and precision cannot be compared or repeated",
-        _TABLE_AGAIN + " on a system that tells it",
+        _TABLE_AGAIN + " on a system that reports them",
     ),
     "unknown-condition": Rule(
         "warning",
-        "whoever measured the table does not say it, so that it cannot be compared or repeated",
-        "if you know it, say it when you import: `import_table()`",
+        "the source of the table does not state this, so the latencies cannot be compared or "
+        "repeated",
+        "if you know the value, give it when you import the table: `import_table()`",
     ),
     "arithmetic": Rule(
         "error", "the number a search uses is not the one that was measured", _AGAIN
     ),
     "quantiles": Rule("error", "no set of times has such quantiles", _AGAIN),
-    "converged": Rule("error", "the row claims to be known better than it is", _AGAIN),
+    "converged": Rule("error", "the row claims a smaller error than it has", _AGAIN),
     "unit": Rule(
         "error",
-        "milliseconds or nanoseconds among microseconds are off by 1,000",
-        "times are microseconds: convert them, or measure again: `profile()`",
+        "a latency in milliseconds or nanoseconds is off by a factor of 1,000",
+        "convert all times to microseconds, or measure again: `profile()`",
     ),
     "copied": Rule(
         "error", "two measurements are never equal in every digit: one was copied", _AGAIN
@@ -82,13 +85,13 @@ RULES = {
     ),
     "order": Rule(
         "error",
-        "more work is faster than less far oftener than on any device: rows have another "
-        "operator's or another site's latency",
+        "more work is faster than less work more often than on any device: rows have the "
+        "latency of another operator or site",
         "see `neighbours` for the rows; " + _TABLE_AGAIN,
     ),
     "calibration-rows": Rule(
         "error",
-        "a prediction would count parts that the table does not have",
+        "a prediction would need rows that the table does not have",
         "calibrate again: `calibrate()`",
     ),
     "accuracy": Rule(
@@ -98,32 +101,33 @@ RULES = {
     ),
     "neighbours": Rule(
         "warning",
-        "more work is clearly faster than less: a slow kernel, or a row that was disturbed or "
-        "swapped",
-        "if the device is not known for it, delete both rows and measure them again: "
+        "more work is clearly faster than less work: a slow kernel, or a row that was "
+        "disturbed or swapped",
+        "if the device is not known for this, delete both rows and measure them again: "
         "`profile()` with the same `out`",
     ),
     "rate": Rule(
         "warning",
-        "a large accelerator or a microcontroller, or milliseconds or nanoseconds among "
-        "microseconds: the table does not say what ran its rows",
+        "either the device is a large accelerator or a microcontroller, or the unit is wrong: "
+        "the table does not say what ran its rows",
         "compare a row with its source. If a processor ran it, import it with "
         "`device='cpu'` and `architecture`, and lint will be sure; if a GPU, with "
         "`device='cuda'`",
     ),
     "siblings": Rule(
         "warning",
-        "the row is unlike the same operator elsewhere and other operators at its site",
-        "if the device is not known for it: " + _AGAIN,
+        "the row differs from the same operator at other sites and from other operators at its "
+        "site",
+        "if the device is not known for this, " + _AGAIN,
     ),
     "repeated": Rule(
         "warning",
         "equal values of different operators hint at copies in the source",
-        "look at where the rows come from",
+        "check the source of the rows",
     ),
     "no-timings": Rule(
         "warning",
-        "without the times it was worked out from a row cannot be checked",
+        "a row cannot be checked without the times that it was computed from",
         _AGAIN,
     ),
     "not-converged": Rule(
@@ -133,7 +137,7 @@ RULES = {
     ),
     "elsewhere": Rule(
         "warning",
-        "the provider left nodes of the row to another one, with copies between the two",
+        "the provider left nodes of the row to another provider, with copies between the two",
         "measure with the provider that the network will run on, or leave the operator out: "
         "`profile(strict=True)`",
     ),
@@ -142,18 +146,18 @@ RULES = {
     ),
     "free": Rule(
         "warning",
-        "a search takes everything that costs nothing",
+        "a search always keeps operators that cost nothing",
         "fit again with more networks, or with a prior: `fit_networks(networks, priors=...)`",
     ),
     "context": Rule(
         "warning",
-        "whole networks contradict the rows of this operator: the models that it is measured "
-        "in may not do what a network does",
-        "calibrate with more networks; if it stays, report the operator",
+        "whole networks contradict the rows of this operator: the small models that measure it "
+        "may run differently from a network",
+        "calibrate with more networks; if the warning stays, report the operator",
     ),
     "drift": Rule(
         "warning",
-        "the machine was not quiet while the table was made",
-        "measure again when it is idle",
+        "the machine was not quiet during the measurement",
+        "measure again when the machine is idle",
     ),
 }

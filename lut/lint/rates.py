@@ -19,15 +19,16 @@ _PROVIDERS_OF_CPUS = ("CPUExecutionProvider", "XnnpackExecutionProvider")
 def check_rates(
     rows: Sequence[Measured | Interpolated], conditions: Conditions, guessed: Collection[str]
 ) -> Iterator[Finding]:
-    """Rows that no machine is so fast for, or so slow.
+    """Rows that are faster or slower than any machine.
 
-    What cannot be is an error. If nobody says what ran the rows, it may have been an
-    accelerator or a microcontroller: then a rate that no processor has is a warning.
+    A rate that no machine reaches is an error. If the conditions do not say what ran the rows,
+    it may have been an accelerator or a microcontroller: then a rate that no processor reaches
+    is only a warning.
 
     Args:
         rows: With a site and a latency above 0.
-        conditions: What held for them.
-        guessed: Keys of rows of which one may be next to nothing, but not most.
+        conditions: Conditions of their measurement.
+        guessed: Keys of guessed rows. One of them may be close to 0, but not most of them.
     """
     rates = {
         row.key: conditions.batch * macs / row.latency_us
@@ -43,15 +44,15 @@ def check_rates(
     beyond_cpu = []
     for key, rate in _judged(rates, guessed, most_of_cpu).items():
         if rate > most:
-            found = f"{rate:.2g} multiply-adds per us; the most that is possible is {most:.2g}"
+            found = f"{rate:.2g} multiply-adds per us; the possible maximum is {most:.2g}"
             yield Finding("unit", key, found)
         elif rate > most_of_cpu:
             beyond_cpu.append(key)
     if beyond_cpu and not is_accelerator:
         first = beyond_cpu[0]
         found = (
-            f"{rates[first]:.2g} multiply-adds per us; of {len(rates)} rows {len(beyond_cpu)} "
-            f"are beyond the {most_of_cpu:.2g} of a processor"
+            f"{rates[first]:.2g} multiply-adds per us; {len(beyond_cpu)} of {len(rates)} rows "
+            f"exceed {most_of_cpu:.2g}, the maximum of a processor"
         )
         yield Finding("rate", first, found)
 
@@ -82,7 +83,7 @@ def _slow_findings(
     if rates:
         best = max(rates, key=lambda key: rates[key])
         if rates[best] < _LEAST_PER_CPU:
-            found = f"no row does more than its {rates[best]:.2g} multiply-adds per us"
+            found = f"the fastest row does only {rates[best]:.2g} multiply-adds per us"
             yield Finding(rule, best, found)
         return
     most = [
@@ -92,7 +93,7 @@ def _slow_findings(
     ]
     if most and (usual := statistics.median(most)) < _LEAST_PER_CPU:
         found = (
-            f"by its site, half of {len(most)} can do no more than {usual:.2g} multiply-adds "
-            "per us"
+            f"judged by their sites, half of {len(most)} rows do at most {usual:.2g} "
+            "multiply-adds per us"
         )
         yield Finding(rule, "rows", found)

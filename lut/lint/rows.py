@@ -1,4 +1,4 @@
-"""What can be wrong with rows: each by itself, against its own times, and among its like."""
+"""Problems of rows: each by itself, against its own times, and among similar rows."""
 
 import math
 import re
@@ -40,13 +40,13 @@ _MOST_SLOW, _FEWEST_SLOW = 0.1, 3
 def check_rows(
     rows: Sequence[Row], conditions: Conditions | None, fitted: Collection[str] = ()
 ) -> Iterator[Finding]:
-    """Everything that is wrong with rows that follow the schema.
+    """All problems of rows that follow the schema.
 
     Args:
         rows: One per operator and site.
-        conditions: What held for them, if that is known.
-        fitted: Keys of rows in calibrations. One that is interpolated too is what a fit to
-            whole networks left for it, which may be next to nothing.
+        conditions: Conditions of their measurement, if known.
+        fitted: Keys of rows in calibrations. If such a row is interpolated too, its latency
+            comes from a fit to whole networks, and may be close to 0.
     """
     measured = [row for row in rows if isinstance(row, Measured)]
     if all(isinstance(row, Failed) for row in rows):
@@ -89,19 +89,28 @@ def _own_findings(row: Measured, conditions: Conditions | None) -> Iterator[tupl
             yield "unit", problem
     expected_us = _worked_out_us(row)
     if expected_us is not None and not _follows(row, expected_us):
-        yield "arithmetic", f"latency_us is {row.latency_us:g}, its times say {expected_us:.4g}"
+        yield (
+            "arithmetic",
+            f"latency_us is {row.latency_us:g}, its times give {expected_us:.4g}",
+        )
     isolated = [timing.p10_us for timing in row.timings if timing.model == "isolated"]
     if isolated and not _equal(row.isolated_us, isolated[0]):
-        yield "arithmetic", f"isolated_us is {row.isolated_us:g}, its times say {isolated[0]:g}"
+        yield (
+            "arithmetic",
+            f"isolated_us is {row.isolated_us:g}, its times give {isolated[0]:g}",
+        )
     target = protocol.target_percent if protocol else None
     width_percent = 100 * row.interval_us / row.latency_us
     if row.elsewhere:
         left = ", ".join(f"{count} to {other}" for other, count in row.elsewhere.items())
-        yield "elsewhere", f"left nodes: {left}"
+        yield "elsewhere", f"nodes left to other providers: {left}"
     if not row.converged:
-        yield "not-converged", f"known to +-{width_percent:.1f} % only"
+        yield "not-converged", f"known only to +-{width_percent:.1f} %"
     elif target and width_percent > 1.1 * target and row.interval_us > _ROUNDING_US:
-        yield "converged", f"says it is within {target:g} %, and is +-{width_percent:.1f} %"
+        yield (
+            "converged",
+            f"claims +-{target:g} %, but is known only to +-{width_percent:.1f} %",
+        )
 
 
 def _follows(row: Measured, expected_us: float) -> bool:
@@ -150,13 +159,13 @@ def _visit_problem(timing: ModelTiming, protocol: MeasuringProtocol) -> str | No
     if longer or took_ms < visit_ms / _VISIT_FACTOR:
         return (
             f"{timing.model}: {calls:.0f} calls of {timing.median_us:g} us make a visit of "
-            f"{took_ms:.3g} ms, and the protocol's is {visit_ms:g} ms"
+            f"{took_ms:.3g} ms, but a visit of the protocol takes {visit_ms:g} ms"
         )
     return None
 
 
 def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Finding]:
-    """Pairs of rows of which one has more to do in every respect, and is clearly faster."""
+    """Pairs of rows in which the row with more work in every respect is clearly faster."""
     # Of two shapes nothing says which way an operator would have more to do.
     sited = [(row, site) for row in rows if isinstance(site := parse_site(row.site), Site)]
     groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Measured | Interpolated]]]
@@ -186,7 +195,7 @@ def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Fin
                     yield finding
     for respect, count in slow.items():
         if count >= _FEWEST_SLOW and count > _MOST_SLOW * pairs[respect]:
-            found = f"of {pairs[respect]} pairs, {count} are faster with {respect}"
+            found = f"{count} of {pairs[respect]} pairs are faster with {respect}"
             yield Finding("order", "rows", found)
 
 
@@ -205,8 +214,8 @@ def _order_finding(
     most_us = large.latency_us + _noise_us(large)
     if most_us < _NEIGHBOUR_SHARE * least_us - _NEIGHBOUR_US:
         found = (
-            f"{large.latency_us:.4g} us; {small.key} takes "
-            f"{small.latency_us:.4g} us, and this has {respect}"
+            f"{large.latency_us:.4g} us with {respect} than {small.key}, which takes "
+            f"{small.latency_us:.4g} us"
         )
         yield Finding("neighbours", large.key, found)
 

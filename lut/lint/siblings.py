@@ -1,4 +1,4 @@
-"""Rows against what the rest of the table says of their operator and their site."""
+"""Rows compared with other rows of their operator and their site."""
 
 import math
 from collections import Counter, defaultdict
@@ -33,14 +33,14 @@ LocatedRow = Measured | Interpolated
 
 
 def check_siblings(rows: Sequence[LocatedRow]) -> Iterator[Finding]:
-    """Rows that are far from a model of all of them.
+    """Rows that are far from a model of all rows.
 
-    Latency is taken as an overhead, a cost per multiply-add and a cost per element moved,
-    times a factor for each operator and one for each site: medians, so that one wrong row
-    changes nothing. Of an operator whose multiply-adds are not known they lie between two
-    models: in one they grow with the elements, in the other with those of a pointwise
-    convolution. A row is off if it is off both. Rows of which only the shapes are known are
-    left out: how much they have to do is not known here.
+    The model of latency is an overhead, a cost per multiply-add and a cost per element moved,
+    times a factor for each operator and one for each site. The factors are medians, so one
+    wrong row changes nothing. If an operator's multiply-adds are unknown, two models bound
+    them: in one they grow with the elements, in the other like those of a pointwise
+    convolution. A row is an outlier if both models say so. Rows with known shapes but unknown
+    work are left out.
     """
     rows = [row for row in rows if row.site and isinstance(parse_site(row.site), Site)]
     known = [row for row in rows if find_work(row.operator) is not None]
@@ -88,7 +88,7 @@ def _check_group(
         agreed = min(factors) * max(factors) > 0
         if not agreed or abs(row.latency_us - usual_us) <= 3 * interval_us:
             continue
-        found = f"{row.latency_us:.4g} us; its siblings say about {usual_us:.3g} us"
+        found = f"{row.latency_us:.4g} us; similar rows suggest about {usual_us:.3g} us"
         if abs(log_factor) > _WRONG_UNIT and (known or by_operator[operator] >= _FEWEST_LIKE):
             yield Finding("unit", row.key, found)
         elif is_crossed and abs(log_factor) > max(limits):

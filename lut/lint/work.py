@@ -1,4 +1,4 @@
-"""How much an operator has to do at a site, by formula: what its latency is held against."""
+"""Formulas for an operator's work at a site, to compare with its latency."""
 
 from collections.abc import Callable
 
@@ -88,7 +88,7 @@ def find_work(operator: str) -> Callable[[Site], int] | None:
 
 
 def count_macs(operator: str, site: AnySite) -> int | None:
-    """Multiply-adds for one image; None for an operator or a site that does not say them."""
+    """Multiply-adds for one image; None if the operator or the site does not determine them."""
     work = find_work(operator)
     return work(site) if work and isinstance(site, Site) else None
 
@@ -99,15 +99,15 @@ def count_pointwise(site: Site) -> int:
 
 
 def bound_macs(site: Site) -> int:
-    """More multiply-adds than an operator of a mobile or a cell network does, for one image.
+    """An upper bound on the multiply-adds of an operator of a network, for one image.
 
-    Those of a dense convolution of 7x7 before the stride, with the larger number of channels.
+    The bound is a dense 7x7 convolution before the stride, with the larger number of channels.
     """
     channels = max(site.in_channels, site.out_channels)
     return 49 * site.in_channels * channels * site.height * site.width
 
 
 def count_elements(site: Site) -> int:
-    """Numbers that are read and written, for one image."""
+    """How many numbers the operator reads and writes, for one image."""
     read = site.in_channels * site.height * site.width
     return read + site.out_channels * site.out_height * site.out_width
