@@ -138,7 +138,7 @@ def write_genotype(architecture: Architecture) -> str:
     if not isinstance(space, DartsSpace):
         raise ConfigError(
             f"the cells of a network of space {architecture.space} differ, but a DARTS "
-            "genotype has two; search in space `darts`"
+            "genotype has two; search with `space='darts'`"
         )
     edges: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for place, operators in architecture.choices.items():
