@@ -44,19 +44,19 @@ CASES = {
         "run exists: .*goldnas search --resume run, or choose another --out",
     ),
     "is a file": Case(
-        f"{WITHIN} --out a_file", "a_file exists, and is a file: choose another --out"
+        f"{WITHIN} --out a_file", "a_file is already a file: choose another --out"
     ),
     "is something else": Case(
         f"{WITHIN} --out images",
-        "images exists, and is not the folder of a search: choose another --out",
+        "images exists and is not the folder of a search: choose another --out",
     ),
     "is a training": Case(
         f"{WITHIN} --out run",
-        "run exists, and is not the folder of a search: choose another --out",
+        "run exists and is not the folder of a search: choose another --out",
         written("run/architecture.json", b"{}"),
     ),
     "has no name": Case(
-        f"{WITHIN} --out .", r"error: \. is no name for a new folder; choose --out"
+        f"{WITHIN} --out .", r"error: \. is not a name for a new folder; .* --out"
     ),
     "a name too long": Case(
         f"{WITHIN} --out {LONG}", "cannot make mmm.*too long.*another --out"
@@ -73,7 +73,7 @@ CASES = {
     "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
     "resume a training": Case(
         RESUME,
-        "run is the folder of a training; give that of its search",
+        "run is the folder of a training; give the folder of its search",
         written("run/architecture.json", b"{}"),
     ),
     "resume otherwise": Case(
@@ -127,12 +127,12 @@ CASES = {
         ),
         (
             "damaged table",
-            "cannot read run/tables/cpu.json, .*copy that table there again .goldnas lut show",
+            "cannot read run/tables/cpu.json, .*copy the table there again .goldnas lut show",
             halved("run/tables/cpu.json"),
         ),
         (
             "no table",
-            "cannot read run/tables/cpu.json, .*copy that table there again",
+            "cannot read run/tables/cpu.json, .*copy the table there again",
             removed("run/tables/cpu.json"),
         ),
     ]

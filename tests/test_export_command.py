@@ -341,7 +341,7 @@ def test_a_table_more_needs_a_name_of_its_own(tmp_path: Path, make_table: MakeTa
     [
         (["--precision", "int4"], "unknown --precision int4; known: fp32, fp16, bf16, int8"),
         (["--latency-lut", "no.json"], "there is no latency table no.json"),
-        (["--pick", "9"], "no network '9' in this run: say best"),
+        (["--pick", "9"], "no network '9' in this run: give best"),
         (["--python-out", "net.txt"], "--python-out must end in .py, got net.txt"),
     ],
 )

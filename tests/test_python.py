@@ -406,7 +406,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"settings": {"classes": 7}},
         r"`settings={'classes': 7}`: a search takes classes from its data, and digits has 10",
     ),
-    "a setting of a strategy": ({"networks": 3}, "has no use for `networks=3`"),
+    "a setting of a strategy": ({"networks": 3}, "does not use `networks=3`"),
     "a budget that none meets": (
         {"budgets": ["1kFLOPs"]},
         "cannot be met: the smallest network of this space needs",

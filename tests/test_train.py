@@ -326,7 +326,9 @@ CASES = {
         f"train a.json {ON_DIGITS} --warm", "--warm cannot be given with a.js"
     ),
     "unknown recipe": Case(f"{TRAIN} --recipe best", "unknown recipe 'best'; known: darts-cif"),
-    "unknown pick": Case(f"{TRAIN} --pick 99", "no network '99' in this run: say best, a numb"),
+    "unknown pick": Case(
+        f"{TRAIN} --pick 99", "no network '99' in this run: give best, a numb"
+    ),
     "unknown device": Case(f"{TRAIN} --train-device tpu", "cannot train on 'tpu': torch finds"),
     "unknown format": Case(f"{TRAIN} --amp fp8", "unknown --amp fp8; known: auto, bf16, off"),
     "cutout": Case(
@@ -689,5 +691,5 @@ def test_an_unfinished_training_is_not_exported(workplace: Path) -> None:
         Case("export new --out net.onnx --pick 2", "new holds one network: leave out")
     )
     assert_refused(
-        Case("train new", "new is the folder of a training; give that of its search")
+        Case("train new", "new is the folder of a training; give the folder of its search")
     )

@@ -90,7 +90,7 @@ class BudgetedSampler:
         self.mask[mine.gates] = True
         self.draws = mine.draws
         if not self._feasibility.within(self.mask):
-            raise ValueError("the network at hand does not meet the budgets")
+            raise ValueError("the current network does not meet the budgets")
 
     def use(self, mask: Mask) -> float:
         """The share of the budget that binds which a network uses."""

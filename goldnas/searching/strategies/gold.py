@@ -24,14 +24,14 @@ def _check(config: SearchConfig) -> None:
         value = getattr(config, name)
         if config.pace == "planned" and value != unless_given[name]:
             raise ConfigError(
-                f"at the planned pace gold chooses by importance, and has no use for "
-                f"`{name}={value!r}`: leave it out, or take `pace='paper'`"
+                "with `pace='planned'`, gold chooses by importance and does not use "
+                f"`{name}={value!r}`: leave it out, or give `pace='paper'`"
             )
 
 
 @register_strategy(
     "gold",
-    description="GOLD-NAS: one level, pruned gradually (arXiv:2007.03331)",
+    description="GOLD-NAS: one level, pruned step by step (arXiv:2007.03331)",
     takes={"pace"},
     gate_learning_rate=GATE_LEARNING_RATE,
     check=_check,

@@ -98,7 +98,7 @@ class AlgorithmOne:
                 RunError(
                     f"{count_of(self.session.config.epochs, 'epoch')} ended over budget: "
                     f"{', '.join(self.recorder.unmet)}. Algorithm 1 has no deadline: allow "
-                    "more `epochs`, or use `pace='planned'`"
+                    "more `epochs`, or give `pace='planned'`"
                 )
             )
 

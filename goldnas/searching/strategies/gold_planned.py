@@ -131,7 +131,7 @@ class ImportancePruning:
         active = self.learner.mask
         importance, worth = self.gates.importance(), self.gates.worth()
         if not np.isfinite(importance).all():
-            raise DivergedError("the importance of an operator is no finite number")
+            raise DivergedError("the importance of an operator is not a finite number")
         feasibility = self.session.feasibility
         if feasibility.within(active):
             kept: Mask | None = active  # the whole network was asked for
@@ -205,8 +205,8 @@ class ImportancePruning:
         """
         if "importance" not in state:
             raise RunError(
-                f"{self.session.run.path} was begun by an earlier goldnas, which pruned by "
-                "gates: search anew with another `out`"
+                f"an earlier goldnas began {self.session.run.path} and pruned by gates: search "
+                "again with another `out`"
             )
         self.recorder.load_state_dict(state["recorder"])
         self.gates.load_state_dict(state["importance"])

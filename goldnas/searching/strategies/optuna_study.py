@@ -290,5 +290,5 @@ def _reach_storage(config: SearchConfig) -> Iterator[None]:
         place = config.storage.split("@")[-1]  # without a password
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"cannot use the study in {place!r} ({reason}); mend `storage`"
+            f"cannot use the study in {place!r} ({reason}); correct `storage`"
         ) from None
