@@ -27,7 +27,7 @@ def _shared_options(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Take options from the table of this command in a TOML file. Options on the "
+            help="Read options from this command's table in a TOML file. Options on the "
             "command line override the file.",
             expose_value=False,
         ),
@@ -36,7 +36,7 @@ def _shared_options(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Write the options of this command to a file that --config reads.",
+            help="Write the options of this command to a TOML file, for --config.",
         ),
     ] = None,
 ) -> None:
@@ -149,8 +149,7 @@ def _check_names(args: list[str]) -> None:
     for name in (*args, os.getcwd()):
         if not is_text(name):
             raise ConfigError(
-                f"{show_name(name)} is not UTF-8, and files and logs hold nothing else; "
-                "rename it"
+                f"{show_name(name)} is not UTF-8, as files and logs must be; rename it"
             )
 
 

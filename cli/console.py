@@ -77,8 +77,8 @@ def errors_shown(
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         print_error(
-            f"the system refuses: {place}{error.strerror or error}. See that the path is "
-            "right, that you may use it, and that there is room"
+            f"the system refuses: {place}{error.strerror or error}. Check the path, its "
+            "permissions and the free space"
         )
         raise typer.Exit(Status.FAILED) from None
     except (MemoryError, RuntimeError) as error:
@@ -91,8 +91,8 @@ def errors_shown(
         if not _is_of_memory(error):
             raise
         print_error(
-            f"the memory is not enough ({str(error) or 'no more is said'}). Take fewer "
-            "--channels, a smaller --batch-size or --image-size, or a machine with more"
+            f"out of memory ({str(error) or 'no details'}). Use fewer --channels, a smaller "
+            "--batch-size or --image-size, or a machine with more memory"
         )
         raise typer.Exit(Status.FAILED) from None
     except KeyboardInterrupt:

@@ -21,9 +21,9 @@ def evaluate(
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score networks on the test set, with the weights they were saved with.
+    """Score networks on the test set, with their saved weights.
 
-    All networks on the front of a search, or the one network of a training.
+    Scores all networks on the front of a search, or the network of a training.
 
     Examples:
         goldnas evaluate runs/a

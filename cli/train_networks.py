@@ -98,7 +98,7 @@ def train_one(
     except (RankError, WriteError) as error:
         if not output.began:
             raise
-        raise type(error)(f"{error}; then the same command goes on") from None
+        raise type(error)(f"{error}; then run the same command again to continue") from None
     print_result(trained.result, trained.path, trained.folder.config.data)
     return Trained(trained.result, trained.path)
 

@@ -53,7 +53,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         f"{', '.join(amounts)}; {count_of(result.epochs, 'epoch')} of {result.recipe} on "
         f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}"
     )
-    say(f"kept in {folder}. Next: {command('export', folder, '--out', 'net.onnx')}")
+    say(f"saved in {folder}. Next: {command('export', folder, '--out', 'net.onnx')}")
 
 
 def print_outcomes(outcomes: Outcomes) -> None:

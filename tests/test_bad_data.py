@@ -117,7 +117,7 @@ CASES = {
     ),
     "a huge size": Case(
         f"{IMAGES} --data images --image-size 100000000",
-        "the memory is not enough .*image-size",
+        "out of memory .*image-size",
     ),
     "no train/": Case(
         f"{IMAGES} --data images",

@@ -37,7 +37,7 @@ from workplace import (
 CASES = {
     "neither new nor old": Case(
         "search --budget 1MFLOPs",
-        "needs a folder: --out DIR for a new one, --resume DIR to go on",
+        "needs a folder: --out DIR for a new one, --resume DIR",
     ),
     "exists": Case(
         f"{WITHIN} --out run",
@@ -77,11 +77,9 @@ CASES = {
         written("run/architecture.json", b"{}"),
     ),
     "resume otherwise": Case(
-        f"{RESUME} --epochs 3", "--epochs cannot change a search that goes on; leave it out"
+        f"{RESUME} --epochs 3", "--epochs cannot change a search; leave it out"
     ),
-    "resume elsewhere": Case(
-        f"{RESUME} --out new", "--out cannot change a search that goes on"
-    ),
+    "resume elsewhere": Case(f"{RESUME} --out new", "--out cannot change a search"),
 } | {
     f"resume with {name}": Case(RESUME, message, spoil)
     for name, message, spoil in [

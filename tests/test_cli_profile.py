@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(tmp_path: Path) -> None
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1].startswith("interrupted; run the command again to go on")
+    assert stderr.splitlines()[-1].startswith("interrupted; run the command again")
     assert [path.name for path in tmp_path.iterdir()] == [journal.name]
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -575,7 +575,7 @@ CASES = {
         f"{TRAIN} --weights w.pt --body-rate 1.5", r"--body-rate must lie in \[0, 1\], got 1.5"
     ),
     "of cells": Case(f"{TRAIN} --drop-path 0.1", "--drop-path is for networks of cells"),
-    "cells": Case(f"{TRAIN} --cells 3", f"--cells is of a genotype; {NAME} says it itself"),
+    "cells": Case(f"{TRAIN} --cells 3", f"--cells is for a genotype, and {NAME} decides"),
     "no data": Case(f"train {NAME}", "is trained on some --data"),
     "no network": Case(
         "train zoo:resnet19 --data data.npz",

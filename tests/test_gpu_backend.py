@@ -80,7 +80,7 @@ REFUSED = {
         "--backend torch has no int8, only fp32, fp16, bf16",
     ),
     "provider": (["--provider", "cuda"], "--provider cuda is --backend onnxruntime-cuda"),
-    "batches": (["--batch", "1,8", "--model", "x.onnx"], "several go with --out alone"),
+    "batches": (["--batch", "1,8", "--model", "x.onnx"], "need --out"),
 }
 
 

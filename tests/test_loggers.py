@@ -283,7 +283,7 @@ def test_a_package_that_is_missing_ends_the_command_before_it_begins(
             f"{WITHIN} --logger tensorbord", "unknown logger 'tensorbord'; known: tensorboard"
         ),
         Case(f"{TRAIN} --logger nowhere:logger", "there is no module 'nowhere' in "),
-        Case(f"{RESUME} --logger tensorboard", "--logger cannot change a search that goes on"),
+        Case(f"{RESUME} --logger tensorboard", "--logger cannot change a search"),
         Case(RESUME, "unknown logger 'later'", changed("run/config.json", loggers=["later"])),
     ],
     ids=["unknown", "no module", "on resume", "of a later goldnas"],

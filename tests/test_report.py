@@ -233,7 +233,7 @@ def test_a_folder_of_another_schema_is_one_line(
     [
         (["report", "none"], "none is not the folder of a search"),
         (["status", "none"], "none is not the folder of a search"),
-        (["report", "run", "-o", "report.pdf"], "--out report.pdf: end it in .html, .htm"),
+        (["report", "run", "-o", "report.pdf"], "--out report.pdf must end in .html, .htm"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str) -> None:
@@ -362,7 +362,7 @@ def test_a_report_that_cannot_be_written_does_not_spoil_the_search(workplace: Pa
     Path("run/report.html").mkdir()
     code, out, stderr = invoke("search", "--resume", "run")
     assert code == 0
-    assert "there is no report: cannot write run/report.html" in stderr
+    assert "no report was written: cannot write run/report.html" in stderr
     assert "Next: goldnas export run" in out
 
 

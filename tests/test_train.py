@@ -266,13 +266,13 @@ def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
 
 
 CASES = {
-    "nothing": Case("train", "say what to train: the folder of a search, .*--list-recipes"),
+    "nothing": Case(
+        "train", "name a network to train: the folder of a search, .*--list-recipes"
+    ),
     "no such file": Case(
         "train gone --data digits", "there is no gone. Give the folder of a search, an arch"
     ),
-    "no data": Case(
-        "train DARTS_V2", "a network from a file, DARTS_V2, is trained on some --da"
-    ),
+    "no data": Case("train DARTS_V2", "DARTS_V2 is a network from a file and needs --data"),
     "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
     "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),
     "into a long name": Case(f"{TRAIN} --out {LONG}", "cannot (make|write) mmm.*File name too"),
@@ -317,7 +317,7 @@ CASES = {
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
     ),
     "out of several": Case(
-        f"{TRAIN} --pick 1 --pick 2 --out new", "--out new is for one network alone; leav"
+        f"{TRAIN} --pick 1 --pick 2 --out new", "--out new works for one network only; leav"
     ),
     "pick and all": Case(
         f"{TRAIN} --all --pick 1", "--pick and --all contradict; leave one of"

@@ -173,7 +173,7 @@ def test_options_of_a_run_start_no_program(sent: Path, tmp_path: Path, option: s
     options = f'[profile]\nout = "new.json"\nnetworks = 0\n{option} = "{program}"\n'
     Path(tmp_path, "run/options.toml").write_text(options)
     status, _, errors = invoke("profile", "--config", tmp_path / "run/options.toml")
-    assert_one_line(status, errors, f"{option} = .*: code would run by it")
+    assert_one_line(status, errors, f"{option} = .*: this option runs code")
     assert marks(tmp_path) == []
 
 

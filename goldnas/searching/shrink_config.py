@@ -7,7 +7,7 @@ import msgspec
 from goldnas.errors import ConfigError
 from goldnas.settings import POSITIVE, check_bounds, setting
 
-_WHAT, _DEVICE = "What may go", "Device"
+_WHAT, _DEVICE = "Channels", "Device"
 
 
 class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):

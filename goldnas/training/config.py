@@ -18,7 +18,7 @@ from goldnas.training.shared_settings import (
     Workers,
 )
 
-_DATA = "Data of a file"
+_DATA = "Network from a file"
 TEACHER = "Teacher"
 """Groups of settings."""
 
