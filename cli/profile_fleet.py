@@ -155,7 +155,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         words = [] if value is False else [*option_words(key, value)]  # a flag that is off
         if any("\0" in word for word in words):
             raise ConfigError(
-                f"{place} is {value!r}: a text cannot have a zero byte; take it out"
+                f"{place} is {value!r:.200}: a text cannot have a zero byte; take it out"
             )
         options += words
     return options

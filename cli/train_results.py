@@ -38,8 +38,8 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
 
     held_out = ""
     if result.validation is not None:
-        # Of a share, the words at its end are not said twice.
-        on = result.validation.on(f"the held-out {name_items(data)}").removesuffix(" right")
+        # The name of the metric is not said twice.
+        on = result.validation.on(f"the held-out {name_items(data)}").removeprefix("accuracy ")
         held_out = f", {on}"
     amounts = [
         f"{name} " * is_latency(name) + format_amount(name, amount)

@@ -104,5 +104,5 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ) from None
         except ConfigError as error:
             raise ConfigError(
-                f"{path}: {error}. Those in the folder architectures/ of a search are some"
+                f"{path}: {error}. The folder architectures/ of a search has such files"
             ) from None

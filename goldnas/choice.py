@@ -94,11 +94,11 @@ class Choice(nn.Module):
         super().__init__()
         if shared is not None and not (isinstance(shared, str) and _NAME.fullmatch(shared)):
             raise ConfigError(
-                f"{shared!r} is no name of a shared choice: it has lower-case letters, digits "
-                "and _"
+                f"{shared!r} is not a name for a shared choice; use only lower-case letters, "
+                "digits and _"
             )
         if not isinstance(optional, bool):
-            raise ConfigError(f"`optional` of a Choice is True or False, got {optional!r}")
+            raise ConfigError(f"`optional` of a Choice must be True or False, got {optional!r}")
         self.shared = shared
         self.optional = optional
         pairs = candidates.items() if isinstance(candidates, Mapping) else candidates
@@ -107,13 +107,13 @@ class Choice(nn.Module):
             self._check_name(name)
             self.operators[name] = _built(name, builder)
         if not self.operators:
-            raise ConfigError("a Choice has no candidates; give one or more, each by a name")
+            raise ConfigError("a Choice has no candidates; give one or more, each with a name")
         self.nests = any(map(has_choice, self.operators.values()))
         """Whether a candidate has choices of its own."""
         if shared is not None and self.nests:
             raise ConfigError(
-                f"a choice shared as {shared!r} has a candidate with a Choice within; a shared "
-                "choice has none within: share nothing, or let the candidate have none"
+                f"a choice shared as {shared!r} has a candidate with another Choice inside; "
+                "leave `shared` out, or use a candidate without a Choice"
             )
         self.gates: Tensor | None
         self.register_buffer("gates", None)
@@ -145,7 +145,8 @@ class Choice(nn.Module):
     def _check_name(self, name: object) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r} is no name of a candidate: it has lower-case letters, digits and _"
+                f"{name!r} is not a name for a candidate; use only lower-case letters, digits "
+                "and _"
             )
         if name in self.operators:
             raise ConfigError(
@@ -153,12 +154,12 @@ class Choice(nn.Module):
             )
         if keyword.iskeyword(name):
             raise ConfigError(
-                f"a candidate cannot be named {name!r}, which is a keyword of Python, so that "
-                "no network with it can be exported; choose another name"
+                f"a candidate cannot be named {name!r}, a keyword of Python, because its "
+                "network could not be exported; choose another name"
             )
         if hasattr(nn.ModuleDict, name):
             raise ConfigError(
-                f"a candidate cannot be named {name!r}, which torch has a method of; choose "
+                f"a candidate cannot be named {name!r}, the name of a method of torch; choose "
                 "another name"
             )
 
@@ -184,8 +185,8 @@ def _sum(
 def _built(name: str, builder: Builder) -> nn.Module:
     if isinstance(builder, nn.Module) or not callable(builder):
         raise ConfigError(
-            f"candidate {name!r} is {builder!r:.80}, and has to be what builds a module: "
-            "write lambda: in front of it"
+            f"candidate {name!r} is {builder!r:.80}, and must be a function that builds a "
+            "module: write lambda: in front of it"
         )
     try:
         module = builder()
@@ -197,14 +198,13 @@ def _built(name: str, builder: Builder) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
-            f"candidate {name!r} is built as {type(module).__name__}, and has to be an "
-            "nn.Module"
+            f"candidate {name!r} builds a {type(module).__name__}, and must build an nn.Module"
         )
     for inner in module.modules():
         if isinstance(inner, Choice) and inner.shared is not None:
             raise ConfigError(
-                f"candidate {name!r} has a Choice within that is shared as {inner.shared!r}; "
-                "a choice within another is not shared: leave `shared` out"
+                f"candidate {name!r} has a Choice inside that is shared as {inner.shared!r}, "
+                "and an inner choice cannot be shared: leave `shared` out"
             )
     return module
 

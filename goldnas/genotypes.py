@@ -136,8 +136,8 @@ def write_genotype(architecture: Architecture) -> str:
     space = find_space(architecture)
     if not isinstance(space, DartsSpace):
         raise ConfigError(
-            f"a network of space {architecture.space} has cells that differ, and a DARTS "
-            "genotype has two; search in space `darts`"
+            f"the cells of space {architecture.space} differ, and a DARTS genotype has two "
+            "kinds of cells; search with `space='darts'`"
         )
     edges: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for place, operators in architecture.choices.items():
@@ -150,8 +150,8 @@ def write_genotype(architecture: Architecture) -> str:
             entering = sorted(edges.get((kind, node), []), key=lambda edge: edge[1])
             if len(entering) != 2:
                 raise ConfigError(
-                    f"node {node} of the {kind} cell has {len(entering)} operators, and each "
-                    "has two in a DARTS genotype"
+                    f"node {node} of the {kind} cell has {len(entering)} operators, and a "
+                    "DARTS genotype needs two per node"
                 )
             listed += entering
         nodes = list(concat or range(2, 2 + space.nodes))
@@ -182,7 +182,7 @@ def _fields(text: str) -> dict[str, Any]:
             return {"gene": _literal(tree)}
         fields = {str(keyword.arg): _literal(keyword.value) for keyword in tree.keywords}
         if tree.args or len(fields) < len(tree.keywords):
-            raise ValueError("each field has a name, and is there once")
+            raise ValueError("each field must have a name, and be given once")
         return fields
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
@@ -211,13 +211,13 @@ def _literal(node: ast.expr) -> Any:
 def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
     if isinstance(value, list | tuple) and value:
         return value
-    raise ConfigError(f"a genotype lists its edges or cells; got {value!r:.200}")
+    raise ConfigError(f"a genotype must list its edges or cells; got {value!r:.200}")
 
 
 def _concat(nodes: Any) -> tuple[int, ...]:
     if isinstance(nodes, list | tuple) and nodes and all(isinstance(n, int) for n in nodes):
         return tuple(nodes)
-    raise ConfigError(f"concat lists nodes, for example range(2, 6); got {nodes!r:.200}")
+    raise ConfigError(f"concat must list nodes, for example range(2, 6); got {nodes!r:.200}")
 
 
 def _paired(operators: Any) -> list[Edge]:
@@ -237,7 +237,7 @@ def _edges(operators: Any) -> list[Edge]:
             raise TypeError
     except (TypeError, ValueError):
         raise ConfigError(
-            "an edge of a genotype is (operator, source) or (operator, source, node), "
+            "an edge of a genotype must be (operator, source) or (operator, source, node), "
             f"for example ('skip_connect', 0, 2); got {operators!r:.200}"
         ) from None
     return edges

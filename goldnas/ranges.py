@@ -54,4 +54,4 @@ def check_resources(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in (FLOPS, PARAMETERS, OPERATORS) and not read_table(name):
-            raise ValueError(f"a resource {name!r}, which this goldnas does not know")
+            raise ValueError(f"the resource {name!r}, which this goldnas does not know")

@@ -106,7 +106,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
-        raise ConfigError(f"`{name}` has to be {_describe(kind)}, got {value!r}") from None
+        raise ConfigError(f"`{name}` must be {_describe(kind)}, got {value!r}") from None
 
 
 _WORDS = {

@@ -40,8 +40,7 @@ def read_weights(path: Path, most_bytes: int) -> tuple[Any, str]:
         size = file.seek(0, 2)
         if size > most_bytes:
             raise ValueError(
-                f"it has {size / 2**20:.1f} MiB, and {most_bytes / 2**20:.1f} are the most "
-                "that it may have"
+                f"it has {size / 2**20:.1f} MiB, and at most {most_bytes / 2**20:.1f} are read"
             )
         file.seek(0)
         told = hashlib.sha256()

@@ -197,8 +197,8 @@ CASES = {
             "compare run", f"run/events.jsonl: {problem}.*; delete ", written(LOG, line + b"\n")
         )
         for name, line, problem in [
-            ("a list", b"[1]", "line 1 is not of this log .*it names no event"),
-            ("no event", b'{"time": 1}', "line 1 is not of this log .*it names no event"),
+            ("a list", b"[1]", "line 1 does not belong to this log .*event"),
+            ("no event", b'{"time": 1}', "line 1 does not belong to this log .*event"),
             (
                 "a text for a time",
                 b'{"time": "1", "event": "end"}',

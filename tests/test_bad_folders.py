@@ -147,7 +147,7 @@ def test_a_bad_folder_is_one_clear_line_and_leaves_the_disk_alone(
 # -- folders of other versions ---------------------------------------------------------------
 
 VERSIONS = {
-    0: "version 0, which this goldnas reads no longer: .*the goldnas that wrote it, 0.0.7$",
+    0: "version 0, which this goldnas does not read any more: .*the goldnas that wrote it, 0.0.7$",
     2: "version 2, and this goldnas reads version 1. Upgrade goldnas to 0.0.7 or later, which",
 }
 

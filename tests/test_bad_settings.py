@@ -91,7 +91,7 @@ SETTINGS = {
         f"{WITHIN} --train-device {NO_GPU}", f"cannot train on '{NO_GPU}': torch finds .*cpu"
     ),
     "unknown device": Case(
-        f"{WITHIN} --train-device tpu", "cannot train on 'tpu': .*choose from these, or auto"
+        f"{WITHIN} --train-device tpu", "cannot train on 'tpu': .*choose one of these, or auto"
     ),
     "device number": Case(f"{WITHIN} --train-device cpu:x", "cannot train on 'cpu:x': "),
     "learning rate": Case(
@@ -103,7 +103,7 @@ SETTINGS = {
     "batch of words": Case(f"{WITHIN} --batch-size all", "--batch-size is .* auto; got 'all'"),
     "huge channels": Case(f"{WITHIN} --channels {10**9}", "out of memory .* fewer --channels"),
     "crop": Case(
-        f"{WITHIN} --crop-padding 9", "crop_padding of 9 pixels is more than images of 8x8 have"
+        f"{WITHIN} --crop-padding 9", "crop_padding of 9 pixels is larger than images of 8x8"
     ),
     "unknown amp": Case(f"{WITHIN} --amp fp8", "unknown --amp fp8; known: auto, bf16, off"),
     "negative seed": Case(f"{WITHIN} --seed -1", "seed must be 0 or more.* got -1"),
@@ -112,7 +112,7 @@ SETTINGS = {
         f"{WITHIN} --validation-fraction 1", r"validation-fraction must lie in \(0, 1\), got 1"
     ),
     "large cutout": Case(
-        f"{WITHIN} --cutout 9", "cutout of 9 pixels hides images of 8x8; choose a smaller"
+        f"{WITHIN} --cutout 9", "cutout of 9 pixels hides whole images of 8x8; choose a smaller"
     ),
 }
 

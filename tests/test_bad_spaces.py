@@ -16,16 +16,16 @@ HERE = r"\(.*own_spaces.py, line \d+\)"
 
 MISTAKES = {
     "no_candidates": rf"a Choice has no candidates; .* {HERE}",
-    "odd_name": "'3x3 conv' is no name of a candidate",
+    "odd_name": "'3x3 conv' is not a name for a candidate",
     "torch_name": "cannot be named 'half'",
-    "keyword_name": "cannot be named 'in', which is a keyword",
-    "odd_optional": "`optional` of a Choice is True or False, got 'no'",
+    "keyword_name": "cannot be named 'in', a keyword",
+    "odd_optional": "`optional` of a Choice must be True or False, got 'no'",
     "two_names": "two candidates named 'skip'",
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
     "builder_returns_text": "candidate 'conv' is built as str, .* nn.Module",
-    "shared_within": "candidate 'inner' has a Choice within that is shared as 'one'",
-    "within_shared": "shared as 'one' has a candidate with a Choice within",
+    "shared_within": "candidate 'inner' has a Choice inside that is shared as 'one'",
+    "within_shared": "shared as 'one' has a candidate with another Choice",
     "other_candidates": (
         "the choices at 1 and 2 are shared as 'cell', and have the candidates skip, same and "
         "same, skip; give both the same"
@@ -33,7 +33,7 @@ MISTAKES = {
     "once_optional": "the choices at 1 and 2 are shared as 'cell', and only one .* optional",
     "only_zero": "the choice at 1 has no candidate besides a Zero",
     "unread": "choice.operators.conv does not reach the output",
-    "odd_shared_name": "'Cell 1' is no name of a shared choice",
+    "odd_shared_name": "'Cell 1' is not a name for a shared choice",
     "taken_name": "a choice is at 'one', and others share that name",
     "other_shape": (
         "candidate 'wide' of the choice at 1 maps 4x8x8 to 8x8x8, and 4x8x8 is expected"

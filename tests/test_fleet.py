@@ -95,8 +95,8 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
     [
         ("", "names no device"),
         ("[a", "is not a TOML file"),
-        ("a = 1", "'a' is no device"),
-        ("['../a']\nthreads = 1", "'../a' is no device"),
+        ("a = 1", "'a' is not in the table of a device"),
+        ("['../a']\nthreads = 1", "'../a' is not in the table of a device"),
         ("[a]\ncolour = 1", "'colour' of [a] is unknown; known: "),
         ("[a]\nthreads = 'two'", "'threads' of [a] is 'two': "),
         ("[a]\nthreads = true", "'threads' of [a] is True: "),

@@ -71,7 +71,7 @@ def test_shards_over_the_memory_limit_are_decoded_as_they_are_used(
     shards: Path, on_disk: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(on_disk.images, ImageFiles)
-    assert on_disk.kept == "decoded from shards as they are used"
+    assert on_disk.kept == "decoded from shards when they are used"
     monkeypatch.undo()
     decoded = load_dataset(str(shards)).train
     assert same(
@@ -262,7 +262,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "a corrupt image": (
         "",
         other({"x/a.png": b"no image", "x/a.cls": b"1"}),
-        r"cannot read the image x/a\.png in .*train-09\.tar: it is no image.*repair",
+        r"cannot read the image x/a\.png in .*train-09\.tar: it is not an image.*repair",
     ),
 }
 

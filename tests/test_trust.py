@@ -308,7 +308,7 @@ def test_a_search_goes_on_where_nothing_can_be_noted(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a_file"))
     status, _, errors = invoke(*SEARCH.split())
     assert status == 0, errors
-    assert "warning: to go on with run will need --trust" in errors
+    assert "warning: continuing run will need --trust" in errors
     forget()
     status, _, errors = invoke("evaluate", "run")
     assert_one_line(status, errors, "--trust")

@@ -237,7 +237,7 @@ def _find_whole(
         for name, value in (("weights", weights), ("settings", settings)):
             if value:
                 raise ConfigError(
-                    f"`{name}` cannot be given with a network that was trained here, which has "
+                    f"`{name}` cannot be given with a network that goldnas trained, which has "
                     "its own; leave it out"
                 )
         if isinstance(network, TrainingFolder):
@@ -255,12 +255,12 @@ def _find_whole(
     if not of_zoo and not of_function:
         shown = str(network) if isinstance(network, str | Path) else name_type(network)
         raise ConfigError(
-            f"{shown} is no trained network: give the folder of a training or a search, "
+            f"{shown} is not a trained network: give the folder of a training or a search, "
             f"{PREFIX}NAME with `weights`, or a function that makes the network with `weights`"
         )
     if data is None:
         raise ConfigError(
-            "a network that was not trained here is shrunk on some `data`, for example "
+            "a network that goldnas did not train needs `data` to shrink on, for example "
             "`data='cifar10'`"
         )
     if is_function(of_data["data"]):
@@ -273,7 +273,7 @@ def _find_whole(
     )
     if of_zoo:
         if settings:
-            raise ConfigError("`settings` are those of a function; leave them out")
+            raise ConfigError("`settings` are for a function; leave them out")
         return whole_of_zoo(str(network), weights, dataset, of_data["data"]), of_data
     return whole_of_function(name_space(network), settings, dataset, weights), of_data
 
@@ -301,8 +301,8 @@ def _place_tables(
     if measuring is not None:
         if len(tables) > 1:
             raise ConfigError(
-                "several `tables` cannot be measured into: give one with `device`, or leave "
-                "`device` out"
+                "with `device`, only one of the `tables` can take the measurements: give one, "
+                "or leave `device` out"
             )
         return tables or [folder.with_name(f"{folder.name}.lut.json")]
     if not tables:
@@ -310,8 +310,9 @@ def _place_tables(
             named = text.partition("@")[2].strip() or "table"  # whichever it will be
             if is_latency(parse_budget(text, [named]).resource):
                 raise ConfigError(
-                    f"nothing says what a latency is for the budget {text}: give a `device` to "
-                    "measure on, as `device='cpu'`, or `tables` of this network"
+                    f"the budget {text} is a latency, and no device is given for it: give a "
+                    "`device` to measure on, for example `device='cpu'`, or `tables` of this "
+                    "network"
                 )
     return tables
 
@@ -361,9 +362,9 @@ def _make_space(whole: "Whole", step: int) -> "ShrunkSpace":
     )
     if counted != of_parts:
         raise ConfigError(
-            f"of {format_amount('FLOPs', counted)} the network computes "
-            f"{format_amount('FLOPs', abs(counted - of_parts))} outside of its layers, such as "
-            "attention written as a product of tensors: what these cost is not known. Put them "
+            f"{format_amount('FLOPs', abs(counted - of_parts))} of the network's "
+            f"{format_amount('FLOPs', counted)} are outside of its layers, for example "
+            "attention written as a product of tensors: their cost is not known. Put them "
             "into layers of PyTorch"
         )
     return space

@@ -68,7 +68,7 @@ def _find_doubts(name: str, dataset: Dataset) -> Iterator[str]:
         if how:
             yield (
                 f"the {part} images of {name} are {how}: nothing can be learnt from them. "
-                "Look at how they were written"
+                "Check how they were written"
             )
     if name in DATASET_NAMES or any(alike.values()):
         return
@@ -76,8 +76,8 @@ def _find_doubts(name: str, dataset: Dataset) -> Iterator[str]:
         return
     if repeated := test.count_in(train):
         yield (
-            f"{repeated} of the {len(test)} test images of {name} are training images, too: "
-            "the accuracy on them says nothing of others. Take them out of one part"
+            f"{repeated} of the {len(test)} test images of {name} are also training images: "
+            "the accuracy says nothing about new images. Remove them from one part"
         )
 
 
@@ -116,11 +116,11 @@ def _unknown(name: str) -> DataError:
     """The error for a name of nothing that is there."""
     home = "~" in Path(name).parts
     return DataError(
-        f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
+        f"unknown dataset {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
         "file, of a folder with train/ and test/ or val/, of shards, as in "
         "shards/train-{000..099}.tar, and a function of yours, my_package.my_module:data"
         + home
-        * ". The ~ was not replaced by your home folder: write it out"
+        * ". The ~ does not stand for your home folder here: write the folder out"
     )
 
 
@@ -146,7 +146,6 @@ def resolve_data(name: str) -> str:
     path = os.path.realpath(name)
     if not is_text(path):
         raise DataError(
-            f"{name} is {show_name(path)}, which is not UTF-8, and no log could hold it; "
-            "rename it"
+            f"{name} is {show_name(path)}, which is not UTF-8, as logs must be; rename it"
         )
     return path

@@ -108,7 +108,7 @@ class ImageData:
         if isinstance(self.images, Tensor):
             return "in memory"
         whole = self.images.places.pieces is None
-        return f"decoded from {'files' if whole else 'shards'} as they are used"
+        return f"decoded from {'files' if whole else 'shards'} when they are used"
 
     def subset(self, indices: Tensor) -> ImageData:
         """Keep the images at ``indices``, in that order."""
@@ -142,7 +142,7 @@ class ImageData:
         some = self.images[torch.arange(0, len(self), every)].flatten(1)
         if (some == some[0]).all():
             return "all the same"
-        return "of one value each" if (some == some[:, :1]).all() else ""
+        return "of one colour each" if (some == some[:, :1]).all() else ""
 
     def count_in(self, others: ImageData) -> int:
         """How many images are among others, bit by bit; 0 where they are not in memory."""
@@ -212,8 +212,8 @@ def split_validation(
     if not held_out.any():
         of_classes = f" of {train.num_classes} classes" if train.num_classes else ""
         raise ConfigError(
-            f"a validation fraction of {fraction} sets nothing aside: there are {len(train)} "
-            f"to train on{of_classes}; choose a larger fraction"
+            f"a validation fraction of {fraction} holds out none of "
+            f"{len(train)} items{of_classes}; choose a larger fraction"
         )
     validation = train.subset(held_out.nonzero().flatten())
     return train.subset((~held_out).nonzero().flatten()), validation

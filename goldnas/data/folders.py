@@ -57,8 +57,8 @@ def read_class_folders(folder: Path) -> ClassFolders:
     for name in found.classes:
         if not is_text(name):
             raise DataError(
-                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, and no "
-                "log could hold it; rename the folder"
+                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, as "
+                "logs must be; rename the folder"
             )
     for label, name in enumerate(found.classes):
         before = len(found.paths)
@@ -93,7 +93,7 @@ def _walk(folder: Path, found: ClassFolders) -> Iterator[tuple[str, list[str]]]:
             elif target in seen or _holds(target, here):
                 folders.remove(name)
                 found.leave_out(
-                    "a link to a folder that was read already, or that holds the link", path
+                    "a link to a folder that was read already, or that contains the link", path
                 )
             seen.add(target)
         yield place, files
@@ -149,5 +149,8 @@ def choose_test_part(root: Path) -> tuple[str, str]:
     if there != ["test", "val"]:
         return (there or ["test"])[0], ""
     if list_classes(root / "test") != classes and list_classes(root / "val") == classes:
-        return "val", "test/ has other folders than train/ and is not used; val/ is tested on"
-    return "test", "val/ is not used: test/ is tested on, and a part of train/ is held out"
+        return (
+            "val",
+            "test/ has other folders than train/ and is not used; the test set is val/",
+        )
+    return "test", "val/ is not used: the test set is test/, and a part of train/ is held out"

@@ -183,9 +183,9 @@ def explain_dead_worker(error: Exception) -> DataError | None:
     if isinstance(error, RuntimeError) != ("DataLoader worker" in told):
         return None
     return DataError(
-        f"a process that loads data died: {read_message(error)}. It may have had too little "
-        "memory, of the machine or of /dev/shm: take fewer `workers`. With `workers=0` the "
-        "data is loaded in this process, which shows what is wrong with it"
+        f"a process that loads data died: {read_message(error)}. Perhaps the machine or "
+        "/dev/shm had too little memory: use fewer `workers`. With `workers=0` this process "
+        "loads the data, and shows the error"
     )
 
 

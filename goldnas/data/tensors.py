@@ -27,7 +27,7 @@ def to_array(value: object) -> np.ndarray:
     except ValueError as error:  # rows of several lengths
         raise TypeError(str(error)) from None
     if array.dtype.kind not in _NUMBERS:
-        raise TypeError(f"it holds {array.dtype}, and numbers are needed")
+        raise TypeError(f"it has {array.dtype}, and numbers are needed")
     dtype = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype
     return np.asarray(array, dtype.newbyteorder("="), order="C")
 

@@ -78,15 +78,15 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schema_version: Literal[1] = 1
 
     recipe: Annotated[
-        str, setting("Recipe to train by; `list_recipes` shows them.", kind="recipe")
+        str, setting("Recipe of the training; `list_recipes` shows all recipes.", kind="recipe")
     ]
     """Name of the recipe. The other settings are from it, unless they were given."""
 
     data: Annotated[
         str,
         setting(
-            "Dataset to train a network from a file on, as for a search. A network of a search "
-            "is trained on the data, and for the task, of its search.",
+            "Dataset to train a network from a file on, as for a search. A network of a "
+            "search is always trained on the data and for the task of its search.",
             group=_DATA,
             kind="dataset",
         ),
@@ -101,9 +101,9 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     weights: Annotated[
         str | None,
         setting(
-            "Weights that a ready-made network (zoo:NAME) begins with: a file .safetensors, "
-            ".pt or .pth, or the name of published ones, such as IMAGENET1K_V1 or default. "
-            "Fresh ones unless given.",
+            "First weights of a ready-made network (zoo:NAME): a .safetensors, .pt or .pth "
+            "file, or the name of published weights, such as IMAGENET1K_V1 or default. "
+            "Default: fresh weights.",
             group=_DATA,
             metavar="FILE|NAME",
         ),
@@ -116,8 +116,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     teacher: Annotated[
         str | None,
         setting(
-            "Trained network to learn from, besides the labels: the folder of a training or a "
-            "search (its best network). It needs the same classes and images of the same size.",
+            "Trained network to learn from, besides the labels: the folder of a training, or "
+            "of a search (its best network). It must have the same classes and image size.",
             group=TEACHER,
             metavar="DIR",
         ),
@@ -130,7 +130,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     teacher_share: Annotated[
         float,
         setting(
-            "Share of the loss that compares with the teacher; the labels have the rest.",
+            "Share of the loss that compares with the teacher. The labels have the rest.",
             group=TEACHER,
         ),
     ] = 0.9
@@ -138,8 +138,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     temperature: Annotated[
         float,
         setting(
-            "What the outputs of both are divided by before they are compared: the higher, the "
-            "more the teacher's second choices count.",
+            "The outputs of network and teacher are divided by this number before they are "
+            "compared. The higher, the more the teacher's second choices count.",
             group=TEACHER,
         ),
     ] = 4.0
@@ -153,8 +153,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     validation_fraction: Annotated[
         float,
         setting(
-            "Share of the training data that is held out. Unless given, that of the search, or "
-            "0.1; 0 trains on all.",
+            "Share of the training data that is held out; 0 to train on all of it. Default: "
+            "that of the search, or 0.1.",
             group=TRAINING,
             bounds=SHARE,
         ),
@@ -164,7 +164,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Decides which images are held out; of a search's network, the seed of the search."""
 
     seed: Annotated[
-        int, setting("Random seed of the weights and the order of images.", bounds=NOT_NEGATIVE)
+        int,
+        setting(
+            "Random seed of the weights and of the order of the images.", bounds=NOT_NEGATIVE
+        ),
     ] = 0
 
     warm: bool = False

@@ -251,6 +251,6 @@ def _in_contact() -> Iterator[None]:
         # Without the place in their source before it, and the advice after it.
         reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).splitlines()[0].split(". ")[0]
         raise RankError(
-            f"lost contact with the other ranks: one has ended, or is out of reach ({reason}); "
-            "see what it says"
+            "lost contact with the other ranks: one has ended or cannot be reached "
+            f"({reason}); see its output"
         ) from None

@@ -36,7 +36,7 @@ def check_sane(learner: nn.Module, losses: list[Tensor], classes: int | None) ->
     if not torch.stack(losses).isfinite().all():
         raise DivergedError("the loss was not finite")
     if not nn.utils.get_total_norm(learner.parameters()).isfinite():
-        raise DivergedError("there are weights that are not finite")
+        raise DivergedError("some weights are not finite")
 
 
 def fingerprint(network: nn.Module) -> str:

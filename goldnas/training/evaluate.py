@@ -112,7 +112,9 @@ def _onnx_outputs(
                 (output,) = session.run(None, {"input": some.numpy()})
                 outputs = torch.from_numpy(output)
                 if not outputs.isfinite().all():
-                    raise ExportError("the exported network puts out what is not a number")
+                    raise ExportError(
+                        "the exported network returns values that are not numbers"
+                    )
                 yield outputs, theirs
     except GoldnasError:
         raise

@@ -125,9 +125,9 @@ def check_batch(num_images: int, ranks: int, accumulate: int) -> None:
     """
     if num_images // (ranks * accumulate) < 2:
         raise ConfigError(
-            f"a batch of {num_images} images is fewer than 2 for each of {ranks} x "
-            f"{accumulate} parts (processes x `accumulate`): divide it less, or take "
-            f"a `batch_size` of {2 * ranks * accumulate} or more"
+            f"a batch of {num_images} images has fewer than 2 for each of {ranks} x "
+            f"{accumulate} parts (processes x `accumulate`): use fewer parts, or a "
+            f"`batch_size` of {2 * ranks * accumulate} or more"
         )
 
 

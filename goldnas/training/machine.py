@@ -40,7 +40,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device(name)
     have = ", ".join(kind for kind, there in available.items() if there)
     raise ConfigError(
-        f"cannot train on {name!r}: torch finds {have} here; choose from these, or auto"
+        f"cannot train on {name!r}: torch finds {have} here; choose one of these, or auto"
     )
 
 
@@ -115,7 +115,7 @@ def set_threads(threads: int | None) -> None:
     if threads > MOST_THREADS_PER_CORE * cores:
         raise ConfigError(
             f"{threads} `threads` are more than {MOST_THREADS_PER_CORE} for each of the "
-            f"{cores} cores of this machine; take fewer, or a machine with more"
+            f"{cores} cores of this machine; use fewer, or a machine with more"
         )
     torch.set_num_threads(threads)
 

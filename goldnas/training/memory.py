@@ -202,7 +202,7 @@ def free_bytes(device: torch.device) -> int:
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
         return int(min(1024 * int(fields["MemAvailable"].split()[0]), _free_of_container()))
     raise ConfigError(
-        f"how much memory is free on {device} cannot be asked here: give `batch_size` a number"
+        f"the free memory of {device} is not known here: give `batch_size` a number"
     )
 
 

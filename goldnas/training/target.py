@@ -168,7 +168,7 @@ def _genotype_text(target: str) -> str:
     try:
         return read_bounded(Path(target), _MOST_BYTES).decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
             f"as .json, a file with a genotype, {PREFIX} and the name of a ready-made network, "

@@ -62,8 +62,8 @@ def check_no_augmentation(data: str, settings: Sequence[str]) -> None:
     if settings:
         named = ", ".join(f"`{setting}`" for setting in settings)
         raise ConfigError(
-            f"{named} changes images that goldnas reads itself, and the items of {data} are "
-            "used as they are; leave it out, and augment in that dataset"
+            f"{named} changes images that goldnas reads itself, and goldnas does not change "
+            f"the items of {data}; leave it out, and augment in that dataset"
         )
 
 
@@ -100,9 +100,9 @@ def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
     shape = "x".join(map(str, space.output_shape))
     advice = "let the function take classes=, and use it"
     if len(space.output_shape) > 1:
-        advice = "end it in one number for each class, or give the `task` that it is for"
+        advice = "let it return one number for each class, or give the `task` that it is for"
     raise ConfigError(
-        f"networks of space {space.name} put out {shape} numbers, and {data} has {classes} "
+        f"networks of space {space.name} return {shape} numbers, and {data} has {classes} "
         f"classes; {advice}"
     )
 
@@ -130,6 +130,6 @@ def check_data(
     if of_network != of_data:
         things = "images" if isinstance(data, ImageData) else "items"
         raise ConfigError(
-            f"network {network} is for {things} of {of_network}, those of {config.data} are "
-            f"{of_data}; use data that it is for"
+            f"network {network} is for {things} of {of_network}, and {config.data} has "
+            f"{of_data}; use data that fits the network"
         )
