@@ -147,7 +147,7 @@ def test_a_bad_folder_is_one_clear_line_and_leaves_the_disk_alone(
 # -- folders of other versions ---------------------------------------------------------------
 
 VERSIONS = {
-    0: "version 0, which this goldnas does not read any more: .*the goldnas that wrote it, 0.0.7$",
+    0: "version 0, which this goldnas does not .*the goldnas that wrote it, 0.0.7$",
     2: "version 2, and this goldnas reads version 1. Upgrade goldnas to 0.0.7 or later, which",
 }
 
@@ -307,7 +307,7 @@ def replaced(path: str, make: Callable[[Path], object]) -> Spoil:
 
 
 NO_CHECKPOINT = "run/checkpoint.pt does not belong to this search .*; restore it from a copy"
-NO_LOG = r"run/events.jsonl: line \d+ is not of this log .*; delete it, nothing goes on from it"
+NO_LOG = r"run/events.jsonl: line \d+ does not belong to this log .*; delete"
 NO_FRONT = "cannot read run/front.json: .*; restore it from a copy"
 WEIGHTS = "run/weights/*.pt"
 

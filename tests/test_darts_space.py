@@ -83,7 +83,7 @@ def test_a_genotype_is_written_and_read_at_any_size(name: str) -> None:
 
 
 def test_what_is_no_genotype_is_not_written() -> None:
-    with pytest.raises(ConfigError, match="cells of space .* differ"):
+    with pytest.raises(ConfigError, match=r"cells of space .* differ"):
         write_genotype(read_genotype("DARTS_V1"))
     whole = make_space("darts", **SMALL)
     with pytest.raises(ConfigError, match="node 2 of the normal cell has 14 operators"):

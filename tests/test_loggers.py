@@ -229,10 +229,10 @@ def test_a_logger_that_fails_is_left_out_and_the_search_goes_on(own: Path) -> No
     assert code == 0, stderr
     warnings = [line for line in stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: logger my_loggers:Unfinished failed and is not used any more: an Unfinished has not "
-        "all of begin, log, table and close. new/events.jsonl has everything",
-        "warning: logger my_loggers:Failing failed and is not used any more: OSError: [Errno 28] No "
-        "space left on device. new/events.jsonl has everything",
+        "warning: logger my_loggers:Unfinished failed and is not used any more: an Unfinished "
+        "has not all of begin, log, table and close. new/events.jsonl has everything",
+        "warning: logger my_loggers:Failing failed and is not used any more: OSError: "
+        "[Errno 28] No space left on device. new/events.jsonl has everything",
     ]
     assert Path("new/calls").read_text() == "begin\nlog\n"
     events = SearchRun.open(Path("new")).read_events()

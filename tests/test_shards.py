@@ -225,7 +225,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     ),
     "cut in a header": ("", cut(1024 + 100), r"cannot read the shard .*train-09\.tar"),
     "empty": ("", cut(0), r"cannot read the shard .*train-09\.tar: empty file"),
-    "without its end": ("", without_end, r"train-09\.tar: from byte \d+ on it is no tar"),
+    "without its end": ("", without_end, r"train-09\.tar: it is not a tar from byte \d+ on"),
     "damaged inside": (
         "",
         lambda f: (f / "train-09.tar").write_bytes(b"?".join(halves(f / "train-09.tar"))),
@@ -247,7 +247,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "a label in words": (
         "",
         other({"a.png": png(0), "a.cls": b"cat"}),
-        r"a\.cls holds b'cat'; needed: the number of a class, from 0",
+        r"a\.cls is b'cat'; needed: the number of a class, from 0",
     ),
     "a class without images": (
         "",

@@ -176,7 +176,7 @@ BAD = {
     ),
     "fewer classes": Case(
         "train DARTS_V2 --data data.npz --cells 2 --channels 4 --teacher teacher --out new",
-        r"the --teacher .*teacher tells other classes apart \(10, not 4\)",
+        r"the --teacher .*teacher has other classes \(10, not 4\)",
     ),
     "no normalisation": Case(
         PUPIL, "does not say how the images were normalised", changed(

@@ -1,4 +1,4 @@
-"""``goldnas.export``: a network as files, measured and held against its budgets."""
+"""``goldnas.export``: write a network to files, measure it, and check its budgets."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

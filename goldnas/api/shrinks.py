@@ -67,53 +67,55 @@ def shrink(
     ranks: "Ranks | None" = None,
     **others: Any,
 ) -> Run:
-    """Shrink a trained network until it keeps its budgets, without losing what it knows.
+    """Shrink a trained network until it keeps its budgets.
 
-    Channels and residual branches go, a few at a time, while the network learns on from its
-    data and from itself as it was (knowledge distillation, arXiv:1503.02531). What goes is
-    what the loss would miss the least (arXiv:1906.10771). One run leaves a front of networks of
-    all sizes.
+    goldnas removes channels and residual branches, a few at a time: those without which the
+    loss would rise least (arXiv:1906.10771). In between, it trains the network on its data,
+    with the original network as teacher (knowledge distillation, arXiv:1503.02531). One run
+    returns a front of networks of all sizes.
 
     Args:
         network: What :func:`train` or :func:`search` returned, a network of a search, or the
-            folder of either; ``zoo:resnet18`` with ``weights``; a function that makes the
-            network (or its ``module:name``) with ``weights``.
-        budgets: Like ``5ms``, ``600MFLOPs``, ``3Mparams``; all hold at the end.
-        out: Folder to make.
-        data: The name or the path of a dataset, or data, as of :func:`search`. Unless given,
-            that which the network learnt from.
-        task: As of :func:`search`.
-        weights: Of a ready-made network or a function: a file, or the name of published ones.
-        tables: Latency tables of this network's sizes, such as ``tables/`` of an earlier run
-            has. With ``device``, the one file that is measured into.
-        settings: Of the function, besides ``input_shape`` and ``classes``.
-        pick: Which network of a search: see :meth:`NetworkFront.pick`.
-        trust: Whether the code may run that a folder names, whoever made it.
+            folder of either. Or ``zoo:resnet18`` with ``weights``. Or a function that makes
+            the network (or its ``module:name``) with ``weights``.
+        budgets: Limits such as ``5ms``, ``600MFLOPs`` or ``3Mparams``. All of them hold at the
+            end.
+        out: Folder to make for the run.
+        data: The name or the path of a dataset, or data, as for :func:`search`. By default,
+            the data that the network learnt from.
+        task: As for :func:`search`.
+        weights: For a ready-made network or a function: a file, or the name of published
+            weights.
+        tables: Latency tables for the sizes of this network, for example from ``tables/`` of
+            an earlier run. With ``device``, the one file for the measurements.
+        settings: Arguments of the function, besides ``input_shape`` and ``classes``.
+        pick: Network of a search: see :meth:`NetworkFront.pick`.
+        trust: Whether any code that the folder names may run, whoever made the folder.
         wait: Whether to wait while another process measures for the same file.
         on_event: See :func:`search`.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        on_progress: Called with the number of visits done, and their total as far as known.
+        on_warning: Called with each problem that may disturb the measurements.
         stop_signal: See :func:`search`.
-        texts: What else the folder begins with: texts by the names of their files.
+        texts: Further files of the new folder: texts by file name.
         ranks: See :func:`search`.
-        others: ``device`` (``cpu``, ``ssh://host`` and so on) and other settings of where to
-            measure, as of :func:`profile`; ``step`` (channels that go at a time) and
-            ``networks`` (sizes that are measured), fields of :class:`goldnas.ShrinkConfig`;
-            ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and so on, as of
+        others: ``device`` (``cpu``, ``ssh://host`` and so on) and other settings of the
+            measurement, as for :func:`profile`. ``step`` (channels to remove at a time) and
+            ``networks`` (sizes to measure), fields of :class:`goldnas.ShrinkConfig`.
+            ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and so on, as for
             :func:`search`.
 
     Returns:
-        The run, at its end: ``run.best`` is the network within the budgets.
+        The finished run: ``run.best`` is the network within the budgets.
 
     Raises:
         BusyError: If another process measures for the same file.
-        ConfigError: If a setting is wrong, the network cannot be followed, or no size of it
+        ConfigError: If a setting is wrong, the network cannot be traced, or no size of it
             meets the budgets.
         DataError: If the data is missing or unreadable.
         MeasurementError: If the device cannot measure.
         RunError: If ``out`` is taken, or a folder is damaged.
-        TableError: If a table cannot be read, or is not of this network.
-        WriteError: If the disk refuses.
+        TableError: If a table cannot be read, or was not measured for this network.
+        WriteError: If a file cannot be written.
 
     Example:
         >>> small = goldnas.shrink(

@@ -1,4 +1,4 @@
-"""Latency tables, with what needs more than their file: a network, or the device."""
+"""Latency tables, with the methods that need a network or the device."""
 
 import secrets
 from collections import Counter

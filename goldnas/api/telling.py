@@ -1,4 +1,4 @@
-"""What a call says while it runs, where nobody else is to be told."""
+"""What a call reports while it runs, if the caller gave no function for it."""
 
 import warnings
 from typing import Any
@@ -12,7 +12,7 @@ def warn(text: str) -> None:
 
 
 def watch(event: str, fields: dict[str, Any]) -> None:
-    """Warn of events that nobody would want to miss, and ignore the others."""
+    """Warn of the important events, and ignore the others."""
     if event == "logger_failed":
         warn(f"logger {fields['logger']} failed and is not used any more: {fields['reason']}")
     elif event == "setback":

@@ -1,4 +1,4 @@
-"""What searches and trainings take alike: functions, tasks, several processes."""
+"""What searches and trainings share: functions, tasks, several processes."""
 
 import hashlib
 import random
@@ -74,7 +74,7 @@ _ALONE = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Search or train by itself in this process, and leave its settings as they were found.
+    """Be the only search or training of this process, and restore its settings afterwards.
 
     Raises:
         RunError: If another thread of the process searches or trains: both would draw from

@@ -190,7 +190,7 @@ def train_target(
 def find_teacher(
     teacher: "TrainedNetwork | Network | Run | str | Path", *, trust: bool = False
 ) -> "Teacher":
-    """A trained network that another one learns from.
+    """Read the trained network that another network learns from.
 
     Args:
         teacher: See :func:`train`.
@@ -238,7 +238,7 @@ def find_teacher(
 
 
 def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTarget":
-    """What is to be trained, and on which data.
+    """Find the network to train, and its data.
 
     Args:
         network: See :func:`train`.

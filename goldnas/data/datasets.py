@@ -1,4 +1,4 @@
-"""Loading a data set, by name or by path."""
+"""Loading a dataset, by name or by path."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ def load_dataset(
     image_size: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Load a data set; warn of what is worth nothing, such as images that are all alike.
+    """Load a dataset; warn of what is worth nothing, such as images that are all alike.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images

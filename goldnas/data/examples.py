@@ -164,7 +164,7 @@ def _digests(images: Tensor) -> Iterator[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set's official parts. A search sees ``train`` only."""
+    """A dataset's official parts. A search sees ``train`` only."""
 
     name: str
     train: Examples

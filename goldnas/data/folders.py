@@ -15,7 +15,7 @@ _SHOWN = 3
 
 @dataclass
 class ClassFolders:
-    """The images of one part of a data set, in the order of their classes and names."""
+    """The images of one part of a dataset, in the order of their classes and names."""
 
     paths: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -139,7 +139,7 @@ def _fold(name: str) -> str:
 
 
 def choose_test_part(root: Path) -> tuple[str, str]:
-    """The folder of the test part of a data set, and what is to be said of the other one.
+    """The folder of the test part of a dataset, and what is to be said of the other one.
 
     That is ``test/``; or ``val/``, if ``test/`` is not there or has no folder for each class,
     as that of ImageNet, whose images are without labels.

@@ -80,7 +80,7 @@ class TrainingLoader:
         seed: Non-negative; decides order and augmentation.
         workers: Loading processes; 0 loads in this process.
         device: That trains. On CUDA, images in memory are kept there and augmented there, in
-            this process, unless a policy or a large data set needs the processor.
+            this process, unless a policy or a large dataset needs the processor.
         shard: Which part of each batch to load, and of how many: where several processes
             train together, each loads its own. Order and batches are those of one process.
 
@@ -123,7 +123,7 @@ class TrainingLoader:
             self._loader = DataLoader(
                 _AugmentedBatches(data, augmentation, normalisation),
                 sampler=self._orders,
-                batch_size=None,  # the data set makes whole batches
+                batch_size=None,  # the dataset makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 worker_init_fn=_leave_the_group,

@@ -99,7 +99,7 @@ def _no_folder(root: Path, error: OSError) -> DataError:
 def _on_disk(
     name: str, parts: list[tuple[Places, list[int]]], classes: int, image_size: int | None
 ) -> Dataset:
-    """The parts of a data set of files or shards; decoded, if they are not too large."""
+    """The parts of a dataset of files or shards; decoded, if they are not too large."""
     side = image_size or 0
     size = (
         (side, side) if side else find_common_size(join_places([places for places, _ in parts]))
