@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown, out
+from goldnas.cli.options import COMMON
 from goldnas.cli.usage import UsageError, describe_bad_value, describe_usage_error
 from goldnas.errors import ConfigError, is_text, show_name
 
@@ -30,6 +31,7 @@ def _shared_options(
             help="Read options from this command's table in a TOML file. Options on the "
             "command line override the file.",
             expose_value=False,
+            rich_help_panel=COMMON,
         ),
     ] = None,
     save_config: Annotated[
@@ -37,6 +39,7 @@ def _shared_options(
         typer.Option(
             metavar="FILE.toml",
             help="Write the options of this command to a TOML file, for --config.",
+            rich_help_panel=COMMON,
         ),
     ] = None,
 ) -> None:
@@ -57,12 +60,11 @@ class Command(TyperCommand):
         self, name: str | None, *, params: list[Any], help: str | None = None, **settings: Any
     ) -> None:
         everything = [*params, *_SHARED]
+        # Panels are in the order of their first options.
+        everything.sort(key=lambda one: getattr(one, "rich_help_panel", None) == COMMON)
         for parameter in everything:
-            # Narrow terminals need the room of "<bool>" and "<int range>".
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-            elif parameter.metavar is None and getattr(parameter, "min", None) is not None:
-                parameter.metavar = "N"
+            if parameter.metavar is None and getattr(parameter, "min", None) is not None:
+                parameter.metavar = "N"  # shorter than "<int range>"
         super().__init__(name, params=everything, help=_flowing(help or ""), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -95,6 +97,11 @@ class Command(TyperCommand):
                 told = describe_bad_value(error, typed.get(name), place)
                 raise ConfigError(told) from None
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _show_no_type_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; first keep its options where ``--save-config`` says."""
         target = ctx.params.pop("save_config", None)
@@ -113,10 +120,22 @@ class Group(TyperGroup):
         with _usage_errors_shown():
             return super().make_context(*arguments, **settings)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _show_no_type_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         with _usage_errors_shown():
             return super().invoke(ctx)
+
+
+def _show_no_type_of_flags(parameters: list[Any]) -> None:
+    """Leave out ``<bool>``, also of ``--help``, which narrow terminals have no room for."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from goldnas.cli.command import Command
+from goldnas.cli.command import Command, Group
 from goldnas.cli.console import as_text, errors_shown, out, print_json_file, say
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
@@ -28,7 +28,9 @@ _LONGEST = 500
 _Row = TypeVar("_Row")
 _LOOK, _NETWORKS, _MAKE = "Show and check", "Whole networks", "Make and convert"
 
-app = typer.Typer(no_args_is_help=True, help="Show, check, compare and convert latency tables.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Show, check, compare and convert latency tables."
+)
 
 
 @app.command(cls=Command, rich_help_panel=_LOOK)

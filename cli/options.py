@@ -6,21 +6,31 @@ from typing import Annotated
 import typer
 
 _PANEL = "Search space"
+COMMON = "Common options"
+"""The panel of options that most commands have; it is the last one."""
 
 JsonOption = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print one JSON object on stdout, and everything else on stderr."
+        "--json",
+        help="Print one JSON object on stdout, and everything else on stderr.",
+        rich_help_panel=COMMON,
     ),
 ]
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace a file that exists.", rich_help_panel=COMMON)
+]
 
 WaitOption = Annotated[
     bool,
-    typer.Option("--wait", help="Wait if another process writes there, instead of failing."),
+    typer.Option(
+        "--wait",
+        help="Wait if another process writes there, instead of failing.",
+        rich_help_panel=COMMON,
+    ),
 ]
 
 OfFileOption = Annotated[
@@ -51,5 +61,6 @@ TrustOption = Annotated[
         "--trust",
         help="Run the code that the folder names (module:function), even if you did not "
         "make the folder on this machine. Read that code first.",
+        rich_help_panel=COMMON,
     ),
 ]

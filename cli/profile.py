@@ -24,7 +24,7 @@ from goldnas.space_settings import WholeSpaceSettings
 if TYPE_CHECKING:
     from goldnas.spaces import SearchSpace
 
-_MEASURING, _MODEL = "Measuring", "A whole model"
+_MODEL = "A whole model"
 
 _OPTIONS = Options(TableConfig, ModelConfig, WholeSpaceSettings, defaults={"device": "cpu"})
 
@@ -41,7 +41,6 @@ def profile(
             "already are kept, so you can run an interrupted command again. With "
             "several --batch, each batch size gets its own table: lut/t4-b1.json and "
             "lut/t4-b64.json.",
-            rich_help_panel=_MEASURING,
         ),
     ] = None,
     devices: Annotated[
@@ -50,7 +49,6 @@ def profile(
             metavar="FILE.toml",
             help="Measure several devices at once. The file has a TOML table for each, with "
             "device, python, threads, cores, provider and so on. --out is then a folder.",
-            rich_help_panel=_MEASURING,
         ),
     ] = None,
     bundle: Annotated[
@@ -60,7 +58,6 @@ def profile(
             help="Write a program that measures the operators on a device that goldnas "
             "cannot reach, and measure nothing here. goldnas lut import turns its "
             "results into a table.",
-            rich_help_panel=_MEASURING,
         ),
     ] = None,
     model: Annotated[
