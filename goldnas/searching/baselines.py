@@ -145,16 +145,16 @@ class Baselines:
 def join_baselines(
     zoo: Zoo, counts: BaselineCounts, budgets: Sequence[Budget], data: str
 ) -> Baselines:
-    """Put together what was measured and what was counted.
+    """Join the measurements and the counts of ready-made networks.
 
     Args:
-        zoo: What was measured.
-        counts: What was counted for the data of the search.
-        budgets: Of the search.
-        data: Its name.
+        zoo: The measurements.
+        counts: The counts for the data of the search.
+        budgets: The budgets of the search.
+        data: The name of the data.
 
     Raises:
-        ValueError: If the two are not of each other.
+        ValueError: If measurements and counts do not belong together.
     """
     machine = next(
         (p.conditions.machine for p in zoo.parts if p.conditions.precision == counts.precision),
@@ -198,7 +198,7 @@ def _make_baseline(row: Measured, counted: Counted, counts: BaselineCounts) -> B
 
 
 def is_within(resources: dict[str, float], budgets: Sequence[Budget]) -> bool:
-    """Whether amounts keep the budgets of those resources that are known."""
+    """Whether amounts are within all budgets whose resource is known."""
     return all(
         resources[budget.resource] <= budget.limit
         for budget in budgets

@@ -239,8 +239,8 @@ class SearchRun(RunFolder):
 
     @property
     def saved(self) -> str:
-        """That it is, and how to go on."""
-        return f"saved; go on with: `load_run({str(self.path)!r}).resume()`"
+        """A message that the search is saved, and how to continue it."""
+        return f"saved; continue with: `load_run({str(self.path)!r}).resume()`"
 
     def read_checkpoint(self, most_bytes: int = 2**40) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.

@@ -11,7 +11,7 @@ _WHAT, _DEVICE = "Channels", "Device"
 
 
 class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which steps channels go in, and how latencies are learnt.
+    """How many channels are removed at a time, and how many sizes are measured.
 
     :func:`goldnas.shrink` takes these fields as settings.
 

@@ -42,7 +42,7 @@ def target_of_baseline(run: SearchRun, baseline: Baseline) -> TrainTarget:
 
     Args:
         run: The search.
-        baseline: That it is held against.
+        baseline: A ready-made network within its budgets.
 
     Raises:
         UntrustedError: If the search names code, and may be somebody else's.

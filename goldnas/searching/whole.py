@@ -40,9 +40,9 @@ OF_DATA = ("data", "task", "data_dir", "image_size", "validation_fraction")
 
 
 def data_of(folder: SearchRun | TrainingFolder) -> dict[str, Any]:
-    """Which data a network learnt from, as settings of a search.
+    """The data that a network learnt from, as settings of a search.
 
-    With the seed that decided which items were held out: it learnt from all others.
+    The seed decides which items are held out: the network learnt from all others.
     """
     config = folder.config
     said = {name: getattr(config, name) for name in OF_DATA} | {"seed": config.split_seed}

@@ -37,7 +37,7 @@ def _check(config: SearchConfig) -> None:
     check=_check,
 )
 def gold(session: Session) -> ImportancePruning | AlgorithmOne:
-    """By importance at the planned pace, by gates at that of the paper."""
+    """Prune by importance with the planned pace, and by gates with that of the paper."""
     if session.config.pace == "planned":
         return ImportancePruning(session)
     return AlgorithmOne(session)

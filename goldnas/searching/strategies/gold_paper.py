@@ -17,7 +17,7 @@ from goldnas.searching.supernet_learner import SupernetLearner
 
 
 class AlgorithmOne:
-    """A super-network that becomes a network, a few operators at a time.
+    """Prunes a super-network to a network, a few operators at a time.
 
     Args:
         session: Of the search.

@@ -42,7 +42,7 @@ trained from fresh weights before the choice, and in which share of the steps.""
 
 
 class ImportancePruning:
-    """A super-network that becomes a network, by what its operators are worth.
+    """Prunes a super-network to a network, by the importance of its operators.
 
     Args:
         session: Of the search.
@@ -83,8 +83,9 @@ class ImportancePruning:
     def learning_rate(self, step: int) -> float:
         """Learning rate of the weights: cosines.
 
-        Of a run the first 80 % of one to zero. Of what is left after the choice, one from a
-        half to a hundredth; of each network below the budgets, one from a tenth.
+        Before the choice of operators, each super-network takes the first 80 % of a cosine from
+        the full rate to zero. After it, a cosine from a half to a hundredth of the rate. For each network below the
+        budgets, a cosine from a tenth.
         """
         if step < self.first:
             return self._cosine(0.8 * (step % self.run_steps) / self.run_steps, 1.0, 0.0)

@@ -82,11 +82,11 @@ def tpe(session: Session) -> SampledSearch:
 
 
 class OptunaProposer:
-    """Proposes what a sampler of Optuna does; its first networks are random.
+    """Proposes networks from a sampler of Optuna; its first networks are random.
 
-    Without a storage the study is made again from the candidates of the search, so that it
-    goes on when the search was stopped. With a storage, searches of equal settings work on one
-    study, and each records the best of all.
+    Without a storage, the study is made again from the candidates of the search. So a stopped
+    search can continue. With a storage, searches with equal settings share one study, and each
+    records the best network of all.
 
     Args:
         session: Of the search.

@@ -25,7 +25,7 @@ class SearchLearner(Learner, Protocol):
         """How many there were at first."""
 
     def resources(self) -> dict[str, float]:
-        """What is left needs."""
+        """The amounts that the remaining network needs."""
 
     def limits(self) -> "list[Limit]":
         """That, beside the least and the most that a network needs, and the budgets."""
@@ -140,7 +140,7 @@ def find_strategy(name: str) -> StrategyInfo:
 
 
 def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a strategy makes of settings that were left to it.
+    """Fill in the settings that are left to the strategy.
 
     Args:
         name: Of the strategy.
