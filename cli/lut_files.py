@@ -360,7 +360,7 @@ def import_(
         if bundle is not None:
             raise ConfigError(f"--bundle needs a results.zip, and {file} is not a zip file")
         if form is None or device is None:
-            what = "not the results.zip of a bundle" if os.path.lexists(file) else "not a file"
+            what = "not the results.zip of a bundle" if os.path.lexists(file) else "not there"
             raise ConfigError(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"

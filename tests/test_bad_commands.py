@@ -72,7 +72,7 @@ CASES = {
         f"{PROFILE} --device tpu", "unknown --device 'tpu'; known: cpu, cuda, ssh"
     ),
     "profile bad input": Case(f"{PROFILE} --input 32x32", "--input is .* got .32, 32."),
-    "profile bad batch": Case(f"{PROFILE} --batch 0", "--batch: .* got '0'"),
+    "profile bad batch": Case(f"{PROFILE} --batch 0", "--batch .* got '0'"),
     "profile odd channels": Case(f"{PROFILE} --channels 5", "channels must be even, got 5"),
     "profile operator": Case(f"{PROFILE} --operators conv", "unknown operator 'conv'; known: "),
     "profile into a file": Case(
@@ -119,7 +119,7 @@ CASES = {
         every_weight(b"hello"),
     ),
     "export damaged table": Case(
-        EXPORT, "cannot read run/tables/cpu.json, .*copy that", written("run/tables/cpu.json")
+        EXPORT, "cannot read run/tables/cpu.json, .*copy the", written("run/tables/cpu.json")
     ),
     "export into a folder": Case(
         "export run --out images", "cannot write images: Is a directory; .*another place"
@@ -153,7 +153,7 @@ CASES = {
     ),
     "evaluate other data": Case(
         "evaluate run",
-        r"network \w+ is for images of 1x8x8 of 10 classes, those of data.npz are .* of 4",
+        r"network \w+ is for images of 1x8x8 of 10 classes, and data.npz has .* of 4",
         other_images,
     ),
     "export other data": Case(
@@ -204,11 +204,11 @@ CASES = {
                 b'{"time": "1", "event": "end"}',
                 "line 1 .*Expected 'float'",
             ),
-            ("bytes", b'{"event": "\xff"}', "line 1 is not of this log"),
+            ("bytes", b'{"event": "\xff"}', "line 1 does not belong to this log"),
             (
                 "half a cut",
                 b'{"time": 1, "event": "cut"}',
-                "line 1 is not of this log .*'step'",
+                "line 1 does not belong to this log .*'step'",
             ),
         ]
     },

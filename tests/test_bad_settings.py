@@ -100,7 +100,9 @@ SETTINGS = {
     "endless weight": Case(f"{WITHIN} --mu inf", "mu must be 0 or more, and finite, got inf"),
     "NaN growth": Case(f"{WITHIN} --pace paper --c0 nan", "c0 must be over 1.* got nan"),
     "batch of one": Case(f"{WITHIN} --batch-size 1", "batch-size must be at least 2, got 1"),
-    "batch of words": Case(f"{WITHIN} --batch-size all", "--batch-size is .* auto; got 'all'"),
+    "batch of words": Case(
+        f"{WITHIN} --batch-size all", "--batch-size must be .* auto, got 'all'"
+    ),
     "huge channels": Case(f"{WITHIN} --channels {10**9}", "out of memory .* fewer --channels"),
     "crop": Case(
         f"{WITHIN} --crop-padding 9", "crop_padding of 9 pixels is larger than images of 8x8"

@@ -98,7 +98,7 @@ BAD = {
     "others": ("[train]\n[lut.check]\n", r"this command: it has \[train\], \[lut.check\]"),
     "no table": ("epochs = 3\n", "epochs = 3 is not in the table of a command; put it below"),
     "not below lut": ("[search]\n[lut]\nseed = 3\n", "seed = 3 is not in the table of a comm"),
-    "unknown table": ("[serach]\n", "the name of the table 'serach'; the nearest is 'search'"),
+    "unknown table": ("[serach]\n", "the table 'serach'; the nearest is 'search'"),
     "unknown lut": ("[search]\n[lut.chekc]\n", "'chekc'; the nearest is 'check'"),
     "unknown key": (
         "[search]\nepoch = 3\n",
@@ -117,15 +117,15 @@ BAD = {
     "not a choice": ("[search]\npace = 'slow'\n", r"pace = 'slow' of \[search\]: .*planned"),
     "text for a flag": ("[search]\nsingle = 'yes'\n", "single = 'yes' .* takes true or false"),
     "flag for a text": ("[search]\nout = true\n", "out = true .*one text or number, not true"),
-    "list for a text": ("[search]\nout = ['a']\n", "out = .*: it takes one text .* not a list"),
-    "table for a text": ("[search.out]\na = 1\n", "out = .*: it takes one text.* not a table"),
+    "list for a text": ("[search]\nout = ['a']\n", "out = .* takes one text .* not a list"),
+    "table for a text": ("[search.out]\na = 1\n", "out = .* takes one text.* not a table"),
     "digits without end": (
         f"[search]\nepochs = {'9' * 5000}\n",
         "f.toml is not a TOML file: .* digits",
     ),
     "values within values": (f"[search]\nbudget = {'[' * 10**4}\n", "is not a TOML file"),
     "a zero byte": ('[search]\nout = "a\\u0000"\n', "out = .* zero byte; take it out"),
-    "date": ("[search]\nout = 2026-01-31\n", "out = .*it takes one text or number, not date"),
+    "date": ("[search]\nout = 2026-01-31\n", "out = .* takes one text or number, not date"),
     "lists in a list": (
         "[search]\nbudget = [[]]\n",
         "takes a list of texts or num.*not a list",

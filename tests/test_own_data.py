@@ -446,11 +446,11 @@ CASES = {
     ),
     "other classes": Case(
         f"{BASE} --data own_data:images --space own_spaces:other_classes",
-        "put out 7 numbers, and own_data:images has 4 classes; let the function take",
+        "return 7 numbers, and own_data:images has 4 classes; let the function take",
     ),
     "an image for each class": Case(
         f"{BASE} --data own_data:images --space own_data:pixel_net",
-        "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
+        "return 4x8x8 numbers, .* 4 classes; .* or give the --task",
     ),
     "cells": Case(f"{BASE} --data own_data:bumps", "--input is channels, .* got .2, 16"),
     "flip": Case(

@@ -1,4 +1,4 @@
-"""What is done to a training image, and the setting that says so."""
+"""Random changes to training images, and their settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JITTER = (0.4, 0.4, 0.4, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What chance has decided for each image of a batch; drawn on the CPU for all devices."""
+    """The random changes to each image of a batch; drawn on the CPU for all devices."""
 
     corner: Tensor
     """int64 ``(B, 2)``: row and column of the crop in the padded image."""

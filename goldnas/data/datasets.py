@@ -27,7 +27,7 @@ def load_dataset(
     image_size: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Load a dataset; warn of what is worth nothing, such as images that are all alike.
+    """Load a dataset, and warn if nothing can be learnt, for example if all images are alike.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
@@ -125,7 +125,7 @@ def _unknown(name: str) -> DataError:
 
 
 def reaches_size(name: str, image_size: int) -> bool:
-    """Whether some training image on disk has sides of so many pixels; no of other data.
+    """Whether some training image on disk has sides of at least this size; no for other data.
 
     Raises:
         DataError: If there is no such folder, or an image cannot be read.
@@ -136,7 +136,7 @@ def reaches_size(name: str, image_size: int) -> bool:
 
 
 def resolve_data(name: str) -> str:
-    """A name of data that means the same in every folder: paths are made absolute.
+    """A name of data that is valid in every folder: paths are made absolute.
 
     Raises:
         DataError: If the path is not UTF-8.

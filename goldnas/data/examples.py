@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Examples(Protocol):
-    """Inputs with what a network is to say of them."""
+    """Inputs with their targets."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -41,7 +41,7 @@ class Examples(Protocol):
 
     @property
     def num_classes(self) -> int | None:
-        """That the targets are of; None where they are no classes."""
+        """The number of classes; None if the targets are not classes."""
 
     @property
     def kept(self) -> str:

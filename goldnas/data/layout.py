@@ -1,4 +1,4 @@
-"""Where the channels of images are, as far as their shape says."""
+"""Whether the channels of images are first or last, as far as the shape says."""
 
 from goldnas.errors import DataError
 

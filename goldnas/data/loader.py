@@ -175,7 +175,7 @@ class TrainingLoader:
 
 
 def explain_dead_worker(error: Exception) -> DataError | None:
-    """What is to be said of a loading process that died; None of any other error.
+    """The error to raise for a loading process that died; None for any other error.
 
     It may die between a batch and its memory, which then nobody hands over.
     """

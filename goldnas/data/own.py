@@ -176,7 +176,7 @@ def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
 
 
 def find_doubts(train: OwnData, test: OwnData) -> Iterator[str]:
-    """What is right of some data, and a mistake of more."""
+    """Warnings of data that may be right, but is more often a mistake."""
     shape = train.input_shape
     if len(shape) == 3 and has_channels_last(shape):
         yield (

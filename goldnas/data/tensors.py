@@ -1,4 +1,4 @@
-"""Numbers of a user's as tensors, also where torch takes no view of their array."""
+"""Numbers of the user as tensors, also if torch cannot view their array."""
 
 import warnings
 

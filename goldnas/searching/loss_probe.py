@@ -49,7 +49,8 @@ class LossProbe:
 
         Args:
             channels: Channels that no layer reads, by the index of their group.
-            branches: Paths of the layers through which a branch adds something; these add nothing.
+            branches: Paths of the layers through which branches add something; here they add
+                nothing.
         """
         kept: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():

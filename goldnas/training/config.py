@@ -108,10 +108,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             metavar="FILE|NAME",
         ),
     ] = None
-    """Of a file the name alone: where it is decides nothing."""
+    """For a file, its name without the folder, which does not change the result."""
 
     weights_sha256: str | None = None
-    """Of these weights: of their file, or of the numbers that were published."""
+    """Checksum of these weights: of the file, or of the published numbers."""
 
     teacher: Annotated[
         str | None,
@@ -122,10 +122,10 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             metavar="DIR",
         ),
     ] = None
-    """As it was given: where it is decides nothing."""
+    """The folder as it was given; its place does not change the result."""
 
     teacher_sha256: str | None = None
-    """Of its weights."""
+    """Checksum of the teacher's weights."""
 
     teacher_share: Annotated[
         float,
@@ -161,7 +161,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 0.1
 
     split_seed: int = 0
-    """Decides which images are held out; of a search's network, the seed of the search."""
+    """Decides which images are held out. For a network of a search, the seed of the search."""
 
     seed: Annotated[
         int,
@@ -171,7 +171,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 0
 
     warm: bool = False
-    """Whether it begins with the weights that the search left."""
+    """Whether the network starts from the weights of the search."""
 
     workers: Workers = None
 
@@ -217,7 +217,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"{self.teacher_sha256[:8]}, {how}"
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """What differs in another one that decides the result, ``epochs (15, not 20)``."""
+        """The settings that differ and decide the result, ``epochs (15, not 20)``."""
         mine, theirs = asdict(self), asdict(other)
         same_weights = self.weights_sha256 == other.weights_sha256  # in a file of any name
         same_teacher = self.teacher_sha256 == other.teacher_sha256

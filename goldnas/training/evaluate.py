@@ -1,4 +1,4 @@
-"""How good a network is: how often it is right, or what a task of one's own says."""
+"""How good a network is: its accuracy, or the metric of a task of one's own."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -17,8 +17,8 @@ the part of it to report."""
 class BatchGradients:
     """Computes gradients of batches; remembers how many images fit in memory.
 
-    The gradient is that of the whole batch, however it is divided: each part counts by its
-    share of the images. Normalisation is over a part, since that is what is in memory.
+    The gradient is that of the whole batch, however the batch is divided: each part counts by
+    its share of the images. Normalisation is over one part, because only a part is in memory.
 
     Args:
         ranks: That each have a part of every batch.

@@ -68,7 +68,7 @@ def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextM
 
 
 def place_module(module: _Module, device: torch.device) -> _Module:
-    """Move a module, its weights of images channels last.
+    """Move a module; put weights for images in the order channels last.
 
     Depthwise convolutions run faster so, forward and backward. The weights of 1-D and 3-D
     convolutions have no such order.
@@ -134,5 +134,5 @@ def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:
 
 
 def describe_inputs(normalisation: Normalisation, classes: Sequence[str]) -> dict[str, Any]:
-    """What networks take and what they tell apart, for the folder."""
+    """The inputs and the classes of networks, for the folder."""
     return {"inputs": normalisation.as_dict(), "classes": classes}

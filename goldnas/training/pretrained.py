@@ -48,15 +48,15 @@ class Pretrained:
 
 
 def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
-    """Read weights for a ready-made network, and hold them against it.
+    """Read weights for a ready-made network, and check that they fit.
 
     Args:
         weights: A file, or the name of published weights.
         space: The network.
 
     Raises:
-        ConfigError: If they are not of this network, or the file cannot be read; one that is
-            not there any more is told by the result.
+        ConfigError: If they are not of this network, or the file cannot be read. If the file
+            does not exist, the result says so.
     """
     path = Path(weights)
     published = None

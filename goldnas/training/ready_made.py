@@ -23,10 +23,10 @@ MOMENTUM = 0.1
 def choose_image_size(
     network: str, data: str, weights: str | Path | None, notes: list[str]
 ) -> int | None:
-    """Side in pixels that images on disk are resized to for a network, unless it is given.
+    """The default side in pixels to which images on disk are resized for a network.
 
-    That of the images that its published weights are for. Smaller images are not enlarged,
-    but for a network that takes one size alone.
+    It is the image size of the published weights. Smaller images are not enlarged, except for a
+    network that takes only one size.
 
     Args:
         network: Its name.

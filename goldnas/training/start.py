@@ -60,11 +60,10 @@ def resolve_config(
 ) -> TrainConfig:
     """The settings of a training: of the recipe, the network's data, and what was given.
 
-    Cutout of a recipe is made for images of 32 pixels: of smaller ones it takes half the
-    side. Data of one's own is used as it is, and a task of one's own smooths no labels.
-    Weights that have learnt already go on at a tenth of a recipe's learning rate. A
-    network without cells has no auxiliary head, and drops no paths. Where all weights are
-    fresh, all learn at the same rate.
+    Cutout of a recipe is made for images of 32 pixels; in smaller images it takes at most half
+    the side. Data of one's own is not augmented, and a task of one's own smooths no labels.
+    With a warm start, the learning rate is a tenth of the recipe's. A network without cells has
+    no auxiliary head, and drops no paths. If all weights are fresh, all learn at the same rate.
 
     Args:
         target: The network.

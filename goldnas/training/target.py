@@ -155,7 +155,7 @@ def target_of_file(
 
 
 def suit_augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
-    """The settings that say what is done to images; nothing to data of one's own."""
+    """The settings of augmentation; off for data of one's own."""
     if is_function(data):
         return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
     suits = Augmentation.default_for(find_space(architecture).input_shape)

@@ -1,4 +1,4 @@
-"""The data that a task is learnt from: loaded by settings, and held against networks."""
+"""The data that a task is learnt from: loading, and checks that networks fit."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -54,7 +54,7 @@ def load_data(config: DataSettings) -> Dataset:
 
 
 def check_no_augmentation(data: str, settings: Sequence[str]) -> None:
-    """Refuse augmentation of what may be no images.
+    """Refuse augmentation of data that may not be images.
 
     Raises:
         ConfigError: If some settings ask for it.
@@ -90,7 +90,7 @@ def blank_loss(task: Task, data: Examples) -> Callable[[Tensor], Tensor]:
 
 
 def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
-    """Refuse networks that do not tell apart the classes of some data.
+    """Refuse networks with other classes than the data.
 
     Raises:
         ConfigError: If they put out something else.
@@ -110,7 +110,7 @@ def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
 def check_data(
     space: SearchSpace, data: Examples, config: DataSettings, *, network: str
 ) -> None:
-    """Refuse data that a network is not for: what it says of it would mean nothing.
+    """Refuse data that a network is not for: its outputs would mean nothing.
 
     Args:
         space: Of the network.

@@ -70,7 +70,7 @@ class Teacher:
     def check(
         self, input_shape: Sequence[int], num_classes: int | None, classes: Sequence[str]
     ) -> None:
-        """See that a pupil can learn from it.
+        """Check that another network can learn from the teacher.
 
         Args:
             input_shape: ``(C, H, W)`` of the pupil's images.

@@ -84,8 +84,8 @@ class ImportancePruning:
         """Learning rate of the weights: cosines.
 
         Before the choice of operators, each super-network takes the first 80 % of a cosine from
-        the full rate to zero. After it, a cosine from a half to a hundredth of the rate. For each network below the
-        budgets, a cosine from a tenth.
+        the full rate to zero. After it, a cosine goes from a half to a hundredth of the rate.
+        For each network below the budgets, a cosine begins at a tenth.
         """
         if step < self.first:
             return self._cosine(0.8 * (step % self.run_steps) / self.run_steps, 1.0, 0.0)
