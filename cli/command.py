@@ -1,4 +1,4 @@
-"""What every command has: options from a file, stdout for JSON alone, help that flows."""
+"""What all commands share: options from a file, stdout only for JSON, the form of the help."""
 
 import inspect
 import os
@@ -52,8 +52,8 @@ _SHARED: list[Any] = typer.main.get_command(_shared).params
 class Command(TyperCommand):
     """A command of goldnas.
 
-    ``--config`` and ``--save-config`` are added to its options. With ``--json`` all that it
-    says goes to stderr, and its object alone to stdout.
+    ``--config`` and ``--save-config`` are added to its options. With ``--json``, only the JSON
+    object goes to stdout, and all messages go to stderr.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Command(TyperCommand):
         super().__init__(name, params=everything, help=_flowing(help or ""), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read what was typed, and before it what the file of ``--config`` says."""
+        """Read the options of the file of ``--config``, then the command line."""
         args = config_file.rename_earlier(self.name or "", args)
         if ctx.resilient_parsing:  # of a line that is not complete yet
             return super().parse_args(ctx, args)
@@ -103,7 +103,7 @@ class Command(TyperCommand):
         super().format_help(ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; first keep its options where ``--save-config`` says."""
+        """Write the file of ``--save-config``, then run the command."""
         target = ctx.params.pop("save_config", None)
         with _stdout_kept(for_json=bool(ctx.params.get("as_json"))):
             if target is not None:
@@ -113,7 +113,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """All commands. What cannot be read as one of them is one line, as any other error."""
+    """All commands. An error of usage is one line, like any other error."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read what comes before the command."""

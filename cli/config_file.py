@@ -59,9 +59,9 @@ class Setting:
 
 
 def read(path: Path, ctx: Any) -> dict[str, Setting]:
-    """What a file says of a command, by the names of its parameters.
+    """The settings that a file has for a command, by the names of the parameters.
 
-    What is the default anyway is left out: it counts as not given.
+    Default values are left out: they count as not given.
 
     Args:
         path: Of the file.
@@ -104,7 +104,7 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
 
 
 def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
-    """Refuse functions that the file of somebody else's run names, and programs.
+    """Refuse functions and programs that the file of somebody else's run names.
 
     Args:
         path: The file. One that lies in no run's folder is the user's own command.
@@ -138,7 +138,7 @@ def joined(settings: Iterable[Setting], typed: list[str]) -> list[str]:
 def effective(ctx: Any) -> str:
     """The options of a command as such a file: typed, from a file, or defaults.
 
-    Those without a value are left out, and so are flags that are off and passwords in URLs.
+    Options without a value, flags that are off, and passwords in URLs are left out.
     """
     import tomli_w
 
@@ -148,7 +148,7 @@ def effective(ctx: Any) -> str:
 
 
 def save(path: Path, ctx: Any) -> None:
-    """Put the options of a command into a file; what it says of other commands stays.
+    """Write the options of a command to a file, and keep the options of other commands.
 
     Raises:
         ConfigError: If the file is there and was not made here, so that it may have comments.

@@ -56,11 +56,11 @@ def errors_shown(
 ) -> Iterator[None]:
     """Print a GoldnasError as one line and exit with status 2; with 130 after Ctrl-C.
 
-    What a signal stopped in good order exits with 128 and the number of the signal. Where the
-    system refuses a file, or has no memory left, that is said in one line too.
+    Work that a signal stopped in good order exits with 128 plus the number of the signal. A
+    file that the system refuses, and a lack of memory, are one line, too.
 
     Args:
-        if_interrupted: Said after Ctrl-C: what is left, and how to go on.
+        if_interrupted: The line after Ctrl-C: what is kept, and how to continue.
     """
     before = warnings.showwarning
     warnings.showwarning = partial(_show_warning, before)

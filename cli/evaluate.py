@@ -1,4 +1,4 @@
-"""``goldnas evaluate``: what networks do on data that they did not learn from."""
+"""``goldnas evaluate``: score networks on data that they did not learn from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -60,7 +60,7 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
 
 
 def print_ready_made(baselines: "Baselines | None", run: Path) -> None:
-    """Show the best few ready-made networks that a search is held against, if it is.
+    """Show the best few ready-made networks that a search is compared with, if any.
 
     Args:
         baselines: Of the search.
@@ -81,9 +81,9 @@ def print_ready_made(baselines: "Baselines | None", run: Path) -> None:
 
 
 def ready_made_table(baselines: "Baselines", shown: "Sequence[Baseline]") -> Table:
-    """Ready-made networks that a search is held against.
+    """Ready-made networks that a search is compared with.
 
-    What they are said to have on other data stands in a column of its own.
+    Their published accuracies on other data are in a separate column.
 
     Args:
         baselines: Of the search.

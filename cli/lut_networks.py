@@ -162,7 +162,7 @@ def check(
     as_json: JsonOption = False,
     **host: Any,
 ) -> None:
-    """Measure new random networks, and compare them with the predictions of the table.
+    """Measure fresh random networks, and compare them with the predictions of the table.
 
     Examples:
         goldnas lut check lut/cpu.json

@@ -1,4 +1,4 @@
-"""What ``goldnas profile --model`` prints: a model's time, by node, against predictions."""
+"""The output of ``goldnas profile --model``: latency by node, compared with predictions."""
 
 from typing import TYPE_CHECKING
 

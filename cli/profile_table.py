@@ -1,4 +1,4 @@
-"""What is said of a latency table that was filled."""
+"""A summary of a measured latency table."""
 
 from typing import TYPE_CHECKING, Any
 

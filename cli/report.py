@@ -35,7 +35,7 @@ def report(
 
     The page needs no other file, so you can mail and archive it. It can show a search that is
     still running. goldnas search writes a report when it ends. If the space has somebody
-    else's code, the report shows what the files say, and runs no code.
+    else's code, the report shows only what the files say, unless you give --trust.
 
     Examples:
         goldnas report runs/a

@@ -188,7 +188,7 @@ def _held_out(session: "Session", fields: dict[str, Any]) -> str:
 
 
 def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
-    """Show what a search came to, and what to do next."""
+    """Show the result of a search, and the next step."""
     from goldnas.searching.baselines import ReadyMade
 
     front = run.front.record

@@ -75,7 +75,7 @@ def one_line(error: BaseException) -> str:
 def train_one(
     find: "Callable[[], TrainTarget]", options: TrainOptions, ranks: "Ranks"
 ) -> Trained:
-    """Train one network, or go on, or find it done; and say what it came to.
+    """Train one network, or continue its training, and show the result.
 
     Raises:
         GoldnasError: If that is not possible, or a signal stopped it.

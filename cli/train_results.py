@@ -1,4 +1,4 @@
-"""What trainings came to, and the recipes that there are."""
+"""The results of trainings, and the list of recipes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ Outcomes = Mapping[str, Trained | str]
 
 
 def print_result(result: "TrainResult", folder: Path, data: str) -> None:
-    """Say what one training, on some data, came to."""
+    """Show the result of one training."""
     from goldnas.resource_names import is_latency
     from goldnas.units import format_amount
 
@@ -57,7 +57,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
 
 
 def print_outcomes(outcomes: Outcomes) -> None:
-    """Print as JSON what trainings came to."""
+    """Print the results of trainings as JSON."""
     import msgspec
 
     trainings = [
@@ -70,7 +70,7 @@ def print_outcomes(outcomes: Outcomes) -> None:
 
 
 def print_summary(outcomes: Outcomes) -> None:
-    """Show what several trainings came to."""
+    """Show the results of several trainings."""
     from goldnas.units import format_amount
 
     names: dict[str, None] = {}

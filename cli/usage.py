@@ -1,4 +1,4 @@
-"""A command line that cannot be read, in one line: what is wrong, and what can be given.
+"""Errors of usage, in one line: what is wrong, and what to give instead.
 
 Typer says it in a box of several lines, partly in words of pydantic.
 """

@@ -19,7 +19,7 @@ _MOST_BYTES = 16 * 2**20
 
 
 def find_origin(space: str, settings: dict[str, Any]) -> str:
-    """The space whose code makes a network: of one that was shrunk, that of the whole."""
+    """The space whose code makes a network. For a shrunk network, that of the whole network."""
     while space == SHRUNK and isinstance(whole := settings.get("network"), dict):
         space, settings = str(whole.get("space")), whole.get("settings") or {}
     return space

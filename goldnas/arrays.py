@@ -1,6 +1,6 @@
 """Arrays in files of NumPy, ``.npy`` and ``.npz``.
 
-What the files say of sizes is held against what is there before memory is taken for it.
+Sizes that a file states are checked against its bytes before memory is taken for them.
 """
 
 import math

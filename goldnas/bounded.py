@@ -1,4 +1,4 @@
-"""Reading what anybody may have written: files of the regular kind, up to a size.
+"""Reading files from unknown sources: only regular files, only up to a size.
 
 A pipe or a device in a file's place would be waited for without end, and a file without end
 would fill the memory. What is refused is an ``OSError``, as of a file that is not there.

@@ -1,4 +1,4 @@
-"""What a file holds, where it is not what its name says."""
+"""The content of a file that is not what its name says."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _BEGINNINGS = {
 
 
 def describe_other(path: Path | str, *, own: bytes = b"") -> str:
-    """What a file is instead, and what to do, judged by how it begins; "" if nobody knows.
+    """What a file really is, and what to do, judged by its first bytes; "" if not known.
 
     Args:
         path: The file.

@@ -1,8 +1,8 @@
-"""What every operator of torch has to multiply, as a network computes it.
+"""The multiplications of every operator of torch.
 
-Products of matrices count: convolutions, linear layers, attention, recurrent layers. What is
-computed element by element counts nothing, and neither does what moves, adds or compares. An
-operator of which neither is known is unknown, and never free.
+Products of matrices count: convolutions, linear layers, attention, recurrent layers.
+Operators that work element by element, or only move, add or compare, count 0. Any other
+operator is unknown, and never counts as free.
 """
 
 from collections.abc import Callable, Iterable
@@ -140,7 +140,7 @@ def count_multiply_adds(
 
 
 def has_formula(func: Any) -> bool:
-    """Whether something says what an operator multiplies."""
+    """Whether there is a formula for an operator."""
     return _get_packet(func) in flop_registry or _strip(func) in _FORMULAS
 
 

@@ -1,4 +1,4 @@
-"""A folder that work is recorded in and goes on from: its log, its JSON, its tensors.
+"""The folder of a search or a training: its log, its JSON files, its tensors.
 
 Every file but the log is replaced in one step; a line of the log is written in one call. Who
 works in it holds its lock; who reads needs none.
@@ -222,9 +222,9 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def take_lock(self) -> str:
-        """Be the only one who writes here, if nobody does; else say who.
+        """Take the lock of the folder, if it is free; else return who holds it.
 
-        What a killed process has left half-written is removed.
+        Half-written files of a killed process are removed.
 
         Raises:
             WriteError: If the disk refuses.
@@ -239,7 +239,7 @@ class RunFolder:
         self._lock.release()
 
     def sweep(self) -> None:
-        """Remove what a killed process has left, where nothing is to be done any more."""
+        """Remove the half-written files of a killed process from a finished run."""
         if self._lock.path.exists():
             with suppress(WriteError):  # of somebody else's folder: it may stay
                 self.take_lock()
@@ -247,7 +247,7 @@ class RunFolder:
 
     @property
     def saved(self) -> str:
-        """That it is, and how to go on."""
+        """A message that the run is saved."""
         return f"saved in {self.path}"
 
     @cached_property
@@ -260,7 +260,7 @@ class RunFolder:
         return self._read_json("conditions.json", dict[str, Any])
 
     def choose_threads(self, ranks: int) -> int | None:
-        """Threads to go on with: as many as before; None to choose anew, for other ranks.
+        """Threads to continue with: as many as before; None if the number of ranks differs.
 
         Raises:
             RunError: If the conditions do not say how many there were.
@@ -302,7 +302,7 @@ class RunFolder:
         return [*filter(is_function, found)]
 
     def admit(self, *settings: str) -> None:
-        """Let the code run that it names.
+        """Let the code run that the folder names.
 
         Args:
             settings: ``space``, ``data``, ``task``, ``loggers``: those that are needed; all

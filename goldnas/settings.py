@@ -55,7 +55,7 @@ def describe_fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any, ms
 
 
 def make_settings(struct: type[_Settings], what: str, given: Mapping[str, Any]) -> _Settings:
-    """Make a struct of what a call was given.
+    """Make a struct of settings from the arguments of a call.
 
     Paths may be texts, tuples may be lists, and numbers may be those of NumPy.
 

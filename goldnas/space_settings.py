@@ -10,7 +10,7 @@ _SPACE = "Search space"
 
 
 class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A space by its name, and what is not as the space says."""
+    """A space by its name, and the settings that differ from its defaults."""
 
     space: Annotated[
         str,
@@ -65,7 +65,7 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
-    """A space with its inputs and classes, where no data says them."""
+    """A space with its inputs and classes, for uses without data."""
 
     input_shape: Annotated[
         tuple[int, ...] | None,

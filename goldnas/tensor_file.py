@@ -1,9 +1,9 @@
-"""Reading what ``torch.save`` wrote, after a look at what it says it holds.
+"""Reading files of ``torch.save``, after a check of their content.
 
-Such a file is an archive of storages and a pickle of what is made of them. PyTorch believes
-both: a compressed megabyte becomes gigabytes, and a tensor has the size that it says. Here all
-sizes are held against the file before anything of such a size is made, and names against the
-few that files of weights have. Then PyTorch reads the file, plain values and tensors alone.
+Such a file is an archive of storages, and a pickle of the tensors made of them. PyTorch trusts
+both: a compressed megabyte becomes gigabytes, and a tensor gets the size that the file states.
+Here all sizes are checked against the file before memory is taken, and all names against the
+few that files of weights have. Then PyTorch reads the file: only plain values and tensors.
 """
 
 import hashlib

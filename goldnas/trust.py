@@ -2,9 +2,9 @@
 
 Anybody may have written the folder of a run. A function that it names is imported only if the
 user names it too, on the command line or in a program, or if the user made the folder on this
-machine, and the function comes from the same file as then. Of that there is a record outside
-the folder: ``$XDG_STATE_HOME/goldnas/``, or ``~/.local/state/goldnas/``, has a file for each
-folder whose search or training names functions. Nothing is looked for in the folder of a run.
+machine, and the function comes from the same file as then. A record outside the folder says so:
+``$XDG_STATE_HOME/goldnas/``, or ``~/.local/state/goldnas/``, has a file for each folder whose
+search or training names functions. goldnas never takes code from the folder of a run.
 """
 
 import hashlib
@@ -113,7 +113,7 @@ def _from(function: str) -> str:
 
 
 def keep_out_of(folder: Path) -> None:
-    """Look for no module in the folder of a run, nor in those that are in it."""
+    """Never import a module from the folder of a run, or from a folder inside it."""
     _folders.add(os.path.realpath(folder))
 
 
@@ -177,7 +177,7 @@ def _is_kept_out(path: str) -> bool:
 
 
 def record(folder: Path, functions: Iterable[str], files: Mapping[str, str]) -> None:
-    """Note that the user makes a folder here, if it names something that would run.
+    """Record that the user made a folder on this machine, if the folder names code.
 
     Where the state folder cannot be written, a warning says so.
 
