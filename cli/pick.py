@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from goldnas.picking.pick import Picked
     from goldnas.zoo.file import Row
 
-_OPTIONS = Options(PickConfig, defaults={"device": "cpu"})
+_OPTIONS = Options(PickConfig, panels={"budgets": "Budgets"}, defaults={"device": "cpu"})
 
 
 @with_options(_OPTIONS)

@@ -153,11 +153,11 @@ RECIPES = {
 }
 
 PURPOSES = {
-    "darts-cifar": "what papers report on CIFAR",
-    "darts-imagenet": "what papers report on ImageNet",
-    "fine-tune": "to fine-tune a ready-made network on few images",
-    "modern": "a tenth of the epochs of darts-cifar",
-    "short": "to compare networks on a laptop",
+    "darts-cifar": "results as in papers on CIFAR",
+    "darts-imagenet": "results as in papers on ImageNet",
+    "fine-tune": "fine-tuning a ready-made network on few images",
+    "modern": "training in a tenth of the epochs of darts-cifar",
+    "short": "comparing networks on a laptop",
 }
 
 

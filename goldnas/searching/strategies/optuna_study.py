@@ -67,15 +67,13 @@ _OPTUNA: dict[str, Any] = {
 }
 
 
-@register_strategy("evolution", description="NSGA-II, by Optuna", **_OPTUNA)
+@register_strategy("evolution", description="evolutionary search: NSGA-II of Optuna", **_OPTUNA)
 def evolution(session: Session) -> SampledSearch:
     """Networks that NSGA-II proposes."""
     return SampledSearch(session, OptunaProposer)
 
 
-@register_strategy(
-    "tpe", description="the tree-structured Parzen estimator, by Optuna", **_OPTUNA
-)
+@register_strategy("tpe", description="tree-structured Parzen estimator of Optuna", **_OPTUNA)
 def tpe(session: Session) -> SampledSearch:
     """Networks that the Parzen estimator proposes."""
     return SampledSearch(session, OptunaProposer)
