@@ -67,7 +67,7 @@ def _unpack(
             continue
         packed, size = entry.compress_size, entry.file_size
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name[:60]!r} is not compressed as NumPy compresses")
+            raise ValueError(f"{name[:60]!r} has a compression that NumPy does not use")
         if size > _MOST_RATIO * packed + 1000:
             raise ValueError(
                 f"{name[:60]!r} cannot have {size} bytes, from {packed} compressed bytes"

@@ -338,7 +338,7 @@ def test_a_file_says_by_its_content_whether_it_is_results(
     assert_refused(
         import_(text, out), "is not the results.zip of a bundle; give the", "--format"
     )
-    assert_refused(import_(text, out, "--bundle", measured), "is no zip file")
+    assert_refused(import_(text, out, "--bundle", measured), "is not a zip file")
     assert_refused(import_(tmp_path / "gone.zip", out), "gone.zip is not there; give the")
 
 

@@ -345,7 +345,7 @@ def test_a_table_of_another_machine_cannot_be_checked_here(
         code, stdout, stderr = invoke("lut", command, tmp_path / "pi5.json")
         assert (code, stdout) == (2, "")
         assert "cpu_model was Cortex-A76, is now" in stderr
-        assert "only where it was made" in stderr
+        assert "on the device of the table" in stderr
 
 
 def test_a_table_without_a_calibration_cannot_be_checked(

@@ -213,7 +213,7 @@ def test_what_is_left_out_is_counted_by_reason(folder: Path) -> None:
         (folder / "train" / "b" / name).write_bytes(b"")
     (folder / "train" / "loose.png").write_bytes(b"")
     (text,) = said(folder)
-    assert "of train/ 6 images are used" in text
+    assert "6 images of train/ are used" in text
     assert "2 of a format that goldnas does not read, .heic (1.heic, 2.heic)" in text
     assert "1 of a format that goldnas does not read, .txt" in text
     assert "1 in no class folder (loose.png)" in text
@@ -338,7 +338,7 @@ def test_names_that_are_not_utf_8_work_or_are_refused(
     ("images", "alike"),
     [
         (np.zeros((20, 8, 8), np.uint8), "all the same"),
-        (np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2), "one value"),
+        (np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2), "one colour"),
     ],
 )
 def test_images_that_are_all_alike_are_warned_of_at_the_command_line(

@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
         lambda f: (f / "train-09.tar").write_bytes(b"?".join(halves(f / "train-09.tar"))),
         r"cannot read the shard .*train-09\.tar",
     ),
-    "compressed": ("", other({"a.cls": b"0"}, "w:gz"), r"train-09\.tar: .*not compressed"),
+    "compressed": ("", other({"a.cls": b"0"}, "w:gz"), r"train-09\.tar: .*without compression"),
     "no label": (
         "",
         other({"a.png": png(0)}),

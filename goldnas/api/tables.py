@@ -280,7 +280,7 @@ class LatencyTable(lut.LatencyTable):
         if differences := theirs.differences(session.conditions):
             raise TableError(
                 f"{self.path} was measured under other conditions: {'; '.join(differences)}. "
-                "Measure networks only on the same device: `device` says where"
+                "Measure networks on the device of the table: `device` says where"
             )
         return session
 
