@@ -489,7 +489,7 @@ def make_huge() -> None:
 CASES = {
     "of another network": Case(
         f"train zoo:squeezenet1_1 --data data.npz {SETTINGS} --weights w.pt",
-        "w.pt does not fit torchvision/squeezenet1_1: it has no features.0.weight, which is of "
+        "w.pt does not fit torchvision/squeezenet1_1: it has no features.0.weight of "
         r"64x3x3x3; \d+ of \d+ tensors do not fit. Give the --weights of this network",
     ),
     "of another shape": Case(
@@ -504,7 +504,7 @@ CASES = {
     ),
     "one is missing": Case(
         f"{TRAIN} --weights w.pt",
-        "it has no conv1.0.weight, which is of 24x3x3x3; 1 of 338 tensors",
+        "it has no conv1.0.weight of 24x3x3x3; 1 of 338 tensors",
         of_state(**{"conv1.0.weight": None}),
     ),
     "not finite": Case(

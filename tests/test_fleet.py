@@ -104,7 +104,7 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
         ("[a]\nthreads = [2]", "'threads' of [a] is [2]: "),
         (f"[a]\nthreads = {'9' * 5000}", "is not a TOML file"),
         (f"[a]\ncores = {'[' * 10**4}", "is not a TOML file"),
-        ('[a]\ndevice = "a\\u0000"', "no text has a zero byte"),
+        ('[a]\ndevice = "a\\u0000"', "a text cannot have a zero byte"),
         ("".join(f"[d{n}]\n" for n in range(101)), "names 101 devices"),
     ],
 )

@@ -213,7 +213,7 @@ def test_datasets_and_tasks_that_look_alike_stay_apart(tmp_path: Path) -> None:
     assert same.config.data == runs[3].config.data
     # What changes with every look at it cannot be told from its like, so it may be given again.
     assert goldnas.load_run(tmp_path / "3", data=(Noisy(60), Noisy(12))).best
-    with pytest.raises(ConfigError, match="other `data` than the search had"):
+    with pytest.raises(ConfigError, match="`data` differs from the search's"):
         goldnas.load_run(tmp_path / "1", data=folds[0])
     squared = goldnas.Task(
         loss=nn.functional.mse_loss, metric=mean_absolute().metric, name="MAE"
@@ -361,7 +361,7 @@ def test_another_program_gives_the_same_again_to_go_on(tmp_path: Path) -> None:
         goldnas.load_run(tmp_path / "a").resume()
     with pytest.raises(ConfigError, match=r"a program that has ended defined.*space="):
         goldnas.load_run(tmp_path / "a", data=regression(), task=mean_absolute()).resume()
-    with pytest.raises(ConfigError, match="other `data` than the search had"):
+    with pytest.raises(ConfigError, match="`data` differs from the search's"):
         goldnas.load_run(tmp_path / "a", data=pairs())
     again = goldnas.load_run(
         tmp_path / "a", space=space, data=regression(), task=mean_absolute()
@@ -396,7 +396,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a size of a space that has one": (
         {"space": goldnas.space("gold", cells=1, channels=4), "channels": 8},
-        "`channels` cannot be given with a space that is made already",
+        "`channels` cannot be given with a space that is already made",
     ),
     "a setting of the space twice": (
         {"settings": {"channels": 8}},

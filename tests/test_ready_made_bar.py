@@ -83,7 +83,7 @@ def test_a_search_ends_with_the_ready_made_networks_within_its_budgets(
     assert "regnet_y_400mf" not in said  # over the latency
     assert "2 ready-made networks are within the budgets" in said
     assert "goldnas train run --zoo-train 1" in said
-    assert said.count("latencies are of networks for 1000 classes, and digits has 10") == 1
+    assert said.count("latencies are for networks with 1000 classes, and digits has 10") == 1
 
 
 def test_flops_and_parameters_are_counted_for_the_data(folder: Path) -> None:

@@ -352,7 +352,7 @@ def of_function(name: str) -> str:
 
 
 BAD = {
-    "no network": Case("shrink --budget 1kFLOPs --out new", "what to shrink"),
+    "no network": Case("shrink --budget 1kFLOPs --out new", "give a network and a folder"),
     "no folder": Case(f"shrink {FUNCTION} --budget 300kFLOPs", "--out"),
     "a folder that is there": Case(
         f"shrink {FUNCTION} --budget 300kFLOPs --out small", "small"

@@ -269,7 +269,7 @@ def test_another_file_of_the_same_name_is_refused(
     Path("mine.py").write_text(CODE)
     status, _, errors = invoke("evaluate", own / "run")
     files = (os.path.realpath(folder / "mine.py") for folder in (tmp_path, own))
-    assert_one_line(status, errors, "mine:space from {}, and not {};".format(*files))
+    assert_one_line(status, errors, "mine:space from {}, not {};".format(*files))
     assert marks(tmp_path) == []
 
 
