@@ -168,7 +168,7 @@ def _check_names(args: list[str]) -> None:
     for name in (*args, os.getcwd()):
         if not is_text(name):
             raise ConfigError(
-                f"{show_name(name)} is not UTF-8, as files and logs must be; rename it"
+                f"{show_name(name)} is not UTF-8, and files and logs need UTF-8; rename it"
             )
 
 

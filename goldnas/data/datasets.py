@@ -146,6 +146,6 @@ def resolve_data(name: str) -> str:
     path = os.path.realpath(name)
     if not is_text(path):
         raise DataError(
-            f"{name} is {show_name(path)}, which is not UTF-8, as logs must be; rename it"
+            f"{name} is {show_name(path)}, which is not UTF-8, and logs need UTF-8; rename it"
         )
     return path

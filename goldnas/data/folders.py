@@ -57,8 +57,8 @@ def read_class_folders(folder: Path) -> ClassFolders:
     for name in found.classes:
         if not is_text(name):
             raise DataError(
-                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, as "
-                "logs must be; rename the folder"
+                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, and "
+                "logs need UTF-8; rename the folder"
             )
     for label, name in enumerate(found.classes):
         before = len(found.paths)
