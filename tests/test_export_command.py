@@ -112,7 +112,10 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTabl
         r"budget 1 s; \S+ kFLOPs measured, \S+ kFLOPs predicted \(\+0\.0 %\), budget 1 GFLOPs",
         last,
     )
-    assert f"network {case.architecture.fingerprint}: 91.23 % of the held-out" in result.stdout
+    assert (
+        f"network {case.architecture.fingerprint}: accuracy 91.23 % on the held-out"
+        in result.stdout
+    )
     assert "params" in result.stdout  # without a budget, in the table all the same
     files = sorted(path.name for path in case.out.parent.iterdir())
     assert files == ["net.onnx", "net.pt", "net.py"]

@@ -661,7 +661,10 @@ def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) ->
     )
     assert code == 0, stderr
     result = result_of(folder)
-    assert f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the" in stdout
+    assert (
+        f"network {result.fingerprint}: accuracy {100 * result.test_accuracy:.2f} % on the"
+        in stdout
+    )
     # Of the search: its budget, and its table, which is of a machine that does not exist.
     assert "100 kFLOPs" in stdout
     assert "latency@cpu not verified: the table is of made up" in stdout
