@@ -1,4 +1,4 @@
-"""What every command has: options from a file, stdout for JSON alone, help that flows."""
+"""What all commands share: options from a file, stdout only for JSON, the form of the help."""
 
 import inspect
 import os
@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown, out
+from goldnas.cli.options import COMMON
 from goldnas.cli.usage import UsageError, describe_bad_value, describe_usage_error
 from goldnas.errors import ConfigError, is_text, show_name
 
@@ -27,16 +28,18 @@ def _shared_options(
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Take options from the table of this command in a TOML file. Options on the "
+            help="Read options from this command's table in a TOML file. Options on the "
             "command line override the file.",
             expose_value=False,
+            rich_help_panel=COMMON,
         ),
     ] = None,
     save_config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Write the options of this command to a file that --config reads.",
+            help="Write the options of this command to a TOML file, for --config.",
+            rich_help_panel=COMMON,
         ),
     ] = None,
 ) -> None:
@@ -49,24 +52,23 @@ _SHARED: list[Any] = typer.main.get_command(_shared).params
 class Command(TyperCommand):
     """A command of goldnas.
 
-    ``--config`` and ``--save-config`` are added to its options. With ``--json`` all that it
-    says goes to stderr, and its object alone to stdout.
+    ``--config`` and ``--save-config`` are added to its options. With ``--json``, only the JSON
+    object goes to stdout, and all messages go to stderr.
     """
 
     def __init__(
         self, name: str | None, *, params: list[Any], help: str | None = None, **settings: Any
     ) -> None:
         everything = [*params, *_SHARED]
+        # Panels are in the order of their first options.
+        everything.sort(key=lambda one: getattr(one, "rich_help_panel", None) == COMMON)
         for parameter in everything:
-            # Narrow terminals need the room of "<bool>" and "<int range>".
-            if getattr(parameter, "is_flag", False):
-                parameter.metavar = ""
-            elif parameter.metavar is None and getattr(parameter, "min", None) is not None:
-                parameter.metavar = "N"
+            if parameter.metavar is None and getattr(parameter, "min", None) is not None:
+                parameter.metavar = "N"  # shorter than "<int range>"
         super().__init__(name, params=everything, help=_flowing(help or ""), **settings)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read what was typed, and before it what the file of ``--config`` says."""
+        """Read the options of the file of ``--config``, then the command line."""
         args = config_file.rename_earlier(self.name or "", args)
         if ctx.resilient_parsing:  # of a line that is not complete yet
             return super().parse_args(ctx, args)
@@ -95,8 +97,13 @@ class Command(TyperCommand):
                 told = describe_bad_value(error, typed.get(name), place)
                 raise ConfigError(told) from None
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _show_no_type_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; first keep its options where ``--save-config`` says."""
+        """Write the file of ``--save-config``, then run the command."""
         target = ctx.params.pop("save_config", None)
         with _stdout_kept(for_json=bool(ctx.params.get("as_json"))):
             if target is not None:
@@ -106,17 +113,29 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """All commands. What cannot be read as one of them is one line, as any other error."""
+    """All commands. An error of usage is one line, like any other error."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """Read what comes before the command."""
         with _usage_errors_shown():
             return super().make_context(*arguments, **settings)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _show_no_type_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         with _usage_errors_shown():
             return super().invoke(ctx)
+
+
+def _show_no_type_of_flags(parameters: list[Any]) -> None:
+    """Leave out ``<bool>``, also of ``--help``, which narrow terminals have no room for."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
 
 
 @contextmanager
@@ -149,8 +168,7 @@ def _check_names(args: list[str]) -> None:
     for name in (*args, os.getcwd()):
         if not is_text(name):
             raise ConfigError(
-                f"{show_name(name)} is not UTF-8, and files and logs hold nothing else; "
-                "rename it"
+                f"{show_name(name)} is not UTF-8, and files and logs need UTF-8; rename it"
             )
 
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of searches, on one dataset."),
+        typer.Argument(metavar="RUN...", help="Folders of searches on the same dataset."),
     ],
     form: Annotated[
         str,
         typer.Option(
             "--format",
             metavar="table|markdown|csv|latex",
-            help="Format of the output. Units of csv are those of --json: shares, FLOPs, "
+            help="Format of the output. csv has the units of --json: shares, FLOPs, "
             "parameters, microseconds and seconds.",
             autocompletion=completion.OFFERS["format"],
         ),
@@ -44,25 +44,27 @@ def compare(
         typer.Option(
             "--plot",
             metavar="PLOT",
-            help="Also draw all fronts and all trained networks; with --truth, what was found "
-            "among all known networks. .svg, .png or .pdf.",
+            help="Also draw all fronts and all trained networks: .svg, .png or .pdf. With "
+            "--truth, the drawing shows the found networks among all known networks.",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="RESOURCE",
-            help="Resource of the hypervolumes and the plot: FLOPs, params or latency@TABLE. "
-            "Unless given, the first that all searches have a budget for.",
+            help="Resource for the hypervolumes and the plot: FLOPs, params or "
+            "latency@TABLE. Default: the first resource that all searches have a "
+            "budget for.",
         ),
     ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Known figures of the networks of the space: a column `architecture`, and one "
-            "for each figure, of which more is better. Says how good the best network of each "
-            "search truly is, and its place among all networks at 90 to 100 % of the budget.",
+            help="Known figures of the networks of the space: a column `architecture`, and "
+            "a column for each figure, where higher is better. Shows how good the "
+            "best network of each search really is, and its rank among all networks "
+            "at 90 to 100 % of the budget.",
         ),
     ] = None,
     columns: Annotated[
@@ -70,7 +72,7 @@ def compare(
         typer.Option(
             "--column",
             metavar="NAME",
-            help="Figure of --truth to judge by, if not all of them. Repeat for several.",
+            help="Figure of --truth to judge by. Default: all figures. Repeat for several.",
         ),
     ] = None,
     trust: TrustOption = False,
@@ -80,9 +82,9 @@ def compare(
     """Compare searches: accuracy over seeds, resources, time, hypervolume.
 
     Searches that differ only in their seeds are one row, with mean and standard deviation. A
-    row shows the most accurate network within the budgets of each search. Each way in which
-    these were trained has a row of its own, and so has each other network that was trained.
-    Test accuracies are from the last epoch of goldnas train, measured latencies from goldnas
+    row shows the most accurate network within the budgets of each search. If this network was
+    trained in several ways, each way has a row. So has each other trained network. Test
+    accuracies come from the last epoch of goldnas train, measured latencies from goldnas
     export.
 
     Examples:
@@ -106,7 +108,7 @@ def compare(
         if as_json and form != "table":
             raise ConfigError(f"--json and --format {form} contradict; leave one of them out")
         if columns and truth is None:
-            raise ConfigError(f"--column {columns[0]} is of --truth FILE.csv; give both")
+            raise ConfigError(f"--column {columns[0]} needs --truth FILE.csv; give both")
         known = None if truth is None else Truth.read(truth, columns or ())
         comparison = rows.compare(read_runs(runs, known, trust=trust), budget, known)
         if plot is not None:

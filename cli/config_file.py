@@ -59,9 +59,9 @@ class Setting:
 
 
 def read(path: Path, ctx: Any) -> dict[str, Setting]:
-    """What a file says of a command, by the names of its parameters.
+    """The settings that a file has for a command, by the names of the parameters.
 
-    What is the default anyway is left out: it counts as not given.
+    Default values are left out: they count as not given.
 
     Args:
         path: Of the file.
@@ -80,8 +80,8 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
         if table is None:
             listed = ", ".join(f"[{name}]" for name in _tables(content)) or "nothing"
             raise ConfigError(
-                f"{path} says nothing of this command: it has {listed}. Put the options below "
-                f"a line {head}"
+                f"{path} has no options for this command: it has {listed}. Put the options "
+                f"below a line {head}"
             )
     known = {_key(parameter): parameter for parameter in parameters(ctx)}
     keys = [_key_today(names, written) for written in table]
@@ -104,7 +104,7 @@ def read(path: Path, ctx: Any) -> dict[str, Setting]:
 
 
 def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
-    """Refuse functions that the file of somebody else's run names, and programs.
+    """Refuse functions and programs that the file of somebody else's run names.
 
     Args:
         path: The file. One that lies in no run's folder is the user's own command.
@@ -118,8 +118,8 @@ def admit(path: Path, given: Mapping[str, Setting], *, trusted: bool) -> None:
         for name in () if trusted else _PROGRAMS:
             if name in given and given[name].words != ("--ray=local",):
                 raise trust.UntrustedError(
-                    f"{given[name].place}: code would run by it, and the file is of a run; "
-                    "type it yourself, if you trust it"
+                    f"{given[name].place}: this option runs code, and the file is in the "
+                    "folder of a run; if you trust it, type the option yourself"
                 )
         words = (word for name in _CODE if name in given for word in given[name].words)
         functions = filter(is_function, (word.partition("=")[2] for word in words))
@@ -138,17 +138,17 @@ def joined(settings: Iterable[Setting], typed: list[str]) -> list[str]:
 def effective(ctx: Any) -> str:
     """The options of a command as such a file: typed, from a file, or defaults.
 
-    Those without a value are left out, and so are flags that are off and passwords in URLs.
+    Options without a value, flags that are off, and passwords in URLs are left out.
     """
     import tomli_w
 
     names = _names(ctx)
-    note = f"# {_command(names)} --config options.toml takes these again.\n\n"
+    note = f"# {_command(names)} --config options.toml uses these options again.\n\n"
     return note + tomli_w.dumps(_nested(names, _values(ctx)))
 
 
 def save(path: Path, ctx: Any) -> None:
-    """Put the options of a command into a file; what it says of other commands stays.
+    """Write the options of a command to a file, and keep the options of other commands.
 
     Raises:
         ConfigError: If the file is there and was not made here, so that it may have comments.
@@ -160,8 +160,8 @@ def save(path: Path, ctx: Any) -> None:
     content = _load(path, f"[{'.'.join(names)}]") if path.exists() else {}
     if path.exists() and not read_bounded(path, _MOST_BYTES).startswith(_SAVED.encode()):
         raise ConfigError(
-            f"--save-config {path} is there already, and --save-config did not write it: its "
-            "comments would be lost. Name another file"
+            f"--save-config {path} exists, and --save-config did not write it: its comments "
+            "would be lost. Name another file"
         )
     _check_tables(path, content, ctx.find_root().command.commands)
     table = content
@@ -220,7 +220,7 @@ def _load(path: Path, head: str) -> dict[str, Any]:
             f"{head}"
         ) from None
     except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
-        raise ConfigError(f"{path} is no TOML file: {read_message(error)}") from None
+        raise ConfigError(f"{path} is not a TOML file: {read_message(error)}") from None
 
 
 def _check_tables(path: Path, content: dict[str, Any], commands: Mapping[str, Any]) -> None:
@@ -233,7 +233,7 @@ def _check_tables(path: Path, content: dict[str, Any], commands: Mapping[str, An
             )
         if name not in commands:
             raise ConfigError(
-                f"{path}: no command has the name of the table {name!r}; the nearest is "
+                f"{path}: there is no command for the table {name!r}; the nearest is "
                 f"{_nearest(name, commands)!r}"
             )
         if below := getattr(commands[name], "commands", None):
@@ -272,7 +272,7 @@ def _words(parameter: Any, value: Any, place: str) -> tuple[str, ...]:
     """
     if getattr(parameter, "is_flag", False):
         if not isinstance(value, bool):
-            raise ConfigError(f"{place}: it takes true or false")
+            raise ConfigError(f"{place}: the option takes true or false")
         names = parameter.opts if value else parameter.secondary_opts
         return tuple(names[:1])
     several = parameter.multiple or parameter.nargs == -1
@@ -281,9 +281,11 @@ def _words(parameter: Any, value: Any, place: str) -> tuple[str, ...]:
         if not isinstance(one, str | int | float) or isinstance(one, bool):
             kind = next((word for kind, word in _KINDS.items() if isinstance(one, kind)), "")
             takes = "a list of texts or numbers" if several else "one text or number"
-            raise ConfigError(f"{place}: it takes {takes}, not {kind or type(one).__name__}")
+            raise ConfigError(
+                f"{place}: the option takes {takes}, not {kind or type(one).__name__}"
+            )
         if "\0" in str(one):  # nor could it be typed
-            raise ConfigError(f"{place}: no text has a zero byte; take it out")
+            raise ConfigError(f"{place}: a text cannot have a zero byte; take it out")
     if parameter.param_type_name == "argument":
         return tuple(map(str, values))
     return tuple(f"--{_key(parameter)}={one}" for one in values)

@@ -56,11 +56,11 @@ def errors_shown(
 ) -> Iterator[None]:
     """Print a GoldnasError as one line and exit with status 2; with 130 after Ctrl-C.
 
-    What a signal stopped in good order exits with 128 and the number of the signal. Where the
-    system refuses a file, or has no memory left, that is said in one line too.
+    Work that a signal stopped in good order exits with 128 plus the number of the signal. A
+    file that the system refuses, and a lack of memory, are one line, too.
 
     Args:
-        if_interrupted: Said after Ctrl-C: what is left, and how to go on.
+        if_interrupted: The line after Ctrl-C: what is kept, and how to continue.
     """
     before = warnings.showwarning
     warnings.showwarning = partial(_show_warning, before)
@@ -77,8 +77,8 @@ def errors_shown(
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         print_error(
-            f"the system refuses: {place}{error.strerror or error}. See that the path is "
-            "right, that you may use it, and that there is room"
+            f"the system refuses: {place}{error.strerror or error}. Check the path, its "
+            "permissions and the free space"
         )
         raise typer.Exit(Status.FAILED) from None
     except (MemoryError, RuntimeError) as error:
@@ -91,8 +91,8 @@ def errors_shown(
         if not _is_of_memory(error):
             raise
         print_error(
-            f"the memory is not enough ({str(error) or 'no more is said'}). Take fewer "
-            "--channels, a smaller --batch-size or --image-size, or a machine with more"
+            f"out of memory ({str(error) or 'no details'}). Use fewer --channels, a smaller "
+            "--batch-size or --image-size, or a machine with more memory"
         )
         raise typer.Exit(Status.FAILED) from None
     except KeyboardInterrupt:

@@ -60,6 +60,6 @@ def take_free_cores(settings: Mapping[str, Any]) -> str:
         return ""
     torch.set_num_threads(free)
     return (
-        f"other work has {threads - free} of {threads} cores: training on "
-        f"{count_of(free, 'thread')}; --threads takes another number"
+        f"other work uses {threads - free} of {threads} cores: training on "
+        f"{count_of(free, 'thread')}; --threads sets another number"
     )

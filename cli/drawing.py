@@ -40,7 +40,7 @@ def check_drawing(
     """
     kind = place.suffix.lower()
     if kind not in kinds:
-        raise ConfigError(f"`{setting}` {place}: end it in {', '.join(kinds)}")
+        raise ConfigError(f"`{setting}` {place} must end in {', '.join(kinds)}")
     mark = _MARKS[kind].format(f"goldnas {command}").encode()
     check_replaceable(place, force=force, setting=setting, mark=mark)
 

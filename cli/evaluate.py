@@ -1,4 +1,4 @@
-"""``goldnas evaluate``: what networks do on data that they did not learn from."""
+"""``goldnas evaluate``: score networks on data that they did not learn from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +21,9 @@ def evaluate(
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score networks on the test set, with the weights they were saved with.
+    """Score networks on the test set, with their saved weights.
 
-    All networks on the front of a search, or the one network of a training.
+    Scores all networks on the front of a search, or the network of a training.
 
     Examples:
         goldnas evaluate runs/a

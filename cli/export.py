@@ -32,7 +32,7 @@ def export(
         str,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which network of a search to export: best (the most accurate within all "
+            help="Network of a search to export: best (the most accurate within all "
             "budgets), a number from the front (1 is the cheapest), or a fingerprint.",
             autocompletion=completion.networks_of_run,
             rich_help_panel="Network",
@@ -43,7 +43,7 @@ def export(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table to verify in addition to those of the search, for example one "
+            help="Latency table to check besides those of the search, for example a table "
             "of the same device in int8. Repeat for several.",
             rich_help_panel="Device",
         ),
@@ -55,9 +55,9 @@ def export(
 ) -> None:
     """Export a network of a search or a training, measure it, and check every budget.
 
-    Budgets and tables are those of the search, also for a training in its folder. A latency is
-    verified if its table was made on this machine, its GPU or the --device, with the same
-    --precision. Measured values are kept in the folder of the search, for goldnas compare. The
+    Budgets and latency tables come from the search, also for a training in its folder. A
+    latency is verified if its table was made on this machine, its GPU or the --device, with the
+    same --precision. The folder of the search keeps the measurements, for goldnas compare. The
     exit status is 3 if a budget is exceeded.
 
     Examples:

@@ -60,7 +60,7 @@ def front_table(front: "Front", test: "Mapping[str, Metric | None] | None" = Non
 
 
 def print_ready_made(baselines: "Baselines | None", run: Path) -> None:
-    """Show the best few ready-made networks that a search is held against, if it is.
+    """Show the best few ready-made networks that a search is compared with, if any.
 
     Args:
         baselines: Of the search.
@@ -75,15 +75,15 @@ def print_ready_made(baselines: "Baselines | None", run: Path) -> None:
     out.print(ready_made_table(baselines, baselines.shown))
     what = "1 ready-made network is" if count == 1 else f"{count} ready-made networks are"
     say(
-        f"{what} within the budgets. To see who is better on this data: "
+        f"{what} within the budgets. To compare them on this data: "
         f"{command('train', run, '--zoo-train', 1)}"
     )
 
 
 def ready_made_table(baselines: "Baselines", shown: "Sequence[Baseline]") -> Table:
-    """Ready-made networks that a search is held against.
+    """Ready-made networks that a search is compared with.
 
-    What they are said to have on other data stands in a column of its own.
+    Their published accuracies on other data are in a separate column.
 
     Args:
         baselines: Of the search.
@@ -92,8 +92,9 @@ def ready_made_table(baselines: "Baselines", shown: "Sequence[Baseline]") -> Tab
     from goldnas.units import format_amount
 
     table = Table(
-        caption="ready-made networks within the budgets, as measured; their accuracies "
-        "elsewhere, mostly on ImageNet, do not compare with those above"
+        caption="ready-made networks within the budgets; their latencies are measured. Their "
+        "accuracies are on other data, mostly ImageNet: do not compare them with "
+        "those above"
     )
     table.add_column("ready-made")
     for name in ("FLOPs", "params", f"{baselines.table}, measured", "accuracy elsewhere"):

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from goldnas.cli.command import Command
+from goldnas.cli.command import Command, Group
 from goldnas.cli.console import as_text, errors_shown, out, print_json_file, say
 from goldnas.cli.lut_files import diff, import_, lint, merge
 from goldnas.cli.lut_fit import fit
@@ -26,17 +26,19 @@ _SHOWN = 500
 _LONGEST = 500
 """Characters of a text in a column."""
 _Row = TypeVar("_Row")
-_LOOK, _NETWORKS, _MAKE = "Look and check", "Against whole networks", "Make and convert"
+_LOOK, _NETWORKS, _MAKE = "Show and check", "Whole networks", "Make and convert"
 
-app = typer.Typer(no_args_is_help=True, help="Look at latency tables, check and convert them.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="Show, check, compare and convert latency tables."
+)
 
 
 @app.command(cls=Command, rich_help_panel=_LOOK)
 def show(file: TableArgument, as_json: JsonOption = False) -> None:
     """Print the conditions, the rows and the calibrations of a latency table.
 
-    Of each kind of rows it prints the first 500. With --json it prints the file with all its
-    rows, sorted.
+    It prints the first 500 rows of each kind. With --json it prints the whole file, with its
+    rows sorted.
 
     Examples:
         goldnas lut show lut/cpu.json

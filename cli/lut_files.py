@@ -115,12 +115,12 @@ def diff(
             "--out",
             "-o",
             metavar="PLOT",
-            help="Also draw both side by side: .svg, .png, .pdf, or .html.",
+            help="Also draw both tables side by side: .svg, .png, .pdf or .html.",
         ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Say how two latency tables differ: conditions, rows, and ratios of b to a.
+    """Show how two latency tables differ: conditions, rows, and ratios of b to a.
 
     It prints the 500 rows that differ most. With --json it prints all.
 
@@ -162,7 +162,7 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
         if only:
             say(f"only in {name}: {list_some(only, _LISTED)}")
     if difference.differing:
-        rows = Table("row", title="rows that differ beyond their intervals")
+        rows = Table("row", title="rows that differ by more than their intervals")
         for header in ("a\nus", "b\nus", "b / a", "allowed\nus"):
             rows.add_column(header, justify="right", no_wrap=True)
         for row in difference.differing[:_SHOWN]:
@@ -183,19 +183,24 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
 
 def merge(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Tables of one device and setting.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Latency tables of the same device and settings."
+        ),
     ],
-    target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
+    target: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Latency table to write.")
+    ],
     prefer: Annotated[
         Literal["first", "newest"] | None,
         typer.Option(
-            help="Which row to take where tables differ: that of the table given first, or the "
-            "one measured last. Unless given, a difference is an error."
+            help="Which row to take where tables differ: that of the table given first, or "
+            "the one measured last. Default: a difference is an error."
         ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Put tables of one device and setting together, calibrations and campaigns included.
+    """Merge tables of the same device and settings, with their calibrations and campaigns.
 
     Examples:
         goldnas lut merge lut/monday.json lut/tuesday.json --out lut/cpu.json
@@ -220,19 +225,22 @@ def import_(
             help="Latency table of another project, or the results.zip of a bundle."
         ),
     ],
-    target: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")],
+    target: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Latency table to write.")
+    ],
     form: Annotated[
         Literal["proxylessnas", "ofa", "harmonic-nas", "fbnet", "tinynas", "csv"] | None,
         typer.Option(
             "--format",
-            help="Project whose format the file has, or csv for the columns operator, site and "
-            "latency_ms.",
+            help="Format of the file: the name of its project, or csv for the columns "
+            "operator, site and latency_ms.",
         ),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            help="Device that was measured; with cpu or cuda, lint knows how fast it can be."
+            help="Device that was measured. For cpu or cuda, goldnas lut lint knows how "
+            "fast the device can be."
         ),
     ] = None,
     cpu_model: Annotated[str | None, typer.Option(help="Name of the processor.")] = None,
@@ -248,7 +256,7 @@ def import_(
         typer.Option(
             formats=["%Y-%m-%d"],
             metavar="YYYY-MM-DD",
-            help="Day of the measurements; that of the import unless given.",
+            help="Day of the measurements. Default: the day of the import.",
         ),
     ] = None,
     backend: Annotated[
@@ -258,40 +266,42 @@ def import_(
         str | None, typer.Option(help="Number format: fp32, int8 or another.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads that ran an operator; 1 unless given.")
+        int | None, typer.Option(min=1, help="Threads that ran an operator. Default: 1.")
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Images per call. Unless given, what the file says, or 1."),
+        typer.Option(min=1, help="Images per call. Default: the number in the file, or 1."),
     ] = None,
     names: Annotated[
         Path | None,
         typer.Option(
             "--map",
             metavar="FILE.csv",
-            help="Which rows the keys of the file are: columns key, operator and site. Keys of "
-            "one operator and site add up.",
+            help="Rows for the keys of the file, with the columns key, operator and site. "
+            "Keys with the same operator and site are added up.",
         ),
     ] = None,
     activation: Annotated[
         Literal["relu6", "relu", "hswish"] | None,
-        typer.Option(help="Activation of all blocks, where the format does not say it."),
+        typer.Option(help="Activation of all blocks, if the format does not say it."),
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.zip", help="Check that results.zip is of this bundle."),
+        typer.Option(metavar="FILE.zip", help="Check that results.zip comes from this bundle."),
     ] = None,
     force: ForceOption = False,
     space_: OfFileOption = None,
 ) -> None:
-    """Read what a bundle has measured, or the latency table of another project.
+    """Convert the results of a bundle, or the latency table of another project.
 
     Results of a bundle need no options. A bundle of goldnas profile gives the table that
     goldnas profile would have written on the device. A bundle of goldnas pick gives a file for
-    goldnas pick --measured. The table of another project needs --format and --device. Layers
-    that are the same as operators of --space mobile get their names, and --map names others.
-    Rows are marked as interpolated, because such files say neither the spread nor the
-    conditions of the measurements. lut/README.md describes the formats and their units.
+    goldnas pick --measured.
+
+    The table of another project needs --format and --device. Layers that match operators of
+    the space mobile get their names; --map names others. Rows are marked as interpolated,
+    because such files give neither the spread nor the conditions of the measurements.
+    lut/README.md describes the formats and their units.
 
     Examples:
         goldnas lut import results.zip --out lut/board.json
@@ -322,21 +332,22 @@ def import_(
             check_of_bundle(file)
             if force:
                 raise ConfigError(
-                    f"`force` does not go with {file}: results are written to a new file. "
-                    "Leave it out, and name another `out` if that one exists"
+                    f"`force` does not go with {file}, whose results go into a new file: leave "
+                    "it out, and give another `out` if that file exists"
                 )
             theirs = {"form": form, "names": names, "activation": activation}
             own = {**theirs, "device": device, "batch": batch, **known}
             for name, given in own.items():
                 if given is not None:
-                    raise ConfigError(
-                        f"{file} says itself what it is of: leave out {option(name)}"
-                    )
+                    raise ConfigError(f"{file} already says {option(name)}: leave it out")
             if isinstance(read_found(file, bundle)[0], ZooManifest):
                 from goldnas.picking.bundle import import_zoo
 
                 if space_ is not None:
-                    raise ConfigError(f"{file} is of ready-made networks: leave out --space")
+                    raise ConfigError(
+                        f"{file} is for ready-made networks, which need no --space: leave "
+                        "it out"
+                    )
                 zoo = import_zoo(file, target, bundle=bundle, on_warning=warn)
                 _show_zoo(zoo)
                 return
@@ -347,9 +358,9 @@ def import_(
             show_filled(*import_results(file, target, bundle=bundle, on_warning=warn))
             return
         if bundle is not None:
-            raise ConfigError(f"--bundle goes with results.zip, and {file} is no zip file")
+            raise ConfigError(f"--bundle needs a results.zip, and {file} is not a zip file")
         if form is None or device is None:
-            what = "no results.zip of a bundle" if os.path.lexists(file) else "not there"
+            what = "not the results.zip of a bundle" if os.path.lexists(file) else "not there"
             raise ConfigError(
                 f"{file} is {what}; give the results.zip of a bundle, or --format and --device "
                 "for the table of another project"
@@ -372,8 +383,8 @@ def import_(
     unnamed = imported.unnamed
     if unnamed and form != "csv":  # whose names are the user's own
         say(
-            f"{count_of(len(unnamed), 'key')} named as in the file, since nothing says which "
-            f"operator it is here: {list_some(unnamed)}. --map says it"
+            f"{count_of(len(unnamed), 'key')} kept their names from the file, because no "
+            f"operator is known for them: {list_some(unnamed)}. Name their operators with --map"
         )
 
 

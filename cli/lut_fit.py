@@ -15,9 +15,9 @@ def fit(
     networks: Annotated[
         Path,
         typer.Option(
-            help="CSV file with a row for each network: a column latency_ms, and a column for "
-            "each operator that says how often the network has it. Columns name, network, id "
-            "and columns of text are labels."
+            help="CSV file with a row for each network. Column latency_ms has the latency. "
+            "A column for each operator says how often the network has it. Columns "
+            "name, network, id and columns of text are labels."
         ),
     ],
     out: Annotated[
@@ -26,26 +26,27 @@ def fit(
     ],
     test: Annotated[
         Path | None,
-        typer.Option(help="CSV file of other networks, to measure how good the table is."),
+        typer.Option(help="CSV file of other networks, to measure the accuracy of the table."),
     ] = None,
     prior: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Costs to expect, up to a common factor: a latency table, or a CSV file of "
-            "networks on another device. Repeat for several: each weighs as much as the "
-            "networks speak for it, and one that misleads is left aside."
+            help="Expected costs, up to a common factor: a latency table, or a CSV file of "
+            "networks on another device. Repeat for several. A prior counts as much "
+            "as the networks support it; one that misleads is left out."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Name of the device, for the table.")] = "unknown",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a table from latencies of whole networks, where no operator can be timed alone.
+    """Make a table from latencies of whole networks, if operators cannot be timed alone.
 
     10 to 20 networks are needed. Without --test, the accuracy is cross-validated: each network
-    is predicted by a fit without it.
+    is predicted by a fit to the others.
 
-    No cost is below 0. Of an operator that saves time, count how often a network lacks it.
+    Costs are never below 0. For an operator that saves time, count how often a network lacks
+    it.
 
     Examples:
         goldnas lut fit --networks measured.csv --out lut/board.json
@@ -61,7 +62,7 @@ def fit(
         priors = prior or []
         for given in (networks, test, *priors):
             if given is not None and os.path.realpath(given) == os.path.realpath(out):
-                raise ConfigError(f"--out {out} would replace what is read. Name another file")
+                raise ConfigError(f"--out {out} would replace an input file. Name another file")
         with file_locked(out):
             check_replaceable(out, force=force)
             check_writable(out)
@@ -74,15 +75,18 @@ def fit(
     for read in filter(None, (train, tested)):
         texts = [n for n in read.labels if n.lower() not in LABELS]
         if texts:
-            warn(f"{read.path}: no number in {', '.join(texts)}: taken for labels")
+            warn(f"{read.path}: no numbers in {', '.join(texts)}, used as labels")
     if fitted.guessed:
         listed = list_some(sorted(fitted.guessed))
-        warn(f"no network of {networks} has {listed}: {out} holds a level of the others")
+        warn(
+            f"no network of {networks} has {listed}: {out} estimates them from the other "
+            "operators"
+        )
     if fitted.held_at_zero:
         warn(
-            f"networks of {networks} are faster the more they have of "
-            f"{list_some(fitted.held_at_zero)}, but no cost is below 0: {out} holds 0. Count "
-            "instead how often a network lacks it: the most that any has, less its own"
+            f"networks of {networks} get faster with more of {list_some(fitted.held_at_zero)}, "
+            f"but a cost cannot be below 0: {out} has 0. Count how often a network lacks it "
+            "instead: the highest count of all networks, less its own"
         )
     weights = {
         str(path): 100 * share
@@ -102,13 +106,13 @@ def fit(
     if as_json:
         print_json(figures)
         return
-    on = f"of {test}" if tested else f"of {networks}, each by a fit without it"
+    on = f"of {test}" if tested else f"of {networks}, each by a fit to the others"
     rows = count_of(len(fitted.operators), "row")
     say(f"{out}: {rows}, fitted to {len(train.names)} networks")
     if weights:
         none = max(0.0, 100 - sum(weights.values()))
         shares = ", ".join(f"{weight:.0f} % {path}" for path, weight in weights.items())
-        say(f"weight of what was expected: {shares}, {none:.0f} % without a prior")
+        say(f"weights of the priors: {shares}; without a prior {none:.0f} %")
     say(f"predicting {count_of(accuracy.networks, 'network')} {on}:")
     for name, value in figures.items():
         if isinstance(value, float) or value is None:

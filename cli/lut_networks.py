@@ -15,7 +15,7 @@ from goldnas.profiling.config import HostConfig
 _HOST = Options(HostConfig)
 
 NetworksOption = Annotated[
-    int, typer.Option("--networks", min=2, metavar="N", help="How many networks to measure.")
+    int, typer.Option("--networks", min=2, metavar="N", help="Number of networks to measure.")
 ]
 
 
@@ -25,16 +25,16 @@ def predict(
         Path,
         typer.Argument(
             metavar="ARCH",
-            help="Architecture, a JSON file; or a network that ProxylessNAS or Once-for-All "
-            "published, its net.config.",
+            help="JSON file of an architecture, or the net.config of a network that "
+            "ProxylessNAS or Once-for-All published.",
         ),
     ],
     size: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Height and width of the images of a published network. Unless given, what "
-            "run.config beside it says, or 224.",
+            help="Height and width of the images, for a published network. Default: the "
+            "size in run.config beside it, or 224.",
         ),
     ] = None,
     space_: OfFileOption = None,
@@ -63,7 +63,9 @@ def predict(
             network = read_published(architecture, size)
             name = f"{network.name} at {network.side} pixels"
         elif size is not None:
-            raise ConfigError(f"--size is of published networks, and {architecture} is none")
+            raise ConfigError(
+                f"--size is for published networks, and {architecture} is not one"
+            )
         else:
             network = Architecture.load(architecture)
             name = network.fingerprint
@@ -92,7 +94,7 @@ def predict(
             f"{row.latency_us:.1f}",
             f"{100 * row.latency_us / predicted.latency_us:.1f} %",
         )
-    shown.add_row("whatever it holds", "", "", f"{predicted.overhead_us:.1f}", "")
+    shown.add_row("fixed overhead", "", "", f"{predicted.overhead_us:.1f}", "")
     out.print(shown)
     accuracy = (
         "not calibrated for this space: expect 10 % or more"
@@ -111,14 +113,16 @@ def calibrate(
     wait: WaitOption = False,
     **host: Any,
 ) -> None:
-    """Measure more random networks, and fit the rows of a table anew.
+    """Measure more random networks, and fit the rows of a table again.
 
     Examples:
         goldnas lut calibrate lut/cpu.json
         goldnas lut calibrate lut/pi5.json --networks 40 --device ssh://pi@raspberry
     """
     journal = Path(f"{file}.visits")
-    interrupted = f"interrupted; run the command again to go on: {journal} keeps what is done"
+    interrupted = (
+        f"interrupted; run the command again to continue: {journal} keeps the measurements"
+    )
     with errors_shown(if_interrupted=lambda: interrupted), visits_shown() as on_progress:
         from goldnas.api.tables import LatencyTable
         from goldnas.api.together import name_space
@@ -137,8 +141,8 @@ def calibrate(
     say(
         f"{file}: fitted to {len(after.networks)} networks of {after.space_and_settings}, "
         f"{len(after.networks) - len(before.networks)} of them new: off by "
-        f"{after.accuracy.mape_percent:.2f} % on networks it was not fitted to, before "
-        f"{before.accuracy.mape_percent:.2f} %; measured twice they differ by "
+        f"{after.accuracy.mape_percent:.2f} % on networks it was not fitted to, "
+        f"{before.accuracy.mape_percent:.2f} % before; two measurements of a network differ by "
         f"{after.noise_floor_percent:.2f} %"
     )
 
@@ -151,14 +155,14 @@ def check(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Random seed of the networks. Unless given, other networks each time."
+            min=0, help="Random seed of the networks. Default: fresh networks each time."
         ),
     ] = None,
     space_: OfFileOption = None,
     as_json: JsonOption = False,
     **host: Any,
 ) -> None:
-    """Measure new random networks now, and compare them with what the table predicts.
+    """Measure fresh random networks, and compare them with the predictions of the table.
 
     Examples:
         goldnas lut check lut/cpu.json
@@ -198,23 +202,22 @@ def check(
         return
     spearman = found.accuracy.spearman
     say(
-        f"{file}: {found.accuracy.networks} fresh networks of "
-        f"{calibration.space_and_settings} are off by "
-        f"{found.accuracy.mape_percent:.2f} % on average; within 5 %: "
+        f"{file}: {found.accuracy.networks} fresh networks of {calibration.space_and_settings} "
+        f"are off by {found.accuracy.mape_percent:.2f} % on average; within 5 %: "
         f"{found.accuracy.within_5_percent:.0f} %, within 10 %: "
         f"{found.accuracy.within_10_percent:.0f} % of them; Spearman "
-        f"{'undefined' if spearman is None else f'{spearman:.3f}'}; measured twice they "
-        f"differ by {found.measured.noise_floor_percent:.2f} % (seed {found.seed})"
+        f"{'undefined' if spearman is None else f'{spearman:.3f}'}; two measurements of a "
+        f"network differ by {found.measured.noise_floor_percent:.2f} % (seed {found.seed})"
     )
     if found.slowdown is None or found.at_its_speed is None:
         return
     say(
-        "Networks that the table was calibrated with, measured again, take "
-        f"{found.slowdown:.3f} times what they took then; at that speed it is off by "
+        f"The networks of the calibration, measured again, take {found.slowdown:.3f} times as "
+        "long as then; at that speed the table is off by "
         f"{found.at_its_speed.mape_percent:.2f} %"
     )
     if found.at_its_speed.mape_percent < found.accuracy.mape_percent / 2:
         warn(
             "the machine runs at another speed than when the table was made (clocks, other "
-            "work). Where this one is usual, make the table anew"
+            "work). If today's speed is the usual one, make the table again"
         )

@@ -21,7 +21,7 @@ from goldnas.cli.status import status
 from goldnas.cli.train import train
 from goldnas.errors import ConfigError, Status
 
-_LOOP, _LOOK, _TABLES = "The loop", "Look at searches", "Latency tables"
+_LOOP, _LOOK, _TABLES = "Main steps", "Inspect searches", "Latency tables"
 
 app = typer.Typer(
     cls=Group,
@@ -29,12 +29,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Search for neural networks that keep a budget on your hardware: "
     "profile, search, train, shrink, export, verify.",
-    epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, and found "
-    f"errors or failed in a part. {Status.FAILED}: it failed. {Status.OVER_BUDGET}: an "
-    f"exported network breaks a budget. {Status.HUNG_UP}: the terminal was closed. "
-    f"{Status.INTERRUPTED}: stopped by Ctrl-C. {Status.TERMINATED}: stopped by SIGTERM. "
-    "docs/commands.md explains these, options from files (--config), JSON output and "
-    "completion.",
+    epilog=f"Exit status: {Status.DONE}: done. {Status.FOUND}: the command ended, but found "
+    f"errors or failed in part. {Status.FAILED}: the command failed. "
+    f"{Status.OVER_BUDGET}: an exported network breaks a budget. {Status.HUNG_UP}: the "
+    f"terminal was closed. {Status.INTERRUPTED}: stopped by Ctrl-C. "
+    f"{Status.TERMINATED}: stopped by SIGTERM. docs/commands.md explains these, "
+    "options from files (--config), JSON output and completion.",
 )
 
 
@@ -62,7 +62,7 @@ def main(
             os.getcwd()
         except FileNotFoundError:
             raise ConfigError(
-                "the folder that this command was started in is gone; change to another one"
+                "the current folder no longer exists; change to another folder"
             ) from None
 
 

@@ -6,22 +6,30 @@ from typing import Annotated
 import typer
 
 _PANEL = "Search space"
+COMMON = "Common options"
+"""The panel of options that most commands have; it is the last one."""
 
 JsonOption = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on stdout, and all else on stderr."),
+    typer.Option(
+        "--json",
+        help="Print one JSON object on stdout, and everything else on stderr.",
+        rich_help_panel=COMMON,
+    ),
 ]
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Replace a file that is there already.")
+    bool, typer.Option("--force", help="Replace a file that exists.", rich_help_panel=COMMON)
 ]
 
 WaitOption = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Wait while another process writes there, and do not end with an error."
+        "--wait",
+        help="Wait if another process writes there, instead of failing.",
+        rich_help_panel=COMMON,
     ),
 ]
 
@@ -30,8 +38,8 @@ OfFileOption = Annotated[
     typer.Option(
         "--space",
         metavar="MODULE:NAME",
-        help="The function that the file names as its space. Its code is run only if you name "
-        "it here.",
+        help="Function that the file names as its space. goldnas runs its code only if you "
+        "name the function here.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -41,8 +49,8 @@ OfRunOption = Annotated[
     typer.Option(
         "--space",
         metavar="MODULE:NAME",
-        help="The function that the folder names as its space. Needed, as --trust is, only if "
-        "you did not make the folder, on this machine.",
+        help="Function that the folder names as its space. Needed, like --trust, only if "
+        "you did not make the folder on this machine.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -51,7 +59,8 @@ TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Run whatever code the folder names (module:function), though you did not make it "
-        "on this machine. Look at it first.",
+        help="Run the code that the folder names (module:function), even if you did not "
+        "make the folder on this machine. Read that code first.",
+        rich_help_panel=COMMON,
     ),
 ]

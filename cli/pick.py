@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from goldnas.picking.pick import Picked
     from goldnas.zoo.file import Row
 
-_OPTIONS = Options(PickConfig, defaults={"device": "cpu"})
+_OPTIONS = Options(PickConfig, panels={"budgets": "Budgets"}, defaults={"device": "cpu"})
 
 
 @with_options(_OPTIONS)
@@ -32,38 +32,40 @@ def pick(
         typer.Option(
             "--out",
             metavar="FILE.json",
-            help="Keep what was measured. What the file holds already is not measured again, "
-            "so an interrupted command can be run again, and another budget costs less.",
+            help="Keep the measurements in this file. Networks that it has already are not "
+            "measured again, so you can run an interrupted command again, and another "
+            "budget takes less time.",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
             metavar="PLOT",
-            help="Also draw accuracy against latency of all that was measured. .svg, .png or "
-            ".pdf.",
+            help="Also draw accuracy against latency of all measured networks: .svg, .png "
+            "or .pdf.",
         ),
     ] = None,
     measured: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.json",
-            help="Choose among what this file of --out holds, and measure nothing. The device "
-            "need not be at hand.",
+            help="Choose among the networks in this file, from --out, and measure nothing. "
+            "No device is needed.",
         ),
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.zip",
-            help="Write a file that measures the networks on a device that goldnas cannot "
-            "reach. goldnas lut import makes a file for --measured of the results.",
+            help="Write a program that measures the networks on a device that goldnas "
+            "cannot reach. goldnas lut import turns its results into a file for "
+            "--measured.",
         ),
     ] = None,
     list_: Annotated[
         bool,
         typer.Option(
-            "--list", help="Show the networks of the zoos and their accuracies, and stop."
+            "--list", help="Show the networks of the zoos and their accuracies, and exit."
         ),
     ] = False,
     wait: WaitOption = False,
@@ -73,8 +75,8 @@ def pick(
 ) -> None:
     """Find the most accurate ready-made network that keeps the budgets on a device.
 
-    Networks are measured whole. Not all of them: after each few it is worked out which of the
-    others may still be the answer. No pretrained weights are needed for it.
+    goldnas measures whole networks, a few at a time. After each few, it leaves out the networks
+    that cannot be the answer any more. No pretrained weights are needed.
 
     Examples:
         goldnas pick --budget 10ms
@@ -84,7 +86,9 @@ def pick(
     """
     interrupted = "interrupted; nothing was kept"
     if out_ is not None:
-        interrupted = f"interrupted; run the command again to go on: {out_} keeps what is done"
+        interrupted = (
+            f"interrupted; run the command again to continue: {out_} keeps the measurements"
+        )
     with errors_shown(if_interrupted=lambda: interrupted):
         given = _OPTIONS.given(ctx, settings)
         check_given_once(given)
@@ -101,7 +105,7 @@ def pick(
             _make_bundle(bundle, given, as_json=as_json)
             return
         if plot is None and force:
-            raise ConfigError("`force` is for a `plot` that is there: leave it out")
+            raise ConfigError("`force` replaces a `plot`, and there is none: leave it out")
         if plot is not None:
             check_drawing(plot, PLOTS, command="pick", force=force, setting="plot")
         from goldnas.api.picks import pick as pick_ready_made
@@ -129,8 +133,8 @@ def pick(
         if measured is not None:
             held = sum(len(part.rows) for part in found.zoo.parts)
             note(
-                f"chosen among {len(found.options)} of the {count_of(held, 'network')} that "
-                f"{measured} holds; nothing was measured"
+                f"chosen among {len(found.options)} of the {count_of(held, 'network')} in "
+                f"{measured}; nothing was measured"
             )
         for written in filter(None, (out_, plot)):
             note(f"wrote {written}")
@@ -166,7 +170,7 @@ def _make_bundle(out: Path, given: dict[str, Any], *, as_json: bool) -> None:
         note(in_options(f"left out {name}: {why}"))
     say(
         f"wrote {out}: {count_of(len(made.candidates), 'network')}, {size_bytes / 1e6:.1f} MB. "
-        f"Carry it to the device, run {join_words('python', Path(out.name))} there, carry "
+        f"Copy it to the device, run {join_words('python', Path(out.name))} there, copy "
         "results.zip back, then: "
         f"{command('lut', 'import', 'results.zip', '--out', 'lut/device-zoo.json')}"
     )
@@ -192,7 +196,7 @@ def _list(zoos: tuple[str, ...], *, as_json: bool) -> None:
 def _print(found: "Picked") -> None:
     from rich.table import Table
 
-    table = Table("network", title="the front of accuracy and latency, as far as measured")
+    table = Table("network", title="front of accuracy and latency, of the measured networks")
     for header in ("pixels", "format", "accuracy", "ms", "+-", "MFLOPs", "Mparams", ""):
         table.add_column(header, justify="right", no_wrap=True)
     for option in found.front:
@@ -208,9 +212,12 @@ def _print(found: "Picked") -> None:
         say(f"within the noise of the limit: {_describe(found, option)}")
     _print_unmeasured(found)
     if any(option.candidate.accuracy.source == "estimated" for option in found.front):
-        say("~ an estimate: the published accuracy is of images of another size")
+        say("~ is an estimate: the published accuracy is for images of another size")
     if found.choice is not None and found.choice.precision != "fp32":
-        say(f"accuracies are of fp32; what {found.choice.precision} costs, an export says")
+        say(
+            "accuracies are for fp32; goldnas export says how much accuracy "
+            f"{found.choice.precision} costs"
+        )
     if found.choice is not None and "/" in found.choice.candidate.network:
         network = found.choice.candidate.network.removeprefix("torchvision/")
         size = found.choice.candidate.image_size
@@ -228,8 +235,8 @@ def _print_unmeasured(found: "Picked") -> None:
     if without.total:
         reasons = [
             (without.less_accurate, "less accurate than the choice"),
-            (without.too_slow, "too slow, by what was measured of others"),
-            (without.over_other_limits, "over a limit of FLOPs or parameters"),
+            (without.too_slow, "too slow, judged by the measured networks"),
+            (without.over_other_limits, "over a limit for FLOPs or parameters"),
         ]
         told = "; ".join(f"{number} {why}" for number, why in reasons if number)
         measured = total - without.total - len(failed)
@@ -250,7 +257,7 @@ def _describe_fastest(found: "Picked") -> str:
     if not rows:
         return ""
     _, fastest = min(rows, key=lambda one: one[0])
-    return f"; the fastest that was measured is {_describe(found, fastest)}"
+    return f"; the fastest measured network is {_describe(found, fastest)}"
 
 
 def _describe(found: "Picked", option: "Option") -> str:

@@ -24,7 +24,7 @@ from goldnas.space_settings import WholeSpaceSettings
 if TYPE_CHECKING:
     from goldnas.spaces import SearchSpace
 
-_MEASURING, _MODEL = "Measuring", "A whole model"
+_MODEL = "A whole model"
 
 _OPTIONS = Options(TableConfig, ModelConfig, WholeSpaceSettings, defaults={"device": "cpu"})
 
@@ -37,10 +37,10 @@ def profile(
         typer.Option(
             "--out",
             metavar="FILE",
-            help="Latency table to write, like lut/cpu.json. What it holds already is kept, "
-            "so an interrupted command can be run again. Each of several --batch gets its own "
-            "table: lut/t4-b1.json and lut/t4-b64.json.",
-            rich_help_panel=_MEASURING,
+            help="Latency table to write, for example lut/cpu.json. Rows that it has "
+            "already are kept, so you can run an interrupted command again. With "
+            "several --batch, each batch size gets its own table: lut/t4-b1.json and "
+            "lut/t4-b64.json.",
         ),
     ] = None,
     devices: Annotated[
@@ -49,16 +49,15 @@ def profile(
             metavar="FILE.toml",
             help="Measure several devices at once. The file has a TOML table for each, with "
             "device, python, threads, cores, provider and so on. --out is then a folder.",
-            rich_help_panel=_MEASURING,
         ),
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.zip",
-            help="Measure nothing here, but write a program to run on a device that only files "
-            "reach. goldnas lut import makes a table of the results.",
-            rich_help_panel=_MEASURING,
+            help="Write a program that measures the operators on a device that goldnas "
+            "cannot reach, and measure nothing here. goldnas lut import turns its "
+            "results into a table.",
         ),
     ] = None,
     model: Annotated[
@@ -74,8 +73,8 @@ def profile(
         typer.Option(
             "--latency-lut",
             metavar="TABLE",
-            help="Compare with what a latency table predicts, if goldnas exported the model. "
-            "Repeat for several tables.",
+            help="Latency table to compare with, if goldnas exported the model. Repeat for "
+            "several tables.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -83,11 +82,11 @@ def profile(
     as_json: JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Measure every operator of a search space on a device, into a latency table.
+    """Measure every operator of a search space on a device, and write a latency table.
 
-    Each operator is measured within small networks, in rounds over all of them, until its
-    time is known to 1 %. Then whole random networks of the space are measured, and the rows
-    are fitted to them. With --model, an ONNX file is measured instead.
+    goldnas measures each operator within small networks, in rounds over all of them, until its
+    latency is known to 1 %. Then it measures random whole networks of the space, and fits the
+    rows to them. With --model, it measures an ONNX file instead.
 
     Examples:
         goldnas profile --cells 14 --channels 36 --input 3x32x32 --out lut/cpu.json
@@ -96,7 +95,7 @@ def profile(
         goldnas profile --model net.onnx --latency-lut lut/cpu.json
     """
     own = {"out": out_, "devices": devices, "bundle": bundle, "model": model, "tables": tables}
-    interrupted = "interrupted; run the command again to go on"
+    interrupted = "interrupted; run the command again to continue"
     with errors_shown(if_interrupted=lambda: interrupted):
         given = _OPTIONS.given(ctx, settings)
         check_given_once(given)
@@ -108,7 +107,8 @@ def profile(
             (given["batch"],) = batches
         if len(batches) > 1 and (out_ is None or devices is not None):
             raise ConfigError(
-                f"`batch={batches}`: several go with `out` alone, a table for each"
+                f"`batch={batches}`: several batch sizes need `out`, a table for each, without "
+                "`devices`"
             )
         if model is not None:
             how = _take(given, "--model", ModelConfig, "model", "tables", "space")
@@ -121,7 +121,7 @@ def profile(
                 "give --out FILE for a latency table, --model FILE.onnx, or --bundle FILE.zip"
             )
         elif devices is not None:
-            whose = f"--devices ({devices} says what is of one device)"
+            whose = f"--devices ({devices} has the settings of each device)"
             _take(given, whose, None, "devices", "out", *_OF_ALL_DEVICES)
             from goldnas.cli.profile_fleet import profile_fleet
 
@@ -130,7 +130,7 @@ def profile(
         else:
             how = _take(given, "a latency table", TableConfig, "out", *_OF_A_SPACE)
             if len(batches) == 1:
-                interrupted += f": {out_}.visits keeps what is done"
+                interrupted += f": {out_}.visits keeps the measurements"
             _profile_tables(how, tables_of(out_, batches), wait, as_json)
 
 
@@ -212,8 +212,8 @@ def _make_bundle(given: dict[str, Any], as_json: bool) -> None:
     made = make_bundle(_pop_space(given), out, on_warning=warn, **given)
     size_bytes = out.stat().st_size
     say(
-        f"wrote {out}: {len(made.models)} models, {size_bytes / 1e6:.1f} MB. Carry it to the "
-        f"device, run {join_words('python', Path(out.name))} there, carry results.zip back, "
+        f"wrote {out}: {len(made.models)} models, {size_bytes / 1e6:.1f} MB. Copy it to the "
+        f"device, run {join_words('python', Path(out.name))} there, copy results.zip back, "
         f"then: {command('lut', 'import', 'results.zip', '--out', 'lut/device.json')}"
     )
     if as_json:

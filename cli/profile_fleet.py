@@ -102,8 +102,8 @@ def profile_fleet(
         _print(outcomes, failed, last)
     if failed:
         raise MeasurementError(
-            f"{len(failed)} of {len(fleet)} devices failed: {', '.join(failed)}. The same "
-            "command goes on where they were"
+            f"{len(failed)} of {len(fleet)} devices failed: {', '.join(failed)}. Run the same "
+            "command again to continue"
         )
 
 
@@ -121,15 +121,15 @@ def read_fleet(path: Path) -> dict[str, list[str]]:
         ) from None
     except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
         raise ConfigError(
-            f"{path} is no TOML file: {read_message(error)}. Begin each device with a line "
+            f"{path} is not a TOML file: {read_message(error)}. Begin each device with a line "
             "like [pi-5]"
         ) from None
     if not content:
         raise ConfigError(f"{path} names no device. Begin one with a line like [raspberry]")
     if len(content) > _MOST_DEVICES:
         raise ConfigError(
-            f"{path} names {len(content)} devices, each of which takes a process here: "
-            f"{_MOST_DEVICES} at a time are the most. Put the others in another file"
+            f"{path} names {len(content)} devices; at most {_MOST_DEVICES} can be measured at "
+            "a time. Put the others in another file"
         )
     return {name: _options(path, name, table) for name, table in content.items()}
 
@@ -138,7 +138,8 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
     # The name becomes that of a file.
     if not isinstance(table, dict) or not re.fullmatch(r"\w[\w.-]{0,199}", name):
         raise ConfigError(
-            f"{path}: {name[:60]!r} is no device. Begin one with a line like [pi-5]"
+            f"{path}: {name[:60]!r} is not in the table of a device. Begin a device with a "
+            "line like [pi-5]"
         )
     options: list[str] = []
     for key, value in table.items():
@@ -154,7 +155,7 @@ def _options(path: Path, name: str, table: Any) -> list[str]:
         words = [] if value is False else [*option_words(key, value)]  # a flag that is off
         if any("\0" in word for word in words):
             raise ConfigError(
-                f"{place} is {value!r:.200}: no text has a zero byte; take it out"
+                f"{place} is {value!r:.200}: a text cannot have a zero byte; take it out"
             )
         options += words
     return options

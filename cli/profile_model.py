@@ -1,4 +1,4 @@
-"""What ``goldnas profile --model`` prints: a model's time, by node, against predictions."""
+"""The output of ``goldnas profile --model``: latency by node, compared with predictions."""
 
 from typing import TYPE_CHECKING
 
@@ -90,15 +90,15 @@ def _print(profile: "ModelProfile") -> None:
     )
     for prediction in profile.predictions:
         say(
-            f"{prediction.table} predicts {prediction.latency_us / 1000:.4g} ms; "
-            f"measured is {prediction.difference_percent:+.1f} %"
+            f"{prediction.table} predicts {prediction.latency_us / 1000:.4g} ms; the "
+            f"measurement differs by {prediction.difference_percent:+.1f} %"
         )
         for difference in prediction.other_conditions:
-            warn(f"{prediction.table} is of other conditions: {difference}")
+            warn(f"{prediction.table} was measured under other conditions: {difference}")
     if file.architecture is not None and not profile.predictions:
         say(
-            f"it is network {file.architecture.fingerprint} of space "
-            f"{file.architecture.space}; --latency-lut TABLE compares with a prediction"
+            f"the model is network {file.architecture.fingerprint} of space "
+            f"{file.architecture.space}; --latency-lut TABLE compares it with a prediction"
         )
 
 

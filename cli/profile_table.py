@@ -1,4 +1,4 @@
-"""What is said of a latency table that was filled."""
+"""A summary of a measured latency table."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,12 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
     if fitted := table.calibration_for(space.name, space.settings):
         say(
             f"fitted to {len(fitted.networks)} networks: off by "
-            f"{fitted.accuracy.mape_percent:.1f} % on networks it has not seen; measured "
-            f"twice they differ by {fitted.noise_floor_percent:.1f} %"
+            f"{fitted.accuracy.mape_percent:.1f} % on networks it was not fitted to; two "
+            f"measurements of a network differ by {fitted.noise_floor_percent:.1f} %"
         )
     if lacking:
         raise MeasurementError(
             f"{len(lacking)} of {len(rows)} rows could not be measured and are in {table.path} "
-            "as failed. The same command tries them again; --operators without the operator "
-            "leaves it out"
+            "as failed. Run the same command again to retry, or leave the operator out of "
+            "--operators"
         )

@@ -16,7 +16,7 @@ def warn_of_logger(loop: "TrainingLoop[Any]", event: str, fields: dict[str, Any]
     """Say that a logger failed, if that is the event."""
     if event == "logger_failed":
         warn(
-            f"logger {fields['logger']} is left out from here on: {fields['reason']}. "
+            f"logger {fields['logger']} failed and is not used any more: {fields['reason']}. "
             f"{loop.run.path}/events.jsonl has everything"
         )
 

@@ -25,17 +25,17 @@ def report(
             "--out",
             "-o",
             metavar="FILE.html",
-            help=f"File to write; {REPORT} in the folder unless given.",
+            help=f"HTML file to write. Default: {REPORT} in the folder.",
         ),
     ] = None,
     trust: TrustOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a search as one page: front, cells, times, the course of the pruning.
+    """Write a report of a search: one page with front, cells, times and pruning.
 
-    The page is one file that needs no other, so it can be mailed and archived. A search that
-    is still running is shown up to now. goldnas search writes a report when it ends. Of a space
-    whose code is somebody else's it shows what the files say.
+    The page needs no other file, so you can mail and archive it. It can show a search that is
+    still running. goldnas search writes a report when it ends. If the space has somebody
+    else's code, the report shows only what the files say, unless you give --trust.
 
     Examples:
         goldnas report runs/a

@@ -40,7 +40,7 @@ def search(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table of a target device, made by goldnas profile. Repeat for "
+            help="Latency table of a target device, from goldnas profile. Repeat for "
             "several devices.",
             rich_help_panel="Budgets",
         ),
@@ -49,24 +49,25 @@ def search(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What goldnas pick --out measured of ready-made networks, on the device of a "
-            "latency table: shows what they would give within the same budgets.",
+            help="File of measured ready-made networks, from goldnas pick --out on the "
+            "device of a latency table. The search shows which of them keep the same "
+            "budgets.",
             rich_help_panel="Budgets",
         ),
     ] = None,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder to make for this search."),
+        typer.Option("--out", metavar="DIR", help="New folder for this search."),
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the search in this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Continue the search in this folder.")
     ] = None,
     wait: WaitOption = False,
     report: Annotated[
         bool,
         typer.Option(
             "--report/--no-report",
-            help="At the end, write report.html into the folder, as goldnas report does.",
+            help="Write report.html into the folder at the end, as goldnas report does.",
         ),
     ] = True,
     trust: TrustOption = False,
@@ -89,7 +90,7 @@ def search(
     ] = False,
     **settings: Any,
 ) -> None:
-    """Search a space for networks within budgets; one run leaves a front of them.
+    """Search a space for networks within budgets. One run finds a front of networks.
 
     Examples:
         goldnas search --data digits --budget 130kFLOPs --out runs/a
@@ -112,12 +113,15 @@ def search(
         elif out_ is None:
             raise ranks.common(
                 ConfigError(
-                    "a search needs a folder: --out DIR for a new one, --resume DIR to go on"
+                    "a search needs a folder: --out DIR for a new one, --resume DIR to "
+                    "continue one"
                 )
             )
         elif wait:
             raise ranks.common(
-                ConfigError(f"--wait is for --resume: {out_} is made anew; leave it out")
+                ConfigError(
+                    f"--wait works only with --resume, and {out_} is a new folder; leave it out"
+                )
             )
         else:
             given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
@@ -181,7 +185,7 @@ def watch_run(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) 
         if not os.path.lexists(folder):
             raise
         raise type(error)(
-            f"{error}; then go on with: {command('search', '--resume', folder)}"
+            f"{error}; then continue with: {command('search', '--resume', folder)}"
         ) from None
     return run
 
@@ -189,7 +193,7 @@ def watch_run(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) 
 def _interrupted(folder: Path | None) -> str:
     if folder is None or not os.path.lexists(folder):
         return "interrupted before the search began; nothing was written"
-    return f"interrupted; go on with: {command('search', '--resume', folder)}"
+    return f"interrupted; continue with: {command('search', '--resume', folder)}"
 
 
 def _named_again(ctx: typer.Context, settings: dict[str, Any]) -> dict[str, str]:
@@ -210,7 +214,7 @@ def _named_again(ctx: typer.Context, settings: dict[str, Any]) -> dict[str, str]
     ]
     if given:
         raise ConfigError(
-            f"{', '.join(given)} cannot change a search that goes on; leave it out, or start "
+            f"{', '.join(given)} cannot change a search that continues; leave it out, or start "
             "a new search with --out"
         )
     return named

@@ -82,7 +82,9 @@ class SearchOutput:
         if self._note:
             note(self._note)
         advice = "try --batch-size auto, or --checkpointing"
-        _print_memory(loop, "go on where there is more" if self._resumed else advice)
+        _print_memory(
+            loop, "continue on a machine with more memory" if self._resumed else advice
+        )
         torchrun = self._ranks.by_torchrun
         self._signal = self._stack.enter_context(signals_noted(torchrun=torchrun))
         if self._ranks.first and err.is_terminal:
@@ -145,7 +147,7 @@ def _print_memory(loop: "SearchLoop", advice: str) -> None:
         line += f" of {memory_text(free)} free"
     say(line + (", in bf16" if config.amp == "bf16" else ""))
     if needed > free:
-        warn(f"that may not fit: {advice}")
+        warn(f"the step may not fit into memory: {advice}")
 
 
 # -- while it runs -----------------------------------------------------------------------------
@@ -186,7 +188,7 @@ def _held_out(session: "Session", fields: dict[str, Any]) -> str:
 
 
 def print_end(run: "Run", *, report: bool, as_json: bool) -> None:
-    """Show what a search came to, and what to do next."""
+    """Show the result of a search, and the next step."""
     from goldnas.searching.baselines import ReadyMade
 
     front = run.front.record
@@ -236,7 +238,7 @@ def _print_drops(run: "Run") -> None:
             span = f"accuracy from {before:.2f} to {after:.2f} %"
         else:
             span = f"{kind.name} from {before:.4g} to {after:.4g}"
-        say(f"the cut to the budgets took the {span}")
+        say(f"the cut to the budgets changed the {span}")
 
 
 def _around(event: dict[str, Any]) -> tuple[float, float]:
@@ -254,4 +256,4 @@ def _write_report(run: "Run") -> None:
     try:
         say(f"wrote {write_report(run.path)}")
     except (GoldnasError, OSError) as error:
-        warn(f"there is no report: {error}. Try: {command('report', run.path)}")
+        warn(f"no report was written: {error}. Try: {command('report', run.path)}")

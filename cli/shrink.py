@@ -45,26 +45,27 @@ _OPTIONS = Options(
     panels={"target_percent": "Device", "settings": "Network"},
     defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},
     texts={
-        "budgets": "What the network may cost: 600MFLOPs, 3Mparams or 5ms; with several "
-        "latency tables, 5ms@pi5 names the table. Repeat for several budgets, which all hold "
-        "at the end.",
-        "data": "Dataset to train on with; the one that the network learnt from unless given. "
-        "zoo:NAME and a function need it. cifar10, cifar100, fashion-mnist, digits (needs no "
-        "download), a folder with train/ and val/ or test/, WebDataset shards, an .npz file, "
-        "or a function of yours (my_module:data).",
-        "task": "What is learnt, if it is not classification: a function of yours that returns "
-        "a goldnas.Task. There is no teacher then.",
-        "settings": "An argument of your function, besides input_shape and classes. The value "
+        "budgets": "Most that the network may cost: 600MFLOPs, 3Mparams or 5ms. With several "
+        "latency tables, 5ms@pi5 names the table. Repeat for several budgets. All of "
+        "them hold at the end.",
+        "data": "Dataset for the training: cifar10, cifar100, fashion-mnist, digits (needs no "
+        "download), a folder with train/ and val/ or test/, WebDataset shards, an "
+        ".npz file, or a function of yours (my_module:data). Default: the dataset "
+        "that the network learnt from. Required with zoo:NAME and with a function.",
+        "task": "Task other than classification: a function of yours that returns a "
+        "goldnas.Task. The training then has no teacher.",
+        "settings": "Argument of your function, besides input_shape and classes. The value "
         "is a number, a text or JSON. Repeat for several.",
-        "epochs": "Passes over the training data. Channels go at first; then the network that "
-        "is left trains on.",
-        "learning_rate": "Learning rate while channels go; then it falls along a cosine to 0.",
-        "seed": "Random seed; it also decides which images are held out. Unless given, these "
-        "are the ones that the network did not learn from; of zoo:NAME and of a function, 0.",
-        "threads": "Threads of the training. Latencies are measured with one thread.",
+        "epochs": "Passes over the training data. The first epochs remove channels; the others "
+        "train the network that is left.",
+        "learning_rate": "Learning rate while channels are removed. It then falls to 0 "
+        "along a cosine.",
+        "seed": "Random seed. It also decides which images are held out. Default: those that "
+        "the network did not learn from; with zoo:NAME or a function, 0.",
+        "threads": "CPU threads of the training. Latencies are measured with one thread.",
         "device": "Where to measure: cpu (this machine), cuda (its GPU), ssh://host or "
-        "ssh://user@host:port/folder, or adb://SERIAL (a phone). Budgets in ms need it, or "
-        "`tables`.",
+        "ssh://user@host:port/folder, or adb://SERIAL (a phone). Budgets in ms need "
+        "this option or `tables`.",
         "target_percent": "Measure a network until its latency is known to plus or minus this "
         "many percent, with 95 % confidence.",
     },
@@ -77,9 +78,9 @@ def shrink(
     network: Annotated[
         str | None,
         typer.Argument(
-            help="The trained network: the folder of a training or a search; zoo:NAME, a "
-            "ready-made network of torchvision or timm, with --weights; or a function that "
-            "makes it (my_package.nets:small), with --weights.",
+            help="Trained network: the folder of a training or a search; zoo:NAME (a "
+            "ready-made network of torchvision or timm) with --weights; or a function "
+            "that makes the network (my_package.nets:small) with --weights.",
             show_default=False,
         ),
     ] = None,
@@ -88,9 +89,9 @@ def shrink(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table of this network's sizes. With --device, the file to measure "
-            "into, OUT.lut.json unless given. Without --device, a table that an earlier run "
-            "measured; repeat for several devices.",
+            help="Latency table for the sizes of this network. With --device: the file for "
+            "the measurements; default: OUT.lut.json. Without --device: a table from "
+            "an earlier run; repeat for several devices.",
             rich_help_panel="Budgets",
         ),
     ] = None,
@@ -98,8 +99,8 @@ def shrink(
         str | None,
         typer.Option(
             metavar="FILE|NAME",
-            help="Weights of zoo:NAME or of a function: a file .safetensors, .pt or .pth, or "
-            "for zoo:NAME the name of published ones, such as default.",
+            help="Weights of zoo:NAME or of a function: a .safetensors, .pt or .pth file. "
+            "For zoo:NAME also the name of published weights, such as default.",
             rich_help_panel="Network",
         ),
     ] = None,
@@ -107,8 +108,8 @@ def shrink(
         str,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which network of a search: best (the most accurate within all budgets), a "
-            "number from the front (1 is the cheapest), or a fingerprint.",
+            help="Network of a search to shrink: best (the most accurate within all "
+            "budgets), a number from the front (1 is the cheapest), or a fingerprint.",
             rich_help_panel="Network",
         ),
     ] = "best",
@@ -117,20 +118,20 @@ def shrink(
         typer.Option(
             metavar="N",
             min=1,
-            help="Images per call, where latencies are measured.",
+            help="Images per call in latency measurements.",
             rich_help_panel="Device",
         ),
     ] = 1,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder to make for this run."),
+        typer.Option("--out", metavar="DIR", help="New folder for this run."),
     ] = None,
     wait: WaitOption = False,
     report: Annotated[
         bool,
         typer.Option(
             "--report/--no-report",
-            help="At the end, write report.html into the folder, as goldnas report does.",
+            help="Write report.html into the folder at the end, as goldnas report does.",
         ),
     ] = True,
     trust: TrustOption = False,
@@ -139,9 +140,9 @@ def shrink(
 ) -> None:
     """Shrink a trained network until it keeps its budgets.
 
-    Groups of channels and residual branches go, a few at a time. In between, the network
-    trains on, with its original as teacher. The run leaves a front of networks and is an
-    ordinary search folder: goldnas search --resume DIR continues it.
+    goldnas removes groups of channels and residual branches, a few at a time. In between, it
+    trains the network, with the original network as teacher. The run leaves a front of
+    networks in a search folder, which goldnas search --resume DIR continues.
 
     Examples:
         goldnas shrink trained/resnet18 --device cpu --budget 5ms --out runs/s
@@ -155,8 +156,8 @@ def shrink(
         if network is None or out_ is None:
             raise ranks.common(
                 ConfigError(
-                    "say what to shrink, and where to: a network and --out, as in goldnas "
-                    "shrink trained/a --budget 600MFLOPs --out runs/s"
+                    "give a network and a folder, as in goldnas shrink trained/a --budget "
+                    "600MFLOPs --out runs/s"
                 )
             )
         given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
@@ -189,7 +190,7 @@ def _shrink(network: str, given: dict[str, Any], ranks: "Ranks") -> "Run":
     given.setdefault("budgets", ())
     if not given["budgets"]:
         raise ranks.common(
-            ConfigError("say how small: a --budget, as 5ms, 600MFLOPs or 3Mparams")
+            ConfigError("give a --budget, for example 5ms, 600MFLOPs or 3Mparams")
         )
     note = take_free_cores(given) if ranks.count == 1 else ""
     with ExitStack() as stack:
@@ -205,5 +206,5 @@ def _shrink(network: str, given: dict[str, Any], ranks: "Ranks") -> "Run":
 
 def _interrupted(folder: Path | None) -> str:
     if folder is None or not os.path.lexists(folder):
-        return "interrupted before the shrinking began; what was measured is kept"
-    return f"interrupted; go on with: {command('search', '--resume', folder)}"
+        return "interrupted before the shrinking began; the measurements are kept"
+    return f"interrupted; continue with: {command('search', '--resume', folder)}"

@@ -20,9 +20,10 @@ def status(
     run: Annotated[Path, typer.Argument(help="Folder of a search, in progress or ended.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Say where a search stands: epoch, accuracy, operators, budgets, networks, what is next.
+    """Show the progress of a search: epoch, accuracy, operators, budgets, networks, next step.
 
-    It only reads the folder, so it works from any machine that sees it, while the search runs.
+    The command only reads the folder. So it works while the search runs, and from any machine
+    that sees the folder.
 
     Examples:
         goldnas status runs/a
@@ -86,7 +87,7 @@ def _print(status: "Status") -> None:
     say(_recorded(status))
     _print_ready_made(status)
     if best is not None:
-        say(f"Look at it: {command('report', Path(status.folder))}")
+        say(f"See the report: {command('report', Path(status.folder))}")
 
 
 def _print_ready_made(status: "Status") -> None:
@@ -114,10 +115,10 @@ def _state(status: "Status") -> str:
         return f"ended{ran}"
     again = command("search", "--resume", Path(status.folder))
     if status.state == "not begun":
-        return f"has not begun; if nothing runs it: {again}"
+        return f"has not begun; if no process runs it: {again}"
     since = f"wrote its log {timedelta(seconds=round(status.quiet_seconds or 0))} ago"
     if status.state == "quiet":
-        return f"{since}, so it may have been stopped{ran}; if nothing runs it: {again}"
+        return f"{since}, so it may have been stopped{ran}; if no process runs it: {again}"
     return f"in progress{ran}; {since}"
 
 

@@ -1,4 +1,4 @@
-"""What a command writes to: it may be closed, or full, or know few letters."""
+"""The output streams of a command, which may be closed or full, or encode few characters."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def _told_apart() -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Let no letter fail, and no file take the place of a stream that is closed."""
+    """Make every character printable, and let no file take the place of a closed stream."""
     if sys.stdout is None:
         _end("the standard output is closed: send it to a file, or to the null device")
     for number in (0, 2):

@@ -189,7 +189,7 @@ def _number_or_auto(name: str, text: str) -> int | str:
     if text == "auto":
         return text
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"`{name}` is a number, or auto; got {text!r}")
+        raise ConfigError(f"`{name}` must be a number or auto, got {text!r}")
     return int(text)
 
 
@@ -197,10 +197,11 @@ def _numbers(name: str, text: str, *, lowest: int) -> tuple[int, ...]:
     numbers = [number.strip() for number in text.split(",")]
     if not all(n.isascii() and n.isdigit() and int(n) >= lowest for n in numbers):
         raise ConfigError(
-            f"`{name}`: give numbers from {lowest} between commas, as in 1,8; got {text!r}"
+            f"`{name}` must be numbers from {lowest}, separated by commas, as in 1,8; got "
+            f"{text!r}"
         )
     if len(set(map(int, numbers))) < len(numbers):
-        raise ConfigError(f"`{name}`: a number is there twice: {text!r}")
+        raise ConfigError(f"`{name}` has a number twice: {text!r}; give it once")
     return tuple(map(int, numbers))
 
 
@@ -208,7 +209,7 @@ def _sizes(name: str, text: str) -> tuple[int, ...]:
     """Sizes between crosses, ``3x32x32``."""
     if 0 in (sizes := _crossed(text) or (0,)):
         raise ConfigError(
-            f"`{name}` is sizes between crosses, all positive, as in 3x32x32 of channels, "
+            f"`{name}` must be positive sizes separated by x, as in 3x32x32 for channels, "
             f"height and width; got {text!r}"
         )
     return sizes
@@ -217,7 +218,9 @@ def _sizes(name: str, text: str) -> tuple[int, ...]:
 def _shape(name: str, text: str) -> tuple[int, ...]:
     """As :func:`_sizes`, of a tensor that may be empty."""
     if not (sizes := _crossed(text)):
-        raise ConfigError(f"`{name}` is sizes between crosses, as in 1x3x224x224; got {text!r}")
+        raise ConfigError(
+            f"`{name}` must be sizes separated by x, as in 1x3x224x224; got {text!r}"
+        )
     return sizes
 
 
@@ -240,7 +243,7 @@ def _pairs(name: str, texts: Sequence[str], *, shapes: bool) -> dict[str, Any]:
             raise ConfigError(f"`{name}`: give {form}; got {text!r}")
         if key in pairs:
             raise ConfigError(
-                f"`{name}`: {key} is given twice, at last by {text!r}; give it once"
+                f"`{name}`: {key} is given twice, the second time by {text!r}; give it once"
             )
         if shapes:
             pairs[key] = _shape(name, value)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from goldnas.training.distributed import Ranks
     from goldnas.training.target import TrainTarget
 
-_NETWORK, _OF_FILE_PANEL = "Network", "Data of a file"
+_NETWORK, _OF_FILE_PANEL = "Network", "Network from a file"
 _OF_FILE = ("data", "task", "data_dir", "image_size", "weights", "space", "channels", "cells")
 """Options that go with a network from a file, and not with that of a search."""
 
@@ -47,10 +47,11 @@ def train(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="What to train: the folder of a search, an architecture as .json, a file with "
-            "a genotype, or the name of a published network: DARTS_V1, DARTS_V2, mobilenet_v2, "
-            "mobilenet_v3_large, proxylessnas_mobile, mnasnet_a1; or zoo:NAME, a ready-made "
-            "network of torchvision or timm, as zoo:mobilenet_v3_small.",
+            help="Network to train: the folder of a search, an architecture as .json, a "
+            "file with a genotype, the name of a published network (DARTS_V1, "
+            "DARTS_V2, mobilenet_v2, mobilenet_v3_large, proxylessnas_mobile, "
+            "mnasnet_a1), or zoo:NAME for a ready-made network of torchvision or "
+            "timm, as zoo:mobilenet_v3_small.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +59,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="best|N|FINGERPRINT",
-            help="Which network of a search to train: best (the most accurate within all "
+            help="Network of a search to train: best (the most accurate within all "
             "budgets, the default), a number from the front (1 is the cheapest), or a "
             "fingerprint. Repeat for several.",
             autocompletion=completion.networks_of_run,
@@ -77,8 +78,8 @@ def train(
         bool,
         typer.Option(
             "--warm",
-            help="Start from the weights and gates of the search, at a tenth of the recipe's "
-            "learning rate.",
+            help="Start from the weights and gates of the search, with a tenth of the "
+            "recipe's learning rate.",
             rich_help_panel=_NETWORK,
         ),
     ] = False,
@@ -87,9 +88,9 @@ def train(
         typer.Option(
             metavar="N",
             min=1,
-            help="Also train the N ready-made networks within the budgets of a search with "
-            "--zoo that are said to be the most accurate: from scratch, with the same recipe, "
-            "data and seed.",
+            help="For a search with --zoo, also train ready-made networks within its "
+            "budgets: the N with the highest stated accuracy. They train from "
+            "scratch, with the same recipe, data and seed.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -110,8 +111,8 @@ def train(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder for the training. Unless given, one in trained/ in the folder of the "
-            "search.",
+            help="Folder for the training. Default: a folder in trained/ in the folder of "
+            "the search.",
         ),
     ] = None,
     wait: WaitOption = False,
@@ -121,9 +122,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Space of a genotype: gold unless given, gold-imagenet for large images. For "
-            "an architecture as .json, the function that it names as its space "
-            "(module:function).",
+            help="Space of a genotype: gold (the default), or gold-imagenet for large "
+            "images. For an architecture as .json: the function that it names as its "
+            "space (module:function).",
             rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
@@ -131,7 +132,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Channels of a node in the first stage, for a genotype. Unless given, 36; in "
+            help="Channels of a node in the first stage, for a genotype. Default: 36; in "
             "gold-imagenet, 48.",
             rich_help_panel=_OF_FILE_PANEL,
         ),
@@ -140,8 +141,7 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Cells of the network, for a genotype. Unless given, 20; in gold-imagenet, "
-            "14.",
+            help="Cells of the network, for a genotype. Default: 20; in gold-imagenet, 14.",
             rich_help_panel=_OF_FILE_PANEL,
         ),
     ] = None,
@@ -149,9 +149,10 @@ def train(
 ) -> None:
     """Train networks and score them on the test set, once, after the last epoch.
 
-    The same command continues a training that was stopped, and prints the result of one that
-    is done. If one of several networks fails, the others are still trained, and the exit status
-    is 1. It is 2 after any other error. Ctrl-C (130) and SIGTERM (143) save the training first.
+    Run the same command again to continue a stopped training, or to print the result of a
+    finished one. If one of several networks fails, the others are still trained, and the exit
+    status is 1. After any other error it is 2. Ctrl-C (130) and SIGTERM (143) save the training
+    first.
 
     Examples:
         goldnas train runs/a
@@ -172,7 +173,9 @@ def train(
         print_recipes(as_json=as_json)
         return
     with (
-        errors_shown(if_interrupted=lambda: "interrupted; the same command goes on"),
+        errors_shown(
+            if_interrupted=lambda: "interrupted; run the same command again to continue"
+        ),
         joined() as ranks,
     ):
         given = ranks.on_all(lambda: _OPTIONS.given(ctx, settings))
@@ -236,9 +239,9 @@ def _check_loggers(names: "Sequence[str]") -> None:
 
 def _check_several(networks: int, out_: Path | None, ray: str | None, ranks: "Ranks") -> None:
     if out_ is not None:
-        raise ConfigError(f"--out {out_} is for one network alone; leave it out, or --ray")
+        raise ConfigError(f"--out {out_} works for one network only; leave out --out, or --ray")
     if ray is not None and ranks.by_torchrun:
-        raise ConfigError("--ray starts processes itself: leave out torchrun, or --ray")
+        raise ConfigError("--ray starts its processes itself: leave out torchrun, or --ray")
 
 
 def _check_options(
@@ -251,8 +254,9 @@ def _check_options(
     """
     if target is None:
         raise ConfigError(
-            "say what to train: the folder of a search, an architecture as .json, a file with "
-            "a genotype, DARTS_V2, mobilenet_v2 or zoo:resnet18; or --list-recipes"
+            "name a network to train: the folder of a search, an architecture as .json, a "
+            "file with a genotype, DARTS_V2, mobilenet_v2 or zoo:resnet18; or give "
+            "--list-recipes"
         )
     from goldnas.genotypes import NAMED
     from goldnas.spaces.mobile_networks import NETWORKS
@@ -263,13 +267,13 @@ def _check_options(
     if os.path.isdir(target):
         if "weights" in of_file:
             raise ConfigError(
-                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME; one "
-                "of a search begins with its own by `warm`"
+                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME; a "
+                "network of a search starts from its own weights with `warm`"
             )
         if in_file:
             raise ConfigError(
-                f"{', '.join(in_file)} cannot be given with the folder of a search, which says "
-                "it; train its network on other data by its file in architectures/"
+                f"{', '.join(in_file)} cannot be given with the folder of a search, which "
+                "decides it; to train a network on other data, give its file in architectures/"
             )
         if {"--pick", "--all"} <= set(in_search):
             raise ConfigError("--pick and --all contradict; leave one of them out")
@@ -289,7 +293,7 @@ def _check_options(
     says_it = Path(target).suffix == ".json" or target in NETWORKS or target.startswith(PREFIX)
     if sizes and says_it:
         named = ", ".join(f"`{name}`" for name in sizes)
-        raise ConfigError(f"{named} is of a genotype; {target} says it itself")
+        raise ConfigError(f"{named} is for a genotype, and {target} decides it; leave it out")
     known = [*NAMED, *NETWORKS]
     if not (target in known or target.startswith(PREFIX) or os.path.lexists(target)):
         raise ConfigError(
@@ -298,8 +302,7 @@ def _check_options(
         )
     if "data" not in of_file:
         raise ConfigError(
-            f"a network from a file, {target}, is trained on some --data, for example --data "
-            "cifar10"
+            f"{target} is a network from a file and needs --data, for example --data cifar10"
         )
 
 

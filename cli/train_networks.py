@@ -75,7 +75,7 @@ def one_line(error: BaseException) -> str:
 def train_one(
     find: "Callable[[], TrainTarget]", options: TrainOptions, ranks: "Ranks"
 ) -> Trained:
-    """Train one network, or go on, or find it done; and say what it came to.
+    """Train one network, or continue its training, and show the result.
 
     Raises:
         GoldnasError: If that is not possible, or a signal stopped it.
@@ -98,7 +98,7 @@ def train_one(
     except (RankError, WriteError) as error:
         if not output.began:
             raise
-        raise type(error)(f"{error}; then the same command goes on") from None
+        raise type(error)(f"{error}; then run the same command again to continue") from None
     print_result(trained.result, trained.path, trained.folder.config.data)
     return Trained(trained.result, trained.path)
 

@@ -42,14 +42,14 @@ def train_on_ray(targets: Targets, options: TrainOptions, address: str) -> Outco
         ray.init(address=address, include_dashboard=False if address == "local" else None)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"cannot reach Ray at {address}: {one_line(error)}. Give the address of a cluster "
-            "that runs, or local"
+            f"cannot reach Ray at {address}: {one_line(error)}. Give the address of a running "
+            "cluster, or local"
         ) from None
     try:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         task = ray.remote(num_cpus=options.given.get("threads") or 1, num_gpus=gpus)(_task)
         tasks = {name: task.remote(find, options) for name, find in targets.items()}
-        say(f"{count_of(len(tasks), 'network')}, side by side as there is room")
+        say(f"{count_of(len(tasks), 'network')}, in parallel as far as there is room")
         outcomes: dict[str, Trained | str] = {}
         for name, running in tasks.items():
             try:

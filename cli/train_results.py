@@ -1,4 +1,4 @@
-"""What trainings came to, and the recipes that there are."""
+"""The results of trainings, and the list of recipes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ Outcomes = Mapping[str, Trained | str]
 
 
 def print_result(result: "TrainResult", folder: Path, data: str) -> None:
-    """Say what one training, on some data, came to."""
+    """Show the result of one training."""
     from goldnas.resource_names import is_latency
     from goldnas.units import format_amount
 
     held_out = ""
     if result.validation is not None:
-        # Of a share, the words at its end are not said twice.
-        on = result.validation.on(f"the held-out {name_items(data)}").removesuffix(" right")
+        # The name of the metric is not said twice.
+        on = result.validation.on(f"the held-out {name_items(data)}").removeprefix("accuracy ")
         held_out = f", {on}"
     amounts = [
         f"{name} " * is_latency(name) + format_amount(name, amount)
@@ -53,11 +53,11 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         f"{', '.join(amounts)}; {count_of(result.epochs, 'epoch')} of {result.recipe} on "
         f"{result.images} {name_items(data)} took {timedelta(seconds=round(result.seconds))}"
     )
-    say(f"kept in {folder}. Next: {command('export', folder, '--out', 'net.onnx')}")
+    say(f"saved in {folder}. Next: {command('export', folder, '--out', 'net.onnx')}")
 
 
 def print_outcomes(outcomes: Outcomes) -> None:
-    """Print as JSON what trainings came to."""
+    """Print the results of trainings as JSON."""
     import msgspec
 
     trainings = [
@@ -70,7 +70,7 @@ def print_outcomes(outcomes: Outcomes) -> None:
 
 
 def print_summary(outcomes: Outcomes) -> None:
-    """Show what several trainings came to."""
+    """Show the results of several trainings."""
     from goldnas.units import format_amount
 
     names: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""A command line that cannot be read, in one line: what is wrong, and what can be given.
+"""Errors of usage, in one line: what is wrong, and what to give instead.
 
 Typer says it in a box of several lines, partly in words of pydantic.
 """
@@ -25,7 +25,7 @@ _PLAIN = (
 _PLAIN_USAGE = (
     (r"Option '(.*)' requires an argument\.?", r"\1 needs a value."),
     (r"Option '(.*)' does not take a value\.?", r"\1 takes no value."),
-    (r"Got unexpected extra argument\S* \((.*)\)", r"there is no place for \1."),
+    (r"Got unexpected extra argument\S* \((.*)\)", r"unexpected argument \1."),
     (r"No such command (.*?)\. (.*)", r"there is no command \1. \2"),
     (r"No such command (.*?)\.?", r"there is no command \1."),
 )

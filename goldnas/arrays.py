@@ -1,6 +1,6 @@
 """Arrays in files of NumPy, ``.npy`` and ``.npz``.
 
-What the files say of sizes is held against what is there before memory is taken for it.
+Sizes that a file states are checked against its bytes before memory is taken for them.
 """
 
 import math
@@ -67,9 +67,11 @@ def _unpack(
             continue
         packed, size = entry.compress_size, entry.file_size
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name[:60]!r} is of another compression than NumPy's")
+            raise ValueError(f"{name[:60]!r} has a compression that NumPy does not use")
         if size > _MOST_RATIO * packed + 1000:
-            raise ValueError(f"{name[:60]!r} cannot have {size} bytes, of {packed} packed ones")
+            raise ValueError(
+                f"{name[:60]!r} cannot have {size} bytes, from {packed} compressed bytes"
+            )
         left = most_bytes - sum(array.nbytes for array in found.values())
         with archive.open(entry) as file:
             found[name] = _read(file, size, left)
@@ -81,18 +83,20 @@ def _read(file: IO[bytes], size: int, most_bytes: int) -> Array:
     file.seek(0)
     version = npy.read_magic(file)
     if version not in _HEADERS:
-        raise ValueError("it holds records and no numbers")
+        raise ValueError("it has records, not numbers")
     try:
         shape, _, kind = _HEADERS[version](file)
     except Exception as error:  # of Python's parser there are several kinds
-        raise ValueError(f"its header is none of an array: {read_message(error)}") from None
+        raise ValueError(f"its header is not that of an array: {read_message(error)}") from None
     if kind.hasobject:
-        raise ValueError("Object arrays are not read: that could run what is in them")
+        raise ValueError("Object arrays are not read, because they can run code")
     if not kind.itemsize:
-        raise ValueError(f"its numbers are of the type {kind}, which takes no bytes")
+        raise ValueError(f"its numbers have the type {kind}, which takes no bytes")
     needed, there = math.prod(shape) * kind.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or needed > there:
-        raise ValueError(f"an array of shape {shape} does not fit into its {there} bytes")
+        raise ValueError(
+            f"an array of shape {shape} does not fit into the {there} bytes of the file"
+        )
     if needed > most_bytes:
         raise ValueError(f"its arrays take more than {most_bytes / 2**30:.3g} GiB")
     file.seek(0)

@@ -1,4 +1,4 @@
-"""Reading what anybody may have written: files of the regular kind, up to a size.
+"""Reading files from unknown sources: only regular files, only up to a size.
 
 A pipe or a device in a file's place would be waited for without end, and a file without end
 would fill the memory. What is refused is an ``OSError``, as of a file that is not there.
@@ -27,7 +27,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     file = _open(path)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise _refusal("it is a pipe and not a file; write what comes out to a file")
+        raise _refusal("it is a pipe, not a file; write its content to a file")
     return file
 
 
@@ -72,7 +72,7 @@ def _drain(pipe: int, most_bytes: int) -> bytes:
     parts: list[bytes] = []
     while sum(map(len, parts)) <= most_bytes:
         if not select.select([pipe], [], [], SILENCE_S)[0]:
-            raise _refusal(f"nothing comes out of this pipe for {SILENCE_S:g} s")
+            raise _refusal(f"this pipe has sent nothing for {SILENCE_S:g} s")
         part = os.read(pipe, 2**20)
         if not part:
             break

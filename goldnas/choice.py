@@ -107,7 +107,7 @@ class Choice(nn.Module):
             self._check_name(name)
             self.operators[name] = _built(name, builder)
         if not self.operators:
-            raise ConfigError("a Choice has no candidates; give one or more, each by a name")
+            raise ConfigError("a Choice has no candidates; give one or more, each with a name")
         self.nests = any(map(has_choice, self.operators.values()))
         """Whether a candidate has choices of its own."""
         if shared is not None and self.nests:

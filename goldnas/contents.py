@@ -1,4 +1,4 @@
-"""What a file holds, where it is not what its name says."""
+"""The content of a file that is not what its name says."""
 
 from pathlib import Path
 
@@ -9,21 +9,23 @@ ZIP = b"PK\x03\x04"
 
 _BEGINNINGS = {
     b"version https://git-lfs.github.com/": (
-        "a pointer of Git LFS to the file, and not the file itself. Fetch it with git lfs pull"
+        "a pointer of Git LFS to the file, not the file itself. Fetch the file with git lfs "
+        "pull"
     ),
-    b"<!doctype html": "a web page. Download the file itself, and not the page that shows it",
-    b"<html": "a web page. Download the file itself, and not the page that shows it",
-    b"<?xml": "XML. Download the file again, that may be what a server said in its place",
+    b"<!doctype html": "a web page. Download the file itself, not the page that shows it",
+    b"<html": "a web page. Download the file itself, not the page that shows it",
+    b"<?xml": "XML, perhaps the error message of a server. Download the file again",
     b"\x1f\x8b": "compressed. Unpack it with gunzip",
-    ZIP: "a zip archive, as torch.save and others write it. Give what is in it",
-    b"ORTM": "a model in onnxruntime's own format. Give the ONNX model that it was made from",
-    b"TFL3": "a model of TensorFlow Lite. Convert it to ONNX, as with tf2onnx",
+    ZIP: "a zip archive, as torch.save and others write it. Unpack it, and give the file "
+    "inside",
+    b"ORTM": "a model in onnxruntime's own format. Give the ONNX model from which it was made",
+    b"TFL3": "a model of TensorFlow Lite. Convert it to ONNX, for example with tf2onnx",
 }
 """Of files, some of them after four bytes."""
 
 
 def describe_other(path: Path | str, *, own: bytes = b"") -> str:
-    """What a file is instead, and what to do, judged by how it begins; "" if nobody knows.
+    """What a file really is, and what to do, judged by its first bytes; "" if not known.
 
     Args:
         path: The file.

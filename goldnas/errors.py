@@ -161,7 +161,7 @@ class StoppedError(GoldnasError):
         ...     )
         ... except goldnas.StoppedError as stopped:
         ...     print(stopped)
-        interrupted after step 1, and saved; go on with: `load_run('runs/stopped').resume()`
+        interrupted after step 1, and saved; continue with: `load_run('runs/stopped').resume()`
     """
 
     def __init__(self, message: str, number: int = 15) -> None:

@@ -56,7 +56,7 @@ def _hand_on(before: os.stat_result, descriptor: int) -> None:
 
 
 def name_temporary(path: Path) -> Path:
-    """Where to write what is to become ``path``: beside it, with the name of this process."""
+    """The temporary file for ``path``: beside it, with the name of this process."""
     return path.with_name(f"{_beginning(path)}{socket.gethostname()}-{os.getpid()}.tmp")
 
 
@@ -139,13 +139,13 @@ def check_writable(path: Path) -> None:
 def check_replaceable(
     path: Path, *, force: bool, setting: str = "out", mark: bytes | None = None
 ) -> None:
-    """Refuse to replace a file, unless somebody said so, or it is certain who made it.
+    """Refuse to replace a file, unless the user said so, or the same command made it.
 
     Args:
-        path: To be written.
-        force: Whether somebody said so.
-        setting: That names the file.
-        mark: What a file has in it that was made by the same means.
+        path: The file to write.
+        force: Whether the user said so.
+        setting: The setting that names the file.
+        mark: Bytes in every file that this command makes.
 
     Raises:
         ConfigError: If it is there, and has no such mark.

@@ -212,13 +212,13 @@ def _literal(node: ast.expr) -> Any:
 def _listed(value: Any) -> list[Any] | tuple[Any, ...]:
     if isinstance(value, list | tuple) and value:
         return value
-    raise ConfigError(f"a genotype lists its edges or cells; got {value!r:.200}")
+    raise ConfigError(f"a genotype must list its edges or cells; got {value!r:.200}")
 
 
 def _concat(nodes: Any) -> tuple[int, ...]:
     if isinstance(nodes, list | tuple) and nodes and all(isinstance(n, int) for n in nodes):
         return tuple(nodes)
-    raise ConfigError(f"concat lists nodes, for example range(2, 6); got {nodes!r:.200}")
+    raise ConfigError(f"concat must list nodes, for example range(2, 6); got {nodes!r:.200}")
 
 
 def _paired(operators: Any) -> list[Edge]:
@@ -238,7 +238,7 @@ def _edges(operators: Any) -> list[Edge]:
             raise TypeError
     except (TypeError, ValueError):
         raise ConfigError(
-            "an edge of a genotype is (operator, source) or (operator, source, node), "
+            "an edge of a genotype must be (operator, source) or (operator, source, node), "
             f"for example ('skip_connect', 0, 2); got {operators!r:.200}"
         ) from None
     return edges

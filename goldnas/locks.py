@@ -1,4 +1,4 @@
-"""Locks: of several commands on one folder or one table, one writes.
+"""Locks: only one command at a time writes to a folder or a table.
 
 A lock is a file that the operating system locks for a process (flock), and so ends with it.
 Whoever only reads needs none.

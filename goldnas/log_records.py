@@ -1,7 +1,8 @@
-"""What the lines of a log are held to: a record for each event that goldnas writes.
+"""The form of the lines of a log: a record for each event that goldnas writes.
 
-A line may have further fields, and a log further events: those of a strategy of one's own. What
-a field of these records has to be, it is; a field need not be there unless it has no default.
+A line may have further fields, and a log further events, for example those of a strategy of
+one's own. The fields of these records have the stated types. A field with a default may be
+missing.
 """
 
 import msgspec

@@ -90,7 +90,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def on(self, data: str) -> str:
         """What it says of some data, such as ``the test set``."""
         if self.kind.is_accuracy:
-            return f"{self.text} of {data} right"
+            return f"accuracy {self.text} on {data}"
         return f"{self.name} {self.digits} on {data}"
 
 

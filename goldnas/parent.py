@@ -1,4 +1,4 @@
-"""A process that ends when the one that started it has ended, however that was."""
+"""A process that ends when its parent has ended, for whatever reason."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ _GRACE_S = 60.0
 
 
 def end_with_parent(parent: int | None = None, number: int = signal.SIGINT) -> None:
-    """Send this process a signal once its parent is gone; end it, if it does not heed that.
+    """Send this process a signal when its parent has ended; end it if it ignores the signal.
 
     Args:
         parent: Number of the process that is the parent; whichever it is now unless given.

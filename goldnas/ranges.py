@@ -1,8 +1,8 @@
 """Ranges of the numbers, and forms of the names, in files that outlive the program.
 
-A file that was damaged, or made by hand, is held to them when it is read, so that nothing
-behind the reader meets a number that no search and no training comes to. Whatever is here is
-far beyond what one can come to.
+A file that is read is checked against them: it may be damaged, or made by hand. So no other
+code meets a number that no search and no training can reach. The ranges are far wider than any
+real number.
 """
 
 from collections.abc import Iterable
@@ -47,11 +47,11 @@ Amounts = dict[str, Amount]
 
 
 def check_resources(names: Iterable[str]) -> None:
-    """Refuse names that are of no resource; see ``resource_names.py``.
+    """Refuse names that are not names of resources; see ``resource_names.py``.
 
     Raises:
         ValueError: Naming the first.
     """
     for name in names:
         if name not in (FLOPS, PARAMETERS, OPERATORS) and not read_table(name):
-            raise ValueError(f"a resource {name!r}, which this goldnas does not know")
+            raise ValueError(f"the resource {name!r}, which this goldnas does not know")

@@ -1,4 +1,4 @@
-"""Computing a part of a network again in the backward pass, in place of keeping it."""
+"""Computing a part of a network again in the backward pass, instead of keeping it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 def recompute(
     compute: Callable[..., Tensor], module: nn.Module, *inputs: Any, random: bool
 ) -> Tensor:
-    """What ``compute`` makes of its inputs; for its gradient it is computed again.
+    """The output of ``compute``, which the backward pass computes again for the gradient.
 
     Args:
         compute: The part.

@@ -97,26 +97,26 @@ def import_function(name: str, kind: str, returns: str) -> Callable[..., Any]:
     if module_name == _GIVEN:
         what = path.partition("_")[0]
         raise ConfigError(
-            f"the {what} {name} was given by a program that has ended. Give it again in "
-            f"Python: load_run(folder, {what}=...)"
+            f"a program that has ended gave the {what} {name}. Give it again in Python: "
+            f"load_run(folder, {what}=...)"
         )
     if module_name in trust.OF_PROGRAMS or "<" in path:
         what = kind.split()[-1]
         raise ConfigError(
-            f"{name} is of a program that has ended. Give the {what} again in Python: "
+            f"a program that has ended defined {name}. Give the {what} again in Python: "
             f"load_run(folder, {what}=...)"
         )
     if not is_function(name):
         raise ConfigError(
-            f"{name!r} is no {kind.split()[-1]}: write package.module:function, as in "
-            f"my_package.my_module:{kind.split()[-1]}"
+            f"{name!r} is not the name of a {kind.split()[-1]}: write package.module:function, "
+            f"as in my_package.my_module:{kind.split()[-1]}"
         )
     trust.check_allowed(name)
     function: object = _imported(module_name)
     for attribute in path.split("."):
         if not hasattr(function, attribute):
             where = getattr(function, "__file__", None) or module_name
-            raise ConfigError(f"{where} has no function {path!r}; look how it is spelt there")
+            raise ConfigError(f"{where} has no function {path!r}; check the spelling")
         function = getattr(function, attribute)
     if not callable(function) or isinstance(function, ModuleType):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A folder that work is recorded in and goes on from: its log, its JSON, its tensors.
+"""The folder of a search or a training: its log, its JSON files, its tensors.
 
 Every file but the log is replaced in one step; a line of the log is written in one call. Who
 works in it holds its lock; who reads needs none.
@@ -84,8 +84,9 @@ def read_json(path: Path, form: type[_Form], next_step: str) -> _Form:
             )
         if version < 1:
             raise RunError(
-                f"{path} has schema version {version}, which this goldnas reads no longer: it "
-                f"reads version 1. Use the goldnas that wrote it{_of_writer(path, ', {}')}"
+                f"{path} has schema version {version}, which this goldnas does not read any "
+                "more: it reads version 1. Use the goldnas that wrote "
+                f"it{_of_writer(path, ', {}')}"
             )
         return msgspec.convert(_renamed(content), form)
     except (OSError, ValueError, RecursionError) as error:
@@ -221,9 +222,9 @@ class RunFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def take_lock(self) -> str:
-        """Be the only one who writes here, if nobody does; else say who.
+        """Take the lock of the folder, if it is free; else return who holds it.
 
-        What a killed process has left half-written is removed.
+        Half-written files of a killed process are removed.
 
         Raises:
             WriteError: If the disk refuses.
@@ -238,7 +239,7 @@ class RunFolder:
         self._lock.release()
 
     def sweep(self) -> None:
-        """Remove what a killed process has left, where nothing is to be done any more."""
+        """Remove the half-written files of a killed process from a finished run."""
         if self._lock.path.exists():
             with suppress(WriteError):  # of somebody else's folder: it may stay
                 self.take_lock()
@@ -246,7 +247,7 @@ class RunFolder:
 
     @property
     def saved(self) -> str:
-        """That it is, and how to go on."""
+        """A message that the run is saved."""
         return f"saved in {self.path}"
 
     @cached_property
@@ -259,7 +260,7 @@ class RunFolder:
         return self._read_json("conditions.json", dict[str, Any])
 
     def choose_threads(self, ranks: int) -> int | None:
-        """Threads to go on with: as many as before; None to choose anew, for other ranks.
+        """Threads to continue with: as many as before; None if the number of ranks differs.
 
         Raises:
             RunError: If the conditions do not say how many there were.
@@ -269,8 +270,8 @@ class RunFolder:
         threads = self.conditions.get("threads")
         if type(threads) is not int or not 1 <= threads <= MOST_PROCESSES:
             raise RunError(
-                f"{self.path}/conditions.json does not say on how many threads the {self.kind} "
-                f"ran, a number from 1 to {MOST_PROCESSES}; {self.restore}"
+                f"{self.path}/conditions.json does not have the threads of the {self.kind}, a "
+                f"number from 1 to {MOST_PROCESSES}; {self.restore}"
             )
         return threads
 
@@ -301,7 +302,7 @@ class RunFolder:
         return [*filter(is_function, found)]
 
     def admit(self, *settings: str) -> None:
-        """Let the code run that it names.
+        """Let the code run that the folder names.
 
         Args:
             settings: ``space``, ``data``, ``task``, ``loggers``: those that are needed; all
@@ -365,10 +366,10 @@ class RunFolder:
                 events.append(event)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 known_reason = isinstance(error, ValueError | RecursionError)
-                reason = read_message(error) if known_reason else "it names no event"
+                reason = read_message(error) if known_reason else "it has no event"
                 raise RunError(
-                    f"{path}: line {number} is not of this log ({reason}); "
-                    "delete it, nothing goes on from it"
+                    f"{path}: line {number} does not belong to this log ({reason}); delete the "
+                    "file, which is not needed to continue"
                 ) from None
         return events
 
@@ -393,8 +394,7 @@ class RunFolder:
         state = self._read_tensors("checkpoint.pt", next_step, most_bytes)
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise RunError(
-                f"cannot read {self.path / 'checkpoint.pt'}: it is of something else; "
-                f"{next_step}"
+                f"cannot read {self.path / 'checkpoint.pt'}: it has other content; {next_step}"
             )
         return {"strategy": {}, **state}  # which earlier trainings did not have
 
@@ -434,9 +434,9 @@ class RunFolder:
     def _check_in_place(self) -> None:
         if not self._lock.is_in_place():
             raise RunError(
-                f"{self.path} was removed or moved while the {self.kind} ran; what was not "
-                f"saved before is lost. If it was moved, go on with it where it is now; else "
-                f"{self.again}"
+                f"{self.path} was removed or moved while the {self.kind} ran; everything since "
+                "the last save is lost. If the folder was moved, continue in its new place; "
+                f"else {self.again}"
             )
 
     def _read_tensors(self, name: str, next_step: str, most_bytes: int) -> Any:

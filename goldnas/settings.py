@@ -55,7 +55,7 @@ def describe_fields(struct: type[msgspec.Struct]) -> Iterator[tuple[str, Any, ms
 
 
 def make_settings(struct: type[_Settings], what: str, given: Mapping[str, Any]) -> _Settings:
-    """Make a struct of what a call was given.
+    """Make a struct of settings from the arguments of a call.
 
     Paths may be texts, tuples may be lists, and numbers may be those of NumPy.
 
@@ -106,7 +106,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
-        raise ConfigError(f"`{name}` has to be {_describe(kind)}, got {value!r}") from None
+        raise ConfigError(f"`{name}` must be {_describe(kind)}, got {value!r}") from None
 
 
 _WORDS = {

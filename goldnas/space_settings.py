@@ -10,15 +10,14 @@ _SPACE = "Search space"
 
 
 class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A space by its name, and what is not as the space says."""
+    """A space by its name, and the settings that differ from its defaults."""
 
     space: Annotated[
         str,
         setting(
-            "Search space: gold, mobile and others (`search(list_spaces=True)` shows them), or "
-            "a function of yours (my_package.spaces:small). It has defaults for the settings "
-            "that are not given. A search takes the size of images and the classes from its "
-            "data.",
+            "Search space: gold, mobile and others (`search(list_spaces=True)` shows them), "
+            "or a function of yours (my_package.spaces:small). A search takes the image size "
+            "and the classes from its data.",
             group=_SPACE,
             metavar="NAME",
             kind="space",
@@ -28,7 +27,7 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     channels: Annotated[
         int | None,
         setting(
-            "Channels of a node in the first stage; the default of the `space` unless given.",
+            "Channels of a node in the first stage. Default: that of the `space`.",
             group=_SPACE,
             bounds=POSITIVE,
         ),
@@ -37,7 +36,7 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     cells: Annotated[
         int | None,
         setting(
-            "Cells of the network; the default of the `space` unless given.",
+            "Cells of the network. Default: that of the `space`.",
             group=_SPACE,
             bounds=POSITIVE,
         ),
@@ -46,8 +45,8 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
     operators: Annotated[
         tuple[str, ...] | None,
         setting(
-            "Candidate operators of an edge, separated by commas; the default of the `space` "
-            "unless given.",
+            "Candidate operators of an edge, separated by commas. Default: those of the "
+            "`space`.",
             group=_SPACE,
             metavar="NAME,...",
             kind="operator",
@@ -66,12 +65,12 @@ class SpaceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
-    """A space with its inputs and classes, where no data says them."""
+    """A space with its inputs and classes, for uses without data."""
 
     input_shape: Annotated[
         tuple[int, ...] | None,
         setting(
-            "Channels, height and width of an image; the default of the `space` unless given.",
+            "Channels, height and width of an image. Default: those of the `space`.",
             group=_SPACE,
             metavar="CxHxW",
         ),
@@ -80,7 +79,7 @@ class WholeSpaceSettings(SpaceSettings, frozen=True, kw_only=True):
     classes: Annotated[
         int | None,
         setting(
-            "Number of classes; the default of the `space` unless given.",
+            "Number of classes. Default: that of the `space`.",
             group=_SPACE,
             bounds=POSITIVE,
         ),

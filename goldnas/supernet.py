@@ -72,7 +72,7 @@ class SuperNet(nn.Module):
             self._prepare_cells(space, auxiliary, checkpointing)
             return
         if auxiliary:
-            raise ConfigError(f"space {space.name} has no cells, and so no auxiliary head")
+            raise ConfigError(f"space {space.name} has no cells, and so has no auxiliary head")
         for block in self._blocks:
             choice = self._block(block)
             assert isinstance(choice, Choice)

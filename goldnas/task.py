@@ -57,12 +57,12 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
             raise ConfigError(
-                f"the name of a task's metric is {self.name!r}; give a short text"
+                f"the metric of a task must have a short text as its name, got {self.name!r}"
             )
         if self.name == ACCURACY.name and self.metric is not _right:
             raise ConfigError(
-                "a task's metric cannot be named 'accuracy', which is the share of inputs that "
-                "are classified right; give it a name of its own, such as 'pixel accuracy'"
+                "the metric of a task cannot be named 'accuracy', which is the share of "
+                "correctly classified inputs; give it another name, such as 'pixel accuracy'"
             )
 
     def compute_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Task:
         loss: Any = self.compute_loss(outputs.requires_grad_(), targets)
         if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
             raise ConfigError(
-                f"the loss of task {self.name!r} is {_described(loss)}; it has to be a scalar "
+                f"the loss of task {self.name!r} is {_described(loss)}; it must be a scalar "
                 "tensor that depends on the outputs: the mean over the batch"
             )
         with torch.no_grad():
@@ -117,7 +117,7 @@ class Task:
             if not isinstance(found, Tensor) or not found.dim() or len(found) != len(targets):
                 raise ConfigError(
                     f"the metric of task {self.name!r} is {_described(found)} for "
-                    f"{len(targets)} items; it has to be a tensor with a row for each item"
+                    f"{len(targets)} items; it must be a tensor with a row for each item"
                 )
             self.summarise(found.double().mean(0))
 
@@ -154,7 +154,7 @@ def load_task(name: str | None) -> Task:
         return CLASSIFICATION
     task = call_function(name, "a task", "a goldnas.Task")
     if not isinstance(task, Task):
-        raise ConfigError(f"{name} returns {name_type(task)}, and has to return a goldnas.Task")
+        raise ConfigError(f"{name} returns {name_type(task)}, and must return a goldnas.Task")
     return task
 
 

@@ -1,9 +1,9 @@
-"""Reading what ``torch.save`` wrote, after a look at what it says it holds.
+"""Reading files of ``torch.save``, after a check of their content.
 
-Such a file is an archive of storages and a pickle of what is made of them. PyTorch believes
-both: a compressed megabyte becomes gigabytes, and a tensor has the size that it says. Here all
-sizes are held against the file before anything of such a size is made, and names against the
-few that files of weights have. Then PyTorch reads the file, plain values and tensors alone.
+Such a file is an archive of storages, and a pickle of the tensors made of them. PyTorch trusts
+both: a compressed megabyte becomes gigabytes, and a tensor gets the size that the file states.
+Here all sizes are checked against the file before memory is taken, and all names against the
+few that files of weights have. Then PyTorch reads the file: only plain values and tensors.
 """
 
 import hashlib
@@ -114,10 +114,10 @@ def check_tensor(name: str, value: Any, like: "Tensor") -> None:
     import torch
 
     if type(value) not in (torch.Tensor, torch.nn.Parameter):
-        raise ValueError(f"{name} is no tensor")
+        raise ValueError(f"{name} is not a tensor")
     if value.dtype != like.dtype or value.shape != like.shape:
         kinds = (f"{one.dtype} of {tuple(one.shape)}" for one in (value, like))
-        raise ValueError("{} is {}, and not {}".format(name, *kinds))
+        raise ValueError("{} is {}, not {}".format(name, *kinds))
     if value.is_floating_point() and not value.isfinite().all():
         raise ValueError(f"{name} has values that are not finite")
 
@@ -126,8 +126,7 @@ def _check_size(file: BinaryIO, most_bytes: int) -> None:
     size = os.fstat(file.fileno()).st_size
     if size > most_bytes:
         raise ValueError(
-            f"it has {size / 2**20:.1f} MiB, and {most_bytes / 2**20:.1f} are the most that it "
-            "may have"
+            f"it has {size / 2**20:.1f} MiB, and at most {most_bytes / 2**20:.1f} are read"
         )
 
 
@@ -142,9 +141,9 @@ def _check(file: BinaryIO) -> None:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
-                raise _UnlikeOursError("it is compressed, and torch.save compresses nothing")
+                raise _UnlikeOursError("it is compressed, and files of torch.save are not")
             if sum(one.file_size for one in entries) > size:
-                raise _UnlikeOursError("it says that it holds more than it has bytes")
+                raise _UnlikeOursError("it states more content than it has bytes")
             (pickled,) = (one for one in entries if one.filename.endswith("/data.pkl"))
             root = pickled.filename.removesuffix("data.pkl") + "data/"
             sizes = {
@@ -155,7 +154,7 @@ def _check(file: BinaryIO) -> None:
             told = archive.read(pickled)
             # A byte at least for each; some small ones may be meant more than once.
             if _count(_Look(io.BytesIO(told), sizes).load(), {}) > 8 * len(told):
-                raise _UnlikeOursError("it holds lists within lists without end")
+                raise _UnlikeOursError("it has endlessly nested lists")
     except _UnlikeOursError:
         raise
     except Exception:  # of what is no archive or no pickle: nearly any
@@ -177,16 +176,16 @@ def _check_legacy(file: BinaryIO) -> None:
             began = content.tell()
             held = look.load()
             if _count(held, {}) > 8 * (content.tell() - began):
-                raise _UnlikeOursError("it holds lists within lists without end")
+                raise _UnlikeOursError("it has endlessly nested lists")
             keys = _Look(content, {}).load()
             if set(keys) != look.storages.keys():
-                raise _UnlikeOursError("it has other storages than it names")
+                raise _UnlikeOursError("its storages are not the ones that it names")
             # Each begins with its size.
             if (
                 sum(8 + size for size in look.storages.values())
                 != len(content) - content.tell()
             ):
-                raise _UnlikeOursError("it has storages of another size than it says")
+                raise _UnlikeOursError("the sizes of its storages are wrong")
     except _UnlikeOursError:
         raise
     except Exception:
@@ -232,7 +231,7 @@ class _Look(pickle._Unpickler):
         if module == "torch" and name in _ITEM_BYTES:
             return name
         raise _UnlikeOursError(
-            f"it names {f'{module}.{name}':.100}, and tensors and plain values alone are read"
+            f"it names {f'{module}.{name}':.100}, and only tensors and plain values are read"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -242,7 +241,7 @@ class _Look(pickle._Unpickler):
         known = self.storages.setdefault(key, size) if self._sizes is None else self._sizes[key]
         # A view of a storage, which legacy files may name, has not been met in weights.
         if items < 0 or known != size or any(pid[5:]):
-            raise _UnlikeOursError("it has a storage of another size than it says")
+            raise _UnlikeOursError("the size of one of its storages is wrong")
         return _Storage(items)
 
 
@@ -251,14 +250,14 @@ def _look_at_tensor(
 ) -> None:
     """Refuse a tensor that reaches beyond its storage, or meets an item of it twice."""
     if min(offset, *shape, *strides, 0) < 0 or len(shape) != len(strides):
-        raise _UnlikeOursError("it has a tensor of a size below zero")
+        raise _UnlikeOursError("it has a tensor with a negative size")
     last = offset + sum(
         (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
     )
     if math.prod(shape) and last >= storage.items:
         raise _UnlikeOursError("it has a tensor that is larger than its storage")
     if math.prod(shape) > storage.items:
-        raise _UnlikeOursError("it has a tensor of more items than it holds")
+        raise _UnlikeOursError("it has a tensor with more items than its storage")
 
 
 def _look_at_parameter(*_: Any) -> None:

@@ -2,9 +2,9 @@
 
 Anybody may have written the folder of a run. A function that it names is imported only if the
 user names it too, on the command line or in a program, or if the user made the folder on this
-machine, and the function comes from the same file as then. Of that there is a record outside
-the folder: ``$XDG_STATE_HOME/goldnas/``, or ``~/.local/state/goldnas/``, has a file for each
-folder whose search or training names functions. Nothing is looked for in the folder of a run.
+machine, and the function comes from the same file as then. A record outside the folder says so:
+``$XDG_STATE_HOME/goldnas/``, or ``~/.local/state/goldnas/``, has a file for each folder whose
+search or training names functions. goldnas never takes code from the folder of a run.
 """
 
 import hashlib
@@ -61,8 +61,8 @@ def check_allowed(function: str) -> None:
     """
     if function not in _allowed and _module(function) not in OF_PROGRAMS:
         raise UntrustedError(
-            f"{_from(function)}: a file names it, and its code runs only if you name it "
-            "yourself, or trust the file with `trust=True`"
+            f"{_from(function)}: only a file names this code; to run it, name it yourself, or "
+            "trust the file with `trust=True`"
         )
 
 
@@ -87,7 +87,7 @@ def admit(folder: Path, functions: Iterable[str], *, trusted: bool = False) -> N
         if told := "; ".join(filter(None, refused)):
             raise UntrustedError(
                 f"{folder} names code that would run: {told}. If you trust it, name it "
-                "yourself, or go on with `trust=True`"
+                "yourself, or continue with `trust=True`"
             )
     allow(*asked)
 
@@ -99,13 +99,13 @@ def _why_not(function: str, files: Mapping[str, str]) -> str:
     here = locate(function)
     if here is None:
         raise missing(_module(function))
-    return "" if here == files[function] else f"{_from(function)}, and not {files[function]}"
+    return "" if here == files[function] else f"{_from(function)}, not {files[function]}"
 
 
 def _from(function: str) -> str:
     file = locate(function)
     if file is None:
-        return f"{function}, of a module that is not here"
+        return f"{function}, of a module that is not found"
     return f"{function} from {file if os.path.isabs(file) else 'Python itself'}"
 
 
@@ -113,7 +113,7 @@ def _from(function: str) -> str:
 
 
 def keep_out_of(folder: Path) -> None:
-    """Look for no module in the folder of a run, nor in those that are in it."""
+    """Never import a module from the folder of a run, or from a folder inside it."""
     _folders.add(os.path.realpath(folder))
 
 
@@ -150,8 +150,8 @@ def locate(function: str) -> str | None:
     for place in found:
         if _is_kept_out(place):
             raise ConfigError(
-                f"{place} is in the folder of a run, where no code is taken from; move it to "
-                "another folder"
+                f"{place} is in the folder of a run, from which goldnas takes no code; move it "
+                "to another folder"
             )
     return os.pathsep.join(found) or None
 
@@ -160,7 +160,7 @@ def missing(module: str) -> ConfigError:
     """The error for a module that is not found."""
     return ConfigError(
         f"there is no module {module!r} in the current folder ({os.getcwd()}), and none is "
-        "installed; change to the folder that it is in, or install it"
+        "installed; change to the folder of the module, or install it"
     )
 
 
@@ -177,7 +177,7 @@ def _is_kept_out(path: str) -> bool:
 
 
 def record(folder: Path, functions: Iterable[str], files: Mapping[str, str]) -> None:
-    """Note that the user makes a folder here, if it names something that would run.
+    """Record that the user made a folder on this machine, if the folder names code.
 
     Where the state folder cannot be written, a warning says so.
 
@@ -195,8 +195,8 @@ def record(folder: Path, functions: Iterable[str], files: Mapping[str, str]) -> 
         write_atomic(_record_of(folder), msgspec.json.encode(made))
     except (WriteError, RuntimeError) as error:  # pathlib's, without a home
         warnings.warn(
-            f"to go on with {folder} will need `trust=True`, because nothing can be noted of "
-            f"whose code it names: {error}",
+            f"continuing {folder} will need `trust=True`, because goldnas cannot note whose "
+            f"code the folder names: {error}",
             GoldnasWarning,
             stacklevel=2,
         )

@@ -24,7 +24,7 @@ def list_units(resource: str) -> tuple[Unit, ...]:
 
 
 def choose_unit(units: Sequence[Unit], amount: float) -> Unit:
-    """The largest unit that an amount has one of, or else the smallest."""
+    """The largest unit that is not larger than an amount, or else the smallest unit."""
     return max((unit for unit in units if unit[0] <= amount), default=min(units))
 
 

@@ -26,7 +26,7 @@ _COUNTER = "n_averaged"
 
 
 def read_weights(path: Path, most_bytes: int) -> tuple[Any, str]:
-    """What a file holds, in memory of the CPU; and the SHA-256 of the file, as hexadecimal.
+    """Read the content of a file to the CPU, and the SHA-256 of the file, as hexadecimal.
 
     Args:
         path: Of the file, which ends as :data:`ENDINGS` says.
@@ -40,8 +40,7 @@ def read_weights(path: Path, most_bytes: int) -> tuple[Any, str]:
         size = file.seek(0, 2)
         if size > most_bytes:
             raise ValueError(
-                f"it has {size / 2**20:.1f} MiB, and {most_bytes / 2**20:.1f} are the most "
-                "that it may have"
+                f"it has {size / 2**20:.1f} MiB, and at most {most_bytes / 2**20:.1f} are read"
             )
         file.seek(0)
         told = hashlib.sha256()
@@ -60,7 +59,7 @@ def read_weights(path: Path, most_bytes: int) -> tuple[Any, str]:
 
 
 def unwrap(content: Any, own: "Mapping[str, Tensor]") -> dict[str, Any]:
-    """The weights in what a file holds, each under the name that a network has for it.
+    """Find the weights in the content of a file, under the names that the network uses.
 
     Args:
         content: Of a file: weights by name, or a checkpoint that has them among other things.

@@ -332,11 +332,13 @@ def test_a_file_says_by_its_content_whether_it_is_results(
     out = tmp_path / "device.json"
     for option in (["--format", "ofa"], ["--device", "pi"], ["--threads", "2"]):
         refused = import_(measured, out, *option)
-        assert_refused(refused, f"says itself what it is of: leave out {option[0]}")
+        assert_refused(refused, f"already says {option[0]}")
     text = tmp_path / "results.zip"
     text.write_text("no zip")
-    assert_refused(import_(text, out), "is no results.zip of a bundle; give the", "--format")
-    assert_refused(import_(text, out, "--bundle", measured), "is no zip file")
+    assert_refused(
+        import_(text, out), "is not the results.zip of a bundle; give the", "--format"
+    )
+    assert_refused(import_(text, out, "--bundle", measured), "is not a zip file")
     assert_refused(import_(tmp_path / "gone.zip", out), "gone.zip is not there; give the")
 
 

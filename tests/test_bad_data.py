@@ -40,9 +40,9 @@ def zipped(entries: dict[str, bytes]) -> bytes:
 
 CASES = {
     "unknown": Case(
-        f"{IMAGES} --data mnist", "unknown data set 'mnist'; known: cifar10, .*digits, the path"
+        f"{IMAGES} --data mnist", "unknown dataset 'mnist'; known: cifar10, .*digits, the path"
     ),
-    "a name too long": Case(f"{IMAGES} --data {LONG}", "unknown data set 'mmm.*known: cifar10"),
+    "a name too long": Case(f"{IMAGES} --data {LONG}", "unknown dataset 'mmm.*known: cifar10"),
     "resized digits": Case(
         f"{IMAGES} --data digits --image-size 16", "image size of 16 pixels .*leave it out"
     ),
@@ -70,7 +70,7 @@ CASES = {
     ),
     "one class": Case(
         f"{IMAGES} --data data.npz",
-        "data.npz has images of 1 class; needed: two classes or more",
+        "data.npz has images of 1 class; needed: two or more classes",
         arrays(y_train=np.zeros(40, np.int64), y_test=np.zeros(8, np.int64)),
     ),
     "a class without images": Case(
@@ -85,7 +85,7 @@ CASES = {
     ),
     "an npz that says it holds 7 TiB": Case(
         f"{IMAGES} --data data.npz",
-        r"cannot read data.npz: an array of shape \(1000000000000,\) does not fit into its",
+        r"cannot read data.npz: an array of shape \(1000000000000,\) does not fit into",
         lambda: Path("data.npz").write_bytes(
             zipped({"x_train.npy": huge(), "y_train.npy": huge()})
         ),
@@ -112,12 +112,12 @@ CASES = {
     ),
     "one folder": Case(
         f"{IMAGES} --data images",
-        "images: train/ has images of 1 class; needed: two classes or more",
+        "images: train/ has images of 1 class; needed: two or more classes",
         lambda: [shutil.rmtree(f"images/{part}/dog") for part in ("train", "test")],
     ),
     "a huge size": Case(
         f"{IMAGES} --data images --image-size 100000000",
-        "the memory is not enough .*image-size",
+        "out of memory .*image-size",
     ),
     "no train/": Case(
         f"{IMAGES} --data images",
@@ -126,7 +126,7 @@ CASES = {
     ),
     "other classes": Case(
         f"{IMAGES} --data images",
-        "train/ and test/ differ in their classes: dog; needed: the same",
+        "train/ and test/ have different classes: dog; needed: the same",
         lambda: shutil.rmtree("images/test/dog"),
     ),
 }

@@ -37,26 +37,26 @@ from workplace import (
 CASES = {
     "neither new nor old": Case(
         "search --budget 1MFLOPs",
-        "needs a folder: --out DIR for a new one, --resume DIR to go on",
+        "needs a folder: --out DIR for a new one, --resume DIR",
     ),
     "exists": Case(
         f"{WITHIN} --out run",
         "run exists: .*goldnas search --resume run, or choose another --out",
     ),
     "is a file": Case(
-        f"{WITHIN} --out a_file", "a_file exists, and is a file: choose another --out"
+        f"{WITHIN} --out a_file", "a_file is already a file: choose another --out"
     ),
     "is something else": Case(
         f"{WITHIN} --out images",
-        "images exists, and is not the folder of a search: choose another --out",
+        "images exists and is not the folder of a search: choose another --out",
     ),
     "is a training": Case(
         f"{WITHIN} --out run",
-        "run exists, and is not the folder of a search: choose another --out",
+        "run exists and is not the folder of a search: choose another --out",
         written("run/architecture.json", b"{}"),
     ),
     "has no name": Case(
-        f"{WITHIN} --out .", r"error: \. is no name for a new folder; choose --out"
+        f"{WITHIN} --out .", r"error: \. is not a name for a new folder; .* --out"
     ),
     "a name too long": Case(
         f"{WITHIN} --out {LONG}", "cannot make mmm.*too long.*another --out"
@@ -73,15 +73,13 @@ CASES = {
     "resume a long name": Case(f"search --resume {LONG}", "mmm is not the folder of a search"),
     "resume a training": Case(
         RESUME,
-        "run is the folder of a training; give that of its search",
+        "run is the folder of a training; give the folder of its search",
         written("run/architecture.json", b"{}"),
     ),
     "resume otherwise": Case(
-        f"{RESUME} --epochs 3", "--epochs cannot change a search that goes on; leave it out"
+        f"{RESUME} --epochs 3", "--epochs cannot change a search .*leave it out"
     ),
-    "resume elsewhere": Case(
-        f"{RESUME} --out new", "--out cannot change a search that goes on"
-    ),
+    "resume elsewhere": Case(f"{RESUME} --out new", "--out cannot change a search"),
 } | {
     f"resume with {name}": Case(RESUME, message, spoil)
     for name, message, spoil in [
@@ -127,12 +125,12 @@ CASES = {
         ),
         (
             "damaged table",
-            "cannot read run/tables/cpu.json, .*copy that table there again .goldnas lut show",
+            "cannot read run/tables/cpu.json, .*copy the table there again .goldnas lut show",
             halved("run/tables/cpu.json"),
         ),
         (
             "no table",
-            "cannot read run/tables/cpu.json, .*copy that table there again",
+            "cannot read run/tables/cpu.json, .*copy the table there again",
             removed("run/tables/cpu.json"),
         ),
     ]
@@ -149,7 +147,7 @@ def test_a_bad_folder_is_one_clear_line_and_leaves_the_disk_alone(
 # -- folders of other versions ---------------------------------------------------------------
 
 VERSIONS = {
-    0: "version 0, which this goldnas reads no longer: .*the goldnas that wrote it, 0.0.7$",
+    0: "version 0, which this goldnas does not .*the goldnas that wrote it, 0.0.7$",
     2: "version 2, and this goldnas reads version 1. Upgrade goldnas to 0.0.7 or later, which",
 }
 
@@ -195,12 +193,12 @@ def test_an_empty_folder_is_no_search(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "a shape": (lambda weight: weight[:1], "weight is torch.float32 of .1, .*, and not torch"),
+    "a shape": (lambda weight: weight[:1], "weight is torch.float32 of .1, .*, not torch"),
     "whole numbers": (
         lambda weight: weight.to(torch.int8),
-        "weight is torch.int8 of .* and not",
+        "weight is torch.int8 of .* not",
     ),
-    "truths": (lambda weight: weight > 0, "weight is torch.bool of .* and not torch.float32"),
+    "truths": (lambda weight: weight > 0, "weight is torch.bool of .* not torch.float32"),
     "no numbers": (lambda weight: weight * torch.nan, "weight has values that are not finite"),
 }
 
@@ -309,7 +307,7 @@ def replaced(path: str, make: Callable[[Path], object]) -> Spoil:
 
 
 NO_CHECKPOINT = "run/checkpoint.pt does not belong to this search .*; restore it from a copy"
-NO_LOG = r"run/events.jsonl: line \d+ is not of this log .*; delete it, nothing goes on from it"
+NO_LOG = r"run/events.jsonl: line \d+ does not belong to this log .*; delete"
 NO_FRONT = "cannot read run/front.json: .*; restore it from a copy"
 WEIGHTS = "run/weights/*.pt"
 
@@ -363,7 +361,7 @@ VALUES = {
     ),
     "weights of something else": Case(
         "evaluate run",
-        "pt: it has .* MiB, and .* are the most",
+        "pt: it has .* MiB, and at most",
         replaced(WEIGHTS, lambda path: torch.save({"a": torch.zeros(2**20)}, path)),
     ),
     "too many threads before": Case(

@@ -132,7 +132,7 @@ CASES |= {
     ),
     "two of one name": Case(
         f"{TIMED} --latency-lut run/tables/cpu.json --budget 1s@cpu",
-        "two latency tables are named 'cpu'; .*give one file another name",
+        "two latency tables are named 'cpu', .*rename one",
     ),
 }
 

@@ -386,7 +386,7 @@ def test_its_network_is_trained(
     monkeypatch.delitem(FUNCTIONS, "own_spaces:residual")
     status, said, errors = invoke("evaluate", out, "--space", "own_spaces:residual")
     assert status == 0, errors
-    assert "% of the test set right" in said
+    assert " % on the test set" in said
     asked = ("train", found, "--out", tmp_path / "b", "--drop-path", "0.2", *short)
     status, _, errors = invoke(*asked)
     assert (status, "--drop-path is for networks of cells" in errors) == (2, True)

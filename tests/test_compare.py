@@ -551,7 +551,7 @@ def test_plots_are_written_beside_the_table(three_seeds: list[Path], ending: str
         (["gold0", "gold0/"], "gold0 is given twice; give each search once"),
         (["gone"], "gone is not the folder of a search"),
         (["gold0", "--format", "html"], "unknown --format 'html'; known: table, markdown"),
-        (["gold0", "--plot", "a.bmp"], "--plot a.bmp: end it in .svg, .png, .pdf"),
+        (["gold0", "--plot", "a.bmp"], "--plot a.bmp must end in .svg, .png, .pdf"),
         (["gold0", "--plot", "gold0/config.json/a.svg"], "cannot write .*a.svg"),
     ],
 )

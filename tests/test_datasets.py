@@ -109,7 +109,7 @@ def test_folder_over_the_memory_limit_is_read_lazily_with_the_same_pixels(
             read_batches(getattr(decoded, part), RAW, batch_size=2),
         )
     assert (lazy.train.kept, decoded.train.kept) == (
-        "decoded from files as they are used",
+        "decoded from files when they are used",
         "in memory",
     )
     settings = {"batch_size": 3, "augmentation": Augmentation()}
@@ -231,7 +231,7 @@ def test_image_that_turns_corrupt_during_the_search_is_named_in_one_line(
 
 def test_folder_without_parts_or_with_other_classes_is_refused(folder: Path) -> None:
     (folder / "test" / "dog").rename(folder / "test" / "wolf")
-    assert_refused(str(folder), "differ in their classes: dog, wolf", names="images")
+    assert_refused(str(folder), "have different classes: dog, wolf", names="images")
     (folder / "train").rename(folder / "training")
     assert_refused(str(folder), "needed: train/", names="images")
 

@@ -112,7 +112,10 @@ def test_kept_budgets_exit_with_0_and_files(tmp_path: Path, make_table: MakeTabl
         r"budget 1 s; \S+ kFLOPs measured, \S+ kFLOPs predicted \(\+0\.0 %\), budget 1 GFLOPs",
         last,
     )
-    assert f"network {case.architecture.fingerprint}: 91.23 % of the held-out" in result.stdout
+    assert (
+        f"network {case.architecture.fingerprint}: accuracy 91.23 % on the held-out"
+        in result.stdout
+    )
     assert "params" in result.stdout  # without a budget, in the table all the same
     files = sorted(path.name for path in case.out.parent.iterdir())
     assert files == ["net.onnx", "net.pt", "net.py"]
@@ -341,7 +344,7 @@ def test_a_table_more_needs_a_name_of_its_own(tmp_path: Path, make_table: MakeTa
     [
         (["--precision", "int4"], "unknown --precision int4; known: fp32, fp16, bf16, int8"),
         (["--latency-lut", "no.json"], "there is no latency table no.json"),
-        (["--pick", "9"], "no network '9' in this run: say best"),
+        (["--pick", "9"], "no network '9' in this run: give best"),
         (["--python-out", "net.txt"], "--python-out must end in .py, got net.txt"),
     ],
 )

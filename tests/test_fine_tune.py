@@ -117,7 +117,7 @@ def test_a_ready_made_network_is_fine_tuned_exported_and_scored() -> None:
     command = f"train zoo:squeezenet1_1 --data data.npz --weights squeeze.pt {SETTINGS}"
     code, _, stderr = invoke(*command.split())
     assert code == 0, stderr
-    assert "begins with the weights of squeeze.pt, but for its classifier, which" in stderr
+    assert "starts from the weights of squeeze.pt; its classifier is new" in stderr
     assert "`" not in stderr
     (folder,) = Path("trained").iterdir()
     config = config_of(folder)
@@ -181,7 +181,7 @@ def test_python_trains_what_the_command_trains() -> None:
 def test_without_weights_it_begins_anew_and_says_so() -> None:
     code, stdout, stderr = invoke(*TRAIN.split())
     assert code == 0, stderr
-    assert "shufflenet_v2_x0_5 begins with fresh weights; --weights names others" in stderr
+    assert "shufflenet_v2_x0_5 starts from fresh weights; give --weights" in stderr
     assert "body rate 1 for fresh weights, in place of 0.3" in stdout
     (folder,) = Path("trained").iterdir()
     assert folder.name.endswith("-fine-tune-e1-s0")
@@ -389,7 +389,7 @@ def test_other_weights_are_another_training() -> None:
     assert_refused(
         Case(
             f"{TRAIN} --weights w.pt --out new",
-            r"new holds a training with other settings: weights_sha256 \(\w{64}, not \w{64}\)",
+            r"new has a training with other settings: weights_sha256 \(\w{64}, not \w{64}\)",
         )
     )
     assert_refused(
@@ -487,22 +487,22 @@ def make_huge() -> None:
 CASES = {
     "of another network": Case(
         f"train zoo:squeezenet1_1 --data data.npz {SETTINGS} --weights w.pt",
-        "w.pt does not fit torchvision/squeezenet1_1: it has no features.0.weight, which is of "
+        "w.pt does not fit torchvision/squeezenet1_1: it has no features.0.weight of "
         r"64x3x3x3; \d+ of \d+ tensors do not fit. Give the --weights of this network",
     ),
     "of another shape": Case(
         f"{TRAIN} --weights w.pt",
-        "conv1.0.weight is of 24x1x3x3 there, and of 24x3x3x3 here; 1 of 338 tensors",
+        "conv1.0.weight is 24x1x3x3 there and 24x3x3x3 here; 1 of 338 tensors",
         of_state(**{"conv1.0.weight": torch.zeros(24, 1, 3, 3)}),
     ),
     "left over": Case(
         f"{TRAIN} --weights w.pt",
-        "it has more.weight of 2, which the network has not; 2 of 340 tensors",
+        "it has more.weight of 2, and the network has none; 2 of 340 tensors",
         of_state(**{"more.weight": torch.zeros(2), "x" * 500: 3}),
     ),
     "one is missing": Case(
         f"{TRAIN} --weights w.pt",
-        "it has no conv1.0.weight, which is of 24x3x3x3; 1 of 338 tensors",
+        "it has no conv1.0.weight of 24x3x3x3; 1 of 338 tensors",
         of_state(**{"conv1.0.weight": None}),
     ),
     "not finite": Case(
@@ -522,12 +522,12 @@ CASES = {
     ),
     "code": Case(
         f"{TRAIN} --weights w.pt",
-        "cannot read --weights w.pt: it names posix.system, and tensors and plain values alone",
+        "cannot read --weights w.pt: it names posix.system, and only tensors and plain values",
         lambda: torch.save({"a": _Runs()}, "w.pt"),
     ),
     "code of old": Case(
         f"{TRAIN} --weights w.pt",
-        "cannot read --weights w.pt: it names posix.system, and tensors and plain values alone",
+        "cannot read --weights w.pt: it names posix.system, and only tensors and plain values",
         lambda: save_legacy({"a": _Runs()}, "w.pt"),
     ),
     "a bare pickle": Case(
@@ -537,7 +537,7 @@ CASES = {
     ),
     "a lie": Case(
         f"{TRAIN} --weights w.pt",
-        "cannot read --weights w.pt: it has (storages of another size than it says|a tensor)",
+        "cannot read --weights w.pt: (the sizes of its storages are wrong|it has a tensor)",
         write_legacy_lie,
     ),
     "truncated": Case(
@@ -552,29 +552,31 @@ CASES = {
     ),
     "huge": Case(
         f"{TRAIN} --weights w.pt",
-        "it has 128.0 MiB, and [0-9.]+ are the most that it may have",
+        "it has 128.0 MiB, and at most [0-9.]+ are read",
         make_huge,
     ),
-    "a pipe": Case(f"{TRAIN} --weights w.pt", "it is a pipe and not a file", make_pipe),
+    "a pipe": Case(f"{TRAIN} --weights w.pt", "it is a pipe, not a file", make_pipe),
     "a folder": Case(f"{TRAIN} --weights w.pt", "w.pt: Is a directory", make_folder),
-    "gone": Case(f"{TRAIN} --weights no.pt", "there is no file no.pt of --weights; give the"),
+    "gone": Case(
+        f"{TRAIN} --weights no.pt", "there is no file no.pt of --weights; check the path"
+    ),
     "an unknown name": Case(
         f"{TRAIN} --weights V7",
-        "--weights are not taken from V7: give a file .safetensors, .pt or .pth, or IMAGENET1K",
+        "there are no --weights V7: give a file .safetensors, .pt or .pth, or IMAGENET1K",
     ),
     "for a mobile network": Case(
         "train mobilenet_v2 --data data.npz --weights w.pt",
         r"--weights w.pt are for a ready-made network, zoo:NAME, and \w+ is of space mobile",
     ),
     "a rate without weights": Case(
-        f"{TRAIN} --body-rate 0.5", "--body-rate is for a ready-made network that begins with"
+        f"{TRAIN} --body-rate 0.5", "--body-rate is for a ready-made network with --weights"
     ),
     "a rate over 1": Case(
         f"{TRAIN} --weights w.pt --body-rate 1.5", r"--body-rate must lie in \[0, 1\], got 1.5"
     ),
     "of cells": Case(f"{TRAIN} --drop-path 0.1", "--drop-path is for networks of cells"),
-    "cells": Case(f"{TRAIN} --cells 3", f"--cells is of a genotype; {NAME} says it itself"),
-    "no data": Case(f"train {NAME}", "is trained on some --data"),
+    "cells": Case(f"{TRAIN} --cells 3", f"--cells is for a genotype, and {NAME} decides"),
+    "no data": Case(f"train {NAME}", "needs --data"),
     "no network": Case(
         "train zoo:resnet19 --data data.npz",
         "there is no ready-made network torchvision/resnet19; did you mean torchvision/resnet1",
@@ -594,7 +596,7 @@ CASES = {
     ),
     "no classes": Case(
         f"train {NAME} --data own_data:images --task own_data:regression",
-        "tells classes apart, and the targets of own_data:images are none",
+        "is for classification, and the targets of own_data:images are not classes",
     ),
 }
 
@@ -606,5 +608,5 @@ def test_what_does_not_fit_is_one_line(case: Case) -> None:
 
 
 def test_what_follows_from_the_weights_is_not_given() -> None:
-    with pytest.raises(ConfigError, match=r"`weights_sha256` is that of `weights`; leave it"):
+    with pytest.raises(ConfigError, match=r"`weights_sha256` follows from `weights`; leave it"):
         goldnas.train(NAME, data="data.npz", weights_sha256="0" * 64)

@@ -56,7 +56,7 @@ def test_each_device_gets_a_table_and_one_that_fails_stops_no_other(tmp_path: Pa
     devices = write(tmp_path, "[one]\ncores = [0]\n[two]\npython = 'no-such-python'\n")
     code, stdout, stderr = run(devices, tmp_path / "lut")
     assert code == 2
-    assert "1 of 2 devices failed: two. The same command goes on" in stderr
+    assert "1 of 2 devices failed: two. Run the same command" in stderr
     table = LatencyTable.load(tmp_path / "lut" / "one.json")
     assert table.calibrations
     assert table.conditions.backend_options["cores"] == "0"
@@ -94,17 +94,17 @@ def test_a_device_that_dies_half_way_stops_no_other_and_goes_on_later(tmp_path: 
     ("text", "message"),
     [
         ("", "names no device"),
-        ("[a", "is no TOML file"),
-        ("a = 1", "'a' is no device"),
-        ("['../a']\nthreads = 1", "'../a' is no device"),
+        ("[a", "is not a TOML file"),
+        ("a = 1", "'a' is not in the table of a device"),
+        ("['../a']\nthreads = 1", "'../a' is not in the table of a device"),
         ("[a]\ncolour = 1", "'colour' of [a] is unknown; known: "),
         ("[a]\nthreads = 'two'", "'threads' of [a] is 'two': "),
         ("[a]\nthreads = true", "'threads' of [a] is True: "),
         ("[a]\ncores = 1", "'cores' of [a] is 1: "),
         ("[a]\nthreads = [2]", "'threads' of [a] is [2]: "),
-        (f"[a]\nthreads = {'9' * 5000}", "is no TOML file"),
-        (f"[a]\ncores = {'[' * 10**4}", "is no TOML file"),
-        ('[a]\ndevice = "a\\u0000"', "no text has a zero byte"),
+        (f"[a]\nthreads = {'9' * 5000}", "is not a TOML file"),
+        (f"[a]\ncores = {'[' * 10**4}", "is not a TOML file"),
+        ('[a]\ndevice = "a\\u0000"', "a text cannot have a zero byte"),
         ("".join(f"[d{n}]\n" for n in range(101)), "names 101 devices"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_search_whose_disk_fills_goes_on_once_there_is_room(workplace: Path) -
         assert code == 2, stderr
         error = stderr.splitlines()[-1]
         assert re.match(rf"error: cannot write disk/run/\S+\.(pt|json): {FULL}", error)
-        assert error.endswith("; then go on with: goldnas search --resume disk/run")
+        assert error.endswith("; then continue with: goldnas search --resume disk/run")
         assert stderr.count("error: ") == 1
         assert_whole(Path("disk"))
         make_room()
@@ -127,7 +127,7 @@ def test_a_training_whose_disk_fills_goes_on_once_there_is_room(workplace: Path)
         assert code == 2, stderr
         error = stderr.splitlines()[-1]
         assert re.match(rf"error: cannot write disk/new/\S+\.pt: {FULL}", error), error
-        assert error.endswith("; then the same command goes on")
+        assert error.endswith("; then run the same command again to continue")
         assert_whole(Path("disk"))
         assert not Path("disk/new/result.json").exists()
         make_room()

@@ -213,7 +213,7 @@ def test_what_is_left_out_is_counted_by_reason(folder: Path) -> None:
         (folder / "train" / "b" / name).write_bytes(b"")
     (folder / "train" / "loose.png").write_bytes(b"")
     (text,) = said(folder)
-    assert "of train/ 6 images are used" in text
+    assert "6 images of train/ are used" in text
     assert "2 of a format that goldnas does not read, .heic (1.heic, 2.heic)" in text
     assert "1 of a format that goldnas does not read, .txt" in text
     assert "1 in no class folder (loose.png)" in text
@@ -243,7 +243,7 @@ def test_classes_that_look_alike_are_told_apart(folder: Path) -> None:
         for path in (folder / part / "A").iterdir():
             Image.fromarray(noise(8, 8, 3) // (3 * len(part))).save(path)
     (text,) = said(folder)
-    assert "classes that look alike are classes of their own: 'A', 'a'" in text
+    assert "classes with similar names are separate classes: 'A', 'a'" in text
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -264,8 +264,8 @@ def test_a_file_that_is_no_image_is_told_for_what_it_is(
 
 
 def test_a_path_that_is_not_there_is_told_before_its_size_is() -> None:
-    for path, told in (("photo", "an .npz"), ("~/photos", "home folder: write it out")):
-        with pytest.raises(DataError, match=f"unknown data set '{path}'; .*{told}"):
+    for path, told in (("photo", "an .npz"), ("~/photos", "home folder")):
+        with pytest.raises(DataError, match=f"unknown dataset '{path}'; .*{told}"):
             load_dataset(path, image_size=8)
 
 
@@ -294,7 +294,7 @@ def test_a_flat_test_folder_does_not_stand_in_the_way_of_val(folder: Path) -> No
     Image.fromarray(noise(8, 8, 3)).save(folder / "test" / "ILSVRC2012_test_1.png")
     assert len(load_dataset(str(folder)).test) == 4
     (text,) = said(folder)
-    assert "val/ is tested on" in text
+    assert "the test set is val/" in text
 
 
 def test_of_test_and_val_it_is_said_which_is_used(folder: Path) -> None:
@@ -338,7 +338,7 @@ def test_names_that_are_not_utf_8_work_or_are_refused(
     ("images", "alike"),
     [
         (np.zeros((20, 8, 8), np.uint8), "all the same"),
-        (np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2), "one value"),
+        (np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2), "one colour"),
     ],
 )
 def test_images_that_are_all_alike_are_warned_of_at_the_command_line(
@@ -408,7 +408,7 @@ def test_arrays_whose_shape_says_nothing_are_asked_about(
     parts = {"x_train": noise(6, *shape), "y_train": [0, 1] * 3}
     parts |= {"x_test": noise(2, *shape), "y_test": [0, 1]}
     np.savez(tmp_path / "d.npz", **parts)
-    with pytest.raises(DataError, match="say which with an array layout"):
+    with pytest.raises(DataError, match="add an array layout"):
         load_dataset(str(tmp_path / "d.npz"))
     np.savez(tmp_path / "d.npz", **parts, layout="HWC")
     with pytest.raises(DataError, match="layout is 'HWC'; needed: NHWC or NCHW"):

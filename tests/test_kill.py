@@ -306,7 +306,7 @@ def test_a_signal_to_all_its_processes_saves_the_step_under_way(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     assert "interrupted after step" in stderr
-    assert stderr.strip().endswith(f"go on with: goldnas search --resume {folder}")
+    assert stderr.strip().endswith(f"continue with: goldnas search --resume {folder}")
     assert "Traceback" not in stderr
     assert_every_file_is_readable(folder)
     Forked("search", "--resume", folder, "--no-report", said=tmp_path / "said").finish()

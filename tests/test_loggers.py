@@ -229,10 +229,10 @@ def test_a_logger_that_fails_is_left_out_and_the_search_goes_on(own: Path) -> No
     assert code == 0, stderr
     warnings = [line for line in stderr.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: logger my_loggers:Unfinished is left out from here on: an Unfinished lacks "
-        "one of begin, log, table and close. new/events.jsonl has everything",
-        "warning: logger my_loggers:Failing is left out from here on: OSError: [Errno 28] No "
-        "space left on device. new/events.jsonl has everything",
+        "warning: logger my_loggers:Unfinished failed and is not used any more: an Unfinished "
+        "lacks one of begin, log, table and close. new/events.jsonl has everything",
+        "warning: logger my_loggers:Failing failed and is not used any more: OSError: "
+        "[Errno 28] No space left on device. new/events.jsonl has everything",
     ]
     assert Path("new/calls").read_text() == "begin\nlog\n"
     events = SearchRun.open(Path("new")).read_events()
@@ -283,7 +283,7 @@ def test_a_package_that_is_missing_ends_the_command_before_it_begins(
             f"{WITHIN} --logger tensorbord", "unknown logger 'tensorbord'; known: tensorboard"
         ),
         Case(f"{TRAIN} --logger nowhere:logger", "there is no module 'nowhere' in "),
-        Case(f"{RESUME} --logger tensorboard", "--logger cannot change a search that goes on"),
+        Case(f"{RESUME} --logger tensorboard", "--logger cannot change a search"),
         Case(RESUME, "unknown logger 'later'", changed("run/config.json", loggers=["later"])),
     ],
     ids=["unknown", "no module", "on resume", "of a later goldnas"],

@@ -283,7 +283,7 @@ def test_without_a_test_file_the_accuracy_is_cross_validated(world: World) -> No
     assert printed["networks"] == 30
     (calibration,) = LatencyTable.load("table.json").calibrations
     assert printed["mape_percent"] == pytest.approx(calibration.accuracy.mape_percent)
-    assert "each by a fit without it" in fit()
+    assert "each by a fit to the others" in fit()
 
 
 @pytest.mark.parametrize("prior", ["other.csv", "other.json"])

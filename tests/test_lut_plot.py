@@ -190,7 +190,7 @@ def test_a_table_of_failures_alone_is_an_error(table: LatencyTable) -> None:
 def test_a_plot_of_another_kind_is_one_line(table: LatencyTable, tmp_path: Path) -> None:
     code, stderr = run(table, tmp_path / "table.bmp")
     assert code == 2
-    assert "end it in .svg, .png, .pdf, .html" in stderr
+    assert "must end in .svg, .png, .pdf, .html" in stderr
     assert not (tmp_path / "table.bmp").exists()
 
 

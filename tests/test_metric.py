@@ -50,6 +50,6 @@ def test_people_read_a_share_in_per_cent_and_any_other_metric_by_its_name() -> N
         "93.12 %", "93.12", "accuracy, %"
     )  # fmt: skip
     assert (error.text, error.digits, error.kind.axis) == ("0.00123", "0.00123", "RMSE")
-    assert accuracy.on("the test set") == "93.12 % of the test set right"
+    assert accuracy.on("the test set") == "accuracy 93.12 % on the test set"
     assert error.on("the test set") == "RMSE 0.00123 on the test set"
     assert error.merit < ERROR.with_value(0.001).merit

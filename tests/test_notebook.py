@@ -40,7 +40,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     assert "epoch 4: " in said[2]
     (chart,) = shown[3].outputs
     assert chart.data["image/png"]
-    assert "% of the test set right" in said[4]
+    assert " % on the test set" in said[4]
     assert "verify: " in said[5]
     assert "FLOPs" in said[5]
     # What is committed is of such a run, too.

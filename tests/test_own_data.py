@@ -118,7 +118,7 @@ def test_numbers_in_any_form_are_the_same(form: Any, workers: int) -> None:
     ("items", "message"),
     [
         (Items(lambda i: (NUMBERS[i], np.str_("cat"))), "item 0 .* str_ for its target: .*<U3"),
-        (Items(lambda i: (NUMBERS[i].astype(object), 0)), "for its input: it holds object"),
+        (Items(lambda i: (NUMBERS[i].astype(object), 0)), "for its input: it has object"),
         (Items(lambda i: (NUMBERS[i], i % 2), count=15), "item 12 .* there are 12"),
         (Items(lambda i: (NUMBERS[i], i % 2), count=15, targets=[0] * 12), "item 12 .* 12"),
     ],
@@ -157,12 +157,12 @@ def given(x_train: Any, x_test: Any, y: Any = KINDS, **more: Any) -> Any:
     [
         (
             (PICTURES, PICTURES, KINDS / 1),
-            "`y_train` is float64 .* uint8 images go with classes",
+            "`y_train` is float64 .* uint8 images need classes",
         ),
         ((PICTURES, PICTURES / 255), "`x_test` is float64 .* both parts as uint8"),
         ((PICTURES.astype(int), PICTURES.astype(int)), "`x_train` is int64 .* uint8"),
         ((PICTURES, PICTURES, np.array(["a", "b"])[KINDS]), "`y_train` .* number the classes"),
-        (([[1.0], [1.0, 2.0]], PICTURES), "`x_train` is no array of numbers"),
+        (([[1.0], [1.0, 2.0]], PICTURES), "`x_train` is not an array of numbers"),
     ],
 )
 def test_arrays_that_do_not_go_together_are_named(arrays: Any, message: str) -> None:
@@ -178,9 +178,13 @@ def test_truths_are_two_classes() -> None:
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        (PICTURES / 255, PICTURES / 255, "8x8x3, which a network takes for 8 channels"),
-        (PICTURES.transpose(0, 3, 1, 2) / 255, PICTURES.transpose(0, 3, 1, 2) / 1, "reach 1, "),
-        (PICTURES, PICTURES[:3], "3 of the 3 test images .* are training images, too"),
+        (PICTURES / 255, PICTURES / 255, "8x8x3, which a network reads as 8 channels"),
+        (
+            PICTURES.transpose(0, 3, 1, 2) / 255,
+            PICTURES.transpose(0, 3, 1, 2) / 1,
+            "go up to 1, ",
+        ),
+        (PICTURES, PICTURES[:3], "3 of the 3 test images .* are also training images"),
     ],
 )
 def test_what_is_more_often_a_mistake_is_warned_of(
@@ -408,17 +412,17 @@ LEVELS = f"{BASE} --data own_data:levels --space own_data:level_net"
 DATA = {
     "raises": f"own_data:raises fails: ValueError: no such file {HERE}",
     "returns_one": "own_data:returns_one returns a TensorDataset, .* two datasets, of training",
-    "returns_three": "returns a tuple of 3, and has to return two datasets",
+    "returns_three": "returns a tuple of 3, and must return two datasets",
     "a_stream": "the training data of own_data:a_stream is a _Stream, .* map-style dataset",
     "empty": "the training data of own_data:empty is empty",
     "no_pairs": "item 0 of the training data of .* is a Tensor, .* an input and a target",
     "labelled_by_name": "item 0 .* has a str for its target; a tensor is needed",
     "whole_numbers": r"has an input in torch.uint8 of shape \(2, 16\); .* floating point",
-    "unlike_shapes": "item 7 of the training data of .* an input of 2x15, and item 0 of 2x16",
-    "unlike_test": "inputs of the test data of .* are 1x8x8, those of the training data 2x16",
+    "unlike_shapes": "item 7 of the training data of .* an input of 2x15, and item 0 has 2x16",
+    "unlike_test": "inputs of the test data of .* are 1x8x8, and those of .* 2x16",
     "negative_label": "the training data of .* has the label -1; classes are counted from 0",
     "a_class_without_items": "has labels up to 2, but none of class 1; classes are counted",
-    "one_class": "has items of 1 class; two or more",
+    "one_class": "has items of 1 class",
     "label_out_of_range": "the test data of .* has the label 4; .* training data are 0 to 3",
     "levels": r"targets of the training data of .* of shape \(1,\) in floating .* a --task",
     "nothing": "own_data.py has no function 'nothing'",
@@ -435,7 +439,7 @@ def test_a_mistake_in_data_is_one_line(name: str, tmp_path: Path, monkeypatch: A
 
 CASES = {
     "no module": Case(f"{BASE} --data nowhere:f", "no module 'nowhere' in .* folder"),
-    "no name": Case(f"{BASE} --data own_data:", "unknown data set 'own_data:'; .* a function"),
+    "no name": Case(f"{BASE} --data own_data:", "unknown dataset 'own_data:'; .* a function"),
     "wrong channels": Case(
         f"{BASE} --data own_data:changing --space own_data:bump_net",
         "own_data:bump_net fails on an input of 1x3: .*channels",
@@ -446,34 +450,34 @@ CASES = {
     ),
     "other classes": Case(
         f"{BASE} --data own_data:images --space own_spaces:other_classes",
-        "put out 7 numbers, and own_data:images has 4 classes; let the function take",
+        "return 7 numbers, and own_data:images has 4 classes; let the function take",
     ),
     "an image for each class": Case(
         f"{BASE} --data own_data:images --space own_data:pixel_net",
-        "put out 4x8x8 numbers, .* 4 classes; end it in one number .* or give the --task",
+        "return 4x8x8 numbers, .* 4 classes; .* or give the --task",
     ),
     "cells": Case(f"{BASE} --data own_data:bumps", "--input is channels, .* got .2, 16"),
     "flip": Case(
         f"{ON_BUMPS} --flip --cutout 2",
-        "--flip, --cutout changes images .* own_data:bumps are used as they are; leave it",
+        "--flip, --cutout changes images .* own_data:bumps; leave it",
     ),
     "image size": Case(f"{ON_BUMPS} --image-size 8", "only folders of images and shards are"),
-    "no task": Case(f"{LEVELS} --task regression", "'regression' is no task: write package"),
+    "no task": Case(
+        f"{LEVELS} --task regression", "'regression' is not the name of a task: write package"
+    ),
     "not a task": Case(f"{LEVELS} --task own_data:no_task", "returns a str, .* a goldnas.Task"),
     "task raises": Case(
         f"{LEVELS} --task own_data:task_raises",
         f"own_data:task_raises fails: KeyError: 'loss' {HERE}",
     ),
-    "accuracy": Case(
-        f"{LEVELS} --task own_data:named_accuracy", "cannot be named 'accuracy', .*right"
-    ),
+    "accuracy": Case(f"{LEVELS} --task own_data:named_accuracy", "cannot be named 'accuracy'"),
     "loss fails": Case(
         f"{LEVELS} --task own_data:loss_fails",
         rf"loss of task 'RMSE' fails on \(2, 1\) and \(2, 1\): RuntimeError: .* {HERE}",
     ),
     "loss of each": Case(
         f"{LEVELS} --task own_data:loss_of_each",
-        r"loss of task 'RMSE' is a tensor of \(2,\); it has to be a scalar",
+        r"loss of task 'RMSE' is a tensor of \(2,\); it must be a scalar",
     ),
     "metric of all": Case(
         f"{LEVELS} --task own_data:metric_of_all",

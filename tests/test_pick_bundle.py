@@ -174,7 +174,7 @@ BAD = {
     ),
     "results, and a space": (
         ("lut", "import", "results.zip", "--out", "new.json", "--space", "gold"),
-        "results.zip is of ready-made networks",
+        "results.zip is for ready-made networks",
     ),
     "no networks": (("lut", "import", "none.zip", "--out", "new.json"), "no network is named"),
     "a bundle and a device": (

@@ -99,7 +99,7 @@ def test_an_advised_command_names_what_was_asked_for(
     assert code == 2
     assert advised(said, "with: ") == ["profile", "--device", "cpu", "--out", f"{name}-gone"]
     code, said = say("status", run)
-    _, place = words = advised(said, "Look at it: ")
+    _, place = words = advised(said, "See the report: ")
     assert os.path.samefile(place, run)
     code, said = say(*words)
     assert (code, in_one_line(name) in said) == (0, True)

@@ -163,7 +163,7 @@ def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
     output = output_of(began)
     assert began.returncode != 0
     assert "lost contact with the other ranks" in output
-    assert f"go on with: goldnas search --resume {folder}" in output
+    assert f"continue with: goldnas search --resume {folder}" in output
 
     went_on = goldnas(2, "search", "--resume", folder)
     while len(events_of(folder, "start")) < 2:

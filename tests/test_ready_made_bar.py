@@ -83,7 +83,7 @@ def test_a_search_ends_with_the_ready_made_networks_within_its_budgets(
     assert "regnet_y_400mf" not in said  # over the latency
     assert "2 ready-made networks are within the budgets" in said
     assert "goldnas train run --zoo-train 1" in said
-    assert said.count("latencies are of networks for 1000 classes, and digits has 10") == 1
+    assert said.count("latencies are for networks with 1000 classes, and digits has 10") == 1
 
 
 def test_flops_and_parameters_are_counted_for_the_data(folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_folder_keeps_the_zoo_from_its_first_moment_and_goes_on_with_it(
     loop = PreparedSearch.resume(SearchRun.open(Path("killed")).read())
     loop.run.release()
     code, stderr = run_command("search --resume run --zoo other.json")
-    assert_one_line(code, stderr, "--zoo cannot change a search that goes on")
+    assert_one_line(code, stderr, "--zoo cannot change a search")
 
 
 def test_another_protocol_is_no_other_condition(folder: Path, conditions: Conditions) -> None:
@@ -198,7 +198,7 @@ def edited(old: bytes, new: bytes) -> Callable[[Conditions], object]:
         (lambda _: Path("pi.json").write_text("{"), "pi.json holds no ready-made networks"),
         (edited(b"150.0", b"15.0"), "it was edited or damaged"),
         (edited(b'"schema_version": 1', b'"schema_version": 2'), "reads up to 1.*Upgrade"),
-        (of_conditions(cpu_model="b"), "than latency table cpu: cpu_model is b, and made up"),
+        (of_conditions(cpu_model="b"), "latency table cpu .*: cpu_model is b, and made up"),
         (of_conditions(threads=4, batch=8), "threads is 4, and 1 in .* batch is 8, and 1 in"),
         (of_conditions(backend="onnxruntime 9"), "backend is onnxruntime 9, and onnxruntime 0"),
         (of_conditions(precision="int8"), "precision is int8, and fp32 in the table"),
@@ -224,7 +224,7 @@ def test_a_zoo_that_is_no_measure_is_refused_in_one_line(
 def test_a_zoo_without_a_table_is_refused(folder: Path) -> None:
     command = WITH_ZOO.replace("--latency-lut cpu.json", "").replace("0.2ms", "100kFLOPs")
     code, stderr = run_command(command)
-    assert_one_line(code, stderr, "this search has none: give one in --latency-lut")
+    assert_one_line(code, stderr, "this search has no table: give one in --latency-lut")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_train_trains_them_alike_and_compare_says_who_wins(folder: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("run", "--zoo-train", "3"), "2 of the ready-made networks .* give --zoo-train 2"),
+        (("run", "--zoo-train", "3"), "2 ready-made networks .* give --zoo-train 2"),
         (("run", "--zoo-train", "1", "--warm"), "--zoo-train trains from scratch"),
         (("cpu.json", "--zoo-train", "1"), "--zoo-train cannot be given with cpu.json"),
     ],
@@ -351,7 +351,7 @@ def test_a_search_without_a_zoo_has_none_to_train(folder: Path) -> None:
     for name in ("zoo.json", "baselines.json"):
         Path("run", name).unlink()
     code, _, stderr = invoke("train", "run", "--zoo-train", "1")
-    assert_one_line(code, stderr, "run knows no ready-made networks: search with --zoo")
+    assert_one_line(code, stderr, "run has no ready-made networks: search with --zoo")
     found = read_json("status", "run")
     assert found["ready_made"] is None
     assert found["verdicts"] == []

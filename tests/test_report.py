@@ -203,7 +203,7 @@ def test_what_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
 def test_a_space_that_is_gone_leaves_the_rest(run: Path) -> None:
     changed(str(run / "config.json"), space="gone_module:small")()
     page = reported(run)
-    assert "gone_module:small, of a module that is not here" in page.text
+    assert "gone_module:small, of a module that is not found" in page.text
     assert page.for_script()["times"] == []
     assert len(page.for_script()["operators"]) == len(page.for_script()["networks"][0]["kept"])
 
@@ -211,7 +211,7 @@ def test_a_space_that_is_gone_leaves_the_rest(run: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"schema_version": 0}, "schema version 0, which this goldnas reads no longer"),
+        ({"schema_version": 0}, "schema version 0, which this goldnas does not read any more"),
         ({"schema_version": 2}, "schema version 2, and this goldnas reads version 1"),
         ({"epochs": "many"}, "cannot read .*config.json"),
     ],
@@ -233,7 +233,7 @@ def test_a_folder_of_another_schema_is_one_line(
     [
         (["report", "none"], "none is not the folder of a search"),
         (["status", "none"], "none is not the folder of a search"),
-        (["report", "run", "-o", "report.pdf"], "--out report.pdf: end it in .html, .htm"),
+        (["report", "run", "-o", "report.pdf"], "--out report.pdf must end in .html, .htm"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str) -> None:
@@ -362,7 +362,7 @@ def test_a_report_that_cannot_be_written_does_not_spoil_the_search(workplace: Pa
     Path("run/report.html").mkdir()
     code, out, stderr = invoke("search", "--resume", "run")
     assert code == 0
-    assert "there is no report: cannot write run/report.html" in stderr
+    assert "no report was written: cannot write run/report.html" in stderr
     assert "Next: goldnas export run" in out
 
 

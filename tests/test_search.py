@@ -242,7 +242,7 @@ def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) 
 def test_a_folder_that_is_taken_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"exists, and is not the folder of a search"):
+    with pytest.raises(RunError, match=r"exists and is not the folder of a search"):
         search(tmp_path / "a")
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "thesis.txt"]
 

@@ -71,7 +71,7 @@ def test_shards_over_the_memory_limit_are_decoded_as_they_are_used(
     shards: Path, on_disk: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(on_disk.images, ImageFiles)
-    assert on_disk.kept == "decoded from shards as they are used"
+    assert on_disk.kept == "decoded from shards when they are used"
     monkeypatch.undo()
     decoded = load_dataset(str(shards)).train
     assert same(
@@ -225,13 +225,13 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     ),
     "cut in a header": ("", cut(1024 + 100), r"cannot read the shard .*train-09\.tar"),
     "empty": ("", cut(0), r"cannot read the shard .*train-09\.tar: empty file"),
-    "without its end": ("", without_end, r"train-09\.tar: from byte \d+ on it is no tar"),
+    "without its end": ("", without_end, r"train-09\.tar: it is not a tar from byte \d+ on"),
     "damaged inside": (
         "",
         lambda f: (f / "train-09.tar").write_bytes(b"?".join(halves(f / "train-09.tar"))),
         r"cannot read the shard .*train-09\.tar",
     ),
-    "compressed": ("", other({"a.cls": b"0"}, "w:gz"), r"train-09\.tar: .*not compressed"),
+    "compressed": ("", other({"a.cls": b"0"}, "w:gz"), r"train-09\.tar: .*without compression"),
     "no label": (
         "",
         other({"a.png": png(0)}),
@@ -247,7 +247,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "a label in words": (
         "",
         other({"a.png": png(0), "a.cls": b"cat"}),
-        r"a\.cls holds b'cat'; needed: the number of a class, from 0",
+        r"a\.cls is b'cat'; needed: the number of a class, from 0",
     ),
     "a class without images": (
         "",
@@ -262,7 +262,7 @@ REFUSED: dict[str, tuple[str, Spoil, str]] = {
     "a corrupt image": (
         "",
         other({"x/a.png": b"no image", "x/a.cls": b"1"}),
-        r"cannot read the image x/a\.png in .*train-09\.tar: it is no image.*repair",
+        r"cannot read the image x/a\.png in .*train-09\.tar: it is not an image.*repair",
     ),
 }
 

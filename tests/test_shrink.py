@@ -352,7 +352,7 @@ def of_function(name: str) -> str:
 
 
 BAD = {
-    "no network": Case("shrink --budget 1kFLOPs --out new", "what to shrink"),
+    "no network": Case("shrink --budget 1kFLOPs --out new", "give a network and a folder"),
     "no folder": Case(f"shrink {FUNCTION} --budget 300kFLOPs", "--out"),
     "a folder that is there": Case(
         f"shrink {FUNCTION} --budget 300kFLOPs --out small", "small"
@@ -394,7 +394,7 @@ BAD = {
     ),
     "weights for other classes": Case(
         f"shrink {SHUFFLENET} --weights o.pt --data digits --budget 300kFLOPs --out new",
-        "other classes than the 10 of digits: train .* first, with these --weights",
+        "not for the 10 classes of digits: train .* first, with these --weights",
         saved(lambda: build_network(SHUFFLENET, SHAPE, 7)),
     ),
     "no such ready-made network": Case(

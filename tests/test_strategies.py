@@ -195,12 +195,12 @@ def test_two_searches_work_on_one_study(tmp_path: Path) -> None:
 
 REFUSED = {
     "unknown": ("--strategy hope", "unknown strategy 'hope'; known: .*gold.*tpe"),
-    "networks of gold": ("--networks 3", "strategy gold has no use for --networks 3"),
-    "networks as they were called": ("--samples 3", "strategy gold has no use for --networks"),
-    "score of gold": ("--score naswot", "strategy gold has no use for --score naswot; leave"),
+    "networks of gold": ("--networks 3", "strategy gold does not use --networks 3"),
+    "networks as they were called": ("--samples 3", "strategy gold does not use --networks"),
+    "score of gold": ("--score naswot", "strategy gold does not use --score naswot; leave"),
     "a study of none": (
         "--strategy random --storage sqlite:///x.db",
-        "strategy random has no use for --storage sqlite:///x.db; leave",
+        "strategy random does not use --storage sqlite:///x.db; leave",
     ),
     "epochs of a proxy": (
         "--strategy random --score naswot --epochs 3",
@@ -209,7 +209,7 @@ REFUSED = {
     "two levels": ("--strategy random --levels 2", "takes --levels 1 only; leave --levels 2"),
     "a storage that is none": (
         "--strategy tpe --storage nowhere",
-        "cannot use the study in 'nowhere' .*mend --storage",
+        "cannot use the study in 'nowhere' .*--storage",
     ),
     "a storage out of reach": (
         "--strategy tpe --storage sqlite:////no/such/folder/x.db",

@@ -69,7 +69,7 @@ def test_a_training_leaves_a_network_that_scores_what_its_result_says(workplace:
     assert (result.recipe, result.warm) == ("short", False)
     # Exact, and what the search said of it.
     assert result.resources == best.resources
-    assert f"{100 * result.test_accuracy:.2f} % of the test set right after the last" in stdout
+    assert f"{100 * result.test_accuracy:.2f} % on the test set after the last" in stdout
     assert str(folder) in stdout
 
     dataset = load_dataset("digits")
@@ -95,7 +95,7 @@ def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> 
     assert code == 0
     assert stderr == ""
     assert stdout.startswith("trained already, with these settings\n")
-    assert "% of the test set right" in stdout
+    assert " % on the test set" in stdout
     assert on_disk() == before
 
 
@@ -257,7 +257,7 @@ def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
     assert code == 2
     error = stderr.splitlines()[-1]
     assert error.startswith("error: training diverged at step ")
-    assert "4 times by now" in error
+    assert "4 times so far" in error
     assert error.endswith("with a lower --learning-rate than 1000000000.0")
     assert not Path("new/result.json").exists()
     state = TrainingFolder.open(Path("new")).read_checkpoint()
@@ -266,13 +266,13 @@ def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
 
 
 CASES = {
-    "nothing": Case("train", "say what to train: the folder of a search, .*--list-recipes"),
+    "nothing": Case(
+        "train", "name a network to train: the folder of a search, .*--list-recipes"
+    ),
     "no such file": Case(
         "train gone --data digits", "there is no gone. Give the folder of a search, an arch"
     ),
-    "no data": Case(
-        "train DARTS_V2", "a network from a file, DARTS_V2, is trained on some --da"
-    ),
+    "no data": Case("train DARTS_V2", "DARTS_V2 is a network from a file and needs --data"),
     "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
     "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),
     "into a long name": Case(f"{TRAIN} --out {LONG}", "cannot (make|write) mmm.*File name too"),
@@ -291,11 +291,11 @@ CASES = {
         written("a_file", b"a b"),
     ),
     "other images": Case(
-        f"train DARTS_V2 {ON_DIGITS} --data nowhere", "unknown data set 'nowhere'; known: "
+        f"train DARTS_V2 {ON_DIGITS} --data nowhere", "unknown dataset 'nowhere'; known: "
     ),
     "weights of others": Case(
         f"{TRAIN} --weights w.pt",
-        "--weights w.pt are for a ready-made network, zoo:NAME; one of a search .* by --warm",
+        "--weights w.pt are for a ready-made network, zoo:NAME; .* with --warm",
     ),
     "data of a search": Case(
         f"{TRAIN} --data digits --cells 3",
@@ -317,7 +317,7 @@ CASES = {
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
     ),
     "out of several": Case(
-        f"{TRAIN} --pick 1 --pick 2 --out new", "--out new is for one network alone; leav"
+        f"{TRAIN} --pick 1 --pick 2 --out new", "--out new works for one network only; leav"
     ),
     "pick and all": Case(
         f"{TRAIN} --all --pick 1", "--pick and --all contradict; leave one of"
@@ -326,11 +326,13 @@ CASES = {
         f"train a.json {ON_DIGITS} --warm", "--warm cannot be given with a.js"
     ),
     "unknown recipe": Case(f"{TRAIN} --recipe best", "unknown recipe 'best'; known: darts-cif"),
-    "unknown pick": Case(f"{TRAIN} --pick 99", "no network '99' in this run: say best, a numb"),
+    "unknown pick": Case(
+        f"{TRAIN} --pick 99", "no network '99' in this run: give best, a numb"
+    ),
     "unknown device": Case(f"{TRAIN} --train-device tpu", "cannot train on 'tpu': torch finds"),
     "unknown format": Case(f"{TRAIN} --amp fp8", "unknown --amp fp8; known: auto, bf16, off"),
     "cutout": Case(
-        f"{TRAIN} --cutout 8", "cutout of 8 pixels hides images of 8x8; choose a sm"
+        f"{TRAIN} --cutout 8", "cutout of 8 pixels hides whole images of 8x8; choose a sm"
     ),
     "drop-path": Case(f"{TRAIN} --drop-path 1", r"--drop-path must lie in \[0, 1\), got 1.0"),
     "rate": Case(f"{TRAIN} --learning-rate 0", "--learning-rate must be positive and finite"),
@@ -361,7 +363,7 @@ def test_a_mistake_is_one_clear_line_and_leaves_the_disk_alone(
             "cannot read new/checkpoint.pt: the file is damaged; del",
         ),
         (halved("new/config.json"), "cannot read new/config.json: .*; restore it from a copy"),
-        (changed("new/conditions.json", threads="1"), "does not say on how many threads"),
+        (changed("new/conditions.json", threads="1"), "does not have the threads"),
         (written("new/architecture.json", b"{}"), "new/architecture.json: not an architecture"),
     ],
 )
@@ -379,7 +381,7 @@ def test_a_folder_of_another_training_is_refused_by_what_differs(workplace: Path
     prepared("run", "new", epochs=2).train()
     case = Case(
         "train run --epochs 5 --batch-size 64 --seed 1 --train-device cpu --out new",
-        r"new holds a training with other settings: epochs \(2, not 5\), batch_size \(256, not "
+        r"new has a training with other settings: epochs \(2, not 5\), batch_size \(256, not "
         r"64\), seed \(0, not 1\). Give the same .*as --out",
     )
     assert_refused(case)
@@ -492,7 +494,7 @@ def test_a_signal_saves_the_step_under_way(workplace: Path) -> None:
     process.wait()
     stderr = said.read_text()
     assert process.status == 143, stderr
-    assert stderr.strip().endswith("and saved in new; the same command goes on")
+    assert stderr.strip().endswith("and saved in new; run the same command again to continue")
     assert "Traceback" not in stderr
     state = TrainingFolder.open(Path("new")).read_checkpoint()
     assert state is not None
@@ -659,7 +661,10 @@ def test_what_is_exported_is_the_trained_network(workplace: Path, warm: bool) ->
     )
     assert code == 0, stderr
     result = result_of(folder)
-    assert f"network {result.fingerprint}: {100 * result.test_accuracy:.2f} % of the" in stdout
+    assert (
+        f"network {result.fingerprint}: accuracy {100 * result.test_accuracy:.2f} % on the"
+        in stdout
+    )
     # Of the search: its budget, and its table, which is of a machine that does not exist.
     assert "100 kFLOPs" in stdout
     assert "latency@cpu not verified: the table is for made up" in stdout
@@ -682,12 +687,12 @@ def test_an_unfinished_training_is_not_exported(workplace: Path) -> None:
     stop_at(training, 6)
     with pytest.raises(StoppedOnPurposeError):
         training.train()
-    message = "the training in new is not done: go on with it by the same settings"
+    message = "the training in new is not done: continue it with the same settings"
     assert_refused(Case("export new --out net.onnx", message))
     assert_refused(Case("evaluate new", message))
     assert_refused(
-        Case("export new --out net.onnx --pick 2", "new holds one network: leave out")
+        Case("export new --out net.onnx --pick 2", "new has only one network: leave out")
     )
     assert_refused(
-        Case("train new", "new is the folder of a training; give that of its search")
+        Case("train new", "new is the folder of a training; give the folder of its search")
     )

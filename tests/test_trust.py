@@ -173,7 +173,7 @@ def test_options_of_a_run_start_no_program(sent: Path, tmp_path: Path, option: s
     options = f'[profile]\nout = "new.json"\nnetworks = 0\n{option} = "{program}"\n'
     Path(tmp_path, "run/options.toml").write_text(options)
     status, _, errors = invoke("profile", "--config", tmp_path / "run/options.toml")
-    assert_one_line(status, errors, f"{option} = .*: code would run by it")
+    assert_one_line(status, errors, f"{option} = .*: this option runs code")
     assert marks(tmp_path) == []
 
 
@@ -269,7 +269,7 @@ def test_another_file_of_the_same_name_is_refused(
     Path("mine.py").write_text(CODE)
     status, _, errors = invoke("evaluate", own / "run")
     files = (os.path.realpath(folder / "mine.py") for folder in (tmp_path, own))
-    assert_one_line(status, errors, "mine:space from {}, and not {};".format(*files))
+    assert_one_line(status, errors, "mine:space from {}, not {};".format(*files))
     assert marks(tmp_path) == []
 
 
@@ -308,7 +308,7 @@ def test_a_search_goes_on_where_nothing_can_be_noted(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a_file"))
     status, _, errors = invoke(*SEARCH.split())
     assert status == 0, errors
-    assert "warning: to go on with run will need --trust" in errors
+    assert "warning: continuing run will need --trust" in errors
     forget()
     status, _, errors = invoke("evaluate", "run")
     assert_one_line(status, errors, "--trust")

@@ -209,7 +209,7 @@ def test_a_column_is_one_of_the_truth(run: goldnas.Run, tmp_path: Path) -> None:
         code, _, stderr = invoke("compare", run.path, "--truth", truth, *words)
         assert_one_line(code, stderr, "--column .* which has accuracy; choose from these")
     code, _, stderr = invoke("compare", run.path, "--column", "accuracy")
-    assert_one_line(code, stderr, "--column accuracy is of --truth FILE.csv; give both")
+    assert_one_line(code, stderr, "--column accuracy needs --truth FILE.csv; give both")
 
 
 def test_a_truth_is_of_the_space_of_every_search(run: goldnas.Run, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_programs_of_spaces_work(folder: Path) -> None:
 def test_signals_are_searched_trained_and_exported(folder: Path) -> None:
     search, train, evaluate, export = followed("data.md", "my_signals")
     assert "540 items to train on, 60 held out" in search
-    assert "% of the test set right" in train
+    assert " % on the test set" in train
     assert "items took" in train
     assert "images" not in search + train + evaluate + export
     assert "verify: PASS" in export

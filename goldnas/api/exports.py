@@ -1,4 +1,4 @@
-"""``goldnas.export``: a network as files, measured and held against its budgets."""
+"""``goldnas.export``: write a network to files, measure it, and check its budgets."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +79,7 @@ def export(
             if any(table.rows == other.rows for other in own if other.name == table.name):
                 continue  # the search has it already
             raise ConfigError(
-                f"the search has a latency table named {table.name!r} already; give "
+                f"the search already has a latency table named {table.name!r}; give "
                 f"{table.path} another name"
             )
     known_names = [other.name for other in own]
@@ -112,12 +112,12 @@ def _find_source(network: Any, pick: str | int | None, space: Any, trust: bool) 
         network, pick = network.front.pick("best" if pick is None else pick), None
     if pick not in (None, "best"):
         named = getattr(network, "path", network)
-        raise ConfigError(f"{named} holds one network: leave out `pick={pick!r}`")
+        raise ConfigError(f"{named} has only one network: leave out `pick={pick!r}`")
     if isinstance(network, TrainingFolder):
         return source_of_training(network)
     if isinstance(network, Network):
         return source_of_search(network.folder, network.record)
     raise ConfigError(
-        f"{name_type(network)} is no network with weights: give one of a search "
+        f"{name_type(network)} is not a network with weights: give a network of a search "
         "(run.best) or of a training"
     )

@@ -316,6 +316,6 @@ def find_architecture(network: Any) -> Architecture:
     if isinstance(network, Network | TrainedNetwork):
         return network.architecture
     raise ConfigError(
-        f"{name_type(network)} is no network: give one of a search (run.best), of a "
+        f"{name_type(network)} is not a network: give one of a search (run.best), of a "
         "training, or an architecture"
     )

@@ -1,4 +1,4 @@
-"""``goldnas.pick``: the best ready-made network for a device; and which there are."""
+"""``goldnas.pick``: find the best ready-made network for a device, or list all of them."""
 
 import tempfile
 from collections.abc import Callable

@@ -24,7 +24,7 @@ def profile(
     on_warning: Callable[[str], None] = warn,
     **settings: Any,
 ) -> LatencyTable:
-    """Measure every operator of a space on a device, into a latency table.
+    """Measure every operator of a space on a device, and write a latency table.
 
     goldnas measures each operator within small networks, in rounds over all of them, until its
     time is known to 1 %. Then it measures random whole networks of the space, and fits the rows

@@ -263,7 +263,7 @@ def _give_again(folder: "SearchRun | TrainingFolder", what: str, value: Any) -> 
         raise ConfigError(f"give the `{what}` itself, not its name")
     if _NUMBER.sub("", given) != _NUMBER.sub("", name):
         raise ConfigError(
-            f"this is other `{what}` than the search had: {given}, not {name}; give it the same"
+            f"this `{what}` differs from the search's: {given}, not {name}; give the same"
         )
     msgspec.structs.force_setattr(folder.config, what, given)
 
@@ -284,8 +284,8 @@ def _give_space_again(folder: "SearchRun | TrainingFolder", space: Any) -> None:
         raise ConfigError(f"the space of this {folder.kind} is {name!r}: leave `space` out")
     if not computes_the_same(FUNCTIONS.setdefault(name, space), space):
         raise ConfigError(
-            f"this program has another function under the name {name}: open the folder in a "
-            "program of its own"
+            f"this program has another function named {name}: open the folder in another "
+            "program"
         )
     allow(name)
     if not isinstance(folder, SearchRun) or not folder.has_front:
@@ -296,5 +296,5 @@ def _give_space_again(folder: "SearchRun | TrainingFolder", space: Any) -> None:
         del FUNCTIONS[name]
         raise ConfigError(
             f"the function makes network {network.fingerprint} with {made} parameters, and the "
-            f"search had it with {network.resources['params']:.0f}: give the same function"
+            f"search's network has {network.resources['params']:.0f}: give the same function"
         )

@@ -140,7 +140,7 @@ def _take_zoo(
                 "note",
                 {
                     "text": f"{unused} has ready-made networks, measured on this device: "
-                    f"`zoo={str(unused)!r}` shows what they would give"
+                    f"`zoo={str(unused)!r}` compares the search with them"
                 },
             )
         return {}
@@ -149,7 +149,7 @@ def _take_zoo(
         on_event(
             "note",
             {
-                "text": f"{matched.zoo.path}: latencies are of networks for "
+                "text": f"{matched.zoo.path}: the latencies are for networks with "
                 f"{matched.zoo.classes} classes, and {config.data} has {counts.classes}"
             },
         )
@@ -161,14 +161,14 @@ def _make_config(space: Any, given: dict[str, Any]) -> SearchConfig:
     said = [f"`{n}`" for n in ("cells", "channels", "operators", "settings") if n in given]
     if said and _is_made(space):
         raise ConfigError(
-            f"{', '.join(said)} cannot be given with a space that is made already: give the "
-            "name of the space, or make it with these settings"
+            f"{', '.join(said)} cannot be given with a space that is already made: give the "
+            "name of the space, or make the space with these settings"
         )
     config = make_settings(SearchConfig, "a search", given | _space_settings(space))
     check_given_once(given)
     allow(*config.loggers)
     if config.score != "supernet" and config.networks is not None and "epochs" in given:
-        raise ConfigError("nothing is trained without `score='supernet'`; leave `epochs` out")
+        raise ConfigError("only `score='supernet'` trains anything; leave `epochs` out")
     return config
 
 
@@ -209,8 +209,8 @@ def _check_space(
             )
     if auxiliary_weight and made.cell_layout is None:
         raise ConfigError(
-            f"`auxiliary_weight={auxiliary_weight:g}`: networks of {made.name} have no "
-            "auxiliary head, which is of cells; leave it out"
+            f"`auxiliary_weight={auxiliary_weight:g}`: only networks of cells have an "
+            f"auxiliary head, and those of {made.name} have no cells; leave it out"
         )
     if not _is_made(given):
         return

@@ -67,53 +67,55 @@ def shrink(
     ranks: "Ranks | None" = None,
     **others: Any,
 ) -> Run:
-    """Shrink a trained network until it keeps its budgets, without losing what it knows.
+    """Shrink a trained network until it keeps its budgets.
 
-    Channels and residual branches go, a few at a time, while the network learns on from its
-    data and from itself as it was (knowledge distillation, arXiv:1503.02531). What goes is
-    what the loss would miss the least (arXiv:1906.10771). One run leaves a front of networks of
-    all sizes.
+    goldnas removes channels and residual branches, a few at a time: those without which the
+    loss would rise least (arXiv:1906.10771). In between, it trains the network on its data,
+    with the original network as teacher (knowledge distillation, arXiv:1503.02531). One run
+    returns a front of networks of all sizes.
 
     Args:
         network: What :func:`train` or :func:`search` returned, a network of a search, or the
-            folder of either; ``zoo:resnet18`` with ``weights``; a function that makes the
-            network (or its ``module:name``) with ``weights``.
-        budgets: Like ``5ms``, ``600MFLOPs``, ``3Mparams``; all hold at the end.
-        out: Folder to make.
-        data: The name or the path of a dataset, or data, as of :func:`search`. Unless given,
-            that which the network learnt from.
-        task: As of :func:`search`.
-        weights: Of a ready-made network or a function: a file, or the name of published ones.
-        tables: Latency tables of this network's sizes, such as ``tables/`` of an earlier run
-            has. With ``device``, the one file that is measured into.
-        settings: Of the function, besides ``input_shape`` and ``classes``.
-        pick: Which network of a search: see :meth:`NetworkFront.pick`.
-        trust: Whether the code may run that a folder names, whoever made it.
+            folder of either. Or ``zoo:resnet18`` with ``weights``. Or a function that makes
+            the network (or its ``module:name``) with ``weights``.
+        budgets: Limits such as ``5ms``, ``600MFLOPs`` or ``3Mparams``. All of them hold at the
+            end.
+        out: Folder to make for the run.
+        data: The name or the path of a dataset, or data, as for :func:`search`. By default,
+            the data that the network learnt from.
+        task: As for :func:`search`.
+        weights: For a ready-made network or a function: a file, or the name of published
+            weights.
+        tables: Latency tables for the sizes of this network, for example from ``tables/`` of
+            an earlier run. With ``device``, the one file for the measurements.
+        settings: Arguments of the function, besides ``input_shape`` and ``classes``.
+        pick: Network of a search: see :meth:`NetworkFront.pick`.
+        trust: Whether any code that the folder names may run, whoever made the folder.
         wait: Whether to wait while another process measures for the same file.
         on_event: See :func:`search`.
-        on_progress: Told how many visits are done, of how many as far as is known.
-        on_warning: Told what may spoil the measurements.
+        on_progress: Called with the number of visits done, and their total as far as known.
+        on_warning: Called with each problem that may disturb the measurements.
         stop_signal: See :func:`search`.
-        texts: What else the folder begins with: texts by the names of their files.
+        texts: Further files of the new folder: texts by file name.
         ranks: See :func:`search`.
-        others: ``device`` (``cpu``, ``ssh://host`` and so on) and other settings of where to
-            measure, as of :func:`profile`; ``step`` (channels that go at a time) and
-            ``networks`` (sizes that are measured), fields of :class:`goldnas.ShrinkConfig`;
-            ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and so on, as of
+        others: ``device`` (``cpu``, ``ssh://host`` and so on) and other settings of the
+            measurement, as for :func:`profile`. ``step`` (channels to remove at a time) and
+            ``networks`` (sizes to measure), fields of :class:`goldnas.ShrinkConfig`.
+            ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and so on, as for
             :func:`search`.
 
     Returns:
-        The run, at its end: ``run.best`` is the network within the budgets.
+        The finished run: ``run.best`` is the network within the budgets.
 
     Raises:
         BusyError: If another process measures for the same file.
-        ConfigError: If a setting is wrong, the network cannot be followed, or no size of it
+        ConfigError: If a setting is wrong, the network cannot be traced, or no size of it
             meets the budgets.
         DataError: If the data is missing or unreadable.
         MeasurementError: If the device cannot measure.
         RunError: If ``out`` is taken, or a folder is damaged.
-        TableError: If a table cannot be read, or is not of this network.
-        WriteError: If the disk refuses.
+        TableError: If a table cannot be read, or was not measured for this network.
+        WriteError: If a file cannot be written.
 
     Example:
         >>> small = goldnas.shrink(
@@ -237,7 +239,7 @@ def _find_whole(
         for name, value in (("weights", weights), ("settings", settings)):
             if value:
                 raise ConfigError(
-                    f"`{name}` cannot be given with a network that was trained here, which has "
+                    f"`{name}` cannot be given with a network that goldnas trained, which has "
                     "its own; leave it out"
                 )
         if isinstance(network, TrainingFolder):
@@ -255,12 +257,12 @@ def _find_whole(
     if not of_zoo and not of_function:
         shown = str(network) if isinstance(network, str | Path) else name_type(network)
         raise ConfigError(
-            f"{shown} is no trained network: give the folder of a training or a search, "
+            f"{shown} is not a trained network: give the folder of a training or a search, "
             f"{PREFIX}NAME with `weights`, or a function that makes the network with `weights`"
         )
     if data is None:
         raise ConfigError(
-            "a network that was not trained here is shrunk on some `data`, for example "
+            "a network that goldnas did not train needs `data` to shrink on, for example "
             "`data='cifar10'`"
         )
     if is_function(of_data["data"]):
@@ -273,7 +275,7 @@ def _find_whole(
     )
     if of_zoo:
         if settings:
-            raise ConfigError("`settings` are those of a function; leave them out")
+            raise ConfigError("`settings` are for a function; leave them out")
         return whole_of_zoo(str(network), weights, dataset, of_data["data"]), of_data
     return whole_of_function(name_space(network), settings, dataset, weights), of_data
 
@@ -301,8 +303,8 @@ def _place_tables(
     if measuring is not None:
         if len(tables) > 1:
             raise ConfigError(
-                "several `tables` cannot be measured into: give one with `device`, or leave "
-                "`device` out"
+                "with `device`, only one of the `tables` can take the measurements: give one, "
+                "or leave `device` out"
             )
         return tables or [folder.with_name(f"{folder.name}.lut.json")]
     if not tables:
@@ -310,8 +312,9 @@ def _place_tables(
             named = text.partition("@")[2].strip() or "table"  # whichever it will be
             if is_latency(parse_budget(text, [named]).resource):
                 raise ConfigError(
-                    f"nothing says what a latency is for the budget {text}: give a `device` to "
-                    "measure on, as `device='cpu'`, or `tables` of this network"
+                    f"the budget {text} is a latency, and no device is given for it: give a "
+                    "`device` to measure on, for example `device='cpu'`, or `tables` of this "
+                    "network"
                 )
     return tables
 
@@ -373,9 +376,9 @@ def _make_space(whole: "Whole", step: int) -> "ShrunkSpace":
     )
     if counted != of_parts:
         raise ConfigError(
-            f"of {format_amount('FLOPs', counted)} the network computes "
-            f"{format_amount('FLOPs', abs(counted - of_parts))} outside of its layers, such as "
-            "attention written as a product of tensors: what these cost is not known. Put them "
+            f"{format_amount('FLOPs', abs(counted - of_parts))} of the network's "
+            f"{format_amount('FLOPs', counted)} are outside of its layers, for example "
+            "attention written as a product of tensors: their cost is not known. Put them "
             "into layers of PyTorch"
         )
     return space

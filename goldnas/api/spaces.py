@@ -47,7 +47,7 @@ def space(space: "str | Callable[..., nn.Module]" = "gold", **settings: Any) -> 
 
 
 def as_space(given: "SearchSpace | Callable[..., nn.Module] | str") -> "SearchSpace":
-    """A space as it is; one of what :func:`space` takes."""
+    """Return a space as it is, or make one from what :func:`space` takes."""
     named: Any = given
     return named if hasattr(given, "gates") else space(named)
 

@@ -1,4 +1,4 @@
-"""Latency tables, with what needs more than their file: a network, or the device."""
+"""Latency tables, with the methods that need a network or the device."""
 
 import secrets
 from collections import Counter
@@ -226,8 +226,8 @@ class LatencyTable(lut.LatencyTable):
         written = self.load(self.path)
         if lacking := {row.key for row in self.rows} - {row.key for row in written.rows}:
             raise TableError(
-                f"{self.path} lacks {len(lacking)} rows that the table has here; write them "
-                "with table.save() first"
+                f"{self.path} lacks {len(lacking)} rows of this table; write them with "
+                "table.save() first"
             )
         return written
 
@@ -240,9 +240,8 @@ class LatencyTable(lut.LatencyTable):
         """
         if not self.calibrations:
             raise TableError(
-                f"{self.path} was never calibrated, so it does not say of which space networks "
-                "are to be drawn. Measure some: `profile(space, networks=20, "
-                f"out={str(self.path)!r})`"
+                f"{self.path} was never calibrated, so the space of its networks is not known. "
+                f"Measure some: `profile(space, networks=20, out={str(self.path)!r})`"
             )
         return self.calibrations[-1]
 
@@ -281,7 +280,7 @@ class LatencyTable(lut.LatencyTable):
         if differences := theirs.differences(session.conditions):
             raise TableError(
                 f"{self.path} was measured under other conditions: {'; '.join(differences)}. "
-                "Networks can be measured for it only where it was made: `device` says where"
+                "Measure networks on the device of the table: `device` says where"
             )
         return session
 

@@ -1,4 +1,4 @@
-"""What a call says while it runs, where nobody else is to be told."""
+"""What a call reports while it runs, if the caller gave no function for it."""
 
 import warnings
 from typing import Any
@@ -12,13 +12,13 @@ def warn(text: str) -> None:
 
 
 def watch(event: str, fields: dict[str, Any]) -> None:
-    """Warn of events that nobody would want to miss, and ignore the others."""
+    """Warn of the important events, and ignore the others."""
     if event == "logger_failed":
-        warn(f"logger {fields['logger']} is left out from here on: {fields['reason']}")
+        warn(f"logger {fields['logger']} failed and is not used any more: {fields['reason']}")
     elif event == "setback":
         warn(
-            f"training diverged in step {fields['step']} ({fields['reason']}); it goes on from "
-            f"step {fields['back_to_step']}, at half the learning rate"
+            f"training diverged in step {fields['step']} ({fields['reason']}); it continues "
+            f"from step {fields['back_to_step']}, at half the learning rate"
         )
 
 

@@ -1,4 +1,4 @@
-"""What searches and trainings take alike: functions, tasks, several processes."""
+"""What searches and trainings share: functions, tasks, several processes."""
 
 import hashlib
 import random
@@ -26,7 +26,7 @@ def as_list(name: str, value: Any) -> list[Any]:
     """
     if not isinstance(value, Sequence) or isinstance(value, str):
         shown = repr(value) if isinstance(value, str | Path) else name_type(value)
-        raise ConfigError(f"`{name}` has to be a list, got {shown}: put it into [ ]")
+        raise ConfigError(f"`{name}` must be a list, got {shown}: put it into [ ]")
     return list(value)
 
 
@@ -58,8 +58,8 @@ def name_task(task: "Task | Callable[[], Task] | str | None") -> str | None:
     if task is None or isinstance(task, str):
         return task
     raise ConfigError(
-        f"{name_type(task)} is no `task`: give a goldnas.Task, a function that returns "
-        "one, or the name of such a function"
+        f"{name_type(task)} is not a `task`: give a goldnas.Task, a function that returns one, "
+        "or the name of such a function"
     )
 
 
@@ -74,7 +74,7 @@ _ALONE = threading.RLock()
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Search or train by itself in this process, and leave its settings as they were found.
+    """Be the only search or training of this process, and restore its settings afterwards.
 
     Raises:
         RunError: If another thread of the process searches or trains: both would draw from
@@ -85,8 +85,8 @@ def alone() -> Iterator[None]:
 
     if not _ALONE.acquire(blocking=False):
         raise RunError(
-            "another thread of this program searches or trains already, and both would draw "
-            "from the random numbers of torch: use a process for each"
+            "another thread of this program already searches or trains, and both would use "
+            "torch's random numbers: use a separate process for each"
         )
     threads = torch.get_num_threads()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()

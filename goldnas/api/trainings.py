@@ -156,8 +156,8 @@ def train_target(
         target = replace(target, teacher=found)
         if found.data != target.data["data"]:
             told = (
-                f"the teacher was trained on {found.data}, and this network learns from "
-                f"{target.data['data']}: see that the classes are the same"
+                f"the teacher was trained on {found.data}, and this network is trained on "
+                f"{target.data['data']}: check that the classes are the same"
             )
             target = replace(target, notes=(*target.notes, told))
     config = ranks.on_all(lambda: resolve_config(target, recipe, **settings))
@@ -190,7 +190,7 @@ def train_target(
 def find_teacher(
     teacher: "TrainedNetwork | Network | Run | str | Path", *, trust: bool = False
 ) -> "Teacher":
-    """A trained network that another one learns from.
+    """Read the trained network that another network learns from.
 
     Args:
         teacher: See :func:`train`.
@@ -224,21 +224,21 @@ def find_teacher(
         teacher = teacher.best
     if not isinstance(teacher, Network):
         raise ConfigError(
-            f"{name_type(teacher)} is no `teacher`: give what a training returned, a network "
-            "of a search, or the folder of either"
+            f"{name_type(teacher)} is not a `teacher`: give the result of a training, a "
+            "network of a search, or the folder of either"
         )
     path = teacher.folder.path
     if teacher.metric is None:
         raise ConfigError(
-            f"nothing was trained in {path}, so its networks have nothing to teach: train one, "
-            "and give the folder of the training as `teacher`"
+            f"nothing was trained in {path}, so its networks cannot teach: train one, and give "
+            "the folder of the training as `teacher`"
         )
     data = teacher.folder.config.data
     return Teacher.of(str(path), teacher.build(), teacher.architecture, teacher.folder, data)
 
 
 def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTarget":
-    """What is to be trained, and on which data.
+    """Find the network to train, and its data.
 
     Args:
         network: See :func:`train`.
@@ -259,23 +259,23 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         network = network.best
     if isinstance(network, TrainedNetwork):
         raise ConfigError(
-            f"{network.path} is trained already: give its `architecture` to train that anew"
+            f"{network.path} is trained already: give its `architecture` to train it again"
         )
     if not isinstance(network, Network | ReadyMadeNetwork | Architecture | str | Path):
         raise ConfigError(
-            f"{name_type(network)} is no network to train: give one of a search (run.best), an "
-            "architecture, a file, or the name of a published network"
+            f"{name_type(network)} is not a network to train: give one of a search (run.best), "
+            "an architecture, a file, or the name of a published network"
         )
     if isinstance(network, Network | ReadyMadeNetwork):
         if "weights" in of_data:
             raise ConfigError(
-                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; one "
-                "of a search begins with its own by `warm=True`"
+                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; a "
+                "network of a search starts from its own weights with `warm=True`"
             )
         if of_data:
             raise ConfigError(
                 f"{', '.join(f'`{name}`' for name in of_data)} cannot be given with a network "
-                "of a search, which says it; train its `architecture` on other data"
+                "of a search, which decides it; train its `architecture` on other data"
             )
         if isinstance(network, Network):
             return target_of_run(network.folder, network.record, warm=warm)
@@ -283,11 +283,11 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
             return target_of_baseline(network.folder, network.record)
     if warm:
         raise ConfigError(
-            "only a network of a search has weights to begin with; leave `warm` out"
+            "only a network of a search has weights to start from; leave `warm` out"
         )
     if "data" not in of_data:
         raise ConfigError(
-            "a network that is of no search is trained on some `data`, for example "
+            "a network that is not from a search needs `data` to train on, for example "
             "`data='cifar10'`"
         )
     named: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is done to a training image, and the setting that says so."""
+"""Random changes to training images, and their settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JITTER = (0.4, 0.4, 0.4, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What chance has decided for each image of a batch; drawn on the CPU for all devices."""
+    """The random changes to each image of a batch; drawn on the CPU for all devices."""
 
     corner: Tensor
     """int64 ``(B, 2)``: row and column of the crop in the padded image."""
@@ -61,7 +61,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, pixels in (("crop_padding", self.crop_padding), ("cutout", self.cutout)):
             if pixels < 0:
-                raise ConfigError(f"{name} is in pixels, 0 for off, got {pixels}")
+                raise ConfigError(f"{name} must be in pixels, 0 for off, got {pixels}")
 
     @classmethod
     def default_for(cls, input_shape: tuple[int, int, int]) -> Augmentation:
@@ -85,13 +85,13 @@ class Augmentation:
         channels, height, width = input_shape
         if self.cutout >= min(height, width):
             raise ConfigError(
-                f"cutout of {self.cutout} pixels hides images of {height}x{width}; "
+                f"cutout of {self.cutout} pixels hides whole images of {height}x{width}; "
                 "choose a smaller square, or 0 for none"
             )
         if self.crop_padding > min(height, width):
             raise ConfigError(
-                f"crop_padding of {self.crop_padding} pixels is more than images of "
-                f"{height}x{width} have; choose less, or 0 for none"
+                f"crop_padding of {self.crop_padding} pixels is larger than images of "
+                f"{height}x{width}; choose less, or 0 for none"
             )
         for name in ("autoaugment", "randaugment", "colour_jitter"):
             if getattr(self, name) and channels not in (1, 3):

@@ -1,4 +1,4 @@
-"""Loading a data set, by name or by path."""
+"""Loading a dataset, by name or by path."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ def load_dataset(
     image_size: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
-    """Load a data set; warn of what is worth nothing, such as images that are all alike.
+    """Load a dataset, and warn if nothing can be learnt, for example if all images are alike.
 
     Args:
         name: One of ``DATASET_NAMES``; or the path of an ``.npz`` file with uint8 images
@@ -68,7 +68,7 @@ def _find_doubts(name: str, dataset: Dataset) -> Iterator[str]:
         if how:
             yield (
                 f"the {part} images of {name} are {how}: nothing can be learnt from them. "
-                "Look at how they were written"
+                "Check how they were written"
             )
     if name in DATASET_NAMES or any(alike.values()):
         return
@@ -76,8 +76,8 @@ def _find_doubts(name: str, dataset: Dataset) -> Iterator[str]:
         return
     if repeated := test.count_in(train):
         yield (
-            f"{repeated} of the {len(test)} test images of {name} are training images, too: "
-            "the accuracy on them says nothing of others. Take them out of one part"
+            f"{repeated} of the {len(test)} test images of {name} are also training images: "
+            "the accuracy says nothing about new images. Remove them from one part"
         )
 
 
@@ -116,16 +116,16 @@ def _unknown(name: str) -> DataError:
     """The error for a name of nothing that is there."""
     home = "~" in Path(name).parts
     return DataError(
-        f"unknown data set {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
+        f"unknown dataset {name!r}; known: {', '.join(DATASET_NAMES)}, the path of an .npz "
         "file, of a folder with train/ and test/ or val/, of shards, as in "
         "shards/train-{000..099}.tar, and a function of yours, my_package.my_module:data"
         + home
-        * ". The ~ was not replaced by your home folder: write it out"
+        * ". The ~ does not stand for your home folder here: write the folder out"
     )
 
 
 def reaches_size(name: str, image_size: int) -> bool:
-    """Whether some training image on disk has sides of so many pixels; no of other data.
+    """Whether some training image on disk has sides of at least this size; no for other data.
 
     Raises:
         DataError: If there is no such folder, or an image cannot be read.
@@ -136,7 +136,7 @@ def reaches_size(name: str, image_size: int) -> bool:
 
 
 def resolve_data(name: str) -> str:
-    """A name of data that means the same in every folder: paths are made absolute.
+    """A name of data that is valid in every folder: paths are made absolute.
 
     Raises:
         DataError: If the path is not UTF-8.
@@ -146,7 +146,6 @@ def resolve_data(name: str) -> str:
     path = os.path.realpath(name)
     if not is_text(path):
         raise DataError(
-            f"{name} is {show_name(path)}, which is not UTF-8, and no log could hold it; "
-            "rename it"
+            f"{name} is {show_name(path)}, which is not UTF-8, and logs need UTF-8; rename it"
         )
     return path

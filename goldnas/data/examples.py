@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Examples(Protocol):
-    """Inputs with what a network is to say of them."""
+    """Inputs with their targets."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -41,7 +41,7 @@ class Examples(Protocol):
 
     @property
     def num_classes(self) -> int | None:
-        """That the targets are of; None where they are no classes."""
+        """The number of classes; None if the targets are not classes."""
 
     @property
     def kept(self) -> str:
@@ -108,7 +108,7 @@ class ImageData:
         if isinstance(self.images, Tensor):
             return "in memory"
         whole = self.images.places.pieces is None
-        return f"decoded from {'files' if whole else 'shards'} as they are used"
+        return f"decoded from {'files' if whole else 'shards'} when they are used"
 
     def subset(self, indices: Tensor) -> ImageData:
         """Keep the images at ``indices``, in that order."""
@@ -142,7 +142,7 @@ class ImageData:
         some = self.images[torch.arange(0, len(self), every)].flatten(1)
         if (some == some[0]).all():
             return "all the same"
-        return "of one value each" if (some == some[:, :1]).all() else ""
+        return "of one colour each" if (some == some[:, :1]).all() else ""
 
     def count_in(self, others: ImageData) -> int:
         """How many images are among others, bit by bit; 0 where they are not in memory."""
@@ -164,7 +164,7 @@ def _digests(images: Tensor) -> Iterator[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set's official parts. A search sees ``train`` only."""
+    """A dataset's official parts. A search sees ``train`` only."""
 
     name: str
     train: Examples
@@ -212,8 +212,8 @@ def split_validation(
     if not held_out.any():
         of_classes = f" of {train.num_classes} classes" if train.num_classes else ""
         raise ConfigError(
-            f"a validation fraction of {fraction} sets nothing aside: there are {len(train)} "
-            f"to train on{of_classes}; choose a larger fraction"
+            f"a validation fraction of {fraction} holds out none of "
+            f"{len(train)} items{of_classes}; choose a larger fraction"
         )
     validation = train.subset(held_out.nonzero().flatten())
     return train.subset((~held_out).nonzero().flatten()), validation

@@ -120,12 +120,12 @@ def _explain(error: Exception, path: str) -> str:
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        return f"it has more than {most} million pixels, the most that is read; make it smaller"
+        return f"it has more than {most} million pixels, which is not read; make it smaller"
     reason = read_message(error)
     if isinstance(error, UnidentifiedImageError):  # says where in memory it is
         if path and (told := describe_other(path)):
             return f"it is {told}"
-        reason = "it is no image, or of a format that Pillow does not know"
+        reason = "it is not an image, or its format is unknown to Pillow"
     return f"{reason}; repair or remove the file"
 
 

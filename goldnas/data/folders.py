@@ -15,7 +15,7 @@ _SHOWN = 3
 
 @dataclass
 class ClassFolders:
-    """The images of one part of a data set, in the order of their classes and names."""
+    """The images of one part of a dataset, in the order of their classes and names."""
 
     paths: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -29,7 +29,7 @@ class ClassFolders:
 
 
 def list_classes(folder: Path) -> list[str]:
-    """The folders of classes, sorted; hidden ones are none, and links upwards neither."""
+    """The folders of classes, sorted, without hidden ones and links upwards."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if _is_class(folder, entry))
 
@@ -42,8 +42,8 @@ def _is_class(folder: Path, entry: "os.DirEntry[str]") -> bool:
 def read_class_folders(folder: Path) -> ClassFolders:
     """Find the images of a folder with one folder per class.
 
-    Images may lie in folders of a class's folder. Links to folders are followed, but none to
-    one that holds the link or was seen in this class. What is hidden, by a dot, is not there.
+    Images may lie in folders of a class's folder. Links to folders are followed, except to
+    a folder that contains the link or was read for this class. Names with a dot are skipped.
 
     Raises:
         DataError: If a class has no images.
@@ -57,8 +57,8 @@ def read_class_folders(folder: Path) -> ClassFolders:
     for name in found.classes:
         if not is_text(name):
             raise DataError(
-                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, and no "
-                "log could hold it; rename the folder"
+                f"the class {show_name(name)} of {folder} has a name that is not UTF-8, and "
+                "logs need UTF-8; rename the folder"
             )
     for label, name in enumerate(found.classes):
         before = len(found.paths)
@@ -93,7 +93,7 @@ def _walk(folder: Path, found: ClassFolders) -> Iterator[tuple[str, list[str]]]:
             elif target in seen or _holds(target, here):
                 folders.remove(name)
                 found.leave_out(
-                    "a link to a folder that was read already, or that holds the link", path
+                    "a link to a folder that was read already, or that contains the link", path
                 )
             seen.add(target)
         yield place, files
@@ -113,7 +113,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def describe_left_out(found: ClassFolders) -> str:
-    """What was left out, and why, as a sentence; nothing if all was taken."""
+    """A sentence on what was left out, and why; empty if everything was taken."""
     if not found.left_out:
         return ""
     reasons = []
@@ -125,10 +125,10 @@ def describe_left_out(found: ClassFolders) -> str:
 
 
 def quote_lookalike(name: str, names: Collection[str]) -> str:
-    """A name; with all that tells it apart, if another one of these looks like it.
+    """A name, with escapes if another of these names looks like it.
 
-    Cases may differ, spaces, and how an accent is written: files that were copied from macOS
-    have it as a character of its own.
+    Names may differ in case, spaces, and how an accent is written: in files that were copied
+    from macOS, the accent is a character of its own.
     """
     alike = [other for other in names if _fold(other) == _fold(name)]
     return name if len(alike) < 2 else ascii(name)
@@ -139,15 +139,18 @@ def _fold(name: str) -> str:
 
 
 def choose_test_part(root: Path) -> tuple[str, str]:
-    """The folder of the test part of a data set, and what is to be said of the other one.
+    """The folder of the test set, and a note on the folder that is not used.
 
-    That is ``test/``; or ``val/``, if ``test/`` is not there or has no folder for each class,
-    as that of ImageNet, whose images are without labels.
+    The test set is ``test/``; or ``val/``, if ``test/`` does not exist or lacks a folder for
+    each class. ImageNet is such a case: its ``test/`` has no labels.
     """
     classes = list_classes(root / "train")
     there = [name for name in ("test", "val") if (root / name).is_dir()]
     if there != ["test", "val"]:
         return (there or ["test"])[0], ""
     if list_classes(root / "test") != classes and list_classes(root / "val") == classes:
-        return "val", "test/ has other folders than train/ and is not used; val/ is tested on"
-    return "test", "val/ is not used: test/ is tested on, and a part of train/ is held out"
+        return (
+            "val",
+            "test/ has other folders than train/ and is not used; the test set is val/",
+        )
+    return "test", "val/ is not used: the test set is test/, and a part of train/ is held out"

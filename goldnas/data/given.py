@@ -49,7 +49,7 @@ def name_data(data: Any) -> str:
         elif not all(
             hasattr(part, "__getitem__") and hasattr(part, "__len__") for part in data
         ):
-            raise DataError(f"`data` is a pair of something else; give {_FORMS}")
+            raise DataError(f"`data` is a pair of other things; give {_FORMS}")
     elif not isinstance(data, Mapping) or set(data) - {LAYOUT} != set(NPZ_KEYS):
         raise DataError(f"`data` is {name_type(data)}; give {_FORMS}")
     if isinstance(found, Mapping):
@@ -73,7 +73,7 @@ def _read(key: str, value: Any) -> np.ndarray:
     except TypeError as error:
         number = "; number the classes, as numpy.unique does" if key.startswith("y") else ""
         raise DataError(
-            f"`{key}` is no array of numbers: {read_message(error)}{number}"
+            f"`{key}` is not an array of numbers: {read_message(error)}{number}"
         ) from None
 
 
@@ -82,8 +82,8 @@ def _check_lengths(arrays: Mapping[str, np.ndarray]) -> None:
         shapes = [arrays[f"{name}_{part}"].shape for name in "xy"]
         if not all(shapes) or shapes[0][0] != shapes[1][0]:
             raise DataError(
-                f"x_{part} is of shape {shapes[0]} and y_{part} of {shapes[1]}; each input "
-                "needs its target"
+                f"x_{part} is of shape {shapes[0]} and y_{part} of {shapes[1]}; give a target "
+                "for each input"
             )
 
 
@@ -147,14 +147,14 @@ def _prepared(arrays: dict[str, np.ndarray]) -> Any:
         if arrays[key].dtype != np.uint8:
             raise DataError(
                 f"`{key}` is {arrays[key].dtype} of shape {arrays[key].shape}: give both parts "
-                "as uint8, if they are images from 0 to 255, or as floats, as the network is "
-                "to see them"
+                "as uint8 images from 0 to 255, or as floats that the network can use as they "
+                "are"
             )
     for key in ("y_train", "y_test"):
         if not np.issubdtype(arrays[key].dtype, np.integer):
             raise DataError(
                 f"`{key}` is {arrays[key].dtype} of shape {arrays[key].shape}, and uint8 "
-                "images go with classes: one whole number for each, counted from 0. With other "
-                "targets give images as floats, as the network is to see them, and a `task`"
+                "images need classes: one whole number for each image, counted from 0. With "
+                "other targets, give the images as floats, and a `task`"
             )
     return arrays

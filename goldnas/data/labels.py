@@ -39,6 +39,4 @@ def check_classes(place: str, classes: int) -> None:
         DataError: If there is no second class.
     """
     if classes < 2:
-        raise DataError(
-            f"{place} has images of {classes} class; needed: two classes or more, to tell apart"
-        )
+        raise DataError(f"{place} has images of {classes} class; needed: two or more classes")

@@ -1,4 +1,4 @@
-"""Where the channels of images are, as far as their shape says."""
+"""Whether the channels of images are first or last, as far as the shape says."""
 
 from goldnas.errors import DataError
 
@@ -28,8 +28,8 @@ def find_layout(place: str, shape: tuple[int, ...], layout: str = "") -> str:
     signs = _count_signs(shape[1:])
     if signs["NHWC"] == signs["NCHW"]:
         raise DataError(
-            f"{place}: images of shape {shape} may have {shape[3]} channels or {shape[1]}; say "
-            f"which with an array {LAYOUT} beside them, NHWC or NCHW"
+            f"{place}: images of shape {shape} may have {shape[3]} channels or {shape[1]}; add "
+            f"an array {LAYOUT} that says NHWC or NCHW"
         )
     return max(signs, key=lambda name: signs[name])
 

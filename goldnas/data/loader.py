@@ -80,7 +80,7 @@ class TrainingLoader:
         seed: Non-negative; decides order and augmentation.
         workers: Loading processes; 0 loads in this process.
         device: That trains. On CUDA, images in memory are kept there and augmented there, in
-            this process, unless a policy or a large data set needs the processor.
+            this process, unless a policy or a large dataset needs the processor.
         shard: Which part of each batch to load, and of how many: where several processes
             train together, each loads its own. Order and batches are those of one process.
 
@@ -123,7 +123,7 @@ class TrainingLoader:
             self._loader = DataLoader(
                 _AugmentedBatches(data, augmentation, normalisation),
                 sampler=self._orders,
-                batch_size=None,  # the data set makes whole batches
+                batch_size=None,  # the dataset makes whole batches
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 worker_init_fn=_leave_the_group,
@@ -175,7 +175,7 @@ class TrainingLoader:
 
 
 def explain_dead_worker(error: Exception) -> DataError | None:
-    """What is to be said of a loading process that died; None of any other error.
+    """The error to raise for a loading process that died; None for any other error.
 
     It may die between a batch and its memory, which then nobody hands over.
     """
@@ -183,9 +183,9 @@ def explain_dead_worker(error: Exception) -> DataError | None:
     if isinstance(error, RuntimeError) != ("DataLoader worker" in told):
         return None
     return DataError(
-        f"a process that loads data died: {read_message(error)}. It may have had too little "
-        "memory, of the machine or of /dev/shm: take fewer `workers`. With `workers=0` the "
-        "data is loaded in this process, which shows what is wrong with it"
+        f"a process that loads data died: {read_message(error)}. Perhaps the machine or "
+        "/dev/shm had too little memory: use fewer `workers`. With `workers=0` this process "
+        "loads the data, and shows the error"
     )
 
 

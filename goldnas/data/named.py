@@ -1,4 +1,4 @@
-"""The data sets that have a name: scikit-learn's digits, and what torchvision downloads."""
+"""The datasets that have a name: scikit-learn's digits, and what torchvision downloads."""
 
 import http.client
 import pickle
@@ -13,14 +13,14 @@ from torchvision import datasets
 from goldnas.data.examples import Dataset, ImageData, split_validation
 from goldnas.errors import DataError, read_message
 
-# scikit-learn's digits have no official split; this one is part of the data set's meaning.
+# scikit-learn's digits have no official split; this one is part of the dataset's meaning.
 DIGITS_TEST_FRACTION = 0.2
 DIGITS_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
 class _Download:
-    """A data set of torchvision, and where under the data folder it lies."""
+    """A dataset of torchvision, and where under the data folder it lies."""
 
     reader: type
     folder: str
@@ -35,7 +35,7 @@ DATASET_NAMES = (*_DOWNLOADS, "digits")
 
 
 def load_named(name: str, folder: Path, *, download: bool) -> Dataset:
-    """Load a data set that has a name.
+    """Load a dataset that has a name.
 
     Args:
         name: One of ``DATASET_NAMES``.

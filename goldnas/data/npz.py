@@ -54,11 +54,11 @@ def _find_memory() -> int:
 
 
 def read_arrays(arrays: dict[str, np.ndarray], name: str, *, place: str) -> Dataset:
-    """Images and labels in memory, by ``NPZ_KEYS``, as a data set.
+    """Images and labels in memory, by ``NPZ_KEYS``, as a dataset.
 
     Args:
         arrays: uint8 images and integer labels, as in a file.
-        name: Of the data set.
+        name: Of the dataset.
         place: Where they are from, for errors.
 
     Raises:

@@ -40,18 +40,18 @@ def load_folder(root: Path, image_size: int | None) -> Dataset:
         differing = sorted(set(train.classes) ^ set(test.classes))
         names = [quote_lookalike(name, differing) for name in differing]
         raise DataError(
-            f"{root}: train/ and {test_name}/ differ in their classes: {', '.join(names)}; "
+            f"{root}: train/ and {test_name}/ have different classes: {', '.join(names)}; "
             "needed: the same class folders in both"
         )
     if names := [n for n in train.classes if quote_lookalike(n, train.classes) != n]:
         note += (
-            f"; classes that look alike are classes of their own: "
+            "; classes with similar names are separate classes: "
             f"{', '.join(quote_lookalike(name, names) for name in names)}"
         )
     check_classes(f"{root}: train/", len(train.classes))
     for part, found in (("train", train), (test_name, test)):
         if left_out := describe_left_out(found):
-            note += f"; of {part}/ {len(found.paths)} images are used. {left_out}"
+            note += f"; {len(found.paths)} images of {part}/ are used. {left_out}"
     if note:
         warnings.warn(f"{root}: {note.removeprefix('; ')}", GoldnasWarning, stacklevel=2)
     parts = [
@@ -99,7 +99,7 @@ def _no_folder(root: Path, error: OSError) -> DataError:
 def _on_disk(
     name: str, parts: list[tuple[Places, list[int]]], classes: int, image_size: int | None
 ) -> Dataset:
-    """The parts of a data set of files or shards; decoded, if they are not too large."""
+    """The parts of a dataset of files or shards; decoded, if they are not too large."""
     side = image_size or 0
     size = (
         (side, side) if side else find_common_size(join_places([places for places, _ in parts]))

@@ -54,7 +54,7 @@ class OwnData:
     @property
     def kept(self) -> str:
         """Where they are, for the log."""
-        return "read as they are used"
+        return "read when they are used"
 
     def find_reach(self) -> float | None:
         """The largest size of a number among some inputs; None if one cannot be read."""
@@ -97,8 +97,8 @@ class OwnData:
                 index = indices[place]
                 raise DataError(
                     f"item {int(self.indices[index])} of {self.name} has the label "
-                    f"{int(targets[place])}, and had {int(self.labels[index])} before, or has "
-                    "in .targets; a label has to stay"
+                    f"{int(targets[place])}, and had {int(self.labels[index])} before or in "
+                    ".targets; labels must not change"
                 )
         return inputs, targets
 
@@ -121,8 +121,8 @@ class OwnData:
         for found, first, what in zip(pair, self.blank, ("an input", "a target"), strict=True):
             if found.shape != first.shape:
                 raise DataError(
-                    f"item {index} of {self.name} has {what} of {_text(found)}, and item 0 "
-                    f"of {_text(first)}; all have to be of one shape"
+                    f"item {index} of {self.name} has {what} of {_text(found)}, and item 0 has "
+                    f"{_text(first)}; all must have the same shape"
                 )
         return pair
 
@@ -142,14 +142,14 @@ def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
     """
     pair = call_function(name, "data", _PAIR)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise DataError(f"{name} returns {_kind(pair)}, and has to return {_PAIR}")
+        raise DataError(f"{name} returns {_kind(pair)}, and must return {_PAIR}")
     names = [f"the {part} data of {name}" for part in ("training", "test")]
     train, test = (_read(items, its) for items, its in zip(pair, names, strict=True))
     for data in (train, test):
         if data.input_shape != train.input_shape:
             raise DataError(
-                f"the inputs of {test.name} are {_text(test.blank[0])}, those of the training "
-                f"data {_text(train.blank[0])}; both have to be of one shape"
+                f"the inputs of {test.name} are {_text(test.blank[0])}, and those of the "
+                f"training data {_text(train.blank[0])}; both must have the same shape"
             )
     if not labelled:
         return train, test
@@ -162,9 +162,7 @@ def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
             "classes are counted from 0, each with items to learn from"
         )
     if classes < 2:
-        raise DataError(
-            f"{train.name} has items of 1 class; two or more are needed, to tell apart"
-        )
+        raise DataError(f"{train.name} has items of 1 class; needed: two or more classes")
     others = _labels(test)
     if int(others.max()) >= classes:
         raise DataError(
@@ -178,19 +176,19 @@ def load_own(name: str, *, labelled: bool) -> tuple[OwnData, OwnData]:
 
 
 def find_doubts(train: OwnData, test: OwnData) -> Iterator[str]:
-    """What is right of some data, and a mistake of more."""
+    """Warnings of data that may be right, but is more often a mistake."""
     shape = train.input_shape
     if len(shape) == 3 and has_channels_last(shape):
         yield (
-            f"the inputs of {train.name} are {_text(train.blank[0])}, which a network takes "
-            f"for {shape[0]} channels of {shape[1]}x{shape[2]}. If they are images with the "
-            "channels last, put them first, as in (N, C, H, W)"
+            f"the inputs of {train.name} are {_text(train.blank[0])}, which a network reads as "
+            f"{shape[0]} channels of {shape[1]}x{shape[2]}. If the channels are last, put them "
+            "first, as in (N, C, H, W)"
         )
     reach, other = train.find_reach(), test.find_reach()
     if reach and other and not 1 / _ALIKE < reach / other < _ALIKE:
         yield (
-            f"the numbers of {train.name} reach {reach:.3g}, those of {test.name} {other:.3g}: "
-            "scale both alike"
+            f"the numbers of {train.name} go up to {reach:.3g}, those of {test.name} to "
+            f"{other:.3g}: scale both in the same way"
         )
 
 
@@ -202,7 +200,7 @@ def _read(items: Any, name: str) -> OwnData:
         length = len(items)
     except Exception as error:
         raise DataError(
-            f"{name} is {_kind(items)}, and has to be a map-style dataset of PyTorch, with a "
+            f"{name} is {_kind(items)}, and must be a map-style dataset of PyTorch, with a "
             f"length and items by index ({read_message(error)})"
         ) from None
     if length < 1:
@@ -229,7 +227,7 @@ def _item(items: Any, index: int, name: str) -> Batch:
         ) from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(
-            f"item {index} of {name} is {_kind(item)}, and has to be an input and a target"
+            f"item {index} of {name} is {_kind(item)}, and must be an input and a target"
         )
     tensors = []
     for value, what in zip(item, ("input", "target"), strict=True):
@@ -248,9 +246,9 @@ def _item(items: Any, index: int, name: str) -> Batch:
     if not inputs.is_floating_point() or inputs.dim() < 1:
         raise DataError(
             f"item {index} of {name} has an input in {inputs.dtype} of shape "
-            f"{tuple(inputs.shape)}; it has to be in floating point, as the network is to see "
-            "it, and of one dimension or more. Numbers of words go as floats, and the network "
-            "takes .long() of them"
+            f"{tuple(inputs.shape)}; it must be floating point, as the network uses it, with "
+            "one dimension or more. Give word numbers as floats, and let the network call "
+            ".long() on them"
         )
     return inputs.float(), target.float() if target.is_floating_point() else target.long()
 
@@ -265,7 +263,7 @@ def _labels(data: OwnData) -> Tensor:
         kind = "floating point" if data.blank[1].is_floating_point() else "whole numbers"
         raise DataError(
             f"the targets of {data.name} are of shape {tuple(data.blank[1].shape)} in {kind}; "
-            "a class is one whole number, and what else there is to learn needs a `task`"
+            "a class is one whole number, and other targets need a `task`"
         )
     labels = _told_labels(data)
     if labels is None:

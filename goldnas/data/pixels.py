@@ -47,7 +47,7 @@ def read_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     except ValueError:
         raise DataError(
-            f"its mode is {image.mode}, and Pillow has no way from there to RGB; save it as RGB"
+            f"its mode is {image.mode}, which Pillow cannot convert to RGB; save it as RGB"
         ) from None
 
 
@@ -64,8 +64,8 @@ def _shares(image: Image.Image) -> np.ndarray:
         return values
     kind = "floats" if image.mode == "F" else "whole numbers of 32 bits"
     raise DataError(
-        f"its pixels are {kind} from {low:g} to {high:g}, and nothing says what is white; save "
-        "it with 8 or 16 bits, or as floats from 0 to 1"
+        f"its pixels are {kind} from {low:g} to {high:g}, so the value of white is not known; "
+        "save it with 8 or 16 bits, or as floats from 0 to 1"
     )
 
 

@@ -79,8 +79,8 @@ def find_shards(name: str) -> tuple[list[Path], list[Path]]:
     for part, needed in ((train, "train-000.tar"), (test, "test-000.tar or val-000.tar")):
         if not part:
             raise DataError(
-                f"{folder} has no shards named like {needed}; needed: some to train on, with "
-                "train in their names, and some of the test set, with test or val"
+                f"{folder} has no shards named like {needed}; needed: shards to train on, with "
+                "train in their names, and shards of the test set, with test or val"
             )
     return train, test
 
@@ -140,7 +140,8 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
                 if f".{extension}" in IMAGE_EXTENSIONS:
                     if key in images:
                         raise DataError(
-                            f"{shard}: sample {key} has two images; needed: one, with a label"
+                            f"{shard}: sample {key} has two images; needed: one image with a "
+                            "label"
                         )
                     images[key] = (member.offset_data, member.size)
                 elif extension == LABEL:
@@ -152,13 +153,13 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
             mark = file.read(_BLOCK)
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         raise DataError(
-            f"cannot read the shard {shard}: {read_message(error)}; needed: a tar that is "
-            "whole, and not compressed"
+            f"cannot read the shard {shard}: {read_message(error)}; needed: a whole tar, "
+            "without compression"
         ) from None
     if mark != bytes(_BLOCK):  # tarfile stops there, and says nothing
         raise DataError(
-            f"cannot read the shard {shard}: from byte {end} on it is no tar, so samples may "
-            "be missing; copy it again"
+            f"cannot read the shard {shard}: it is not a tar from byte {end} on, so samples "
+            "may be missing; copy it again"
         )
     for kind, has, needs in (("label", labels, images), ("image", images, labels)):
         for key in needs:
@@ -170,7 +171,7 @@ def _read(shard: Path) -> tuple[np.ndarray, np.ndarray]:
     if not images:
         raise DataError(
             f"{shard} has no samples; needed: images, such as 0001.jpg, and the numbers of "
-            f"their classes, as 0001.{LABEL}"
+            f"their classes, such as 0001.{LABEL}"
         )
     return (
         np.array(list(images.values()), np.int64),
@@ -182,6 +183,6 @@ def _label(shard: Path, name: str, content: bytes) -> int:
     text = content.strip()
     if not (text.isdigit() and len(text) < 10):
         raise DataError(
-            f"{shard}: {name} holds {content[:20]!r}; needed: the number of a class, from 0"
+            f"{shard}: {name} is {content[:20]!r}; needed: the number of a class, from 0"
         )
     return int(text)

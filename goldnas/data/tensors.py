@@ -1,4 +1,4 @@
-"""Numbers of a user's as tensors, also where torch takes no view of their array."""
+"""Numbers of the user as tensors, also if torch cannot view their array."""
 
 import warnings
 
@@ -27,7 +27,7 @@ def to_array(value: object) -> np.ndarray:
     except ValueError as error:  # rows of several lengths
         raise TypeError(str(error)) from None
     if array.dtype.kind not in _NUMBERS:
-        raise TypeError(f"it holds {array.dtype}, and numbers are needed")
+        raise TypeError(f"it has {array.dtype}, and numbers are needed")
     dtype = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype
     return np.asarray(array, dtype.newbyteorder("="), order="C")
 

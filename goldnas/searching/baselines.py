@@ -145,29 +145,29 @@ class Baselines:
 def join_baselines(
     zoo: Zoo, counts: BaselineCounts, budgets: Sequence[Budget], data: str
 ) -> Baselines:
-    """Put together what was measured and what was counted.
+    """Join the measurements and the counts of ready-made networks.
 
     Args:
-        zoo: What was measured.
-        counts: What was counted for the data of the search.
-        budgets: Of the search.
-        data: Its name.
+        zoo: The measurements.
+        counts: The counts for the data of the search.
+        budgets: The budgets of the search.
+        data: The name of the data.
 
     Raises:
-        ValueError: If the two are not of each other.
+        ValueError: If measurements and counts do not belong together.
     """
     machine = next(
         (p.conditions.machine for p in zoo.parts if p.conditions.precision == counts.precision),
         None,
     )
     if machine is None:
-        raise ValueError(f"{ZOO_FILE} has nothing in {counts.precision}")
+        raise ValueError(f"{ZOO_FILE} has no measurement in {counts.precision}")
     rows = zoo.rows(counts.precision)
     found = []
     for name, counted in counts.networks.items():
         row = rows.get(f"{name}@{counts.input_shape[-1]}")
         if not isinstance(row, Measured):
-            raise ValueError(f"{ZOO_FILE} has not measured {name}")
+            raise ValueError(f"{ZOO_FILE} has no measurement of {name}")
         baseline = _make_baseline(row, counted, counts)
         if is_within(baseline.resources, budgets):
             found.append(baseline)
@@ -198,7 +198,7 @@ def _make_baseline(row: Measured, counted: Counted, counts: BaselineCounts) -> B
 
 
 def is_within(resources: dict[str, float], budgets: Sequence[Budget]) -> bool:
-    """Whether amounts keep the budgets of those resources that are known."""
+    """Whether amounts are within all budgets whose resource is known."""
     return all(
         resources[budget.resource] <= budget.limit
         for budget in budgets
@@ -210,13 +210,13 @@ def _write_notes(
     zoo: Zoo, counts: BaselineCounts, budgets: Sequence[Budget], data: str
 ) -> Iterator[str]:
     yield (
-        "accuracies of ready-made networks on ImageNet are of other images: they do not "
-        f"compare with accuracies on {data}"
+        "the accuracies of ready-made networks are on ImageNet; do not compare them with "
+        f"accuracies on {data}"
     )
     if zoo.classes != counts.classes:
         yield (
-            f"ready-made networks were measured for {zoo.classes} classes, and {data} has "
-            f"{counts.classes}; FLOPs and params are counted for {counts.classes}"
+            f"the latencies of ready-made networks are for {zoo.classes} classes, and {data} "
+            f"has {counts.classes}; FLOPs and params are counted for {counts.classes}"
         )
     unknown = [
         budget.text
@@ -225,8 +225,8 @@ def _write_notes(
     ]
     if unknown:
         yield (
-            f"whether ready-made networks keep {', '.join(unknown)} is not known: they were "
-            f"measured on the device of {counts.table} alone"
+            f"it is not known whether ready-made networks keep {', '.join(unknown)}: they were "
+            f"measured only on the device of {counts.table}"
         )
     size = counts.input_shape[-1]
     cut_short = [
@@ -239,15 +239,15 @@ def _write_notes(
     ]
     if cut_short:
         yield (
-            f"{count_of(len(cut_short), 'ready-made network')} may be within the latency, and "
-            "the measuring of it ended early; it is left out"
+            f"{count_of(len(cut_short), 'ready-made network')} may be within the latency "
+            "budget, but its measurement ended early; it is left out"
             if len(cut_short) == 1
-            else f"{len(cut_short)} ready-made networks may be within the latency, and their "
-            "measuring ended early; they are left out"
+            else f"{len(cut_short)} ready-made networks may be within the latency budget, "
+            "but their measurements ended early; they are left out"
         )
     if counts.left_out:
         name, why = next(iter(counts.left_out.items()))
         yield (
-            f"{count_of(len(counts.left_out), 'ready-made network')} cannot be built for {data}"
-            f", and left out; {name}: {why}"
+            f"left out {count_of(len(counts.left_out), 'ready-made network')} that cannot be "
+            f"built for {data}; {name}: {why}"
         )

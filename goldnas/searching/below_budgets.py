@@ -101,7 +101,7 @@ class BelowBudgets:
 
 
 def check_removals(removals: Sequence[Removal] | None, gates: int) -> None:
-    """Refuse to remove what there is not.
+    """Refuse to remove operators that do not exist.
 
     Raises:
         ValueError: Naming the first.

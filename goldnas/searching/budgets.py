@@ -60,7 +60,7 @@ def build_feasibility(
         same = [other.text for other in parsed if other.resource == budget.resource]
         if len(same) > 1:
             raise ConfigError(
-                f"budgets {' and '.join(same)} are of one resource; keep the one you need"
+                f"budgets {' and '.join(same)} are for the same resource; keep one of them"
             )
     resources: list[Resource] = [
         Flops(space.build_part),
@@ -130,7 +130,7 @@ def check_feasible(feasibility: Feasibility) -> None:
     everything = np.ones(len(feasibility.space.gates), dtype=bool)
     if feasibility.find(everything) is None:
         raise ConfigError(
-            f"no network of this space meets "
-            f"{', '.join(budget.text for budget in feasibility.budgets)} together, though each "
-            "can be met alone. Raise one of them"
+            "no network of this space meets "
+            f"{', '.join(budget.text for budget in feasibility.budgets)} together, though some "
+            "network meets each of them alone. Raise one of them"
         )

@@ -21,7 +21,7 @@ from goldnas.training.shared_settings import (
 )
 
 _BUDGET, _DATA, _STRATEGY = "Budgets", "Data", "Strategy"
-_TRAINING, _PACE = "Training", "Pace of the pruning"
+_TRAINING, _PACE = "Training", "Pruning schedule"
 
 
 class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +43,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     budgets: Annotated[
         tuple[str, ...],
         setting(
-            "What a network may cost: 600MFLOPs, 3Mparams or 5ms; with several latency tables, "
-            "5ms@pi5 names the table. Repeat for several budgets, which all hold at the end.",
+            "Most that a network may cost: 600MFLOPs, 3Mparams or 5ms. With several latency "
+            "tables, 5ms@pi5 names the table. Repeat for several budgets. All of them hold at "
+            "the end.",
             group=_BUDGET,
             metavar="AMOUNT",
         ),
@@ -53,8 +54,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     single: Annotated[
         bool,
         setting(
-            "Leave exactly one operator at each node or choice, and one at most where a choice "
-            "is optional. Goes with budgets or without.",
+            "Keep exactly one operator at each node or choice, and at most one where a choice "
+            "is optional. Works with and without budgets.",
             group=_BUDGET,
         ),
     ] = False
@@ -82,8 +83,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     flip: Annotated[
         bool | None,
         setting(
-            "Mirror training images at random. Unless given, images in colour are mirrored, "
-            "and grey ones are not.",
+            "Mirror training images at random. Default: on for images in colour, off for grey "
+            "ones.",
             group=_DATA,
         ),
     ] = None
@@ -91,8 +92,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     crop_padding: Annotated[
         int | None,
         setting(
-            "Pixels of padding around an image before it is cropped at random; an eighth of "
-            "its side unless given, 0 for none.",
+            "Pixels of padding around an image before the random crop; 0 for none. Default: "
+            "an eighth of the image's side.",
             group=_DATA,
             bounds=NOT_NEGATIVE,
         ),
@@ -113,7 +114,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
     validation_fraction: Annotated[
         float,
-        setting("Share of the training data held out to score networks.", group=_DATA),
+        setting("Share of the training data that is held out, to score networks.", group=_DATA),
     ] = 0.1
 
     workers: Workers = None
@@ -121,8 +122,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     strategy: Annotated[
         str,
         setting(
-            "How to search: gold, one-shot, darts1, darts2, random, evolution, tpe or another. "
-            "`list_strategies` shows all of them and what each does.",
+            "Search strategy: gold, one-shot, darts1, darts2, random, evolution, tpe or "
+            "another. `list_strategies` describes all of them.",
             group=_STRATEGY,
             metavar="NAME",
             kind="strategy",
@@ -133,8 +134,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         Literal[1, 2],
         setting(
             "1: weights and gates learn from the same images. 2: weights learn from one half "
-            "of the images, and gates from the other, as in DARTS. The strategy decides unless "
-            "given.",
+            "of the images and gates from the other, as in DARTS. Default: that of the "
+            "strategy.",
             group=_STRATEGY,
         ),
     ] = None  # type: ignore[assignment]  # the strategy decides
@@ -142,8 +143,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     edge_rule: Annotated[
         bool,
         setting(
-            "Keep at most one operator per edge and two edges per node, as DARTS does. The "
-            "space darts always does.",
+            "Keep at most one operator per edge and two edges per node, as DARTS does. Always "
+            "on in the space darts.",
             group=_STRATEGY,
         ),
     ] = False
@@ -151,8 +152,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     networks: Annotated[
         int | None,
         setting(
-            "Networks to try, for strategies that sample them. Unless given, 100 with random "
-            "and 200 with the others. A single random network is neither trained nor scored.",
+            "Networks to try, for strategies that sample networks. Default: 100 with random, "
+            "200 with the others. A single random network is neither trained nor scored.",
             group=_STRATEGY,
             bounds=POSITIVE,
         ),
@@ -161,9 +162,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     score: Annotated[
         Literal["supernet", "naswot", "synflow"] | None,
         setting(
-            "What ranks sampled networks. supernet: their accuracy on held-out images (or the "
-            "metric of the `task`), with shared weights that are trained for `epochs`. naswot, "
-            "synflow: zero-cost proxies, without any training.",
+            "How to rank sampled networks. supernet: by accuracy (or the metric of the "
+            "`task`) on held-out images, with shared weights that are trained for `epochs`. "
+            "naswot, synflow: by a zero-cost proxy, without training.",
             group=_STRATEGY,
         ),
     ] = None
@@ -171,7 +172,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     storage: Annotated[
         str | None,
         setting(
-            "Optuna storage that lets several searches work on one study (evolution, tpe), for "
+            "Optuna storage that lets several searches share one study (evolution, tpe), for "
             "example sqlite:///study.db.",
             group=_STRATEGY,
             metavar="URL",
@@ -181,8 +182,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     epochs: Annotated[
         int,
         setting(
-            "Passes over the training data, 50 unless given. All budgets hold after the last. "
-            "With `pace='paper'` this is a limit, 1000 unless given.",
+            "Passes over the training data. Default: 50; all budgets hold after the last "
+            "epoch. With `pace='paper'`: at most this many, 1000 by default.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -202,8 +203,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     accumulate: Annotated[
         int,
         setting(
-            "Compute each step in this many parts, one after the other, to need less memory. "
-            "The images per step stay the same.",
+            "Compute each step in this many parts, one after the other, to use less memory. "
+            "The number of images per step stays the same.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -212,8 +213,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: Annotated[
         float,
         setting(
-            "Learning rate of the weights. Unless given, 0.05; with `pace='paper'`, 0.01; with "
-            "the DARTS strategies, 0.025.",
+            "Learning rate of the weights. Default: 0.05; with `pace='paper'`, 0.01; with the "
+            "DARTS strategies, 0.025.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -222,8 +223,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     gate_learning_rate: Annotated[
         float,
         setting(
-            "Learning rate of the gates, where gates learn. Unless given, 1; with the DARTS "
-            "strategies, whose optimiser is Adam, 3e-4.",
+            "Learning rate of the gates, where gates learn. Default: 1; with the DARTS "
+            "strategies, which use Adam, 3e-4.",
             group=_TRAINING,
             bounds=POSITIVE,
         ),
@@ -259,8 +260,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpointing: Annotated[
         bool,
         setting(
-            "Keep fewer activations and compute them again in the backward pass: less memory, "
-            "more time.",
+            "Keep fewer activations and compute the others again in the backward pass. This "
+            "takes less memory and more time.",
             group=_TRAINING,
         ),
     ] = False
@@ -270,9 +271,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     pace: Annotated[
         Literal["planned", "paper"],
         setting(
-            "planned: choose by importance, and prune step by step so that every budget holds "
-            "after `epochs`. paper: "
-            "prune as in the paper's Algorithm 1, until every budget holds.",
+            "Schedule. planned: choose operators by importance, and prune step by step so "
+            "that every budget holds after `epochs`. paper: prune as in the paper's Algorithm "
+            "1 until every budget holds.",
             group=_PACE,
         ),
     ] = "planned"
@@ -280,7 +281,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     n0: Annotated[
         int | None,
         setting(
-            "Operators to prune at a time; a hundredth of all unless given.",
+            "Operators to prune at a time. Default: a hundredth of all operators.",
             group=_PACE,
             bounds=POSITIVE,
         ),
@@ -289,9 +290,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     xi_max: Annotated[
         float,
         setting(
-            "An operator whose gate has less than this share of its node is weak. With "
-            "`pace='paper'`, up to `n0` weak operators are pruned at a time; one-shot prunes "
-            "the weak ones that cost nothing under the budgets.",
+            "An operator is weak if its gate has less than this share of its node. With "
+            "`pace='paper'`, up to `n0` weak operators are pruned at a time. one-shot prunes "
+            "weak operators that cost nothing under the budgets.",
             group=_PACE,
         ),
     ] = 0.05
@@ -299,7 +300,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     xi_min: Annotated[
         float,
         setting(
-            "Prune every operator with less than this share of its node at once (paper).",
+            "Prune every operator below this share of its node immediately (paper).",
             group=_PACE,
         ),
     ] = 0.01
@@ -307,8 +308,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     lambda0: Annotated[
         float | None,
         setting(
-            "Weight of the penalty in the loss. With `pace='paper'` the weight that it starts "
-            "with, 1e-5 unless given; with one-shot 2 divided by the number of steps.",
+            "Weight of the penalty in the loss. With `pace='paper'`, the weight at the start; "
+            "default: 1e-5. With one-shot, default: 2 divided by the number of steps.",
             group=_PACE,
             bounds=POSITIVE,
         ),
@@ -317,8 +318,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     c0: Annotated[
         float,
         setting(
-            "After each epoch that prunes fewer than `n0` operators, the penalty gets a larger "
-            "weight. Each such step is this many times the one before it (paper).",
+            "After each epoch that prunes fewer than `n0` operators, the weight of the "
+            "penalty increases. Each increase is this many times the previous one (paper).",
             group=_PACE,
         ),
     ] = 2.0
@@ -326,7 +327,7 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     t0: Annotated[
         int,
         setting(
-            "Record a network that has stayed the same for this many epochs (paper).",
+            "Record a network that has not changed for this many epochs (paper).",
             group=_PACE,
             bounds=POSITIVE,
         ),
@@ -335,8 +336,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     mu: Annotated[
         float,
         setting(
-            "Weight, in the penalty, of resources that are over budget (paper, one-shot). With "
-            "0, all operators are charged alike.",
+            "Weight of resources over budget in the penalty (paper, one-shot). With 0, all "
+            "operators are charged alike.",
             group=_PACE,
             bounds=NOT_NEGATIVE,
         ),

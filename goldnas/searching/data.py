@@ -171,6 +171,6 @@ def space_for(config: SearchConfig, data: Examples) -> SearchSpace:
         check_classes(space, data.num_classes, config.data)
     if space.cell_layout is None and config.edge_rule:
         raise ConfigError(
-            f"`edge_rule` is for spaces of cells, and {space.name} is none; leave it out"
+            f"`edge_rule` is for spaces of cells, and {space.name} has no cells; leave it out"
         )
     return space

@@ -31,8 +31,8 @@ def cheapest(
     """The cheapest network that pruning can leave, found exactly (a linear integer program).
 
     Args:
-        space: Its :attr:`groups` each keep at least one gate, and its :attr:`wiring` links what
-            is put out to what is given.
+        space: Each of its :attr:`groups` keeps at least one gate. Its :attr:`wiring` links
+            outputs to inputs.
         weights: ``(G,)``, what each gate costs; not negative.
         active: ``(G,)``, the gates there are to choose from.
         ceilings: Further costs ``(G,)`` of the gates, each with a limit to their sum of about
@@ -139,7 +139,7 @@ class Feasibility:
         return going[[self.is_at_hand(int(gate), kept) for gate in going]]
 
     def tightened(self, share: float) -> "Feasibility":
-        """With a share of each budget; as many operators as before, where they are counted."""
+        """The same with a share of each budget; a budget of operators stays as it is."""
         budgets = [
             budget
             if budget.resource == OPERATORS
@@ -177,11 +177,11 @@ class Feasibility:
         """The network of the greatest total value within all budgets.
 
         Args:
-            values: ``(G,)``, what each gate is worth; of less than nothing, as few are kept as
-                can be.
+            values: ``(G,)``, what each gate is worth. Of gates worth less than 0, as few as
+                possible are kept.
             active: ``(G,)``, the gates there are to choose from.
-            floor: Share that the network is to use of a budget which some network exceeds, or
-                as near to it as the steps of the space allow.
+            floor: The network uses at least this share of one budget, if some network exceeds
+                the budget; or as near to it as the space allows.
 
         Returns:
             ``(G,)``, a subset of ``active``; None if no network meets the budgets.
@@ -234,8 +234,8 @@ class Feasibility:
     def may_prune(self, active: Mask, index: int) -> bool:
         """Whether a network within all budgets is left without this gate.
 
-        With it goes what is within its candidate. A choice within another keeps one as long as
-        it is there: its last operator goes with the candidate that it is in.
+        Choices inside the candidate of the gate go with it. Until then, such a choice keeps at
+        least one operator.
         """
         if self._nesting is not None and self._nesting.is_needed(index, active):
             return False

@@ -99,7 +99,9 @@ class SearchRun(RunFolder):
             RunError: If something is there already.
         """
         if not path.name:
-            raise RunError(f"{path} is no name for a new folder; choose `out='runs/a'`, say")
+            raise RunError(
+                f"{path} is not a name for a new folder; choose one, for example `out='runs/a'`"
+            )
         try:
             free = not os.listdir(path)
         except OSError:
@@ -107,10 +109,10 @@ class SearchRun(RunFolder):
         if free:
             return
         if not os.path.isdir(path):
-            raise RunError(f"{path} exists, and is a file: choose another `out`")
+            raise RunError(f"{path} is already a file: choose another `out`")
         if is_training(path) or not os.path.isfile(path / "config.json"):
             raise RunError(
-                f"{path} exists, and is not the folder of a search: choose another `out`"
+                f"{path} exists and is not the folder of a search: choose another `out`"
             )
         raise RunError(
             f"{path} exists: continue that search with "
@@ -138,8 +140,8 @@ class SearchRun(RunFolder):
         path = self.path
         if is_training(path):
             raise RunError(
-                f"{path} is the folder of a training; give that of its search, which may be "
-                "two folders up"
+                f"{path} is the folder of a training; give the folder of its search, which may "
+                "be two folders up"
             )
         if not os.path.isfile(path / "config.json"):
             lacks = (
@@ -190,7 +192,7 @@ class SearchRun(RunFolder):
         except TableError:
             # Its advice is to measure again, which would change the search half-way.
             raise RunError(
-                f"cannot read {path}, this search's copy of its latency table: copy that table "
+                f"cannot read {path}, this search's copy of its latency table: copy the table "
                 f"there again (`LatencyTable.load({str(path)!r})` says what is wrong)"
             ) from None
 
@@ -219,7 +221,7 @@ class SearchRun(RunFolder):
             # Its advice is to measure again, which would be other networks.
             problem = str(error).rpartition(". ")[0]
             raise RunError(
-                f"{problem}; it is this search's copy of what it was given as `zoo`: copy that "
+                f"{problem}; this file is the search's copy of the file in `zoo`: copy that "
                 "file there again"
             ) from None
         counts = self._read_json(BASELINES_FILE, BaselineCounts)
@@ -237,8 +239,8 @@ class SearchRun(RunFolder):
 
     @property
     def saved(self) -> str:
-        """That it is, and how to go on."""
-        return f"saved; go on with: `load_run({str(self.path)!r}).resume()`"
+        """A message that the search is saved, and how to continue it."""
+        return f"saved; continue with: `load_run({str(self.path)!r}).resume()`"
 
     def read_checkpoint(self, most_bytes: int = 2**40) -> dict[str, Any] | None:
         """The state to continue from, or None before the first was saved.
@@ -253,8 +255,8 @@ class SearchRun(RunFolder):
             return _convert_state(state)
         except (KeyError, TypeError, AttributeError):
             raise RunError(
-                f"cannot read {self.path / 'checkpoint.pt'}: it is of an earlier goldnas, and "
-                f"damaged; {self.restore}"
+                f"cannot read {self.path / 'checkpoint.pt'}: an earlier goldnas wrote it, and "
+                f"it is damaged; {self.restore}"
             ) from None
 
     # -- networks ----------------------------------------------------------------------------
@@ -273,7 +275,7 @@ class SearchRun(RunFolder):
         if not self.has_front:
             self.check_there()
             raise RunError(
-                f"{self.path} has no network yet: go on with "
+                f"{self.path} has no network yet: continue the search with "
                 f"`load_run({str(self.path)!r}).resume()`"
             )
         return self._read_json("front.json", Front)
@@ -309,8 +311,8 @@ class SearchRun(RunFolder):
         ours = self.trusted or trust.made_here(self.path).get("storage") == storage
         if storage is not None and not ours:
             raise trust.UntrustedError(
-                f"{self.path} names a database that the search would write into, {storage}. "
-                "If you trust it, go on with `trust=True`"
+                f"{self.path} names a database that the search would write to, {storage}. If "
+                "you trust it, continue with `trust=True`"
             )
 
     def import_space(self) -> None:
@@ -377,7 +379,7 @@ def read_tables(tables: Sequence[LatencyTable | str | Path]) -> list[LatencyTabl
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"two latency tables are named {name!r}; budgets name tables by their file, "
-                "so give one file another name"
+                f"two latency tables are named {name!r}, and budgets name a table by its file "
+                "name; rename one of the files"
             )
     return read

@@ -105,8 +105,8 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             within = [n for n in self.networks if n.meets_budgets and "beyond" not in n.reasons]
             if not within:
                 raise RunError(
-                    "no recorded network meets the budgets yet: let the search end, or pick "
-                    f"one by number or fingerprint from {self._listed()}"
+                    "no recorded network meets the budgets yet: let the search end, or pick a "
+                    f"network by number or fingerprint from {self._listed()}"
                 )
             return max(within, key=lambda network: network.merit)
         if which.isascii() and which.isdecimal() and len(which) < 8:  # else a fingerprint
@@ -117,7 +117,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             if len(matching) == 1:
                 return matching[0]
         raise RunError(
-            f"no network {which!r} in this run: say best, a number from 1 to "
+            f"no network {which!r} in this run: give best, a number from 1 to "
             f"{len(self.networks)}, or a fingerprint of {self._listed()}"
         )
 

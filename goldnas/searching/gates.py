@@ -92,7 +92,7 @@ class Gates:
 
 
 def verify_chosen(session: Session, when: str, chosen: Sequence[int]) -> None:
-    """Hold what the ranks are about to prune against each other.
+    """Check that all ranks are about to prune the same operators.
 
     Raises:
         RankError: If they differ.

@@ -25,7 +25,7 @@ class _ImportanceState(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MeasuredGates(Gates):
-    """Gates that stay equal, and tell what each operator is worth.
+    """Gates that stay equal, and measure the importance of each operator.
 
     The importance of an operator is the mean of ``(g dL/dg)^2`` over steps: to first order,
     the square of what the loss would change by if the operator went (arXiv:1906.10771). Gates
@@ -55,17 +55,16 @@ class MeasuredGates(Gates):
         alpha.grad = None
 
     def importance(self) -> np.ndarray:
-        """``(G,)``, not negative; 0 of what was never measured."""
+        """``(G,)``, not negative; 0 for operators that were never measured."""
         return self._sum / max(1, self._steps)
 
     def worth(self) -> np.ndarray:
-        """``(G,)``, what each operator that is left adds to a network: what a choice adds up.
+        """``(G,)``, the value of each remaining operator, which a choice of a network adds up.
 
-        That is its importance. But an operator that costs next to nothing adds less than
-        nothing, unless a number of operators is fixed: no budget asks for one less of them, and
-        in a network that is trained anew each is an input of weight one, which dilutes the
-        others. So it is kept where its node would be empty without it, and the most important
-        one is.
+        The value is the importance. But it is below 0 for an operator that costs next to
+        nothing, unless the number of operators is fixed. No budget asks to remove such an
+        operator, and in a network that is trained from scratch it dilutes the other inputs of
+        its node. So the choice keeps it only where the node would be empty without it.
         """
         importance = self._left()
         feasibility = self._session.feasibility
@@ -77,13 +76,13 @@ class MeasuredGates(Gates):
         )
 
     def weights(self) -> GateWeights:
-        """The importance of each operator that is left, beside that of its node."""
+        """The importance of each remaining operator, as a share of that of its node."""
         left = self._left()
         shares = left / np.maximum(self._of_node(left), 1e-300)
         return GateWeights(shares, shares * self._of_node(self._active()))
 
     def weakest_over(self, share: float) -> list[int] | None:
-        """What a share of the budgets leaves no room for; None if no network is below it."""
+        """The operators to remove for a share of the budgets; None if no network fits."""
         active = self._active()
         tighter = self._session.feasibility.tightened(share)
         kept = tighter.choose(self.worth(), active, floor=SPENT)
@@ -107,7 +106,7 @@ class MeasuredGates(Gates):
         return np.asarray(sums.T @ (sums @ values))
 
     def fade(self, index: int, share: float) -> None:
-        """Let a gate be a share, at least a thousandth, of what the others are."""
+        """Scale a gate down to a share of the others, at least a thousandth."""
         gate = 0.5 * max(share, 1e-3)
         with torch.no_grad():
             self._supernet.alpha[index] = float(np.log(gate / (1 - gate)))

@@ -45,12 +45,12 @@ class LossProbe:
     def rise_without(
         self, channels: Mapping[int, npt.NDArray[np.int64]], branches: Iterable[str] = ()
     ) -> float:
-        """How much the loss rises without some parts; it is something, in any case.
+        """How much the loss rises without some parts; always above 0.
 
         Args:
-            channels: That nobody reads: by index of their group, which of it.
-            branches: Paths of the layers that let a branch add something, one for each that
-                is to add nothing.
+            channels: Channels that no layer reads, by the index of their group.
+            branches: Paths of the layers through which branches add something; here they add
+                nothing.
         """
         kept: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():

@@ -43,7 +43,7 @@ class MeasuredNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         path = _path(run, fingerprint)
         if not path.exists():
             return cls(fingerprint=fingerprint)
-        return read_json(path, cls, "delete it, and an export measures again")
+        return read_json(path, cls, "delete it; the next export measures again")
 
     def save(self, run: Path) -> None:
         """Write the file, in one step.

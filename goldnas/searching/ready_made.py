@@ -51,17 +51,17 @@ def match_zoo(path: Path, tables: Sequence[LatencyTable]) -> MatchedZoo:
     """
     if not tables:
         raise ConfigError(
-            f"`zoo={str(path)!r}` is held against a latency table of the same device, and this "
-            "search has none: give one in `tables`, or leave `zoo` out"
+            f"`zoo={str(path)!r}` needs a latency table of the same device, and this search "
+            "has no table: give one in `tables`, or leave `zoo` out"
         )
     zoo = load_zoo(path)
     pairs = [(part, table) for part in zoo.parts for table in tables]
     if not pairs:
-        raise TableError(f"{path} holds no network yet: measure some with `pick()`")
+        raise TableError(f"{path} has no network yet: measure some with `pick()`")
     part, table = min(pairs, key=lambda pair: len(_differences(*pair)))
     if unlike := _differences(part, table):
         raise TableError(
-            f"{path} was measured under other conditions than latency table {table.name}: "
+            f"{path} and latency table {table.name} were measured under different conditions: "
             f"{'; '.join(unlike)}. Measure ready-made networks on the device of the table with "
             "`pick()`, into another file"
         )
@@ -100,12 +100,12 @@ def count_baselines(
     path, shape = matched.zoo.path, tuple(space.input_shape)
     if config.task is not None:
         raise ConfigError(
-            f"ready-made networks tell classes apart, and `task={config.task!r}` is another "
-            "task: leave `zoo` out"
+            f"ready-made networks are for classification, and `task={config.task!r}` is "
+            "another task: leave `zoo` out"
         )
     if len(shape) != 3 or shape[1] != shape[2]:
         raise ConfigError(
-            f"ready-made networks are measured for square images, and the inputs of "
+            "ready-made networks are measured for square images, and the inputs of "
             f"{config.data} are {'x'.join(map(str, shape))}: leave `zoo` out"
         )
     channels, size, _ = shape
@@ -114,7 +114,7 @@ def count_baselines(
     rows = _rows_for(matched, size)
     if not rows:
         raise ConfigError(
-            f"{path} has no network for images of {size} pixels, as {config.data} has them: "
+            f"{path} has no network for images of {size} pixels, the size of {config.data}: "
             f"measure some with {_advise_pick(path, size, latency, budgets)}, or leave `zoo` "
             "out"
         )

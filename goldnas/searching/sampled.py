@@ -70,7 +70,7 @@ class NetworkRanking:
         return self._session.config.score == "supernet"
 
     def rank(self, mask: Mask) -> float | None:
-        """What the network of some gates ``(G,)`` is ranked by, the more the better."""
+        """The score of the network of some gates ``(G,)``; higher is better."""
         session = self._session
         if session.config.score is None:
             return None

@@ -20,7 +20,7 @@ class _SamplerState(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BudgetedSampler:
-    """A walk among the networks that meet all budgets and use most of the one that binds.
+    """A random walk over the networks that meet all budgets and use most of the binding one.
 
     A step switches one operator of the space, or two at once, on or off. Where nodes keep a
     number of edges, it exchanges one operator, or two at once, for others of their nodes. It is
@@ -90,10 +90,10 @@ class BudgetedSampler:
         self.mask[mine.gates] = True
         self.draws = mine.draws
         if not self._feasibility.within(self.mask):
-            raise ValueError("the network at hand does not meet the budgets")
+            raise ValueError("the current network does not meet the budgets")
 
     def use(self, mask: Mask) -> float:
-        """The share of the budget that binds which a network uses."""
+        """The share of the binding budget that a network uses."""
         return self._most(self._shares(mask))
 
     def _most(self, shares: list[float]) -> float:

@@ -36,7 +36,7 @@ class _ScheduleState(msgspec.Struct, rename={"lambda_": "lambda"}):
 
 
 class AlgorithmOneSchedule:
-    """Algorithm 1: prune once an epoch whatever is weak, until the budgets hold."""
+    """Algorithm 1: prune weak operators once an epoch, until the budgets hold."""
 
     def __init__(
         self, config: SearchConfig, feasibility: Feasibility, steps_per_epoch: int, gates: int
@@ -144,10 +144,10 @@ def weakest_over(
 def weak_and_free(
     feasibility: Feasibility, weights: Weights, active: Mask, threshold: float
 ) -> list[int]:
-    """The weak operators that spend nothing of what is budgeted, the weakest first.
+    """The weak operators that cost nothing under the budgets, the weakest first.
 
-    No budget asks for them to go, and a gate hides them while it is nearly shut. But a network
-    that is trained anew has no gates: there they count as much as any other operator.
+    No budget asks to remove them, and a nearly shut gate hides them. But a network that is
+    trained from scratch has no gates: there they count as much as any other operator.
 
     Args:
         feasibility: Guards what may go.

@@ -46,8 +46,8 @@ class Session:
     def network_resources(self, mask: Mask) -> dict[str, float]:
         """What the network of some gates ``(G,)`` needs, by resource.
 
-        Less than :meth:`resources`, if there are operators that nobody reads: they are none of
-        the network. Budgets count them, so that they hold for the operators that are kept.
+        Less than :meth:`resources` if no operator reads the output of some: the network has
+        none of these. Budgets count them, so that they hold for all kept operators.
         """
         if self.space.wiring is None:
             return self.resources(mask)

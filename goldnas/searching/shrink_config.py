@@ -7,11 +7,11 @@ import msgspec
 from goldnas.errors import ConfigError
 from goldnas.settings import POSITIVE, check_bounds, setting
 
-_WHAT, _DEVICE = "What may go", "Device"
+_WHAT, _DEVICE = "Channels", "Device"
 
 
 class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which steps channels go in, and how latencies are learnt.
+    """How many channels are removed at a time, and how many sizes are measured.
 
     :func:`goldnas.shrink` takes these fields as settings.
 
@@ -23,8 +23,9 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     step: Annotated[
         int | None,
         setting(
-            "Channels that go at a time: widths are multiples of it. Unless given, as many as "
-            "the device computes at a time, which is measured; 8 without a device.",
+            "Channels to remove at a time: all widths are multiples of this number. Default: "
+            "as many channels as the device computes at a time, which goldnas measures; 8 "
+            "without a device.",
             group=_WHAT,
             bounds=POSITIVE,
         ),
@@ -33,7 +34,8 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     networks: Annotated[
         int,
         setting(
-            "Sizes of the network to measure, 4 or more. The latency table is fitted to them.",
+            "Sizes of the network to measure, 4 or more. The latency table is fitted to these "
+            "measurements.",
             group=_DEVICE,
             bounds=POSITIVE,
         ),

@@ -157,17 +157,18 @@ class ShrinkLearner:
         return [np.asarray(values) / steps for values in self._measured.channels]
 
     def importance(self, num_images: int) -> Importance:
-        """What the loss rises by without parts of what is left.
+        """The rise of the loss without parts of the remaining network.
 
         Gradients say which channels of a group are worth the least, and how the rise grows with
-        their number. How large it is, they do not say of many channels at once, nor of a whole
-        branch: so it is measured, without each branch, and without some channels of each group.
+        their number. They do not say how large the rise is for many channels at once, or for a
+        whole branch. So the rise is measured: without each branch, and without some channels of
+        each group.
 
-        What is measured is the network before it has learnt to do without. Of a layer within a
-        branch, where the input passes by, that rise is small even if next to nothing is left of
-        it. So the same is added for every group: ``W / w - 1`` for ``w`` of ``W`` channels,
-        times what half of the channels are worth in the middle one of the groups; and for a
-        branch as much as for a quarter of the channels.
+        The measured network has not yet learnt to do without these parts. If an input passes by
+        a layer within a branch, the measured rise is small even if next to nothing is left of
+        the layer. So the same amount is added for every group: ``W / w - 1`` for ``w`` of ``W``
+        channels, times the worth of half of the channels in the median group. For a branch, it
+        is as much as for a quarter of the channels.
 
         Args:
             num_images: Training images that it is measured on, for each of these.
@@ -325,7 +326,7 @@ class ShrinkLearner:
         return sum(self._space.whole.widths)
 
     def resources(self) -> dict[str, float]:
-        """What is left needs."""
+        """The amounts that the remaining network needs."""
         return self._costs.total(self.size)
 
     def limits(self) -> list[Limit]:

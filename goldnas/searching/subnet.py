@@ -25,9 +25,9 @@ def extract_subnet(supernet: SuperNet, device: torch.device) -> nn.Module:
 def recalibrate(
     network: nn.Module, images: Iterable[Tensor], device: torch.device, ranks: Ranks
 ) -> None:
-    """Take the running statistics of the normalisations anew.
+    """Compute the running statistics of the normalisations again.
 
-    Those of a super-network are of other networks too.
+    In a super-network they also come from other networks.
 
     Args:
         network: On ``device``.

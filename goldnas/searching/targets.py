@@ -25,8 +25,8 @@ def target_of_run(run: SearchRun, network: FrontNetwork, *, warm: bool = False) 
     """
     if warm and network.figure is None:
         raise ConfigError(
-            f"nothing was trained in {run.path}: network {network.fingerprint} has the weights "
-            "it began with; leave `warm` out"
+            f"nothing was trained in {run.path}: network {network.fingerprint} still has its "
+            "first weights; leave `warm` out"
         )
     return _target_on_its_data(
         run,
@@ -42,7 +42,7 @@ def target_of_baseline(run: SearchRun, baseline: Baseline) -> TrainTarget:
 
     Args:
         run: The search.
-        baseline: That it is held against.
+        baseline: A ready-made network within its budgets.
 
     Raises:
         UntrustedError: If the search names code, and may be somebody else's.
@@ -61,7 +61,7 @@ def list_baselines(run: SearchRun, count: int) -> tuple[Baseline, ...]:
     """
     if run.baselines is None:
         raise ConfigError(
-            f"{run.path} knows no ready-made networks: search with `zoo`, a file that `pick` "
+            f"{run.path} has no ready-made networks: search with `zoo`, a file that `pick` "
             "wrote"
         )
     within = run.baselines.within
@@ -71,8 +71,8 @@ def list_baselines(run: SearchRun, count: int) -> tuple[Baseline, ...]:
         )
     if count > len(within):
         raise ConfigError(
-            f"`zoo_train={count}` is more than {run.path} has: {len(within)} of the ready-made "
-            f"networks are within its budgets; give `zoo_train={len(within)}`"
+            f"`zoo_train={count}` is too many: {len(within)} ready-made networks are within "
+            f"the budgets of {run.path}; give `zoo_train={len(within)}`"
         )
     return within[:count]
 

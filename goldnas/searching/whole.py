@@ -40,9 +40,9 @@ OF_DATA = ("data", "task", "data_dir", "image_size", "validation_fraction")
 
 
 def data_of(folder: SearchRun | TrainingFolder) -> dict[str, Any]:
-    """Which data a network learnt from, as settings of a search.
+    """The data that a network learnt from, as settings of a search.
 
-    With the seed that decided which items were held out: it learnt from all others.
+    The seed decides which items are held out: the network learnt from all others.
     """
     config = folder.config
     said = {name: getattr(config, name) for name in OF_DATA} | {"seed": config.split_seed}
@@ -72,8 +72,8 @@ def whole_of_search(run: SearchRun, network: FrontNetwork) -> Whole:
     """
     if network.figure is None:
         raise ConfigError(
-            f"nothing was trained in {run.path}: train one of its networks, and shrink what "
-            "comes of it"
+            f"nothing was trained in {run.path}: train one of its networks, and shrink that "
+            "training"
         )
     module = run.network(network)
     return _whole(run.architecture(network), module.state_dict(), gated=True)
@@ -88,8 +88,8 @@ def whole_of_zoo(name: str, weights: str | Path | None, dataset: Dataset, data: 
     architecture = describe_for(name, dataset, data)
     if weights is None:
         raise ConfigError(
-            f"{name} without `weights` knows nothing that could be kept: give a file, "
-            "`weights='default'` for published ones, or the folder of a training of it"
+            f"{name} needs `weights` to shrink: give a file, `weights='default'` for published "
+            f"weights, or the folder of a training of {name}"
         )
     space = ZooSpace(**architecture.settings)
     found = load_pretrained(weights, space)
@@ -97,9 +97,9 @@ def whole_of_zoo(name: str, weights: str | Path | None, dataset: Dataset, data: 
         raise ConfigError(found.reason)
     if found.new_classifier:
         raise ConfigError(
-            f"the weights {found.name} are for other classes than the {space.classes} of "
-            f"{data}: train {name} on it first, with these `weights` and `recipe='fine-tune'`, "
-            "and shrink what comes of it"
+            f"the weights {found.name} are not for the {space.classes} classes of {data}: "
+            f"train {name} on {data} first, with these `weights` and `recipe='fine-tune'`, and "
+            "shrink that training"
         )
     return Whole(architecture, dict(found.weights))
 
@@ -125,20 +125,20 @@ def whole_of_function(
     architecture = space.architecture(())
     if has_choice(space.make()):
         raise ConfigError(
-            f"the network of {name} has choices: search among them, train what is found, and "
-            "shrink what comes of it"
+            f"the network of {name} has choices: search among them, train the found network, "
+            "and shrink that training"
         )
     if weights is None:
         raise ConfigError(
-            f"{name} without `weights` knows nothing that could be kept: give the file of its "
-            "state_dict, as torch.save or safetensors wrote it"
+            f"{name} needs `weights` to shrink: give the file of its state_dict, as torch.save "
+            "or safetensors wrote it"
         )
     path = Path(weights)
     with torch.random.fork_rng(devices=[]):
         own = space.build(architecture).state_dict()
     try:
         if path.suffix not in ENDINGS:
-            raise ValueError(f"its name ends in none of {', '.join(ENDINGS)}")
+            raise ValueError(f"its name must end in one of {', '.join(ENDINGS)}")
         content, _ = read_weights(path, 8 * sum(t.nbytes for t in own.values()) + 2**26)
         found = unwrap(content, own)
         check_like(found, own)

@@ -112,7 +112,7 @@ class WidthBudgets:
         """The size within limits that loses the least importance, found exactly.
 
         A linear integer program. Each group has one of its widths, each branch is there or not.
-        What pairs of groups cost together is a variable for each pair of widths.
+        A variable for each pair of widths stands for the joint cost of two groups.
 
         Args:
             importance: Of what is left.
@@ -297,7 +297,7 @@ class _Program:
         return row, fixed
 
     def limit(self, prices: Mapping[Part, float], limit: float) -> None:
-        """See that what is left costs no more than a limit.
+        """Add a limit to the cost of the network.
 
         Args:
             prices: Of each part.

@@ -38,8 +38,8 @@ def naswot(network: nn.Module, images: Tensor) -> float:
 
     if not any(isinstance(module, nn.ReLU) for module in network.modules()):
         raise ConfigError(
-            "`score='naswot'` looks at the nn.ReLU modules of a network, and this one has "
-            "none; give it some, or take another `score`"
+            "`score='naswot'` reads the nn.ReLU modules of a network, and this network has "
+            "none; add some, or choose another `score`"
         )
 
     handles = [

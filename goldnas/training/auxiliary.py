@@ -1,4 +1,4 @@
-"""A network with its auxiliary head, which helps it to learn and goes afterwards."""
+"""A network with its auxiliary head, which helps it to learn and is removed afterwards."""
 
 from torch import Tensor, nn
 

@@ -86,10 +86,10 @@ class Checkpoints:
         if setbacks > SETBACKS or state is None:
             raise loop.ranks.common(
                 RunError(
-                    f"training diverged at step {step} ({reason}), {setbacks} times by now, at "
-                    f"{loop.learning_rate(step):.2g} the last time. The state before it is "
-                    f"kept in {loop.run.path}; {loop.run.again} with a lower `learning_rate` "
-                    f"than {loop.config.learning_rate}"
+                    f"training diverged at step {step} ({reason}), {setbacks} times so far, "
+                    f"the last time with learning rate {loop.learning_rate(step):.2g}. "
+                    f"{loop.run.path} keeps the state before that; {loop.run.again} with a "
+                    f"lower `learning_rate` than {loop.config.learning_rate}"
                 )
             )
         at_once = loop.gradients.at_once

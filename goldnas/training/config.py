@@ -18,7 +18,7 @@ from goldnas.training.shared_settings import (
     Workers,
 )
 
-_DATA = "Data of a file"
+_DATA = "Network from a file"
 TEACHER = "Teacher"
 """Groups of settings."""
 
@@ -78,15 +78,15 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schema_version: Literal[1] = 1
 
     recipe: Annotated[
-        str, setting("Recipe to train by; `list_recipes` shows them.", kind="recipe")
+        str, setting("Recipe of the training; `list_recipes` shows all recipes.", kind="recipe")
     ]
     """Name of the recipe. The other settings are from it, unless they were given."""
 
     data: Annotated[
         str,
         setting(
-            "Dataset to train a network from a file on, as for a search. A network of a search "
-            "is trained on the data, and for the task, of its search.",
+            "Dataset to train a network from a file on, as for a search. A network of a "
+            "search is always trained on the data and for the task of its search.",
             group=_DATA,
             kind="dataset",
         ),
@@ -101,36 +101,36 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     weights: Annotated[
         str | None,
         setting(
-            "Weights that a ready-made network (zoo:NAME) begins with: a file .safetensors, "
-            ".pt or .pth, or the name of published ones, such as IMAGENET1K_V1 or default. "
-            "Fresh ones unless given.",
+            "First weights of a ready-made network (zoo:NAME): a .safetensors, .pt or .pth "
+            "file, or the name of published weights, such as IMAGENET1K_V1 or default. "
+            "Default: fresh weights.",
             group=_DATA,
             metavar="FILE|NAME",
         ),
     ] = None
-    """Of a file the name alone: where it is decides nothing."""
+    """For a file, its name without the folder, which does not change the result."""
 
     weights_sha256: str | None = None
-    """Of these weights: of their file, or of the numbers that were published."""
+    """Checksum of these weights: of the file, or of the published numbers."""
 
     teacher: Annotated[
         str | None,
         setting(
-            "Trained network to learn from, besides the labels: the folder of a training or a "
-            "search (its best network). It needs the same classes and images of the same size.",
+            "Trained network to learn from, besides the labels: the folder of a training, or "
+            "of a search (its best network). It must have the same classes and image size.",
             group=TEACHER,
             metavar="DIR",
         ),
     ] = None
-    """As it was given: where it is decides nothing."""
+    """The folder as it was given; its place does not change the result."""
 
     teacher_sha256: str | None = None
-    """Of its weights."""
+    """Checksum of the teacher's weights."""
 
     teacher_share: Annotated[
         float,
         setting(
-            "Share of the loss that compares with the teacher; the labels have the rest.",
+            "Share of the loss that compares with the teacher. The labels have the rest.",
             group=TEACHER,
         ),
     ] = 0.9
@@ -138,8 +138,8 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     temperature: Annotated[
         float,
         setting(
-            "What the outputs of both are divided by before they are compared: the higher, the "
-            "more the teacher's second choices count.",
+            "The outputs of network and teacher are divided by this number before they are "
+            "compared. The higher, the more the teacher's second choices count.",
             group=TEACHER,
         ),
     ] = 4.0
@@ -153,22 +153,25 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     validation_fraction: Annotated[
         float,
         setting(
-            "Share of the training data that is held out. Unless given, that of the search, or "
-            "0.1; 0 trains on all.",
+            "Share of the training data that is held out; 0 to train on all of it. Default: "
+            "that of the search, or 0.1.",
             group=TRAINING,
             bounds=SHARE,
         ),
     ] = 0.1
 
     split_seed: int = 0
-    """Decides which images are held out; of a search's network, the seed of the search."""
+    """Decides which images are held out. For a network of a search, the seed of the search."""
 
     seed: Annotated[
-        int, setting("Random seed of the weights and the order of images.", bounds=NOT_NEGATIVE)
+        int,
+        setting(
+            "Random seed of the weights and of the order of the images.", bounds=NOT_NEGATIVE
+        ),
     ] = 0
 
     warm: bool = False
-    """Whether it begins with the weights that the search left."""
+    """Whether the network starts from the weights of the search."""
 
     workers: Workers = None
 
@@ -214,7 +217,7 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"{self.teacher_sha256[:8]}, {how}"
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """What differs in another one that decides the result, ``epochs (15, not 20)``."""
+        """The settings that differ and decide the result, ``epochs (15, not 20)``."""
         mine, theirs = asdict(self), asdict(other)
         same_weights = self.weights_sha256 == other.weights_sha256  # in a file of any name
         same_teacher = self.teacher_sha256 == other.teacher_sha256

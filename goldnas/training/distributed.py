@@ -69,7 +69,7 @@ class Ranks:
         return do()
 
     def common(self, error: GoldnasError) -> BaseException:
-        """What to raise for an error that every rank meets: the first alone reports it."""
+        """The error to raise if every rank meets an error: only the first rank reports it."""
         return error
 
     def forgive(self) -> bool:
@@ -88,7 +88,7 @@ class Ranks:
         return data
 
     def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
-        """Hold what the ranks have in common against each other.
+        """Check that all ranks have the same.
 
         Args:
             when: For the error.
@@ -156,7 +156,7 @@ class TorchrunRanks(Ranks):
         return result  # type: ignore[no-any-return]
 
     def common(self, error: GoldnasError) -> BaseException:
-        """What to raise for an error that every rank meets: the first alone reports it."""
+        """The error to raise if every rank meets an error: only the first rank reports it."""
         self.all_end = True
         return error if self.first else SystemExit(error.status)
 
@@ -189,7 +189,7 @@ class TorchrunRanks(Ranks):
         return data.subset(torch.arange(self.index, len(data), self.count))
 
     def verify(self, when: str, parts: Callable[[], dict[str, str]]) -> None:
-        """Hold what the ranks have in common against each other."""
+        """Check that all ranks have the same."""
         ours, *others = self._gathered(parts())
         differ = [name for name in ours if any(other[name] != ours[name] for other in others)]
         if differ:
@@ -251,6 +251,6 @@ def _in_contact() -> Iterator[None]:
         # Without the place in their source before it, and the advice after it.
         reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).splitlines()[0].split(". ")[0]
         raise RankError(
-            f"lost contact with the other ranks: one has ended, or is out of reach ({reason}); "
-            "see what it says"
+            "lost contact with the other ranks: one has ended or cannot be reached "
+            f"({reason}); see its output"
         ) from None

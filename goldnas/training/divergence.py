@@ -13,17 +13,17 @@ RECENT = 20
 
 
 class DivergedError(Exception):
-    """Training diverged: tells who trains, not the user, to go back."""
+    """Training diverged. The training loop catches this error, and goes back."""
 
 
 def check_sane(learner: nn.Module, losses: list[Tensor], classes: int | None) -> None:
-    """Refuse to build on a loss, or on weights, that are no numbers or have exploded.
+    """Refuse a loss or weights that are not finite or have exploded.
 
     Args:
         learner: That was trained.
         losses: Of its last steps.
-        classes: That it learns to tell apart; None for another task, of whose loss nobody
-            knows what is much.
+        classes: The number of classes; None for another task, for which no high loss is
+            known.
 
     Raises:
         DivergedError: Saying what is wrong.
@@ -36,7 +36,7 @@ def check_sane(learner: nn.Module, losses: list[Tensor], classes: int | None) ->
     if not torch.stack(losses).isfinite().all():
         raise DivergedError("the loss was not finite")
     if not nn.utils.get_total_norm(learner.parameters()).isfinite():
-        raise DivergedError("there are weights that are not finite")
+        raise DivergedError("some weights are not finite")
 
 
 def fingerprint(network: nn.Module) -> str:

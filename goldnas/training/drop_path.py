@@ -14,9 +14,9 @@ from goldnas.site import Site
 class DropPath:
     """Drops operators of a network in training mode; it stays as it is in evaluation.
 
-    What is left of an edge is scaled up, so that its mean stays. Identities are never
-    dropped. The network is not changed, only listened to, so that what is exported and
-    saved knows nothing of this.
+    The remaining operators of an edge are scaled up, so that the mean of the edge stays.
+    Identities are never dropped. Hooks do this, and do not change the network, so exported and
+    saved networks are without it.
 
     Args:
         network: On its device; one without cells has nothing to drop.

@@ -1,4 +1,4 @@
-"""How good a network is: how often it is right, or what a task of one's own says."""
+"""How good a network is: its accuracy, or the metric of a task of one's own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -112,7 +112,9 @@ def _onnx_outputs(
                 (output,) = session.run(None, {"input": some.numpy()})
                 outputs = torch.from_numpy(output)
                 if not outputs.isfinite().all():
-                    raise ExportError("the exported network puts out what is not a number")
+                    raise ExportError(
+                        "the exported network returns values that are not numbers"
+                    )
                 yield outputs, theirs
     except GoldnasError:
         raise

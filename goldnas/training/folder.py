@@ -32,7 +32,7 @@ class TrainingFolder(RunFolder):
     """One training on disk."""
 
     kind = "training"
-    again = "train again into another `out`"
+    again = "train again with another `out`"
     restore = "restore it from a copy, or train again with another `out`"
 
     @classmethod
@@ -93,8 +93,8 @@ class TrainingFolder(RunFolder):
             differences.insert(0, f"the network ({theirs}, not {architecture.fingerprint})")
         if differences:
             raise RunError(
-                f"{path} holds a training with other settings: {', '.join(differences)}. Give "
-                "the same settings to go on with it, or another folder as `out`"
+                f"{path} has a training with other settings: {', '.join(differences)}. Give "
+                "the same settings to continue it, or another folder as `out`"
             )
         return folder
 
@@ -134,7 +134,7 @@ class TrainingFolder(RunFolder):
     @property
     def saved(self) -> str:
         """That it is, and how to go on."""
-        return f"saved in {self.path}; the same command goes on"
+        return f"saved in {self.path}; run the same command again to continue"
 
     @property
     def has_begun(self) -> bool:
@@ -165,8 +165,8 @@ class TrainingFolder(RunFolder):
         """
         if self.result() is None:
             raise RunError(
-                f"the training in {self.path} is not done: go on with it by the same settings "
-                f"that it began with, and `out={str(self.path)!r}`"
+                f"the training in {self.path} is not done: continue it with the same settings "
+                f"and `out={str(self.path)!r}`"
             )
         self.import_space()
         architecture = self.architecture

@@ -17,8 +17,8 @@ the part of it to report."""
 class BatchGradients:
     """Computes gradients of batches; remembers how many images fit in memory.
 
-    The gradient is that of the whole batch, however it is divided: each part counts by its
-    share of the images. Normalisation is over a part, since that is what is in memory.
+    The gradient is that of the whole batch, however the batch is divided: each part counts by
+    its share of the images. Normalisation is over one part, because only a part is in memory.
 
     Args:
         ranks: That each have a part of every batch.
@@ -125,9 +125,9 @@ def check_batch(num_images: int, ranks: int, accumulate: int) -> None:
     """
     if num_images // (ranks * accumulate) < 2:
         raise ConfigError(
-            f"a batch of {num_images} images is fewer than 2 for each of {ranks} x "
-            f"{accumulate} parts (processes x `accumulate`): divide it less, or take "
-            f"a `batch_size` of {2 * ranks * accumulate} or more"
+            f"a batch of {num_images} images has fewer than 2 for each of {ranks} x "
+            f"{accumulate} parts (processes x `accumulate`): use fewer parts, or a "
+            f"`batch_size` of {2 * ranks * accumulate} or more"
         )
 
 

@@ -158,7 +158,7 @@ class TrainingLoop(Generic[Result]):
         return float(torch.stack(self.losses).mean())
 
     def check_sane(self) -> None:
-        """Refuse to build on losses or weights that are no numbers, or have exploded.
+        """Refuse losses or weights that are not finite or have exploded.
 
         Raises:
             DivergedError: Which sends the loop back to its last checkpoint.

@@ -40,7 +40,7 @@ def choose_device(name: str) -> torch.device:
             return torch.device(name)
     have = ", ".join(kind for kind, there in available.items() if there)
     raise ConfigError(
-        f"cannot train on {name!r}: torch finds {have} here; choose from these, or auto"
+        f"cannot train on {name!r}: torch finds {have} here; choose one of these, or auto"
     )
 
 
@@ -68,7 +68,7 @@ def autocast_for(config: StepSettings, device: torch.device) -> AbstractContextM
 
 
 def place_module(module: _Module, device: torch.device) -> _Module:
-    """Move a module, its weights of images channels last.
+    """Move a module; put weights for images in the order channels last.
 
     Depthwise convolutions run faster so, forward and backward. The weights of 1-D and 3-D
     convolutions have no such order.
@@ -115,7 +115,7 @@ def set_threads(threads: int | None) -> None:
     if threads > MOST_THREADS_PER_CORE * cores:
         raise ConfigError(
             f"{threads} `threads` are more than {MOST_THREADS_PER_CORE} for each of the "
-            f"{cores} cores of this machine; take fewer, or a machine with more"
+            f"{cores} cores of this machine; use fewer, or a machine with more"
         )
     torch.set_num_threads(threads)
 
@@ -134,5 +134,5 @@ def describe_machine(device: torch.device, ranks: int = 1) -> dict[str, Any]:
 
 
 def describe_inputs(normalisation: Normalisation, classes: Sequence[str]) -> dict[str, Any]:
-    """What networks take and what they tell apart, for the folder."""
+    """The inputs and the classes of networks, for the folder."""
     return {"inputs": normalisation.as_dict(), "classes": classes}

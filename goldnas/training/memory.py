@@ -1,8 +1,8 @@
 """How much memory a training step needs, known before it is taken.
 
-Nearly all of it is what the forward pass keeps for the backward pass. That is counted, not
-modelled: two passes over a few blank images say what one image keeps, whatever the
-operators, the number format and the library do.
+Nearly all of it is kept by the forward pass for the backward pass. This memory is counted, not
+modelled: two passes over a few blank images show how much one image keeps, for any operators,
+number format and library.
 """
 
 import math
@@ -202,7 +202,7 @@ def free_bytes(device: torch.device) -> int:
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
         return int(min(1024 * int(fields["MemAvailable"].split()[0]), _free_of_container()))
     raise ConfigError(
-        f"how much memory is free on {device} cannot be asked here: give `batch_size` a number"
+        f"the free memory of {device} is not known here: give `batch_size` a number"
     )
 
 

@@ -323,7 +323,10 @@ class NetworkTraining:
         loop.events.emit("teacher", step=loop.step, **{f"test_{kind.key}": theirs})
         told = f"the teacher {self._config.teacher} has {100 * theirs:.2f} % on the test set"
         if test is not None and theirs < test:
-            told += f", less than its pupil, {100 * test:.2f} %: train without it, too"
+            told += (
+                f", less than the {100 * test:.2f} % of this network: train without a "
+                "teacher, too"
+            )
         loop.events.emit_unlogged("note", text=told)
 
     def state_dict(self) -> dict[str, Any]:

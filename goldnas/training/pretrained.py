@@ -48,15 +48,15 @@ class Pretrained:
 
 
 def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
-    """Read weights for a ready-made network, and hold them against it.
+    """Read weights for a ready-made network, and check that they fit.
 
     Args:
         weights: A file, or the name of published weights.
         space: The network.
 
     Raises:
-        ConfigError: If they are not of this network, or the file cannot be read; one that is
-            not there any more is told by the result.
+        ConfigError: If they are not of this network, or the file cannot be read. If the file
+            does not exist, the result says so.
     """
     path = Path(weights)
     published = None
@@ -64,8 +64,7 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
         published = resolve_weights(space.network, str(weights))
         if published is None:
             raise ConfigError(
-                f"`weights` are not taken from {weights}: give "
-                f"{describe_weights(space.network)}"
+                f"there are no `weights` {weights}: give {describe_weights(space.network)}"
             )
     with torch.random.fork_rng(devices=[]):
         own = space.build(space.architecture(())).state_dict()
@@ -82,7 +81,7 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
             content, digest = read_weights(path, most_bytes)
             found = unwrap(content, own)
         except FileNotFoundError:
-            reason = f"there is no file {path} of `weights`; give the path of one"
+            reason = f"there is no file {path} of `weights`; check the path"
             return Pretrained(path.name, reason=reason)
         except (OSError, ValueError) as error:
             told = error.strerror if isinstance(error, OSError) else None
@@ -119,17 +118,17 @@ def _fit(
         if value is None and name.endswith(_BATCHES):
             fitting[name] = torch.zeros_like(mine)
         elif value is None:
-            wrong.append(f"it has no {name}, which is of {_shape(mine)}")
+            wrong.append(f"it has no {name} of {_shape(mine)}")
         elif _shape(value) != _shape(mine):
-            wrong.append(f"{name} is of {_shape(value)} there, and of {_shape(mine)} here")
+            wrong.append(f"{name} is {_shape(value)} there and {_shape(mine)} here")
         elif value.is_floating_point() != mine.is_floating_point() or value.is_complex():
-            wrong.append(f"{name} is {value.dtype} there, and {mine.dtype} here")
+            wrong.append(f"{name} is {value.dtype} there and {mine.dtype} here")
         elif not (taken := value.to(mine.dtype)).isfinite().all():
             wrong.append(f"{name} has values that are not finite")
         else:
             fitting[name] = taken.clone(memory_format=torch.contiguous_format)
     wrong += [
-        f"it has {_show(name)} of {_shape(value)}, which the network has not"
+        f"it has {_show(name)} of {_shape(value)}, and the network has none"
         for name, value in found.items()
         if name not in own
     ]

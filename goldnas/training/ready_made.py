@@ -23,10 +23,10 @@ MOMENTUM = 0.1
 def choose_image_size(
     network: str, data: str, weights: str | Path | None, notes: list[str]
 ) -> int | None:
-    """Side in pixels that images on disk are resized to for a network, unless it is given.
+    """The default side in pixels to which images on disk are resized for a network.
 
-    That of the images that its published weights are for. Smaller images are not enlarged,
-    but for a network that takes one size alone.
+    It is the image size of the published weights. Smaller images are not enlarged, except for a
+    network that takes only one size.
 
     Args:
         network: Its name.
@@ -43,8 +43,8 @@ def choose_image_size(
     if size is None or not reaches_size(data, size if ready_made.any_size else 0):
         return None
     notes.append(
-        f"images are resized to {size}x{size} pixels, which published weights of "
-        f"{ready_made.name} are for; `image_size` chooses another size"
+        f"images are resized to {size}x{size} pixels, the size of the published weights of "
+        f"{ready_made.name}; `image_size` sets another size"
     )
     return size
 
@@ -87,8 +87,8 @@ def need_classes(classes: int | None, network: str, data: str) -> int:
     """
     if classes is None:
         raise ConfigError(
-            f"{network} tells classes apart, and the targets of {data} are none; train a "
-            "network of a space of yours, from an architecture file"
+            f"{network} is for classification, and the targets of {data} are not classes; "
+            "train a network of a space of yours, from an architecture file"
         )
     return classes
 
@@ -120,12 +120,12 @@ def begin_ready_made(
     _try_size(space)
     if pretrained is None:
         notes.append(
-            f"{space.network} begins with fresh weights; `weights` names others to begin with"
+            f"{space.network} starts from fresh weights; give `weights` to start from others"
         )
     elif pretrained.new_classifier:
         notes.append(
-            f"{space.network} begins with the weights of {pretrained.name}, but for its "
-            f"classifier, which begins anew for {space.classes} classes"
+            f"{space.network} starts from the weights of {pretrained.name}; its classifier is "
+            f"new, for {space.classes} classes"
         )
     return pretrained
 

@@ -20,7 +20,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     epochs: Annotated[
         int,
-        setting("Passes over the data; those of the recipe unless given.", bounds=POSITIVE),
+        setting("Passes over the data. Default: those of the recipe.", bounds=POSITIVE),
     ]
 
     batch_size: Annotated[
@@ -39,8 +39,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body_rate: Annotated[
         float,
         setting(
-            "Share of the learning rate at which all but the classifier learns, where a "
-            "network begins with `weights`; 1 for the same rate.",
+            "With `weights`: learning rate of all layers but the classifier, as a share of "
+            "its learning rate. 1 is the same rate.",
             group=TRAINING,
             bounds=NOT_NEGATIVE,
         ),
@@ -69,7 +69,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int,
         setting(
             "Side of the square that Cutout hides, in pixels; 0 for none. For images under 32 "
-            "pixels, a recipe takes at most half their side.",
+            "pixels, recipes use at most half their side.",
             group=TRAINING,
             bounds=NOT_NEGATIVE,
         ),
@@ -78,8 +78,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drop_path: Annotated[
         float,
         setting(
-            "Share of operators dropped at random at the end of the training; it rises from 0. "
-            "Identities are never dropped.",
+            "Share of operators that are dropped at random at the end of the training. It "
+            "rises from 0. Identities are never dropped.",
             group=TRAINING,
             bounds=SHARE,
         ),
@@ -153,11 +153,11 @@ RECIPES = {
 }
 
 PURPOSES = {
-    "darts-cifar": "what papers of this field report on CIFAR",
-    "darts-imagenet": "what they report on ImageNet",
-    "fine-tune": "a ready-made network that begins with weights, on few images",
-    "modern": "a tenth of those epochs",
-    "short": "to compare networks on a laptop",
+    "darts-cifar": "results as in papers on CIFAR",
+    "darts-imagenet": "results as in papers on ImageNet",
+    "fine-tune": "fine-tuning a ready-made network on few images",
+    "modern": "training in a tenth of the epochs of darts-cifar",
+    "short": "comparing networks on a laptop",
 }
 
 

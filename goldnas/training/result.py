@@ -91,6 +91,6 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return read_json(
             path,
             cls,
-            "restore it from a copy, or delete it and go on with that training, which writes "
-            "it again",
+            "restore it from a copy, or delete it and continue that training, which writes it "
+            "again",
         )

@@ -14,7 +14,7 @@ AMP = (
 AuxiliaryWeight = Annotated[
     float,
     setting(
-        "Weight of the auxiliary head's loss; 0 for no such head.",
+        "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
         group=_TRAINING,
         bounds=NOT_NEGATIVE,
     ),
@@ -22,7 +22,9 @@ AuxiliaryWeight = Annotated[
 DataDir = Annotated[
     str | None,
     setting(
-        "Folder that named datasets are in, or are downloaded to.", group=_DATA, metavar="DIR"
+        "Folder of the named datasets. Missing datasets are downloaded to it.",
+        group=_DATA,
+        metavar="DIR",
     ),
 ]
 ImageSize = Annotated[
@@ -45,8 +47,8 @@ Loggers = Annotated[
 TaskName = Annotated[
     str | None,
     setting(
-        "What is learnt: a function of yours that returns a goldnas.Task, which has a loss and "
-        "a metric. Classification unless given.",
+        "What to learn: a function of yours that returns a goldnas.Task, with a loss and a "
+        "metric. Default: classification.",
         group=_DATA,
         metavar="MODULE:NAME",
     ),

@@ -1,4 +1,4 @@
-"""The data that a search or a training had, for who looks at its networks afterwards."""
+"""The data of a search or a training, to score its networks afterwards."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class SplitSettings(DataSettings, Protocol):
 
 @dataclass(frozen=True)
 class SplitData:
-    """A dataset, of images or of whatever else, split as it was; and what was learnt."""
+    """A dataset, split as in the search or training, and its task."""
 
     train: Examples
     held_out: Examples | None
@@ -40,14 +40,14 @@ class SplitData:
     task: Task
 
     def score_test(self, network: nn.Module, device: torch.device) -> Metric:
-        """What a network is worth on the test set."""
+        """The metric of a network on the test set."""
         placed = network.to(device)
         value = score(placed, self.test, self.normalisation, device, self.task)
         return self.task.metric_kind.with_value(value)
 
     @property
     def test_key(self) -> str:
-        """What files call that."""
+        """The name of this metric in files."""
         return f"test_{self.task.metric_kind.key}"
 
 

@@ -60,11 +60,10 @@ def resolve_config(
 ) -> TrainConfig:
     """The settings of a training: of the recipe, the network's data, and what was given.
 
-    Cutout of a recipe is made for images of 32 pixels: of smaller ones it takes half the
-    side. Data of one's own is used as it is, and a task of one's own smooths no labels.
-    Weights that have learnt already go on at a tenth of a recipe's learning rate. A
-    network without cells has no auxiliary head, and drops no paths. Where all weights are
-    fresh, all learn at the same rate.
+    Cutout of a recipe is made for images of 32 pixels; in smaller images it takes at most half
+    the side. Data of one's own is not augmented, and a task of one's own smooths no labels.
+    With a warm start, the learning rate is a tenth of the recipe's. A network without cells has
+    no auxiliary head, and drops no paths. If all weights are fresh, all learn at the same rate.
 
     Args:
         target: The network.
@@ -88,26 +87,25 @@ def resolve_config(
     if target.data["task"] is not None:
         if given.get("label_smoothing"):
             raise ConfigError(
-                "`label_smoothing` is for classification, and not for a `task`; leave it out"
+                "`label_smoothing` is for classification, not for a `task`; leave it out"
             )
         suited["label_smoothing"] = 0.0
     if space.cell_layout is None:
         for name in OF_CELLS:
             if given.get(name):
                 raise ConfigError(
-                    f"`{name}` is for networks of cells, and those of {space.name} have none; "
-                    "leave it out"
+                    f"`{name}` is for networks of cells, and networks of {space.name} have "
+                    "none; leave it out"
                 )
         suited |= dict.fromkeys(OF_CELLS, 0.0)
     pretrained = target.pretrained
     for name in ("weights", "teacher"):
         if given.get(f"{name}_sha256") is not None:
-            raise ConfigError(f"`{name}_sha256` is that of `{name}`; leave it out")
+            raise ConfigError(f"`{name}_sha256` follows from `{name}`; leave it out")
     if pretrained is None:
         if given.get("body_rate") is not None:
             raise ConfigError(
-                "`body_rate` is for a ready-made network that begins with `weights`; leave it "
-                "out"
+                "`body_rate` is for a ready-made network with `weights`; leave it out"
             )
         suited["body_rate"] = 1.0
     if (teacher := target.teacher) is None:
@@ -115,9 +113,7 @@ def resolve_config(
             if given.get(name) is not None:
                 raise ConfigError(f"`{name}` is for a training with a `teacher`; leave it out")
     elif target.data["task"] is not None:
-        raise ConfigError(
-            "a `teacher` is for classification, and not for a `task`; leave it out"
-        )
+        raise ConfigError("a `teacher` is for classification, not for a `task`; leave it out")
     settings = asdict(recipe) | suited | target.data
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= {"recipe": recipe_name, "seed": seed, "warm": warm}

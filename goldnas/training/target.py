@@ -155,7 +155,7 @@ def target_of_file(
 
 
 def suit_augmentation(data: str, architecture: Architecture) -> dict[str, Any]:
-    """The settings that say what is done to images; nothing to data of one's own."""
+    """The settings of augmentation; off for data of one's own."""
     if is_function(data):
         return {"augmentation": "none", "cutout": 0, "crop_padding": 0, "flip": False}
     suits = Augmentation.default_for(find_space(architecture).input_shape)
@@ -168,7 +168,7 @@ def _genotype_text(target: str) -> str:
     try:
         return read_bounded(Path(target), _MOST_BYTES).decode()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
             f"as .json, a file with a genotype, {PREFIX} and the name of a ready-made network, "

@@ -1,4 +1,4 @@
-"""The data that a task is learnt from: loaded by settings, and held against networks."""
+"""The data that a task is learnt from: loading, and checks that networks fit."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -54,7 +54,7 @@ def load_data(config: DataSettings) -> Dataset:
 
 
 def check_no_augmentation(data: str, settings: Sequence[str]) -> None:
-    """Refuse augmentation of what may be no images.
+    """Refuse augmentation of data that may not be images.
 
     Raises:
         ConfigError: If some settings ask for it.
@@ -62,8 +62,8 @@ def check_no_augmentation(data: str, settings: Sequence[str]) -> None:
     if settings:
         named = ", ".join(f"`{setting}`" for setting in settings)
         raise ConfigError(
-            f"{named} changes images that goldnas reads itself, and the items of {data} are "
-            "used as they are; leave it out, and augment in that dataset"
+            f"{named} changes images that goldnas reads itself, and goldnas does not change "
+            f"the items of {data}; leave it out, and augment in that dataset"
         )
 
 
@@ -90,7 +90,7 @@ def blank_loss(task: Task, data: Examples) -> Callable[[Tensor], Tensor]:
 
 
 def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
-    """Refuse networks that do not tell apart the classes of some data.
+    """Refuse networks with other classes than the data.
 
     Raises:
         ConfigError: If they put out something else.
@@ -100,9 +100,9 @@ def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
     shape = "x".join(map(str, space.output_shape))
     advice = "let the function take classes=, and use it"
     if len(space.output_shape) > 1:
-        advice = "end it in one number for each class, or give the `task` that it is for"
+        advice = "let it return one number for each class, or give the `task` that it is for"
     raise ConfigError(
-        f"networks of space {space.name} put out {shape} numbers, and {data} has {classes} "
+        f"networks of space {space.name} return {shape} numbers, and {data} has {classes} "
         f"classes; {advice}"
     )
 
@@ -110,7 +110,7 @@ def check_classes(space: SearchSpace, classes: int | None, data: str) -> None:
 def check_data(
     space: SearchSpace, data: Examples, config: DataSettings, *, network: str
 ) -> None:
-    """Refuse data that a network is not for: what it says of it would mean nothing.
+    """Refuse data that a network is not for: its outputs would mean nothing.
 
     Args:
         space: Of the network.
@@ -130,6 +130,6 @@ def check_data(
     if of_network != of_data:
         things = "images" if isinstance(data, ImageData) else "items"
         raise ConfigError(
-            f"network {network} is for {things} of {of_network}, those of {config.data} are "
-            f"{of_data}; use data that it is for"
+            f"network {network} is for {things} of {of_network}, and {config.data} has "
+            f"{of_data}; use data that fits the network"
         )

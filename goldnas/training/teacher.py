@@ -60,7 +60,7 @@ class Teacher:
         except (KeyError, TypeError):
             raise RunError(
                 f"{folder.path}/conditions.json does not say how the images were normalised: "
-                "train the teacher anew"
+                "train the teacher again"
             ) from None
         space = find_space(architecture)
         shape, outputs = space.input_shape, space.classes
@@ -70,7 +70,7 @@ class Teacher:
     def check(
         self, input_shape: Sequence[int], num_classes: int | None, classes: Sequence[str]
     ) -> None:
-        """See that a pupil can learn from it.
+        """Check that another network can learn from the teacher.
 
         Args:
             input_shape: ``(C, H, W)`` of the pupil's images.
@@ -83,16 +83,16 @@ class Teacher:
         mine, theirs = ("x".join(map(str, s)) for s in (self.input_shape, input_shape))
         if mine != theirs:
             raise ConfigError(
-                f"the `teacher` {self.name} takes images of {mine}, and the pupil learns from "
-                f"{theirs}: give a teacher for these"
+                f"the `teacher` {self.name} takes images of {mine}, and this network is "
+                f"trained on {theirs}: give a teacher for these"
             )
         named = zip(self.classes, classes, strict=False)
         pairs = [(self.num_classes, num_classes), *named]
         for one, other in pairs:
             if one != other:
                 raise ConfigError(
-                    f"the `teacher` {self.name} tells other classes apart ({one}, not "
-                    f"{other}): give one that was trained on the same classes"
+                    f"the `teacher` {self.name} has other classes ({one}, not {other}): give a "
+                    "teacher that was trained on the same classes"
                 )
 
     def place(self, device: torch.device, normalisation: Normalisation) -> nn.Module:

@@ -69,7 +69,7 @@ class WeightsOptimizer:
             group["params"] = [w for w in group["params"] if id(w) not in gone]
 
     def start_momentum(self, *, anew: bool = True) -> None:
-        """Give every weight a momentum of zero; not anew, those alone that have none.
+        """Give a momentum of zero to every weight that has no momentum yet.
 
         A fused optimiser wants a momentum of every weight, or of none, and steps that train
         parts of a network leave some weights without a gradient.
@@ -94,7 +94,7 @@ class WeightsOptimizer:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Let an optimiser go on from what it remembered of its weights; its settings stay.
+    """Load the state of an optimiser, and keep its settings.
 
     Raises:
         ValueError: If that is of other weights, or no finite numbers.
@@ -127,7 +127,7 @@ def compute_loss(
     auxiliary_weight: float,
     distillation: Distillation | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The loss of some inputs, and the part of it that is of the task alone.
+    """The loss of some inputs, and the part of the loss that comes from the task alone.
 
     Args:
         module: Maps inputs to outputs and auxiliary outputs, or None.

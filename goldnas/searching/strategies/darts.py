@@ -43,7 +43,7 @@ def darts1(session: Session) -> OneShot:
 
 @register_strategy(
     "darts2",
-    description="DARTS, second order: the gates look one step of the weights ahead",
+    description="DARTS, second order: as darts1, with gates that look one weight step ahead",
     **_DARTS,
 )
 def darts2(session: Session) -> OneShot:

@@ -24,20 +24,20 @@ def _check(config: SearchConfig) -> None:
         value = getattr(config, name)
         if config.pace == "planned" and value != unless_given[name]:
             raise ConfigError(
-                f"at the planned pace gold chooses by importance, and has no use for "
-                f"`{name}={value!r}`: leave it out, or take `pace='paper'`"
+                "with `pace='planned'`, gold chooses by importance and does not use "
+                f"`{name}={value!r}`: leave it out, or give `pace='paper'`"
             )
 
 
 @register_strategy(
     "gold",
-    description="GOLD-NAS: one level, pruned gradually (arXiv:2007.03331)",
+    description="GOLD-NAS: one level, pruned step by step (arXiv:2007.03331)",
     takes={"pace"},
     gate_learning_rate=GATE_LEARNING_RATE,
     check=_check,
 )
 def gold(session: Session) -> ImportancePruning | AlgorithmOne:
-    """By importance at the planned pace, by gates at that of the paper."""
+    """Prune by importance with the planned pace, and by gates with that of the paper."""
     if session.config.pace == "planned":
         return ImportancePruning(session)
     return AlgorithmOne(session)

@@ -17,7 +17,7 @@ from goldnas.searching.supernet_learner import SupernetLearner
 
 
 class AlgorithmOne:
-    """A super-network that becomes a network, a few operators at a time.
+    """Prunes a super-network to a network, a few operators at a time.
 
     Args:
         session: Of the search.
@@ -98,7 +98,7 @@ class AlgorithmOne:
                 RunError(
                     f"{count_of(self.session.config.epochs, 'epoch')} ended over budget: "
                     f"{', '.join(self.recorder.unmet)}. Algorithm 1 has no deadline: allow "
-                    "more `epochs`, or use `pace='planned'`"
+                    "more `epochs`, or give `pace='planned'`"
                 )
             )
 

@@ -42,7 +42,7 @@ trained from fresh weights before the choice, and in which share of the steps.""
 
 
 class ImportancePruning:
-    """A super-network that becomes a network, by what its operators are worth.
+    """Prunes a super-network to a network, by the importance of its operators.
 
     Args:
         session: Of the search.
@@ -83,8 +83,9 @@ class ImportancePruning:
     def learning_rate(self, step: int) -> float:
         """Learning rate of the weights: cosines.
 
-        Of a run the first 80 % of one to zero. Of what is left after the choice, one from a
-        half to a hundredth; of each network below the budgets, one from a tenth.
+        Before the choice of operators, each super-network takes the first 80 % of a cosine from
+        the full rate to zero. After it, a cosine goes from a half to a hundredth of the rate.
+        For each network below the budgets, a cosine begins at a tenth.
         """
         if step < self.first:
             return self._cosine(0.8 * (step % self.run_steps) / self.run_steps, 1.0, 0.0)
@@ -131,7 +132,7 @@ class ImportancePruning:
         active = self.learner.mask
         importance, worth = self.gates.importance(), self.gates.worth()
         if not np.isfinite(importance).all():
-            raise DivergedError("the importance of an operator is no finite number")
+            raise DivergedError("the importance of an operator is not a finite number")
         feasibility = self.session.feasibility
         if feasibility.within(active):
             kept: Mask | None = active  # the whole network was asked for
@@ -205,8 +206,8 @@ class ImportancePruning:
         """
         if "importance" not in state:
             raise RunError(
-                f"{self.session.run.path} was begun by an earlier goldnas, which pruned by "
-                "gates: search anew with another `out`"
+                f"an earlier goldnas began {self.session.run.path} and pruned by gates: search "
+                "again with another `out`"
             )
         self.recorder.load_state_dict(state["recorder"])
         self.gates.load_state_dict(state["importance"])

@@ -40,7 +40,7 @@ class Rates(Protocol):
 
 @register_strategy(
     "one-shot",
-    description="the same super-network and penalty, cut to the budgets at the end",
+    description="train the super-network of gold with its penalty, then cut to the budgets",
     takes={"edge_rule"},
 )
 def one_shot(session: Session) -> "OneShot":

@@ -67,26 +67,24 @@ _OPTUNA: dict[str, Any] = {
 }
 
 
-@register_strategy("evolution", description="NSGA-II, by Optuna", **_OPTUNA)
+@register_strategy("evolution", description="evolutionary search: NSGA-II of Optuna", **_OPTUNA)
 def evolution(session: Session) -> SampledSearch:
     """Networks that NSGA-II proposes."""
     return SampledSearch(session, OptunaProposer)
 
 
-@register_strategy(
-    "tpe", description="the tree-structured Parzen estimator, by Optuna", **_OPTUNA
-)
+@register_strategy("tpe", description="tree-structured Parzen estimator of Optuna", **_OPTUNA)
 def tpe(session: Session) -> SampledSearch:
     """Networks that the Parzen estimator proposes."""
     return SampledSearch(session, OptunaProposer)
 
 
 class OptunaProposer:
-    """Proposes what a sampler of Optuna does; its first networks are random.
+    """Proposes networks from a sampler of Optuna; its first networks are random.
 
-    Without a storage the study is made again from the candidates of the search, so that it
-    goes on when the search was stopped. With a storage, searches of equal settings work on one
-    study, and each records the best of all.
+    Without a storage, the study is made again from the candidates of the search. So a stopped
+    search can continue. With a storage, searches with equal settings share one study, and each
+    records the best network of all.
 
     Args:
         session: Of the search.
@@ -290,5 +288,5 @@ def _reach_storage(config: SearchConfig) -> Iterator[None]:
         place = config.storage.split("@")[-1]  # without a password
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"cannot use the study in {place!r} ({reason}); mend `storage`"
+            f"cannot use the study in {place!r} ({reason}); correct `storage`"
         ) from None

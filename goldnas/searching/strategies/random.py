@@ -34,7 +34,7 @@ TRIES = 20
 
 @register_strategy(
     "random",
-    description="random networks that cost what the budgets allow",
+    description="random networks within the budgets",
     takes={"networks", "score"},
     relaxation="none",
     levels=(1,),

@@ -25,7 +25,7 @@ class SearchLearner(Learner, Protocol):
         """How many there were at first."""
 
     def resources(self) -> dict[str, float]:
-        """What is left needs."""
+        """The amounts that the remaining network needs."""
 
     def limits(self) -> "list[Limit]":
         """That, beside the least and the most that a network needs, and the budgets."""
@@ -140,7 +140,7 @@ def find_strategy(name: str) -> StrategyInfo:
 
 
 def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a strategy makes of settings that were left to it.
+    """Fill in the settings that are left to the strategy.
 
     Args:
         name: Of the strategy.
@@ -154,7 +154,7 @@ def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
     for setting, common in OPTIONAL.items():
         if setting not in info.takes and given[setting] != common:
             raise ConfigError(
-                f"strategy {name} has no use for `{setting}={given[setting]!r}`; leave it out"
+                f"strategy {name} does not use `{setting}={given[setting]!r}`; leave it out"
             )
     resolved = dict(given)
     if given["levels"] is None:
@@ -162,7 +162,7 @@ def resolve_settings(name: str, given: dict[str, Any]) -> dict[str, Any]:
     elif given["levels"] not in info.levels:
         takes = " or ".join(f"`levels={levels}`" for levels in info.levels)
         raise ConfigError(
-            f"strategy {name} takes {takes} only; leave `levels={given['levels']}` out"
+            f"strategy {name} takes only {takes}; leave `levels={given['levels']}` out"
         )
     if given["learning_rate"] is None:
         resolved["learning_rate"] = 0.01 if given["pace"] == "paper" else info.learning_rate

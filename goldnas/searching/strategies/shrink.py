@@ -45,7 +45,7 @@ LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 def _check(config: SearchConfig) -> None:
     if config.space != SHRUNK:
         raise ConfigError(
-            "`strategy='shrink'` is for a network that is trained already; a search has none"
+            "`strategy='shrink'` needs a trained network, and a search has none; use `shrink()`"
         )
 
 
@@ -103,7 +103,10 @@ class Shrinking:
         """Nothing besides what the log says of the network."""
         if not self._ends and self.session.loop.step == 0:
             met = ", ".join(budget.text for budget in self._costs.budgets)
-            told = f"the whole network meets {met} already: nothing goes, and it learns on"
+            told = (
+                f"the whole network meets {met} already: no channel is removed, and "
+                "training continues"
+            )
             self.session.loop.events.emit_unlogged("note", text=told)
         return {}
 
@@ -145,13 +148,13 @@ class Shrinking:
         importance = learner.importance(self._count_images())
         last = self._costs.choose(importance, learner.size, wanted)
         if not all(np.isfinite(values).all() for values in importance.channels):
-            raise DivergedError("the importance of a channel is no finite number")
+            raise DivergedError("the importance of a channel is not a finite number")
         size = last and self._costs.choose(importance, learner.size, limits, last)
         if size is None:
             raise RunError(
-                f"no size of the network was found within "
-                f"{', '.join(b.text for b in self._costs.budgets)}, though the smallest is: "
-                "give another `step`"
+                "found no size of the network within "
+                f"{', '.join(b.text for b in self._costs.budgets)}, though the smallest size "
+                "is within: give another `step`"
             )
         key = session.data.task.metric_kind.key
         before, was = learner.score(session.data.check), learner.size
@@ -216,11 +219,11 @@ class Shrinking:
         theirs = self.learner.score_teacher(session.data.validation)
         if theirs is not None:
             mine = self.learner.score(session.data.validation)
-            told = f"of the held-out images the whole network has {100 * theirs:.2f} %"
+            told = f"the whole network has {100 * theirs:.2f} % on the held-out images"
             if theirs < mine:
                 told += (
-                    f", less than what is left of it, {100 * mine:.2f} %: it was not trained "
-                    "to its end"
+                    f", less than the {100 * mine:.2f} % of the smaller network: the whole "
+                    "network was not trained to its end"
                 )
             session.loop.events.emit_unlogged("note", text=told)
         return self.recorder.finish()
@@ -239,7 +242,7 @@ class Shrinking:
         """Go on from a state."""
         mine = msgspec.convert(state, _ShrinkState)
         if mine.cuts_done > len(self._ends):
-            raise ValueError(f"something went {mine.cuts_done} times")
+            raise ValueError(f"{mine.cuts_done} removals of channels")
         self.recorder.load_state_dict(mine.recorder)
         self._cuts_done, self._level = mine.cuts_done, mine.level
 
@@ -257,7 +260,7 @@ def _name_changes(space: ShrunkSpace, was: Any, size: Any) -> list[str]:
     "shrink",
     listed=False,
     counts="channels",
-    description="a trained network that becomes smaller; of goldnas shrink",
+    description="makes a trained network smaller; used by goldnas shrink",
     learning_rate=0.02,
     check=_check,
 )
