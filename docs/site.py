@@ -88,7 +88,7 @@ def _plain(text: str | None) -> str:
 
 
 class Examples(griffe.Extension):
-    """The section of a docstring that is called ``Example`` holds code, as ``Examples`` does."""
+    """A section ``Example`` of a docstring holds code, as ``Examples`` does."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rename it."""
