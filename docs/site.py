@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import griffe
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -23,6 +24,8 @@ COPIES = {
 """Pages that lie elsewhere in the repository."""
 
 _LINK_ELSEWHERE = re.compile(r"\[([^\]]+)\]\((?!https?:|#|docs/)[^)]+\)")
+_CODE = re.compile(r"<code>[^<]*</code>")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(<code>)~?")
 
 
@@ -43,8 +46,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Docstrings name things with roles, as in :meth:`name`; the names are enough."""
-    return _ROLE.sub(r"\1", content)
+    """Docstrings name things with roles: the names are enough. No line ends in an option."""
+    content = _ROLE.sub(r"\1", content)
+    return _CODE.sub(lambda code: _OPTION.sub(_unbroken, code[0]), content)
+
+
+def _unbroken(option: re.Match[str]) -> str:
+    return f'<span class="option">{option[0]}</span>'
 
 
 def _commands(name: str, command: Any) -> Iterator[str]:
@@ -72,5 +80,18 @@ def _commands(name: str, command: Any) -> Iterator[str]:
 
 
 def _plain(text: str | None) -> str:
-    """Help without the marks of rich, and harmless as Markdown."""
-    return html.escape(Text.from_markup(text or "").plain)
+    """Help without the marks of rich, and harmless as Markdown; examples are code."""
+    told, _, examples = Text.from_markup(text or "").plain.partition("Examples:")
+    shown = re.sub(r"\s*\n?\s*\$ ", r"\n$ ", examples).strip()
+    block = f"\n\nExamples:\n\n```console\n{shown}\n```\n\n" if shown else ""
+    return html.escape(told) + block
+
+
+class Examples(griffe.Extension):
+    """A section ``Example`` of a docstring holds code, as ``Examples`` does."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rename it."""
+        if obj.docstring is not None:
+            value = obj.docstring.value
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", value, flags=re.M)

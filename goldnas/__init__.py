@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from goldnas.task import Task as Task
     from goldnas.training.config import TrainConfig as TrainConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "api.exports": ("export",),

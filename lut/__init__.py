@@ -1,7 +1,7 @@
 """Latency tables: what one device takes for each operator at each site. Needs no torch."""
 
 from goldnas.lut.keys import format_row_key, parse_row_key
-from goldnas.lut.reading import MalformedTableError
+from goldnas.lut.reading import MalformedTableError, OldTableError
 from goldnas.lut.schema import (
     SCHEMA_VERSION,
     Accuracy,
@@ -35,6 +35,7 @@ __all__ = [
     "MeasuringProtocol",
     "ModelTiming",
     "NetworkLatency",
+    "OldTableError",
     "Row",
     "compute_checksum",
     "format_row_key",

@@ -18,6 +18,23 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Of a character beyond 16 bits, as JSON writes it in two."""
 
 
+class OldTableError(TableError):
+    """A latency table of an earlier schema version, which is read no longer.
+
+    Args:
+        path: Of the file.
+        version: Its schema version.
+    """
+
+    def __init__(self, path: Path, version: int) -> None:
+        super().__init__(
+            f"{path} is a latency table of schema version {version}, of an earlier goldnas, "
+            f"and this goldnas reads version {SCHEMA_VERSION}. Move the file away, and "
+            f"measure again with: {_measuring(path)}"
+        )
+        self.version = version
+
+
 class MalformedTableError(TableError):
     """A file that is not a latency table, or a table that was changed.
 
@@ -39,7 +56,8 @@ def read_table(path: Path) -> TableFile:
     """Read a table's file.
 
     Raises:
-        MalformedTableError: If the file is not a table of this schema version, or was changed.
+        MalformedTableError: If the file is not a table, or was changed.
+        OldTableError: If the file has an earlier schema version.
         TableError: If the file cannot be read, or has a newer schema version.
     """
     raw = read_json(path)
@@ -49,6 +67,8 @@ def read_table(path: Path) -> TableFile:
             f"{path} has schema version {version}, and this goldnas reads up to "
             f"{SCHEMA_VERSION}. Upgrade goldnas"
         )
+    if type(version) is int and 1 <= version < SCHEMA_VERSION:
+        raise OldTableError(path, version)
     if version != SCHEMA_VERSION:
         raise MalformedTableError(path, f"schema_version is {version!r}, not {SCHEMA_VERSION}")
     try:

@@ -133,6 +133,11 @@ CASES = {
             "cannot read run/tables/cpu.json, .*copy the table there again",
             removed("run/tables/cpu.json"),
         ),
+        (
+            "old table",
+            "run/tables/cpu.json, .* has schema version 1, .* copy that file there$",
+            changed("run/tables/cpu.json", schema_version=1),
+        ),
     ]
 }
 
@@ -323,6 +328,11 @@ VALUES = {
             *(("random", torch.zeros(3)), ("strategy", None), ("supernet", {})),
         ]
     },
+    "checkpoint of the first goldnas": Case(
+        RESUME,
+        "run was begun by an earlier goldnas, .* search anew with another --out. You can still",
+        lambda: torch.save({"epoch": 1, "front": {}, "met": []}, "run/checkpoint.pt"),
+    ),
     "checkpoint that is a list": Case(
         RESUME,
         "cannot read run/checkpoint.pt: .*delete it, and the search starts again",

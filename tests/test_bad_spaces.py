@@ -23,9 +23,9 @@ MISTAKES = {
     "two_names": "two candidates named 'skip'",
     "not_a_builder": r"candidate 'skip' is Identity\(\), .* lambda:",
     "builder_raises": f"candidate 'conv' cannot be built: TypeError: .*kernel_size.* {HERE}",
-    "builder_returns_text": "candidate 'conv' builds a str, .* nn.Module",
-    "shared_within": "candidate 'inner' has a Choice inside that is shared as 'one'",
-    "within_shared": "shared as 'one' has a candidate with another Choice",
+    "builder_returns_text": "candidate 'conv' is built as str.* nn.Module",
+    "shared_within": "candidate 'inner' has a Choice within that is shared as 'one'",
+    "within_shared": "shared as 'one' has a candidate with a Choice",
     "other_candidates": (
         "the choices at 1 and 2 are shared as 'cell', but have the candidates skip, same and "
         "same, skip; give both the same"

@@ -118,6 +118,12 @@ CASES |= {
         "cpu.json has schema version 99, .* reads up to 2. Upgrade goldnas",
         changed("cpu.json", schema_version=99),
     ),
+    "old schema": Case(
+        f"{TIMED} --budget 1s",
+        "cpu.json is a latency table of schema version 1, of an earlier goldnas, .*"
+        "Move the file away, and measure again with: goldnas profile .*--out cpu.json",
+        changed("cpu.json", schema_version=1),
+    ),
     "missing row": Case(
         f"{TIMED} --budget 1s",
         r"no latency for classifier at 64x2x2->10/s1; for classifier it has no site at all. "

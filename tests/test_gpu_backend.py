@@ -82,7 +82,7 @@ REFUSED = {
         ["--backend", "torch", "--precision", "int8"],
         "--backend torch has no int8, only fp32, fp16, bf16",
     ),
-    "provider": (["--provider", "cuda"], "--provider cuda.* --backend onnxruntime-cuda"),
+    "provider": (["--provider", "cuda"], "--provider cuda, give --backend onnxruntime-cuda"),
     "batches": (["--batch", "1,8", "--model", "x.onnx"], "need --out"),
 }
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from goldnas import trust
 from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, RunError, TableError
-from goldnas.lut import LatencyTable
+from goldnas.lut import LatencyTable, OldTableError
 from goldnas.resources import Budget, parse_budget
 from goldnas.run_folder import RunFolder, is_training
 from goldnas.searching.baselines import (
@@ -189,6 +189,12 @@ class SearchRun(RunFolder):
     def _table(self, path: Path) -> LatencyTable:
         try:
             return LatencyTable.load(path)
+        except OldTableError as error:
+            raise RunError(
+                f"{path}, this search's copy of its latency table, has schema version "
+                f"{error.version}, of an earlier goldnas. Measure the device again, for the "
+                "same space and into another file, and copy that file there"
+            ) from None
         except TableError:
             # Its advice is to measure again, which would change the search half-way.
             raise RunError(
@@ -246,11 +252,17 @@ class SearchRun(RunFolder):
         """The state to continue from, or None before the first was saved.
 
         Raises:
-            RunError: If the file is damaged.
+            RunError: If the file is damaged, or a goldnas left it that is too old.
         """
         state = super().read_checkpoint(most_bytes)
         if state is None or "front" not in state:
             return state
+        if "step" not in state:  # of the first version, which saved after epochs alone
+            raise RunError(
+                f"{self.path} was begun by an earlier goldnas, whose searches this one cannot "
+                "continue: search anew with another `out`. You can still train and export the "
+                "networks that it recorded"
+            )
         try:
             return _convert_state(state)
         except (KeyError, TypeError, AttributeError):
