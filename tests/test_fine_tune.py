@@ -139,7 +139,7 @@ def test_a_ready_made_network_is_fine_tuned_exported_and_scored() -> None:
     assert_refused(
         Case(
             f"export {folder} --out m.onnx --python-out n.py",
-            "and torchvision/squeezenet1_1 has its own source; leave it out",
+            "torchvision/squeezenet1_1 already has its own source; leave it out",
         )
     )
     for command in ("status", "compare", "report"):
@@ -512,7 +512,7 @@ CASES = {
     ),
     "whole numbers": Case(
         f"{TRAIN} --weights w.pt",
-        "conv1.1.bias is torch.int64 there, and torch.float32 here",
+        "conv1.1.bias is torch.int64 there and torch.float32 here",
         of_state(**{"conv1.1.bias": torch.zeros(24, dtype=torch.int64)}),
     ),
     "no dictionary": Case(

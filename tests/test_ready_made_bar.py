@@ -148,7 +148,9 @@ def test_the_device_of_another_table_is_not_known(
     found = run.folder.baselines
     assert found is not None
     assert [one.network for one in found.within] == [RESNET, SHUFFLENET]
-    assert any("keep 1ms@slow is not known" in note for note in found.notes)
+    assert any(
+        "not known whether ready-made networks keep 1ms@slow" in note for note in found.notes
+    )
 
 
 def test_what_was_not_measured_to_its_end_is_left_out_and_said(

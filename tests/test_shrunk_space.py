@@ -184,7 +184,7 @@ def test_an_architecture_of_another_network_is_refused() -> None:
         ({"step": "8"}, "step"),
         ({"step": 10**9}, "step"),
         ({"depth": 3}, "depth"),
-        ({"classes": 9}, "classes 10, and not 9"),
+        ({"classes": 9}, "classes 10, not 9"),
         ({"input_shape": [3, 8, 8]}, "input_shape"),
         ({"network": {"space": "nothing"}}, "not an architecture"),
         ({"network": 3}, "not an architecture"),

@@ -10,9 +10,8 @@ Weights that do not fit into the caches of a processor are read from memory for 
 the weights beyond some sizes are parts, too. The fit finds the size that matters on the device.
 """
 
-import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -23,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from goldnas.architecture import SHRUNK, Architecture
 from goldnas.channels import Role, cut, find_branches, find_coupling, remove_branches
@@ -31,15 +30,24 @@ from goldnas.errors import ConfigError, list_some
 from goldnas.operators import Part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.limits import check_whole
+from goldnas.spaces.shrunk_parts import (
+    CALLS,
+    OUTPUTS,
+    WEIGHTS,
+    make_copy,
+    make_holder,
+    make_like,
+    make_nothing,
+    make_offset,
+    with_size,
+    work_of,
+)
 from goldnas.spaces.space import AuxiliaryPlace, Gate, SearchSpace
 
 REMOVED = "identity"
 """The candidate in place of a removed branch, in an architecture."""
 
 MOST_STEP = 4096
-
-CALLS, OUTPUTS, WEIGHTS = "calls", "outputs", "weights"
-"""Kinds of work besides multiply-adds."""
 
 KNOT = 4096
 """Weights that are one part, of those beyond a size."""
@@ -242,7 +250,7 @@ class ShrunkSpace:
         """The parts of all networks."""
         for index, path in enumerate(self.branches):
             work = {CALLS: 1.0}
-            yield self._term(f"{path}:call", Shapes((1,), (1,)), (), index, _nothing, work)
+            yield self._term(f"{path}:call", Shapes((1,), (1,)), (), index, make_nothing, work)
         shapes = self.coupling.shapes
         for path, roles in self.coupling.layers.items():
             layer, (before, after) = module.get_submodule(path), shapes[path]
@@ -251,27 +259,34 @@ class ShrunkSpace:
             branch = self._branch_of(path)
             if "both" in roles:
                 for size, factors in self._blocks(path, "both"):
-                    site = Shapes(_with(before, axis, size), _with(after, axis, size))
-                    work = _work_of(layer, site)
-                    yield self._term(path, site, factors, branch, _like(layer, axis), work)
+                    site = Shapes(with_size(before, axis, size), with_size(after, axis, size))
+                    work = work_of(layer, site)
+                    yield self._term(path, site, factors, branch, make_like(layer, axis), work)
                 continue
             for out_size, of_output in self._blocks(path, "out"):
-                put_out = _with(after, axis, out_size)
+                put_out = with_size(after, axis, out_size)
                 for in_size, of_input in self._blocks(path, "in"):
-                    site = Shapes(_with(before, axis, in_size), put_out)
+                    site = Shapes(with_size(before, axis, in_size), put_out)
                     factors = (*of_input, *of_output)
-                    work = _work_of(layer, site)
-                    yield self._term(path, site, factors, branch, _like(layer, axis), work)
+                    work = work_of(layer, site)
+                    yield self._term(path, site, factors, branch, make_like(layer, axis), work)
                 offset, has_bias = Shapes(put_out, put_out), layer.bias is not None
                 work = {OUTPUTS: float(prod(put_out))}
                 yield self._term(
-                    *(f"{path}:out", offset, of_output, branch, _offset(has_bias, axis), work)
+                    *(
+                        f"{path}:out",
+                        offset,
+                        of_output,
+                        branch,
+                        make_offset(has_bias, axis),
+                        work,
+                    )
                 )
         for path, (inputs, output) in self.coupling.others.items():
             layer = module.get_submodule(path)
             first, *others = inputs or ((1,),)
             site = Shapes(first, output, tuple(others))
-            yield self._term(path, site, (), self._branch_of(path), _copy_of(layer))
+            yield self._term(path, site, (), self._branch_of(path), make_copy(layer))
         counted = {*self.coupling.layers, *self.coupling.others}
         for path, part in module.named_modules():
             inner = any(path.startswith(f"{other}.") for other in self.coupling.others)
@@ -279,7 +294,7 @@ class ShrunkSpace:
             if own and path not in counted and not inner:
                 name = f"{path}:own".lstrip(":")
                 yield self._term(
-                    *(name, Shapes((1,), (1,)), (), self._branch_of(path)), _holder(own)
+                    *(name, Shapes((1,), (1,)), (), self._branch_of(path)), make_holder(own)
                 )
 
     def _term(
@@ -300,7 +315,7 @@ class ShrunkSpace:
         knot = float(_SMALLEST_KNOT)
         while knot < min(most, _LARGEST_KNOT):
             if knot > least:
-                self._makers[_name_knot(round(knot))] = _nothing
+                self._makers[_name_knot(round(knot))] = make_nothing
                 yield round(knot)
             knot *= _KNOT_RATIO
 
@@ -468,92 +483,8 @@ def check_step(step: Any) -> int:
     return int(step)
 
 
-def _with(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
-    """A shape with another size along one axis."""
-    return (*shape[:axis], size, *shape[axis + 1 :])
-
-
 _OF_KNOT = Shapes((KNOT,), (KNOT,))
 
 
 def _name_knot(knot: int) -> str:
     return f"weights beyond {knot}"
-
-
-def _nothing(site: AnySite) -> nn.Module:
-    """What neither multiplies nor learns."""
-    return nn.Identity()
-
-
-def _work_of(layer: nn.Module, site: Shapes) -> dict[str, float]:
-    """What a block of a layer does that takes time."""
-    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return {}
-    axis = len(site.input_shape) - 1 if isinstance(layer, nn.Linear) else 0
-    each = 1 if getattr(layer, "groups", 1) > 1 else site.input_shape[axis]
-    window = 1 if isinstance(layer, nn.Linear) else prod(layer.kernel_size)
-    weights = float(each * window * site.output_shape[axis])
-    kind = type(layer).__name__
-    if not isinstance(layer, nn.Linear):
-        kind += f" {'x'.join(map(str, layer.kernel_size))}" + " depthwise" * (layer.groups > 1)
-    places = prod(site.output_shape) / site.output_shape[axis]
-    return {kind: weights * places, WEIGHTS: weights}
-
-
-def _like(layer: nn.Module, axis: int) -> Callable[[AnySite], nn.Module]:
-    """What makes a layer of other channels, without an offset."""
-    kind: Any = type(layer)
-    if isinstance(layer, nn.Linear):
-        return lambda site: nn.Linear(_in(site, axis), _out(site, axis), bias=False)
-    if isinstance(layer, nn.LayerNorm):
-        affine = layer.elementwise_affine
-        return lambda site: nn.LayerNorm(_in(site, axis), elementwise_affine=affine)
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        return lambda site: kind(_in(site, axis), affine=layer.affine)
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    settings = {
-        name: getattr(layer, name)
-        for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-    }
-    alone, bias = layer.groups > 1, layer.groups > 1 and layer.bias is not None
-
-    def make(site: AnySite) -> nn.Module:
-        groups = _in(site, axis) if alone else 1
-        made: nn.Module = kind(
-            _in(site, axis), _out(site, axis), groups=groups, bias=bias, **settings
-        )
-        return made
-
-    return make
-
-
-def _in(site: AnySite, axis: int) -> int:
-    return site.input_shapes[0][axis]
-
-
-def _out(site: AnySite, axis: int) -> int:
-    return site.output_shape[axis]
-
-
-class _Offset(nn.Module):
-    """What a layer adds to each of its channels, or nothing."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(size)) if size else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any tensor to itself."""
-        return x
-
-
-def _offset(has_bias: bool, axis: int) -> Callable[[AnySite], nn.Module]:
-    return lambda site: _Offset(_out(site, axis) if has_bias else 0)
-
-
-def _holder(size: int) -> Callable[[AnySite], nn.Module]:
-    return lambda site: _Offset(size)
-
-
-def _copy_of(layer: nn.Module) -> Callable[[AnySite], nn.Module]:
-    return lambda site: copy.deepcopy(layer)

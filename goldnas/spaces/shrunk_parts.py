@@ -1,0 +1,101 @@
+"""The parts of shrunk networks: blocks of layers, built on their own to be counted."""
+
+import copy
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from goldnas.site import AnySite, Shapes
+
+CALLS, OUTPUTS, WEIGHTS = "calls", "outputs", "weights"
+"""Kinds of work besides multiply-adds."""
+
+
+def with_size(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
+    """A shape with another size along one axis."""
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def make_nothing(site: AnySite) -> nn.Module:
+    """What neither multiplies nor learns."""
+    return nn.Identity()
+
+
+def work_of(layer: nn.Module, site: Shapes) -> dict[str, float]:
+    """What a block of a layer does that takes time."""
+    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return {}
+    axis = len(site.input_shape) - 1 if isinstance(layer, nn.Linear) else 0
+    each = 1 if getattr(layer, "groups", 1) > 1 else site.input_shape[axis]
+    window = 1 if isinstance(layer, nn.Linear) else prod(layer.kernel_size)
+    weights = float(each * window * site.output_shape[axis])
+    kind = type(layer).__name__
+    if not isinstance(layer, nn.Linear):
+        kind += f" {'x'.join(map(str, layer.kernel_size))}" + " depthwise" * (layer.groups > 1)
+    places = prod(site.output_shape) / site.output_shape[axis]
+    return {kind: weights * places, WEIGHTS: weights}
+
+
+def make_like(layer: nn.Module, axis: int) -> Callable[[AnySite], nn.Module]:
+    """What makes a layer of other channels, without an offset."""
+    kind: Any = type(layer)
+    if isinstance(layer, nn.Linear):
+        return lambda site: nn.Linear(_in(site, axis), _out(site, axis), bias=False)
+    if isinstance(layer, nn.LayerNorm):
+        affine = layer.elementwise_affine
+        return lambda site: nn.LayerNorm(_in(site, axis), elementwise_affine=affine)
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return lambda site: kind(_in(site, axis), affine=layer.affine)
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    settings = {
+        name: getattr(layer, name)
+        for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    }
+    alone, bias = layer.groups > 1, layer.groups > 1 and layer.bias is not None
+
+    def make(site: AnySite) -> nn.Module:
+        groups = _in(site, axis) if alone else 1
+        made: nn.Module = kind(
+            _in(site, axis), _out(site, axis), groups=groups, bias=bias, **settings
+        )
+        return made
+
+    return make
+
+
+def _in(site: AnySite, axis: int) -> int:
+    return site.input_shapes[0][axis]
+
+
+def _out(site: AnySite, axis: int) -> int:
+    return site.output_shape[axis]
+
+
+class _Offset(nn.Module):
+    """What a layer adds to each of its channels, or nothing."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size)) if size else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any tensor to itself."""
+        return x
+
+
+def make_offset(has_bias: bool, axis: int) -> Callable[[AnySite], nn.Module]:
+    """What makes the offset of a layer, or nothing."""
+    return lambda site: _Offset(_out(site, axis) if has_bias else 0)
+
+
+def make_holder(size: int) -> Callable[[AnySite], nn.Module]:
+    """What makes a module that only has parameters."""
+    return lambda site: _Offset(size)
+
+
+def make_copy(layer: nn.Module) -> Callable[[AnySite], nn.Module]:
+    """What makes a layer again."""
+    return lambda site: copy.deepcopy(layer)
