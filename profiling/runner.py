@@ -129,14 +129,9 @@ def load(
     provider, available = job["provider"], ort.get_available_providers()
     if provider not in available:  # onnxruntime would take another with a warning
         raise ValueError(f"{provider} is not in this build, which has {', '.join(available)}")
-    options = ort.SessionOptions()
+    options = make_options(job["threads"])
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    if job["threads"] > 1:
-        options.use_per_session_threads = False  # see share_threads
-    else:
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -147,7 +142,7 @@ def load(
     if session.get_providers()[0] != provider:
         raise ValueError(f"{provider} did not start; {session.get_providers()[0]} would run it")
     binding = session.io_binding()
-    for name, value in make_inputs(session).items():
+    for name, value in make_inputs(session, job["threads"]).items():
         binding.bind_ortvalue_input(name, value)
     outputs = session.get_outputs()
     let_allocate(session, binding)
@@ -162,7 +157,18 @@ def load(
     return session, binding
 
 
-def make_inputs(session: ort.InferenceSession) -> "dict[str, ort.OrtValue]":
+def make_options(threads: int) -> ort.SessionOptions:
+    """Options of a session; the runtime refuses threads of its own beside shared ones."""
+    options = ort.SessionOptions()
+    if threads > 1:
+        options.use_per_session_threads = False  # see share_threads
+    else:
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def make_inputs(session: ort.InferenceSession, threads: int) -> "dict[str, ort.OrtValue]":
     """What a model runs on, by the names of its inputs.
 
     Raises:
@@ -170,7 +176,7 @@ def make_inputs(session: ort.InferenceSession) -> "dict[str, ort.OrtValue]":
     """
     told = session.get_modelmeta().custom_metadata_map.get(INPUTS)
     if told is not None:
-        return run_maker(told)
+        return run_maker(told, threads)
     generator = np.random.default_rng(0)
     made: "dict[str, ort.OrtValue]" = {}  # noqa: UP037 (is 3.10)
     for entry in session.get_inputs():
@@ -186,13 +192,10 @@ def make_inputs(session: ort.InferenceSession) -> "dict[str, ort.OrtValue]":
     return made
 
 
-def run_maker(told: str) -> "dict[str, ort.OrtValue]":
+def run_maker(told: str, threads: int = 1) -> "dict[str, ort.OrtValue]":
     """What the model puts out that the metadata of another one holds."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
     maker = ort.InferenceSession(
-        base64.b64decode(told), options, providers=["CPUExecutionProvider"]
+        base64.b64decode(told), make_options(threads), providers=["CPUExecutionProvider"]
     )
     binding = maker.io_binding()
     let_allocate(maker, binding)

@@ -1,6 +1,7 @@
 """Models of others: what their inputs are, what they are measured on, and what they put out."""
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_a_value_decides_which_branch_is_measured(tmp_path: Path) -> None:
     assert "inputs: x float 1x8 random; sr int64 1" in stdout + stderr
     assert "'sr' is 1 (If 'the If')" in " ".join(stderr.split())
     assert "--value sr=10" in " ".join(stderr.split())
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_values_reach_a_model_that_shares_threads(tmp_path: Path) -> None:
+    path = branches(tmp_path / "vad.onnx")
+    options = ("--value", "sr=16000", "--threads", "2", "--json")
+    code, stdout, stderr = invoke("profile", "--model", path, *options)
+    assert code == 0, stderr
+    assert [n["operator"] for n in json.loads(stdout)["nodes"]].count("MatMul") == 1
 
 
 @pytest.mark.parametrize(

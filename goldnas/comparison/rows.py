@@ -159,6 +159,8 @@ def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 def format_setting(value: object) -> str:
     """A setting as text for people."""
+    if value is None:
+        return "none"
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
