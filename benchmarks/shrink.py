@@ -200,7 +200,10 @@ def do(job: Job, settings: Settings) -> dict[str, Any]:
         )
         module = trained.build()
     else:
-        module, size = cut(job, settings, bench, limit_us)
+        found = cut(job, settings, bench, limit_us)
+        if found is None:
+            return {**asdict(job), "test_accuracy": None, "limit_us": limit_us}
+        module, size = found
         architecture, extra = bench.space.describe(size), {}
         fine_tune(module, job, settings, bench)
     size = bench.space.size_of(architecture)
@@ -244,8 +247,13 @@ def shrink(job: Job, settings: Settings, limit_us: float) -> goldnas.Run:
 # -- what people do instead --------------------------------------------------------------------
 
 
-def cut(job: Job, settings: Settings, bench: Bench, limit_us: float) -> tuple[nn.Module, Size]:
-    """The whole network, cut at once to the largest size that a method has in the limit."""
+def cut(
+    job: Job, settings: Settings, bench: Bench, limit_us: float
+) -> tuple[nn.Module, Size] | None:
+    """The whole network, cut at once to the largest size that a method has in the limit.
+
+    None if no size of the method is within the limit.
+    """
     module = whole_module(settings, job.network, bench)
     space = bench.space
     if job.method == "uniform":
@@ -271,7 +279,7 @@ def cut(job: Job, settings: Settings, bench: Bench, limit_us: float) -> tuple[nn
         size = read_size(pruned, space)
         if bench.us(size) <= limit_us:
             return pruned, size
-    raise SystemExit(f"{job}: torch-pruning does not come below {limit_us:.0f} us")
+    return None
 
 
 def taylor(module: nn.Module, bench: Bench, seed: int, batches: int = 10) -> list[np.ndarray]:
@@ -500,7 +508,10 @@ def main() -> None:
             lines.append(line)
             with path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            keys = ("network", "method", "level", "seed", "seconds")
+            keys = ("network", "method", "level", "seed")
+            if line["test_accuracy"] is None:
+                print(*(line[key] for key in keys), "does not reach the limit", flush=True)
+                continue
             print(
                 *(line[key] for key in keys),
                 f"{100 * line['test_accuracy']:.2f} %",
@@ -514,6 +525,8 @@ def main() -> None:
         for line in lines
         if (line["network"], line["method"], line["level"], line["seed"]) in wanted
     ]
+    failed = [line for line in lines if line["test_accuracy"] is None]
+    lines = [line for line in lines if line["test_accuracy"] is not None]
     measured = {} if arguments.no_measure else measure(settings, lines)
     rows = report(lines, wholes, measured)
     print("| network | level | method | test accuracy, % | measured share | error, % | min |")
@@ -534,7 +547,8 @@ def main() -> None:
             "epochs": arguments.epochs,
             "shrink_epochs": arguments.shrink_epochs,
         }
-        kept = [{k: v for k, v in line.items() if k != "architecture"} for line in lines]
+        results = [*lines, *failed]
+        kept = [{k: v for k, v in line.items() if k != "architecture"} for line in results]
         text = json.dumps({"conditions": conditions, "rows": rows, "results": kept}, indent=1)
         arguments.report.write_text(text + "\n")
 
