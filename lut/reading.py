@@ -67,7 +67,7 @@ def read_table(path: Path) -> TableFile:
             f"{path} has schema version {version}, and this goldnas reads up to "
             f"{SCHEMA_VERSION}. Upgrade goldnas"
         )
-    if type(version) is int and 1 <= version < SCHEMA_VERSION:
+    if type(version) is int and 1 <= version < SCHEMA_VERSION and "rows" in raw:
         raise OldTableError(path, version)
     if version != SCHEMA_VERSION:
         raise MalformedTableError(path, f"schema_version is {version!r}, not {SCHEMA_VERSION}")

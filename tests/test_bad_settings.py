@@ -54,7 +54,7 @@ BUDGETS = {
     ),
     "no name after @": Case(f"{TIMED} --budget 5ms@", f"'5ms@' {NUMBER_AND_UNIT}"),
     "FLOPs of a table": Case(
-        f"{TIMED} --budget 5MFLOPs@cpu", "'5MFLOPs@cpu' names a table.*leave out @cpu"
+        f"{TIMED} --budget 5MFLOPs@cpu", "'5MFLOPs@cpu' names a latency table.*leave out @cpu"
     ),
     "twice": Case(
         f"{WITHIN} --budget 1MFLOPs",

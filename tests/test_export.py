@@ -130,7 +130,7 @@ def test_another_network_is_not_taken_for_this_one(exported: bytes) -> None:
 
 def test_another_number_of_classes_is_not_taken_for_this_one(exported: bytes) -> None:
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    with pytest.raises(ExportError, match=r"puts out \(1, 10\), PyTorch \(1, 3\)"):
+    with pytest.raises(ExportError, match=r"puts out \(1, 10\), but PyTorch \(1, 3\)"):
         check_onnx(exported, other, SHAPE)
 
 

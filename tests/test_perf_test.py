@@ -210,7 +210,9 @@ def test_a_line_that_breaks_is_tried_again(place: Path, tmp_path: Path) -> None:
 
 
 def test_python_and_the_program_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="`python='a'` and `perf_test='b'` both measure"):
+    with pytest.raises(
+        ConfigError, match="`python='a'` and `perf_test='b'` exclude each other"
+    ):
         find_host("cpu", "a", "b")
 
 

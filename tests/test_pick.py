@@ -220,7 +220,10 @@ BAD = {
         ("--networks", "vit_b_16", "--size", "96", "--budget", "1ms"),
         "it takes images of 224 or 384 pixels",
     ),
-    "a plot of no kind": (("--budget", "1ms", "--plot", "zoo.txt"), "--plot zoo.txt: end it"),
+    "a plot of no kind": (
+        ("--budget", "1ms", "--plot", "zoo.txt"),
+        "--plot zoo.txt must end in",
+    ),
     "a damaged file": (
         (*FROM_FILES, "--budget", "1ms", "--out", "damaged.json"),
         "damaged.json holds no ready-made networks: .*. Give a file that goldnas pick",

@@ -225,11 +225,11 @@ def with_weight(value: float) -> bytes:
         (lambda: to_precision(with_a_branch(), "int8"), "in int8: it has branches or loops"),
         (
             lambda: to_precision(with_weight(1e5), "fp16"),
-            r"reaches 1e\+05, and fp16 ends at 6.55",
+            r"reaches 1e\+05, but fp16 ends at 6.55",
         ),
         (
             lambda: to_precision(with_weight(np.nan), "bf16"),
-            "reaches nan, and bf16 ends at 3.39",
+            "reaches nan, but bf16 ends at 3.39",
         ),
         (
             lambda: to_precision(to_precision(whole(), "fp16"), "int8"),
@@ -488,7 +488,7 @@ def test_predictions_are_made_for_every_image_and_of_numbers_alone() -> None:
     images = normalisation.apply(data.images[torch.arange(300)]).numpy()
     found = onnx_predictions(whole(), data, normalisation)
     np.testing.assert_array_equal(found.numpy(), outputs(whole(), images).argmax(axis=1))
-    with pytest.raises(ExportError, match="puts out what is not a number"):
+    with pytest.raises(ExportError, match="returns values that are not numbers"):
         onnx_predictions(with_weight(np.nan), data, normalisation)
     with pytest.raises(ExportError, match="onnxruntime cannot run the exported network"):
         onnx_predictions(b"no model", data, normalisation)

@@ -249,7 +249,7 @@ def test_a_damaged_line_of_the_log_is_one_line(run: Path) -> None:
                   '"accuracy_before": 1, "accuracy_after": 1}\n')  # fmt: skip
     code, stderr = goldnas(f"report {run}")
     assert code == 2
-    assert "events.jsonl: line 62 is not of this log" in stderr
+    assert "events.jsonl: line 62 does not belong to this log" in stderr
 
 
 # -- the log, and the command ----------------------------------------------------------------

@@ -204,9 +204,9 @@ REFUSED = {
     ),
     "epochs of a proxy": (
         "--strategy random --score naswot --epochs 3",
-        "nothing is trained .*leave --epochs out",
+        "only --score supernet trains .*leave --epochs out",
     ),
-    "two levels": ("--strategy random --levels 2", "takes --levels 1 only; leave --levels 2"),
+    "two levels": ("--strategy random --levels 2", "takes only --levels 1; leave --levels 2"),
     "a storage that is none": (
         "--strategy tpe --storage nowhere",
         "cannot use the study in 'nowhere' .*--storage",

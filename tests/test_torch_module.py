@@ -99,7 +99,7 @@ REJECTED = {
     ),
     "automatic": (
         helper.make_node("Conv", ["input", "w"], ["output"], auto_pad="SAME_UPPER"),
-        "node Conv 'output': auto_pad b'SAME_UPPER' is not known",
+        "node Conv 'output': auto_pad b'SAME_UPPER' is not supported",
     ),
     "another hard sigmoid": (
         helper.make_node("HardSigmoid", ["input"], ["output"]),

@@ -303,7 +303,7 @@ CASES = {
     ),
     "size of a file's network": Case(
         f"train a.json {ON_DIGITS} --space gold --channels 4",
-        "--space, --channels is of a genotype; a.json says",
+        "--space, --channels is for a genotype, and a.json decides it",
     ),
     "unknown space": Case(
         f"train DARTS_V2 {ON_DIGITS} --space silver",
@@ -311,7 +311,7 @@ CASES = {
     ),
     "size of a published network": Case(
         f"train mobilenet_v2 {ON_DIGITS} --channels 4",
-        "--channels is of a genotype; mobilenet_v2 says",
+        "--channels is for a genotype, and mobilenet_v2 decides it",
     ),
     "ray of a file": Case(
         f"train a.json {ON_DIGITS} --ray local", "--ray cannot be given with a"
@@ -441,7 +441,7 @@ def test_a_network_for_other_images_is_refused(workplace: Path) -> None:
     assert_refused(
         Case(
             f"train network.json {SETTINGS} --data data.npz",
-            "is for images of 1x8x8 of 10 classes, those of .*data.npz are 1x8x8 of 4",
+            "is for images of 1x8x8 of 10 classes, and .*data.npz has 1x8x8 of 4",
         )
     )
 

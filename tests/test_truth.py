@@ -207,7 +207,7 @@ def test_a_column_is_one_of_the_truth(run: goldnas.Run, tmp_path: Path) -> None:
     for names in (["loss"], ["accuracy", "accuracy"]):
         words = [word for name in names for word in ("--column", name)]
         code, _, stderr = invoke("compare", run.path, "--truth", truth, *words)
-        assert_one_line(code, stderr, "--column .* which has accuracy; choose from these")
+        assert_one_line(code, stderr, "--column .* choose from accuracy, each once")
     code, _, stderr = invoke("compare", run.path, "--column", "accuracy")
     assert_one_line(code, stderr, "--column accuracy needs --truth FILE.csv; give both")
 
