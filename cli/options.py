@@ -20,6 +20,14 @@ JsonOption = Annotated[
 """Of a parameter ``as_json``, by which Command knows; print_json prints."""
 TableArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Latency table.")]
 
+ReportOption = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report",
+        help="Write report.html into the folder at the end, as goldnas report does.",
+    ),
+]
+
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a file that exists.", rich_help_panel=COMMON)
 ]

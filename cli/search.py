@@ -11,7 +11,7 @@ from goldnas.cli import config_file
 from goldnas.cli.console import errors_shown
 from goldnas.cli.cores import take_free_cores
 from goldnas.cli.lists import print_spaces, print_strategies
-from goldnas.cli.options import JsonOption, TrustOption, WaitOption
+from goldnas.cli.options import JsonOption, ReportOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, is_given, with_options
 from goldnas.cli.wording import command
@@ -63,13 +63,7 @@ def search(
         Path | None, typer.Option(metavar="DIR", help="Continue the search in this folder.")
     ] = None,
     wait: WaitOption = False,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report/--no-report",
-            help="Write report.html into the folder at the end, as goldnas report does.",
-        ),
-    ] = True,
+    report: ReportOption = True,
     trust: TrustOption = False,
     as_json: JsonOption = False,
     list_strategies: Annotated[

@@ -102,7 +102,14 @@ def _print_ready(fields: dict[str, Any]) -> None:
         f"out, {fields['kept']}; space of 10^{fields['log10_size']:.2f} networks; training on "
         f"{fields['device']}"
     )
-    out.print(_limits_table(fields["limits"]))
+    limits = fields["limits"]
+    out.print(_limits_table(limits))
+    asked = [(limit, limit.budget) for limit in limits if limit.budget is not None]
+    if asked and all(limit.full <= budget.limit for limit, budget in asked):
+        warn(
+            "the largest network of this space keeps every budget, so the budgets decide "
+            "nothing: give smaller budgets, or search a larger space"
+        )
 
 
 def _limits_table(limits: "Sequence[Limit]") -> Table:

@@ -12,7 +12,7 @@ from goldnas.api.shrinks import EPOCHS, MEASURING, OF_SEARCH
 from goldnas.cli import config_file
 from goldnas.cli.console import err, errors_shown, warn
 from goldnas.cli.cores import take_free_cores
-from goldnas.cli.options import JsonOption, TrustOption, WaitOption
+from goldnas.cli.options import JsonOption, ReportOption, TrustOption, WaitOption
 from goldnas.cli.processes import joined
 from goldnas.cli.progress import visits_shown
 from goldnas.cli.search import watch_run
@@ -127,13 +127,7 @@ def shrink(
         typer.Option("--out", metavar="DIR", help="New folder for this run."),
     ] = None,
     wait: WaitOption = False,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report/--no-report",
-            help="Write report.html into the folder at the end, as goldnas report does.",
-        ),
-    ] = True,
+    report: ReportOption = True,
     trust: TrustOption = False,
     as_json: JsonOption = False,
     **settings: Any,

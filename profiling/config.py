@@ -83,7 +83,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cores: Annotated[
         tuple[int, ...],
         setting(
-            "Cores to run on, counted from 0; all unless given.", group=_DEVICE, metavar="N,..."
+            "Cores to run on, counted from 0. Without it, all cores.", group=_DEVICE, metavar="N,..."
         ),
     ] = ()
 
@@ -297,7 +297,7 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
         int | None,
         setting(
             "Number of random whole networks to measure, too. The rows are fitted to them. "
-            "20 unless given, or 10 with `transfer`; 0 for none.",
+            "By default 20, or 10 with `transfer`. 0 measures none.",
             group=_MEASURING,
             metavar="N",
         ),

@@ -158,6 +158,7 @@ RULES = {
     "drift": Rule(
         "warning",
         "the machine was not quiet during the measurement",
-        "measure again when the machine is idle",
+        "when the machine is idle, move the file away and measure again: `profile()` keeps the "
+        "rows of a file that is there",
     ),
 }
