@@ -20,6 +20,7 @@ from goldnas.resources import Latency
 from goldnas.resources.costs import compute_costs
 from goldnas.spaces import GoldSpace
 from goldnas.spaces.sampling import draw_architectures
+from nightly import at_night
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy
 
 SPACE = GoldSpace(cells=3, channels=4, input_shape=(3, 8, 8))
@@ -138,6 +139,7 @@ def test_a_table_that_holds_something_is_not_transferred_into(
         transfer_table(session, calibrated, SPACE, calibrated, networks=4)
 
 
+@at_night
 def test_an_operator_that_joins_later_is_calibrated_too(
     session: Session, calibrated: LatencyTable
 ) -> None:

@@ -24,6 +24,7 @@ from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.site import Site
+from nightly import at_night
 from simulated_device import WITHOUT_TARGET, SimulatedDevice
 
 QUICK = msgspec.structs.replace(
@@ -98,6 +99,7 @@ def test_a_row_says_what_it_was_worked_out_from(tmp_path: Path) -> None:
     assert campaign.seconds > 0
 
 
+@at_night
 def test_measuring_goes_on_until_the_interval_is_narrow_or_its_time_is_up(
     tmp_path: Path,
 ) -> None:
@@ -230,6 +232,7 @@ measure_rows(session, open_table(out, session.conditions), rows)
 """
 
 
+@at_night
 def test_after_a_kill_the_next_run_goes_on_where_it_was(tmp_path: Path) -> None:
     out = tmp_path / "cpu.json"
     journal = out.with_suffix(".visits")

@@ -10,6 +10,7 @@ from torch import Tensor
 from goldnas.searching.strategies.darts import second_order_gradient
 from goldnas.spaces import GoldSpace
 from goldnas.supernet import SuperNet
+from nightly import at_night
 from searches import search
 
 STEP, MOMENTUM, DECAY = 0.1, 0.9, 3e-4
@@ -126,6 +127,7 @@ def test_edge_rule_leaves_two_edges_and_one_operator_each(
     assert max(map(nodes.count, nodes)) <= 2
 
 
+@at_night
 def test_the_cut_is_logged_with_the_accuracy_before_and_after(tmp_path: Path) -> None:
     run = search(tmp_path / "a", strategy="one-shot", batch_size=32)
     assert run.best.meets_budgets

@@ -22,6 +22,7 @@ from goldnas.searching.sampler import BudgetedSampler
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.spaces import find_space, make_space
 from goldnas.supernet import SuperNet
+from nightly import at_night
 from searches import make_loop, search, settings_of
 from simulated_tables import Machine
 from workplace import invoke
@@ -175,7 +176,9 @@ def test_the_cut_is_that_of_the_authors(tmp_path: Path) -> None:
 # -- searches ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(
+    "name", [n if n == "gold" else pytest.param(n, marks=at_night) for n in STRATEGIES]
+)
 def test_every_strategy_ends_with_two_edges_for_each_node(name: str, tmp_path: Path) -> None:
     few = {"cells": 3, "settings": {"nodes": 2}, "budgets": ("70kFLOPs",)}
     settings = settings_of(name) | {"space": "darts"} | few

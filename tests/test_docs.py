@@ -36,8 +36,9 @@ from nightly import at_night
 from workplace import invoke
 
 TUTORIALS = {f"docs/{name}.md" for name in ("data", "spaces", "tasks")}
-TOURS = {f"docs/tours/{name}.md" for name in ("compare-methods", "device-tables", "too-slow")}
-"""Put commands together that other pages have."""
+TOURS = ("compare-methods", "device-tables", "raspberry-pi", "too-slow")
+AT_NIGHT = {"docs/own-images.md", *(f"docs/tours/{name}.md" for name in TOURS)}
+"""Put commands together that other pages have; photos are also those of test_stranger.py."""
 FIRST = "docs/index.md"
 """Its commands are the README's, in steps: they are run once."""
 
@@ -102,7 +103,7 @@ def follow(block: Block) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=at_night) if page in TOURS else page
+        pytest.param(page, marks=at_night) if page in AT_NIGHT else page
         for page in PAGES
         if is_followed(page)
     ],

@@ -243,7 +243,7 @@ def test_what_a_network_is_said_to_cost_is_what_is_built(tmp_path: Path) -> None
     run = search(
         tmp_path / "a",
         space=own_spaces.forked,
-        **{"strategy": "random", "networks": 6, "score": None, "epochs": None, "cells": None},
+        **{"strategy": "random", "networks": 6, "score": None, "epochs": 1, "cells": None},
         **{"budgets": ("60kFLOPs",), "channels": None, "auxiliary_weight": 0.0, "seed": 3},
     )
     space = make_space(own_spaces.forked)

@@ -16,6 +16,7 @@ from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch
 from goldnas.spaces import DARTS_OPERATORS, GoldSpace
 from goldnas.supernet import SuperNet
+from nightly import at_night
 from scripts import benchmark
 from searches import stop_search
 
@@ -96,6 +97,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_path(
             torch.testing.assert_close(value, statistics[name], rtol=1e-12, atol=1e-14)
 
 
+@at_night
 def test_they_are_also_after_a_resumption(tmp_path: Path) -> None:
     settings = {"cells": 2, "channels": 4, "epochs": 3, "batch_size": 256}
     stop_search(tmp_path / "a", "step", 13, **settings)

@@ -287,9 +287,10 @@ def test_kill_9_loses_nothing_and_leaves_nothing(
     assert killed
 
 
+@at_night
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=at_night)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
 )
 def test_a_signal_to_all_its_processes_saves_the_step_under_way(
     tmp_path: Path, number: int, status: int

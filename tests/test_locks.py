@@ -132,6 +132,7 @@ def test_a_folder_that_is_removed_under_way_is_not_made_again(
         assert code == 0, stderr
 
 
+@at_night
 def test_a_training_is_trained_by_one(workplace: Path, said: Path) -> None:
     run, folder = workplace / "run", workplace / "trained"
     first = Forked(*TRAINING, run, "--out", folder, said=said)
@@ -443,15 +444,13 @@ def processes_of(folder: Path) -> list[str]:
     return sorted(mine - {str(os.getpid())})
 
 
+@at_night
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "names"),
     [
         (signal.SIGKILL, ["one"]),
-        *(
-            pytest.param(number, ["one", "two"], marks=at_night)
-            for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-        ),
+        *((n, ["one", "two"]) for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)),
     ],
 )
 def test_devices_are_not_measured_on_after_their_parent(

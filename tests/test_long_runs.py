@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SearchRun:
 
 @pytest.mark.parametrize(
     ("step", "number"),
-    [(7, signal.SIGTERM), (12, signal.SIGINT)],
+    [(7, signal.SIGTERM), pytest.param(12, signal.SIGINT, marks=at_night)],
     ids=["while pruning", "below the budgets"],
 )
 def test_a_signal_stops_after_the_step_and_the_rest_is_the_same_bits(
@@ -115,7 +115,7 @@ def assert_finite(run: SearchRun) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=at_night) for seed in (2, 3, 4))]
+    "seed", [0, *(pytest.param(seed, marks=at_night) for seed in (1, 2, 3, 4))]
 )
 def test_nan_at_a_random_step_costs_a_setback_and_nothing_else(
     tmp_path: Path, seed: int
@@ -149,6 +149,7 @@ def test_every_setback_halves_the_learning_rate_and_the_fourth_is_the_end(
     assert_finite(resumed.run)
 
 
+@at_night
 def test_a_loss_far_above_guessing_is_as_bad_as_nan(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", **QUICK)
     spoil(search, 7, factor=1e6)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nightly import at_night
+
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
@@ -23,6 +25,7 @@ ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torc
 """
 
 
+@at_night
 @pytest.mark.filterwarnings("default")  # those of Jupyter
 def test_the_notebook_runs(tmp_path: Path) -> None:
     book = nbformat.read(NOTEBOOK, as_version=4)

@@ -17,6 +17,7 @@ from goldnas.exporting.python_source import pack_weights, to_python, write_part
 from goldnas.operators import OPERATORS, build_operator
 from goldnas.site import Site
 from goldnas.spaces import DARTS_OPERATORS, SPACES, GoldSpace
+from nightly import at_night
 
 IMAGES = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
 
@@ -52,7 +53,8 @@ def run(source: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "affine", "gated"), [("gold", False, True), ("gold-imagenet", True, False)]
+    ("name", "affine", "gated"),
+    [("gold", False, True), pytest.param("gold-imagenet", True, False, marks=at_night)],
 )
 def test_file_alone_gives_the_same_outputs(
     tmp_path: Path, name: str, affine: bool, gated: bool

@@ -150,6 +150,7 @@ def test_what_ranks_agree_on(written: list[dict[str, list[Any]]]) -> None:
         assert second[name] == ["SystemExit", "2"]
 
 
+@at_night
 def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
     tmp_path: Path,
 ) -> None:

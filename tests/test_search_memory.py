@@ -70,8 +70,9 @@ def test_the_estimate_falls_as_operators_go_and_with_bf16_and_checkpointing() ->
     assert less.fixed_bytes < full.fixed_bytes
 
 
+@at_night
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for its memory")
-@pytest.mark.parametrize("share", [pytest.param("full", marks=at_night), "quarter"])
+@pytest.mark.parametrize("share", ["full", "quarter"])
 def test_the_estimate_is_what_a_process_grows_by(share: str) -> None:
     module = benchmark("search_throughput")
     _, data, feasibility, _ = module.set_up("8,5,128", [], CPU)
@@ -127,6 +128,7 @@ def test_amounts_of_memory_are_written_for_people() -> None:
 # -- in a search -------------------------------------------------------------------------------
 
 
+@at_night
 def test_bf16_and_checkpointing_resume_to_the_same_bits(tmp_path: Path) -> None:
     settings = {
         "epochs": 1,
@@ -168,7 +170,9 @@ def test_an_automatic_batch_fits_the_memory_is_recorded_and_resumed(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--accumulate 2", r"a step on 256 images at once needs about \d+ MiB of .*free$"),
+        pytest.param(
+            "--accumulate 2", r"a step on 256 images .* \d+ MiB of .*free$", marks=at_night
+        ),
         ("--batch-size auto", r"a step on 512 images at once needs about \d+ MiB of .*free$"),
         ("--amp bf16 --checkpointing", r"needs about \d+ MiB of .* free, in bf16$"),
     ],

@@ -152,7 +152,7 @@ def test_a_step_trains_the_weights_of_one_network_alone(tmp_path: Path) -> None:
                 before[name] = weight.detach().clone()
 
 
-@pytest.mark.parametrize("name", ["evolution", "tpe"])
+@pytest.mark.parametrize("name", ["evolution", pytest.param("tpe", marks=at_night)])
 def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
     tmp_path: Path, name: str
 ) -> None:

@@ -99,7 +99,9 @@ def test_a_training_that_is_done_says_so_and_writes_nothing(workplace: Path) -> 
     assert on_disk() == before
 
 
-@pytest.mark.parametrize(("recipe", "saved"), [("darts-cifar", True), ("modern", False)])
+@pytest.mark.parametrize(
+    ("recipe", "saved"), [pytest.param("darts-cifar", True, marks=at_night), ("modern", False)]
+)
 def test_a_resumed_training_ends_in_the_same_bits(
     workplace: Path, recipe: str, saved: bool
 ) -> None:
@@ -606,6 +608,7 @@ def test_a_warm_training_begins_with_what_the_search_left(workplace: Path) -> No
     assert result_of("new").warm
 
 
+@at_night
 def test_a_warm_training_resumes_too(workplace: Path) -> None:
     prepared("run", "whole", warm=True).train()
     interrupted = prepared("run", "halves", warm=True)
