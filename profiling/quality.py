@@ -21,7 +21,8 @@ def warn_of_quality(
     fitted = table.calibration_for(space.name, space.settings)
     found = [] if fitted is None else list(check_calibration(fitted, table.rows))
     for finding in [*found, *check_campaigns(table.campaigns[-1:])]:
-        on_warning(f"{finding.place}: {finding.found}. {RULES[finding.rule].advice}")
+        advice = RULES[finding.rule].advice
+        on_warning(f"{finding.place}: {finding.found}. {advice[0].upper()}{advice[1:]}")
     if lacking := table.missing(space.rows()):
         errors = {(r.operator, r.site): r.error for r in table.rows if isinstance(r, Failed)}
         listed = "; ".join(

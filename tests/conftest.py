@@ -130,7 +130,7 @@ def make_table(conditions: Conditions, make_row: MakeRow) -> MakeTable:
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
     """Let commands measure badly, and soon: few visits, and however noisy the machine is."""
-    few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=1, rounds=3)
+    few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2, rounds=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime_backend, "IN_CONTEXT", few)
         patch.setattr(pick, "WHOLE_NETWORKS", few)
