@@ -436,7 +436,7 @@ BAD = {
         removed("trained/weights.pt"),
     ),
     "a search by that strategy": Case(
-        "search --data digits --strategy shrink --budget 100kFLOPs --out new",
+        "search --data digits --strategy shrink --budget 20MFLOPs --out new",
         "--strategy shrink .*goldnas shrink",
     ),
     "a search in that space": Case(
