@@ -6,6 +6,7 @@ from pathlib import Path
 
 from goldnas.errors import ConfigError
 from goldnas.lut import Conditions, LatencyTable
+from goldnas.profiling.calls import LoopTimes, describe_lacking, measure_calls
 from goldnas.profiling.config import ModelConfig
 from goldnas.profiling.input_values import ModelInput
 from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
@@ -28,7 +29,7 @@ class ModelPrediction:
     other_conditions: list[str]
     """Conditions of the table that differ from those of the model's measurement."""
     difference_percent: float
-    """Deviation of the measured latency from the predicted one."""
+    """Deviation of the measured latency from the predicted one; in a loop, of p50."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class ModelProfile:
     """What it ran on."""
     conditions: Conditions
     latency: ModelLatency
+    """Hot, whatever the loop of the conditions is."""
+    loop: LoopTimes | None
+    """Single calls in the loop of the conditions; None if that is hot."""
     predictions: tuple[ModelPrediction, ...]
 
 
@@ -78,6 +82,12 @@ def profile_model(
     )
     predicted_us = {table.name: _predict_us(file, table) for table in tables}
     latency, form = _measure(session, file)
+    loop = None
+    if not session.conditions.called.is_hot:
+        loop = measure_calls(session, form.model, calls=config.calls)
+        if lacking := describe_lacking(loop):
+            on_warning(lacking)
+    measured_us = loop.quantiles["p50"].latency_us if loop else latency.latency_us
     if form.note:
         on_warning(form.note)
     if latency.varies:
@@ -90,12 +100,13 @@ def profile_model(
         inputs=form.inputs,
         conditions=session.conditions,
         latency=latency,
+        loop=loop,
         predictions=tuple(
             ModelPrediction(
                 table=table.name,
                 latency_us=predicted_us[table.name],
                 other_conditions=table.conditions.differences(session.conditions),
-                difference_percent=100 * (latency.latency_us / predicted_us[table.name] - 1),
+                difference_percent=100 * (measured_us / predicted_us[table.name] - 1),
             )
             for table in tables
         ),
