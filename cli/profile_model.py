@@ -35,6 +35,7 @@ def print_profile(profile: "ModelProfile", *, as_json: bool) -> None:
             "latency_us": found.latency_us,
             "interval_us": found.interval_us,
             "loop": profile.loop,
+            "pipeline": profile.pipeline,
             "outside_us": found.outside_us,
             "profiling_us": found.profiling_us,
             "nodes": found.nodes,
@@ -90,7 +91,8 @@ def _print(profile: "ModelProfile") -> None:
         f"{conditions.backend}, threads {conditions.threads}, batch {conditions.batch}"
     )
     if profile.loop is not None:
-        say(f"in the loop {conditions.called}, {profile.loop.calls} calls:")
+        beside = f" with {profile.pipeline}" if profile.pipeline else ""
+        say(f"in the loop {conditions.called}{beside}, {profile.loop.calls} calls:")
         for name, one in profile.loop.quantiles.items():
             say(
                 f"  {name} {one.latency_us / 1000:.4g} ms; with 95 % confidence not below "

@@ -185,6 +185,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
         precision: str | None = None,
         protocol: MeasuringProtocol | None = None,
         loop: Loop | None = None,
+        pipeline: str | None = None,
     ) -> "OnnxruntimeBackend":
         """The backend that measures a processor.
 
@@ -195,6 +196,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             precision: Number format; by default that of the settings.
             protocol: How often and how long to measure; by default as for rows of tables.
             loop: The loop that networks are called in; hot by default.
+            pipeline: Function that returns what is timed with each call in the loop.
         """
         from msgspec.structs import replace
 
@@ -214,6 +216,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             cores=sorted(set(self.cores)),
             protocol=replace(protocol or IN_CONTEXT, **narrow),
             loop=loop,
+            pipeline=pipeline,
             on_warning=on_warning,
         )
 
@@ -316,6 +319,7 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
                 precision=precision,
                 protocol=protocol,
                 loop=Loop.parse(getattr(self, "loop", "hot")),
+                pipeline=getattr(self, "pipeline", None),
                 on_warning=on_warning,
             )
         return GpuBackend(
@@ -428,9 +432,31 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     loop: LoopText = "hot"
     calls: Calls = CALLS
 
+    pipeline: Annotated[
+        str | None,
+        setting(
+            "A function of yours, package.module:function, that returns two functions: "
+            "before() makes the inputs of a call, and after(outputs) takes the outputs. Both "
+            "are timed with the model in the `loop`, so the quantiles are of what a user waits "
+            "for. On cpu only.",
+            group="A whole model",
+            metavar="MODULE:FUNCTION",
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_loop(self, self.gpu_backend)
+        if self.pipeline is not None:
+            if self.loop == "hot":
+                raise ConfigError(
+                    "`pipeline` is timed in a `loop`: give one, as in `loop='paced:15/s'`"
+                )
+            if self.device not in (None, "cpu") or self.python is not None:
+                raise ConfigError(
+                    "`pipeline` runs on the processor of this machine, in the Python that runs "
+                    "goldnas: leave out `device` and `python`, or leave out `pipeline`"
+                )
         for name, shape in self.shapes.items():
             sized = isinstance(shape, tuple | list)
             if not sized or not all(type(size) is int and size >= 0 for size in shape):

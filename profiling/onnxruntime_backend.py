@@ -56,6 +56,8 @@ class OnnxruntimeBackend(RunnerBackend):
         provider_options: Options of the provider, by its own names.
         cores: Cores to run on; all if empty.
         loop: The loop that networks are called in, beside visits.
+        pipeline: A function, ``module:function``, that returns what is timed with each call of
+            the loop: a function that makes the inputs, and one that takes the outputs.
 
     Raises:
         ConfigError: If the host has no Python, and the loop is not hot.
@@ -71,6 +73,7 @@ class OnnxruntimeBackend(RunnerBackend):
         precision: str = "fp32",
         cores: Sequence[int] = (),
         loop: Loop | None = None,
+        pipeline: str | None = None,
         protocol: MeasuringProtocol = IN_CONTEXT,
         silence_s: float = 1800.0,
         patience_s: float = 600.0,
@@ -95,6 +98,7 @@ class OnnxruntimeBackend(RunnerBackend):
             on_warning=on_warning,
         )
         self.loop = loop or Loop()
+        self.pipeline = pipeline
         if not self.loop.is_hot and self._host.perf_test:
             raise ConfigError(
                 f"`perf_test` cannot call a network as in `loop='{self.loop}'`: install Python "

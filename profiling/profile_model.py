@@ -12,9 +12,11 @@ from goldnas.profiling.input_values import ModelInput
 from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import ModelLatency, RejectedModelError, measure_model
+from goldnas.reference import import_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import find_space
+from goldnas.trust import allow
 
 _RUNNING = "Error in execution"
 """In what onnxruntime says of a model that it took, and that failed when it ran."""
@@ -44,6 +46,8 @@ class ModelProfile:
     """Hot, whatever the loop of the conditions is."""
     loop: LoopTimes | None
     """Single calls in the loop of the conditions; None if that is hot."""
+    pipeline: str | None
+    """The function that returns what was timed with each of these calls; None if nothing."""
     predictions: tuple[ModelPrediction, ...]
 
 
@@ -65,10 +69,19 @@ def profile_model(
         on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
-        ConfigError: If the file is no model, a shape is open, or a value does not fit.
+        ConfigError: If the file is no model, a shape is open, a value does not fit, or the
+            pipeline cannot be imported.
         MeasurementError: If the runtime rejects the model, or the machine is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
     """
+    if config.pipeline is not None:
+        if tables:
+            raise ConfigError(
+                "`tables` predict a network alone, and `pipeline` is timed with it: leave out "
+                "one of them"
+            )
+        allow(config.pipeline)  # the user names it
+        import_function(config.pipeline, "a pipeline", "two functions, before and after")
     file = read_onnx(path, batch=config.batch, shapes=config.shapes, values=config.values)
     if file.deciding:
         on_warning(_describe_deciding(file))
@@ -101,6 +114,7 @@ def profile_model(
         conditions=session.conditions,
         latency=latency,
         loop=loop,
+        pipeline=config.pipeline,
         predictions=tuple(
             ModelPrediction(
                 table=table.name,

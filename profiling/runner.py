@@ -30,6 +30,9 @@ calls, or beside busy processes. It is answered by the time of each call:
     {"rate_hz": 15.0, "neighbours": 0, "calls": 100, "warmup_calls": 5, "least_s": 0.5}
     {"model": "name", "calls_us": [410.2, 398.7, ...]}
 
+A loop may have a "pipeline", ``module:function``, and a "path" to find it on. The function
+returns two: one makes the inputs of a call, the other takes its outputs. Both are timed too.
+
 Without a job it serves: it reads requests, a line each, and does each job in a fresh process.
 Models are stored once, by their checksum, in a folder that is gone when the requests end,
 however they end.
@@ -45,6 +48,7 @@ The answer to a request ends with ``{"done": ...}`` or ``{"failed": "why, in one
 
 import base64
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -295,6 +299,17 @@ def call_in_loop(
         ValueError: If the model cannot keep the rate.
         Exception: Whatever the runtime raises for a model that fails.
     """
+    if loop.get("pipeline"):
+        call = make_pipeline(session, loop["pipeline"], loop["path"])
+    else:
+        call = make_call(session, binding)
+    time_loop = time_paced if loop["rate_hz"] else time_back_to_back
+    samples_ns = time_loop(call, loop)
+    return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+
+
+def make_call(session: ort.InferenceSession, binding: ort.IOBinding) -> Any:
+    """One call of a model on its own inputs."""
     anew = any(entry.type not in NUMBERS for entry in session.get_outputs())
     if not anew:
         try:
@@ -307,9 +322,40 @@ def call_in_loop(
             let_allocate(session, binding)
         session.run_with_iobinding(binding)
 
-    time_loop = time_paced if loop["rate_hz"] else time_back_to_back
-    samples_ns = time_loop(call, loop)
-    return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+    return call
+
+
+def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -> Any:
+    """One call of a model between a user's own functions.
+
+    Raises:
+        ValueError: If one of them fails, now or in a call.
+    """
+    inputs = [entry.name for entry in session.get_inputs()]
+    module, _, function = name.partition(":")
+    sys.path[:] = path
+    try:
+        steps: Any = importlib.import_module(module)
+        for attribute in function.split("."):
+            steps = getattr(steps, attribute)
+        before, after = steps()
+    except Exception as error:
+        raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from None
+
+    def call() -> None:
+        try:
+            given = before()
+        except Exception as error:
+            raise ValueError(f"{name} fails before: {type(error).__name__}: {error}") from None
+        if not isinstance(given, dict):
+            given = {inputs[0]: given}
+        outputs = session.run(None, given)
+        try:
+            after(outputs)
+        except Exception as error:
+            raise ValueError(f"{name} fails after: {type(error).__name__}: {error}") from None
+
+    return call
 
 
 def time_back_to_back(call: Any, loop: dict[str, Any]) -> list[int]:
@@ -465,6 +511,7 @@ def read_highest(folder: str, pattern: str) -> Any:
 def run(job: dict[str, Any]) -> None:
     """Do a job; its answers are written after each round."""
     lines: list[str] = []
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a user's function prints is no answer
 
     def answer(**fields: object) -> None:
         # Written after a round, not within: who reads it would take a core from the threads.
@@ -472,7 +519,7 @@ def run(job: dict[str, Any]) -> None:
 
     def send() -> None:
         # Flushed: when the parent is gone this fails, and so ends the work.
-        print("\n".join([*lines, ""]), end="", flush=True)
+        print("\n".join([*lines, ""]), end="", flush=True, file=answers)
         lines.clear()
 
     ort.set_default_logger_severity(4)

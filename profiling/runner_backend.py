@@ -16,6 +16,7 @@ from goldnas.profiling.connection import (
 )
 from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_perf_test import PerfTest
+from goldnas.trust import search_path
 
 _Reply = TypeVar("_Reply")
 
@@ -58,6 +59,7 @@ class RunnerBackend(ABC):
         self.provider = provider
         self.health = Health()
         self.loop = Loop()
+        self.pipeline: str | None = None
         self._runtime = runtime
         self._host = host
         self._precision = precision
@@ -117,6 +119,7 @@ class RunnerBackend(ABC):
             "calls": calls,
             "warmup_calls": _WARMUP_CALLS,
             "least_s": _LEAST_S,
+            **({"pipeline": self.pipeline, "path": search_path()} if self.pipeline else {}),
         }
         found = self._collect(
             models, lambda line: line["calls_us"], loop=loop, rounds=1, seed=seed

@@ -341,21 +341,6 @@ def test_an_export_is_measured_in_the_loop_of_its_table(tmp_path: Path, quick: N
     assert check.limits == limits
 
 
-def test_profile_of_a_model_tells_quantiles_of_its_calls(
-    model: bytes, tmp_path: Path, quick: None
-) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(model)
-    command = ["profile", "--model", str(path), "--loop", "loaded:1", "--calls", "30", "--json"]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
-    loop = json.loads(done.stdout)["loop"]
-    assert loop["calls"] >= 30
-    quantiles = loop["quantiles"]
-    assert 0 < quantiles["p50"]["latency_us"] <= quantiles["p90"]["latency_us"]
-    assert json.loads(done.stdout)["conditions"]["loop"] == "loaded:1"
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -373,3 +358,85 @@ def test_what_cannot_be_had_is_one_line(
     assert len(done.stderr.strip().splitlines()) == 1
     assert "--loop" in done.stderr
     assert not (tmp_path / "new.zip").exists()
+
+
+# -- before and after a model ------------------------------------------------------------------
+
+STEPS = """
+import time
+import numpy as np
+
+
+def steps():
+    print("loading")
+    return before, after
+
+
+def before():
+    print("{}")
+    time.sleep(0.004)
+    return np.zeros((1, 4, 8, 8), np.float32)
+
+
+def after(outputs):
+    assert outputs[0].shape == (1, 4, 8, 8)
+    time.sleep(0.004)
+
+
+def broken():
+    return lambda: 1 / 0, after
+"""
+
+
+@pytest.fixture
+def steps(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, and a module of somebody's own beside it."""
+    (tmp_path / "steps_of_mine.py").write_text(STEPS)
+    (tmp_path / "model.onnx").write_bytes(model)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "steps_of_mine", raising=False)
+    return tmp_path / "model.onnx"
+
+
+def test_profile_of_a_model_tells_quantiles_of_its_calls_with_a_pipeline(
+    steps: Path, quick: None
+) -> None:
+    command = f"profile --model {steps} --loop paced:25/s --calls 30 --json"
+    done = CliRunner().invoke(app, [*command.split(), "--pipeline", "steps_of_mine:steps"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["loop"]["calls"] == 30
+    quantiles = found["loop"]["quantiles"]
+    assert 8000 < quantiles["p50"]["low_us"] <= quantiles["p50"]["latency_us"]
+    assert quantiles["p50"]["latency_us"] <= quantiles["p90"]["latency_us"]
+    assert "p99" not in quantiles
+    assert "299" in done.stderr
+    assert found["conditions"]["loop"] == "paced:25/s"
+    assert found["pipeline"] == "steps_of_mine:steps"
+    assert found["latency_us"] < 8000
+
+
+def test_a_pipeline_that_fails_is_told_by_name(steps: Path) -> None:
+    backend = OnnxruntimeBackend(loop=Loop(neighbours=1), pipeline="steps_of_mine:broken")
+    found = backend.time_calls({"model": steps.read_bytes()}, calls=20, seed=0)["model"]
+    assert isinstance(found, Failure)
+    assert "steps_of_mine:broken fails before: ZeroDivisionError" in found.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "`loop`"),
+        ({"loop": "loaded:1", "device": "ssh://pi"}, "`device`"),
+        ({"loop": "loaded:1", "tables": ["table.json"]}, "`tables`"),
+        ({"loop": "loaded:1", "pipeline": "steps_of_mine:nothing"}, "nothing"),
+        ({"loop": "loaded:1", "pipeline": "no_such_module:steps"}, "no_such_module"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_refused(
+    settings: dict[str, Any], named: str, steps: Path, make_table: MakeTable
+) -> None:
+    make_table(Path("table.json"), SPACE)
+    with pytest.raises(ConfigError, match=named):
+        goldnas.profile_model(steps, **{"pipeline": "steps_of_mine:steps", **settings})

@@ -98,6 +98,11 @@ class LatencyTable(lut.LatencyTable):
 
         costs_us: dict[Part, float]
         if isinstance(network, PublishedNetwork):
+            if not self.conditions.called.is_hot:
+                raise TableError(
+                    f"{self.path} is of the loop {self.conditions.called}, in which no network "
+                    "of this space was called: predict published networks with a hot table"
+                )
             parts = network.parts
             costs_us = {part: self.latency_us(*part, rows=lambda: parts) for part in parts}
             general = self.calibration_for(ANY_SPACE, {})

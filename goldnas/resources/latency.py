@@ -53,6 +53,11 @@ class Latency:
                 "known. Measure another table in the loop of the product, as with "
                 "`profile(space, loop='paced:15/s', out='paced.json')`"
             )
+        if self.space.name == SHRUNK:
+            raise TableError(
+                f"{path} is of the loop {loop}, and the sizes of a network are measured hot: "
+                "give a `device` to measure them into another file, or a hot table"
+            )
         fitted = self.calibration.loop if self.calibration else None
         if not fitted:
             raise TableError(
