@@ -54,17 +54,19 @@ session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]
 inputs = {image.name: np.random.rand(*image.shape).astype("f")}
 time.sleep(1 if beside else 0)
 due = time.perf_counter()
-for call in range(int(calls) + 5):
-    if rate:
-        due = max(due + 1 / rate, time.perf_counter())
-        time.sleep(due - time.perf_counter() if due > time.perf_counter() else 0)
-    began = time.perf_counter()
-    session.run(None, inputs)
-    took = time.perf_counter() - began
-    if call >= 5:
-        print(1e6 * took)
-for process in beside:
-    process.kill()
+try:
+    for call in range(int(calls) + 5):
+        if rate:
+            due = max(due + 1 / rate, time.perf_counter())
+            time.sleep(max(0, due - time.perf_counter()))
+        began = time.perf_counter()
+        session.run(None, inputs)
+        took = time.perf_counter() - began
+        if call >= 5:
+            print(1e6 * took)
+finally:
+    for process in beside:
+        process.kill()
 """
 
 
@@ -100,9 +102,8 @@ def main() -> None:
             predicted_us = {
                 name: sum_costs(latency, space.plan(a).parts()) for name, a in networks.items()
             }
-            rows.append(
-                compare(loop, quantile, called, predicted_us, tables[loop], count[loop])
-            )
+            row = compare(loop, quantile, called, predicted_us, tables[loop])
+            rows.append({"calls": count[loop], **row})
     result = {
         "machine": tables["hot"].conditions.machine,
         "runtime": tables["hot"].conditions.backend,
