@@ -57,8 +57,10 @@ def export(
 
     Budgets and latency tables come from the search, also for a training in its folder. A
     latency is verified if its table was made on this machine, its GPU or the --device, with the
-    same --precision. The folder of the search keeps the measurements, for goldnas compare. The
-    exit status is 3 if a budget is exceeded.
+    same --precision. By a hot table, 10ms is the undisturbed latency. By a table of a loop
+    (goldnas profile --loop), 10ms is p50 of single calls in that loop, and 10ms:p99 is p99. The
+    folder of the search keeps the measurements, for goldnas compare. The exit status is 3 if a
+    budget is exceeded.
 
     Examples:
         goldnas export runs/a --out net.onnx
@@ -105,6 +107,7 @@ def _plain(exported: "Exported") -> dict[str, Any]:
                 "budget": None if check.budget is None else check.budget.limit,
                 "predicted": check.predicted,
                 "measured": check.measured,
+                "measured_limits": check.limits,
                 "verdict": check.verdict or None,
                 "unverified": in_options(check.unverified) or None,
             }
@@ -135,5 +138,9 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
             as_text(check.verdict, styles.get(check.verdict, "")),
         )
     out.print(table)
+    for check in checks:
+        if check.limits is not None:
+            low, high = (format_amount(check.resource, amount) for amount in check.limits)
+            say(f"{check.resource}: with 95 % confidence not below {low}, nor above {high}")
     for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():
         say(f"{name} not verified: {in_options(reason)}")

@@ -11,6 +11,7 @@ from goldnas.cli.lut_fit import fit
 from goldnas.cli.lut_networks import calibrate, check, predict
 from goldnas.cli.lut_plot import plot
 from goldnas.cli.options import JsonOption, TableArgument
+from goldnas.cli.profile_table import describe_bare
 from goldnas.cli.wording import in_options
 from goldnas.errors import count_of
 
@@ -60,9 +61,10 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
     _print_part(measured, _measured)
     _print_part(interpolated, _interpolated)
     _print_part(failed, _failed)
-    for part in (_calibrations(table), _campaigns(table)):
+    for part in (_calibrations(table), _loops(table), _campaigns(table)):
         if part.row_count:
             out.print(part)
+    say(describe_bare(table))
 
 
 def _print_part(rows: list[_Row], make: "Callable[[list[_Row]], Table]") -> None:
@@ -91,6 +93,7 @@ def _facts(conditions: "Conditions") -> "Table":
         "options": ", ".join(f"{k} {v}" for k, v in conditions.backend_options.items()),
         "setting": f"threads {conditions.threads}, batch {conditions.batch}, "
         f"{conditions.precision}",
+        "loop": str(conditions.called),
         "protocol": f"{protocol.name}: {protocol.statistic}{target}",
         "measured on": str(conditions.measured_on),
     }.items():
@@ -189,6 +192,30 @@ def _calibrations(table: "LatencyTable") -> "Table":
             "-" if noise_percent is None else f"{noise_percent:.2f}",
             f"{calibration.intercept_us:.1f}",
         )
+    return part
+
+
+def _loops(table: "LatencyTable") -> "Table":
+    from rich.table import Table
+
+    title = f"from hot latencies to calls in the loop {table.conditions.called}"
+    part = Table("space", "quantile", title=title)
+    for header in ("networks", "calls", "offset\nus", "factor", "margin\n%", "error\n%"):
+        part.add_column(header, justify="right", no_wrap=True)
+    for calibration in table.calibrations:
+        if not (loop := calibration.loop):
+            continue
+        for name, fitted in loop.quantiles.items():
+            part.add_row(
+                as_text(calibration.space_and_settings),
+                name,
+                str(len(loop.networks)),
+                str(min(network.calls for network in loop.networks)),
+                f"{fitted.offset_us:.1f}",
+                f"{fitted.factor:.3f}",
+                f"{fitted.margin_percent:.1f}",
+                f"{fitted.error_percent:.1f}",
+            )
     return part
 
 

@@ -102,6 +102,8 @@ def predict(
         else f"off by {predicted.mape_percent:.1f} % on networks it was not fitted to"
     )
     say(f"{name}: {predicted.latency_ms:.4g} ms on {table.name} ({accuracy})")
+    if not table.conditions.called.is_hot:
+        say(f"this is {table.conditions.called.explain()}")
 
 
 @with_options(_HOST)

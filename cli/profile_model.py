@@ -34,6 +34,8 @@ def print_profile(profile: "ModelProfile", *, as_json: bool) -> None:
             "conditions": profile.conditions,
             "latency_us": found.latency_us,
             "interval_us": found.interval_us,
+            "loop": profile.loop,
+            "pipeline": profile.pipeline,
             "outside_us": found.outside_us,
             "profiling_us": found.profiling_us,
             "nodes": found.nodes,
@@ -88,6 +90,14 @@ def _print(profile: "ModelProfile") -> None:
         f"+-{100 * found.interval_us / found.latency_us:.1f} % on {conditions.machine} with "
         f"{conditions.backend}, threads {conditions.threads}, batch {conditions.batch}"
     )
+    if profile.loop is not None:
+        beside = f" with {profile.pipeline}" if profile.pipeline else ""
+        say(f"in the loop {conditions.called}{beside}, {profile.loop.calls} calls:")
+        for name, one in profile.loop.quantiles.items():
+            say(
+                f"  {name} {one.latency_us / 1000:.4g} ms; with 95 % confidence not below "
+                f"{one.low_us / 1000:.4g} ms, nor above {one.high_us / 1000:.4g} ms"
+            )
     for prediction in profile.predictions:
         say(
             f"{prediction.table} predicts {prediction.latency_us / 1000:.4g} ms; the "

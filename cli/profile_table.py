@@ -6,7 +6,7 @@ from goldnas.cli.console import say
 from goldnas.errors import MeasurementError
 
 if TYPE_CHECKING:
-    from goldnas.lut import LatencyTable
+    from goldnas.lut import LatencyTable, QuantileFit
     from goldnas.spaces import SearchSpace
 
 
@@ -20,6 +20,7 @@ def describe_filled(table: "LatencyTable", space: "SearchSpace") -> dict[str, An
         "networks": len(fitted.networks) if fitted else 0,
         "mape_percent": fitted.accuracy.mape_percent if fitted else None,
         "noise_floor_percent": fitted.noise_floor_percent if fitted else None,
+        "loop": fitted.loop.quantiles if fitted and fitted.loop else None,
     }
 
 
@@ -41,9 +42,33 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
             f"{fitted.accuracy.mape_percent:.1f} % on networks it was not fitted to; two "
             f"measurements of a network differ by {fitted.noise_floor_percent:.1f} %"
         )
+        if fitted.loop:
+            say(
+                f"called in the loop {table.conditions.called}: "
+                f"{len(fitted.loop.networks)} networks that the rows were not fitted to"
+            )
+            for name, fit in fitted.loop.quantiles.items():
+                say(f"  {describe_fit(name, fit)}")
+    say(describe_bare(table))
     if lacking:
         raise MeasurementError(
             f"{len(lacking)} of {len(rows)} rows could not be measured and are in {table.path} "
             "as failed. Run the same command again to retry, or leave the operator out of "
             "--operators"
         )
+
+
+def describe_fit(name: str, fit: "QuantileFit") -> str:
+    """A quantile as it follows from the hot latency, in one line."""
+    margin = f", and {fit.margin_percent:.1f} % more as a bound" if fit.margin_percent else ""
+    return (
+        f"{name} = {fit.offset_us:.1f} us + {fit.factor:.3f} x the hot latency{margin}; mean "
+        f"error {fit.error_percent:.1f} % on networks left out"
+    )
+
+
+def describe_bare(table: "LatencyTable") -> str:
+    """What a budget means that names no quantile, in a sentence."""
+    loop = table.conditions.called
+    others = "" if loop.is_hot else f"; 10ms@{table.name}:p99 means {loop.explain('p99')}"
+    return f"a budget of 10ms@{table.name} means {loop.explain()}{others}"

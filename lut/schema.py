@@ -7,11 +7,14 @@ import datetime
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from goldnas.errors import ConfigError
 from goldnas.lut.keys import format_row_key, format_space_key
+from goldnas.lut.loop import PATTERN, Loop, QuantileName
 from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
@@ -93,6 +96,24 @@ class Conditions(Strict, frozen=True):
     protocol: MeasuringProtocol
     gpu: Gpu | None = None
     """The GPU that ran the models; None for a processor."""
+    loop: Annotated[str, msgspec.Meta(pattern=f"^{PATTERN}$")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """The loop that networks are promised for, like ``paced:15/s``; absent if it is hot. Rows
+    are measured hot in any case."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loop:
+            try:
+                Loop.parse(self.loop)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+
+    @property
+    def called(self) -> Loop:
+        """How the networks are called that latencies are promised for."""
+        return Loop.parse(self.loop) if self.loop else Loop()
 
     @property
     def runtime(self) -> str:
@@ -124,6 +145,7 @@ class Conditions(Strict, frozen=True):
         for name, value in msgspec.to_builtins(self).items():
             nested = value if isinstance(value, dict) else {"": value}
             flat |= {f"{name}.{inner}".rstrip("."): v for inner, v in nested.items()}
+        flat["loop"] = str(self.called)
         # A system update or another day does not start a new table.
         return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
 
@@ -300,6 +322,56 @@ class NetworkLatency(Strict, frozen=True):
     """Half-width of the 95 % confidence interval of ``latency_us``; None if unknown."""
 
 
+class CallQuantile(Strict, frozen=True):
+    """A quantile of the single calls of a network in a loop."""
+
+    latency_us: Microseconds
+    low_us: Microseconds
+    high_us: Microseconds
+    """The true quantile is not below ``low_us`` with 95 % confidence, and not above ``high_us``
+    with 95 % confidence: order statistics, whatever the distribution of the calls is."""
+
+
+class LoopNetwork(Strict, frozen=True):
+    """A whole network that was called in a loop."""
+
+    fingerprint: Text
+    parts: dict[str, Count]
+    """How often each operator and site is in it, as in :class:`NetworkLatency`."""
+    calls: Count
+    quantiles: dict[QuantileName, CallQuantile]
+    """Those that so many calls bound from above: p99 needs 299 calls."""
+
+
+class QuantileFit(Strict, frozen=True):
+    """What turns the predicted hot latency of a network into a quantile of its calls."""
+
+    factor: Positive
+    offset_us: Amount
+    margin_percent: Amount
+    """Added to p90 and p99, so that the prediction is an upper bound: with 95 % confidence it
+    holds for 95 % of networks, as far as the logarithms of the errors below are normal. 0 for
+    p50, which is expected and no bound."""
+    error_percent: Amount
+    """Mean absolute error without the margin, each network predicted by a fit without it."""
+
+    @property
+    def scale(self) -> float:
+        """Microseconds of the quantile for each of the hot latency."""
+        return self.factor * (1 + self.margin_percent / 100)
+
+    def predict_us(self, hot_us: float) -> float:
+        """The quantile of a network."""
+        return self.scale * hot_us + self.offset_us * (1 + self.margin_percent / 100)
+
+
+class LoopFit(Strict, frozen=True):
+    """What the loop of the conditions makes of hot latencies."""
+
+    networks: tuple[LoopNetwork, ...]
+    quantiles: dict[QuantileName, QuantileFit]
+
+
 SIZES = "shrunk"
 """The space of the sizes of one network, which ``goldnas shrink`` measures."""
 
@@ -325,6 +397,8 @@ class Calibration(Strict, frozen=True):
     """Mean difference between two measurements of the same networks, each by one half of the
     processes; None if the networks were not measured so."""
     networks: tuple[NetworkLatency, ...]
+    loop: LoopFit | msgspec.UnsetType = msgspec.UNSET
+    """From hot latencies to those in the loop of the conditions; absent if that is hot."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -337,6 +411,12 @@ class Calibration(Strict, frozen=True):
     def space_key(self) -> str:
         """A key of the space and its settings, for comparisons."""
         return format_space_key(self.space, self.settings)
+
+    def predict_us(self, parts: Mapping[str, int]) -> float:
+        """The hot latency of a network, from how often each row is in it."""
+        return self.intercept_us + math.fsum(
+            count * self.latencies_us[key] for key, count in parts.items()
+        )
 
     @property
     def is_of_sizes(self) -> bool:

@@ -127,6 +127,8 @@ class LatencyTable:
             settings |= {"provider_options": options} if options else {}
         else:
             settings |= {"threads": conditions.threads}
+        if not conditions.called.is_hot:
+            settings |= {"loop": str(conditions.called)}
         settings |= {"out": str(self.path)}
         return f"profile({space}, {', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 

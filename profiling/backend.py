@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from goldnas.errors import MeasurementError
-from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.lut import Conditions, Loop, MeasuringProtocol
 from goldnas.profiling.stream_timing import LAUNCH_BOUND
 
 CPU = "CPUExecutionProvider"
@@ -159,6 +159,10 @@ class MeasurementBackend(Protocol):
     def health(self) -> Health:
         """State of the device, since the backend was made."""
 
+    @property
+    def loop(self) -> Loop:
+        """The loop of :meth:`time_calls`; hot if the backend has none. Visits are hot."""
+
     def conditions(self, *, batch: int) -> Conditions:
         """The conditions that all measurements of this instance share, for this batch."""
 
@@ -188,4 +192,23 @@ class MeasurementBackend(Protocol):
 
         Raises:
             MeasurementError: As for :meth:`visit`.
+        """
+
+    def time_calls(
+        self, models: Mapping[str, bytes], *, calls: int, seed: int
+    ) -> dict[str, tuple[float, ...] | Failure]:
+        """Time single calls of models in the backend's loop, one model after the other.
+
+        Args:
+            models: By name.
+            calls: Of each model. Beside neighbours, short calls are more.
+            seed: Seed of the order of the models.
+
+        Returns:
+            Microseconds of each call, in order. A model that cannot keep the rate of the loop
+            is a Failure, which says what rate it can keep.
+
+        Raises:
+            ProcessDiedError: If the process dies of a model.
+            MeasurementError: As for :meth:`visit`; or if the backend has no loop.
         """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from goldnas.architecture import Architecture
@@ -16,6 +17,7 @@ from goldnas.lut import (
 from goldnas.lut.accuracy import compute_accuracy
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.operators import CANDIDATES
+from goldnas.profiling.loop_calibration import fit_loop
 from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
 from goldnas.spaces import SearchSpace, make_space
@@ -65,14 +67,16 @@ def calibrate(
                 weights=[len(known), len(found.networks)],
             )
         )
-    table = table.with_calibration(
-        fit_calibration(
-            space,
-            (*known, *found.networks),
-            noise_floor_percent,
-            {key: us for key, us in prior_us.items() if key in keys},
-        )
+    fitted = fit_calibration(
+        space,
+        (*known, *found.networks),
+        noise_floor_percent,
+        {key: us for key, us in prior_us.items() if key in keys},
     )
+    if before and before.loop:  # the same networks in the loop, predicted anew
+        loop = fit_loop(fitted, before.loop.networks)
+        fitted = msgspec.structs.replace(fitted, loop=loop)
+    table = table.with_calibration(fitted)
     table.save()
     return table
 

@@ -12,7 +12,7 @@ from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import NetworkLatencies, measure_networks
 from goldnas.profiling.profile_widths import draw_sizes, measure_sizes
 from goldnas.profiling.session import Session
-from goldnas.resources import Latency
+from goldnas.resources import HOT, Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.sampling import draw_architectures
@@ -46,7 +46,7 @@ def check_table(
     """Measure random networks of a space, and compare them with a table's predictions.
 
     The check also measures a few networks of the calibration again: if these differ from
-    before, the machine changed, not the table.
+    before, the machine changed, not the table. All of it is hot, whatever the table's loop is.
 
     Raises:
         ConfigError: If there are fewer than 2 networks.
@@ -56,7 +56,7 @@ def check_table(
     """
     if networks < 2:
         raise ConfigError(f"`networks={networks}`: a check needs 2 networks or more")
-    latency = Latency(table, space)
+    latency = Latency(table, space, HOT)
     # Far from the seeds of calibrations, which count up from 0.
     drawn = _draw(space, networks, seed=2**32 + seed)
     predicted_us = {a.fingerprint: sum_costs(latency, space.plan(a).parts()) for a in drawn}

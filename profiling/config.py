@@ -8,7 +8,7 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
-from goldnas.lut import MeasuringProtocol
+from goldnas.lut import Loop, MeasuringProtocol
 from goldnas.settings import POSITIVE, check_bounds, setting
 
 if TYPE_CHECKING:
@@ -53,6 +53,51 @@ PerfTest = Annotated[
 
 _BATCH_SETTING = setting("Images per call.", group=_MEASURING, bounds=POSITIVE, metavar="N,...")
 Batch = Annotated[int, setting("Images per call.", group=_MEASURING, bounds=POSITIVE)]
+
+
+CALLS = 300
+"""Calls of a network in a loop; 299 bound p99 from above."""
+
+LoopText = Annotated[
+    str,
+    setting(
+        "How networks are called: hot (calls that follow at once, on a machine that does "
+        "nothing else), paced:15/s (15 calls a second, with idle gaps) or loaded:2 (beside 2 "
+        "busy processes). In a loop other than hot, goldnas also measures p50, p90 and p99 of "
+        "single calls of whole networks, and a bare budget of 10ms means p50. With hot, it "
+        "means the undisturbed latency: of the fastest tenth of the calls.",
+        group=_MEASURING,
+        metavar="hot|paced:15/s|loaded:N",
+    ),
+]
+Calls = Annotated[
+    int,
+    setting(
+        "Calls of each network in the `loop`. p99 needs 299 of them, p90 needs 29.",
+        group=_MEASURING,
+        metavar="N",
+    ),
+]
+
+
+def _check_loop(config: Any, gpu: str | None) -> None:
+    """Refuse a loop that cannot be read or measured, and calls without a loop.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    loop = Loop.parse(config.loop)
+    if not 20 <= config.calls <= 100_000:
+        raise ConfigError(f"`calls` must be from 20 to 100000, got {config.calls}")
+    if loop.is_hot and config.calls != CALLS:
+        raise ConfigError("`calls` is for a `loop` that is not hot: leave it out")
+    if loop.is_hot:
+        return
+    if gpu is not None:
+        raise ConfigError(
+            f"`loop='{loop}'` is measured on processors, and `backend={gpu!r}` measures a GPU: "
+            "leave `loop` out"
+        )
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +184,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
         target_percent: float | None = None,
         precision: str | None = None,
         protocol: MeasuringProtocol | None = None,
+        loop: Loop | None = None,
+        pipeline: str | None = None,
     ) -> "OnnxruntimeBackend":
         """The backend that measures a processor.
 
@@ -148,6 +195,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             target_percent: Half-width of a row's 95 % interval; 1 by default.
             precision: Number format; by default that of the settings.
             protocol: How often and how long to measure; by default as for rows of tables.
+            loop: The loop that networks are called in; hot by default.
+            pipeline: Function that returns what is timed with each call in the loop.
         """
         from msgspec.structs import replace
 
@@ -166,6 +215,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
             precision=precision or self.precision,
             cores=sorted(set(self.cores)),
             protocol=replace(protocol or IN_CONTEXT, **narrow),
+            loop=loop,
+            pipeline=pipeline,
             on_warning=on_warning,
         )
 
@@ -267,6 +318,8 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
                 target_percent=self.target_percent,
                 precision=precision,
                 protocol=protocol,
+                loop=Loop.parse(getattr(self, "loop", "hot")),
+                pipeline=getattr(self, "pipeline", None),
                 on_warning=on_warning,
             )
         return GpuBackend(
@@ -292,6 +345,9 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
     perf_test: PerfTest = None
 
     batch: Annotated[int, _BATCH_SETTING] = 1
+
+    loop: LoopText = "hot"
+    calls: Calls = CALLS
 
     networks: Annotated[
         int | None,
@@ -328,6 +384,12 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
             networks = 20 if self.transfer is None else 10
             msgspec.structs.force_setattr(self, "networks", networks)
         _check_networks(self.networks, transfer=self.transfer is not None)
+        _check_loop(self, self.gpu_backend)
+        if self.loop != "hot" and not self.networks:
+            raise ConfigError(
+                f"`loop={self.loop!r}` is fitted to whole networks, and `networks=0` measures "
+                "none: leave `networks` out"
+            )
         if self.transfer is not None and self.strict:
             raise ConfigError("`strict` does not go with `transfer`: leave it out")
 
@@ -367,8 +429,34 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     batch: Annotated[int | None, _BATCH_SETTING] = None
     """None for the batch size in the file."""
 
+    loop: LoopText = "hot"
+    calls: Calls = CALLS
+
+    pipeline: Annotated[
+        str | None,
+        setting(
+            "A function of yours, package.module:function, that returns two functions: "
+            "before() makes the inputs of a call, and after(outputs) takes the outputs. Both "
+            "are timed with the model in the `loop`, so the quantiles are of what a user waits "
+            "for. On cpu only.",
+            group="A whole model",
+            metavar="MODULE:FUNCTION",
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_loop(self, self.gpu_backend)
+        if self.pipeline is not None:
+            if self.loop == "hot":
+                raise ConfigError(
+                    "`pipeline` is timed in a `loop`: give one, as in `loop='paced:15/s'`"
+                )
+            if self.device not in (None, "cpu") or self.python is not None:
+                raise ConfigError(
+                    "`pipeline` runs on the processor of this machine, in the Python that runs "
+                    "goldnas: leave out `device` and `python`, or leave out `pipeline`"
+                )
         for name, shape in self.shapes.items():
             sized = isinstance(shape, tuple | list)
             if not sized or not all(type(size) is int and size >= 0 for size in shape):

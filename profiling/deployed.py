@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,11 +11,30 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import Conditions, LatencyTable
+from goldnas.profiling.calls import LoopTimes, measure_calls
+from goldnas.profiling.config import CALLS
 from goldnas.profiling.gpu_backend import GpuBackend, forget_engines, locate_engines
 from goldnas.profiling.host import Host
 from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.session import Session
+
+
+@dataclass(frozen=True)
+class DeviceLatency:
+    """The latency of one network under the conditions of a table."""
+
+    latency_us: float
+    """The undisturbed latency; in a loop, p50."""
+    loop: LoopTimes | None = None
+    """The single calls in the table's loop; None if that is hot."""
+
+    def find(self, quantile: str) -> tuple[float, tuple[float, float] | None]:
+        """A quantile of the calls, p50 if none is named, and its limits, which loops have."""
+        for name, one in self.loop.quantiles.items() if self.loop else ():
+            if name == (quantile or "p50"):
+                return one.latency_us, (one.low_us, one.high_us)
+        return self.latency_us, None
 
 
 def measure_network(
@@ -28,8 +48,10 @@ def measure_network(
     gpu: GpuBackend | None = None,
     engines: Callable[[LatencyTable], Path | None] = lambda table: locate_engines(table.path),
     on_warning: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, DeviceLatency], dict[str, str]]:
     """Measure a network under the conditions of each table that belongs to this machine.
+
+    For a table with a loop, these are single calls in that loop.
 
     Args:
         network: With its weights.
@@ -43,7 +65,7 @@ def measure_network(
         on_warning: Called with a warning if something may spoil the measurements.
 
     Returns:
-        Microseconds by the name of the table; and for each other table the reason for its
+        Latencies by the name of the table; and for each other table the reason for its
         absence.
 
     Raises:
@@ -51,7 +73,7 @@ def measure_network(
     """
     host = host or Host()
     exported = dict(models or {})
-    measured_us: dict[str, float] = {}
+    measured: dict[str, DeviceLatency] = {}
     unverified: dict[str, str] = {}
     for table in tables:
         theirs = table.conditions
@@ -89,11 +111,9 @@ def measure_network(
                 on_warning(explain_no_caches(table))
             if theirs.batch not in exported:
                 exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
-            estimate = Estimate({"network": 1.0})
             try:
                 session = Session(backend, batch=theirs.batch, on_warning=on_warning)
-                found = session.measure({"network": exported[theirs.batch]}, [estimate])
-                measured_us[table.name] = estimate.latency_us(found)
+                measured[table.name] = _measure(session, exported[theirs.batch])
                 if backend is not gpu:
                     forget_engines(backend)
             except NoisyMachineError as error:
@@ -103,7 +123,20 @@ def measure_network(
                     f"the network cannot be measured on {host.name}: {error}; "
                     "no file was written"
                 ) from None
-    return measured_us, unverified
+    return measured, unverified
+
+
+def _measure(session: Session, model: bytes) -> DeviceLatency:
+    """Measure one model in the loop of a table, or hot.
+
+    Raises:
+        MeasurementError: If it cannot be measured.
+    """
+    if not session.conditions.called.is_hot:
+        times = measure_calls(session, model, calls=CALLS)
+        return DeviceLatency(times.quantiles["p50"].latency_us, times)
+    estimate = Estimate({"network": 1.0})
+    return DeviceLatency(estimate.latency_us(session.measure({"network": model}, [estimate])))
 
 
 def explain_no_caches(table: LatencyTable) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from msgspec import UNSET
+
 from goldnas.errors import ConfigError, MeasurementError
-from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.lut import Conditions, Loop, MeasuringProtocol
 from goldnas.profiling.backend import CPU
 from goldnas.profiling.host import Host
 from goldnas.profiling.runner_backend import RunnerBackend
@@ -53,6 +55,12 @@ class OnnxruntimeBackend(RunnerBackend):
         provider: Execution provider that runs the models; there is no fallback to another.
         provider_options: Options of the provider, by its own names.
         cores: Cores to run on; all if empty.
+        loop: The loop that networks are called in, beside visits.
+        pipeline: A function, ``module:function``, that returns what is timed with each call of
+            the loop: a function that makes the inputs, and one that takes the outputs.
+
+    Raises:
+        ConfigError: If the host has no Python, and the loop is not hot.
     """
 
     def __init__(
@@ -64,6 +72,8 @@ class OnnxruntimeBackend(RunnerBackend):
         provider_options: Mapping[str, str] | None = None,
         precision: str = "fp32",
         cores: Sequence[int] = (),
+        loop: Loop | None = None,
+        pipeline: str | None = None,
         protocol: MeasuringProtocol = IN_CONTEXT,
         silence_s: float = 1800.0,
         patience_s: float = 600.0,
@@ -87,6 +97,13 @@ class OnnxruntimeBackend(RunnerBackend):
             patience_s=patience_s,
             on_warning=on_warning,
         )
+        self.loop = loop or Loop()
+        self.pipeline = pipeline
+        if not self.loop.is_hot and self._host.perf_test:
+            raise ConfigError(
+                f"`perf_test` cannot call a network as in `loop='{self.loop}'`: install Python "
+                "with onnxruntime on the device and leave `perf_test` out, or leave out `loop`"
+            )
 
     @classmethod
     def like(
@@ -107,6 +124,7 @@ class OnnxruntimeBackend(RunnerBackend):
             precision=conditions.precision,
             cores=[int(core) for core in re.findall(r"\b[0-9]{1,6}\b", cores)],
             protocol=conditions.protocol,
+            loop=conditions.called,
             on_warning=on_warning,
         )
 
@@ -161,6 +179,7 @@ class OnnxruntimeBackend(RunnerBackend):
             precision=self._precision,
             measured_on=datetime.date.today(),
             protocol=self.protocol,
+            loop=UNSET if self.loop.is_hot else str(self.loop),
         )
 
     @cached_property

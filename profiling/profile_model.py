@@ -6,14 +6,17 @@ from pathlib import Path
 
 from goldnas.errors import ConfigError
 from goldnas.lut import Conditions, LatencyTable
+from goldnas.profiling.calls import LoopTimes, describe_lacking, measure_calls
 from goldnas.profiling.config import ModelConfig
 from goldnas.profiling.input_values import ModelInput
 from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import ModelLatency, RejectedModelError, measure_model
+from goldnas.reference import import_function
 from goldnas.resources import Latency
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import find_space
+from goldnas.trust import allow
 
 _RUNNING = "Error in execution"
 """In what onnxruntime says of a model that it took, and that failed when it ran."""
@@ -28,7 +31,7 @@ class ModelPrediction:
     other_conditions: list[str]
     """Conditions of the table that differ from those of the model's measurement."""
     difference_percent: float
-    """Deviation of the measured latency from the predicted one."""
+    """Deviation of the measured latency from the predicted one; in a loop, of p50."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class ModelProfile:
     """What it ran on."""
     conditions: Conditions
     latency: ModelLatency
+    """Hot, whatever the loop of the conditions is."""
+    loop: LoopTimes | None
+    """Single calls in the loop of the conditions; None if that is hot."""
+    pipeline: str | None
+    """The function that returns what was timed with each of these calls; None if nothing."""
     predictions: tuple[ModelPrediction, ...]
 
 
@@ -61,10 +69,19 @@ def profile_model(
         on_warning: Called with a warning if something may spoil the measurements.
 
     Raises:
-        ConfigError: If the file is no model, a shape is open, or a value does not fit.
+        ConfigError: If the file is no model, a shape is open, a value does not fit, or the
+            pipeline cannot be imported.
         MeasurementError: If the runtime rejects the model, or the machine is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
     """
+    if config.pipeline is not None:
+        if tables:
+            raise ConfigError(
+                "`tables` predict a network alone, and `pipeline` is timed with it: leave out "
+                "one of them"
+            )
+        allow(config.pipeline)  # the user names it
+        import_function(config.pipeline, "a pipeline", "two functions, before and after")
     file = read_onnx(path, batch=config.batch, shapes=config.shapes, values=config.values)
     if file.deciding:
         on_warning(_describe_deciding(file))
@@ -78,6 +95,12 @@ def profile_model(
     )
     predicted_us = {table.name: _predict_us(file, table) for table in tables}
     latency, form = _measure(session, file)
+    loop = None
+    if not session.conditions.called.is_hot:
+        loop = measure_calls(session, form.model, calls=config.calls)
+        if lacking := describe_lacking(loop):
+            on_warning(lacking)
+    measured_us = loop.quantiles["p50"].latency_us if loop else latency.latency_us
     if form.note:
         on_warning(form.note)
     if latency.varies:
@@ -90,12 +113,14 @@ def profile_model(
         inputs=form.inputs,
         conditions=session.conditions,
         latency=latency,
+        loop=loop,
+        pipeline=config.pipeline,
         predictions=tuple(
             ModelPrediction(
                 table=table.name,
                 latency_us=predicted_us[table.name],
                 other_conditions=table.conditions.differences(session.conditions),
-                difference_percent=100 * (latency.latency_us / predicted_us[table.name] - 1),
+                difference_percent=100 * (measured_us / predicted_us[table.name] - 1),
             )
             for table in tables
         ),

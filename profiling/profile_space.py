@@ -5,8 +5,10 @@ from pathlib import Path
 
 from goldnas.lut import LatencyTable
 from goldnas.profiling.backend import MeasurementBackend
+from goldnas.profiling.config import CALLS
 from goldnas.profiling.fill import fill_table, open_table
 from goldnas.profiling.gpu_backend import forget_engines
+from goldnas.profiling.loop_calibration import calibrate_loop
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.quality import warn_of_quality
 from goldnas.profiling.session import Session
@@ -21,6 +23,7 @@ def profile_space(
     *,
     batch: int = 1,
     networks: int = 20,
+    calls: int = CALLS,
     strict: bool = False,
     transfer: str | Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -38,6 +41,7 @@ def profile_space(
         batch: Images per call.
         networks: Number of random whole networks to measure, too. The rows are fitted to them;
             0 for none.
+        calls: Calls of each network in the backend's loop, if that is not hot.
         strict: Whether a row fails if nodes of it run on another provider than the backend's.
         transfer: Another device's table. Its rows are fitted to the networks, and no row is
             measured.
@@ -63,6 +67,10 @@ def profile_space(
         table = transfer_table(session, before, space, other, networks=networks)
     else:
         table = fill_table(session, before, space, networks=networks, strict=strict)
+    if not session.conditions.called.is_hot:
+        fitted = table.calibration_for(space.name, space.settings)
+        if fitted and not fitted.loop:
+            table = calibrate_loop(session, table, space, calls=calls)
     if table is not before or journal.exists():
         table = session.finish(table, before)
         forget_engines(backend)

@@ -24,6 +24,15 @@ one line per node, in the order they run:
     {"model": "name", "node": "conv1", "operator": "Conv", "provider": "CPUExecutionProvider",
      "output": "1x16x32x32", "latency_us": 17.5}
 
+With "loop", a model is not visited but called so many times, at a rate with idle gaps between
+calls, or beside busy processes. It is answered by the time of each call:
+
+    {"rate_hz": 15.0, "neighbours": 0, "calls": 100, "warmup_calls": 5, "least_s": 0.5}
+    {"model": "name", "calls_us": [410.2, 398.7, ...]}
+
+A loop may have a "pipeline", ``module:function``, and a "path" to find it on. The function
+returns two: one makes the inputs of a call, the other takes its outputs. Both are timed too.
+
 Without a job it serves: it reads requests, a line each, and does each job in a fresh process.
 Models are stored once, by their checksum, in a folder that is gone when the requests end,
 however they end.
@@ -39,6 +48,7 @@ The answer to a request ends with ``{"done": ...}`` or ``{"failed": "why, in one
 
 import base64
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -84,6 +94,24 @@ NUMBERS = {
 
 LONGEST_WAIT_S = 120
 """For a hot machine to cool down, before a round."""
+
+MOST_CALLS = 5000
+"""Calls of a model beside busy processes, where short calls go on until it is no instant."""
+
+MISSED_SHARE = 0.05
+"""Of the ticks of a rate: if more are missed because a call took longer, there is no rate."""
+
+NEIGHBOUR = """
+import os, sys, threading
+import numpy as np
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+one = np.ones((256, 256), np.float32)
+one @ one
+print(flush=True)
+while True:
+    one @ one
+"""
+"""A busy process, which ends with its input, and so with whoever started it."""
 
 GUARD = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
 """Removes a folder once its owner is gone, also if that was killed."""
@@ -262,6 +290,141 @@ def time_calls(
     }
 
 
+def call_in_loop(
+    session: ort.InferenceSession, binding: ort.IOBinding, loop: dict[str, Any]
+) -> dict[str, list[float]]:
+    """Time single calls in a loop, in microseconds.
+
+    Raises:
+        ValueError: If the model cannot keep the rate.
+        Exception: Whatever the runtime raises for a model that fails.
+    """
+    if loop.get("pipeline"):
+        call = make_pipeline(session, loop["pipeline"], loop["path"])
+    else:
+        call = make_call(session, binding)
+    time_loop = time_paced if loop["rate_hz"] else time_back_to_back
+    samples_ns = time_loop(call, loop)
+    return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+
+
+def make_call(session: ort.InferenceSession, binding: ort.IOBinding) -> Any:
+    """One call of a model on its own inputs."""
+    anew = any(entry.type not in NUMBERS for entry in session.get_outputs())
+    if not anew:
+        try:
+            session.run_with_iobinding(binding)
+        except Exception:  # as for a visit: an output of another size does not fit
+            anew = True
+
+    def call() -> None:
+        if anew:
+            let_allocate(session, binding)
+        session.run_with_iobinding(binding)
+
+    return call
+
+
+def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -> Any:
+    """One call of a model between a user's own functions.
+
+    Raises:
+        ValueError: If one of them fails, now or in a call.
+    """
+    inputs = [entry.name for entry in session.get_inputs()]
+    module, _, function = name.partition(":")
+    sys.path[:] = path
+    try:
+        steps: Any = importlib.import_module(module)
+        for attribute in function.split("."):
+            steps = getattr(steps, attribute)
+        before, after = steps()
+    except Exception as error:
+        raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from None
+
+    def call() -> None:
+        try:
+            given = before()
+        except Exception as error:
+            raise ValueError(f"{name} fails before: {type(error).__name__}: {error}") from None
+        if not isinstance(given, dict):
+            given = {inputs[0]: given}
+        outputs = session.run(None, given)
+        try:
+            after(outputs)
+        except Exception as error:
+            raise ValueError(f"{name} fails after: {type(error).__name__}: {error}") from None
+
+    return call
+
+
+def time_back_to_back(call: Any, loop: dict[str, Any]) -> list[int]:
+    """Nanoseconds of calls that follow at once."""
+    clock_ns = time.perf_counter_ns
+    for _ in range(loop["warmup_calls"]):
+        call()
+    samples_ns: list[int] = []
+    end_ns = clock_ns() + loop["least_s"] * 1e9
+    while len(samples_ns) < loop["calls"] or (
+        clock_ns() < end_ns and len(samples_ns) < MOST_CALLS
+    ):
+        start_ns = clock_ns()
+        call()
+        samples_ns.append(clock_ns() - start_ns)
+    return samples_ns
+
+
+def time_paced(call: Any, loop: dict[str, Any]) -> list[int]:
+    """Nanoseconds of calls at a rate, each of which waits for the next tick of a clock."""
+    clock_ns = time.perf_counter_ns
+    period_ns = round(1e9 / loop["rate_hz"])
+    allowed = max(3, MISSED_SHARE * loop["calls"])
+    samples_ns: list[int] = []
+    missed = 0
+    tick_ns = clock_ns()
+    for number in range(-loop["warmup_calls"], loop["calls"]):
+        tick_ns += period_ns
+        late_ns = clock_ns() - tick_ns
+        if late_ns > 0:
+            tick_ns += (late_ns // period_ns + 1) * period_ns
+            missed += number > 0  # the calls before warm up
+        time.sleep(max(0, tick_ns - clock_ns()) / 1e9)
+        start_ns = clock_ns()
+        call()
+        took_ns = clock_ns() - start_ns
+        if number >= 0:
+            samples_ns.append(took_ns)
+        if missed > allowed:
+            slow_ns = np.quantile(samples_ns, 1 - MISSED_SHARE)
+            raise ValueError(
+                f"cannot keep {loop['rate_hz']:g} calls a second: a call takes "
+                f"{np.median(samples_ns) / 1e6:.3g} ms, and 1 in {1 / MISSED_SHARE:.0f} "
+                f"{slow_ns / 1e6:.3g} ms, so at most {1e9 / slow_ns:.3g} calls a second"
+            )
+    return samples_ns
+
+
+def start_neighbours(count: int) -> "list[subprocess.Popen[bytes]]":
+    """Start busy processes, and wait until they are busy; they end with this process."""
+    one_thread = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", NEIGHBOUR],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **one_thread},
+        )
+        for _ in range(count)
+    ]
+    for process in started:
+        if process.stdout is None or not process.stdout.readline():
+            sys.exit(f"cannot start {count} busy processes beside the model")
+    return started
+
+
 def profile_nodes(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, object]]:
     """Run a model under the runtime's profiler: its nodes, as the runtime has them.
 
@@ -348,6 +511,7 @@ def read_highest(folder: str, pattern: str) -> Any:
 def run(job: dict[str, Any]) -> None:
     """Do a job; its answers are written after each round."""
     lines: list[str] = []
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a user's function prints is no answer
 
     def answer(**fields: object) -> None:
         # Written after a round, not within: who reads it would take a core from the threads.
@@ -355,10 +519,13 @@ def run(job: dict[str, Any]) -> None:
 
     def send() -> None:
         # Flushed: when the parent is gone this fails, and so ends the work.
-        print("\n".join([*lines, ""]), end="", flush=True)
+        print("\n".join([*lines, ""]), end="", flush=True, file=answers)
         lines.clear()
 
     ort.set_default_logger_severity(4)
+    loop = job.get("loop")
+    # Before this process is bound to cores: the system puts them where it likes.
+    neighbours = start_neighbours(loop["neighbours"]) if loop else []
     if job.get("cores"):
         try:
             os.sched_setaffinity(0, job["cores"])
@@ -388,11 +555,18 @@ def run(job: dict[str, Any]) -> None:
         for name in list(order):
             settings = (job["warmup_ms"], job["visit_ms"], job["min_calls"])
             try:
-                answer(model=name, **visit(*loaded[name], *settings))
+                if loop:
+                    answer(model=name, **call_in_loop(*loaded[name], loop))
+                    send()  # nothing is measured now, and a slow rate takes minutes a model
+                else:
+                    answer(model=name, **visit(*loaded[name], *settings))
             except Exception as error:  # it ran once, and does not always
                 order.remove(name)
                 answer(model=name, error=" ".join(str(error).split()))
         send()
+    for process in neighbours:
+        process.kill()
+        process.wait()
 
 
 # -- serving -----------------------------------------------------------------------------------

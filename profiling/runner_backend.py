@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.errors import MeasurementError
+from goldnas.lut import Conditions, Loop, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, ProcessDiedError, Visit
 from goldnas.profiling.connection import (
     Connection,
@@ -15,8 +16,14 @@ from goldnas.profiling.connection import (
 )
 from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_perf_test import PerfTest
+from goldnas.trust import search_path
 
 _Reply = TypeVar("_Reply")
+
+_WARMUP_CALLS = 3
+"""Calls in a loop that are not timed: the first ones after another model, or a pause."""
+_LEAST_S = 0.5
+"""Of calls that follow at once: short ones are more, so that the system's turns are seen."""
 
 
 class RunnerBackend(ABC):
@@ -51,6 +58,8 @@ class RunnerBackend(ABC):
         self.protocol = protocol
         self.provider = provider
         self.health = Health()
+        self.loop = Loop()
+        self.pipeline: str | None = None
         self._runtime = runtime
         self._host = host
         self._precision = precision
@@ -89,6 +98,38 @@ class RunnerBackend(ABC):
             MeasurementError: As for :meth:`visit`.
         """
         return self._collect(models, lambda line: NodeTime(**line), nodes=True, seed=0)
+
+    def time_calls(
+        self, models: Mapping[str, bytes], *, calls: int, seed: int
+    ) -> dict[str, tuple[float, ...] | Failure]:
+        """See :meth:`MeasurementBackend.time_calls`.
+
+        Raises:
+            ProcessDiedError: If the process dies.
+            MeasurementError: As for :meth:`visit`; or if the backend has no loop.
+        """
+        if self.loop.is_hot:
+            raise MeasurementError(
+                f"{self._runtime} has no loop to call a model in: measure a processor with "
+                "onnxruntime, and give `loop`"
+            )
+        loop = {
+            "rate_hz": self.loop.rate_hz,
+            "neighbours": self.loop.neighbours,
+            "calls": calls,
+            "warmup_calls": _WARMUP_CALLS,
+            "least_s": _LEAST_S,
+            **({"pipeline": self.pipeline, "path": search_path()} if self.pipeline else {}),
+        }
+        found = self._collect(
+            models, lambda line: line["calls_us"], loop=loop, rounds=1, seed=seed
+        )
+        return {
+            name: reply
+            if isinstance(reply, Failure)
+            else tuple(float(us) for calls_us in reply for us in calls_us)
+            for name, reply in found.items()
+        }
 
     def _collect(
         self,

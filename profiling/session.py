@@ -29,6 +29,9 @@ from goldnas.site import AnySite, Site
 SENTINEL: Part = ("sep_conv_3x3", Site(32, 32, 16, 16))
 """The operator whose chain is measured again and again."""
 
+_LOOP_PROCESSES = 3
+"""That share the calls of a network in a loop: memory alignment differs between them."""
+
 
 class Session:
     """Exports operators once each, and measures models beside a sentinel.
@@ -121,6 +124,36 @@ class Session:
         self._aa_percent = max(self._aa_percent, found.aa_percent)
         self._drift_percent = max(self._drift_percent, found.drift_percent)
         return {**failed, **found.results}
+
+    def time_calls(
+        self, models: Mapping[str, bytes], *, calls: int
+    ) -> dict[str, tuple[float, ...] | Failure]:
+        """Call models in the loop of the conditions, in several fresh processes.
+
+        Args:
+            models: float32 ONNX models by name.
+            calls: Of each model, over all processes; a few more, so that they share them
+                evenly.
+
+        Returns:
+            Microseconds of each call, of all processes together.
+
+        Raises:
+            MeasurementError: If the runtime cannot start, or its process dies.
+        """
+        lowered, failed = self._lowered(models)
+        found: dict[str, tuple[float, ...] | Failure] = {**failed}
+        for process in range(_LOOP_PROCESSES):
+            left = {n: m for n, m in lowered.items() if not isinstance(found.get(n), Failure)}
+            if not left:
+                break
+            share = -(-calls // _LOOP_PROCESSES)
+            for name, times in self.backend.time_calls(left, calls=share, seed=process).items():
+                before = found.get(name, ())
+                assert not isinstance(before, Failure)
+                found[name] = times if isinstance(times, Failure) else (*before, *times)
+            self._on_progress(process + 1, _LOOP_PROCESSES)
+        return found
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """Times of the models' nodes, in the number format of the conditions.

@@ -5,7 +5,7 @@ from goldnas.lut import Interpolated, LatencyTable, format_row_key
 from goldnas.profiling.calibration import fit_calibration
 from goldnas.profiling.networks import measure_networks
 from goldnas.profiling.session import Session
-from goldnas.resources import Latency
+from goldnas.resources import HOT, Latency
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.sampling import draw_architectures
 
@@ -39,7 +39,7 @@ def transfer_table(
             f"{table.path} has rows already, and `transfer` makes a new table. "
             "Choose another `out`"
         )
-    latency = Latency(other, space)
+    latency = Latency(other, space, HOT)
     prior_us = {format_row_key(*part): latency.cost(*part) for part in space.rows()}
     found = measure_networks(session, space, draw_architectures(space, networks, seed=0))
     fitted = fit_calibration(space, found.networks, found.noise_floor_percent, prior_us)

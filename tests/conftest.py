@@ -27,7 +27,13 @@ import export_cache
 from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
 from goldnas.picking import config as picking_config
 from goldnas.picking import pick
-from goldnas.profiling import measuring, onnxruntime_backend, whole_model
+from goldnas.profiling import (
+    loop_calibration,
+    measuring,
+    onnxruntime_backend,
+    runner_backend,
+    whole_model,
+)
 from goldnas.resources import Flops
 from goldnas.site import Site
 from goldnas.spaces import SearchSpace
@@ -138,6 +144,8 @@ def quick() -> Iterator[None]:
         patch.setattr(measuring, "MOST_PROCESSES", few.processes)
         patch.setattr(measuring, "NOISE_WARNS", math.inf)
         patch.setattr(whole_model, "_PROFILES", 2)
+        patch.setattr(loop_calibration, "LOOP_NETWORKS", 4)
+        patch.setattr(runner_backend, "_LEAST_S", 0.02)
         yield
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from goldnas.files import write_atomic
-from goldnas.lut import Conditions, MeasuringProtocol
+from goldnas.lut import Conditions, Loop, MeasuringProtocol
 from goldnas.profiling.backend import Failure, Health, NodeTime, Visit
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -47,6 +47,7 @@ class SimulatedDevice:
         noise: Factor on a visit's time, from a random generator and the model's name.
         protocol: How often it visits.
         slowness: Of the whole device.
+        loop: In which a call takes 100 us and half the latency more, a tenth of them double.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class SimulatedDevice:
         *,
         protocol: MeasuringProtocol = IN_CONTEXT,
         slowness: float = 1.0,
+        loop: str = "hot",
     ) -> None:
+        self.loop = Loop.parse(loop)
         self.protocol = protocol
         self.provider = "simulated"
         self.health = Health()
@@ -78,7 +81,18 @@ class SimulatedDevice:
             precision="fp32",
             measured_on=datetime.date(2026, 1, 31),
             protocol=self.protocol,
+            loop=msgspec.UNSET if self.loop.is_hot else str(self.loop),
         )
+
+    def time_calls(
+        self, models: Mapping[str, bytes], *, calls: int, seed: int
+    ) -> dict[str, tuple[float, ...] | Failure]:
+        self.processes.append(len(models))
+        usual = {name: 100 + 1.5 * true_us(model) for name, model in models.items()}
+        return {
+            name: tuple(us * (2 if call % 10 == 9 else 1) for call in range(calls))
+            for name, us in usual.items()
+        }
 
     def visit(
         self, models: Mapping[str, bytes], *, seed: int

@@ -52,7 +52,7 @@ def test_predicted_latency_is_the_sum_over_all_parts(
         parts,
         SPACE.input_shape,
         latencies=[Latency(make_table(tmp_path / "cpu.json", SPACE, row_us=10.0), SPACE)],
-        measured_us={"cpu": 5.0 * len(parts)},
+        measured_us={"latency@cpu": 5.0 * len(parts)},
         unverified={},
     )
     assert check.resource == "latency@cpu"

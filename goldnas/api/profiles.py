@@ -40,7 +40,8 @@ def profile(
         settings: Fields of :class:`goldnas.TableConfig`: ``device`` (``cpu``, ``cuda``,
             ``ssh://host``, ``adb://SERIAL``), ``backend``, ``threads``, ``batch`` (images per
             call), ``precision``, ``networks`` (to fit to; 0 for none), ``target_percent``,
-            ``transfer`` (another device's table) and so on.
+            ``transfer`` (another device's table), ``loop`` (how a product calls networks,
+            like ``paced:15/s``) and so on.
 
     Returns:
         The table. It marks rows that could not be measured as failed.
@@ -73,6 +74,7 @@ def profile(
             config.make_backend(folder=locate_engines(path), on_warning=on_warning),
             batch=config.batch,
             networks=config.networks,
+            calls=config.calls,
             strict=config.strict,
             transfer=config.transfer,
             on_progress=on_progress,

@@ -85,6 +85,8 @@ class LatencyTable(lut.LatencyTable):
     def predict(self, network: Any) -> Prediction:
         """Predict the latency of a network on the device of the table.
 
+        In a table of a loop, this is p50 of the single calls in the loop.
+
         Args:
             network: A network of a search or a training, an :class:`goldnas.Architecture`, or
                 a network from :func:`goldnas.lut.published.read_published`.
@@ -96,9 +98,20 @@ class LatencyTable(lut.LatencyTable):
 
         costs_us: dict[Part, float]
         if isinstance(network, PublishedNetwork):
+            if not self.conditions.called.is_hot:
+                raise TableError(
+                    f"{self.path} is of the loop {self.conditions.called}, in which no network "
+                    "of this space was called: predict published networks with a hot table"
+                )
             parts = network.parts
             costs_us = {part: self.latency_us(*part, rows=lambda: parts) for part in parts}
-            return _predict(parts, costs_us, self.calibration_for(ANY_SPACE, {}))
+            general = self.calibration_for(ANY_SPACE, {})
+            return _predict(
+                parts,
+                costs_us,
+                general.intercept_us if general else 0.0,
+                general.accuracy.mape_percent if general else None,
+            )
         from goldnas.api.networks import find_architecture
         from goldnas.resources import Latency
         from goldnas.spaces import find_space
@@ -108,7 +121,7 @@ class LatencyTable(lut.LatencyTable):
         parts = tuple(space.plan(architecture).parts())
         latency = Latency(self, space)
         costs_us = {part: latency.cost(*part) for part in parts}
-        return _predict(parts, costs_us, latency.calibration)
+        return _predict(parts, costs_us, latency.overhead, latency.error_percent)
 
     def check(
         self,
@@ -288,13 +301,13 @@ class LatencyTable(lut.LatencyTable):
 def _predict(
     parts: "tuple[Part, ...]",
     costs_us: "dict[Part, float]",
-    fitted: "Calibration | None",
+    overhead_us: float,
+    mape_percent: float | None,
 ) -> Prediction:
     """The sum over the parts of a network, with what it consists of."""
-    overhead_us = fitted.intercept_us if fitted else 0.0
     return Prediction(
         latency_us=fsum([overhead_us, *(costs_us[part] for part in parts)]),
-        mape_percent=fitted.accuracy.mape_percent if fitted else None,
+        mape_percent=mape_percent,
         overhead_us=overhead_us,
         rows=tuple(
             PredictedRow(operator, str(site), count, count * costs_us[operator, site])

@@ -91,7 +91,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         setting(
             "Budget to check besides those of the search, such as 10ms or 5Mparams; 10ms@pi5 "
-            "with several latency tables. Repeat for several.",
+            "with several latency tables. 10ms:p99 is a quantile of single calls, by a table "
+            "with a loop. Repeat for several.",
             metavar="LIMIT",
         ),
     ] = ()

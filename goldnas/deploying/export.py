@@ -29,7 +29,7 @@ from goldnas.files import check_replaceable, check_writable, write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
-from goldnas.resources import Latency, parse_budget
+from goldnas.resources import list_latencies, parse_budget
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
 from goldnas.spaces.shrunk import ShrunkSpace
@@ -115,24 +115,35 @@ def export_network(
     _check_python_out(config, plan, space)
     python = _write_python(source, config, plan)
     _check_replaceable(source, config, python)
+    latencies = list_latencies(tables, space, budgets)
 
     files, notes = _export(source, config, space, gpu, on_warning)
     if gpu is not None:
         notes += describe_other_engines(config, tables)
     models = {} if config.dynamic_batch else {1: files[config.out]}
-    measured_us, unverified = measure_latencies(
+    measured, unverified = measure_latencies(
         source, space, config, tables, models, host, gpu, on_warning
     )
     if gpu is not None:
         gpu.forget_engines()
+    notes += [
+        f"{one.name} is {one.table.conditions.called.explain(one.quantile)}"
+        for one in latencies
+    ]
+    found = {
+        latency.name: measured[latency.table.name].find(latency.quantile)
+        for latency in latencies
+        if latency.table.name in measured
+    }
     checks = check_budgets(
         source.network,
         tuple(plan.parts()),
         space.input_shape,
         build=space.build_part,
         budgets=budgets,
-        latencies=[Latency(table, space) for table in tables],
-        measured_us=measured_us,
+        latencies=latencies,
+        measured_us={name: latency_us for name, (latency_us, _) in found.items()},
+        limits_us={name: limits for name, (_, limits) in found.items() if limits},
         unverified=unverified,
     )
     files |= python

@@ -11,7 +11,7 @@ from goldnas.deploying.source import Source
 from goldnas.errors import GoldnasError
 from goldnas.exporting.budget_check import BudgetCheck
 from goldnas.lut import LatencyTable
-from goldnas.profiling.deployed import explain_no_caches, measure_network
+from goldnas.profiling.deployed import DeviceLatency, explain_no_caches, measure_network
 from goldnas.profiling.gpu_backend import GpuBackend, locate_engines
 from goldnas.profiling.host import Host
 from goldnas.resource_names import name_latency
@@ -100,8 +100,8 @@ def measure_latencies(
     host: Host,
     gpu: GpuBackend | None,
     warn: Warn,
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Microseconds on a machine by table; for tables of other machines, why there are none.
+) -> tuple[dict[str, DeviceLatency], dict[str, str]]:
+    """Latencies on a machine by table; for tables of other machines, why there are none.
 
     Args:
         source: The network.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from torch import nn
 
@@ -44,6 +45,9 @@ class BudgetCheck:
     budget: Budget | None = None
     unverified: str = ""
     """The reason for a missing measurement."""
+    limits: tuple[float, float] | None = None
+    """Of a quantile of single calls: the true quantile is not below the first with 95 %
+    confidence, and not above the second with 95 % confidence. None for other resources."""
 
     @property
     def difference(self) -> float | None:
@@ -67,6 +71,9 @@ class BudgetCheck:
         measured = difference = ""
         if self.measured is not None:
             measured = f"{format_amount(self.resource, self.measured)} measured, "
+        if self.limits is not None:
+            low, high = (format_amount(self.resource, amount) for amount in self.limits)
+            measured += f"known as {low} to {high}, "
         if self.difference is not None:
             difference = f" ({100 * self.difference:+.1f} %)"
         budget = unverified = ""
@@ -87,6 +94,7 @@ def check_budgets(
     budgets: Sequence[Budget] = (),
     latencies: Sequence[Latency] = (),
     measured_us: Mapping[str, float],
+    limits_us: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     unverified: Mapping[str, str],
 ) -> list[BudgetCheck]:
     """Compare prediction, measurement and budget, resource by resource.
@@ -98,7 +106,10 @@ def check_budgets(
         build: Builds the parts.
         budgets: The budgets; a resource may have several.
         latencies: Predictions by the tables of the devices.
-        measured_us: Microseconds of the network on the device of each table, by name.
+        measured_us: Microseconds of the network on the device of each table, by the name of
+            the latency.
+        limits_us: For quantiles of single calls, how well they are known; see
+            :class:`BudgetCheck`.
         unverified: For each other table, the reason for the missing measurement.
 
     Returns:
@@ -110,13 +121,14 @@ def check_budgets(
     """
     costs: list[tuple[Resource, float | None, str]] = []
     for latency in latencies:
-        name = latency.table.name
-        costs.append((latency, measured_us.get(name), unverified.get(name, "")))
+        reason = unverified.get(latency.table.name, "")
+        costs.append((latency, measured_us.get(latency.name), reason))
     costs.append((Flops(build), count_flops(network, input_shape), ""))
     costs.append((Parameters(build), count_parameters(network), ""))
     checks = []
     for resource, measured, reason in costs:
-        check = BudgetCheck(resource.name, sum_costs(resource, parts), measured, None, reason)
+        predicted, limits = sum_costs(resource, parts), limits_us.get(resource.name)
+        check = BudgetCheck(resource.name, predicted, measured, None, reason, limits)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
     return checks

@@ -27,6 +27,7 @@ class TableFacts:
             "machine": f"{known.machine} ({known.device})",
             "runtime": known.backend,
             "setting": f"batch {known.batch}, {known.precision}, threads {known.threads}",
+            "a budget of 10ms": known.called.explain(),
             "protocol": f"{known.protocol.name}: {known.protocol.statistic}",
             "measured on": str(known.measured_on),
         }

@@ -3,10 +3,11 @@
 from goldnas.resources.budget import Budget, parse_budget
 from goldnas.resources.costs import Costs, OperatorCount, Resource, compute_costs
 from goldnas.resources.flops import Flops, count_flops
-from goldnas.resources.latency import Latency
+from goldnas.resources.latency import HOT, Latency, list_latencies
 from goldnas.resources.parameters import Parameters, count_parameters
 
 __all__ = [
+    "HOT",
     "Budget",
     "Costs",
     "Flops",
@@ -17,5 +18,6 @@ __all__ = [
     "compute_costs",
     "count_flops",
     "count_parameters",
+    "list_latencies",
     "parse_budget",
 ]

@@ -1,11 +1,17 @@
 """Latency as predicted by a latency table."""
 
+from collections.abc import Iterable, Sequence
+
 from goldnas.architecture import SHRUNK
 from goldnas.errors import TableError
-from goldnas.lut import LatencyTable, format_row_key
+from goldnas.lut import QUANTILES, LatencyTable, QuantileFit, format_row_key
 from goldnas.resource_names import name_latency
+from goldnas.resources.budget import Budget
 from goldnas.site import AnySite
 from goldnas.spaces import SearchSpace
+
+HOT = "hot"
+"""In place of a quantile: the undisturbed latency, whatever the loop of the table is."""
 
 
 class Latency:
@@ -14,21 +20,72 @@ class Latency:
     If the table is calibrated for the space, the sum takes the rows as fitted to whole
     networks, plus the constant cost of every network. Otherwise it takes the measured rows.
 
+    A quantile of the calls in the table's loop is a factor of that, plus an offset. p90 and
+    p99 have a margin: they are upper bounds.
+
     Args:
         table: Latency table of the device.
         space: Space of the networks.
+        quantile: ``p50``, ``p90`` or ``p99`` of single calls in the table's loop. By default
+            p50 if the table has a loop, else the undisturbed latency, as for ``HOT``.
+
+    Raises:
+        TableError: If the table does not have the quantile.
     """
 
-    def __init__(self, table: LatencyTable, space: SearchSpace) -> None:
+    def __init__(self, table: LatencyTable, space: SearchSpace, quantile: str = "") -> None:
         self.table = table
         self.space = space
-        self.name = name_latency(table.name)
+        self.quantile = quantile
+        self.name = name_latency(table.name, "" if quantile == HOT else quantile)
         self.calibration = table.calibration_for(space.name, space.settings)
+        self.fit = self._find_fit()
+
+    def _find_fit(self) -> QuantileFit | None:
+        """What makes the quantile of the hot latency; None for the latter."""
+        loop, wanted = self.table.conditions.called, self.quantile
+        if wanted == HOT or (loop.is_hot and not wanted):
+            return None
+        path = str(self.table.path)
+        if loop.is_hot:
+            raise TableError(
+                f"{path} has no {wanted}: its loop is hot, and only its undisturbed latency is "
+                "known. Measure another table in the loop of the product, as with "
+                "`profile(space, loop='paced:15/s', out='paced.json')`"
+            )
+        if self.space.name == SHRUNK:
+            raise TableError(
+                f"{path} is of the loop {loop}, and the sizes of a network are measured hot: "
+                "give a `device` to measure them into another file, or a hot table"
+            )
+        fitted = self.calibration.loop if self.calibration else None
+        if not fitted:
+            raise TableError(
+                f"{path} has no networks of this space in its loop {loop}. Measure them with: "
+                f"`{self.table.profile_call(self.space.call)}`"
+            )
+        named = (fit for name, fit in fitted.quantiles.items() if name == (wanted or "p50"))
+        fit = next(named, None)
+        if fit is None:
+            calls = min(network.calls for network in fitted.networks)
+            raise TableError(
+                f"{path} has no {wanted}: {calls} calls of each network do not bound it. "
+                "Measure another table with more `calls`: p99 needs 299 of them"
+            )
+        return fit
 
     @property
     def overhead(self) -> float:
         """Microseconds of every network in addition to its parts."""
-        return self.calibration.intercept_us if self.calibration else 0.0
+        hot_us = self.calibration.intercept_us if self.calibration else 0.0
+        return hot_us if self.fit is None else self.fit.predict_us(hot_us)
+
+    @property
+    def error_percent(self) -> float | None:
+        """Mean error on networks that were left out of the fit; None without a fit."""
+        if self.fit is not None:
+            return self.fit.error_percent
+        return self.calibration.accuracy.mape_percent if self.calibration else None
 
     def cost(self, operator: str, site: AnySite) -> float:
         """Microseconds of one operator at one site.
@@ -36,6 +93,10 @@ class Latency:
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
+        hot_us = self._hot_us(operator, site)
+        return hot_us if self.fit is None else self.fit.scale * hot_us
+
+    def _hot_us(self, operator: str, site: AnySite) -> float:
         fitted = {} if self.calibration is None else self.calibration.latencies_us
         fitted_us = fitted.get(format_row_key(operator, site))
         if fitted_us is not None:
@@ -56,3 +117,19 @@ class Latency:
             f"{site}; fitted and other costs do not add up. Calibrate it with that operator: "
             f"`{self.table.profile_call(self.space.call)}`"
         )
+
+
+def list_latencies(
+    tables: Iterable[LatencyTable], space: SearchSpace, budgets: Sequence[Budget]
+) -> list[Latency]:
+    """The latency of each table, and the quantiles of it that have budgets.
+
+    Raises:
+        TableError: If a table does not have a quantile.
+    """
+    asked = dict.fromkeys(budget.resource for budget in budgets)
+    found = []
+    for table in tables:
+        names = [q for q in QUANTILES if name_latency(table.name, q) in asked]
+        found += [Latency(table, space, quantile) for quantile in ("", *names)]
+    return found

@@ -12,11 +12,11 @@ from goldnas.resources import (
     Budget,
     Costs,
     Flops,
-    Latency,
     OperatorCount,
     Parameters,
     Resource,
     compute_costs,
+    list_latencies,
     parse_budget,
 )
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
@@ -65,7 +65,7 @@ def build_feasibility(
     resources: list[Resource] = [
         Flops(space.build_part),
         Parameters(space.build_part),
-        *(Latency(table, space) for table in tables),
+        *list_latencies(tables, space, parsed),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
     edges = space.cell_layout and space.cell_layout.edges_per_node

@@ -44,8 +44,9 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         tuple[str, ...],
         setting(
             "Most that a network may cost: 600MFLOPs, 3Mparams or 5ms. With several latency "
-            "tables, 5ms@pi5 names the table. Repeat for several budgets. All of them hold at "
-            "the end.",
+            "tables, 5ms@pi5 names the table. By a hot table, 5ms is the undisturbed latency; "
+            "by a table of a loop, it is p50 of single calls, and 5ms:p99 is p99. Repeat for "
+            "several budgets. All of them hold at the end.",
             group=_BUDGET,
             metavar="AMOUNT",
         ),

@@ -12,7 +12,14 @@ from scipy.sparse import csr_array
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.operators import Part
-from goldnas.resources import Budget, Flops, Latency, Parameters, Resource, parse_budget
+from goldnas.resources import (
+    Budget,
+    Flops,
+    Parameters,
+    Resource,
+    list_latencies,
+    parse_budget,
+)
 from goldnas.searching.budgets import Limit
 from goldnas.searching.integer_program import solve
 from goldnas.spaces.shrunk import KNOT, ShrunkSpace, Size, Term
@@ -151,7 +158,7 @@ def build_widths(
     resources: list[Resource] = [
         Flops(space.build_part),
         Parameters(space.build_part),
-        *(Latency(table, space) for table in tables),
+        *list_latencies(tables, space, parsed),
     ]
     return WidthBudgets(space, resources, parsed)
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from goldnas.errors import MeasurementError
+from goldnas.lut import Loop
 from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
 from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -31,6 +33,9 @@ def on_a_gpu(name: str) -> MeasurementBackend:
 
 BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
+    "onnxruntime beside a busy process": lambda: OnnxruntimeBackend(
+        protocol=QUICK, loop=Loop(neighbours=1)
+    ),
     "torch on the processor": lambda: GpuBackend(
         "torch", device="cpu", protocol=ON_THIS_PROCESSOR
     ),
@@ -113,6 +118,23 @@ def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     assert 0 < first.latency_us < second.latency_us
     assert second.output == "1x64x32x32"
     assert first.provider == backend.provider
+
+
+def test_single_calls_are_timed_in_the_loop_or_refused(backend: MeasurementBackend) -> None:
+    models = {"8 channels": convolution(8), "64 channels": convolution(64), "bad": b"no model"}
+    if backend.loop.is_hot:
+        with pytest.raises(MeasurementError, match="`loop`"):
+            backend.time_calls(models, calls=20, seed=0)
+        return
+    found = backend.time_calls(models, calls=20, seed=0)
+    assert isinstance(found["bad"], Failure)
+    small, large = found["8 channels"], found["64 channels"]
+    assert not isinstance(small, Failure)
+    assert not isinstance(large, Failure)
+    assert min(len(small), len(large)) >= 20
+    assert min(small) > 0
+    assert min(small) < min(large)
+    assert backend.conditions(batch=1).called == backend.loop
 
 
 def test_conditions_are_complete_and_survive_a_file(backend: MeasurementBackend) -> None:
