@@ -61,9 +61,10 @@ def _devices() -> Values:
 
 
 def _backends() -> Values:
+    from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
     from goldnas.profiling.runtimes import BACKENDS
 
-    return ["onnxruntime", *BACKENDS]
+    return ["onnxruntime", *PROCESSOR_RUNTIMES, *BACKENDS]
 
 
 def _providers() -> Values:

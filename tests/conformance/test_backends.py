@@ -10,9 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.backend import Failure, MeasurementBackend, NoProfiler, Timing, Visit
 from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.processor_backend import ProcessorBackend
+from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES, list_installed
 from goldnas.profiling.runtimes import BACKENDS as ON_GPUS
 from goldnas.profiling.runtimes import list_working
 
@@ -29,11 +31,18 @@ def on_a_gpu(name: str) -> MeasurementBackend:
     return GpuBackend(name, protocol=QUICK_ON_A_GPU)
 
 
+def on_a_processor(name: str) -> MeasurementBackend:
+    if name not in list_installed():
+        pytest.skip(f"{name} is not installed: {PROCESSOR_RUNTIMES[name].install}")
+    return ProcessorBackend(name, protocol=QUICK)
+
+
 BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
     "torch on the processor": lambda: GpuBackend(
         "torch", device="cpu", protocol=ON_THIS_PROCESSOR
     ),
+    **{name: partial(on_a_processor, name) for name in PROCESSOR_RUNTIMES},
     **{name: partial(on_a_gpu, name) for name in ON_GPUS},
 }
 
@@ -105,6 +114,9 @@ def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     whole = model(nodes, {"small": small, "large": large}, 8)
     found = backend.nodes({"whole": whole, "bad": b"no model"})
     assert isinstance(found["bad"], Failure)
+    if isinstance(found["whole"], NoProfiler):
+        assert "no profiler" in found["whole"].error
+        return
     assert not isinstance(found["whole"], Failure)
     assert all(node.latency_us > 0 for node in found["whole"])
     if "tensorrt" in backend.conditions(batch=1).backend:
