@@ -67,6 +67,12 @@ def _backends() -> Values:
     return ["onnxruntime", *PROCESSOR_RUNTIMES, *BACKENDS]
 
 
+def _runtimes() -> Values:
+    from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
+    return ["best", "onnxruntime", *PROCESSOR_RUNTIMES]
+
+
 def _providers() -> Values:
     from goldnas.profiling.onnxruntime_backend import PROVIDERS
 
@@ -83,6 +89,7 @@ OFFERS: dict[str, Callable[[str], list[Any]]] = {
     "precision": offering(_precisions),
     "provider": offering(_providers),
     "recipe": offering(_recipes),
+    "runtime": offering(_runtimes),
     "train_device": offering(lambda: ["auto", "cuda", "mps", "cpu"]),
 }
 """By the kind of a setting."""

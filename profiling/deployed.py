@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import torch
 from msgspec.structs import replace
 from torch import nn
 
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
-from goldnas.exporting.onnx import to_onnx
+from goldnas.exporting.onnx import TOLERANCES, check_outputs, run_module, to_onnx
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend, forget_engines, locate_engines
 from goldnas.profiling.host import Host
 from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.measuring import Estimate
+from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.session import Session
 
 
@@ -47,6 +49,7 @@ def measure_network(
         absence.
 
     Raises:
+        ExportError: If another runtime than onnxruntime computes something else than PyTorch.
         MeasurementError: If the network cannot be measured.
     """
     host = host or Host()
@@ -91,6 +94,10 @@ def measure_network(
                 exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             estimate = Estimate({"network": 1.0})
             try:
+                if isinstance(backend, ProcessorBackend) and precision in TOLERANCES:
+                    images, expected = run_module(network, (theirs.batch, *input_shape))
+                    outputs = backend.run(exported[theirs.batch], images.numpy())
+                    check_outputs(torch.from_numpy(outputs), expected, precision=precision)
                 session = Session(backend, batch=theirs.batch, on_warning=on_warning)
                 found = session.measure({"network": exported[theirs.batch]}, [estimate])
                 measured_us[table.name] = estimate.latency_us(found)

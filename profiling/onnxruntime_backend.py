@@ -1,7 +1,6 @@
 """Measuring with onnxruntime, on this machine or another one."""
 
 import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -98,14 +97,13 @@ class OnnxruntimeBackend(RunnerBackend):
     ) -> "OnnxruntimeBackend":
         """A backend with a table's settings; whether the host is that device it has to say."""
         options = dict(conditions.backend_options)
-        cores = options.get("cores", "")
         return cls(
             conditions.threads,
             host=host,
             provider=options.get("provider", CPU),
             provider_options={k: v for k, v in options.items() if k not in _OPTIONS_OF_OURS},
             precision=conditions.precision,
-            cores=[int(core) for core in re.findall(r"\b[0-9]{1,6}\b", cores)],
+            cores=conditions.cores,
             protocol=conditions.protocol,
             on_warning=on_warning,
         )

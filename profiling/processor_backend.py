@@ -1,7 +1,6 @@
 """Measuring on the processor of this machine with other runtimes: OpenVINO, ncnn."""
 
 import datetime
-import re
 import shutil
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -85,12 +84,11 @@ class ProcessorBackend(RunnerBackend):
         cls, conditions: Conditions, *, on_warning: Callable[[str], None] = lambda text: None
     ) -> "ProcessorBackend":
         """A backend with a table's settings; whether this is that device it has to say."""
-        cores = conditions.backend_options.get("cores", "")
         return cls(
             conditions.runtime,
             conditions.threads,
             precision=conditions.precision,
-            cores=[int(core) for core in re.findall(r"\b[0-9]{1,6}\b", cores)],
+            cores=conditions.cores,
             protocol=conditions.protocol,
             on_warning=on_warning,
         )
@@ -158,10 +156,10 @@ class ProcessorBackend(RunnerBackend):
         return dict.fromkeys(models, NoProfiler(reason))
 
     def run(self, model: bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Run a model on images, one after the other.
+        """Run a model on images.
 
         Args:
-            model: From one input of a batch of one to one output.
+            model: From one input of ``N`` images to one output.
             images: ``(N, C, H, W)``.
 
         Returns:

@@ -8,7 +8,7 @@ it, whose jobs and answers these are, with these besides:
 - "folder" is where converted and compiled models are kept;
 - ``{"ready": "name"}`` says that a model is ready, since a conversion may take long;
 - with "facts", the answer is ``{"facts": {...}}``, or ``{"unusable": "why, in one line"}``;
-- with "run", of one model, it is run on each image of the file "images", and the answer is
+- with "run", of one model, it is run on the images of the file "images", and the answer is
   ``{"outputs": "path"}`` or ``{"error": "why, in one line"}``.
 
 Neither torch nor onnx is loaded where calls are timed: loading takes seconds in each process.
@@ -176,21 +176,18 @@ def make_inputs(model: bytes) -> list[Array]:
 
 
 def run(job: dict[str, Any], runtime: Runtime) -> None:
-    """Run one model on images."""
+    """Run one model on images, in one call."""
     (entry,) = job["models"].values()
     try:
         model = runtime.prepare(Path(entry["path"]).read_bytes())
-        found = []
-        for image in np.load(job["images"]):
-            model.feed([image[None]])
-            model.call()
-            (result,) = model.outputs()
-            found.append(result.astype(np.float32))
+        model.feed([np.load(job["images"])])
+        model.call()
+        (result,) = model.outputs()
     except Exception as error:
         answer(error=_line(error))
         return
     outputs = Path(job["outputs"], "outputs.npy")
-    np.save(outputs, np.concatenate(found))
+    np.save(outputs, result.astype(np.float32))
     answer(outputs=str(outputs))
 
 
