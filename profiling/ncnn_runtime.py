@@ -15,9 +15,6 @@ import ncnn
 from goldnas.errors import MeasurementError
 from goldnas.profiling.processor_runtimes import Array
 
-_NO_BATCH = 233
-"""What pnnx writes for a tensor without an axis of images."""
-
 _LONGEST_S = 600
 
 
@@ -55,7 +52,7 @@ class Network:
 
     Args:
         threads: Threads for one operator.
-        batches: The axis of images of each input ``in0`` and output ``out0``, if it has one.
+        batches: The axis of images of each input ``in0`` and output ``out0``; 233 for none.
     """
 
     def __init__(self, threads: int, batches: dict[str, int]) -> None:
@@ -89,17 +86,18 @@ class Network:
                 for kind, name in _list_layers(param)
                 if ncnn.layer_to_index(kind) < 0
             ]
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
             raise MeasurementError(
-                f"ncnn has no layer for {', '.join(unknown) or 'a node'} of the converted model"
+                f"ncnn has no layer for {', '.join(unknown[:3]) or 'a node'}{more} of the "
+                "converted model"
             )
 
     def feed(self, inputs: Sequence[Array]) -> None:
         """See :meth:`Model.feed`."""
+        names = [name for name in self._batches if name not in self._wanted]
         self._fed = [
             (name, ncnn.Mat(value, batch_index=self._batches[name]).clone())
-            for name, value in zip(
-                sorted(self._batches.keys() - {*self._wanted}), inputs, strict=True
-            )
+            for name, value in zip(names, inputs, strict=True)
         ]
 
     def call(self) -> None:

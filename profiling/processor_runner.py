@@ -43,7 +43,7 @@ _PROFILED_CALLS = 50
 
 def main(job: dict[str, Any]) -> None:
     """Do a job."""
-    if job["cores"]:
+    if job["cores"] and not job.get("facts"):  # of which the number of cores is one
         try:
             os.sched_setaffinity(0, job["cores"])
         except (OSError, AttributeError):

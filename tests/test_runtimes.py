@@ -11,7 +11,7 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import run_module, to_onnx
 from goldnas.exporting.precision import to_precision
-from goldnas.lut import LatencyTable
+from goldnas.lut import LatencyTable, Measured
 from goldnas.profiling.config import TableConfig
 from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.processor_runtimes import (
@@ -20,6 +20,7 @@ from goldnas.profiling.processor_runtimes import (
     list_installed,
 )
 from goldnas.profiling.runtimes import MissingRuntimeError
+from nightly import at_night
 from workplace import invoke
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -69,29 +70,41 @@ def test_openvino_runs_int8_in_integers(model: bytes, network: nn.Module) -> Non
     assert backend.conditions(batch=2).precision == "int8"
 
 
-def test_a_table_of_a_runtime_records_it_and_its_options(tmp_path: Path) -> None:
+OPTIONS = {
+    "provider": "openvino",
+    "cores": "0",
+    "inference_precision": "f32",
+    "performance_hint": "latency",
+    "streams": "1",
+}
+
+
+def test_conditions_name_the_runtime_its_version_and_its_options() -> None:
     needs("openvino")
-    out = tmp_path / "lut" / "ov.json"
-    words = ("--cells", 1, "--channels", 4, "--input", "3x8x8", "--networks", 0)
-    code, _, stderr = invoke(
-        "profile", *words, "--backend", "openvino", "--cores", 0, "--out", out
-    )
-    assert code == 0, stderr
-    conditions = LatencyTable.load(out).conditions
+    config = TableConfig(backend="openvino", cores=(0,))
+    conditions = config.make_backend(on_warning=lambda text: None).conditions(batch=1)
     assert (conditions.runtime, conditions.device, conditions.threads) == ("openvino", "cpu", 1)
-    assert conditions.backend_options == {
-        "provider": "openvino",
-        "cores": "0",
-        "inference_precision": "f32",
-        "performance_hint": "latency",
-        "streams": "1",
-    }
+    assert conditions.backend_options == OPTIONS
+    assert conditions.cores == [0]
+
+
+@at_night
+@pytest.mark.parametrize("name", PROCESSOR_RUNTIMES)
+def test_a_table_of_a_runtime_is_not_continued_by_another(name: str, tmp_path: Path) -> None:
+    needs(name)
+    out = tmp_path / "lut" / "table.json"
+    words = ("--cells", 1, "--channels", 4, "--input", "3x8x8", "--networks", 0)
+    code, _, stderr = invoke("profile", *words, "--backend", name, "--out", out)
+    assert code == 0, stderr
+    table = LatencyTable.load(out)
+    assert table.conditions.runtime == name
+    assert all(isinstance(row, Measured) for row in table.rows)
     code, _, stderr = invoke("profile", *words, "--out", out)
     assert code == 2
-    assert "backend was openvino" in stderr.replace("\n", " ")
+    assert f"backend was {name}" in " ".join(stderr.split())
 
 
-@pytest.mark.parametrize("name", ["openvino", "ncnn"])
+@pytest.mark.parametrize("name", ["ncnn", pytest.param("openvino", marks=at_night)])
 def test_a_whole_model_is_measured_with_nodes_where_there_is_a_profiler(
     name: str, model: bytes, tmp_path: Path
 ) -> None:

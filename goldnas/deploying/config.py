@@ -8,7 +8,6 @@ import msgspec
 from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
 from goldnas.profiling.config import Device, PerfTest, Python
-from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
 from goldnas.settings import setting
 
 _FILES = "Files"
@@ -157,6 +156,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: Naming the setting.
         """
+        from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
         known = (BEST, "onnxruntime", *PROCESSOR_RUNTIMES)
         if self.runtime not in known:
             raise ConfigError(f"unknown `runtime={self.runtime!r}`; known: {', '.join(known)}")
