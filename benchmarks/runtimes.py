@@ -30,7 +30,7 @@ from goldnas.exporting.onnx import run_module, run_onnx, to_onnx
 from goldnas.lut import LatencyTable
 from goldnas.lut.accuracy import compute_accuracy
 from goldnas.profiling.networks import measure_networks
-from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.processor_runtimes import (
     PROCESSOR_RUNTIMES,
@@ -55,7 +55,8 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--networks", type=int, default=10, help="fresh networks to measure")
-    parser.add_argument("--calibrate", type=int, default=16, help="networks of each table")
+    parser.add_argument("--calibrate", type=int, default=12, help="networks of each table")
+    parser.add_argument("--target", type=float, default=2.0, help="percent, as of profile")
     parser.add_argument("--runtimes", default=",".join(list_installed()))
     parser.add_argument("--tables", default="onnxruntime,openvino,ncnn")
     parser.add_argument("--seed", type=int, default=1000)
@@ -73,11 +74,12 @@ def main() -> None:
     for name in arguments.runtimes.split(","):
         began = time.monotonic()
         try:
-            with closing(make_backend(name, arguments.threads)) as backend:
+            with closing(make_backend(name, arguments.threads, arguments.target)) as backend:
                 found[name] = {"difference": compare(backend, model, images, expected)}
                 if name in arguments.tables.split(","):
                     table = make_table(space, backend, arguments.calibrate)
                     found[name] |= describe_table(table, time.monotonic() - began)
+                    print(f"{name}: a table in {found[name]['table_s']:.0f} s", flush=True)
                 else:
                     table = None
                 began = time.monotonic()
@@ -104,7 +106,7 @@ def main() -> None:
                 np.array([predicted[key] for key in us]), np.array(list(us.values()))
             )
             found[name]["accuracy"] = msgspec.to_builtins(accuracy)
-        print(f"{session.conditions.backend}: done", flush=True)
+        print(f"{name}: {len(us)} networks in {found[name]['networks_s']:.0f} s", flush=True)
     absent = find_absent()
     show(found, [one.fingerprint for one in drawn])
     for name, reason in absent.items():
@@ -114,11 +116,12 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def make_backend(name: str, threads: int) -> Backend:
+def make_backend(name: str, threads: int, target_percent: float) -> Backend:
     """The backend of a runtime."""
+    protocol = msgspec.structs.replace(IN_CONTEXT, target_percent=target_percent)
     if name == "onnxruntime":
-        return OnnxruntimeBackend(threads)
-    return ProcessorBackend(name, threads)
+        return OnnxruntimeBackend(threads, protocol=protocol)
+    return ProcessorBackend(name, threads, protocol=protocol)
 
 
 def compare(
