@@ -61,9 +61,16 @@ def _devices() -> Values:
 
 
 def _backends() -> Values:
+    from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
     from goldnas.profiling.runtimes import BACKENDS
 
-    return ["onnxruntime", *BACKENDS]
+    return ["onnxruntime", *PROCESSOR_RUNTIMES, *BACKENDS]
+
+
+def _runtimes() -> Values:
+    from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
+    return ["best", "onnxruntime", *PROCESSOR_RUNTIMES]
 
 
 def _providers() -> Values:
@@ -82,6 +89,7 @@ OFFERS: dict[str, Callable[[str], list[Any]]] = {
     "precision": offering(_precisions),
     "provider": offering(_providers),
     "recipe": offering(_recipes),
+    "runtime": offering(_runtimes),
     "train_device": offering(lambda: ["auto", "cuda", "mps", "cpu"]),
 }
 """By the kind of a setting."""

@@ -66,6 +66,7 @@ def export(
         goldnas export runs/a --out net.onnx
         goldnas export runs/a/trained/best --out net.onnx --python-out net.py
         goldnas export runs/a --pick 2 --out net.onnx --precision int8 --dynamic-batch
+        goldnas export runs/a --out net.onnx --runtime best
     """
     with errors_shown(if_interrupted=lambda: "interrupted; run the command again"):
         given = _OPTIONS.given(ctx, settings)
@@ -90,6 +91,8 @@ def export(
             print_json(_plain(exported))
         else:
             _print(exported.checks)
+        if exported.runtimes:
+            _print_runtimes(exported, as_json)
         say(in_options(exported.summary))
     if exported.failed:
         raise typer.Exit(Status.OVER_BUDGET)
@@ -113,6 +116,7 @@ def _plain(exported: "Exported") -> dict[str, Any]:
             }
             for check in exported.checks
         ],
+        "runtimes": exported.runtimes,
     }
 
 
@@ -144,3 +148,26 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
             say(f"{check.resource}: with 95 % confidence not below {low}, nor above {high}")
     for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():
         say(f"{name} not verified: {in_options(reason)}")
+
+
+def _print_runtimes(exported: "Exported", as_json: bool) -> None:
+    from rich.table import Table
+
+    from goldnas.deploying.runtimes import describe_fastest
+
+    table = Table("runtime")
+    for header in ("ms", "+-", "differs from PyTorch by"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for one in exported.runtimes:
+        if one.latency_us is None:
+            say(f"{one.runtime} not measured: {in_options(one.refused)}")
+            continue
+        table.add_row(
+            as_text(one.backend),
+            f"{one.latency_us / 1000:.4g}",
+            f"{100 * (one.interval_us or 0) / one.latency_us:.1f} %",
+            f"{one.difference:.1e}",
+        )
+    if not as_json:
+        out.print(table)
+    say(describe_fastest(exported.runtimes))

@@ -45,44 +45,11 @@ def print_profile(profile: "ModelProfile", *, as_json: bool) -> None:
 
 
 def _print(profile: "ModelProfile") -> None:
-    from collections import Counter
-
-    from rich.table import Table
-
     file, found, conditions = profile.file, profile.latency, profile.conditions
-
-    def share(us: float) -> str:
-        return f"{100 * us / found.latency_us:.1f} %"
-
-    counts = Counter(node.operator for node in found.nodes)
-    sums: Counter[str] = Counter()
-    for node in found.nodes:
-        sums[node.operator] += node.latency_us  # type: ignore[assignment]  # floats add as well
-    by_operator = Table("operator", title="by operator")
-    for header in ("nodes", "us", "share"):
-        by_operator.add_column(header, justify="right", no_wrap=True)
-    for name, us in sums.most_common():
-        by_operator.add_row(as_text(name), str(counts[name]), f"{us:.1f}", share(us))
-    if found.outside_us >= 0.05:
-        outside = (f"{found.outside_us:.1f}", share(found.outside_us))
-        by_operator.add_row("between nodes", "", *outside)
-    out.print(by_operator)
-
-    longest = sorted(found.nodes, key=lambda node: -node.latency_us)[:_LISTED]
-    shown = f"the {len(longest)} longest of {len(found.nodes)} nodes"
-    by_node = Table("node", "operator", "output", title=shown)
-    for header in ("us", "share"):
-        by_node.add_column(header, justify="right", no_wrap=True)
-    for node in longest:
-        texts = (as_text(node.node), as_text(node.operator), as_text(node.output))
-        by_node.add_row(*texts, f"{node.latency_us:.1f}", share(node.latency_us))
-    out.print(by_node)
-
-    others = Counter(node.provider for node in found.nodes)
-    wanted = conditions.backend_options["provider"]
-    elsewhere = sum(count for provider, count in others.items() if provider != wanted)
-    if elsewhere:
-        warn(f"{elsewhere} of {len(found.nodes)} nodes do not run on {wanted}")
+    if found.outside_us is not None:
+        _print_nodes(profile, found.outside_us)
+    else:
+        say(f"{conditions.runtime} has no profiler: the times of single nodes are not known")
     if profile.inputs:
         say(f"inputs: {'; '.join(map(_describe_input, profile.inputs))}")
     say(
@@ -110,6 +77,47 @@ def _print(profile: "ModelProfile") -> None:
             f"the model is network {file.architecture.fingerprint} of space "
             f"{file.architecture.space}; --latency-lut TABLE compares it with a prediction"
         )
+
+
+def _print_nodes(profile: "ModelProfile", outside_us: float) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    found, conditions = profile.latency, profile.conditions
+
+    def share(us: float) -> str:
+        return f"{100 * us / found.latency_us:.1f} %"
+
+    counts = Counter(node.operator for node in found.nodes)
+    sums: Counter[str] = Counter()
+    for node in found.nodes:
+        sums[node.operator] += node.latency_us  # type: ignore[assignment]  # floats add as well
+    by_operator = Table("operator", title="by operator")
+    for header in ("nodes", "us", "share"):
+        by_operator.add_column(header, justify="right", no_wrap=True)
+    for name, us in sums.most_common():
+        by_operator.add_row(as_text(name), str(counts[name]), f"{us:.1f}", share(us))
+    if outside_us >= 0.05:
+        outside = (f"{outside_us:.1f}", share(outside_us))
+        by_operator.add_row("between nodes", "", *outside)
+    out.print(by_operator)
+
+    longest = sorted(found.nodes, key=lambda node: -node.latency_us)[:_LISTED]
+    shown = f"the {len(longest)} longest of {len(found.nodes)} nodes"
+    by_node = Table("node", "operator", "output", title=shown)
+    for header in ("us", "share"):
+        by_node.add_column(header, justify="right", no_wrap=True)
+    for node in longest:
+        texts = (as_text(node.node), as_text(node.operator), as_text(node.output))
+        by_node.add_row(*texts, f"{node.latency_us:.1f}", share(node.latency_us))
+    out.print(by_node)
+
+    others = Counter(node.provider for node in found.nodes)
+    wanted = conditions.backend_options["provider"]
+    elsewhere = sum(count for provider, count in others.items() if provider != wanted)
+    if elsewhere:
+        warn(f"{elsewhere} of {len(found.nodes)} nodes do not run on {wanted}")
 
 
 def _describe_input(entry: "ModelInput") -> str:

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -119,6 +120,12 @@ class Conditions(Strict, frozen=True):
     def runtime(self) -> str:
         """The name of the backend, without its version."""
         return self.backend.split(" ")[0]
+
+    @property
+    def cores(self) -> list[int]:
+        """The cores that the runtime was pinned to; empty for all."""
+        given = self.backend_options.get("cores", "")
+        return [int(core) for core in re.findall(r"\b[0-9]{1,6}\b", given)]
 
     @property
     def machine(self) -> str:

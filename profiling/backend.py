@@ -99,6 +99,10 @@ class Failure:
     error: str
 
 
+class NoProfiler(Failure):
+    """The runtime times no nodes, of any model: the model itself may be good."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeTime:
     """One node of a model as the runtime runs it, fused and with changes of layout."""
@@ -189,6 +193,9 @@ class MeasurementBackend(Protocol):
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """List the nodes of models with their times, in the order they run.
+
+        Returns:
+            An entry for each model; :class:`NoProfiler` if the runtime times no nodes.
 
         Raises:
             MeasurementError: As for :meth:`visit`.

@@ -1,6 +1,6 @@
 """Settings of a measurement: of tables, models and bundles. Needs no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from goldnas.profiling.gpu_backend import GpuBackend
     from goldnas.profiling.host import Host
     from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+    from goldnas.profiling.processor_backend import ProcessorBackend
 
 _DEVICE, _MEASURING = "Device", "Measuring"
 
 _OF_A_PROCESSOR = ("threads", "cores", "provider", "python", "perf_test")
 """Settings that a GPU has no use for."""
+
+_OF_ONNXRUNTIME = ("provider", "provider_options", "python", "perf_test")
+"""Settings that other runtimes of a processor have no use for."""
 
 
 # Settings that several structs have.
@@ -80,7 +84,7 @@ Calls = Annotated[
 ]
 
 
-def _check_loop(config: Any, gpu: str | None) -> None:
+def _check_loop(config: Any, backend: str | None) -> None:
     """Refuse a loop that cannot be read or measured, and calls without a loop.
 
     Raises:
@@ -93,10 +97,10 @@ def _check_loop(config: Any, gpu: str | None) -> None:
         raise ConfigError("`calls` is for a `loop` that is not hot: leave it out")
     if loop.is_hot:
         return
-    if gpu is not None:
+    if backend is not None:
         raise ConfigError(
-            f"`loop='{loop}'` is measured on processors, and `backend={gpu!r}` measures a GPU: "
-            "leave `loop` out"
+            f"`loop='{loop}'` is measured with onnxruntime on a processor, and not with "
+            f"`backend={backend!r}`: leave one of the two out"
         )
 
 
@@ -128,7 +132,9 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True):
     cores: Annotated[
         tuple[int, ...],
         setting(
-            "Cores to run on, counted from 0. Without it, all cores.", group=_DEVICE, metavar="N,..."
+            "Cores to run on, counted from 0. Without it, all cores.",
+            group=_DEVICE,
+            metavar="N,...",
         ),
     ] = ()
 
@@ -230,9 +236,9 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
     backend: Annotated[
         str | None,
         setting(
-            "Runtime that runs the models. On cpu, ssh and adb: onnxruntime. On cuda: tensorrt "
-            "(the default there), tensorrt-rtx, onnxruntime-cuda, torch, torch-graph or "
-            "torch-compile.",
+            "Runtime that runs the models. On cpu, ssh and adb: onnxruntime (the default). On "
+            "cpu also: openvino, ncnn or litert. On cuda: tensorrt (the default there), "
+            "tensorrt-rtx, onnxruntime-cuda, torch, torch-graph or torch-compile.",
             group=_DEVICE,
             kind="backend",
         ),
@@ -255,12 +261,41 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
                 f"`target_percent` must be 0.1 or more, got {self.target_percent}"
             )
         if (gpu := self.gpu_backend) is not None:
-            for name in _OF_A_PROCESSOR:
-                default = _default(type(self), name)
-                if getattr(self, name, default) != default:
-                    raise ConfigError(
-                        f"`{name}` does not go with `backend={gpu!r}`: leave it out"
-                    )
+            self._refuse(_OF_A_PROCESSOR, gpu)
+        if (runtime := self.processor_runtime) is not None:
+            self._refuse(_OF_ONNXRUNTIME, runtime)
+
+    def _refuse(self, names: Sequence[str], backend: str) -> None:
+        """Refuse settings that have no effect with a backend.
+
+        Raises:
+            ConfigError: Naming the first of them.
+        """
+        for name in names:
+            default = _default(type(self), name)
+            if getattr(self, name, default) != default:
+                raise ConfigError(
+                    f"`{name}` does not go with `backend={backend!r}`: leave it out"
+                )
+
+    @property
+    def processor_runtime(self) -> str | None:
+        """The runtime for this machine's processor; None for onnxruntime, or for a GPU.
+
+        Raises:
+            ConfigError: If the settings name another device.
+        """
+        from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
+        if self.backend not in PROCESSOR_RUNTIMES:
+            return None
+        if self.device not in (None, "cpu"):
+            raise ConfigError(
+                f"`backend={self.backend!r}` measures the processor of this machine, but "
+                f"`device={self.device!r}` is another device: run goldnas there, or leave one "
+                "of the two out"
+            )
+        return self.backend
 
     @property
     def gpu_backend(self) -> str | None:
@@ -272,6 +307,8 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
         from goldnas.profiling.runtimes import find_backend
 
         device, backend = self.device, self.backend
+        if self.processor_runtime is not None:
+            return None
         if backend is None:
             return "tensorrt" if device == "cuda" else None
         if backend == "onnxruntime":
@@ -296,7 +333,7 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
         folder: Path | None = None,
         precision: str | None = None,
         protocol: MeasuringProtocol | None = None,
-    ) -> "OnnxruntimeBackend | GpuBackend":
+    ) -> "OnnxruntimeBackend | ProcessorBackend | GpuBackend":
         """The backend of these settings.
 
         Args:
@@ -310,7 +347,18 @@ class DeviceConfig(RuntimeConfig, frozen=True, kw_only=True):
 
         from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
         from goldnas.profiling.host import find_host
+        from goldnas.profiling.onnxruntime_backend import IN_CONTEXT
+        from goldnas.profiling.processor_backend import ProcessorBackend
 
+        if self.processor_runtime is not None:
+            return ProcessorBackend(
+                self.processor_runtime,
+                self.threads,
+                precision=precision or self.precision,
+                cores=sorted(set(self.cores)),
+                protocol=replace(protocol or IN_CONTEXT, target_percent=self.target_percent),
+                on_warning=on_warning,
+            )
         if self.gpu_backend is None:
             place = (self.device or "cpu", self.python, getattr(self, "perf_test", None))
             return self.make_processor_backend(
@@ -384,7 +432,7 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
             networks = 20 if self.transfer is None else 10
             msgspec.structs.force_setattr(self, "networks", networks)
         _check_networks(self.networks, transfer=self.transfer is not None)
-        _check_loop(self, self.gpu_backend)
+        _check_loop(self, self.gpu_backend or self.processor_runtime)
         if self.loop != "hot" and not self.networks:
             raise ConfigError(
                 f"`loop={self.loop!r}` is fitted to whole networks, and `networks=0` measures "
@@ -446,7 +494,7 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_loop(self, self.gpu_backend)
+        _check_loop(self, self.gpu_backend or self.processor_runtime)
         if self.pipeline is not None:
             if self.loop == "hot":
                 raise ConfigError(

@@ -5,11 +5,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from msgspec.structs import replace
 from torch import nn
 
 from goldnas.errors import ConfigError, MeasurementError, NoisyMachineError
-from goldnas.exporting.onnx import to_onnx
+from goldnas.exporting.onnx import TOLERANCES, check_outputs, run_module, to_onnx
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.calls import LoopTimes, measure_calls
 from goldnas.profiling.config import CALLS
@@ -17,6 +18,7 @@ from goldnas.profiling.gpu_backend import GpuBackend, forget_engines, locate_eng
 from goldnas.profiling.host import Host
 from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.measuring import Estimate
+from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.session import Session
 
 
@@ -69,6 +71,7 @@ def measure_network(
         absence.
 
     Raises:
+        ExportError: If another runtime than onnxruntime computes something else than PyTorch.
         MeasurementError: If the network cannot be measured.
     """
     host = host or Host()
@@ -112,6 +115,10 @@ def measure_network(
             if theirs.batch not in exported:
                 exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             try:
+                if isinstance(backend, ProcessorBackend) and precision in TOLERANCES:
+                    images, expected = run_module(network, (theirs.batch, *input_shape))
+                    outputs = backend.run(exported[theirs.batch], images.numpy())
+                    check_outputs(torch.from_numpy(outputs), expected, precision=precision)
                 session = Session(backend, batch=theirs.batch, on_warning=on_warning)
                 measured[table.name] = _measure(session, exported[theirs.batch])
                 if backend is not gpu:

@@ -9,6 +9,8 @@ from goldnas.lut import Conditions
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.processor_backend import ProcessorBackend
+from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
 from goldnas.profiling.runner_backend import RunnerBackend
 from goldnas.profiling.runtimes import BACKENDS
 
@@ -39,12 +41,14 @@ def match_backend(
             f"`device='cuda'`: the table is for {conditions.device}, {conditions.machine}, not "
             "for a GPU. Leave `device` out, or give the address of that device"
         )
-    if conditions.runtime not in BACKENDS:
+    on_a_processor = conditions.runtime in PROCESSOR_RUNTIMES
+    if conditions.runtime not in BACKENDS and not on_a_processor:
         return OnnxruntimeBackend.like(conditions, host=host, on_warning=on_warning)
     if host.is_remote:
+        machine = "the device" if on_a_processor else "the machine with the GPU"
         raise ConfigError(
-            f"a table of {conditions.backend} is measured on the machine with the GPU, not "
-            f"through {host.name}: run goldnas there"
+            f"a table of {conditions.backend} is measured on {machine}, not through "
+            f"{host.name}: run goldnas there"
         )
     if host.perf_test or host.python != sys.executable:
         setting = "perf_test" if host.perf_test else "python"
@@ -52,4 +56,6 @@ def match_backend(
             f"`{setting}` does not go with a table of {conditions.backend}, which goldnas "
             "measures in its own interpreter: leave it out"
         )
+    if on_a_processor:
+        return ProcessorBackend.like(conditions, on_warning=on_warning)
     return GpuBackend.like(conditions, folder=folder, on_warning=on_warning)

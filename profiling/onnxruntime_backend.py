@@ -1,7 +1,6 @@
 """Measuring with onnxruntime, on this machine or another one."""
 
 import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -41,7 +40,7 @@ IN_CONTEXT = MeasuringProtocol(
 
 _OPTIONS_OF_OURS = ("provider", "cores", "graph_optimization", "execution_mode", "io_binding")
 
-_HOT_C = 80.0
+HOT_C = 80.0
 """Boards slow down above; a round waits until it is cooler, for two minutes at most."""
 
 
@@ -88,7 +87,7 @@ class OnnxruntimeBackend(RunnerBackend):
                 "provider_options": dict(provider_options or {}),
                 "threads": threads,
                 "cores": self._cores,
-                "hot_c": _HOT_C,
+                "hot_c": HOT_C,
             },
             host=host or Host(),
             precision=precision,
@@ -115,14 +114,13 @@ class OnnxruntimeBackend(RunnerBackend):
     ) -> "OnnxruntimeBackend":
         """A backend with a table's settings; whether the host is that device it has to say."""
         options = dict(conditions.backend_options)
-        cores = options.get("cores", "")
         return cls(
             conditions.threads,
             host=host,
             provider=options.get("provider", CPU),
             provider_options={k: v for k, v in options.items() if k not in _OPTIONS_OF_OURS},
             precision=conditions.precision,
-            cores=[int(core) for core in re.findall(r"\b[0-9]{1,6}\b", cores)],
+            cores=conditions.cores,
             protocol=conditions.protocol,
             loop=conditions.called,
             on_warning=on_warning,
@@ -144,17 +142,9 @@ class OnnxruntimeBackend(RunnerBackend):
                 f"{', '.join(sources) or 'an onnxruntime that was built with it'}"
             )
         # Of a device that is to be measured by a bundle nothing is known.
-        known = "cores" in facts
-        if self._cores and known and max(self._cores) >= (facts["cores"] or 1):
-            raise MeasurementError(
-                f"{self._host.name} has no core {max(self._cores)}, only 0 to "
-                f"{(facts['cores'] or 1) - 1}. Choose from these: `cores`"
-            )
-        if 0 < (facts.get("cores") or 0) < self._job["threads"]:
-            raise MeasurementError(
-                f"{self._host.name} has {facts['cores']} cores, fewer than "
-                f"`threads={self._job['threads']}`. Use at most {facts['cores']}"
-            )
+        check_cores(
+            self._host.name, facts.get("cores"), cores=self._cores, threads=self._job["threads"]
+        )
         if self._job["threads"] > 1 and not facts.get("shares_threads", True):
             raise MeasurementError(
                 f"onnxruntime {facts['onnxruntime']} of {self._host.name} cannot share threads "
@@ -185,6 +175,34 @@ class OnnxruntimeBackend(RunnerBackend):
     @cached_property
     def _facts(self) -> dict[str, Any]:
         return self._connected().facts()
+
+
+def check_cores(
+    name: str, available: int | None, *, cores: Sequence[int], threads: int
+) -> None:
+    """Refuse cores and threads that a machine does not have.
+
+    Args:
+        name: The user's name for the machine.
+        available: Its number of cores; None if that is not known.
+        cores: Cores to run on.
+        threads: Threads of the runtime.
+
+    Raises:
+        MeasurementError: With what there is.
+    """
+    if available is None:
+        return
+    if cores and max(cores) >= available:
+        raise MeasurementError(
+            f"{name} has no core {max(cores)}, only 0 to {available - 1}. Choose from these: "
+            "`cores`"
+        )
+    if available < threads:
+        raise MeasurementError(
+            f"{name} has {available} cores, fewer than `threads={threads}`. Use at most "
+            f"{available}"
+        )
 
 
 def find_provider(name: str) -> str:

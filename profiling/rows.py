@@ -14,11 +14,12 @@ from goldnas.operators import Part, PartBuilder, build_operator
 from goldnas.profiling.backend import CPU, Failure, Timing
 from goldnas.profiling.context import RowModels, make_row_models
 from goldnas.profiling.measuring import Estimate, Results, get_timing
+from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
 from goldnas.profiling.runtimes import BACKENDS
 from goldnas.profiling.session import Session
 
 # These have none to leave nodes to. Of those of a GPU it is onnxruntime's alone that has.
-_ALONE = {CPU, *(b.provider for b in BACKENDS.values())} - {
+_ALONE = {CPU, *PROCESSOR_RUNTIMES, *(b.provider for b in BACKENDS.values())} - {
     BACKENDS["onnxruntime-cuda"].provider
 }
 

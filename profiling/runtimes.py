@@ -109,7 +109,9 @@ def find_backend(name: str) -> Backend:
         ConfigError: If there is none of that name.
     """
     if name not in BACKENDS:
-        known = ", ".join(["onnxruntime", *BACKENDS])
+        from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
+        known = ", ".join(["onnxruntime", *PROCESSOR_RUNTIMES, *BACKENDS])
         raise ConfigError(f"unknown `backend` {name!r}; known: {known}")
     return BACKENDS[name]
 

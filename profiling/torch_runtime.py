@@ -50,7 +50,7 @@ class Torch:
         module = to_torch(model)
         try:
             given = read_tensors(model)
-            return Module(module, _inputs(model), given, self._device, self._name)
+            return Module(module, list_inputs(model), given, self._device, self._name)
         except torch.OutOfMemoryError as error:
             raise FullError(str(error).splitlines()[0]) from None
         except (RuntimeError, ValueError) as error:
@@ -132,7 +132,7 @@ class _Timed(fx.Interpreter):
         return result
 
 
-def _inputs(model: bytes) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def list_inputs(model: bytes) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Shapes and types of a model's inputs.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from goldnas.errors import MeasurementError
-from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError
+from goldnas.profiling.backend import Failure, NodeTime, NoProfiler, ProcessDiedError
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
@@ -27,8 +27,8 @@ class ModelLatency:
     """Half-width of the 95 % confidence interval."""
     nodes: tuple[NodeTime, ...]
     """In the order they run; they add up to ``latency_us`` less ``outside_us``."""
-    outside_us: float
-    """Spent between nodes."""
+    outside_us: float | None
+    """Spent between nodes; None if the runtime has no profiler, and so no nodes are known."""
     profiling_us: float
     """Taken off each node: what it takes longer under the profiler."""
     varies: bool
@@ -51,13 +51,19 @@ def measure_model(session: Session, model: bytes) -> ModelLatency:
     if isinstance(results["model"], Failure):
         raise RejectedModelError(explain_rejection(results["model"].error))
     latency_us = estimate.latency_us(results)
-    profiles = [_profile(session, model) for _ in range(_PROFILES)]
+    interval_us = estimate.interval_us(results)
+    profiles = []
+    for _ in range(_PROFILES):
+        profile = _profile(session, model)
+        if profile is None:
+            return ModelLatency(latency_us, interval_us, (), None, 0.0, varies=False)
+        profiles.append(profile)
     nodes = merge_profiles(profiles)
     profiling_us = _excess([node.latency_us for node in nodes], latency_us)
     nodes = [replace(n, latency_us=max(0.0, n.latency_us - profiling_us)) for n in nodes]
     return ModelLatency(
         latency_us=latency_us,
-        interval_us=estimate.interval_us(results),
+        interval_us=interval_us,
         nodes=tuple(nodes),
         outside_us=max(0.0, latency_us - sum(node.latency_us for node in nodes)),
         profiling_us=profiling_us,
@@ -65,12 +71,14 @@ def measure_model(session: Session, model: bytes) -> ModelLatency:
     )
 
 
-def _profile(session: Session, model: bytes) -> tuple[NodeTime, ...]:
-    """The nodes of a model, as one process has them."""
+def _profile(session: Session, model: bytes) -> tuple[NodeTime, ...] | None:
+    """The nodes of a model, as one process has them; None if the runtime has no profiler."""
     try:
         profile = session.nodes({"model": model})["model"]
     except ProcessDiedError as error:  # it lived while it was measured
         raise RejectedModelError(f"while its nodes were profiled: {error}") from None
+    if isinstance(profile, NoProfiler):
+        return None
     if isinstance(profile, Failure):
         raise RejectedModelError(explain_rejection(profile.error))
     return profile

@@ -29,6 +29,8 @@ from goldnas.lut import LatencyTable, MeasuringProtocol
 from goldnas.lut.schema import make_unstated_conditions
 from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
+from goldnas.profiling.processor_backend import ProcessorBackend
+from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES, list_installed
 from goldnas.resources import count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -387,6 +389,74 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: cannot write {case.out}: ")
     assert result.stderr.count("\n") == 1
+
+
+# -- runtimes ----------------------------------------------------------------------------------
+
+
+def test_the_fastest_runtime_is_named_and_each_is_compared_with_pytorch(tmp_path: Path) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--runtime", "best", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["runtimes"]
+    assert {one["runtime"] for one in found} == set(list_installed())
+    measured = [one for one in found if not one["refused"]]
+    assert "onnxruntime" in {one["runtime"] for one in measured}
+    assert all(one["difference"] < 1e-5 for one in measured)
+    took_us = [one["latency_us"] for one in measured]
+    assert took_us == sorted(took_us)
+    if len(measured) > 1:
+        assert f"fastest: {measured[0]['backend']}, " in result.stderr
+
+
+def test_a_runtime_without_the_number_format_is_left_out_or_refused(tmp_path: Path) -> None:
+    if "ncnn" not in list_installed():
+        pytest.skip(f"ncnn is not installed: {PROCESSOR_RUNTIMES['ncnn'].install}")
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export("--runtime", "best", "--precision", "fp16")
+    assert result.exit_code == 0, result.output
+    assert "ncnn not measured: --backend ncnn has no fp16, only fp32" in result.stdout
+    case.out.unlink()
+    result = case.export("--runtime", "ncnn", "--precision", "fp16")
+    assert result.exit_code == 2
+    assert not case.out.exists()
+
+
+def test_a_table_of_a_runtime_is_verified_in_that_runtime_alone(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    if "openvino" not in list_installed():
+        pytest.skip(f"openvino is not installed: {PROCESSOR_RUNTIMES['openvino'].install}")
+    here = ProcessorBackend("openvino", protocol=ONCE).conditions(batch=1)
+    earlier = msgspec.structs.replace(here, backend="openvino 2020.1")
+    tables = [
+        make_table(tmp_path / "ov.json", SPACE, row_us=10.0, conditions=here),
+        make_table(tmp_path / "old.json", SPACE, row_us=10.0, conditions=earlier),
+    ]
+    case = finished(tmp_path, ("1GFLOPs", "1s@ov"), tables)
+    result = case.export()
+    assert result.exit_code == 0, result.output
+    assert re.search(r"verify: PASS  latency@ov \S+ [mu]s measured", result.stdout)
+    said = " ".join(result.stdout.split())
+    assert "latency@old not verified: the table and this machine differ in backend" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--runtime", "fastest"], "unknown --runtime fastest; known: best, onnxruntime"),
+        (["--runtime", "best", "--dynamic-batch"], "leave --dynamic-batch out"),
+        (["--runtime", "best", "--device", "ssh://pi"], "leave --device out"),
+    ],
+)
+def test_runtimes_that_cannot_be_measured_are_refused(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    case = finished(tmp_path, ("1GFLOPs",))
+    result = case.export(*words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not case.out.exists()
 
 
 # -- engines -----------------------------------------------------------------------------------

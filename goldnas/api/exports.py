@@ -45,7 +45,8 @@ def export(
         on_warning: Called with each problem that does not stop the export.
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
             ``bf16``, ``int8``), ``budgets``, ``zoo`` (the file of :func:`goldnas.pick`),
-            ``python_out``, ``dynamic_batch``, ``engine``, ``device``, ``force`` and so on.
+            ``python_out``, ``dynamic_batch``, ``engine``, ``runtime`` (``best`` to measure in
+            every runtime that is installed), ``device``, ``force`` and so on.
 
     Returns:
         The files, a comparison of the outputs with PyTorch's, and a check for each resource.

@@ -12,6 +12,9 @@ from goldnas.settings import setting
 
 _FILES = "Files"
 
+BEST = "best"
+"""The `runtime` that stands for all that are installed."""
+
 ENGINE_BACKENDS = ("tensorrt", "tensorrt-rtx")
 
 CALIBRATION_IMAGES = 256
@@ -107,6 +110,18 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    runtime: Annotated[
+        str | None,
+        setting(
+            "Also measure the network in other runtimes on the processor of this machine: best "
+            "(all that are installed, and which is the fastest), onnxruntime, openvino, ncnn "
+            "or litert.",
+            group="Device",
+            metavar="best|NAME",
+            kind="runtime",
+        ),
+    ] = None
+
     device: Device = "cpu"
     python: Python = None
     perf_test: PerfTest = None
@@ -129,7 +144,28 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("an `engine` has a fixed batch: leave out `dynamic_batch`")
         if engine is not None and engine in (out, python_out):
             raise ConfigError(f"`engine` {engine} is written by another setting; rename one")
+        if self.runtime is not None:
+            self._check_runtime()
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"unknown `precision={self.precision!r}`; known: {', '.join(PRECISIONS)}"
             )
+
+    def _check_runtime(self) -> None:
+        """Refuse an unknown runtime, and settings of another device or of several batches.
+
+        Raises:
+            ConfigError: Naming the setting.
+        """
+        from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
+
+        known = (BEST, "onnxruntime", *PROCESSOR_RUNTIMES)
+        if self.runtime not in known:
+            raise ConfigError(f"unknown `runtime={self.runtime!r}`; known: {', '.join(known)}")
+        for name in ("device", "python", "perf_test", "dynamic_batch"):
+            default = False if name == "dynamic_batch" else "cpu" if name == "device" else None
+            if getattr(self, name) != default:
+                raise ConfigError(
+                    f"`runtime` measures one image on the processor of this machine: leave "
+                    f"`{name}` out, or `runtime`"
+                )

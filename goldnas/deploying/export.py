@@ -14,6 +14,7 @@ from goldnas.deploying.latency import (
     measure_latencies,
 )
 from goldnas.deploying.outputs import compare_engine, compare_half, compare_int8
+from goldnas.deploying.runtimes import RuntimeLatency, choose_runtimes, measure_runtimes
 from goldnas.deploying.source import Source, draw_int8_data
 from goldnas.errors import ConfigError
 from goldnas.exporting.budget_check import (
@@ -58,6 +59,8 @@ class Exported:
     checks: tuple[BudgetCheck, ...]
     """Latencies first, then FLOPs and parameters; one check for each budget of a resource, or
     one for a resource without a budget."""
+    runtimes: tuple[RuntimeLatency, ...] = ()
+    """The network in the runtimes of ``runtime``, the fastest first."""
 
     @property
     def passed(self) -> bool:
@@ -110,6 +113,7 @@ def export_network(
     gpu = None
     if config.engine is not None:
         gpu = choose_gpu(config, tables, source.search, on_warning)
+    runtimes = [] if config.runtime is None else choose_runtimes(config.runtime)
     space = find_space(source.architecture)
     plan = space.plan(source.architecture)
     _check_python_out(config, plan, space)
@@ -135,6 +139,15 @@ def export_network(
         for latency in latencies
         if latency.table.name in measured
     }
+    in_runtimes = measure_runtimes(
+        source.network,
+        files[config.out],
+        space.input_shape,
+        runtimes,
+        tables,
+        precision=config.precision,
+        on_warning=on_warning,
+    )
     checks = check_budgets(
         source.network,
         tuple(plan.parts()),
@@ -157,6 +170,7 @@ def export_network(
         files=written,
         notes=tuple(notes),
         checks=tuple(checks),
+        runtimes=in_runtimes,
     )
 
 

@@ -120,12 +120,30 @@ def check_onnx(
         ExportError: If the outputs differ by more than rounding, or onnxruntime rejects the
             model.
     """
+    images, expected = run_module(module, input_shape)
+    return check_outputs(
+        run_onnx(onnx_bytes, images),
+        expected,
+        precision=precision or _NAMES[_precision(module)],
+    )
+
+
+def run_onnx(onnx_bytes: bytes, images: torch.Tensor) -> torch.Tensor:
+    """Run an exported network in onnxruntime on this processor.
+
+    Args:
+        onnx_bytes: From :func:`to_onnx`.
+        images: ``(B, C, H, W)``, as the network takes them.
+
+    Returns:
+        float32 ``(B, ...)``.
+
+    Raises:
+        NoKernelError: If onnxruntime has no implementation for the number format here.
+        ExportError: If onnxruntime rejects the model.
+    """
     import onnxruntime
 
-    module = copy.deepcopy(module).eval().cpu()
-    dtype = _precision(module)
-    precision = precision or _NAMES[dtype]
-    images, expected = _try(module, input_shape, dtype)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -138,16 +156,19 @@ def check_onnx(
         reason = str(error).strip().splitlines()[0]
         kind = NoKernelError if type(error).__name__ == "NotImplemented" else ExportError
         raise kind(f"onnxruntime rejects the exported network: {reason}") from error
-    return check_outputs(torch.from_numpy(output).float(), expected, precision=precision)
+    return torch.from_numpy(output).float()
 
 
-def _try(
-    module: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
+def run_module(
+    module: nn.Module, input_shape: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs of noise and what a module makes of them; zeros and ones if it refuses others.
 
-    Numbers of words are such inputs: a table of two words has no other rows.
+    Numbers of words are such inputs: a table of two words has no other rows. The module is
+    evaluated in evaluation mode, and is not changed.
     """
+    module = copy.deepcopy(module).eval().cpu()
+    dtype = _precision(module)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(input_shape, generator=generator).to(dtype)
     with torch.no_grad():

@@ -12,9 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from goldnas.errors import MeasurementError
 from goldnas.lut import Loop
-from goldnas.profiling.backend import Failure, MeasurementBackend, Timing, Visit
+from goldnas.profiling.backend import Failure, MeasurementBackend, NoProfiler, Timing, Visit
 from goldnas.profiling.gpu_backend import ON_A_GPU, GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
+from goldnas.profiling.processor_backend import ProcessorBackend
+from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES, list_installed
 from goldnas.profiling.runtimes import BACKENDS as ON_GPUS
 from goldnas.profiling.runtimes import list_working
 
@@ -31,6 +33,12 @@ def on_a_gpu(name: str) -> MeasurementBackend:
     return GpuBackend(name, protocol=QUICK_ON_A_GPU)
 
 
+def on_a_processor(name: str) -> MeasurementBackend:
+    if name not in list_installed():
+        pytest.skip(f"{name} is not installed: {PROCESSOR_RUNTIMES[name].install}")
+    return ProcessorBackend(name, protocol=QUICK)
+
+
 BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "onnxruntime": lambda: OnnxruntimeBackend(protocol=QUICK),
     "onnxruntime beside a busy process": lambda: OnnxruntimeBackend(
@@ -39,6 +47,7 @@ BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
     "torch on the processor": lambda: GpuBackend(
         "torch", device="cpu", protocol=ON_THIS_PROCESSOR
     ),
+    **{name: partial(on_a_processor, name) for name in PROCESSOR_RUNTIMES},
     **{name: partial(on_a_gpu, name) for name in ON_GPUS},
 }
 
@@ -110,6 +119,9 @@ def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     whole = model(nodes, {"small": small, "large": large}, 8)
     found = backend.nodes({"whole": whole, "bad": b"no model"})
     assert isinstance(found["bad"], Failure)
+    if isinstance(found["whole"], NoProfiler):
+        assert "no profiler" in found["whole"].error
+        return
     assert not isinstance(found["whole"], Failure)
     assert all(node.latency_us > 0 for node in found["whole"])
     if "tensorrt" in backend.conditions(batch=1).backend:
