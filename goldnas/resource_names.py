@@ -1,6 +1,7 @@
 """The names of resources: made here, and taken apart here. Needs no torch.
 
-A latency is named after the table that predicts it: ``latency@pi5``.
+A latency is named after the table that predicts it: ``latency@pi5``. What is counted on the
+exported file is named after its number format, unless that is fp32: ``bytes``, ``ram:int8``.
 """
 
 FLOPS = "FLOPs"
@@ -12,6 +13,15 @@ OPERATORS = "operators"
 
 LATENCY = "latency"
 """The kind of all resources that a latency table predicts."""
+
+BYTES = "bytes"
+"""The kind of the sizes of an exported ONNX file."""
+
+RAM = "ram"
+"""The kind of the peak activation memories of an exported ONNX file."""
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""Number formats of models."""
 
 
 def name_latency(table: str) -> str:
@@ -27,3 +37,19 @@ def is_latency(resource: str) -> bool:
 def read_table(resource: str) -> str | None:
     """Name of the table that predicts a latency; None of another resource."""
     return resource.removeprefix(f"{LATENCY}@") if is_latency(resource) else None
+
+
+def name_of_file(kind: str, precision: str) -> str:
+    """Name what is counted on a file: ``bytes`` of one in fp32, ``bytes:int8``."""
+    return kind if precision == PRECISIONS[0] else f"{kind}:{precision}"
+
+
+def read_kind(resource: str) -> str:
+    """The kind of a resource: ``latency`` of ``latency@pi5``, ``ram`` of ``ram:int8``."""
+    return LATENCY if is_latency(resource) else resource.partition(":")[0]
+
+
+def read_precision(resource: str) -> str | None:
+    """Number format of the file that a resource is counted on; None of another resource."""
+    kind, _, precision = resource.partition(":")
+    return (precision or PRECISIONS[0]) if kind in (BYTES, RAM) else None

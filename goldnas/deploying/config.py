@@ -90,8 +90,9 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     budgets: Annotated[
         tuple[str, ...],
         setting(
-            "Budget to check besides those of the search, such as 10ms or 5Mparams; 10ms@pi5 "
-            "with several latency tables. Repeat for several.",
+            "Budget to check besides those of the search, such as 10ms, 5Mparams, 2MB of the "
+            "file, or 512kB:ram of its activations; 10ms@pi5 with several latency tables. "
+            "Repeat for several.",
             metavar="LIMIT",
         ),
     ] = ()

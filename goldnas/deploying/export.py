@@ -19,6 +19,7 @@ from goldnas.errors import ConfigError
 from goldnas.exporting.budget_check import (
     BudgetCheck,
     check_budgets,
+    check_file,
     is_over_budget,
     summary_line,
 )
@@ -56,8 +57,8 @@ class Exported:
     notes: tuple[str, ...]
     """Comparisons of the outputs with PyTorch's, as text."""
     checks: tuple[BudgetCheck, ...]
-    """Latencies first, then FLOPs and parameters; one check for each budget of a resource, or
-    one for a resource without a budget."""
+    """Latencies first, then FLOPs and parameters, then bytes and peak memory where a budget is
+    of them; one check for each budget of a resource, or one for a resource without a budget."""
 
     @property
     def passed(self) -> bool:
@@ -100,7 +101,9 @@ def export_network(
     """
     _check_task(source, config)
     names = [table.name for table in tables]
-    budgets = [*(parse_budget(text, names) for text in config.budgets)]
+    budgets = [
+        *(parse_budget(text, names, precision=config.precision) for text in config.budgets)
+    ]
     if source.search is not None:
         budgets += source.search.budgets
     host = find_host(config.device, config.python, config.perf_test)
@@ -125,15 +128,19 @@ def export_network(
     )
     if gpu is not None:
         gpu.forget_engines()
+    parts = tuple(plan.parts())
     checks = check_budgets(
         source.network,
-        tuple(plan.parts()),
+        parts,
         space.input_shape,
         build=space.build_part,
         budgets=budgets,
         latencies=[Latency(table, space) for table in tables],
         measured_us=measured_us,
         unverified=unverified,
+    )
+    checks += check_file(
+        files[config.out], config.precision, space, parts, budgets, source.folder.conditions
     )
     files |= python
     written = _write(files, config)

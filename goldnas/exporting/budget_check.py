@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from goldnas.exporting.file_costs import read_file, resource_of_file
 from goldnas.operators import Part, PartBuilder, build_operator
-from goldnas.resource_names import is_latency
+from goldnas.resource_names import is_latency, read_precision
 from goldnas.resources import (
     Budget,
     Flops,
@@ -17,6 +19,7 @@ from goldnas.resources import (
     count_parameters,
 )
 from goldnas.resources.costs import sum_costs
+from goldnas.spaces import SearchSpace
 from goldnas.units import format_amount
 
 
@@ -24,7 +27,7 @@ from goldnas.units import format_amount
 class BudgetCheck:
     """One resource of one network: prediction, measurement and budget.
 
-    Amounts are in FLOPs, parameters or microseconds.
+    Amounts are in FLOPs, parameters, microseconds or bytes.
 
     Example:
         >>> from goldnas.resources import parse_budget
@@ -38,7 +41,7 @@ class BudgetCheck:
 
     resource: str
     predicted: float
-    """Sum over the network's parts."""
+    """Sum over the network's parts; of a peak, what the largest part needs."""
     measured: float | None
     """Amount of the network as a whole; None if this machine cannot measure it."""
     budget: Budget | None = None
@@ -63,7 +66,8 @@ class BudgetCheck:
 
     def __str__(self) -> str:
         """Everything but the verdict, in one line."""
-        name = f"{self.resource} " if is_latency(self.resource) else ""
+        named = is_latency(self.resource) or read_precision(self.resource)
+        name = f"{self.resource} " if named else ""
         measured = difference = ""
         if self.measured is not None:
             measured = f"{format_amount(self.resource, self.measured)} measured, "
@@ -119,6 +123,40 @@ def check_budgets(
         check = BudgetCheck(resource.name, sum_costs(resource, parts), measured, None, reason)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
+    return checks
+
+
+def check_file(
+    model: bytes,
+    precision: str,
+    space: SearchSpace,
+    parts: Sequence[Part],
+    budgets: Sequence[Budget],
+    described: Mapping[str, Any],
+) -> list[BudgetCheck]:
+    """Compare prediction, exported file and budget, for each budget of what a file tells.
+
+    Args:
+        model: The ONNX file.
+        precision: Its number format.
+        space: The space of the network.
+        parts: Parts of the network.
+        budgets: All budgets.
+        described: What the file says of inputs and classes.
+    """
+    counted = read_file(model, precision)
+    checks = []
+    for budget in budgets:
+        wanted = read_precision(budget.resource)
+        if wanted is None:
+            continue
+        needed = resource_of_file(budget.resource, space, described)
+        reason = ""
+        if wanted != precision:
+            reason = f"the budget is of a file in {wanted}: export with `precision={wanted!r}`"
+        measured = counted.get(budget.resource)
+        predicted = needed.of_parts(parts)
+        checks.append(BudgetCheck(budget.resource, predicted, measured, budget, reason))
     return checks
 
 

@@ -1,4 +1,7 @@
-"""Budgets as a user types them: ``600MFLOPs``, ``3Mparams``, ``5ms``, ``5ms@pi5``."""
+"""Budgets as a user types them: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``, ``2MB:int8``.
+
+A number, a unit, the table of a latency, and words that say what else is meant.
+"""
 
 import math
 import re
@@ -6,15 +9,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from goldnas.errors import ConfigError
-from goldnas.resource_names import FLOPS, LATENCY, PARAMETERS, name_latency
+from goldnas.resource_names import (
+    BYTES,
+    FLOPS,
+    LATENCY,
+    PARAMETERS,
+    PRECISIONS,
+    RAM,
+    name_latency,
+    name_of_file,
+)
 from goldnas.units import UNITS
 
 _KINDS = {
-    unit: (kind, scale) for kind in (FLOPS, PARAMETERS, LATENCY) for scale, unit in UNITS[kind]
+    unit: (kind, scale)
+    for kind in (FLOPS, PARAMETERS, LATENCY, BYTES)
+    for scale, unit in UNITS[kind]
 }
 """Unit to kind of resource and to its base unit, such as microseconds."""
 
-_TEXT = re.compile(r"([^\sA-Za-z@]*(?:[0-9.][eE][+-]?[0-9]+)?)\s*([A-Za-z]*)(?:@(.+))?")
+_WORDS: dict[str, tuple[str, ...]] = {BYTES: (RAM, *PRECISIONS)}
+"""Of each kind of resource, the words that may follow its unit."""
+
+_TEXT = re.compile(
+    r"([^\sA-Za-z@:]*(?:[0-9.][eE][+-]?[0-9]+)?)\s*([A-Za-z]*)(?:@(.+?))?((?::\w*)*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +41,29 @@ class Budget:
     """A resource and its limit."""
 
     resource: str
-    """``FLOPs``, ``params``, ``operators``, or ``latency@`` and the name of a table."""
+    """As ``goldnas/resource_names.py`` names it: ``FLOPs``, ``latency@pi5``, ``bytes:int8``."""
     limit: float
-    """The largest allowed amount, in FLOPs, parameters, operators or microseconds."""
+    """The largest allowed amount, in FLOPs, parameters, operators, microseconds or bytes."""
     text: str
     """The budget as it was typed."""
 
 
-def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
+def parse_budget(
+    text: str, tables: Sequence[str] = (), *, precision: str = PRECISIONS[0]
+) -> Budget:
     """Read a budget.
 
     Args:
         text: For example ``600MFLOPs``.
         tables: Names of the latency tables. With a single table, ``5ms`` means this table.
+        precision: Number format of the file that bytes are counted on, unless the text says.
 
     Raises:
-        ConfigError: If the number or the unit is missing or unknown, or no table fits.
+        ConfigError: If the number or the unit is missing or unknown, no table fits, or the
+            unit has no such word.
     """
     match = _TEXT.fullmatch(text.strip())
-    number, unit, table = match.groups() if match else (text, "", None)
+    number, unit, table, said = match.groups() if match else (text, "", None, "")
     try:
         amount = float(number)
     except ValueError:
@@ -54,13 +77,30 @@ def parse_budget(text: str, tables: Sequence[str] = ()) -> Budget:
     resource, scale = _KINDS[unit]
     if not 0 < amount * scale < math.inf:
         raise ConfigError(f"budget {text!r} must be a positive, finite amount")
+    words = said.split(":")[1:]
+    for word in words:
+        if word not in _WORDS.get(resource, ()):
+            known = ", ".join(f":{word}" for word in _WORDS.get(resource, ())) or "none"
+            raise ConfigError(
+                f"unknown word ':{word}' in budget {text!r}; known after {unit}: {known}"
+            )
     if resource == LATENCY:
         resource = name_latency(_choose_table(text, table, tables))
     elif table is not None:
         raise ConfigError(
             f"budget {text!r} names a latency table, but is not a latency; leave out @{table}"
         )
+    if resource == BYTES:
+        resource = _name_bytes(text, words, precision)
     return Budget(resource, amount * scale, text)
+
+
+def _name_bytes(text: str, words: Sequence[str], precision: str) -> str:
+    """The size of a file, or the memory that its activations take; in a number format."""
+    formats = [word for word in words if word in PRECISIONS]
+    if len(set(words)) < len(words) or len(formats) > 1:
+        raise ConfigError(f"budget {text!r} says a word twice, or two formats; keep one")
+    return name_of_file(RAM if RAM in words else BYTES, *(formats or [precision]))
 
 
 def _choose_table(text: str, wanted: str | None, tables: Sequence[str]) -> str:
