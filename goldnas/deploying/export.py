@@ -140,7 +140,13 @@ def export_network(
         unverified=unverified,
     )
     checks += check_file(
-        files[config.out], config.precision, space, parts, budgets, source.folder.conditions
+        files[config.out],
+        config.precision,
+        space,
+        parts,
+        budgets,
+        source.folder.conditions,
+        source.promised,
     )
     files |= python
     written = _write(files, config)

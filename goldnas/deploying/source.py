@@ -45,6 +45,15 @@ class Source:
         """Fingerprint of the architecture."""
         return self.architecture.fingerprint
 
+    @property
+    def promised(self) -> dict[str, float]:
+        """The resources that the search recorded for the network; empty without a search."""
+        if self.search is None or not self.search.has_front:
+            return {}
+        networks = self.search.front().networks
+        found = (n.resources for n in networks if n.fingerprint == self.fingerprint)
+        return next(found, {})
+
     def metadata(self) -> dict[str, str]:
         """The metadata of an exported file, with everything that using the network takes."""
         architecture = self.architecture.to_json().decode()

@@ -41,7 +41,8 @@ class BudgetCheck:
 
     resource: str
     predicted: float
-    """Sum over the network's parts; of a peak, what the largest part needs."""
+    """Sum over the network's parts. Of bytes and peak memory, what the search counted for the
+    network, or else what its parts tell: most of the bytes, and least of the memory."""
     measured: float | None
     """Amount of the network as a whole; None if this machine cannot measure it."""
     budget: Budget | None = None
@@ -133,6 +134,7 @@ def check_file(
     parts: Sequence[Part],
     budgets: Sequence[Budget],
     described: Mapping[str, Any],
+    promised: Mapping[str, float],
 ) -> list[BudgetCheck]:
     """Compare prediction, exported file and budget, for each budget of what a file tells.
 
@@ -143,6 +145,7 @@ def check_file(
         parts: Parts of the network.
         budgets: All budgets.
         described: What the file says of inputs and classes.
+        promised: Amounts that a search counted for this network; for others, the parts tell.
     """
     counted = read_file(model, precision)
     checks = []
@@ -150,12 +153,13 @@ def check_file(
         wanted = read_precision(budget.resource)
         if wanted is None:
             continue
-        needed = resource_of_file(budget.resource, space, described)
+        predicted = promised.get(budget.resource)
+        if predicted is None:
+            predicted = resource_of_file(budget.resource, space, described).of_parts(parts)
         reason = ""
         if wanted != precision:
             reason = f"the budget is of a file in {wanted}: export with `precision={wanted!r}`"
         measured = counted.get(budget.resource)
-        predicted = needed.of_parts(parts)
         checks.append(BudgetCheck(budget.resource, predicted, measured, budget, reason))
     return checks
 

@@ -179,7 +179,9 @@ class FileBytes:
         self._precision = precision
         self._build = build
         self._path = path
-        self.overhead = 500.0 + metadata + cells * self._node_bytes("cat")
+        self.overhead = (
+            500.0 + metadata + cells * (self._node_bytes("cat") + 310 * (precision == "int8"))
+        )
 
     def cost(self, operator: str, site: AnySite) -> float:
         """Bytes of one operator at one site, with the sum that takes its output."""
@@ -187,6 +189,8 @@ class FileBytes:
         names = part.names + self._path * len(part.weights)
         weights = sum(self._weight_bytes(shape) for shape in part.weights)
         nodes = sum(map(self._node_bytes, (*part.operations, "add")))
+        if self._precision == "int8":  # a node that rounds, and one that does the opposite
+            nodes += 310 * (1 + len(_with_activations(part)[0]))
         return float(weights + nodes + self._uses_of_name * names)
 
     def of_parts(self, parts: Iterable[Part]) -> float:
@@ -211,7 +215,7 @@ class FileBytes:
     def _node_bytes(self, operation: str) -> int:
         """The node of an operation, and the description of what it puts out."""
         node = 190 if operation in _LAYERS else 80
-        return node + {"fp32": 30, "int8": 330}.get(self._precision, 0)
+        return node + (30 if self._precision == "fp32" else 0)
 
 
 class PartPeak:
