@@ -49,7 +49,7 @@ class ComparedRun:
     best: FrontNetwork | None
     """The most accurate within all budgets; None if there is none."""
     budgets: dict[str, float]
-    """Limits in FLOPs, parameters and microseconds, in the order in which they were given."""
+    """Limits in FLOPs, parameters, microseconds and bytes, in the order of the budgets."""
     events: list[Event]
     trained: tuple["Trained", ...]
     """The finished trainings of any of its networks."""
@@ -282,7 +282,7 @@ class Entry:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Amounts of the network, in FLOPs, parameters and microseconds."""
+        """Amounts of the network, in FLOPs, parameters, microseconds and bytes."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:
