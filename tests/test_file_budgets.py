@@ -225,6 +225,20 @@ def test_parts_tell_most_of_the_bytes_and_least_of_the_memory(name: str) -> None
     assert [counted[resource] for resource in EVERY[:3]] == sizes  # whatever the weights
 
 
+class Deciding(nn.Module):
+    """Looks at numbers, so that nothing can export it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a tensor to itself, or to twice itself."""
+        return 2 * x if x.sum().item() > 0 else x
+
+
+def test_a_part_that_cannot_be_exported_is_one_line() -> None:
+    site = Site(in_channels=4, height=8, width=8, out_channels=4, stride=1)
+    with pytest.raises(ConfigError, match=r"^cannot count what mine at 4x8x8->4/s1 needs .*\Z"):
+        PartPeak("fp32", lambda *_: Deciding()).cost("mine", site)
+
+
 def test_a_part_is_counted_by_hand() -> None:
     site = Site(in_channels=4, height=8, width=8, out_channels=4, stride=1)
     # relu, depthwise and pointwise convolution, twice: an input and an output of 4 x 8 x 8
@@ -242,7 +256,7 @@ def test_a_part_is_counted_by_hand() -> None:
 def test_what_does_not_fit_alone_is_never_kept() -> None:
     space = chain()
     gates = costs_of("chain").costs["ram"].gates
-    limit = float(np.sort(gates)[3])
+    limit = float(np.sort(gates)[2])
     feasibility = build_feasibility(space, [f"{limit:.0f}B:ram"])
     everything = np.ones(len(gates), dtype=bool)
     found = feasibility.find(everything)

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from goldnas.choice import Choice
+from goldnas.errors import ConfigError, read_message
 from goldnas.exporting.fold import fold
 from goldnas.exporting.onnx import describe_network, to_onnx
 from goldnas.exporting.peak_memory import Step, find_peak, peak_activation_bytes
@@ -133,8 +134,15 @@ def _trace(build: PartBuilder, operator: str, site: AnySite) -> _Traced:
     tracer = _Tracer()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         inputs = [torch.zeros(1, *shape) for shape in site.input_shapes]
-        with tracer:
-            outputs = part(*inputs)
+        try:
+            with tracer:
+                outputs = part(*inputs)
+        except Exception as error:  # of the module, which may be anybody's
+            raise ConfigError(
+                f"cannot count what {operator} at {site} needs of an exported file: "
+                f"{read_message(error)[:300]}. Rewrite it so that PyTorch can export it, or "
+                "give no budget of bytes or ram"
+            ) from None
         names = tuple(map(tracer.name, inputs))
         tracer.sizes |= {n: t.numel() for n, t in zip(names, inputs, strict=True)}
         made = tuple(tracer.name(t) for t in tree_leaves(outputs) if isinstance(t, Tensor))
