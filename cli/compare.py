@@ -52,8 +52,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="RESOURCE",
-            help="Resource for the hypervolumes and the plot: FLOPs, params or "
-            "latency@TABLE. Default: the first resource that all searches have a "
+            help="Resource for the hypervolumes and the plot: FLOPs, params, "
+            "latency@TABLE, bytes or ram. Default: the first that all searches have a "
             "budget for.",
         ),
     ] = None,

@@ -162,12 +162,14 @@ def _print_memory(loop: "SearchLoop", advice: str) -> None:
 
 def _line(loop: "SearchLoop", event: str, fields: dict[str, Any]) -> str | None:
     """What a search says of an event, if anything."""
+    from goldnas.resource_names import read_precision
     from goldnas.units import format_amount
 
     session = strategy_of(loop).session
     if event == "epoch":
         resources = ", ".join(
-            format_amount(name, amount) for name, amount in fields["resources"].items()
+            f"{name} " * (read_precision(name) is not None) + format_amount(name, amount)
+            for name, amount in fields["resources"].items()
         )
         penalty_weight = fields["penalty_weight"]
         weight = f", lambda {penalty_weight:.1e}" if penalty_weight else ""

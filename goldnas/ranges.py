@@ -10,7 +10,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from goldnas.resource_names import FLOPS, OPERATORS, PARAMETERS, read_table
+from goldnas.resource_names import (
+    FLOPS,
+    OPERATORS,
+    PARAMETERS,
+    PRECISIONS,
+    read_precision,
+    read_table,
+)
 
 MOST_PROCESSES = 1024
 """Threads, or loading processes. Of many more the system refuses some, which PyTorch does not
@@ -25,7 +32,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 """An accuracy, say."""
 
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
-"""Of a resource, in FLOPs, parameters, microseconds or operators."""
+"""Of a resource, in FLOPs, parameters, microseconds, operators or bytes."""
 
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """A loss, a score, a metric: any that is finite, with room for sums."""
@@ -53,5 +60,6 @@ def check_resources(names: Iterable[str]) -> None:
         ValueError: Naming the first.
     """
     for name in names:
-        if name not in (FLOPS, PARAMETERS, OPERATORS) and not read_table(name):
+        counted = name in (FLOPS, PARAMETERS, OPERATORS) or read_precision(name) in PRECISIONS
+        if not counted and not read_table(name):
             raise ValueError(f"the resource {name!r}, which this goldnas does not know")

@@ -2,25 +2,37 @@
 
 from collections.abc import Sequence
 
-from goldnas.resource_names import FLOPS, LATENCY, OPERATORS, PARAMETERS, is_latency
+from goldnas.resource_names import (
+    BYTES,
+    FLOPS,
+    LATENCY,
+    OPERATORS,
+    PARAMETERS,
+    RAM,
+    read_kind,
+)
 
 Unit = tuple[float, str]
-"""Its size in FLOPs, parameters, microseconds or whatever files are in, and its name."""
+"""Its size in FLOPs, parameters, microseconds, bytes or whatever files are in, and its name."""
 
 _PREFIXES = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
+
+_BYTES = tuple((scale, prefix + "B") for scale, prefix in _PREFIXES)
 
 UNITS: dict[str, tuple[Unit, ...]] = {
     FLOPS: tuple((scale, prefix + FLOPS) for scale, prefix in _PREFIXES),
     PARAMETERS: tuple((scale, prefix + PARAMETERS) for scale, prefix in _PREFIXES),
     LATENCY: ((1.0, "us"), (1e3, "ms"), (1e6, "s")),
     OPERATORS: ((1.0, OPERATORS),),
+    BYTES: _BYTES,
+    RAM: _BYTES,
 }
 """Of each kind of resource, the smallest first."""
 
 
 def list_units(resource: str) -> tuple[Unit, ...]:
     """The units of a resource, the smallest first."""
-    return UNITS[LATENCY if is_latency(resource) else resource]
+    return UNITS[read_kind(resource)]
 
 
 def choose_unit(units: Sequence[Unit], amount: float) -> Unit:

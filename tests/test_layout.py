@@ -70,7 +70,7 @@ MAY_IMPORT = {
     },
     "exporting": {
         *("channels", "choice", "errors", "network", "operators", "resource_names"),
-        *("resources", "scratch", "spaces", "units"),
+        *("resources", "scratch", "site", "spaces", "units"),
     },
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
@@ -99,8 +99,8 @@ MAY_IMPORT = {
         *("tensor_file", "trust", "weights_file", "zoo"),
     },
     "searching": {
-        *("architecture", "channels", "choice", "data", "errors", "files", "locks"),
-        *("loggers", "lut", "metric", "operators", "ranges", "recompute"),
+        *("architecture", "channels", "choice", "data", "errors", "exporting", "files"),
+        *("locks", "loggers", "lut", "metric", "operators", "ranges", "recompute"),
         *("resource_names", "resources", "run_folder", "settings", "space_settings"),
         *("spaces", "supernet", "task", "tensor_file", "training", "trust", "units"),
         *("weights_file", "zoo"),

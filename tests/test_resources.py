@@ -27,7 +27,7 @@ from goldnas.units import format_amount
 
 MakeTable = Callable[..., LatencyTable]
 UNITS = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "Mparams", "Gparams")
-UNITS += ("us", "ms", "s")
+UNITS += ("us", "ms", "s", "B", "kB", "MB", "GB")
 SPACE = GoldSpace(cells=3, channels=4, nodes=2, input_shape=(1, 8, 8), classes=3)
 
 
@@ -65,7 +65,7 @@ def test_a_latency_names_one_of_several_tables(table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["5", "5MB", "5Mflops", "5MFLOPS", "5Ms", "5m", "5M", "5Kparams"]
+    "text", ["5", "5MiB", "5mB", "5Mflops", "5MFLOPS", "5Ms", "5m", "5M", "5Kparams"]
 )
 def test_an_unknown_unit_is_answered_with_the_known_ones(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"(unknown|no) unit.*{text}.*; known units: ") as e:

@@ -64,7 +64,7 @@ class Network:
 
     @property
     def resources(self) -> dict[str, float]:
-        """FLOPs, parameters, and microseconds on each device, by name."""
+        """FLOPs, parameters, microseconds on each device, and bytes, by name."""
         return self.record.resources
 
     @property
@@ -253,7 +253,7 @@ class NetworkFront(Sequence[Network]):
 
     @property
     def budgets(self) -> dict[str, float]:
-        """Limits in FLOPs, parameters and microseconds, by resource."""
+        """Limits in FLOPs, parameters, microseconds and bytes, by resource."""
         return self.record.budgets
 
     def pick(self, which: str | int = "best") -> Network:

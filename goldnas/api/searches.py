@@ -90,6 +90,7 @@ def search(
         True
     """
     from goldnas.data.given import name_data
+    from goldnas.searching.budgets import describe_peaks
     from goldnas.searching.folder import SearchRun, read_tables
     from goldnas.searching.ready_made import match_zoo
     from goldnas.searching.start import PreparedSearch
@@ -120,6 +121,8 @@ def search(
         joined.on_all(lambda: _check_space(space, prepared.data.space, config, auxiliary))
         on_event("ready", prepared.describe())
         prepared.check_feasible()
+        for text in joined.broadcast(lambda: describe_peaks(prepared.feasibility)):
+            on_event("note", {"text": text})
         files = joined.broadcast(lambda: _take_zoo(matched, prepared, on_event))
         loop = prepared.start(folder, {**(texts or {}), **files})
         assert isinstance(loop.run, SearchRun)

@@ -91,6 +91,7 @@ def list_quantities(
     reference: tuple[float, float] | None,
     metric: MetricKind,
     truth: Truth | None = None,
+    of_file: Sequence[str] = (),
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
@@ -101,6 +102,7 @@ def list_quantities(
             wrong answers. None for a custom task, whose worst value is not known.
         metric: The metric of the networks.
         truth: Known figures of the networks.
+        of_file: Resources that are counted on exported files.
     """
     values, differences, suffix = _PERCENT, _POINTS, ""
     if not metric.is_accuracy:
@@ -141,7 +143,7 @@ def list_quantities(
                 _NO_PLACE,
                 about="search",
             )
-    for name in (FLOPS, PARAMETERS):
+    for name in (FLOPS, PARAMETERS, *of_file):
         yield Quantity(name.lower(), name, list_units(name), _resource(name), _NO_NETWORK)
     for table in tables:
         yield Quantity(

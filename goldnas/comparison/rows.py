@@ -97,7 +97,8 @@ def compare(
         for run in runs
         for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
     )
-    columns = tuple(list_quantities(tuple(tables), resource, reference, metric, truth))
+    of_file = tuple(dict.fromkeys(name for run in runs for name in run.of_file))
+    columns = tuple(list_quantities(tuple(tables), resource, reference, metric, truth, of_file))
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)

@@ -11,7 +11,7 @@ from goldnas.comparison.history import Event, list_drops
 from goldnas.comparison.truth import Judge, Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
-from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
+from goldnas.resource_names import FLOPS, PARAMETERS, name_latency, read_precision
 from goldnas.searching.baselines import Baseline, Baselines
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -49,7 +49,7 @@ class ComparedRun:
     best: FrontNetwork | None
     """The most accurate within all budgets; None if there is none."""
     budgets: dict[str, float]
-    """Limits in FLOPs, parameters and microseconds, in the order in which they were given."""
+    """Limits in FLOPs, parameters, microseconds and bytes, in the order of the budgets."""
     events: list[Event]
     trained: tuple["Trained", ...]
     """The finished trainings of any of its networks."""
@@ -151,7 +151,12 @@ class ComparedRun:
     @property
     def resources(self) -> tuple[str, ...]:
         """Resources with amounts of its networks."""
-        return (FLOPS, PARAMETERS, *map(name_latency, self.tables))
+        return (FLOPS, PARAMETERS, *map(name_latency, self.tables), *self.of_file)
+
+    @property
+    def of_file(self) -> tuple[str, ...]:
+        """Resources with a budget that are counted on the exported file."""
+        return tuple(name for name in self.budgets if read_precision(name) is not None)
 
     @property
     def kind(self) -> SearchConfig:
@@ -277,7 +282,7 @@ class Entry:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Amounts of the network, in FLOPs, parameters and microseconds."""
+        """Amounts of the network, in FLOPs, parameters, microseconds and bytes."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:

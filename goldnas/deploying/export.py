@@ -20,6 +20,7 @@ from goldnas.errors import ConfigError
 from goldnas.exporting.budget_check import (
     BudgetCheck,
     check_budgets,
+    check_file,
     is_over_budget,
     summary_line,
 )
@@ -57,8 +58,8 @@ class Exported:
     notes: tuple[str, ...]
     """Comparisons of the outputs with PyTorch's, as text."""
     checks: tuple[BudgetCheck, ...]
-    """Latencies first, then FLOPs and parameters; one check for each budget of a resource, or
-    one for a resource without a budget."""
+    """Latencies first, then FLOPs and parameters, then bytes and peak memory where a budget is
+    of them; one check for each budget of a resource, or one for a resource without a budget."""
     runtimes: tuple[RuntimeLatency, ...] = ()
     """The network in the runtimes of ``runtime``, the fastest first."""
 
@@ -103,7 +104,9 @@ def export_network(
     """
     _check_task(source, config)
     names = [table.name for table in tables]
-    budgets = [*(parse_budget(text, names) for text in config.budgets)]
+    budgets = [
+        *(parse_budget(text, names, precision=config.precision) for text in config.budgets)
+    ]
     if source.search is not None:
         budgets += source.search.budgets
     host = find_host(config.device, config.python, config.perf_test)
@@ -148,9 +151,10 @@ def export_network(
         precision=config.precision,
         on_warning=on_warning,
     )
+    parts = tuple(plan.parts())
     checks = check_budgets(
         source.network,
-        tuple(plan.parts()),
+        parts,
         space.input_shape,
         build=space.build_part,
         budgets=budgets,
@@ -158,6 +162,15 @@ def export_network(
         measured_us={name: latency_us for name, (latency_us, _) in found.items()},
         limits_us={name: limits for name, (_, limits) in found.items() if limits},
         unverified=unverified,
+    )
+    checks += check_file(
+        files[config.out],
+        config.precision,
+        space,
+        parts,
+        budgets,
+        source.folder.conditions,
+        source.promised,
     )
     files |= python
     written = _write(files, config)

@@ -1,6 +1,5 @@
 """The source of an export: a network of a search or of a training, and its budgets."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from goldnas.architecture import Architecture
 from goldnas.data.examples import Examples, Normalisation
 from goldnas.deploying.config import CALIBRATION_IMAGES
 from goldnas.errors import ConfigError
-from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS
+from goldnas.exporting.onnx import describe_network
 from goldnas.reference import name_items
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -46,13 +45,19 @@ class Source:
         """Fingerprint of the architecture."""
         return self.architecture.fingerprint
 
+    @property
+    def promised(self) -> dict[str, float]:
+        """The resources that the search recorded for the network; empty without a search."""
+        if self.search is None or not self.search.has_front:
+            return {}
+        networks = self.search.front().networks
+        found = (n.resources for n in networks if n.fingerprint == self.fingerprint)
+        return next(found, {})
+
     def metadata(self) -> dict[str, str]:
         """The metadata of an exported file, with everything that using the network takes."""
-        metadata = {ARCHITECTURE: self.architecture.to_json().decode()}
-        for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
-            if known := self.folder.conditions.get(name):  # earlier folders do not have it
-                metadata[key] = json.dumps(known)
-        return metadata
+        architecture = self.architecture.to_json().decode()
+        return describe_network(architecture, self.folder.conditions)
 
 
 def source_of_search(search: SearchRun, chosen: FrontNetwork) -> Source:

@@ -1,4 +1,5 @@
 """Networks as files: ONNX, number formats, plain PyTorch, and whether budgets hold."""
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-"""Number formats of models."""
+from goldnas.resource_names import PRECISIONS
+
+__all__ = ["PRECISIONS"]

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
+from goldnas.exporting.file_costs import read_file, resource_of_file
 from goldnas.operators import Part, PartBuilder, build_operator
-from goldnas.resource_names import is_latency
+from goldnas.resource_names import is_latency, read_precision
 from goldnas.resources import (
     Budget,
     Flops,
@@ -18,6 +20,7 @@ from goldnas.resources import (
     count_parameters,
 )
 from goldnas.resources.costs import sum_costs
+from goldnas.spaces import SearchSpace
 from goldnas.units import format_amount
 
 
@@ -25,7 +28,7 @@ from goldnas.units import format_amount
 class BudgetCheck:
     """One resource of one network: prediction, measurement and budget.
 
-    Amounts are in FLOPs, parameters or microseconds.
+    Amounts are in FLOPs, parameters, microseconds or bytes.
 
     Example:
         >>> from goldnas.resources import parse_budget
@@ -39,7 +42,8 @@ class BudgetCheck:
 
     resource: str
     predicted: float
-    """Sum over the network's parts."""
+    """Sum over the network's parts. Of bytes and peak memory, what the search counted for the
+    network, or else what its parts tell: most of the bytes, and least of the memory."""
     measured: float | None
     """Amount of the network as a whole; None if this machine cannot measure it."""
     budget: Budget | None = None
@@ -67,7 +71,8 @@ class BudgetCheck:
 
     def __str__(self) -> str:
         """Everything but the verdict, in one line."""
-        name = f"{self.resource} " if is_latency(self.resource) else ""
+        named = is_latency(self.resource) or read_precision(self.resource)
+        name = f"{self.resource} " if named else ""
         measured = difference = ""
         if self.measured is not None:
             measured = f"{format_amount(self.resource, self.measured)} measured, "
@@ -131,6 +136,43 @@ def check_budgets(
         check = BudgetCheck(resource.name, predicted, measured, None, reason, limits)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
+    return checks
+
+
+def check_file(
+    model: bytes,
+    precision: str,
+    space: SearchSpace,
+    parts: Sequence[Part],
+    budgets: Sequence[Budget],
+    described: Mapping[str, Any],
+    promised: Mapping[str, float],
+) -> list[BudgetCheck]:
+    """Compare prediction, exported file and budget, for each budget of what a file tells.
+
+    Args:
+        model: The ONNX file.
+        precision: Its number format.
+        space: The space of the network.
+        parts: Parts of the network.
+        budgets: All budgets.
+        described: What the file says of inputs and classes.
+        promised: Amounts that a search counted for this network; for others, the parts tell.
+    """
+    counted = read_file(model, precision)
+    checks = []
+    for budget in budgets:
+        wanted = read_precision(budget.resource)
+        if wanted is None:
+            continue
+        predicted = promised.get(budget.resource)
+        if predicted is None:
+            predicted = resource_of_file(budget.resource, space, described).of_parts(parts)
+        reason = ""
+        if wanted != precision:
+            reason = f"the budget is of a file in {wanted}: export with `precision={wanted!r}`"
+        measured = counted.get(budget.resource)
+        checks.append(BudgetCheck(budget.resource, predicted, measured, budget, reason))
     return checks
 
 

@@ -1,12 +1,14 @@
 """Modules as ONNX: single operators for measuring, whole networks for deployment."""
 
 import copy
+import json
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import onnx
 import torch
@@ -30,6 +32,20 @@ its outputs (a JSON list), where they are known."""
 # There is none for int8, whose outputs differ by much more than its predictions.
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+def describe_network(architecture: str, described: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of an exported network, with everything that using it takes.
+
+    Args:
+        architecture: As JSON.
+        described: ``inputs`` and ``classes``, where they are known.
+    """
+    metadata = {ARCHITECTURE: architecture}
+    for key, name in ((INPUTS, "inputs"), (CLASSES, "classes")):
+        if known := described.get(name):  # earlier folders do not have it
+            metadata[key] = json.dumps(known)
+    return metadata
 
 
 class NoKernelError(ExportError):
@@ -236,7 +252,7 @@ def _interrupts_held_back() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         if pressed:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)  # a search saves before it stops
 
 
 def _strip(model: onnx.ModelProto) -> None:

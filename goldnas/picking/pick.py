@@ -25,7 +25,7 @@ from goldnas.profiling.backend import Failure
 from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
-from goldnas.resource_names import FLOPS, PARAMETERS, is_latency
+from goldnas.resource_names import FLOPS, PARAMETERS, is_latency, read_precision
 from goldnas.resources import Budget, parse_budget
 from goldnas.zoo.file import Candidate, Failed, Measured, Row, Zoo, load_zoo
 
@@ -91,6 +91,12 @@ def read_budgets(
             pick does not measure all networks.
     """
     budgets = tuple(parse_budget(text, [name]) for text in config.budgets)
+    for budget in budgets:
+        if read_precision(budget.resource) is not None:
+            raise ConfigError(
+                f"budget {budget.text} is of an exported file, and ready-made networks are not "
+                "exported to be picked: give a latency, FLOPs or params"
+            )
 
     def least(kind: Callable[[str], bool]) -> float | None:
         return min((b.limit for b in budgets if kind(b.resource)), default=None)

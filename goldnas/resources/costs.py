@@ -18,19 +18,19 @@ class Resource(Protocol):
 
     @property
     def name(self) -> str:
-        """``FLOPs``, ``params``, or ``latency@`` and the name of a table."""
+        """As ``goldnas/resource_names.py`` names it."""
 
     @property
     def overhead(self) -> float:
         """Cost of every network in addition to its parts."""
 
     def cost(self, operator: str, site: AnySite) -> float:
-        """Cost of one part, in FLOPs, parameters or microseconds."""
+        """Cost of one part, in FLOPs, parameters, microseconds or bytes."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """One resource over one space, in FLOPs, parameters or microseconds."""
+    """One resource over one space, in FLOPs, parameters, microseconds or bytes."""
 
     name: str
     gates: npt.NDArray[np.float64]
@@ -44,6 +44,36 @@ class Costs:
     def total(self, active: npt.NDArray[np.bool_]) -> float:
         """Cost of the network with the active gates, including operators that nobody reads."""
         return fsum([self.fixed, *self.gates[active]])
+
+    def of_parts(self, parts: Iterable[Part]) -> float:
+        """Cost of a network from its parts."""
+        assert self.resource is not None
+        return sum_costs(self.resource, parts)
+
+    def charge(self, limit: float) -> npt.NDArray[np.float64]:
+        """``(G,)``: what each gate adds to an amount over a limit; 0 if it is no help to go."""
+        return self.gates
+
+
+@dataclass(frozen=True)
+class PeakCosts(Costs):
+    """A resource of which a network needs what its largest part needs, at least.
+
+    Other things may be there while that part computes, so it is a lower bound.
+    """
+
+    def total(self, active: npt.NDArray[np.bool_]) -> float:
+        """What the largest part needs of the network with the active gates."""
+        return float(self.gates[active].max(initial=self.fixed))
+
+    def of_parts(self, parts: Iterable[Part]) -> float:
+        """What the largest of some parts needs."""
+        assert self.resource is not None
+        return max((self.resource.cost(*part) for part in parts), default=0.0)
+
+    def charge(self, limit: float) -> npt.NDArray[np.float64]:
+        """``(G,)``: 1 of each gate that is over the limit alone."""
+        return (self.gates > limit).astype(float)
 
 
 @dataclass(frozen=True)
@@ -74,6 +104,20 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
             dtype=float,
         ),
         fixed=sum_costs(resource, space.fixed_parts),
+        resource=resource,
+    )
+
+
+def compute_peaks(space: SearchSpace, resource: Resource) -> PeakCosts:
+    """What the largest part of each gate, and of the fixed part of a space, needs."""
+
+    def largest(parts: Iterable[Part]) -> float:
+        return max((resource.cost(*part) for part in parts), default=0.0)
+
+    return PeakCosts(
+        name=resource.name,
+        gates=np.array([largest(gate.parts) for gate in space.gates], dtype=float),
+        fixed=largest(space.fixed_parts),
         resource=resource,
     )
 

@@ -13,7 +13,13 @@ import msgspec
 from goldnas.architecture import Architecture
 from goldnas.errors import count_of
 from goldnas.ranges import Count
-from goldnas.resource_names import FLOPS, PARAMETERS, is_latency, name_latency
+from goldnas.resource_names import (
+    FLOPS,
+    PARAMETERS,
+    is_latency,
+    name_latency,
+    read_precision,
+)
 from goldnas.resources import Budget
 from goldnas.spaces.zoo import ZOO
 from goldnas.zoo.file import Accuracy, Measured, Zoo
@@ -227,6 +233,12 @@ def _write_notes(
         yield (
             f"it is not known whether ready-made networks keep {', '.join(unknown)}: they were "
             f"measured only on the device of {counts.table}"
+        )
+    of_file = [b.text for b in budgets if read_precision(b.resource) is not None]
+    if of_file:
+        yield (
+            f"it is not known whether ready-made networks keep {', '.join(of_file)}: they were "
+            "not exported"
         )
     size = counts.input_shape[-1]
     cut_short = [

@@ -1,21 +1,26 @@
 """From budgets as they are typed to costs and limits, and whether they can be met."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from goldnas.errors import ConfigError
+from goldnas.exporting.file_costs import FileBytes, count_file, resource_of_file
 from goldnas.lut import LatencyTable
-from goldnas.resource_names import OPERATORS
+from goldnas.resource_names import OPERATORS, read_precision
 from goldnas.resources import (
     Budget,
     Costs,
     Flops,
     OperatorCount,
     Parameters,
+    PeakCosts,
     Resource,
     compute_costs,
+    compute_peaks,
     list_latencies,
     parse_budget,
 )
@@ -41,6 +46,7 @@ def build_feasibility(
     tables: Sequence[LatencyTable] = (),
     *,
     single: bool = False,
+    described: Mapping[str, Any] | None = None,
 ) -> Feasibility:
     """The costs of a space in every resource, and the budgets.
 
@@ -50,6 +56,8 @@ def build_feasibility(
         tables: Latency tables, whose names the budgets may name.
         single: Whether each node, or choice, keeps exactly one operator. A space that says how
             many edges a node keeps has one on each of them in any case.
+        described: What exported files say of inputs and classes, as the conditions of a run
+            have it.
 
     Raises:
         ConfigError: If a budget is malformed, given twice, or names no table.
@@ -68,6 +76,11 @@ def build_feasibility(
         *list_latencies(tables, space, parsed),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
+    for budget in parsed:
+        if read_precision(budget.resource) is not None:
+            counted = resource_of_file(budget.resource, space, described or {})
+            compute = compute_costs if isinstance(counted, FileBytes) else compute_peaks
+            costs.append(compute(space, counted))
     edges = space.cell_layout and space.cell_layout.edges_per_node
     if single or edges:
         places: dict[Hashable, list[int]] = {}
@@ -97,13 +110,53 @@ def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Li
     everything = np.ones(len(space.gates), dtype=bool)
 
     def limit(cost: Costs) -> Limit:
-        smallest = cheapest(space, cost.gates, everything)
-        assert smallest is not None  # without a ceiling there always is one
+        smallest = _smallest(space, cost)
         budget = next((b for b in feasibility.budgets if b.resource == cost.name), None)
         current = cost.total(everything if active is None else active)
         return Limit(cost.name, cost.total(smallest), current, cost.total(everything), budget)
 
     return [limit(cost) for cost in feasibility.costs.values()]
+
+
+def describe_peaks(feasibility: Feasibility) -> list[str]:
+    """A note for each budget of memory that not even a cheap network keeps.
+
+    Its parts may fit alone and yet not together, and no sum of them shows it. The cheapest
+    network is exported, which takes seconds.
+    """
+    space = feasibility.space
+    budgets = [
+        b for b in feasibility.budgets if isinstance(feasibility.costs[b.resource], PeakCosts)
+    ]
+    cheap = feasibility.find(np.ones(len(space.gates), dtype=bool)) if budgets else None
+    if cheap is None:
+        return []
+    kept = (gate for gate, keep in zip(space.gates, cheap, strict=True) if keep)
+    with torch.random.fork_rng(devices=[]):
+        network = space.build(space.architecture(kept))
+    counted = count_file(network, space.input_shape, [b.resource for b in budgets], {})
+    return [
+        f"a network as cheap as can be needs {format_amount(b.resource, counted[b.resource])} "
+        f"at its peak, and {b.text} is less: the search may find none. Raise the budget, or "
+        "search among smaller networks"
+        for b in budgets
+        if counted[b.resource] > b.limit
+    ]
+
+
+def _smallest(space: SearchSpace, cost: Costs) -> Mask:
+    """The network that needs the least of a resource."""
+    everything = np.ones(len(space.gates), dtype=bool)
+    smallest = cheapest(space, cost.gates, everything)
+    assert smallest is not None  # without a ceiling there always is one
+    # Without its largest gate, and those as large, as long as gates decide.
+    while isinstance(cost, PeakCosts) and cost.total(smallest) > cost.fixed:
+        below = cost.gates < cost.total(smallest)
+        found = cheapest(space, cost.gates, below)
+        if found is None:
+            break
+        smallest = found
+    return smallest
 
 
 def check_feasible(feasibility: Feasibility) -> None:

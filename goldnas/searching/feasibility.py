@@ -9,7 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import csr_array
 
 from goldnas.resource_names import OPERATORS
-from goldnas.resources import Budget, Costs, OperatorCount
+from goldnas.resources import Budget, Costs, OperatorCount, PeakCosts
 from goldnas.searching.integer_program import solve
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.nesting import Nesting
@@ -114,6 +114,13 @@ class Feasibility:
         single = self.costs.get(OPERATORS)
         self.single = single.places if isinstance(single, OperatorCount) else ()
         """Sets of gates of which a network keeps one at most, where no sum says so."""
+        peaks = [b for b in self.budgets if isinstance(self.costs[b.resource], PeakCosts)]
+        self.sums = tuple(budget for budget in self.budgets if budget not in peaks)
+        """The budgets of what adds up."""
+        self.fits = np.ones(len(space.gates), dtype=bool)
+        """``(G,)``, the gates that are within every budget of a peak alone."""
+        for budget in peaks:
+            self.fits &= self.costs[budget.resource].gates <= budget.limit
         self._witness: Mask | None = None
         """A network within all budgets, kept to answer quickly; it changes no answer."""
 
@@ -139,19 +146,21 @@ class Feasibility:
         return going[[self.is_at_hand(int(gate), kept) for gate in going]]
 
     def tightened(self, share: float) -> "Feasibility":
-        """The same with a share of each budget; a budget of operators stays as it is."""
+        """The same with a share of each budget of what adds up, the operators apart."""
         budgets = [
-            budget
-            if budget.resource == OPERATORS
-            else replace(budget, limit=share * budget.limit)
+            replace(budget, limit=share * budget.limit)
+            if budget in self.sums and budget.resource != OPERATORS
+            else budget
             for budget in self.budgets
         ]
         return Feasibility(self.space, list(self.costs.values()), budgets)
 
     def cheap(self, share: float) -> Mask:
         """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
-        costs = [self.costs[budget.resource].gates for budget in self.budgets]
+        costs = [self.costs[budget.resource].gates for budget in self.sums]
         below = [cost <= share * cost.mean() for cost in costs]
+        if not below:
+            return np.zeros(len(self.fits), dtype=bool)
         return np.asarray(np.all(below, axis=0))
 
     def within(self, active: Mask) -> bool:
@@ -161,14 +170,14 @@ class Feasibility:
     def find(self, active: Mask) -> Mask | None:
         """A network within all budgets among the active gates, or None if there is none."""
         scaled, ceilings = np.zeros(len(active)), []
-        for budget in self.budgets:
+        for budget in self.sums:
             cost = self.costs[budget.resource]
             scaled += cost.gates / budget.limit
             ceilings.append((cost.gates / budget.limit, 1 - cost.fixed / budget.limit))
         # The solver may overstep a ceiling by its tolerance: then once more, that much lower.
         for margin in (0.0, _TOLERANCE):
             lowered = [(costs, limit - margin) for costs, limit in ceilings]
-            chosen = cheapest(self.space, scaled, active, lowered, self.single)
+            chosen = cheapest(self.space, scaled, active & self.fits, lowered, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None
@@ -203,11 +212,12 @@ class Feasibility:
 
     def _binds(self, budget: Budget, active: Mask) -> bool:
         """Whether some network, the other budgets aside, exceeds a budget of a resource."""
-        if budget.resource == OPERATORS:
+        if budget.resource == OPERATORS or budget not in self.sums:
             return False
         counted = [b for b in self.budgets if b.resource == OPERATORS]
         limits = [(self._share(b), -np.inf, 1.0) for b in counted]
-        largest = _solve(self.space, -self._share(budget), active, limits, self.single)
+        allowed = active & self.fits
+        largest = _solve(self.space, -self._share(budget), allowed, limits, self.single)
         return largest is not None and self._use(largest, [budget]) > 1
 
     def _share(self, budget: Budget) -> Weights:
@@ -222,11 +232,11 @@ class Feasibility:
         """The network of the least weight that uses these shares of budgets at least."""
         for margin in (0.0, _TOLERANCE):
             limits = []
-            for budget in self.budgets:
+            for budget in self.sums:
                 fixed = self.costs[budget.resource].fixed / budget.limit
                 least = floors.get(budget.resource, -np.inf) - fixed
                 limits.append((self._share(budget), least, 1 - fixed - margin))
-            chosen = _solve(self.space, weights, active, limits, self.single)
+            chosen = _solve(self.space, weights, active & self.fits, limits, self.single)
             if chosen is None or self.within(chosen):
                 return chosen
         return None

@@ -24,13 +24,14 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The score by which a strategy that samples ranked it; higher is better. The scale is that
     of ``score`` in the settings."""
     resources: Amounts
-    """Exact, in FLOPs, parameters and microseconds."""
+    """Exact, in FLOPs, parameters, microseconds and bytes."""
     epoch: Count
     """Epoch in which it was recorded, counted from 0."""
     step: Count
     """Training steps before it was recorded."""
     reasons: tuple[str, ...]
-    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``beyond`` for a network that a
+    """Why it was recorded: ``plateau``, ``met 5ms``, ``end``; ``over 512kB:ram`` where only
+    the exported file shows it; ``beyond`` for a network that a
     tighter budget would have left, after little training at its size; ``best of 100``,
     ``not dominated`` or ``random`` for a network that was sampled."""
     meets_budgets: bool
@@ -66,7 +67,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     schema_version: Literal[1] = 1
     budgets: Amounts
-    """Limits, in FLOPs, parameters and microseconds."""
+    """Limits, in FLOPs, parameters, microseconds and bytes."""
     networks: tuple[FrontNetwork, ...] = ()
     """Every recorded network, the cheapest in the first budgeted resource first."""
 

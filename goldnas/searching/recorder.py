@@ -5,10 +5,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 from torch import Tensor
 
 from goldnas.architecture import Architecture
+from goldnas.exporting.file_costs import count_file
+from goldnas.exporting.onnx import describe_network
 from goldnas.metric import write_metric
+from goldnas.resource_names import read_precision
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.session import Session
 from goldnas.searching.supernet_learner import SupernetLearner
@@ -86,13 +90,45 @@ class FrontRecorder:
     def keep(
         self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
     ) -> None:
-        """Write a network down."""
+        """Write a network down, with what its file needs where a budget is of files."""
+        network = self._with_file(network, architecture, weights)
         if self._session.loop.ranks.first:
             self._session.run.save_network(architecture, weights)
         self.front = self.front.with_network(network)
         self.save()
         self.recorded = network.fingerprint
         self._session.emit("network", **msgspec.to_builtins(network))
+
+    def _with_file(
+        self, network: FrontNetwork, architecture: Architecture, weights: dict[str, Tensor]
+    ) -> FrontNetwork:
+        """The network with the resources of the file that its export writes."""
+        session = self._session
+        budgets = session.feasibility.budgets
+        names = [b.resource for b in budgets if read_precision(b.resource) is not None]
+        if not names:
+            return network
+
+        def count() -> dict[str, float]:
+            with torch.random.fork_rng(devices=[]):
+                module = session.space.build(architecture, gated=True)
+            module.load_state_dict(weights)
+            metadata = describe_network(architecture.to_json().decode(), session.run.conditions)
+            return count_file(module, session.space.input_shape, names, metadata)
+
+        resources = network.resources | session.loop.ranks.broadcast(count)
+        over = [
+            b.text
+            for b in budgets
+            if network.resources[b.resource] <= b.limit < resources[b.resource]
+        ]  # which only the file shows
+        reasons = [r for r in network.reasons if r.removeprefix("met ") not in over]
+        return msgspec.structs.replace(
+            network,
+            resources=resources,
+            meets_budgets=network.meets_budgets and not over,
+            reasons=(*reasons, *(f"over {text}" for text in over)),
+        )
 
     def save(self) -> None:
         """Write the front."""

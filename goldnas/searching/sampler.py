@@ -48,6 +48,8 @@ class BudgetedSampler:
         self._seed = seed
         groups, single = feasibility.space.groups, feasibility.single
         self._sets = [(set(g), 1, len(g)) for g in groups] + [(set(p), 0, 1) for p in single]
+        # What a peak forbids, too, is no matter of a sum.
+        self._sets.append((set(np.flatnonzero(~feasibility.fits).tolist()), 0, 0))
         """Gates, and how many of them a network keeps, at least and at most."""
         self._sets_of: list[list[int]] = [[] for _ in feasibility.space.gates]
         """Of each gate, those that it is in."""
@@ -56,7 +58,7 @@ class BudgetedSampler:
                 self._sets_of[gate].append(number)
         self._nodes = _list_nodes(feasibility.space)
         # One operator at most at each place is no matter of a sum.
-        budgets = [b for b in feasibility.budgets if not (single and b.resource == OPERATORS)]
+        budgets = [b for b in feasibility.sums if not (single and b.resource == OPERATORS)]
         self._costs = [feasibility.costs[b.resource] for b in budgets]
         self._limits = [budget.limit for budget in budgets]
         start = self._start()

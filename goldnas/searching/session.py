@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from goldnas.data.examples import Examples
-from goldnas.resources.costs import sum_costs
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import SearchData
 from goldnas.searching.feasibility import Feasibility, Mask
@@ -54,7 +53,7 @@ class Session:
         kept = (gate for gate, keep in zip(self.space.gates, mask, strict=True) if keep)
         parts = tuple(self.space.plan(self.space.architecture(kept)).parts())
         return {
-            name: sum_costs(cost.resource, parts) if cost.resource else cost.total(mask)
+            name: cost.of_parts(parts) if cost.resource else cost.total(mask)
             for name, cost in self.feasibility.costs.items()
         }
 

@@ -108,7 +108,10 @@ class PreparedSearch:
             self.feasibility = Feasibility(self.data.space, (), self.widths.budgets)
         else:
             gates = partial(build_feasibility, self.data.space, config.budgets, tables)
-            self.feasibility = ranks.on_all(partial(gates, single=config.single))
+            described = describe_inputs(self.data.normalisation, self.classes)
+            self.feasibility = ranks.on_all(
+                partial(gates, single=config.single, described=described)
+            )
 
     def _fitted(self, config: SearchConfig, dataset: Dataset) -> SearchConfig:
         """The settings with the largest batch whose step fits the memory that is free."""

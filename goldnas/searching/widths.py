@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from goldnas.errors import ConfigError
 from goldnas.lut import LatencyTable
 from goldnas.operators import Part
+from goldnas.resource_names import read_precision
 from goldnas.resources import (
     Budget,
     Flops,
@@ -155,6 +156,13 @@ def build_widths(
         TableError: If a table was not measured for the network.
     """
     parsed = [parse_budget(text, [table.name for table in tables]) for text in budgets]
+    for budget in parsed:
+        if read_precision(budget.resource) is not None:
+            raise ConfigError(
+                f"budget {budget.text} is of an exported file, whose parts are not counted for "
+                "every width: give params, of 4 bytes each in fp32, and check the bytes with "
+                "`export(budgets=...)`"
+            )
     resources: list[Resource] = [
         Flops(space.build_part),
         Parameters(space.build_part),
