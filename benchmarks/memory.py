@@ -31,6 +31,7 @@ from goldnas.exporting.file_costs import count_file, read_file
 from goldnas.exporting.onnx import describe_network, to_onnx
 from goldnas.exporting.precision import to_precision
 from goldnas.searching.budgets import build_feasibility
+from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.sampler import BudgetedSampler
 from goldnas.spaces import SearchSpace
 
@@ -106,10 +107,10 @@ def simulate(
     return peak, order == [node.name for node in graph.node]
 
 
-def measure(space: SearchSpace, seed: int, sampler: BudgetedSampler, folder: Path) -> Any:
+def measure(feasibility: Feasibility, seed: int, sampler: BudgetedSampler, folder: Path) -> Any:
     """One random network: what its parts tell, what is counted, what is there."""
     mask = sampler.draw()
-    feasibility = sampler._feasibility
+    space = feasibility.space
     kept = (gate for gate, keep in zip(space.gates, mask, strict=True) if keep)
     architecture = space.architecture(kept)
     metadata = describe_network(architecture.to_json().decode(), {})
@@ -201,7 +202,7 @@ def main() -> None:
             feasibility = build_feasibility(space, budgets, single=name == "mobile")
             sampler = BudgetedSampler(feasibility, seed=0)
             for seed in range(options.networks):
-                rows.append(measure(space, seed, sampler, Path(folder)))
+                rows.append(measure(feasibility, seed, sampler, Path(folder)))
                 print(f"{name} {seed + 1}/{options.networks}", file=sys.stderr, flush=True)
     summary = summarise(rows)
     for line in summary:
