@@ -1,7 +1,7 @@
 """The cost of every gate of a space in a resource."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from goldnas.operators import Part
 from goldnas.site import AnySite
-from goldnas.spaces import SearchSpace
+from goldnas.spaces import SearchSpace, Combination
 
 
 class Resource(Protocol):
@@ -41,9 +41,31 @@ class Costs:
     resource: Resource | None = None
     """What costs, for sums over parts."""
 
+    sets: npt.NDArray[np.intp] = field(default_factory=lambda: np.empty((0, 1), np.intp))
+    """``(S, M)``: gates that cost something together; a smaller set has some of them twice."""
+    together: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """``(S,)``: what each set costs besides if all of it is kept; may be negative."""
+
+    @property
+    def row(self) -> npt.NDArray[np.float64]:
+        """``(G + S,)``: of the gates, then of the sets."""
+        return np.concatenate([self.gates, self.together])
+
     def total(self, active: npt.NDArray[np.bool_]) -> float:
         """Cost of the network with the active gates, including operators that nobody reads."""
-        return fsum([self.fixed, *self.gates[active]])
+        kept = active[self.sets].all(axis=1)
+        return fsum([self.fixed, *self.gates[active], *self.together[kept]])
+
+    def marginal(self, active: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """``(G,)``: what the network with the active gates costs more with each gate."""
+        if not len(self.sets):
+            return self.gates
+        costs = self.gates.copy()
+        for members, amount in zip(self.sets, self.together, strict=True):
+            for gate in set(members.tolist()):
+                if active[members[members != gate]].all():
+                    costs[gate] += amount
+        return costs
 
 
 @dataclass(frozen=True)
@@ -67,15 +89,36 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
     Raises:
         TableError: If a latency table lacks a part of the space.
     """
+    gates = np.array(
+        [fsum(resource.cost(*part) for part in gate.parts) for gate in space.gates],
+        dtype=float,
+    )
+    amounts = {combination.gates: _amount(resource, combination) for combination in space.combinations}
+    sets = [gates for gates in amounts if len(gates) > 1]
+    for (gate, *others), amount in amounts.items():
+        gates[gate] += 0.0 if others else amount
     return Costs(
         name=resource.name,
-        gates=np.array(
-            [fsum(resource.cost(*part) for part in gate.parts) for gate in space.gates],
-            dtype=float,
-        ),
+        gates=gates,
         fixed=sum_costs(resource, space.fixed_parts),
         resource=resource,
+        sets=list_sets(space),
+        together=np.array([amounts[gates] for gates in sets], dtype=float),
     )
+
+
+def list_sets(space: SearchSpace) -> npt.NDArray[np.intp]:
+    """``(S, M)``: the sets of gates of a space that cost something together."""
+    sets = [combination.gates for combination in space.combinations if len(combination.gates) > 1]
+    most = max(map(len, sets), default=1)
+    filled = [gates + gates[-1:] * (most - len(gates)) for gates in sets]
+    return np.array(filled, dtype=np.intp).reshape(-1, most)
+
+
+def _amount(resource: Resource, combination: Combination) -> float:
+    """What gates cost together, besides what fewer of them do."""
+    added = [resource.cost(*part) for part in combination.more]
+    return fsum(added + [-resource.cost(*part) for part in combination.less])
 
 
 def sum_costs(resource: Resource, parts: Iterable[Part]) -> float:

@@ -19,6 +19,7 @@ from goldnas.resources import (
     compute_costs,
     parse_budget,
 )
+from goldnas.resources.costs import list_sets
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import SearchSpace
 from goldnas.units import format_amount
@@ -71,8 +72,10 @@ def build_feasibility(
     edges = space.cell_layout and space.cell_layout.edges_per_node
     if single or edges:
         places: dict[Hashable, list[int]] = {}
+        ordered = space.wiring.nesting.ordered if space.wiring is not None else ()
         for index, gate in enumerate(space.gates):
-            places.setdefault(gate.node_id, []).append(index)
+            if index not in ordered:  # which are channels, and no operators
+                places.setdefault(gate.node_id, []).append(index)
         parsed.append(Budget(OPERATORS, (edges or 1) * len(places), "single"))
         costs.append(_count_operators(space, list(map(tuple, places.values()))))
     return Feasibility(space, costs, parsed)
@@ -80,10 +83,13 @@ def build_feasibility(
 
 def _count_operators(space: SearchSpace, places: Sequence[tuple[int, ...]]) -> Costs:
     """One for each gate; where some of the places may be empty, they are told apart."""
-    ones = np.ones(len(space.gates))
+    ones = np.zeros(len(space.gates))
+    ones[[gate for place in places for gate in place]] = 1
+    sets = list_sets(space)
+    nothing = sets, np.zeros(len(sets))
     if space.wiring is None or set(places) <= set(space.groups):
-        return Costs(OPERATORS, ones, fixed=0.0)
-    return OperatorCount(OPERATORS, ones, fixed=0.0, places=tuple(places))
+        return Costs(OPERATORS, ones, 0.0, None, *nothing)
+    return OperatorCount(OPERATORS, ones, 0.0, None, *nothing, places=tuple(places))
 
 
 def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:
@@ -97,7 +103,7 @@ def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Li
     everything = np.ones(len(space.gates), dtype=bool)
 
     def limit(cost: Costs) -> Limit:
-        smallest = cheapest(space, cost.gates, everything)
+        smallest = cheapest(space, cost.row, everything)
         assert smallest is not None  # without a ceiling there always is one
         budget = next((b for b in feasibility.budgets if b.resource == cost.name), None)
         current = cost.total(everything if active is None else active)

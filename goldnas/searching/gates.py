@@ -46,7 +46,8 @@ class Gates:
         for budget in feasibility.budgets:
             resource = feasibility.costs[budget.resource]
             if resource.total(mask) > budget.limit:
-                share = resource.gates / max(resource.gates.mean(), 1e-12)
+                marginal = resource.marginal(mask)
+                share = marginal / max(marginal.mean(), 1e-12)
                 costs += self._session.config.mu * share
         self.costs = torch.as_tensor(
             costs, dtype=torch.float32, device=self._session.loop.device

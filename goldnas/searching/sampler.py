@@ -142,6 +142,7 @@ class BudgetedSampler:
         steps = self._propose(rounds * len(sets_of), random)
         pairs = zip(self._costs, self._limits, strict=True)
         shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
+        together = any(len(cost.sets) for cost in self._costs)
         used = self._shares(self.mask)
         on = self.mask.tolist()
         members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
@@ -155,6 +156,10 @@ class BudgetedSampler:
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
             ]
+            if together:  # what one gate changes depends on the others
+                changed = np.array(on)
+                changed[switched] ^= True
+                after = self._shares(changed)
             if not self.floor <= self._most(after) or max(after, default=0.0) > 1:
                 continue
             touched = [(s, -1 if on[gate] else 1) for gate in switched for s in sets_of[gate]]
