@@ -509,11 +509,12 @@ class ChoiceSpace:
         sized = self._sized[path, part]
         if (narrow := sized.at(widths)) == part:
             return
-        if is_registered(narrow):
-            module = build_operator(*narrow)
-        else:
-            module = network.get_submodule(path)
-            module = self._followers[path].cut(module, *sized.channels(widths))
+        with torch.device("cpu"):  # as the function makes the rest
+            if is_registered(narrow):
+                module = build_operator(*narrow)
+            else:
+                module = network.get_submodule(path)
+                module = self._followers[path].cut(module, *sized.channels(widths))
         network.set_submodule(path, module)
 
     def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:

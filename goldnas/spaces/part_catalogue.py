@@ -90,7 +90,7 @@ class PartCatalogue:
         if (operator, site) not in self._modules:
             raise ConfigError(f"space {self._space} has no {operator} at {site}")
         module = self._modules[operator, site]
-        if any(weight.is_meta for weight in module.parameters()):
+        if any(tensor.is_meta for tensor in module.state_dict().values()):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # it is measured: the same in every process
                 return build_operator(operator, site)

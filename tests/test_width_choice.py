@@ -1,0 +1,213 @@
+"""Widths: numbers of channels as choices of a space."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import goldnas
+from goldnas.architecture import Architecture
+from goldnas.exporting.fold import fold
+from goldnas.resources import count_flops, count_parameters
+from goldnas.resources.costs import sum_costs
+from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
+from goldnas.searching.feasibility import Feasibility, Mask
+from goldnas.searching.sampler import BudgetedSampler
+from goldnas.searching.subnet import extract_subnet
+from goldnas.spaces import ChoiceSpace
+from goldnas.supernet import SuperNet
+
+Widths = tuple[int, ...]
+
+
+def conv(in_channels: int, channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+    )
+
+
+def branch(channels: int) -> goldnas.Choice:
+    return goldnas.Choice(
+        {
+            "conv_3x3": lambda: conv(channels, channels, 3),
+            "inner": lambda: nn.Sequential(
+                conv(channels, 6), nn.ReLU(), conv(6, channels, 3), nn.Dropout(0.1)
+            ),
+        }
+    )
+
+
+class Block(nn.Module):
+    def __init__(self, widths: Widths, name: str) -> None:
+        super().__init__()
+        self.branch = branch(widths[-1])
+        self.relu = nn.ReLU()
+        self.width = goldnas.Width(widths, shared=name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.width(self.relu(x + self.branch(x)))
+        return out
+
+
+def narrow(one: Widths = (2, 4, 8), other: Widths = (8, 16), classes: int = 10) -> nn.Module:
+    """Two streams with sums, each of one width; the layer between them has both."""
+    return nn.Sequential(
+        nn.Sequential(conv(1, one[-1], 3), nn.ReLU()),
+        goldnas.Width(one, shared="one"),
+        Block(one, "one"),
+        goldnas.Choice({k: lambda k=k: conv(one[-1], other[-1], int(k[1]), 2) for k in ("k1", "k3")}),
+        goldnas.Width(other, shared="other"),
+        Block(other, "other"),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(other[-1], classes),
+    )
+
+
+@pytest.fixture(scope="module")
+def space() -> ChoiceSpace:
+    return goldnas.space(narrow, input_shape=(1, 8, 8))
+
+
+def every(space: ChoiceSpace) -> Iterator[Mask]:
+    """Every network of a space, as its gates."""
+    nesting = space.wiring.nesting
+    for bits in product((False, True), repeat=len(space.gates)):
+        kept = {i for i, bit in enumerate(bits) if bit}
+        if kept == nesting.drop_orphans(kept) and all(kept & set(g) for g in space.groups):
+            yield np.array(bits)
+
+
+def describe(space: ChoiceSpace, mask: Mask) -> Architecture:
+    return space.architecture(gate for gate, kept in zip(space.gates, mask, strict=True) if kept)
+
+
+def test_there_are_as_many_networks_as_products_of_widths_and_subsets(space: ChoiceSpace) -> None:
+    masks = list(every(space))
+    assert len(masks) == 3 * 3 * 3 * 2 * 3
+    assert 10 ** space.log10_size() == pytest.approx(len(masks))
+    assert len({describe(space, mask).fingerprint for mask in masks}) == len(masks)
+
+
+def test_costs_are_those_of_the_network_that_is_built(space: ChoiceSpace) -> None:
+    costs = build_feasibility(space, []).costs
+    for mask in list(every(space))[::7]:
+        network = space.build(describe(space, mask))
+        assert costs["FLOPs"].total(mask) == count_flops(network, space.input_shape)
+        assert costs["params"].total(mask) == count_parameters(network)
+        parts = space.plan(describe(space, mask)).parts()
+        assert costs["FLOPs"].total(mask) == sum_costs(costs["FLOPs"].resource, parts)
+        assert set(parts) <= set(space.rows())
+
+
+def test_a_marginal_cost_is_what_a_gate_adds(space: ChoiceSpace) -> None:
+    cost = build_feasibility(space, []).costs["FLOPs"]
+    for mask in list(every(space))[::11]:
+        for gate, amount in enumerate(cost.marginal(mask)):
+            without, with_it = mask.copy(), mask.copy()
+            without[gate], with_it[gate] = False, True
+            assert amount == pytest.approx(cost.total(with_it) - cost.total(without))
+
+
+@pytest.mark.parametrize("budget", ["9kFLOPs", "20kFLOPs", "60kFLOPs"])
+def test_the_best_network_under_a_budget_is_found_exactly(space: ChoiceSpace, budget: str) -> None:
+    feasibility = build_feasibility(space, [budget, "2.5kparams"])
+    values = np.random.default_rng(len(budget)).random(len(space.gates))
+    fitting = [mask for mask in every(space) if feasibility.within(mask)]
+    everything = np.ones(len(space.gates), dtype=bool)
+    chosen = feasibility.choose(values, everything, floor=0.0)
+    cheapest = feasibility.find(everything)
+    assert chosen is not None
+    assert cheapest is not None
+    assert values[chosen].sum() == pytest.approx(max(values[mask].sum() for mask in fitting))
+    assert values[chosen].sum() < values.sum()
+    assert any((cheapest == mask).all() for mask in fitting)
+
+
+def test_the_least_and_the_most_are_those_of_all_networks(space: ChoiceSpace) -> None:
+    feasibility = build_feasibility(space, ["1FLOPs"])
+    for limit in list_limits(feasibility)[:2]:
+        amounts = [feasibility.costs[limit.resource].total(mask) for mask in every(space)]
+        assert (limit.smallest, limit.full) == (min(amounts), max(amounts))
+    with pytest.raises(goldnas.ConfigError, match="cannot be met"):
+        check_feasible(feasibility)
+
+
+def test_a_negative_difference_of_two_widths_is_no_trouble(space: ChoiceSpace) -> None:
+    """Measured latencies may fall where channels are added."""
+    feasibility = build_feasibility(space, ["40kFLOPs"])
+    flops = feasibility.costs["FLOPs"]
+    flops.together[:] *= np.random.default_rng(3).choice([-0.5, 1.0], len(flops.together))
+    exact = Feasibility(space, list(feasibility.costs.values()), feasibility.budgets)
+    values = np.random.default_rng(1).random(len(space.gates))
+    chosen = exact.choose(values, np.ones(len(space.gates), dtype=bool), floor=0.0)
+    assert chosen is not None
+    best = max(values[mask].sum() for mask in every(space) if exact.within(mask))
+    assert values[chosen].sum() == pytest.approx(best)
+
+
+def test_random_networks_keep_the_budgets_and_reach_every_width(space: ChoiceSpace) -> None:
+    feasibility = build_feasibility(space, ["30kFLOPs"], single=True)
+    sampler = BudgetedSampler(feasibility, seed=0)
+    drawn = [sampler.draw() for _ in range(60)]
+    assert all(feasibility.within(mask) for mask in drawn)
+    legal = {mask.tobytes() for mask in every(space)}
+    assert all(mask.tobytes() in legal for mask in drawn)
+    found = {describe(space, mask).choices["one"] for mask in drawn}
+    assert found == {("w2",), ("w4",), ("w8",)}
+
+
+def test_a_narrow_network_computes_what_the_search_computed(space: ChoiceSpace) -> None:
+    torch.manual_seed(0)
+    supernet = SuperNet(space).train()
+    images = torch.randn(16, 1, 8, 8)
+    for _ in range(2):
+        supernet(images)
+    names = {gate.name: index for index, gate in enumerate(space.gates)}
+    with torch.no_grad():
+        supernet.alpha[names["other.w16"]] = 1.0  # no longer as the others
+    supernet.prune([names["one.w4"], names["3.k1"], names["2.branch.inner"]])
+    assert not supernet.active[names["one.w8"]]  # it goes with the block before it
+    network = extract_subnet(supernet, torch.device("cpu"))
+    assert network[0][0][0].weight.shape[0] == 2
+    with torch.no_grad():
+        wanted, _ = supernet.eval()(images)
+        assert torch.allclose(network.eval()(images), wanted, atol=1e-5)
+        assert torch.allclose(fold(network)(images), wanted, atol=1e-5)
+
+
+def test_a_network_at_hand_leaves_the_others_as_they_are(space: ChoiceSpace) -> None:
+    supernet = SuperNet(space, relaxation="none")
+    images = torch.randn(2, 1, 8, 8)
+    before, _ = supernet.eval()(images)
+    mask = torch.tensor([gate.name not in ("one.w4", "other.w16") for gate in space.gates])
+    with supernet.restrict(mask):
+        network = extract_subnet(supernet, torch.device("cpu"))
+        inner, _ = supernet(images)
+    after, _ = supernet(images)
+    assert torch.equal(before, after)
+    assert torch.allclose(network.eval()(images), inner, atol=1e-5)
+    assert count_parameters(network) < count_parameters(supernet.network)
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ([], "two or more"),
+        ([8], "two or more"),
+        ([8, 8], "two or more"),
+        ([8, 4], "two or more"),
+        ([0, 4], "whole numbers"),
+        ([4, 8.0], "whole numbers"),
+        (8, "whole numbers"),
+        ([True, 4], "whole numbers"),
+    ],
+)
+def test_widths_that_are_none_are_refused(widths: object, message: str) -> None:
+    with pytest.raises(goldnas.ConfigError, match=message):
+        goldnas.Width(widths)  # type: ignore[arg-type]
