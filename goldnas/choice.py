@@ -3,7 +3,7 @@
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -202,12 +202,9 @@ class Width(Choice):
                 f"a Width takes two or more different numbers of channels, the smallest first, "
                 f"got {widths!r}"
             )
-        blocks = zip((0, *widths), widths, strict=False)
-        super().__init__(
-            {f"w{stop}": partial(_Channels, start, stop) for start, stop in blocks},
-            shared=shared,
-        )
+        super().__init__({f"w{channels}": nn.Identity for channels in widths}, shared=shared)
         self.widths = tuple(widths)
+        """The numbers of channels to choose from; of its operators, only the names count."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map ``(B, C, ...)`` to the same shape: each block of channels times its gate."""
@@ -215,21 +212,14 @@ class Width(Choice):
         gates = self.gates if self.live_gates is None else self.live_gates
         if gates is None:
             return x.clone() if self.copying else x
-        sizes = [block.size for block in self.operators.values()]  # type: ignore[union-attr]
+        ends = {f"w{stop}": stop - start for start, stop in pairwise((0, *self.widths))}
+        sizes = [ends[key] for key in self.operators]
         first = gates[0].detach()
         # The first channels always stay, so their gate says nothing.
         scales = [(g / first).expand(n) for g, n in zip(gates, sizes, strict=True)]
         if rest := x.shape[1] - sum(sizes):
             scales.append(first.new_zeros(rest))
         return x * torch.cat(scales).to(x.dtype).view(-1, *[1] * (x.dim() - 2))
-
-
-class _Channels(nn.Module):
-    """A block of channels, as the candidate of a Width."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        super().__init__()
-        self.size = stop - start
 
 
 def _sum(

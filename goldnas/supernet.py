@@ -4,7 +4,7 @@ Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate di
 sum of the active gates that enter the same node; K is the number of those gates.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -251,6 +251,16 @@ class SuperNet(nn.Module):
         with torch.random.fork_rng(devices=[]):
             like = self.space.build(architecture, gated=True).state_dict()
         return shorten(state, like)
+
+    def take_network_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights and statistics of the network that is left, but no gates.
+
+        Channels that it does not have become zeros.
+        """
+        with torch.no_grad():
+            for name, mine in self.network.state_dict().items():
+                if name in state:
+                    mine.zero_()[tuple(map(slice, state[name].shape))] = state[name]
 
     def _block_gates(self) -> dict[str, list[Tensor]]:
         """The active gates of each block, in the order of its operators."""

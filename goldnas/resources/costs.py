@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from goldnas.operators import Part
 from goldnas.site import AnySite
-from goldnas.spaces import SearchSpace, Combination
+from goldnas.spaces import Combination, SearchSpace
 
 
 class Resource(Protocol):
@@ -93,7 +93,9 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
         [fsum(resource.cost(*part) for part in gate.parts) for gate in space.gates],
         dtype=float,
     )
-    amounts = {combination.gates: _amount(resource, combination) for combination in space.combinations}
+    amounts = {
+        combination.gates: _amount(resource, combination) for combination in space.combinations
+    }
     sets = [gates for gates in amounts if len(gates) > 1]
     for (gate, *others), amount in amounts.items():
         gates[gate] += 0.0 if others else amount
@@ -109,7 +111,9 @@ def compute_costs(space: SearchSpace, resource: Resource) -> Costs:
 
 def list_sets(space: SearchSpace) -> npt.NDArray[np.intp]:
     """``(S, M)``: the sets of gates of a space that cost something together."""
-    sets = [combination.gates for combination in space.combinations if len(combination.gates) > 1]
+    sets = [
+        combination.gates for combination in space.combinations if len(combination.gates) > 1
+    ]
     most = max(map(len, sets), default=1)
     filled = [gates + gates[-1:] * (most - len(gates)) for gates in sets]
     return np.array(filled, dtype=np.intp).reshape(-1, most)

@@ -240,7 +240,6 @@ class BudgetedSampler:
             if len(set(switched)) == len(switched):
                 yield tuple(switched)
 
-
     def _propose_beside_widths(
         self, count: int, random: np.random.Generator
     ) -> Iterator[tuple[int, ...]]:

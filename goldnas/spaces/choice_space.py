@@ -1,8 +1,6 @@
 """Custom spaces: functions that return any module with choices in some places."""
 
-import copy
 import math
-from itertools import chain
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,26 +12,18 @@ from torch import nn
 from goldnas.architecture import Architecture
 from goldnas.choice import Choice, Width, Zero, has_choice
 from goldnas.errors import ConfigError
-from goldnas.operators import Part, build_operator, label_part
+from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
-from goldnas.spaces.narrowing import (
-    Follower,
-    SizedPart,
-    find_ends,
-    is_registered,
-    list_combinations,
-    make_meta,
-    name_part,
-    shorten,
-)
+from goldnas.spaces.narrowed import Narrowed
+from goldnas.spaces.narrowing import computes_the_same
 from goldnas.spaces.nesting import Group, Nesting
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
 from goldnas.spaces.reference import SpaceFunction
 from goldnas.spaces.space import Combination, Gate
 from goldnas.spaces.tracing import Trace, find_owner, trace_network
-from goldnas.spaces.wiring import Node, Wiring
+from goldnas.spaces.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +99,7 @@ class ChoiceSpace:
             if isinstance(choice := _choice_at(network, paths[0]), Width)
         }
         """The numbers of channels of each Width, by its place."""
-        self._followers: dict[str, Follower] = {}
-        """By the paths of the parts whose channels depend on a Width."""
-        self._sized: dict[tuple[str, Part], SizedPart] = {}
-        """Those parts, by their paths and what they are with all channels."""
+        self._narrowed: Narrowed | None = None
         self.combinations: tuple[Combination, ...] = ()
         self._output_shapes = {
             **{path: site.output_shape for path, site in found.fixed},
@@ -124,7 +111,9 @@ class ChoiceSpace:
         self._owners = {place: owner for place, owner in owners.items() if owner is not None}
         self.wiring = self._connect(found, network)
         if self._widths:
-            self._narrow(network, found, decisions)
+            self._narrowed = self._narrow(network, found, decisions)
+            self.combinations = self._narrowed.combinations
+            self._check_narrow(self._narrowed)
 
     def _connect(self, found: Trace, network: nn.Module) -> Wiring:
         """Which parts read which.
@@ -136,8 +125,8 @@ class ChoiceSpace:
         groups: list[Group] = []
         for place, gates in group_by_choice(self.gates).items():
             if place in self._widths:  # each block of channels is within the one before it
-                for before, gate in zip((None, *gates), gates, strict=False):
-                    groups.append(Group((gate,), before, before is not None, ordered=True))
+                for before, number in zip((None, *gates), gates, strict=False):
+                    groups.append(Group((number,), before, before is not None, ordered=True))
                 continue
             owner = index[self._owners[place]] if place in self._owners else None
             groups.append(Group(tuple(gates), owner, place in self._optional))
@@ -224,8 +213,8 @@ class ChoiceSpace:
 
     def _narrow(
         self, network: nn.Module, found: Trace, decisions: Mapping[str, Sequence[str]]
-    ) -> None:
-        """Find the parts around Widths, what they are at each width, and what that costs.
+    ) -> Narrowed:
+        """Find the parts around Widths, and take the gates' at the least widths.
 
         Raises:
             ConfigError: If a Width is where it cannot be.
@@ -234,137 +223,64 @@ class ChoiceSpace:
         if self._owners:
             raise ConfigError(
                 f"{refuse}it has a Width, and a choice within a candidate at "
-                f"{next(iter(self._owners))}: such choices and Widths do not go together"
+                f"{next(iter(self._owners))}: Widths do not go together with such choices"
             )
         for path in found.choices:
             if _may_be_silent(network, path):
                 raise ConfigError(
                     f"{refuse}it has a Width, and the choice at {path} may be empty: Widths go "
-                    "with neither `optional` nor Zero"
+                    "together with neither `optional` nor Zero"
                 )
-        places = {path: p for p in self._widths for path in decisions[p]}
-        shapes = {**dict(found.fixed), **found.passing, **found.choices}
-
-        def follow(path: str, shown: str, site: AnySite) -> Follower:
-            if path not in self._followers:
-                module = network.get_submodule(path)
-                self._followers[path] = Follower(module, shown, site)
-            return self._followers[path]
-
-        def is_linked(node: Node) -> bool:
-            return node.path in shapes and follow(node.path, node.path, shapes[node.path]).linked
-
         try:
-            ends = find_ends(found.nodes, found.output, places, is_linked)
-            for (path, site), index in zip(found.fixed, found.fixed_nodes, strict=True):
-                if ends[index] != (None, None):
-                    part = self._labels.get(path)
-                    if part is None or self._sized.get((path, part), ends[index]) != ends[index]:
-                        raise ConfigError(
-                            f"{path} is called several times, at different widths; make a module "
-                            "for each call"
-                        )
-                    self._size(path, part, ends[index], follow(path, path, site))
-            of_choice = {node.path: ends[i] for i, node in enumerate(found.nodes) if node.keys}
-            for gate in self.gates:
-                for path, part in _parts_of(gate):
-                    block = path.rpartition(".operators.")[0]
-                    if of_choice[block] != (None, None):
-                        shown = f"candidate {gate.key!r} of the choice at {block}"
-                        follower = follow(path, shown, found.choices[block])
-                        self._size(path, part, of_choice[block], follower)
+            narrowed = Narrowed(
+                self.name,
+                network,
+                found,
+                widths=self._widths,
+                places={path: place for place in self._widths for path in decisions[place]},
+                fixed=self._fixed,
+                gates=self.gates,
+                add=self._catalogue.add_named,
+            )
         except ConfigError as error:
             raise ConfigError(f"{refuse}{error}") from None
-        index = {(g.place, g.key): number for number, g in enumerate(self.gates)}
-        owned = [(None, path, part) for path, part in self._fixed] + [
-            (number, path, part) for number, g in enumerate(self.gates) for path, part in _parts_of(g)
-        ]
-        self.combinations = tuple(
-            list_combinations(
-                [(gate, sized) for gate, path, part in owned if (sized := self._sized.get((path, part)))],
-                self._widths,
-                {(place, n): index[place, f"w{n}"] for place, ns in self._widths.items() for n in ns},
-            )
-        )
-        least = {place: widths[0] for place, widths in self._widths.items()}
-        self.fixed_parts = tuple(self._at(path, part, least) for path, part in self._fixed)
+        least = narrowed.least
+        self.fixed_parts = tuple(narrowed.at(*pair, least) for pair in self._fixed)
         self.gates = tuple(
-            replace(g, parts=tuple(self._at(path, part, least) for path, part in _parts_of(g)))
+            replace(g, parts=tuple(narrowed.at(*pair, least) for pair in _parts_of(g)))
             for g in self.gates
         )
-        self._check_narrow(least)
+        return narrowed
 
-    def _size(
-        self, path: str, part: Part, ends: tuple[str | None, str | None], follower: Follower
-    ) -> None:
-        """Note what a part is at each of its widths, and that it has rows."""
-        follower.check(*ends)
-        reads, writes = ends
-        whole = part[1].input_shapes[0][0], part[1].output_shape[0]
-        for place, channels in zip(ends, whole, strict=True):
-            if place is not None and self._widths[place][-1] != channels:
-                raise ConfigError(
-                    f"{path} has {channels} channels, but the Width {place} next to it narrows "
-                    f"{self._widths[place][-1]}; let the number of channels be the same"
-                )
-        parts: dict[tuple[int | None, int | None], Part] = {}
-        for coming in self._widths[reads] if reads is not None else (None,):
-            for going in self._widths[writes] if writes is not None else (None,):
-                if reads == writes and coming != going:
-                    continue
-                sizes = coming or whole[0], going or whole[1]
-                if sizes == whole:
-                    parts[coming, going] = part
-                    continue
-                module = follower.cut(make_meta(follower.module), coming, going)
-                parts[coming, going] = named = name_part(self.name, part, module, *sizes)
-                if not is_registered(named):
-                    module = follower.cut(copy.deepcopy(follower.module), coming, going)
-                self._catalogue.add_named(named, module, path)
-        self._sized[path, part] = SizedPart(reads, writes, parts)
-
-    def _at(self, path: str, part: Part, widths: Mapping[str, int]) -> Part:
-        """A part at some widths."""
-        sized = self._sized.get((path, part))
-        return part if sized is None else sized.at(widths)
-
-    def _check_narrow(self, least: Mapping[str, int]) -> None:
+    def _check_narrow(self, narrowed: Narrowed) -> None:
         """See that the narrowest network computes what a search computes for it.
 
         Raises:
             ConfigError: If channels that are zero in a search would count.
         """
         every = self.architecture(self.gates)
-        fewer = {place: (f"w{channels}",) for place, channels in least.items()}
+        fewer = {place: (f"w{channels}",) for place, channels in narrowed.least.items()}
         narrow = msgspec.structs.replace(every, choices={**every.choices, **fewer})
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            whole = self.build(every).double().train()
-            for weight in whole.parameters():
-                weight.add_(0.1 * torch.randn_like(weight))
-            like = self.build(narrow).double().train()
-            like.load_state_dict(shorten(whole.state_dict(), like.state_dict()))
+            whole, small = self.build(every), self.build(narrow)
             for module in whole.modules():
                 if isinstance(module, Width):
-                    module.gates = torch.zeros(len(module.operators))
-                    module.gates[0] = 1
-            for module in chain(whole.modules(), like.modules()):
-                if isinstance(module, nn.modules.dropout._DropoutNd):
-                    module.eval()
-            images = torch.randn(4, *self.input_shape).double()
+                    module.gates = torch.eye(len(module.operators))[0]
             try:
-                same = torch.allclose(whole(images), like(images), rtol=1e-3, atol=1e-5)
+                if computes_the_same(whole, small, self.input_shape):
+                    return
             except RuntimeError as error:
                 raise ConfigError(
-                    f"space {self.name} is not usable: with the least widths its network fails: "
+                    f"space {self.name} is not usable: at the least widths its network fails: "
                     f"{self._function.describe(error)}"
                 ) from None
-        if not same:
-            raise ConfigError(
-                f"space {self.name} is not usable: its network computes something else without "
-                "the channels that a Width takes away than with zeros there. Let no layer that "
-                "adds to zeros, or mixes channels, stand between a Width and the next convolution"
-            )
+            culprit = narrowed.find_culprit() or "a function between modules"
+        raise ConfigError(
+            f"space {self.name} is not usable: {culprit} makes something else of the channels "
+            "that a Width takes away than zeros, which count in a search and are missing in "
+            "the network; put a convolution or a linear layer right behind the Width"
+        )
 
     def _trace(self, network: nn.Module) -> Trace:
         try:
@@ -457,6 +373,10 @@ class ChoiceSpace:
         """The parts of a gate with all channels, by their paths."""
         return ((path, self._labels[path]) for path in gate.paths)
 
+    def _at(self, path: str, part: Part, widths: Mapping[str, int]) -> Part:
+        """What a part with all channels is at some widths."""
+        return part if self._narrowed is None else self._narrowed.at(path, part, widths)
+
     def _widths_of(self, selected: Iterable[ChoiceGate]) -> dict[str, int]:
         """The channels of each Width in a network of some gates."""
         return {g.place: _channels(g.key) for g in selected if g.place in self._widths}
@@ -492,30 +412,13 @@ class ChoiceSpace:
                 _prepare(module, self._output_shapes[name], gated)
                 module.copying = name in self._changed
         widths = self._widths_of(selected)
-        for path, part in self._sized:
-            self._fit(network, path, part, widths)
+        if self._narrowed is not None:
+            with torch.device("cpu"):  # as the function makes the rest
+                self._narrowed.fit(network, widths)
         for name, module in network.named_modules(remove_duplicate=False):
             if name in self._labels and name not in unread:
                 label_part(module, self._at(name, self._labels[name], widths))
         return network
-
-    def _fit(
-        self, network: nn.Module, path: str, part: Part, widths: Mapping[str, int]
-    ) -> None:
-        """Make a part of a network as narrow as its widths, if the network has it."""
-        block, _, key = path.rpartition(".operators.")
-        if block and key not in network.get_submodule(f"{block}.operators"):  # type: ignore
-            return
-        sized = self._sized[path, part]
-        if (narrow := sized.at(widths)) == part:
-            return
-        with torch.device("cpu"):  # as the function makes the rest
-            if is_registered(narrow):
-                module = build_operator(*narrow)
-            else:
-                module = network.get_submodule(path)
-                module = self._followers[path].cut(module, *sized.channels(widths))
-        network.set_submodule(path, module)
 
     def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:
         """The gates of an architecture, and the modules that no part then reads."""
@@ -536,7 +439,6 @@ class ChoiceSpace:
                 "from input to output, keep an operator other than a Zero at each choice"
             )
         return selected, self.wiring.unread(kept)
-
 
     def _with_blocks(self, architecture: Architecture) -> Architecture:
         """An architecture that names all blocks of channels of its widths.

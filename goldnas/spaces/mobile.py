@@ -32,6 +32,7 @@ STAGES = ((32, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 
 
 @register_function(
     "mobile",
+    later=["widths"],
     width=0.25,
     stages=[[32, 2, 2], [64, 1, 2]],
     kernels=[3, 7],

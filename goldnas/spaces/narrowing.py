@@ -1,10 +1,8 @@
-"""Parts of a network at several widths: those around a tensor that a Width narrows."""
+"""One part of a network with fewer channels, as a Width next to it has it."""
 
-import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, combinations, product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,38 +14,6 @@ from goldnas.errors import ConfigError
 from goldnas.mobile_block import find_expansion, parse_block
 from goldnas.operators import Part, build_operator, find_builder
 from goldnas.site import AnySite, Shapes, Site
-from goldnas.spaces.space import Combination
-from goldnas.spaces.wiring import INPUT, Node
-
-
-@dataclass(frozen=True)
-class SizedPart:
-    """A part at each of the widths that its input and its output may have."""
-
-    reads: str | None
-    """The place of the Width that narrows its input; None where none does."""
-    writes: str | None
-    """The place of the Width that narrows its output."""
-    parts: Mapping[tuple[int | None, int | None], Part]
-    """By the channels of input and output; None for the end that no Width narrows."""
-
-    def at(self, widths: Mapping[str, int]) -> Part:
-        """The part at some widths, by place."""
-        return self.parts[self.channels(widths)]
-
-    def channels(self, widths: Mapping[str, int]) -> tuple[int | None, int | None]:
-        """Channels of input and output at some widths, where a Width narrows them."""
-        ends = (self.reads, self.writes)
-        one, other = (None if place is None else widths[place] for place in ends)
-        return one, other
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """The places of its widths, each once."""
-        return tuple(dict.fromkeys(p for p in (self.reads, self.writes) if p is not None))
-
-
-# -- one part --------------------------------------------------------------------------------
 
 
 class Follower:
@@ -63,7 +29,8 @@ class Follower:
         self.module, self._path, self._site = module, path, site
         if len(site.input_shapes) > 1:
             raise ConfigError(
-                f"{path} reads several tensors, and a Width narrows one: put no Width next to it"
+                f"{path} reads several tensors, and a Width narrows one: put no Width next to "
+                "it"
             )
         try:
             self._coupling = find_coupling(self._around(module), site.input_shapes[0])
@@ -150,9 +117,7 @@ def name_part(space: str, part: Part, narrow: nn.Module, reads: int, writes: int
         writes: Channels of its output.
     """
     operator, site = part
-    shapes = Shapes(
-        (reads, *site.input_shapes[0][1:]), (writes, *site.output_shape[1:])
-    )
+    shapes = Shapes((reads, *site.input_shapes[0][1:]), (writes, *site.output_shape[1:]))
     if isinstance(site, Site):
         here = replace(site, in_channels=reads, out_channels=writes)
         for name in _names(operator, site.in_channels, reads):
@@ -182,130 +147,6 @@ def structure(module: nn.Module) -> tuple[str, dict[str, tuple[int, ...]]]:
     return repr(module), state
 
 
-# -- all parts -------------------------------------------------------------------------------
-
-
-def find_ends(
-    nodes: Sequence[Node],
-    output: Iterable[int],
-    places: Mapping[str, str],
-    linked: Callable[[Node], bool],
-) -> dict[int, tuple[str | None, str | None]]:
-    """Which Width narrows the input, and which the output, of each node.
-
-    Args:
-        nodes: Of the network.
-        output: Those that the network puts out.
-        places: The place of each Width, by its path.
-        linked: Whether the output of a fixed part has the channels of its input.
-
-    Raises:
-        ConfigError: If a tensor is narrowed in one place, and whole in another.
-    """
-    read_by: list[list[int]] = [[] for _ in nodes]
-    for index, node in enumerate(nodes):
-        for source in node.reads:
-            read_by[source].append(index)
-    after: dict[int, str] = {}
-    """Behind a Width: their other channels are zeros in a search."""
-    for index, node in enumerate(nodes):
-        behind = {after.get(source) for source in node.reads}
-        (place,) = behind if len(behind) == 1 else (None,)
-        if node.path in places:
-            after[index] = places[node.path]
-        elif place is not None and not node.keys and linked(node):
-            after[index] = place
-    before: dict[int, str] = {}
-    """Only read by a Width."""
-    for index in reversed(range(len(nodes))):
-        if index in after:
-            continue
-        readers = [nodes[r] for r in read_by[index]]
-        wanted: dict[str | None, str] = {None: "the output"} if index in output else {}
-        for reader, number in zip(readers, read_by[index], strict=True):
-            place = places.get(reader.path)
-            if place is None and number in before and not reader.keys and linked(reader):
-                place = before[number]
-            wanted[place] = reader.path
-        if len(wanted) > 1:
-            names = " and ".join(map(repr, wanted.values()))
-            raise ConfigError(
-                f"{_named(nodes[index])} is read by {names}, with different widths: put the "
-                "Width right behind it, and let all others read the Width"
-            )
-        (place,) = wanted or (None,)
-        if place is not None:
-            if index == INPUT:
-                raise ConfigError(
-                    f"the Width {place} would narrow the input of the network; put it behind a "
-                    "layer"
-                )
-            before[index] = place
-    for index in output:
-        if index in after:
-            raise ConfigError(
-                f"the network puts out what the Width {after[index]} narrows; put a layer "
-                "behind it"
-            )
-    ends: dict[int, tuple[str | None, str | None]] = {}
-    for index, node in enumerate(nodes):
-        writes = after.get(index, before.get(index))
-        through = node.path in places or (index in before and not node.keys and linked(node))
-        coming = {
-            after.get(r, before.get(r) if through else None) for r in node.reads
-        }
-        if len(coming) > 1 or (through and coming != {writes}):
-            names = ", ".join(repr(_named(nodes[r])) for r in sorted(node.reads))
-            raise ConfigError(
-                f"{node.path!r} reads {names} together, with different widths: give every "
-                "tensor that is added a Width of one `shared` name"
-            )
-        (reads,) = coming or (None,)
-        ends[index] = (reads, writes)
-    return ends
-
-
-def _named(node: Node) -> str:
-    return node.path or "the input"
-
-
-def list_combinations(
-    owned: Iterable[tuple[int | None, SizedPart]],
-    widths: Mapping[str, Sequence[int]],
-    gates: Mapping[tuple[str, int], int],
-) -> Iterator[Combination]:
-    """What each set of gates costs together: differences between sizes of parts.
-
-    Args:
-        owned: Each part, with the gate of its candidate; None for a fixed one.
-        widths: Of each place.
-        gates: By place and width.
-    """
-    found: dict[tuple[int, ...], tuple[list[Part], list[Part]]] = {}
-    for owner, sized in owned:
-        lists = [widths[place] for place in sized.places]
-        for steps in product(*(range(len(one)) for one in lists)):
-            raised = [axis for axis, step in enumerate(steps) if step]
-            own = [gates[sized.places[axis], lists[axis][steps[axis]]] for axis in raised]
-            together = tuple(sorted([*own, *([] if owner is None else [owner])]))
-            if not raised:
-                continue
-            more, less = found.setdefault(together, ([], []))
-            for lowered in _subsets(raised):
-                at = {
-                    place: lists[axis][steps[axis] - (axis in lowered)]
-                    for axis, place in enumerate(sized.places)
-                }
-                (less if len(lowered) % 2 else more).append(sized.at(at))
-    for together, (more, less) in found.items():
-        if sorted(map(str, more)) != sorted(map(str, less)):
-            yield Combination(together, tuple(more), tuple(less))
-
-
-def _subsets(members: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    return chain.from_iterable(combinations(members, n) for n in range(len(members) + 1))
-
-
 def is_registered(part: Part) -> bool:
     """Whether a part is an operator that its name alone describes."""
     return find_builder(part[0]) is not None
@@ -321,6 +162,40 @@ def shorten(
     }
 
 
-def make_meta(module: nn.Module) -> nn.Module:
-    """A copy without numbers."""
-    return copy.deepcopy(module).to("meta")
+def computes_the_same(
+    whole: nn.Module,
+    narrow: nn.Module,
+    input_shape: Sequence[int],
+    reads: int | None = None,
+    writes: int | None = None,
+    zeros: bool = False,
+) -> bool:
+    """Whether a module computes with zeros what a narrower one computes without them.
+
+    They are compared as they train: what a layer makes of zeros may be constant, if a
+    normalisation behind it takes constants away. Both modules change.
+
+    Args:
+        whole: The module with all channels.
+        narrow: The same with fewer.
+        input_shape: Of the whole one.
+        reads: Channels of its input that are no zeros; None for all.
+        writes: Channels of its output that are compared; None for all.
+        zeros: Whether the other channels of its output have to be zeros.
+    """
+    for module in (whole, narrow):
+        module.double().train()
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.dropout._DropoutNd):
+                layer.eval()
+    with torch.no_grad():
+        for weight in whole.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+        narrow.load_state_dict(shorten(whole.state_dict(), narrow.state_dict()))
+        x = torch.randn(4, *input_shape).double()
+        if reads is not None:
+            x[:, reads:] = 0
+        wanted, got = whole(x), narrow(x[:, :reads])
+    if zeros and writes is not None and bool(wanted[:, writes:].any()):
+        return False
+    return torch.allclose(wanted[:, :writes], got, rtol=1e-3, atol=1e-5)

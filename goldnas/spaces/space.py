@@ -50,7 +50,8 @@ class Gate(Protocol):
     def parts(self) -> tuple[Part, ...]:
         """Its row in latency tables and where it sits, in each of those modules.
 
-        They are at the least widths, where widths are a choice. Without any it puts out nothing, and only takes its share of a softmax.
+        They are at the least widths, where widths are a choice. Without any it puts out
+        nothing, and only takes its share of a softmax; or it is a block of channels.
         """
 
     @property
