@@ -1,7 +1,9 @@
 """Widths: numbers of channels as choices of a space."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +13,21 @@ from torch import Tensor, nn
 import goldnas
 from goldnas.architecture import Architecture
 from goldnas.exporting.fold import fold
+from goldnas.lut import LatencyTable
+from goldnas.profiling.fill import fill_table
+from goldnas.profiling.session import Session
 from goldnas.resources import count_flops, count_parameters
 from goldnas.resources.costs import sum_costs
 from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
 from goldnas.searching.feasibility import Feasibility, Mask
 from goldnas.searching.sampler import BudgetedSampler
+from goldnas.searching.strategies import STRATEGIES
 from goldnas.searching.subnet import extract_subnet
-from goldnas.spaces import ChoiceSpace
+from goldnas.spaces import ChoiceSpace, find_space
+from goldnas.spaces.sampling import draw_architectures
 from goldnas.supernet import SuperNet
+from searches import assert_same_results, search, settings_of, stop_search
+from simulated_device import SimulatedDevice
 
 Widths = tuple[int, ...]
 
@@ -170,6 +179,26 @@ def test_random_networks_keep_the_budgets_and_reach_every_width(space: ChoiceSpa
     assert len(drawn) > len(reachable) // 2
 
 
+def test_random_networks_are_as_likely_as_each_other(space: ChoiceSpace) -> None:
+    sampler = BudgetedSampler(build_feasibility(space, ["60kFLOPs"]), 0)
+    sampler.floor = 0.0  # of all that meet the budget
+    drawn = Counter(sampler.draw().tobytes() for _ in range(1500))
+    within = [mask for mask in every(space) if sampler.use(mask) <= 1]
+    assert drawn.keys() <= {mask.tobytes() for mask in within}
+    assert len(drawn) > 0.95 * len(within)
+    widest = [index for index, gate in enumerate(space.gates) if gate.name == "one.w8"]
+    likely = sum(mask[widest[0]] for mask in within) / len(within)
+    share = sum(n for m, n in drawn.items() if np.frombuffer(m, bool)[widest[0]]) / 1500
+    assert share == pytest.approx(likely, abs=0.05)
+
+
+def test_networks_for_calibration_are_networks(space: ChoiceSpace) -> None:
+    legal = {describe(space, mask).fingerprint for mask in every(space)}
+    drawn = list(draw_architectures(space, 30, seed=0))
+    assert {architecture.fingerprint for architecture in drawn} <= legal
+    assert len({architecture.choices["one"] for architecture in drawn}) == 3
+
+
 def test_one_operator_at_each_place_says_nothing_of_widths(space: ChoiceSpace) -> None:
     feasibility = build_feasibility(space, ["100kFLOPs"], single=True)
     chosen = feasibility.choose(
@@ -230,6 +259,74 @@ def test_a_network_at_hand_leaves_the_others_as_they_are(space: ChoiceSpace) -> 
 def test_widths_that_are_none_are_refused(widths: object, message: str) -> None:
     with pytest.raises(goldnas.ConfigError, match=message):
         goldnas.Width(widths)  # type: ignore[arg-type]
+
+
+# -- files, tables, searches -------------------------------------------------------------------
+
+
+def test_an_architecture_names_one_width(space: ChoiceSpace) -> None:
+    choices = {"one": ("w4",), "2.branch": ("inner",), "3": ("k1", "k3")}
+    choices |= {"other": ("w8",), "6.branch": ("conv_3x3",)}
+    whole = Architecture(space=space.name, settings=space.settings, choices=choices)
+    again = Architecture.from_json(whole.to_json())
+    network = find_space(again).build(again)
+    assert network[3].operators["k1"][0].weight.shape[:2] == (8, 4)
+    assert list(network[1].operators) == ["w2", "w4"]
+    for keys, message in (
+        (("w2", "w4"), "name one"),
+        (("w3",), "no candidate"),
+        ((), "no cand"),
+    ):
+        wrong = Architecture(
+            space=space.name, settings=space.settings, choices=choices | {"one": keys}
+        )
+        with pytest.raises(goldnas.ConfigError, match=message):
+            space.build(wrong)
+
+
+def test_a_device_is_profiled_at_every_pair_of_widths(
+    space: ChoiceSpace, tmp_path: Path
+) -> None:
+    session = Session(SimulatedDevice())
+    empty = LatencyTable(session.conditions, (), tmp_path / "cpu.json")
+    table = fill_table(session, empty, space, networks=0)
+    assert not table.missing(space.rows())
+    keys = {(row.operator, str(row.site)) for row in table.rows}
+    pairs = {site for operator, site in keys if operator.endswith("/k3_of_8x16")}
+    assert pairs == {f"{i}x8x8->{o}x4x4" for i in (2, 4, 8) for o in (8, 16)} - {
+        "8x8x8->16x4x4"  # which is k3 itself
+    }
+    feasibility = build_feasibility(space, ["1ms"], [table])
+    latency = feasibility.costs["latency@cpu"]
+    for mask in list(every(space))[::5]:
+        parts = space.plan(describe(space, mask)).parts()
+        assert latency.total(mask) == pytest.approx(sum_costs(latency.resource, parts))
+    (limit,) = (one for one in list_limits(feasibility) if one.budget)
+    assert limit.smallest == pytest.approx(min(latency.total(m) for m in every(space)))
+
+
+SEARCH = {"space": narrow, "cells": None, "channels": None, "auxiliary_weight": 0.0}
+
+
+def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    settings = SEARCH | {"budgets": ("40kFLOPs",), "epochs": 2}
+    whole = search(tmp_path / "a", **settings)
+    stop_search(tmp_path / "b", "prune", 1, **settings)
+    assert_same_results(whole, goldnas.load_run(tmp_path / "b").resume())
+    assert whole.best.meets_budgets
+    network = goldnas.load_run(tmp_path / "a").best
+    assert count_flops(network.build(), (1, 8, 8)) == network.resources["FLOPs"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_searches_widths(strategy: str, tmp_path: Path) -> None:
+    settings = settings_of(strategy) | SEARCH | {"budgets": ("40kFLOPs",), "single": True}
+    run = search(tmp_path / "run", **settings)
+    assert run.best.meets_budgets
+    assert all(len(keys) == 1 for keys in run.best.architecture.choices.values())
+
+
+# -- what is refused ---------------------------------------------------------------------------
 
 
 class Added(nn.Module):

@@ -128,6 +128,7 @@ def name_part(space: str, part: Part, narrow: nn.Module, reads: int, writes: int
         operator = f"{space}/{operator}"
     # What is inside depends on the width that it was made for.
     whole = f"{site.input_shapes[0][0]}x{site.output_shape[0]}"
+    whole += "_affine" if isinstance(site, Site) and site.affine else ""
     return f"{operator}_of_{whole}", shapes
 
 
