@@ -214,9 +214,10 @@ class Width(Choice):
             return x.clone() if self.copying else x
         ends = {f"w{stop}": stop - start for start, stop in pairwise((0, *self.widths))}
         sizes = [ends[key] for key in self.operators]
+        # The first channels always stay: their gate is the unit of the others.
         first = gates[0].detach()
-        # The first channels always stay, so their gate says nothing.
-        scales = [(g / first).expand(n) for g, n in zip(gates, sizes, strict=True)]
+        scales = [first.new_ones(sizes[0])]
+        scales += [(g / first).expand(n) for g, n in zip(gates[1:], sizes[1:], strict=True)]
         if rest := x.shape[1] - sum(sizes):
             scales.append(first.new_zeros(rest))
         return x * torch.cat(scales).to(x.dtype).view(-1, *[1] * (x.dim() - 2))
