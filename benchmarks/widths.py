@@ -101,7 +101,13 @@ class Comparison:
     def profile(self, side: int) -> str:
         """Measure both spaces, and return the budget."""
         for widths in ARMS.values():
-            settings = [*self._settings(widths), "--input", f"3x{side}x{side}"]
+            settings = [
+                *self._settings(widths),
+                "--input",
+                f"3x{side}x{side}",
+                "--classes",
+                "10",
+            ]
             networks = ["--networks", str(self._size.networks)]
             goldnas_command("profile", *settings, *networks, "--out", str(self._table))
         shape = {"input_shape": (3, side, side), "classes": 10}
