@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_quality import SCALES, prepared
+from search_quality import SCALES, end_of, events, prepared
 
 import goldnas
 from goldnas.files import write_atomic
@@ -134,21 +134,22 @@ class Comparison:
             settings += ["--latency-lut", str(self._table), "--budget", budget]
             settings += ["--epochs", str(self._size.epochs), "--batch-size", "64", *alone]
             goldnas_command("search", *settings, "--seed", str(seed), "--out", str(folder))
-        else:
+        elif events(folder)[-1]["event"] != "end":
             goldnas_command("search", "--resume", str(folder))
         searched = time.monotonic()
         epochs = ["--epochs", str(self._size.train_epochs), "--seed", str(seed), *alone]
-        goldnas_command("train", str(folder), "--recipe", "short", *epochs)
-        (trained,) = sorted((folder / "trained").glob("*/result.json"))
-        network = goldnas.load_run(folder).best
+        trained = folder / "trained-from-scratch"
+        where = ["--pick", end_of(folder)["fingerprint"], "--recipe", "short"]
+        where += ["--out", str(trained)]
+        goldnas_command("train", str(folder), *where, *epochs)
         files = ["--out", f"{folder}.onnx", "--force"]
-        check = json.loads(goldnas_command("export", str(trained.parent), *files, "--json"))
+        check = json.loads(goldnas_command("export", str(trained), *files, "--json"))
         found = {
             "arm": arm,
             "seed": seed,
             "budget": budget,
-            "percent": 100 * json.loads(trained.read_text())["test_accuracy"],
-            "choices": network.architecture.choices,
+            "percent": 100 * json.loads((trained / "result.json").read_text())["test_accuracy"],
+            "choices": json.loads((trained / "architecture.json").read_text())["choices"],
             "resources": check["resources"],
             "search_s": round(searched - began, 1),
             "seconds": round(time.monotonic() - began, 1),
