@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from goldnas.api.trainings import train as train
     from goldnas.architecture import Architecture as Architecture
     from goldnas.choice import Choice as Choice
+    from goldnas.choice import Width as Width
     from goldnas.choice import Zero as Zero
     from goldnas.deploying.config import ExportConfig as ExportConfig
     from goldnas.deploying.export import Exported as Exported
@@ -70,7 +71,7 @@ _MODULES = {
     "api.tables": ("LatencyTable", "Prediction"),
     "api.trainings": ("train",),
     "architecture": ("Architecture",),
-    "choice": ("Choice", "Zero"),
+    "choice": ("Choice", "Width", "Zero"),
     "deploying.config": ("ExportConfig",),
     "deploying.export": ("Exported",),
     "errors": (

@@ -3,7 +3,9 @@
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from goldnas.errors import ConfigError, read_message
@@ -161,6 +163,64 @@ class Choice(nn.Module):
                 f"a candidate cannot be named {name!r}, which is a method of torch modules; "
                 "choose another name"
             )
+
+
+class Width(Choice):
+    """A number of channels for a search to choose: the first channels of a tensor stay.
+
+    A search multiplies the other channels by zero. In a network that is built, the layers
+    around are as narrow as was chosen: those that write the tensor, and those that read it.
+    What is inside of a candidate, or of another part, keeps its channels.
+
+    In a search each further block of channels has a gate, which is relative to that of the
+    first block: ``w24`` of ``Width([16, 24])`` has the channels from 17 to 24.
+
+    Args:
+        widths: The numbers of channels to choose from, at least two, the smallest first. The
+            last is the number that the tensor has.
+        shared: Widths with the same name here are one decision. Tensors that are added need
+            it: give it to the Width after every layer that adds to the stream.
+
+    Raises:
+        ConfigError: If the widths are not different whole numbers from 1, in order.
+
+    Example:
+        >>> import torch
+        >>> width = goldnas.Width([16, 24, 32], shared="stage")
+        >>> list(width.operators)
+        ['w16', 'w24', 'w32']
+        >>> width(torch.ones(1, 32, 8, 8)).shape
+        torch.Size([1, 32, 8, 8])
+    """
+
+    def __init__(self, widths: Sequence[int], *, shared: str | None = None) -> None:
+        listed = isinstance(widths, list | tuple)
+        if not listed or not all(type(n) is int and n > 0 for n in widths):
+            raise ConfigError(f"a Width takes whole numbers of channels, got {widths!r}")
+        if len(widths) < 2 or list(widths) != sorted(set(widths)):
+            raise ConfigError(
+                f"a Width takes two or more different numbers of channels, the smallest first, "
+                f"got {widths!r}"
+            )
+        super().__init__({f"w{channels}": nn.Identity for channels in widths}, shared=shared)
+        self.widths = tuple(widths)
+        """The numbers of channels to choose from; of its operators, only the names count."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map ``(B, C, ...)`` to the same shape: each block of channels times its gate."""
+        (x,) = inputs
+        gates = self.gates if self.live_gates is None else self.live_gates
+        if gates is None:
+            return x.clone() if self.copying else x
+        ends = {f"w{stop}": stop - start for start, stop in pairwise((0, *self.widths))}
+        sizes = [ends[key] for key in self.operators]
+        # The first channels always stay: their gate is the unit of the others.
+        first = gates[0].detach()
+        scales = [first.new_ones(sizes[0])]
+        scales += [(g / first).expand(n) for g, n in zip(gates[1:], sizes[1:], strict=True)]
+        if rest := x.shape[1] - sum(sizes):
+            scales.append(first.new_zeros(rest))
+        return x * torch.cat(scales).to(x.dtype).view(-1, *[1] * (x.dim() - 2))
 
 
 def _sum(

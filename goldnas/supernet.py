@@ -4,7 +4,7 @@ Notation of GOLD-NAS (arXiv:2007.03331): a gate is sigma(alpha); w~ is a gate di
 sum of the active gates that enter the same node; K is the number of those gates.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -17,6 +17,7 @@ from goldnas.errors import ConfigError
 from goldnas.gated_cell import GatedCell
 from goldnas.network import Cell, CellNetwork
 from goldnas.spaces import Gate, SearchSpace
+from goldnas.spaces.narrowing import shorten
 
 Relaxation = Literal["sigmoid", "softmax", "none"]
 
@@ -155,7 +156,7 @@ class SuperNet(nn.Module):
         """Sum over active gates of cost * ln(1 + K w~): what the penalty lowers.
 
         Args:
-            gate_costs: ``(G,)``; ones for the uniform term.
+            gate_costs: ``(G,)``; ones for the uniform combination.
 
         Source:
             GOLD-NAS; the same K and the same normaliser as pruning and counting use.
@@ -167,12 +168,18 @@ class SuperNet(nn.Module):
         removed: list[nn.Parameter] = []
         for index in indices:
             gate = self.space.gates[index]
+            going = [i for i in self._with_nested(index) if self.active[i]]
             for block in gate.blocks if self.active[index] else ():
                 operators = self._operators(block)
-                removed += operators[gate.key].parameters()
-                del operators[gate.key]
-            self.active[self._with_nested(index)] = False
+                for key in [self.space.gates[i].key for i in going if self._is_at(i, gate)]:
+                    removed += operators[key].parameters()
+                    del operators[key]
+            self.active[going] = False
         return removed
+
+    def _is_at(self, index: int, gate: Gate) -> bool:
+        """Whether a gate is at the place of another, as blocks of channels are."""
+        return self.space.gates[index].place == gate.place
 
     def _with_nested(self, index: int) -> list[int]:
         """A gate, and those of the choices within its operator."""
@@ -238,7 +245,22 @@ class SuperNet(nn.Module):
                     if f"{block}.operators.{key}" not in unread
                 ]
                 state[f"{block}.gates"] = torch.stack(read).cpu() if read else torch.ones(0)
-        return state
+        if not self.space.combinations:
+            return state
+        architecture = self.space.architecture(self.active_gates())
+        with torch.random.fork_rng(devices=[]):
+            like = self.space.build(architecture, gated=True).state_dict()
+        return shorten(state, like)
+
+    def take_network_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights and statistics of the network that is left, but no gates.
+
+        Channels that it does not have become zeros.
+        """
+        with torch.no_grad():
+            for name, mine in self.network.state_dict().items():
+                if name in state:
+                    mine.zero_()[tuple(map(slice, state[name].shape))] = state[name]
 
     def _block_gates(self) -> dict[str, list[Tensor]]:
         """The active gates of each block, in the order of its operators."""
@@ -250,7 +272,9 @@ class SuperNet(nn.Module):
 
     def _present_blocks(self) -> list[str]:
         """The blocks that are within no operator which is pruned."""
-        owners = {block: self._parents[index] for (block, _), index in self._index.items()}
+        owners: dict[str, int | None] = {}
+        for (block, _), index in self._index.items():
+            owners.setdefault(block, self._parents[index])
         active = self.active.tolist()
         return [b for b in self._blocks if (owner := owners[b]) is None or active[owner]]
 

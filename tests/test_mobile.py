@@ -11,13 +11,14 @@ from torch import nn
 from torchvision import models
 from torchvision.models._utils import _make_divisible
 
+from goldnas.architecture import Architecture
 from goldnas.choice import Choice
 from goldnas.errors import ConfigError
 from goldnas.exporting.onnx import check_onnx, to_onnx
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, parse_block, round_channels
 from goldnas.operators import find_part
 from goldnas.operators.mobile import Residual, SqueezeExcitation
-from goldnas.resources import count_flops, count_parameters
+from goldnas.resources import Flops, count_flops, count_parameters
 from goldnas.spaces import find_space, make_space
 from goldnas.spaces.mobile import mobile
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
@@ -245,3 +246,68 @@ def test_an_unknown_published_network_is_answered_with_the_known_ones() -> None:
         ConfigError, match="unknown network 'mobilenet_v4'; known: mobilenet_v2,"
     ):
         read_published("mobilenet_v4")
+
+
+# -- widths ------------------------------------------------------------------------------------
+
+SLIM: dict[str, Any] = {
+    **{"input_shape": (3, 16, 16), "classes": 5, "stem": 8, "first": 8, "head": 16},
+    **{"stages": [[16, 2, 2], [16, 1, 1], [32, 1, 2]], "kernels": [3], "expansions": [1, 3]},
+}
+
+
+def test_one_width_is_the_space_without_any() -> None:
+    """Files and tables that name the space go on to mean it."""
+    one, none = make_space("mobile", **SLIM, widths=[1]), make_space("mobile", **SLIM)
+    assert one.settings == none.settings
+    assert "widths" not in one.settings
+    assert one.rows() == none.rows()
+    assert one.gates == none.gates
+
+
+def test_a_narrow_stage_has_blocks_of_the_same_inside() -> None:
+    space = make_space("mobile", **SLIM, widths=[0.5, 1])
+    choices = {"stage_0": ("w8",), "stage_2": ("w16",), "stages.0.0": ("mbconv_3x3_e3",)}
+    choices |= {"stages.0.1": ("mbconv_3x3_e3",), "stages.1.0": ("mbconv_3x3_e1",)}
+    choices |= {"stages.2.0": ("mbconv_3x3_e3",)}
+    architecture = Architecture(space="mobile", settings=space.settings, choices=choices)
+    parts = [f"{name} {site}" for name, site in space.plan(architecture).parts()]
+    assert parts[4:] == [
+        "mbconv_3x3_e3 8x8x8->8/s2",  # its input has no width
+        "mbconv_3x3_e6 8x4x4->8/s1",
+        "mbconv_3x3_e1 8x4x4->8/s1",
+        "mbconv_3x3_e6 8x4x4->16/s2",
+    ]
+    network = space.build(architecture)
+    assert count_flops(network, (3, 16, 16)) == sum(
+        Flops(space.build_part).cost(*part) for part in space.plan(architecture).parts()
+    )
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 5)
+
+
+def test_blocks_that_no_name_says_are_parts_of_the_space() -> None:
+    slim = SLIM | {"expansions": [3], "squeezes": ["se", "se_in"]}
+    space = make_space("mobile", **slim, widths=[0.5, 1])
+    own = {name for name, _ in space.rows() if name.startswith("mobile/")}
+    assert own == {
+        f"mobile/mbconv_3x3_e3_se_in_of_{ends}" for ends in ("8x16", "16x16", "16x32")
+    } - {
+        "mobile/mbconv_3x3_e3_se_in_of_8x16"  # which only writes fewer channels
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"widths": []}, "1 must be among them"),
+        ({"widths": [0.5]}, "1 must be among them"),
+        ({"widths": [0, 1]}, "1 must be among them"),
+        ({"widths": "1"}, "1 must be among them"),
+        ({"widths": [1, 1.0]}, "1 must be among them"),
+        ({"stages": [[16, 1, 1]], "first": 16}, "stage 0 adds to the 16 channels"),
+        ({"squeezes": ["se"]}, "makes something else"),
+    ],
+)
+def test_widths_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_space("mobile", **SLIM | {"widths": [0.5, 1]} | settings)

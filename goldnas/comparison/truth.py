@@ -135,6 +135,11 @@ class Truth:
         return self._masks[space.call]
 
     def _read_masks(self, space: SearchSpace) -> npt.NDArray[np.bool_]:
+        if space.combinations:
+            raise ConfigError(
+                f"{self.path} has known networks of a space with widths as a choice, for which "
+                "`truth` is not made: give a space without a Width"
+            )
         read = STRINGS.get(space.name)
         index = {(gate.place, gate.key): i for i, gate in enumerate(space.gates)}
         masks = np.zeros((len(self.lines), len(space.gates)), dtype=bool)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from goldnas.choice import Choice, Zero
+from goldnas.choice import Choice, Width, Zero
 from goldnas.network import Cell
 from goldnas.operators import find_builder, find_part
 from goldnas.operators.mobile import Residual
@@ -50,6 +50,10 @@ def fold(module: nn.Module) -> nn.Module:
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
     for block in module.modules():
+        if isinstance(block, Width):
+            if block.gates is not None and (block.gates == block.gates[0]).all():
+                block.gates = None
+            continue
         if isinstance(block, Cell | Choice) and block.gates is not None:
             gated = zip(block.gates, block.operators.items(), strict=True)
             for gate, (key, operator) in gated:

@@ -98,7 +98,12 @@ class SpaceLayout:
             for g in space.gates
         )
         times, problems = [], []
-        for table in tables:
+        if space.combinations and tables:
+            problems.append(
+                "No latencies of single operators are shown: here they depend on the widths "
+                "next to an operator."
+            )
+        for table in () if space.combinations else tables:
             try:
                 times.append(_times(table, space))
             except TableError as error:

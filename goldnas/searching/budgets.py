@@ -24,6 +24,7 @@ from goldnas.resources import (
     list_latencies,
     parse_budget,
 )
+from goldnas.resources.costs import list_sets
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
 from goldnas.spaces import SearchSpace
 from goldnas.units import format_amount
@@ -84,8 +85,10 @@ def build_feasibility(
     edges = space.cell_layout and space.cell_layout.edges_per_node
     if single or edges:
         places: dict[Hashable, list[int]] = {}
+        ordered = space.wiring.nesting.ordered if space.wiring is not None else ()
         for index, gate in enumerate(space.gates):
-            places.setdefault(gate.node_id, []).append(index)
+            if index not in ordered:  # which are channels, and no operators
+                places.setdefault(gate.node_id, []).append(index)
         parsed.append(Budget(OPERATORS, (edges or 1) * len(places), "single"))
         costs.append(_count_operators(space, list(map(tuple, places.values()))))
     return Feasibility(space, costs, parsed)
@@ -93,10 +96,13 @@ def build_feasibility(
 
 def _count_operators(space: SearchSpace, places: Sequence[tuple[int, ...]]) -> Costs:
     """One for each gate; where some of the places may be empty, they are told apart."""
-    ones = np.ones(len(space.gates))
+    ones = np.zeros(len(space.gates))
+    ones[[gate for place in places for gate in place]] = 1
+    sets = list_sets(space)
+    nothing = sets, np.zeros(len(sets))
     if space.wiring is None or set(places) <= set(space.groups):
-        return Costs(OPERATORS, ones, fixed=0.0)
-    return OperatorCount(OPERATORS, ones, fixed=0.0, places=tuple(places))
+        return Costs(OPERATORS, ones, 0.0, None, *nothing)
+    return OperatorCount(OPERATORS, ones, 0.0, None, *nothing, places=tuple(places))
 
 
 def list_limits(feasibility: Feasibility, active: Mask | None = None) -> list[Limit]:
@@ -147,7 +153,7 @@ def describe_peaks(feasibility: Feasibility) -> list[str]:
 def _smallest(space: SearchSpace, cost: Costs) -> Mask:
     """The network that needs the least of a resource."""
     everything = np.ones(len(space.gates), dtype=bool)
-    smallest = cheapest(space, cost.gates, everything)
+    smallest = cheapest(space, cost.row, everything)
     assert smallest is not None  # without a ceiling there always is one
     # Without its largest gate, and those as large, as long as gates decide.
     while isinstance(cost, PeakCosts) and cost.total(smallest) > cost.fixed:

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from goldnas.resource_names import OPERATORS
 from goldnas.resources import Budget, Costs, OperatorCount, PeakCosts
+from goldnas.resources.costs import list_sets
 from goldnas.searching.integer_program import solve
 from goldnas.spaces import SearchSpace
 from goldnas.spaces.nesting import Nesting
@@ -33,10 +34,9 @@ def cheapest(
     Args:
         space: Each of its :attr:`groups` keeps at least one gate. Its :attr:`wiring` links
             outputs to inputs.
-        weights: ``(G,)``, what each gate costs; not negative.
+        weights: ``(G,)``, what each gate costs; or ``(G + S,)``, :attr:`Costs.row`.
         active: ``(G,)``, the gates there are to choose from.
-        ceilings: Further costs ``(G,)`` of the gates, each with a limit to their sum of about
-            1 at most.
+        ceilings: Further costs, likewise, each with a limit to their sum of about 1 at most.
         single: Sets of gates of which one is kept at most.
 
     Returns:
@@ -57,31 +57,45 @@ def _solve(
 
     Args:
         space: Of the network.
-        weights: ``(G,)``.
+        weights: ``(G,)``; or ``(G + S,)``, with those of the sets that cost together.
         active: ``(G,)``, the gates there are to choose from.
-        limits: Costs ``(G,)``, each with its limits.
+        limits: Costs, likewise, each with its limits.
         single: Sets of gates of which one is kept at most.
     """
-    gates = len(weights)
-    # Beside the gates, whether each choice is linked to the input: a number from 0 to 1.
+    gates = len(active)
+    # Beside the gates, whether each choice is linked to the input: a number from 0 to 1. Then
+    # whether all of a set is kept, which the constraints below let be nothing but 0 or 1.
     rules = () if space.wiring is None else space.wiring.rules
     links = max((n + 1 for rule in rules for n in (*rule.one_of, rule.given or 0)), default=0)
     links = max(0, links - gates)
+    sets = [sorted(set(members)) for members in list_sets(space).tolist()]
+    columns = gates + links + len(sets)
 
     def widen(values: Weights, value: float = 0.0) -> Weights:
-        return np.append(values, np.full(links, value))
+        own = np.full(len(sets), value) if len(values) == gates else values[gates:]
+        return np.concatenate([values[:gates], np.full(links, value), own])
 
     constraints = [
-        LinearConstraint(_incidence(space.groups, gates + links), lb=1),
+        LinearConstraint(_incidence(space.groups, columns), lb=1),
         *(LinearConstraint(widen(costs)[np.newaxis], lb=lb, ub=ub) for costs, lb, ub in limits),
     ]
     if rules:
-        holds = _incidence([rule.one_of for rule in rules], gates + links)
-        given = _incidence([[] if r.given is None else [r.given] for r in rules], gates + links)
+        holds = _incidence([rule.one_of for rule in rules], columns)
+        given = _incidence([[] if r.given is None else [r.given] for r in rules], columns)
         least = np.array([float(rule.given is None) for rule in rules])
         constraints.append(LinearConstraint(holds - given, lb=least))
     if single:
-        constraints.append(LinearConstraint(_incidence(single, gates + links), ub=1))
+        constraints.append(LinearConstraint(_incidence(single, columns), ub=1))
+    if sets:
+        first = gates + links
+        each = [(first + number, gate) for number, one in enumerate(sets) for gate in one]
+        all_of = _incidence([[one] for one, _ in each], columns)
+        alone = _incidence([[gate] for _, gate in each], columns)
+        constraints.append(LinearConstraint(all_of - alone, ub=0))
+        whole = _incidence([[first + number] for number in range(len(sets))], columns)
+        members = _incidence(sets, columns)
+        least = np.array([1.0 - len(one) for one in sets])
+        constraints.append(LinearConstraint(whole - members, lb=least))
     solution = solve(
         widen(weights),
         integrality=widen(np.ones(gates)),
@@ -156,12 +170,16 @@ class Feasibility:
         return Feasibility(self.space, list(self.costs.values()), budgets)
 
     def cheap(self, share: float) -> Mask:
-        """``(G,)``, the gates that cost at most a share of the mean one, under every budget."""
-        costs = [self.costs[budget.resource].gates for budget in self.sums]
+        """``(G,)``, the gates that cost at most a share of the mean one, under every budget.
+
+        None of a Width: what more channels are worth has nothing to do with what they cost.
+        """
+        everything = np.ones(len(self.space.gates), dtype=bool)
+        costs = [self.costs[budget.resource].marginal(everything) for budget in self.sums]
         below = [cost <= share * cost.mean() for cost in costs]
-        if not below:
-            return np.zeros(len(self.fits), dtype=bool)
-        return np.asarray(np.all(below, axis=0))
+        cheap = np.asarray(np.all(below, axis=0)) if below else ~everything
+        cheap[list(self.space.wiring.nesting.ordered if self.space.wiring else ())] = False
+        return cheap
 
     def within(self, active: Mask) -> bool:
         """Whether the network of these gates meets every budget."""
@@ -169,11 +187,12 @@ class Feasibility:
 
     def find(self, active: Mask) -> Mask | None:
         """A network within all budgets among the active gates, or None if there is none."""
-        scaled, ceilings = np.zeros(len(active)), []
+        scaled: Weights = np.zeros(len(active) + len(list_sets(self.space)))
+        ceilings = []
         for budget in self.sums:
-            cost = self.costs[budget.resource]
-            scaled += cost.gates / budget.limit
-            ceilings.append((cost.gates / budget.limit, 1 - cost.fixed / budget.limit))
+            share = self._share(budget)
+            scaled = scaled + share
+            ceilings.append((share, 1 - self.costs[budget.resource].fixed / budget.limit))
         # The solver may overstep a ceiling by its tolerance: then once more, that much lower.
         for margin in (0.0, _TOLERANCE):
             lowered = [(costs, limit - margin) for costs, limit in ceilings]
@@ -221,8 +240,8 @@ class Feasibility:
         return largest is not None and self._use(largest, [budget]) > 1
 
     def _share(self, budget: Budget) -> Weights:
-        """What each gate costs, as a share of a budget."""
-        return self.costs[budget.resource].gates / budget.limit
+        """What each gate costs, and each set of gates, as a share of a budget."""
+        return self.costs[budget.resource].row / budget.limit
 
     def _use(self, mask: Mask, budgets: Sequence[Budget]) -> float:
         """The greatest share of a budget that a network uses."""

@@ -46,7 +46,7 @@ class Gates:
         for budget in feasibility.budgets:
             resource = feasibility.costs[budget.resource]
             if resource.total(mask) > budget.limit:
-                charge = resource.charge(budget.limit)
+                charge = resource.charge(mask, budget.limit)
                 costs += self._session.config.mu * charge / max(charge.mean(), 1e-12)
         self.costs = torch.as_tensor(
             costs, dtype=torch.float32, device=self._session.loop.device

@@ -106,10 +106,17 @@ class MeasuredGates(Gates):
         return np.asarray(sums.T @ (sums @ values))
 
     def fade(self, index: int, share: float) -> None:
-        """Scale a gate down to a share of the others, at least a thousandth."""
+        """Scale a gate down to a share of the others, at least a thousandth.
+
+        With a block of channels, those after it fade.
+        """
         gate = 0.5 * max(share, 1e-3)
+        wiring = self._session.space.wiring
+        ordered = wiring.nesting.ordered if wiring is not None else ()
+        after = [g for g in self._session.feasibility.with_nested(index) if g in ordered]
         with torch.no_grad():
-            self._supernet.alpha[index] = float(np.log(gate / (1 - gate)))
+            for one in {index, *after}:
+                self._supernet.alpha[one] = float(np.log(gate / (1 - gate)))
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured."""

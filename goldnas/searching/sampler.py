@@ -23,11 +23,12 @@ class BudgetedSampler:
     """A random walk over the networks that meet all budgets and use most of the binding one.
 
     A step switches one operator of the space, or two at once, on or off. Where nodes keep a
-    number of edges, it exchanges one operator, or two at once, for others of their nodes. It is
-    not taken if it leaves a node or an input without an operator or an output that depends on
-    no input, goes over a budget, or uses less than :attr:`floor` of every budget. A step is as
-    likely as its reversal, so in the long run each of these networks is as likely as any other
-    (Metropolis).
+    number of edges, it exchanges one operator, or two at once, for others of their nodes. Where
+    widths are a choice, which change the cost of many operators, it does up to three such
+    things at once. It is not taken if it leaves a node or an input without an operator or an
+    output that depends on no input, goes over a budget, or uses less than :attr:`floor` of
+    every budget. A step is as likely as its reversal, so in the long run each of these networks
+    is as likely as any other (Metropolis).
 
     Args:
         feasibility: The costs and the budgets.
@@ -57,6 +58,7 @@ class BudgetedSampler:
             for gate in gates:
                 self._sets_of[gate].append(number)
         self._nodes = _list_nodes(feasibility.space)
+        self._beside = _list_beside(feasibility.space)
         # One operator at most at each place is no matter of a sum.
         budgets = [b for b in feasibility.sums if not (single and b.resource == OPERATORS)]
         self._costs = [feasibility.costs[b.resource] for b in budgets]
@@ -144,6 +146,7 @@ class BudgetedSampler:
         steps = self._propose(rounds * len(sets_of), random)
         pairs = zip(self._costs, self._limits, strict=True)
         shares = [(cost.gates / limit).tolist() for cost, limit in pairs]
+        together = any(len(cost.sets) for cost in self._costs)
         used = self._shares(self.mask)
         on = self.mask.tolist()
         members = [sum(on[gate] for gate in gates) for gates, _, _ in self._sets]
@@ -157,6 +160,10 @@ class BudgetedSampler:
                 amount + sum(-share[gate] if on[gate] else share[gate] for gate in switched)
                 for amount, share in zip(used, shares, strict=True)
             ]
+            if together:  # what one gate changes depends on the others
+                changed = np.array(on)
+                changed[switched] ^= True
+                after = self._shares(changed)
             if not self.floor <= self._most(after) or max(after, default=0.0) > 1:
                 continue
             touched = [(s, -1 if on[gate] else 1) for gate in switched for s in sets_of[gate]]
@@ -213,6 +220,9 @@ class BudgetedSampler:
     def _propose(self, count: int, random: np.random.Generator) -> Iterator[tuple[int, ...]]:
         """The gates that each of some steps switches."""
         gates = len(self._sets_of)
+        if self._beside:
+            yield from self._propose_beside_widths(count, random)
+            return
         if not self._nodes:
             first = random.integers(gates, size=count).tolist()
             second = random.integers(-gates, gates, size=count).tolist()
@@ -231,6 +241,29 @@ class BudgetedSampler:
             switched = switched if both[step] else switched[:2]
             if len(set(switched)) == len(switched):
                 yield tuple(switched)
+
+    def _propose_beside_widths(
+        self, count: int, random: np.random.Generator
+    ) -> Iterator[tuple[int, ...]]:
+        """One to three times a gate, or two of one place."""
+        for moves in random.integers(1, 4, size=count).tolist():
+            switched: list[int] = []
+            for gate in random.integers(len(self._beside), size=moves).tolist():
+                switched.append(gate)
+                if random.random() < 0.5:
+                    switched.append(int(random.choice(self._beside[gate])))
+            if len(set(switched)) == len(switched):
+                yield tuple(switched)
+
+
+def _list_beside(space: SearchSpace) -> list[list[int]]:
+    """For each gate, those of its place, where widths are a choice; else nothing."""
+    if not space.combinations:
+        return []
+    places: dict[str, list[int]] = {}
+    for index, gate in enumerate(space.gates):
+        places.setdefault(gate.place, []).append(index)
+    return [places[gate.place] for gate in space.gates]
 
 
 def _list_nodes(space: SearchSpace) -> list[list[int]]:

@@ -125,7 +125,7 @@ def weakest_over(
     went: dict[int, list[int]] = {}
     for index in _weakest_first(weights, active):
         going = [gate for gate in feasibility.with_nested(index) if left[gate]]
-        helps = any((costs[n].charge(limits[n])[going] > 0).any() for n in over(left))
+        helps = any((costs[n].charge(left, limits[n])[going] > 0).any() for n in over(left))
         if helps and left[index] and feasibility.may_prune(left, index):
             left[going] = False
             chosen.append(index)
@@ -155,7 +155,7 @@ def weak_and_free(
         active: ``(G,)``, the gates that are left.
         threshold: xi_max, the share of its node under which an operator is weak.
     """
-    costs = [feasibility.costs[b.resource].charge(b.limit) for b in feasibility.budgets]
+    costs = [feasibility.costs[b.resource].charge(active, b.limit) for b in feasibility.budgets]
     left, chosen = active.copy(), []
     for index in _weakest_first(weights, active):
         if weights[index] >= threshold:

@@ -12,7 +12,7 @@ from goldnas.spaces.gold import GoldSpace
 from goldnas.spaces.making import find_space, make_cell_space, make_space
 from goldnas.spaces.reference import FUNCTIONS, import_space, is_reference
 from goldnas.spaces.registry import SMALL, SPACES, STRINGS, register_cells, register_function
-from goldnas.spaces.space import Gate, Plan, SearchSpace
+from goldnas.spaces.space import Combination, Gate, Plan, SearchSpace
 from goldnas.spaces.variants import DARTS_OPERATORS, GoldExtendedSpace, GoldImageNetSpace
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -26,6 +26,7 @@ __all__ = [
     "STRINGS",
     "CellGate",
     "ChoiceSpace",
+    "Combination",
     "Gate",
     "GoldExtendedSpace",
     "GoldImageNetSpace",

@@ -2,23 +2,26 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import msgspec
 import torch
 from torch import nn
 
 from goldnas.architecture import Architecture
-from goldnas.choice import Choice, Zero, has_choice
+from goldnas.choice import Choice, Width, Zero, has_choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.choice_gate import ChoiceGate, group_by_choice, select_gates
+from goldnas.spaces.narrowed import Narrowed
+from goldnas.spaces.narrowing import computes_the_same
 from goldnas.spaces.nesting import Group, Nesting
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.part_catalogue import PartCatalogue
 from goldnas.spaces.reference import SpaceFunction
-from goldnas.spaces.space import Gate
+from goldnas.spaces.space import Combination, Gate
 from goldnas.spaces.tracing import Trace, find_owner, trace_network
 from goldnas.spaces.wiring import Wiring
 
@@ -90,6 +93,14 @@ class ChoiceSpace:
         decisions = self._find_decisions(network, found.choices)
         self.gates = tuple(self._find_gates(network, decisions, found.choices, owned))
         self._labels |= {path: part for g in self.gates for path, part in _parts_of(g)}
+        self._widths = {
+            place: choice.widths
+            for place, paths in decisions.items()
+            if isinstance(choice := _choice_at(network, paths[0]), Width)
+        }
+        """The numbers of channels of each Width, by its place."""
+        self._narrowed: Narrowed | None = None
+        self.combinations: tuple[Combination, ...] = ()
         self._output_shapes = {
             **{path: site.output_shape for path, site in found.fixed},
             **{path: site.output_shape for path, site in found.choices.items()},
@@ -99,6 +110,10 @@ class ChoiceSpace:
         owners = {place: find_owner(place, found.choices) for place in decisions}
         self._owners = {place: owner for place, owner in owners.items() if owner is not None}
         self.wiring = self._connect(found, network)
+        if self._widths:
+            self._narrowed = self._narrow(network, found, decisions)
+            self.combinations = self._narrowed.combinations
+            self._check_narrow(self._narrowed)
 
     def _connect(self, found: Trace, network: nn.Module) -> Wiring:
         """Which parts read which.
@@ -107,14 +122,14 @@ class ChoiceSpace:
             ConfigError: If a choice decides nothing, because no part reads it.
         """
         index = {(gate.place, gate.key): number for number, gate in enumerate(self.gates)}
-        groups = (
-            Group(
-                tuple(gates),
-                index[self._owners[place]] if place in self._owners else None,
-                place in self._optional,
-            )
-            for place, gates in group_by_choice(self.gates).items()
-        )
+        groups: list[Group] = []
+        for place, gates in group_by_choice(self.gates).items():
+            if place in self._widths:  # each block of channels is within the one before it
+                for before, number in zip((None, *gates), gates, strict=False):
+                    groups.append(Group((number,), before, before is not None, ordered=True))
+                continue
+            owner = index[self._owners[place]] if place in self._owners else None
+            groups.append(Group(tuple(gates), owner, place in self._optional))
         wiring = Wiring(
             found.nodes,
             found.output,
@@ -147,7 +162,10 @@ class ChoiceSpace:
             for key in _choice_at(network, blocks[0]).operators:
                 parts: list[tuple[str, Part]] = []
                 for block in blocks:
-                    candidate = _choice_at(network, block).operators[key]
+                    choice = _choice_at(network, block)
+                    candidate = choice.operators[key]
+                    if isinstance(choice, Width):
+                        continue  # what it costs is in the parts around
                     if has_choice(candidate):
                         parts += owned.get((block, key), ())
                     elif not isinstance(candidate, Zero):  # which is no part of a network
@@ -191,6 +209,79 @@ class ChoiceSpace:
                 decisions[choice.shared or path].append(path)
         return decisions
 
+    # -- widths ------------------------------------------------------------------------------
+
+    def _narrow(
+        self, network: nn.Module, found: Trace, decisions: Mapping[str, Sequence[str]]
+    ) -> Narrowed:
+        """Find the parts around Widths, and take the gates' at the least widths.
+
+        Raises:
+            ConfigError: If a Width is where it cannot be.
+        """
+        refuse = f"space {self.name} is not usable: "
+        if self._owners:
+            raise ConfigError(
+                f"{refuse}it has a Width, and a choice within a candidate at "
+                f"{next(iter(self._owners))}: Widths do not go together with such choices"
+            )
+        for path in found.choices:
+            if _may_be_silent(network, path):
+                raise ConfigError(
+                    f"{refuse}it has a Width, and the choice at {path} may be empty: Widths go "
+                    "together with neither `optional` nor Zero"
+                )
+        try:
+            narrowed = Narrowed(
+                self.name,
+                network,
+                found,
+                widths=self._widths,
+                places={path: place for place in self._widths for path in decisions[place]},
+                fixed=self._fixed,
+                gates=self.gates,
+                add=self._catalogue.add_named,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{refuse}{error}") from None
+        least = narrowed.least
+        self.fixed_parts = tuple(narrowed.at(*pair, least) for pair in self._fixed)
+        self.gates = tuple(
+            replace(g, parts=tuple(narrowed.at(*pair, least) for pair in _parts_of(g)))
+            for g in self.gates
+        )
+        return narrowed
+
+    def _check_narrow(self, narrowed: Narrowed) -> None:
+        """See that the narrowest network computes what a search computes for it.
+
+        Raises:
+            ConfigError: If channels that are zero in a search would count.
+        """
+        every = self.architecture(self.gates)
+        fewer = {place: (f"w{channels}",) for place, channels in narrowed.least.items()}
+        narrow = msgspec.structs.replace(every, choices={**every.choices, **fewer})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            whole, small = self.build(every), self.build(narrow)
+            for module in whole.modules():
+                if isinstance(module, Width):
+                    module.gates = torch.eye(len(module.operators))[0]
+            try:
+                if computes_the_same(whole, small, self.input_shape):
+                    return
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"space {self.name} is not usable: at the least widths its network fails: "
+                    f"{self._function.describe(error)}"
+                ) from None
+            culprit = narrowed.find_culprit() or "a function between modules"
+        raise ConfigError(
+            f"space {self.name} is not usable: {culprit} makes something else of the channels "
+            "that a Width takes away than zeros, which count in a search and are missing in "
+            "the network; put a convolution or a linear layer right behind the Width"
+        )
+
     def _trace(self, network: nn.Module) -> Trace:
         try:
             return trace_network(network, self.input_shape)
@@ -228,7 +319,7 @@ class ChoiceSpace:
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The gates of each choice that keeps at least one in every network."""
         return tuple(
-            tuple(group)
+            tuple(group[:1] if place in self._widths else group)
             for place, group in group_by_choice(self.gates).items()
             if place not in self._optional and place not in self._owners
         )
@@ -255,6 +346,8 @@ class ChoiceSpace:
         choices: dict[str, tuple[str, ...]] = {}
         for gate in kept:
             choices[gate.place] = (*choices.get(gate.place, ()), gate.key)
+        for place in choices.keys() & self._widths.keys():  # the widest says it all
+            choices[place] = (max(choices[place], key=_channels),)
         return Architecture(space=self.name, settings=self.settings, choices=choices)
 
     def plan(self, architecture: Architecture) -> ChoicePlan:
@@ -265,10 +358,28 @@ class ChoiceSpace:
                 depend on its input.
         """
         selected, unread = self._select(architecture)
+        widths = self._widths_of(selected)
         return ChoicePlan(
-            tuple(part for path, part in self._fixed if path not in unread),
-            tuple(p for g in selected for path, p in _parts_of(g) if path not in unread),
+            tuple(self._at(*pair, widths) for pair in self._fixed if pair[0] not in unread),
+            tuple(
+                self._at(*pair, widths)
+                for g in selected
+                for pair in self._whole_parts(g)
+                if pair[0] not in unread
+            ),
         )
+
+    def _whole_parts(self, gate: ChoiceGate) -> Iterator[tuple[str, Part]]:
+        """The parts of a gate with all channels, by their paths."""
+        return ((path, self._labels[path]) for path in gate.paths)
+
+    def _at(self, path: str, part: Part, widths: Mapping[str, int]) -> Part:
+        """What a part with all channels is at some widths."""
+        return part if self._narrowed is None else self._narrowed.at(path, part, widths)
+
+    def _widths_of(self, selected: Iterable[ChoiceGate]) -> dict[str, int]:
+        """The channels of each Width in a network of some gates."""
+        return {g.place: _channels(g.key) for g in selected if g.place in self._widths}
 
     def build(self, architecture: Architecture, *, gated: bool = False) -> nn.Module:
         """Build an architecture with fresh weights.
@@ -300,13 +411,19 @@ class ChoiceSpace:
                         gone.append(f"{name}.operators.{key}.")
                 _prepare(module, self._output_shapes[name], gated)
                 module.copying = name in self._changed
+        widths = self._widths_of(selected)
+        if self._narrowed is not None:
+            with torch.device("cpu"):  # as the function makes the rest
+                self._narrowed.fit(network, widths)
         for name, module in network.named_modules(remove_duplicate=False):
             if name in self._labels and name not in unread:
-                label_part(module, self._labels[name])
+                label_part(module, self._at(name, self._labels[name], widths))
         return network
 
     def _select(self, architecture: Architecture) -> tuple[list[ChoiceGate], frozenset[str]]:
         """The gates of an architecture, and the modules that no part then reads."""
+        if self._widths:
+            architecture = self._with_blocks(architecture)
         selected = select_gates(
             self.gates,
             architecture,
@@ -322,6 +439,29 @@ class ChoiceSpace:
                 "from input to output, keep an operator other than a Zero at each choice"
             )
         return selected, self.wiring.unread(kept)
+
+    def _with_blocks(self, architecture: Architecture) -> Architecture:
+        """An architecture that names all blocks of channels of its widths.
+
+        Raises:
+            ConfigError: If it names several widths at a place.
+        """
+        choices = dict(architecture.choices)
+        for place, widths in self._widths.items():
+            keys = choices.get(place, ())
+            if len(keys) > 1:
+                raise ConfigError(
+                    f"the architecture keeps {len(keys)} widths at {place}: "
+                    f"{', '.join(keys)}; name one"
+                )
+            if keys and keys[0] in (names := [f"w{n}" for n in widths]):
+                choices[place] = tuple(names[: names.index(keys[0]) + 1])
+        return msgspec.structs.replace(architecture, choices=choices)
+
+
+def _channels(key: str) -> int:
+    """Channels of a width by its name."""
+    return int(key.removeprefix("w"))
 
 
 def _prepare(choice: Choice, output_shape: tuple[int, ...], gated: bool) -> None:

@@ -20,7 +20,7 @@ from goldnas.spaces.geometry import Geometry, work_out_geometry
 from goldnas.spaces.limits import MOST_CLASSES
 from goldnas.spaces.plan import Edge, NetworkPlan, build_plan, plan_network
 from goldnas.spaces.registry import register_cells
-from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Gate
+from goldnas.spaces.space import AuxiliaryPlace, CellLayout, Combination, Gate
 
 _MOST = {"cells": 1000, "nodes": 50, "classes": MOST_CLASSES}
 """A file that says more would fill the memory before anything is built."""
@@ -180,6 +180,11 @@ class GoldSpace:
             if gate.source < 2:
                 groups.setdefault((gate.cell, "input", gate.source), []).append(index)
         return tuple(map(tuple, groups.values()))
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """None: each operator costs the same beside any others."""
+        return ()
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:

@@ -3,7 +3,7 @@
 A network is a first convolution, a separable block, stages of inverted residual blocks, a last
 convolution and a classifier. Each block of a stage is a choice of kernel, expansion and
 squeeze-excitation. If a block keeps the shape, a skip connection is one more candidate, which
-leaves the block out.
+leaves the block out. The channels of a stage may be a choice, too.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from goldnas.choice import Choice
+from goldnas.choice import Choice, Width
 from goldnas.errors import ConfigError
 from goldnas.mobile_block import ACTIVATIONS, SQUEEZES, MobileBlock, round_channels
 from goldnas.operators import build_operator
@@ -32,6 +32,7 @@ STAGES = ((32, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 
 
 @register_function(
     "mobile",
+    later=["widths"],
     width=0.25,
     stages=[[32, 2, 2], [64, 1, 2]],
     kernels=[3, 7],
@@ -58,6 +59,7 @@ def mobile(
     head: int = 1280,
     classifier: int | None = None,
     affine: bool = False,
+    widths: Sequence[float] = (1.0,),
 ) -> nn.Module:
     """The chain of inverted residual blocks of MobileNet and ProxylessNAS, with its choices.
 
@@ -81,6 +83,8 @@ def mobile(
         classifier: Width of a layer inside the classifier; None for no such layer.
         affine: Learnt normalisation in the blocks, and none on skip connections, as in
             published networks. Gated blocks need False.
+        widths: Shares of the channels of a stage to choose from, 1 among them; each is rounded
+            to a multiple of 8. What is inside a block keeps its channels.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -92,6 +96,7 @@ def mobile(
     check_whole("stem_stride", stem_stride, most=2)
     if not isinstance(width, int | float) or not 0.05 <= width <= 20:
         raise ConfigError(f"width must lie in 0.05 to 20, got {width!r}")
+    _check_widths(widths)
     by_stage = _by_stage(squeezes, len(stages))
     kinds = [_candidates(kernels, expansions, of_stage) for of_stage in by_stage]
     stem_kind, first_kind, *stage_kinds, head_kind = _activations(activations, len(stages))
@@ -123,12 +128,26 @@ def mobile(
         advance(round_channels(width * first), affine=True),
     )
     chain = parts["stages"] = nn.Sequential()
-    for (channels, blocks, stride), candidates, kind in zip(
-        stages, kinds, stage_kinds, strict=True
+    stream = ""  # the Width of what the next block reads
+    for number, ((channels, blocks, stride), candidates, kind) in enumerate(
+        zip(stages, kinds, stage_kinds, strict=True)
     ):
         out_channels = round_channels(width * channels)
         sites = [advance(out_channels, 1 if i else stride, affine) for i in range(blocks)]
-        chain.append(nn.Sequential(*(choice(site, candidates, kind) for site in sites)))
+        some = sorted({round_channels(share * out_channels) for share in widths})
+        keeps_shape = sites[0].stride == 1 and sites[0].in_channels == out_channels
+        if len(some) > 1 and keeps_shape and not stream:
+            raise ConfigError(
+                f"stage {number} adds to the {out_channels} channels of the block before it, "
+                "which has no `widths`; give the stage other channels or a stride of 2"
+            )
+        stream = (stream if keeps_shape else f"stage_{number}") if len(some) > 1 else ""
+        stage = nn.Sequential()
+        for index, site in enumerate(sites):
+            stage.add_module(str(index), choice(site, candidates, kind))
+            if stream:
+                stage.add_module(f"{index}_width", Width(some, shared=stream))
+        chain.append(stage)
     wider = max(1.0, width)
     parts["head"] = build_operator(
         f"conv_1x1_bn_{head_kind}", advance(round_channels(wider * head))
@@ -157,6 +176,17 @@ def _check_shapes(input_shape: Sequence[int], stages: Sequence[Sequence[int]]) -
         check_whole("stride of a stage", stride, most=2)
     if (blocks := sum(stage[1] for stage in stages)) > MOST_BLOCKS:
         raise ConfigError(f"stages may have at most {MOST_BLOCKS} blocks in all, got {blocks}")
+
+
+def _check_widths(widths: Sequence[float]) -> None:
+    numbers = _is_list(widths) and all(
+        isinstance(share, int | float) and 0 < share <= 1 for share in widths
+    )
+    if not numbers or 1 not in widths or len(set(widths)) < len(widths):
+        raise ConfigError(
+            f"widths must be different shares of channels, above 0 and up to 1, and 1 must be "
+            f"among them, got {widths!r}"
+        )
 
 
 def _candidates(

@@ -1,4 +1,7 @@
-"""Choices inside candidates of other choices, which only count if the candidate is kept."""
+"""Choices inside candidates of other choices, which only count if the candidate is kept.
+
+The blocks of channels of a Width are the same: each is there only with the one before it.
+"""
 
 import math
 from collections.abc import Collection, Sequence
@@ -28,6 +31,8 @@ class Group(NamedTuple):
     """The gate whose candidate it is in; None for a choice beside the others."""
     optional: bool
     """Whether it may keep none of them."""
+    ordered: bool = False
+    """Whether it is one block of the channels of a Width; its parent is the block before it."""
 
 
 class Nesting:
@@ -54,6 +59,8 @@ class Nesting:
                 self._inner[group.parent].append(group)
         self.nests = any(self._inner)
         """Whether there is a choice within another."""
+        self.ordered = frozenset(g for group in groups if group.ordered for g in group.gates)
+        """The gates of Widths."""
         self.rules = tuple(self._find_rules())
         """An operator goes with the candidate that it is in, which keeps what it needs."""
         self._sizes: dict[int, int] = {}
@@ -135,6 +142,6 @@ class Nesting:
         rest = values.copy()
         for gate in range(len(values)):
             inner = [g for group in self._inner[gate] for g in group.gates]
-            if inner:
+            if inner and gate not in self.ordered:
                 rest[gate] = max(0.0, values[gate] - values[inner].clip(min=0).sum())
         return rest

@@ -14,6 +14,7 @@ from goldnas.errors import ConfigError, name_type
 from goldnas.reference import explain_error
 from goldnas.spaces.limits import MOST_INPUTS
 from goldnas.spaces.reference import SpaceFunction
+from goldnas.spaces.registry import LATER
 
 OF_DATA = ("input_shape", "classes")
 """Settings that a search takes from its data; a function need not have them."""
@@ -78,6 +79,9 @@ class NetworkFunction:
                 )
         self._check_shape(settings.get("input_shape"))
         listed: dict[str, Any] = json.loads(json.dumps(settings))
+        for name in LATER.get(self._space, ()):
+            if listed[name] == json.loads(json.dumps(parameters[name].default)):
+                del listed[name]
         return listed
 
     def _check_shape(self, shape: Any) -> None:

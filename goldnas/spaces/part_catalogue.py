@@ -2,11 +2,13 @@
 
 import copy
 
+import torch
 from torch import nn
 
 from goldnas.errors import ConfigError
-from goldnas.operators import Part, find_part
+from goldnas.operators import Part, build_operator, find_part
 from goldnas.site import AnySite, Shapes
+from goldnas.spaces.narrowing import structure
 
 
 class PartCatalogue:
@@ -39,7 +41,7 @@ class PartCatalogue:
             type(m).__module__.startswith("torch.nn.") for m in module.modules()
         ):
             for part, known in self._modules.items():
-                if part[1] == site and _structure(known) == _structure(module):
+                if part[1] == site and structure(known) == structure(module):
                     return part
         return self.add(module, path, path, site)
 
@@ -62,14 +64,22 @@ class PartCatalogue:
                 "build it for this site"
             )
         part = own or (f"{self._space}/{name}", site)
+        self.add_named(part, module, path)
+        return part
+
+    def add_named(self, part: Part, module: nn.Module, path: str) -> None:
+        """Add a part that has its name.
+
+        Raises:
+            ConfigError: If another part has its name and its site.
+        """
         known = self._modules.setdefault(part, module)
         first = self._first.setdefault(part, path)
-        if _structure(known) != _structure(module):
+        if structure(known) != structure(module):
             raise ConfigError(
                 f"{first} and {path} in space {self._space} are both {part[0]} at {part[1]}, "
                 "but are built differently; they would share one latency. Rename one of them"
             )
-        return part
 
     def build(self, operator: str, site: AnySite) -> nn.Module:
         """Build a part, with the weights that it was added with.
@@ -79,10 +89,9 @@ class PartCatalogue:
         """
         if (operator, site) not in self._modules:
             raise ConfigError(f"space {self._space} has no {operator} at {site}")
-        return copy.deepcopy(self._modules[operator, site])
-
-
-def _structure(module: nn.Module) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """What two modules are compared by: their text, and the shapes of what they hold."""
-    state = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    return repr(module), state
+        module = self._modules[operator, site]
+        if any(tensor.is_meta for tensor in module.state_dict().values()):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # it is measured: the same in every process
+                return build_operator(operator, site)
+        return copy.deepcopy(module)

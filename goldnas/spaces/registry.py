@@ -18,6 +18,10 @@ SPACES: "dict[str, type[GoldSpace]]" = {}
 SMALL: dict[str, Mapping[str, Any]] = {}
 """For each function, settings of a small space with all its features; tests build it."""
 
+LATER: dict[str, tuple[str, ...]] = {}
+"""For each function, settings that it has got since files have named it. At their defaults they
+stay out of architectures and tables, which so are the same as before."""
+
 STRINGS: dict[str, Callable[[str], Mapping[str, Sequence[str]]]] = {}
 """By space: the reader of other projects' networks, which yields choices of an architecture."""
 
@@ -36,11 +40,14 @@ def register_cells(space: _Cells) -> _Cells:
     return space
 
 
-def register_function(name: str, **small: Any) -> Callable[[_Function], _Function]:
+def register_function(
+    name: str, *, later: Sequence[str] = (), **small: Any
+) -> Callable[[_Function], _Function]:
     """Make a function that returns a network with choices available under a name.
 
     Args:
         name: Name in architectures and tables; files that use this name run the function.
+        later: Settings that it has got since files have named it; see :data:`LATER`.
         small: Settings of a small space with all features of the function.
 
     Raises:
@@ -51,6 +58,7 @@ def register_function(name: str, **small: Any) -> Callable[[_Function], _Functio
         _check_free(name)
         FUNCTIONS[name] = function
         SMALL[name] = small
+        LATER[name] = tuple(later)
         return function
 
     return register

@@ -42,7 +42,7 @@ from goldnas.spaces.shrunk_parts import (
     with_size,
     work_of,
 )
-from goldnas.spaces.space import AuxiliaryPlace, Gate, SearchSpace
+from goldnas.spaces.space import AuxiliaryPlace, Combination, Gate, SearchSpace
 
 REMOVED = "identity"
 """The candidate in place of a removed branch, in an architecture."""
@@ -136,6 +136,7 @@ class ShrunkSpace:
     groups: tuple[tuple[int, ...], ...] = ()
     wiring = None
     cell_layout = None
+    combinations: tuple[Combination, ...] = ()
     search_settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(

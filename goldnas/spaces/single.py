@@ -18,7 +18,7 @@ from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.network_function import NetworkFunction
 from goldnas.spaces.reference import SpaceFunction
-from goldnas.spaces.space import AuxiliaryPlace, Gate
+from goldnas.spaces.space import AuxiliaryPlace, Combination, Gate
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class SingleSpace:
     groups: tuple[tuple[int, ...], ...] = ()
     wiring = None
     cell_layout = None
+    combinations: tuple[Combination, ...] = ()
     search_settings: ClassVar[dict[str, Any]] = {}
 
     def __init__(

@@ -50,7 +50,8 @@ class Gate(Protocol):
     def parts(self) -> tuple[Part, ...]:
         """Its row in latency tables and where it sits, in each of those modules.
 
-        Without any it puts out nothing, and only takes its share of a softmax.
+        They are at the least widths, where widths are a choice. Without any it puts out
+        nothing, and only takes its share of a softmax; or it is a block of channels.
         """
 
     @property
@@ -68,6 +69,17 @@ class Gate(Protocol):
     @property
     def edge_id(self) -> Hashable:
         """Equal for the gates of one place, which compete where gates are a softmax."""
+
+
+class Combination(NamedTuple):
+    """What gates cost besides: a layer costs more with a wider input, a wider output, both."""
+
+    gates: tuple[int, ...]
+    """The gates, all of which have to be kept, by index."""
+    more: tuple[Part, ...]
+    """Parts that the network then has."""
+    less: tuple[Part, ...]
+    """Parts that it then has no longer."""
 
 
 class Plan(Protocol):
@@ -113,12 +125,16 @@ class SearchSpace(Protocol):
         """Sets of gates, by index, of which a search keeps at least one each."""
 
     @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """What gates cost besides their parts, each set of gates once; none without widths."""
+
+    @property
     def wiring(self) -> Wiring | None:
         """Which operators read which; None if a search never leaves an unread operator."""
 
     @property
     def fixed_parts(self) -> tuple[Part, ...]:
-        """Parts that every network of a search has, repeats included."""
+        """Parts that every network of a search has, repeats included; at the least widths."""
 
     @property
     def cell_layout(self) -> CellLayout | None:

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from goldnas.choice import Choice, Zero, has_choice
+from goldnas.choice import Choice, Width, Zero, has_choice
 from goldnas.errors import ConfigError, name_type, read_message
 from goldnas.multiply_adds import has_formula, is_free, name_operator
 from goldnas.site import Shapes
@@ -38,6 +38,10 @@ class Trace:
 
     fixed: list[tuple[str, Shapes]] = field(default_factory=list)
     """In the order in which they are called, repeats included."""
+    fixed_nodes: list[int] = field(default_factory=list)
+    """The node of each of those."""
+    passing: dict[str, Shapes] = field(default_factory=dict)
+    """Modules that compute nothing where a network is deployed."""
     choices: dict[str, Shapes] = field(default_factory=dict)
     """In the order in which they are registered."""
     changed: set[str] = field(default_factory=set)
@@ -172,7 +176,8 @@ class _Tracer:
             if path in self._places:
                 assert isinstance(module, Choice)
                 # Of one object only: a Choice elsewhere computes as ever.
-                module.forward = partial(self._chosen, path, module)  # type: ignore[method-assign]
+                chosen = self._narrowed if isinstance(module, Width) else self._chosen
+                module.forward = partial(chosen, path, module)  # type: ignore
                 self._undo.append(partial(module.__dict__.pop, "forward"))
             elif path in containers:
                 self._hook(module, partial(self._enter, path), self._leave)
@@ -246,8 +251,11 @@ class _Tracer:
         shapes = Shapes(self._input_shape, tuple(output.shape[1:]))
         self.calls[path] += 1
         self._add_node(path, (), output)
-        if not isinstance(module, _FREE):
+        if isinstance(module, _FREE):
+            self.result.passing[path] = shapes
+        else:
             self.result.fixed.append((path, shapes))
+            self.result.fixed_nodes.append(len(self.result.nodes) - 1)
 
     def _add_node(self, path: str, keys: tuple[str, ...], output: Tensor) -> None:
         """Note a node that reads what was noted last, and what it puts out."""
@@ -258,8 +266,30 @@ class _Tracer:
 
     # -- choices ------------------------------------------------------------------------------
 
-    def _chosen(self, path: str, choice: Choice, *inputs: Tensor, **named: Any) -> Tensor:
-        """Compute every candidate, and hold what they put out against each other."""
+    def _narrowed(self, path: str, width: Width, *inputs: Tensor, **named: Any) -> Tensor:
+        """Let a tensor pass."""
+        self._check_inputs(path, inputs, named)
+        x, *others = inputs
+        if others or x.shape[1] != width.widths[-1]:
+            given = "+".join(map(_text, inputs))
+            raise ConfigError(
+                f"the Width at {path} is called with {given}, but its widths end at "
+                f"{width.widths[-1]} channels; let the last be the channels of one tensor"
+            )
+        self.calls[path] += 1
+        self._reads = self.marks.find(inputs)
+        self._part = path
+        output = x.clone()
+        self._add_node(path, tuple(width.operators), output)
+        self._part = None
+        shape = tuple(x.shape[1:])
+        self.seen[path] = Shapes(shape, shape)
+        self._around[path] = [(tensor, tensor._version) for tensor in (x, output)]
+        return output
+
+    def _check_inputs(
+        self, path: str, inputs: tuple[Tensor, ...], named: dict[str, Any]
+    ) -> None:
         if named:
             raise ConfigError(
                 f"the choice at {path} is called with {', '.join(named)} by name; a choice "
@@ -271,6 +301,10 @@ class _Tracer:
                     f"the choice at {path} is called with {_described(value)}; each of its "
                     "inputs must be a tensor with a row for each image"
                 )
+
+    def _chosen(self, path: str, choice: Choice, *inputs: Tensor, **named: Any) -> Tensor:
+        """Compute every candidate, and hold what they put out against each other."""
+        self._check_inputs(path, inputs, named)
         self.calls[path] += 1
         reads = self.marks.find(inputs)
         outputs: dict[str, Tensor] = {}

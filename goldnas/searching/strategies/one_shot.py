@@ -192,7 +192,7 @@ class OneShot:
         batches = -(-RECALIBRATED // loader.images_per_batch)
         images = (images for images, _ in islice(loader.epoch(0), batches))
         recalibrate(network, images, loop.device, loop.ranks)
-        self.learner.supernet.network.load_state_dict(network.state_dict(), strict=False)
+        self.learner.supernet.take_network_state(network.state_dict())
 
     # -- state -------------------------------------------------------------------------------
 
