@@ -138,7 +138,7 @@ class Comparison:
             goldnas_command("search", "--resume", str(folder))
         searched = time.monotonic()
         epochs = ["--epochs", str(self._size.train_epochs), "--seed", str(seed), *alone]
-        trained = folder / "trained-from-scratch"
+        trained = folder / "trained" / "from-scratch"
         where = ["--pick", end_of(folder)["fingerprint"], "--recipe", "short"]
         where += ["--out", str(trained)]
         goldnas_command("train", str(folder), *where, *epochs)
