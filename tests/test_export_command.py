@@ -37,6 +37,7 @@ from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.measured import MeasuredNetwork
 from goldnas.spaces import GoldSpace
+from nightly import at_night
 from simulated_device import SimulatedGpu
 
 MakeTable = Callable[..., LatencyTable]
@@ -394,6 +395,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 # -- runtimes ----------------------------------------------------------------------------------
 
 
+@at_night
 def test_the_fastest_runtime_is_named_and_each_is_compared_with_pytorch(tmp_path: Path) -> None:
     case = finished(tmp_path, ("1GFLOPs",))
     result = case.export("--runtime", "best", "--json")

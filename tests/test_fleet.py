@@ -52,6 +52,7 @@ def run(devices: Path, out: Path, *options: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@at_night
 def test_each_device_gets_a_table_and_one_that_fails_stops_no_other(tmp_path: Path) -> None:
     devices = write(tmp_path, "[one]\ncores = [0]\n[two]\npython = 'no-such-python'\n")
     code, stdout, stderr = run(devices, tmp_path / "lut")

@@ -12,4 +12,4 @@ def test_a_spoilt_file_is_read_or_refused(tmp_path: Path) -> None:
     for folder in (good, place):
         folder.mkdir()
     write_good(good)
-    fuzz(good, TARGETS, range(EXAMPLES or 100), place)
+    fuzz(good, TARGETS, range(EXAMPLES or 50), place)

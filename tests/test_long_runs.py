@@ -240,6 +240,7 @@ def test_out_of_memory_halves_what_is_in_memory_and_not_what_a_step_learns_from(
     assert resumed.gradients.parts == 4  # it would run out again
 
 
+@at_night
 def test_accumulating_from_the_beginning_is_what_out_of_memory_comes_to(tmp_path: Path) -> None:
     short = make_loop(tmp_path / "a", **QUICK | {"epochs": 1})
     limit_memory(short, 128)

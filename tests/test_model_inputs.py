@@ -252,6 +252,7 @@ def loop(x: str) -> onnx.NodeProto:
     return node("Loop", ["times", "", x], ["y"], body=body)
 
 
+@at_night
 def test_nodes_of_a_loop_take_what_all_of_its_rounds_take(tmp_path: Path) -> None:
     path = save(
         tmp_path / "m.onnx",

@@ -17,6 +17,7 @@ from goldnas.profiling.backend import Failure, Visit
 from goldnas.profiling.host import find_host
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.site import Site
+from nightly import at_night
 from workplace import invoke
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-ins are shell scripts")
@@ -134,6 +135,7 @@ def test_a_table_of_a_phone_says_what_measured_it(place: Path, tmp_path: Path) -
     assert "other conditions" in stderr
 
 
+@at_night
 def test_an_exported_network_is_measured_where_the_table_is_of(
     place: Path, tmp_path: Path, workplace: Path
 ) -> None:

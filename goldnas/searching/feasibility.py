@@ -128,7 +128,7 @@ class Feasibility:
         single = self.costs.get(OPERATORS)
         self.single = single.places if isinstance(single, OperatorCount) else ()
         """Sets of gates of which a network keeps one at most, where no sum says so."""
-        peaks = [b for b in self.budgets if isinstance(self.costs[b.resource], PeakCosts)]
+        peaks = [b for b in self.budgets if isinstance(self.costs.get(b.resource), PeakCosts)]
         self.sums = tuple(budget for budget in self.budgets if budget not in peaks)
         """The budgets of what adds up."""
         self.fits = np.ones(len(space.gates), dtype=bool)
