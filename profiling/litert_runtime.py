@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ai_edge_litert.interpreter import Interpreter
-
 from goldnas.errors import MeasurementError
 from goldnas.profiling.processor_runtimes import Array
 
@@ -34,6 +32,8 @@ class LiteRt:
 
     def prepare(self, model: bytes) -> "Network":
         """See :meth:`Runtime.prepare`."""
+        from ai_edge_litert.interpreter import Interpreter
+
         place = self._folder / f"{hashlib.sha256(model).hexdigest()}.tflite"
         if not place.is_file():
             _convert(model, place)
