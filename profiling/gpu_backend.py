@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
 from goldnas.lut import Conditions, Gpu, MeasuringProtocol
 from goldnas.profiling.host import Host
 from goldnas.profiling.runner_backend import RunnerBackend
 from goldnas.profiling.runtimes import complete_options, find_backend
-from goldnas.scratch import make_scratch, scratch_folder
+from goldnas.scratch import make_scratch
 
 # Engines are dear to load, and what differs between processes of a CPU, where in its memory
 # something lies, matters little on a GPU: few processes, and many rounds.
@@ -174,11 +174,7 @@ class GpuBackend(RunnerBackend):
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        lines = self._answers({}, facts=True)
-        for line in lines:
-            if "unusable" in line:
-                raise MeasurementError(f"`backend={self._name!r}`: {line['unusable']}")
-        found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
+        found = self._ask_facts()
         if self._not_kept:
             self._on_warning(self._not_kept)
         if found["gpu"] and not found["clocks"]:
@@ -203,17 +199,8 @@ class GpuBackend(RunnerBackend):
         Raises:
             MeasurementError: If the runtime rejects it, or cannot start.
         """
-        with scratch_folder() as scratch:
-            place = scratch / "images.npy"
-            np.save(place, images)
-            lines = self._answers(
-                {"net": model}, run=True, images=str(place), outputs=str(scratch)
-            )
-            reply = next(line for line in lines if line.keys() & {"error", "outputs"})
-            if "error" in reply:
-                raise MeasurementError(f"{self._name}: {reply['error']}")
-            engine = Path(reply["engine"]).read_bytes() if reply["engine"] else b""
-            return Deployed(engine, np.load(reply["outputs"]))
+        outputs, engine = self._run(model, images)
+        return Deployed(engine, outputs)
 
     def forget_engines(self) -> None:
         """Remove engines once their table is written; what makes building faster stays."""

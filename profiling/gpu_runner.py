@@ -28,7 +28,12 @@ import torch
 from goldnas.errors import MeasurementError
 from goldnas.profiling import stream_timing
 from goldnas.profiling.cuda_device import CudaDevice, HostDevice, NoGpuError
-from goldnas.profiling.runner import end_with_input, read_cpu_model
+from goldnas.profiling.runner import (
+    end_with_input,
+    in_one_line,
+    read_cpu_model,
+    send_answer,
+)
 from goldnas.profiling.runtimes import (
     FullError,
     MissingRuntimeError,
@@ -48,10 +53,10 @@ def main(job: dict[str, Any]) -> None:
     except (NoGpuError, MissingRuntimeError) as error:
         if not job.get("facts"):
             sys.exit(str(error))
-        answer(unusable=_with_advice(error, job["backend"]))
+        send_answer(unusable=_with_advice(error, job["backend"]))
         return
     if job.get("facts"):
-        answer(facts=collect_facts(runtime, device))
+        send_answer(facts=collect_facts(runtime, device))
         return
     with device.use(), torch.inference_mode():
         if job.get("run"):
@@ -68,21 +73,21 @@ def measure(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
             model = runtime.prepare(Path(entry["path"]).read_bytes())
             if not job.get("nodes"):
                 loaded[name] = model
-                answer(ready=name)
+                send_answer(ready=name)
                 continue
             for node in model.nodes():
-                answer(model=name, **node)
+                send_answer(model=name, **node)
         except (FullError, torch.OutOfMemoryError) as error:
             # Whoever asked tries fewer at once.
-            sys.exit(f"the GPU's memory is full: {_line(error)}")
+            sys.exit(f"the GPU's memory is full: {in_one_line(error)}")
         except Exception as error:  # runtimes have dozens of kinds; each is this model's alone
-            if "out of memory" in _line(error).lower():
-                sys.exit(f"the GPU's memory is full: {_line(error)}")
+            if "out of memory" in in_one_line(error).lower():
+                sys.exit(f"the GPU's memory is full: {in_one_line(error)}")
             try:
                 device.synchronize()
             except RuntimeError:  # one after which no model of this process can run
-                sys.exit(f"the GPU cannot go on after {name}: {_line(error)}")
-            answer(model=name, error=_line(error))
+                sys.exit(f"the GPU cannot go on after {name}: {in_one_line(error)}")
+            send_answer(model=name, error=in_one_line(error))
     _keep_kernels(runtime)
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
@@ -94,9 +99,9 @@ def measure(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
         ]  # written after the round, not within
         # After the round, not before: idle, a GPU lowers its clocks at once.
         if state := device.state():
-            answer(round=number, **state)
+            send_answer(round=number, **state)
         for line in lines:
-            answer(**line)
+            send_answer(**line)
 
 
 def _visited(model: Model, device: Any, job: dict[str, Any]) -> dict[str, float]:
@@ -135,11 +140,11 @@ def run(job: dict[str, Any], runtime: Runtime, device: Any) -> None:
             (result,) = model.outputs.values()
             found.append(result.float().cpu().numpy())
     except Exception as error:
-        answer(error=_line(error))
+        send_answer(error=in_one_line(error))
         return
     outputs = Path(job["outputs"], "outputs.npy")
     np.save(outputs, np.concatenate(found))
-    answer(engine=engine, outputs=str(outputs))
+    send_answer(engine=engine, outputs=str(outputs))
 
 
 def collect_facts(runtime: Runtime, device: Any) -> dict[str, Any]:
@@ -165,15 +170,6 @@ def _with_advice(error: MeasurementError, backend: str) -> str:
         return str(error)
     others = [f"`backend={name!r}`" for name in list_working() if name != backend]
     return f"{error}; or measure with an installed backend: {', '.join(others)}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def answer(**fields: object) -> None:
-    """Send one line. When nobody listens any more this fails, and so ends the work."""
-    print(json.dumps(fields), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measuring on the processor of this machine with other runtimes: OpenVINO, ncnn."""
+"""Measuring the processor of this machine with other runtimes: OpenVINO, ncnn, LiteRT."""
 
 import datetime
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from goldnas.errors import ConfigError, MeasurementError
+from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
 from goldnas.lut import Conditions, MeasuringProtocol
 from goldnas.profiling.backend import Failure, NodeTime, NoProfiler, Visit
@@ -18,7 +18,7 @@ from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_backend import HOT_C, IN_CONTEXT, check_cores
 from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES
 from goldnas.profiling.runner_backend import RunnerBackend
-from goldnas.scratch import make_scratch, scratch_folder
+from goldnas.scratch import make_scratch
 
 _PROGRAM = "goldnas.profiling.processor_runner"
 
@@ -122,12 +122,7 @@ class ProcessorBackend(RunnerBackend):
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        lines = self._answers({}, facts=True)
-        for line in lines:
-            if "unusable" in line:
-                raise MeasurementError(f"`backend={self._name!r}`: {line['unusable']}")
-        found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
-        return found
+        return self._ask_facts()
 
     def visit(
         self, models: Mapping[str, bytes], *, seed: int
@@ -168,14 +163,5 @@ class ProcessorBackend(RunnerBackend):
         Raises:
             MeasurementError: If the runtime rejects it, or cannot start.
         """
-        with scratch_folder() as scratch:
-            place = scratch / "images.npy"
-            np.save(place, images)
-            lines = self._answers(
-                {"net": model}, run=True, images=str(place), outputs=str(scratch)
-            )
-            reply = next(line for line in lines if line.keys() & {"error", "outputs"})
-            if "error" in reply:
-                raise MeasurementError(f"{self._name}: {reply['error']}")
-            outputs: npt.NDArray[np.float32] = np.load(reply["outputs"])
-            return outputs
+        outputs, _ = self._run(model, images)
+        return outputs

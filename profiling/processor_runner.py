@@ -32,9 +32,12 @@ from goldnas.profiling.runner import (
     INPUTS,
     LONGEST_WAIT_S,
     end_with_input,
+    in_one_line,
     read_cpu_model,
     run_maker,
+    send_answer,
     settle,
+    summarize,
 )
 from goldnas.profiling.runtimes import MissingRuntimeError
 
@@ -58,10 +61,10 @@ def main(job: dict[str, Any]) -> None:
     except MissingRuntimeError as error:
         if not job.get("facts"):
             sys.exit(str(error))
-        answer(unusable=str(error))
+        send_answer(unusable=str(error))
         return
     if job.get("facts"):
-        answer(facts=collect_facts(runtime))
+        send_answer(facts=collect_facts(runtime))
     elif job.get("run"):
         run(job, runtime)
     else:
@@ -81,12 +84,12 @@ def measure(job: dict[str, Any], runtime: Runtime) -> None:
             model.outputs()
             if job.get("nodes"):
                 for node in model.nodes(_PROFILED_CALLS):
-                    answer(model=name, **node)
+                    send_answer(model=name, **node)
             elif job["rounds"]:
                 loaded[name] = model
-            answer(ready=name)
+            send_answer(ready=name)
         except Exception as error:  # runtimes have dozens of kinds; each is this model's alone
-            answer(model=name, error=_line(error))
+            send_answer(model=name, error=in_one_line(error))
     order = list(loaded)
     shuffle = random.Random(job["seed"]).shuffle
     patience_s: float = LONGEST_WAIT_S
@@ -98,9 +101,9 @@ def measure(job: dict[str, Any], runtime: Runtime) -> None:
         visits = {name: visit(loaded[name], job) for name in order}
         # After the round, not within: who reads them would take a core from the threads.
         if state:
-            answer(round=number, **state)
+            send_answer(round=number, **state)
         for name, found in visits.items():
-            answer(model=name, **found)
+            send_answer(model=name, **found)
 
 
 def visit(model: Model, job: dict[str, Any]) -> dict[str, float]:
@@ -115,14 +118,7 @@ def visit(model: Model, job: dict[str, Any]) -> dict[str, float]:
         start_ns = clock_ns()
         call()
         samples_ns.append(clock_ns() - start_ns)
-    low, p10, p25, median = (np.quantile(samples_ns, [0, 0.1, 0.25, 0.5]) / 1e3).tolist()
-    return {
-        "calls": len(samples_ns),
-        "min_us": low,
-        "p10_us": p10,
-        "p25_us": p25,
-        "median_us": median,
-    }
+    return summarize(samples_ns)
 
 
 def read_inputs(model: bytes, folder: Path) -> list[Array]:
@@ -184,11 +180,11 @@ def run(job: dict[str, Any], runtime: Runtime) -> None:
         model.call()
         (result,) = model.outputs()
     except Exception as error:
-        answer(error=_line(error))
+        send_answer(error=in_one_line(error))
         return
     outputs = Path(job["outputs"], "outputs.npy")
     np.save(outputs, result.astype(np.float32))
-    answer(outputs=str(outputs))
+    send_answer(outputs=str(outputs))
 
 
 def collect_facts(runtime: Runtime) -> dict[str, Any]:
@@ -201,15 +197,6 @@ def collect_facts(runtime: Runtime) -> dict[str, Any]:
         "options": dict(runtime.options),
         "cores": os.cpu_count(),
     }
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def answer(**fields: object) -> None:
-    """Send one line. When nobody listens any more this fails, and so ends the work."""
-    print(json.dumps(fields), flush=True)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,16 @@ GUARD = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
 # -- one job -----------------------------------------------------------------------------------
 
 
+def send_answer(**fields: object) -> None:
+    """Send one line. When nobody listens any more this fails, and so ends the work."""
+    print(json.dumps(fields), flush=True)
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, or else its kind."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def end_with_input() -> None:
     """End this process with the pipe that is its input: when who started it is gone.
 
@@ -280,6 +290,11 @@ def time_calls(
         start_ns = clock_ns()
         call(binding)
         samples_ns.append(clock_ns() - start_ns)
+    return summarize(samples_ns)
+
+
+def summarize(samples_ns: "list[int]") -> dict[str, float]:
+    """A visit, from the nanoseconds of its calls: quantiles in microseconds."""
     low, p10, p25, median = np.quantile(samples_ns, [0, 0.1, 0.25, 0.5]) / 1e3
     return {
         "calls": len(samples_ns),

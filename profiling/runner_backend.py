@@ -3,7 +3,11 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from goldnas.errors import MeasurementError
 from goldnas.lut import Conditions, Loop, MeasuringProtocol
@@ -16,6 +20,7 @@ from goldnas.profiling.connection import (
 )
 from goldnas.profiling.host import Host
 from goldnas.profiling.onnxruntime_perf_test import PerfTest
+from goldnas.scratch import scratch_folder
 from goldnas.trust import search_path
 
 _Reply = TypeVar("_Reply")
@@ -149,6 +154,47 @@ class RunnerBackend(ABC):
                 elif not isinstance(before, Failure):
                     found[name] = (*before, read(line))
         return found
+
+    def _ask_facts(self) -> dict[str, Any]:
+        """What a program of goldnas says of the machine and of its runtime.
+
+        Raises:
+            MeasurementError: If the runtime is not usable here; with what to do.
+        """
+        lines = self._answers({}, facts=True)
+        for line in lines:
+            if "unusable" in line:
+                raise MeasurementError(f"`backend={self._runtime!r}`: {line['unusable']}")
+        found: dict[str, Any] = next(line["facts"] for line in lines if "facts" in line)
+        return found
+
+    def _run(
+        self, model: bytes, images: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], bytes]:
+        """Run a model on images, by a program of goldnas.
+
+        Args:
+            model: From one input to one output.
+            images: ``(N, C, H, W)``.
+
+        Returns:
+            Its outputs ``(N, ...)``, and the engine that was built of it, if one was.
+
+        Raises:
+            MeasurementError: If the runtime rejects it, or cannot start.
+        """
+        with scratch_folder() as scratch:
+            place = scratch / "images.npy"
+            np.save(place, images)
+            lines = self._answers(
+                {"net": model}, run=True, images=str(place), outputs=str(scratch)
+            )
+            reply = next(line for line in lines if line.keys() & {"error", "outputs"})
+            if "error" in reply:
+                raise MeasurementError(f"{self._runtime}: {reply['error']}")
+            engine = Path(reply["engine"]).read_bytes() if reply.get("engine") else b""
+            outputs: npt.NDArray[np.float32] = np.load(reply["outputs"])
+            return outputs, engine
 
     def close(self) -> None:
         """End what runs on the host. It is started again when it is needed."""
