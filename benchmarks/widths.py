@@ -141,7 +141,8 @@ class Comparison:
         trained = folder / "trained" / "from-scratch"
         where = ["--pick", end_of(folder)["fingerprint"], "--recipe", "short"]
         where += ["--out", str(trained)]
-        goldnas_command("train", str(folder), *where, *epochs)
+        if not (trained / "result.json").exists():
+            goldnas_command("train", str(folder), *where, *epochs)
         files = ["--out", f"{folder}.onnx", "--force"]
         check = json.loads(goldnas_command("export", str(trained), *files, "--json"))
         found = {

@@ -1,7 +1,6 @@
 """Filling a table, row by row, on the real backend."""
 
 import dataclasses
-import math
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
-from goldnas.profiling import measuring
 from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError, Visit
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
@@ -32,12 +30,6 @@ QUICK = msgspec.structs.replace(
 )
 SITE = Site(4, 4, 8, 8)
 ROWS = [(name, SITE) for name in ("skip_connect", "max_pool_3x3", "relu_conv_bn")]
-
-
-@pytest.fixture(autouse=True)
-def on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However noisy it is, so that one look is enough."""
-    monkeypatch.setattr(measuring, "NOISE_WARNS", math.inf)
 
 
 class Counting(OnnxruntimeBackend):

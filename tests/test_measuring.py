@@ -18,6 +18,8 @@ from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import Estimate, check_quiet, measure
 from simulated_device import WITHOUT_TARGET, SimulatedDevice, noisy, true_us
 
+pytestmark = pytest.mark.usefixtures("noise_counts")
+
 
 def model(nodes: int) -> bytes:
     names = ["input", *(f"v{i}" for i in range(nodes - 1)), "output"]

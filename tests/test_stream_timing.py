@@ -168,6 +168,7 @@ class LoadedGpu(SimulatedDevice):
         return found
 
 
+@pytest.mark.usefixtures("noise_counts")
 def test_a_gpu_that_somebody_else_uses_now_and_then_is_refused() -> None:
     warnings: list[str] = []
     check_quiet(LoadedGpu(0.01), b"", on_warning=warnings.append)

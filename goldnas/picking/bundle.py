@@ -11,13 +11,14 @@ from goldnas.lut import Campaign
 from goldnas.picking.config import WHOLE_NETWORKS, PickConfig
 from goldnas.picking.options import Measurable, list_options
 from goldnas.picking.pick import AT_ONCE, MOST_BYTES, describe_row
+from goldnas.profiling import measuring
 from goldnas.profiling.backend import Failure
 from goldnas.profiling.bundle import check_target, write_bundle
 from goldnas.profiling.bundle_backends import Recorder, ReplayByName
 from goldnas.profiling.bundle_records import ZooManifest
 from goldnas.profiling.bundle_results import find_measuring_date, read_found
 from goldnas.profiling.journal import Journal
-from goldnas.profiling.measuring import NOISE_REFUSES, NOISE_WARNS, Estimate, measure
+from goldnas.profiling.measuring import Estimate, measure
 from goldnas.profiling.session import Session
 from goldnas.zoo.file import Zoo
 
@@ -144,12 +145,12 @@ def import_zoo(
         rows = [describe_row(candidates[n], estimates[n], measured.results) for n in names]
         zoo = zoo.with_rows(conditions, rows)
     noise = f"two copies of one model differed by {aa_percent:.1f} % on the device"
-    if aa_percent > NOISE_REFUSES:
+    if aa_percent > measuring.NOISE_REFUSES:
         raise NoisyMachineError(
             f"{noise}: such times would mislead. Run the bundle again there, when the device "
             "is idle"
         )
-    if aa_percent > NOISE_WARNS:
+    if aa_percent > measuring.NOISE_WARNS:
         on_warning(f"{noise}; run the bundle again when the device is idle, for better results")
     rows_of_all = zoo.rows(conditions.precision)
     campaign = Campaign(
