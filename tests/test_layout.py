@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "settings": {"errors", "ranges"},
     "space_settings": {"settings"},
     "mobile_block": set(),
-    "lut": {"bounded", "errors", "files", "mobile_block", "site"},
+    "lut": {"bounded", "errors", "files", "mobile_block", "resource_names", "site", "units"},
     "operators": {"errors", "mobile_block", "site"},
     "multiply_adds": set(),
     "network": set(),

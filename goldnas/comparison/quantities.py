@@ -10,7 +10,7 @@ from goldnas.comparison.hypervolume import compute_hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.comparison.truth import Truth
 from goldnas.metric import MetricKind
-from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
+from goldnas.resource_names import FLOPS, PARAMETERS, name_energy, name_latency
 from goldnas.searching.front import FrontNetwork
 from goldnas.units import Unit, list_units
 
@@ -18,6 +18,7 @@ _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
+_MILLIJOULES: tuple[Unit, ...] = ((1000, "mJ"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
 _UNKNOWN, _NO_PLACE = "no known truth", "not known"
 _PLACES = ("rank", "percentile", "band_mean", "optimum", "regret")
@@ -92,17 +93,20 @@ def list_quantities(
     metric: MetricKind,
     truth: Truth | None = None,
     of_file: Sequence[str] = (),
+    *,
+    energies: Sequence[str] = (),
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
     Args:
-        tables: Names of the latency tables.
+        tables: Names of the tables of times.
         resource: Resource of the hypervolumes.
         reference: Reference of the hypervolumes: an amount of the resource, and a share of
             wrong answers. None for a custom task, whose worst value is not known.
         metric: The metric of the networks.
         truth: Known figures of the networks.
         of_file: Resources that are counted on exported files.
+        energies: Names of the tables of energies.
     """
     values, differences, suffix = _PERCENT, _POINTS, ""
     if not metric.is_accuracy:
@@ -159,6 +163,14 @@ def list_quantities(
             _MILLISECONDS,
             _measured(table),
             "not measured",
+        )
+    for table in energies:  # which goldnas cannot measure
+        yield Quantity(
+            f"predicted_uj@{table}",
+            f"{table} predicted",
+            _MILLIJOULES,
+            _resource(name_energy(table)),
+            "not predicted",
         )
     yield Quantity(
         "search_seconds",
