@@ -83,7 +83,9 @@ def import_table(
     except BadLineError as error:
         raise _refused(path, form, error.line, error.problem) from None
     if not entries:
-        raise TableError(f"{path} holds no value. Give the path of a file in format {form}")
+        raise TableError(
+            f"{path} holds no {format_.unit.kind}. Give the path of a file in format {form}"
+        )
 
     column = entries[0].column
     unit = VALUE_COLUMNS[column] if column else format_.unit
@@ -188,6 +190,7 @@ def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _La
 
 def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
     value = entry.value
+    unit = VALUE_COLUMNS[entry.column] if entry.column else FORMATS[form].unit
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -195,7 +198,7 @@ def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
     ):
         return float(value)
     problem = (
-        f"the value of {name:.200} is {value!r:.60}, and must be a number above 0, from "
+        f"the {unit.kind} of {name:.200} is {value!r:.60}, and must be a number above 0, from "
         f"{_SHORTEST:g} to {_LONGEST:g}"
     )
     raise _refused(path, form, entry.line, problem)

@@ -165,8 +165,8 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
         text += f", is {json.dumps(value)}"
     if "unknown field" in text:
         text += (
-            "; a table has times in microseconds, in fields that end in _us, or energies in "
-            "microjoules, in fields that end in _uj"
+            "; times in a table are in microseconds, in fields that end in _us, and energies "
+            "in microjoules, in fields that end in _uj"
         )
     return in_one_line(text.replace("`", "'"))  # what it quotes is no setting
 

@@ -74,8 +74,8 @@ MAY_IMPORT = {
     },
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
-        *("files", "lut", "operators", "reference", "resources", "scratch", "settings"),
-        *("site", "spaces", "trust", "zoo"),
+        *("files", "lut", "operators", "reference", "resource_names", "resources", "scratch"),
+        *("settings", "site", "spaces", "trust", "zoo"),
     },
     "picking": {
         *("errors", "exporting", "files", "lut", "profiling", "resource_names", "resources"),

@@ -10,7 +10,7 @@ from goldnas.comparison.hypervolume import compute_hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.comparison.truth import Truth
 from goldnas.metric import MetricKind
-from goldnas.resource_names import FLOPS, PARAMETERS, name_energy, name_latency
+from goldnas.resource_names import ENERGY, FLOPS, PARAMETERS, name_energy, name_latency
 from goldnas.searching.front import FrontNetwork
 from goldnas.units import Unit, list_units
 
@@ -18,7 +18,6 @@ _PERCENT: tuple[Unit, ...] = ((0.01, "%"),)
 _POINTS: tuple[Unit, ...] = ((0.01, "points"),)
 _PLAIN: tuple[Unit, ...] = ((1, ""),)
 _MILLISECONDS: tuple[Unit, ...] = ((1000, "ms"),)
-_MILLIJOULES: tuple[Unit, ...] = ((1000, "mJ"),)
 _TIME: tuple[Unit, ...] = ((1, "s"), (60, "min"), (3600, "h"))
 _UNKNOWN, _NO_PLACE = "no known truth", "not known"
 _PLACES = ("rank", "percentile", "band_mean", "optimum", "regret")
@@ -168,7 +167,7 @@ def list_quantities(
         yield Quantity(
             f"predicted_uj@{table}",
             f"{table} predicted",
-            _MILLIJOULES,
+            list_units(ENERGY),
             _resource(name_energy(table)),
             "not predicted",
         )

@@ -121,8 +121,8 @@ def parse_budget(
         resource = name_energy(_choose_table(text, table, resource, energy_tables, tables))
     elif table is not None:
         raise ConfigError(
-            f"budget {text!r} names a table, but is neither a latency nor an energy; leave out "
-            f"@{table}"
+            f"budget {text!r} names a latency table, but is not a latency or an energy; "
+            f"leave out @{table}"
         )
     if resource == BYTES:
         resource = _name_bytes(text, words, precision)
