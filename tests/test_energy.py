@@ -150,6 +150,7 @@ def test_a_prior_of_energies_counts_in_a_fit(place: Path) -> None:
 def test_an_energy_table_is_no_table_of_times(place: Path) -> None:
     content = json.loads(Path("time.json").read_text())
     content["conditions"]["quantity"] = "energy"
+    del content["campaigns"]
     Path("mixed.json").write_text(json.dumps(content))
     with pytest.raises(TableError, match=r"rows\[0\]"):
         LatencyTable.load("mixed.json")
@@ -352,12 +353,11 @@ def test_a_search_keeps_a_time_and_an_energy(within: Path) -> None:
     assert best.resources["energy@joules"] <= float(uj.removesuffix("uJ"))
     predicted = goldnas.LatencyTable.load("joules.json").predict_energy(best)
     assert predicted.energy_uj == pytest.approx(best.resources["energy@joules"])
-    assert predicted.overhead_uj == pytest.approx(100, abs=2)
 
 
 @pytest.mark.parametrize(
     "words",
-    ["status run", "front run", "compare run", "lut show joules.json", "lut lint joules.json"],
+    ["status run", "compare run", "lut show joules.json", "lut lint joules.json"],
 )
 def test_what_shows_tables_shows_energies_in_joules(within: Path, words: str) -> None:
     code, told = run(words)
@@ -416,7 +416,7 @@ def test_an_export_says_that_an_energy_was_not_measured(within: Path) -> None:
 
 
 def test_a_training_predicts_the_energy_too(within: Path) -> None:
-    code, stderr = command("train --arch run --recipe short --epochs 1 --batch-size 512")
+    code, stderr = command("train run --recipe short --epochs 1 --batch-size 512")
     assert code == 0, stderr
     (result,) = Path("run/trained").glob("*/result.json")
     assert "energy@joules" in json.loads(result.read_text())["resources"]

@@ -136,6 +136,8 @@ def shrink(
     folder = Path(out)
     with alone(), join_ranks(ranks) as joined:
         joined.broadcast(lambda: SearchRun.check_free(folder))
+        listed = [Path(getattr(t, "path", t)) for t in as_list("tables", tables)]
+        paths = _place_tables(listed, folder, as_list("budgets", budgets), measuring)
         given: dict[str, Any] = {"task": name_task(task), **others}
         given = {name: value for name, value in given.items() if value is not None}
         whole, of_data = joined.on_all(
@@ -143,8 +145,6 @@ def shrink(
                 network, data, weights, dict(settings or {}), given, pick, trust
             )
         )
-        listed = [Path(getattr(t, "path", t)) for t in as_list("tables", tables)]
-        paths = _place_tables(listed, folder, as_list("budgets", budgets), measuring)
         space = joined.on_all(
             lambda: _make_space(
                 whole,

@@ -302,7 +302,7 @@ class Entry:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Amounts of the network, in FLOPs, parameters, microseconds and bytes."""
+        """Amounts of the network, in FLOPs, parameters, microseconds, microjoules and bytes."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:
