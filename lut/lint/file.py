@@ -37,6 +37,7 @@ from goldnas.lut.schema import (
     compute_checksum,
 )
 from goldnas.lut.table import LatencyTable
+from goldnas.resource_names import ENERGY
 
 
 def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding]:
@@ -85,6 +86,8 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
         findings += check_calibration(calibration, rows)
     findings += check_campaigns(campaigns)
     for other in others:
+        if of_energies != (other.kind == ENERGY):
+            continue  # a table of energies may be one of times, multiplied by a power
         if other.path.resolve() != path.resolve() and not (
             known and not known.differences(other.conditions)
         ):
