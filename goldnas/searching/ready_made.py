@@ -52,8 +52,8 @@ def match_zoo(path: Path, tables: Sequence[LatencyTable]) -> MatchedZoo:
     tables = [table for table in tables if table.kind == LATENCY]
     if not tables:
         raise ConfigError(
-            f"`zoo={str(path)!r}` needs a latency table of the same device, and this search "
-            "has no table of times: give one in `tables`, or leave `zoo` out"
+            f"`zoo={str(path)!r}` needs a table of times of the same device, and this search "
+            "has no table: give one in `tables`, or leave `zoo` out"
         )
     zoo = load_zoo(path)
     pairs = [(part, table) for part in zoo.parts for table in tables]
