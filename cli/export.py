@@ -99,7 +99,7 @@ def export(
 
 
 def _plain(exported: "Exported") -> dict[str, Any]:
-    """An export as JSON, in FLOPs, parameters, microseconds and bytes."""
+    """An export as JSON, in FLOPs, parameters, microseconds, microjoules and bytes."""
     return {
         "network": exported.fingerprint,
         "precision": exported.precision,

@@ -14,13 +14,21 @@ from goldnas.cli.options import JsonOption, TableArgument
 from goldnas.cli.profile_table import describe_bare
 from goldnas.cli.wording import in_options
 from goldnas.errors import count_of
+from goldnas.resource_names import ENERGY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.table import Table
 
-    from goldnas.lut import Conditions, Failed, Interpolated, LatencyTable, Measured
+    from goldnas.lut import (
+        Conditions,
+        Failed,
+        Interpolated,
+        InterpolatedEnergy,
+        LatencyTable,
+        Measured,
+    )
 
 _SHOWN = 500
 """Rows that are printed of one kind; --json has all."""
@@ -45,7 +53,7 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
         goldnas lut show lut/cpu.json
         goldnas lut show lut/cpu.json --json
     """
-    from goldnas.lut import Failed, Interpolated, LatencyTable, Measured
+    from goldnas.lut import Failed, LatencyTable, Measured
 
     with errors_shown():
         table = LatencyTable.load(file)
@@ -56,7 +64,7 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
     say(f"{table.path}: {count_of(len(table.rows), 'row')}")
     rows = table.sorted_rows()
     measured = [row for row in rows if isinstance(row, Measured)]
-    interpolated = [row for row in rows if isinstance(row, Interpolated)]
+    interpolated = [row for row in rows if not isinstance(row, Measured | Failed)]
     failed = [row for row in rows if isinstance(row, Failed)]
     _print_part(measured, _measured)
     _print_part(interpolated, _interpolated)
@@ -65,6 +73,11 @@ def show(file: TableArgument, as_json: JsonOption = False) -> None:
         if part.row_count:
             out.print(part)
     say(describe_bare(table))
+
+
+def _show_cost(cost: float, unit: str) -> str:
+    """A cost in a column: times to a tenth of a microsecond, energies to four digits."""
+    return f"{cost:.1f}" if unit == "us" else f"{cost:.4g}"
 
 
 def _print_part(rows: list[_Row], make: "Callable[[list[_Row]], Table]") -> None:
@@ -93,7 +106,11 @@ def _facts(conditions: "Conditions") -> "Table":
         "options": ", ".join(f"{k} {v}" for k, v in conditions.backend_options.items()),
         "setting": f"threads {conditions.threads}, batch {conditions.batch}, "
         f"{conditions.precision}",
-        "loop": str(conditions.called),
+        **(
+            {"quantity": conditions.kind}
+            if conditions.kind == ENERGY
+            else {"loop": str(conditions.called)}
+        ),
         "protocol": f"{protocol.name}: {protocol.statistic}{target}",
         "measured on": str(conditions.measured_on),
     }.items():
@@ -140,17 +157,20 @@ def _measured(rows: "Iterable[Measured]") -> "Table":
     return part
 
 
-def _interpolated(rows: "Iterable[Interpolated]") -> "Table":
+def _interpolated(rows: "Sequence[Interpolated | InterpolatedEnergy]") -> "Table":
     from rich.table import Table
 
+    from goldnas.units import name_base_unit
+
     part = Table("operator", "site", title="interpolated")
-    part.add_column("latency\nus", justify="right", no_wrap=True)
+    unit = name_base_unit(rows[0].kind)
+    part.add_column(f"{rows[0].kind}\n{unit}", justify="right", no_wrap=True)
     part.add_column("source")
     for row in rows:
         part.add_row(
             as_text(_cut(row.operator)),
             as_text(row.site),
-            f"{row.latency_us:.1f}",
+            _show_cost(row.cost, unit),
             as_text(_cut(row.source)),
         )
     return part
@@ -177,7 +197,7 @@ def _calibrations(table: "LatencyTable") -> "Table":
         "within\n10 %",
         "Spearman",
         "noise\n%",
-        "intercept\nus",
+        f"intercept\n{table.unit}",
     ):
         part.add_column(header, justify="right", no_wrap=True)
     for calibration in table.calibrations:
@@ -190,7 +210,7 @@ def _calibrations(table: "LatencyTable") -> "Table":
             f"{accuracy.within_10_percent:.0f}",
             "-" if accuracy.spearman is None else f"{accuracy.spearman:.3f}",
             "-" if noise_percent is None else f"{noise_percent:.2f}",
-            f"{calibration.intercept_us:.1f}",
+            _show_cost(calibration.intercept, table.unit),
         )
     return part
 
@@ -198,12 +218,14 @@ def _calibrations(table: "LatencyTable") -> "Table":
 def _loops(table: "LatencyTable") -> "Table":
     from rich.table import Table
 
+    from goldnas.lut import EnergyCalibration
+
     title = f"from hot latencies to calls in the loop {table.conditions.called}"
     part = Table("space", "quantile", title=title)
     for header in ("networks", "calls", "offset\nus", "factor", "margin\n%", "error\n%"):
         part.add_column(header, justify="right", no_wrap=True)
     for calibration in table.calibrations:
-        if not (loop := calibration.loop):
+        if isinstance(calibration, EnergyCalibration) or not (loop := calibration.loop):
             continue
         for name, fitted in loop.quantiles.items():
             part.add_row(

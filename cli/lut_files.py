@@ -150,10 +150,10 @@ def diff(
     if as_json:
         print_json(difference)
     else:
-        _print_difference(difference, a, b)
+        _print_difference(difference, a, b, first.unit)
 
 
-def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
+def _print_difference(difference: "TableDifference", a: str, b: str, unit: str) -> None:
     from rich.table import Table
 
     for condition in difference.conditions:
@@ -163,11 +163,13 @@ def _print_difference(difference: "TableDifference", a: str, b: str) -> None:
             say(f"only in {name}: {list_some(only, _LISTED)}")
     if difference.differing:
         rows = Table("row", title="rows that differ by more than their intervals")
-        for header in ("a\nus", "b\nus", "b / a", "allowed\nus"):
+        for header in (f"a\n{unit}", f"b\n{unit}", "b / a", f"allowed\n{unit}"):
             rows.add_column(header, justify="right", no_wrap=True)
         for row in difference.differing[:_SHOWN]:
             ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
-            values = (f"{row.a_us:.1f}", f"{row.b_us:.1f}", ratio, f"{row.allowed_us:.2f}")
+            of_a, of_b, allowed = row.values
+            digits = ".1f" if unit == "us" else ".4g"
+            values = (f"{of_a:{digits}}", f"{of_b:{digits}}", ratio, f"{allowed:.2f}")
             rows.add_row(as_text(row.row), *values)
         out.print(rows)
     if difference.differing[_SHOWN:]:
@@ -229,11 +231,20 @@ def import_(
         Path, typer.Option("--out", metavar="FILE", help="Latency table to write.")
     ],
     form: Annotated[
-        Literal["proxylessnas", "ofa", "harmonic-nas", "fbnet", "tinynas", "csv"] | None,
+        Literal[
+            "proxylessnas",
+            "ofa",
+            "harmonic-nas",
+            "harmonic-nas-energy",
+            "fbnet",
+            "tinynas",
+            "csv",
+        ]
+        | None,
         typer.Option(
             "--format",
             help="Format of the file: the name of its project, or csv for the columns "
-            "operator, site and latency_ms.",
+            "operator, site and latency_ms, or energy_mJ or energy_uJ for a table of energies.",
         ),
     ] = None,
     device: Annotated[
@@ -306,9 +317,11 @@ def import_(
     Examples:
         goldnas lut import results.zip --out lut/board.json
         goldnas lut import lut.yaml --format ofa --device note10 --out lut/note10.json
+        goldnas lut import joules.csv --format csv --device pi5 --out lut/pi5-energy.json
     """
     from goldnas.lut import Failed
     from goldnas.lut.importers import import_table
+    from goldnas.resource_names import ENERGY
 
     stated = {
         "backend": backend,
@@ -379,7 +392,8 @@ def import_(
         imported.table.save()
     rows = imported.table.rows
     failed = sum(isinstance(row, Failed) for row in rows)
-    say(f"wrote {target!s}: {len(rows)} rows, {failed} of them failed")
+    of = " of energies" if imported.table.kind == ENERGY else ""
+    say(f"wrote {target!s}: {len(rows)} rows{of}, {failed} of them failed")
     unnamed = imported.unnamed
     if unnamed and form != "csv":  # whose names are the user's own
         say(

@@ -9,15 +9,16 @@ import typer
 from goldnas.cli.console import errors_shown, print_json, say, warn
 from goldnas.cli.options import ForceOption, JsonOption
 from goldnas.errors import ConfigError, count_of, list_some
+from goldnas.resource_names import ENERGY
 
 
 def fit(
     networks: Annotated[
         Path,
         typer.Option(
-            help="CSV file with a row for each network. Column latency_ms has the latency. "
-            "A column for each operator says how often the network has it. Columns "
-            "name, network, id and columns of text are labels."
+            help="CSV file with a row for each network. Column latency_ms has the latency, or "
+            "energy_mJ or energy_uJ the energy. A column for each operator says how often the "
+            "network has it. Columns name, network, id and columns of text are labels."
         ),
     ],
     out: Annotated[
@@ -40,16 +41,18 @@ def fit(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a table from latencies of whole networks, if operators cannot be timed alone.
+    """Make a table from whole networks, if operators cannot be measured alone.
 
+    The networks have latencies, or energies from a power meter: then it is a table of energies.
     10 to 20 networks are needed. Without --test, the accuracy is cross-validated: each network
     is predicted by a fit to the others.
 
-    Costs are never below 0. For an operator that saves time, count how often a network lacks
-    it.
+    Costs are never below 0. For an operator that saves time or energy, count how often a
+    network lacks it.
 
     Examples:
         goldnas lut fit --networks measured.csv --out lut/board.json
+        goldnas lut fit --networks joules.csv --out lut/board-energy.json
         goldnas lut fit --networks few.csv --prior lut/cpu.json --test more.csv --out board.json
     """
     with errors_shown():
@@ -83,10 +86,12 @@ def fit(
             "operators"
         )
     if fitted.held_at_zero:
+        cheaper = "cheaper" if train.kind == ENERGY else "faster"
         warn(
-            f"networks of {networks} get faster with more of {list_some(fitted.held_at_zero)}, "
-            f"but a cost cannot be below 0: {out} has 0. Count how often a network lacks it "
-            "instead: the highest count of all networks, less its own"
+            f"networks of {networks} get {cheaper} with more of "
+            f"{list_some(fitted.held_at_zero)}, but a cost cannot be below 0: {out} has 0. "
+            "Count how often a network lacks it instead: the highest count of all networks, "
+            "less its own"
         )
     weights = {
         str(path): 100 * share
@@ -108,7 +113,8 @@ def fit(
         return
     on = f"of {test}" if tested else f"of {networks}, each by a fit to the others"
     rows = count_of(len(fitted.operators), "row")
-    say(f"{out}: {rows}, fitted to {len(train.names)} networks")
+    of = " of energies" if train.kind == ENERGY else ""
+    say(f"{out}: {rows}{of}, fitted to {len(train.names)} networks")
     if weights:
         none = max(0.0, 100 - sum(weights.values()))
         shares = ", ".join(f"{weight:.0f} % {path}" for path, weight in weights.items())

@@ -1,7 +1,7 @@
 """``goldnas lut predict``, ``calibrate`` and ``check``: tables against whole networks."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from goldnas.cli.progress import visits_shown
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import HostConfig
+
+if TYPE_CHECKING:
+    from goldnas.api.tables import PredictedEnergyRow, PredictedRow
 
 _HOST = Options(HostConfig)
 
@@ -40,7 +43,7 @@ def predict(
     space_: OfFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the latency of a network, and which operators take it.
+    """Predict the latency or the energy of a network, and which operators take it.
 
     Examples:
         goldnas lut predict lut/cpu.json network.json
@@ -49,12 +52,15 @@ def predict(
     """
     from rich.table import Table
 
+    rows: list[tuple[PredictedRow | PredictedEnergyRow, float]]
     with errors_shown():
         # Imported here so that --help need not load torch.
         from goldnas.api.tables import LatencyTable
         from goldnas.api.together import name_space
         from goldnas.architecture import Architecture
         from goldnas.lut.published import PublishedNetwork, is_published, read_published
+        from goldnas.resource_names import ENERGY, LATENCY
+        from goldnas.units import list_units
 
         table = LatencyTable.load(file)
         name_space(space_ or "")
@@ -69,40 +75,51 @@ def predict(
         else:
             network = Architecture.load(architecture)
             name = network.fingerprint
-        predicted = table.predict(network)
+        if table.kind == ENERGY:
+            energy = table.predict_energy(network)
+            told = {"energy_uj": energy.energy_uj, "overhead_uj": energy.overhead_uj}
+            mape_percent = energy.mape_percent
+            rows = [(row, row.energy_uj) for row in energy.rows]
+        else:
+            latency = table.predict(network)
+            told = {"latency_us": latency.latency_us, "overhead_us": latency.overhead_us}
+            mape_percent = latency.mape_percent
+            rows = [(row, row.latency_us) for row in latency.rows]
+    total, overhead = told.values()
     if as_json:
         print_json(
             {
                 "architecture": name,
                 "table": table.name,
-                "latency_us": predicted.latency_us,
-                "calibrated": predicted.mape_percent is not None,
-                "mape_percent": predicted.mape_percent,
-                "overhead_us": predicted.overhead_us,
-                "rows": predicted.rows,
+                **told,
+                "calibrated": mape_percent is not None,
+                "mape_percent": mape_percent,
+                "rows": [row for row, _ in rows],
             }
         )
         return
     shown = Table("operator", "site")
-    for header in ("times", "us", "share"):
+    for header in ("times", table.unit, "share"):
         shown.add_column(header, justify="right")
-    for row in sorted(predicted.rows, key=lambda row: -row.latency_us):
+    digits = ".1f" if table.kind == LATENCY else ".4g"
+    for row, cost in sorted(rows, key=lambda pair: -pair[1]):
         shown.add_row(
             as_text(row.operator),
             as_text(row.site),
             str(row.count),
-            f"{row.latency_us:.1f}",
-            f"{100 * row.latency_us / predicted.latency_us:.1f} %",
+            f"{cost:{digits}}",
+            f"{100 * cost / total:.1f} %",
         )
-    shown.add_row("fixed overhead", "", "", f"{predicted.overhead_us:.1f}", "")
+    shown.add_row("fixed overhead", "", "", f"{overhead:{digits}}", "")
     out.print(shown)
     accuracy = (
         "not calibrated for this space: expect 10 % or more"
-        if predicted.mape_percent is None
-        else f"off by {predicted.mape_percent:.1f} % on networks it was not fitted to"
+        if mape_percent is None
+        else f"off by {mape_percent:.1f} % on networks it was not fitted to"
     )
-    say(f"{name}: {predicted.latency_ms:.4g} ms on {table.name} ({accuracy})")
-    if not table.conditions.called.is_hot:
+    scale, unit = list_units(table.kind)[1]  # milliseconds or millijoules
+    say(f"{name}: {total / scale:.4g} {unit} on {table.name} ({accuracy})")
+    if table.kind == LATENCY and not table.conditions.called.is_hot:
         say(f"this is {table.conditions.called.explain()}")
 
 

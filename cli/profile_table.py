@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from goldnas.cli.console import say
 from goldnas.errors import MeasurementError
+from goldnas.resource_names import ENERGY
 
 if TYPE_CHECKING:
     from goldnas.lut import LatencyTable, QuantileFit
@@ -69,6 +70,8 @@ def describe_fit(name: str, fit: "QuantileFit") -> str:
 
 def describe_bare(table: "LatencyTable") -> str:
     """What a budget means that names no quantile, in a sentence."""
+    if table.kind == ENERGY:
+        return f"a budget of 10mJ@{table.name} means the energy of one call"
     loop = table.conditions.called
     others = "" if loop.is_hot else f"; 10ms@{table.name}:p99 means {loop.explain('p99')}"
     return f"a budget of 10ms@{table.name} means {loop.explain()}{others}"

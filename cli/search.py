@@ -40,8 +40,8 @@ def search(
         typer.Option(
             "--latency-lut",
             metavar="FILE",
-            help="Latency table of a target device, from goldnas profile. Repeat for "
-            "several devices.",
+            help="Latency table of a target device, from goldnas profile, or its table of "
+            "energies. Repeat for several tables.",
             rich_help_panel="Budgets",
         ),
     ] = None,

@@ -33,7 +33,7 @@ Outcomes = Mapping[str, Trained | str]
 
 def print_result(result: "TrainResult", folder: Path, data: str) -> None:
     """Show the result of one training."""
-    from goldnas.resource_names import is_latency
+    from goldnas.resource_names import read_table
     from goldnas.units import format_amount
 
     held_out = ""
@@ -42,7 +42,7 @@ def print_result(result: "TrainResult", folder: Path, data: str) -> None:
         on = result.validation.on(f"the held-out {name_items(data)}").removeprefix("accuracy ")
         held_out = f", {on}"
     amounts = [
-        f"{name} " * is_latency(name) + format_amount(name, amount)
+        f"{name} " * (read_table(name) is not None) + format_amount(name, amount)
         for name, amount in result.resources.items()
     ]
     say(

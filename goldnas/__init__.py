@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from goldnas.api.spaces import Feasibility as Feasibility
     from goldnas.api.spaces import feasible as feasible
     from goldnas.api.spaces import space as space
+    from goldnas.api.tables import EnergyPrediction as EnergyPrediction
     from goldnas.api.tables import LatencyTable as LatencyTable
     from goldnas.api.tables import Prediction as Prediction
     from goldnas.api.trainings import train as train
@@ -68,7 +69,7 @@ _MODULES = {
     "api.searches": ("search",),
     "api.shrinks": ("shrink",),
     "api.spaces": ("Feasibility", "feasible", "space"),
-    "api.tables": ("LatencyTable", "Prediction"),
+    "api.tables": ("EnergyPrediction", "LatencyTable", "Prediction"),
     "api.trainings": ("train",),
     "architecture": ("Architecture",),
     "choice": ("Choice", "Width", "Zero"),

@@ -32,7 +32,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 """An accuracy, say."""
 
 Amount = Annotated[float, Meta(ge=0, le=1e18)]
-"""Of a resource, in FLOPs, parameters, microseconds, operators or bytes."""
+"""Of a resource, in FLOPs, parameters, microseconds, microjoules, operators or bytes."""
 
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """A loss, a score, a metric: any that is finite, with room for sums."""

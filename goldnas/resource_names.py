@@ -1,8 +1,8 @@
 """The names of resources: made here, and taken apart here. Needs no torch.
 
-A latency is named after the table that predicts it: ``latency@pi5``. A quantile of the calls
-in the loop of the table is ``latency@pi5:p99``. What is counted on the exported file is named
-after its number format, unless that is fp32: ``bytes``, ``ram:int8``.
+What a table predicts is named after the table: ``latency@pi5``, ``energy@pi5_energy``. A
+quantile of the calls in the loop of a table is ``latency@pi5:p99``. What is counted on the
+exported file is named after its number format, unless that is fp32: ``bytes``, ``ram:int8``.
 """
 
 import re
@@ -15,7 +15,10 @@ OPERATORS = "operators"
 """The resource of which every gate costs 1; it has a budget in a search with ``single``."""
 
 LATENCY = "latency"
-"""The kind of all resources that a latency table predicts."""
+"""The kind of all resources that a table of times predicts, and of the table."""
+
+ENERGY = "energy"
+"""The kind of all resources that a table of energies predicts, and of the table."""
 
 BYTES = "bytes"
 """The kind of the sizes of an exported ONNX file."""
@@ -32,16 +35,27 @@ def name_latency(table: str, quantile: str = "") -> str:
     return f"{LATENCY}@{table}:{quantile}" if quantile else f"{LATENCY}@{table}"
 
 
+def name_energy(table: str) -> str:
+    """Name the energy that a table predicts: ``energy@pi5_energy``."""
+    return f"{ENERGY}@{table}"
+
+
 def is_latency(resource: str) -> bool:
     """Whether a resource is a latency."""
     return resource.startswith(f"{LATENCY}@")
 
 
+def is_energy(resource: str) -> bool:
+    """Whether a resource is an energy."""
+    return resource.startswith(f"{ENERGY}@")
+
+
 def read_table(resource: str) -> str | None:
-    """Name of the table that predicts a latency; None of another resource."""
-    if not is_latency(resource):
+    """Name of the table that predicts a resource; None if no table does."""
+    kind, at, table = resource.partition("@")
+    if not at or kind not in (LATENCY, ENERGY):
         return None
-    return re.sub(":p[0-9]{2}$", "", resource.removeprefix(f"{LATENCY}@"))
+    return re.sub(":p[0-9]{2}$", "", table) if kind == LATENCY else table
 
 
 def name_of_file(kind: str, precision: str) -> str:
@@ -51,7 +65,7 @@ def name_of_file(kind: str, precision: str) -> str:
 
 def read_kind(resource: str) -> str:
     """The kind of a resource: ``latency`` of ``latency@pi5``, ``ram`` of ``ram:int8``."""
-    return LATENCY if is_latency(resource) else resource.partition(":")[0]
+    return resource.partition(":" if read_table(resource) is None else "@")[0]
 
 
 def read_precision(resource: str) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from goldnas.resource_names import (
     BYTES,
+    ENERGY,
     FLOPS,
     LATENCY,
     OPERATORS,
@@ -13,7 +14,8 @@ from goldnas.resource_names import (
 )
 
 Unit = tuple[float, str]
-"""Its size in FLOPs, parameters, microseconds, bytes or whatever files are in, and its name."""
+"""Its size in FLOPs, parameters, microseconds, microjoules, bytes or whatever files are in, and
+its name."""
 
 _PREFIXES = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
 
@@ -23,6 +25,7 @@ UNITS: dict[str, tuple[Unit, ...]] = {
     FLOPS: tuple((scale, prefix + FLOPS) for scale, prefix in _PREFIXES),
     PARAMETERS: tuple((scale, prefix + PARAMETERS) for scale, prefix in _PREFIXES),
     LATENCY: ((1.0, "us"), (1e3, "ms"), (1e6, "s")),
+    ENERGY: ((1.0, "uJ"), (1e3, "mJ"), (1e6, "J")),
     OPERATORS: ((1.0, OPERATORS),),
     BYTES: _BYTES,
     RAM: _BYTES,
@@ -33,6 +36,11 @@ UNITS: dict[str, tuple[Unit, ...]] = {
 def list_units(resource: str) -> tuple[Unit, ...]:
     """The units of a resource, the smallest first."""
     return UNITS[read_kind(resource)]
+
+
+def name_base_unit(resource: str) -> str:
+    """The unit that amounts of a resource are kept in: ``us``, ``uJ``, ``B``."""
+    return list_units(resource)[0][1]
 
 
 def choose_unit(units: Sequence[Unit], amount: float) -> Unit:

@@ -5,8 +5,9 @@ import statistics
 
 import msgspec
 
-from goldnas.lut.schema import Failed, Interpolated, Measured, Row
-from goldnas.lut.table import LatencyTable
+from goldnas.lut.schema import Failed, Measured, Row, Valued
+from goldnas.lut.table import LatencyTable, check_same_kind
+from goldnas.resource_names import ENERGY
 
 
 class RowDifference(msgspec.Struct, frozen=True):
@@ -20,6 +21,27 @@ class RowDifference(msgspec.Struct, frozen=True):
     allowed_us: float
     """Both rows' intervals together."""
 
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """a, b, and what their intervals allow, in microseconds."""
+        return self.a_us, self.b_us, self.allowed_us
+
+
+class EnergyDifference(msgspec.Struct, frozen=True):
+    """A row of tables of energies whose two values differ; they have no intervals."""
+
+    row: str
+    a_uj: float
+    b_uj: float
+    ratio: float | None
+    """``b_uj`` over ``a_uj``; None if ``a_uj`` is 0."""
+    allowed_uj: float = 0.0
+
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """a, b, and what their intervals allow, in microjoules."""
+        return self.a_uj, self.b_uj, self.allowed_uj
+
 
 class TableDifference(msgspec.Struct, frozen=True):
     """The result of :func:`diff`. Ratios are b over a, for the rows of both tables."""
@@ -28,7 +50,7 @@ class TableDifference(msgspec.Struct, frozen=True):
     only_in_a: list[str]
     only_in_b: list[str]
     """Rows with a latency in b and without one in a; ``only_in_a`` is the reverse."""
-    differing: list[RowDifference]
+    differing: list[RowDifference | EnergyDifference]
     """The largest difference comes first."""
     common_rows: int
     ratio_median: float | None
@@ -39,14 +61,15 @@ class TableDifference(msgspec.Struct, frozen=True):
 
 
 def diff(a: LatencyTable, b: LatencyTable) -> TableDifference:
-    """Compare two tables, row by row."""
+    """Compare two tables, row by row.
+
+    Raises:
+        TableError: If one is of times and the other of energies.
+    """
+    check_same_kind([a, b], "cannot be compared")
     rows_a, rows_b = _with_latency(a), _with_latency(b)
     common = [key for key in rows_a if key in rows_b]
-    ratios = [
-        rows_b[key].latency_us / rows_a[key].latency_us
-        for key in common
-        if rows_a[key].latency_us > 0
-    ]
+    ratios = [rows_b[key].cost / rows_a[key].cost for key in common if rows_a[key].cost > 0]
     differing = [
         difference
         for key in common
@@ -63,13 +86,13 @@ def diff(a: LatencyTable, b: LatencyTable) -> TableDifference:
         ratio_p5=low,
         ratio_p95=high,
         spearman=_spearman(
-            [rows_a[key].latency_us for key in common],
-            [rows_b[key].latency_us for key in common],
+            [rows_a[key].cost for key in common],
+            [rows_b[key].cost for key in common],
         ),
     )
 
 
-def _with_latency(table: LatencyTable) -> dict[str, Measured | Interpolated]:
+def _with_latency(table: LatencyTable) -> dict[str, Valued]:
     return {row.key: row for row in table.sorted_rows() if not isinstance(row, Failed)}
 
 
@@ -77,22 +100,16 @@ def _factor(ratio: float | None) -> float:
     return max(ratio, 1 / ratio) if ratio else math.inf
 
 
-def _difference(
-    key: str, a: Measured | Interpolated, b: Measured | Interpolated
-) -> RowDifference | None:
-    allowed_us = _interval_us(a) + _interval_us(b)
-    if abs(b.latency_us - a.latency_us) <= allowed_us:
+def _difference(key: str, a: Valued, b: Valued) -> RowDifference | EnergyDifference | None:
+    allowed = _interval(a) + _interval(b)
+    if abs(b.cost - a.cost) <= allowed:
         return None
-    return RowDifference(
-        row=key,
-        a_us=a.latency_us,
-        b_us=b.latency_us,
-        ratio=b.latency_us / a.latency_us if a.latency_us > 0 else None,
-        allowed_us=allowed_us,
-    )
+    ratio = b.cost / a.cost if a.cost > 0 else None
+    make = EnergyDifference if a.kind == ENERGY else RowDifference
+    return make(key, a.cost, b.cost, ratio, allowed)
 
 
-def _interval_us(row: Row) -> float:
+def _interval(row: Row) -> float:
     return row.interval_us if isinstance(row, Measured) else 0.0
 
 

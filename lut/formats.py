@@ -17,12 +17,50 @@ from goldnas.lut.naming import (
     name_once_for_all,
     name_proxylessnas,
 )
+from goldnas.resource_names import ENERGY, LATENCY
 from goldnas.site import Site
 
 
 @dataclass(frozen=True)
+class Unit:
+    """The unit of a file's numbers."""
+
+    name: str
+    scale: float
+    """In microseconds or microjoules."""
+    kind: str = LATENCY
+
+
+MILLISECONDS = Unit("milliseconds", 1000.0)
+MICROSECONDS = Unit("microseconds", 1.0)
+MILLIJOULES = Unit("millijoules", 1000.0, ENERGY)
+MICROJOULES = Unit("microjoules", 1.0, ENERGY)
+
+VALUE_COLUMNS = {
+    "latency_ms": MILLISECONDS,
+    "energy_mJ": MILLIJOULES,
+    "energy_uJ": MICROJOULES,
+}
+"""Names of the column with the values of a CSV file, in upper or lower case."""
+
+
+def find_value_column(header: Sequence[str]) -> tuple[int, str] | None:
+    """The column of a CSV file that has the values: its number, and its name here.
+
+    Raises:
+        BadLineError: If there are several.
+    """
+    known = {name.lower(): name for name in VALUE_COLUMNS}
+    found = [(i, known[cell.lower()]) for i, cell in enumerate(header) if cell.lower() in known]
+    if len(found) > 1:
+        listed = " and ".join(header[index] for index, _ in found)
+        raise BadLineError(1, f"has the columns {listed}: keep one, since a table has one unit")
+    return found[0] if found else None
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One latency of a file."""
+    """One value of a file."""
 
     line: int
     key: str
@@ -34,7 +72,9 @@ class Entry:
     value: object
     """In the format's unit; whatever the file has there."""
     batch: int | None = None
-    """The line of the file."""
+    """Images per call, if the file says so."""
+    column: str = ""
+    """The column with the value, if it says the unit: one of ``VALUE_COLUMNS``."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +83,8 @@ class Format:
 
     read: Callable[[str], Iterator[Entry]]
     """May raise :class:`BadLineError`."""
-    unit: str
-    unit_us: float
-    """The unit in microseconds."""
+    unit: Unit
+    """Unless the entries say another."""
     statistic: str
     """What is read."""
     failed: float | None = None
@@ -188,17 +227,26 @@ def _read_convolutions(text: str) -> Iterator[Entry]:
 
 
 def _read_rows(text: str) -> Iterator[Entry]:
-    """CSV with the columns operator, site and latency_ms, and batch if need be."""
+    """CSV with the columns operator and site, one of values, and batch if need be."""
     (_, header), *rows = split_csv(text) or [(1, [])]
-    if header not in (_COLUMNS, [*_COLUMNS, "batch"]):
-        listed = ",".join(_COLUMNS)
-        raise BadLineError(1, f"the columns must be {listed}, and batch if there are several")
+    found = find_value_column(header)
+    if (
+        found is None
+        or found[0] != 2
+        or header[:2] != ["operator", "site"]
+        or header[3:] not in ([], ["batch"])
+    ):
+        listed = " or ".join(VALUE_COLUMNS)
+        raise BadLineError(
+            1, f"the columns must be operator,site and {listed}, and batch if there are several"
+        )
+    column = found[1]
     for number, row in rows:
         if len(row) != len(header):
             raise BadLineError(
                 number, f"has {len(row)} cells, but the header has {len(header)}"
             )
-        operator, site, latency, *batch = row
+        operator, site, value, *batch = row
         check_place(number, operator, site or None)
         if batch and not _BATCH.fullmatch(batch[0]):
             told = (
@@ -207,10 +255,9 @@ def _read_rows(text: str) -> Iterator[Entry]:
             raise BadLineError(number, told)
         images = int(batch[0]) if batch else None
         key = format_row_key(operator, site)
-        yield Entry(number, key, operator, site, _number(latency), images)
+        yield Entry(number, key, operator, site, _number(value), images, column)
 
 
-_COLUMNS = ["operator", "site", "latency_ms"]
 _BATCH = re.compile("[1-9][0-9]{0,11}")
 
 
@@ -222,36 +269,38 @@ def _number(text: str) -> float | str:
 FORMATS = {
     "proxylessnas": Format(
         partial(_read_layers, statistic="mean"),
-        "milliseconds",
-        1000.0,
+        MILLISECONDS,
         "mean",
         name=name_proxylessnas,
         activation="relu6",
     ),
     "ofa": Format(
         partial(_read_layers, statistic="mean"),
-        "milliseconds",
-        1000.0,
+        MILLISECONDS,
         "mean",
         name=name_once_for_all,
         activation="hswish",
     ),
     "harmonic-nas": Format(
         partial(_read_layers, statistic="lat"),
-        "milliseconds",
-        1000.0,
+        MILLISECONDS,
         "lat",
         name=name_harmonic_nas,
     ),
-    "fbnet": Format(_read_json_lines, "microseconds", 1.0, "runtime_us_p50", repeats=True),
+    "harmonic-nas-energy": Format(
+        partial(_read_layers, statistic="enrg"),
+        MILLIJOULES,
+        "enrg",
+        name=name_harmonic_nas,
+    ),
+    "fbnet": Format(_read_json_lines, MICROSECONDS, "runtime_us_p50", repeats=True),
     "tinynas": Format(
         _read_convolutions,
-        "milliseconds",
-        1000.0,
+        MILLISECONDS,
         "latency of a batch",
         failed=-1.0,
         repeats=True,
     ),
-    "csv": Format(_read_rows, "milliseconds", 1000.0, "latency_ms"),
+    "csv": Format(_read_rows, MILLISECONDS, "latency_ms"),
 }
 """By the name that ``goldnas lut import --format`` knows it by."""

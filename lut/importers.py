@@ -1,6 +1,6 @@
 """Reading the latency tables of other projects; README.md says which, and their units.
 
-A line with an impossible latency is an error: a zero would be the cheapest operator.
+A line with an impossible value is an error: a zero would be the cheapest operator.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from typing import Any
 
 from goldnas.bounded import read_bounded
 from goldnas.errors import TableError
-from goldnas.lut.formats import FORMATS, Entry, Format
+from goldnas.lut.formats import FORMATS, VALUE_COLUMNS, Entry, Format, Unit
 from goldnas.lut.keys import format_row_key
 from goldnas.lut.lines import BadLineError
 from goldnas.lut.naming import read_map
@@ -20,13 +20,15 @@ from goldnas.lut.schema import (
     IMPORTED,
     Failed,
     Interpolated,
+    InterpolatedEnergy,
     Row,
     make_unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
+from goldnas.resource_names import LATENCY
 
 _SHORTEST, _LONGEST = 1e-9, 1e12
-"""Milliseconds or microseconds; nothing takes so short or so long."""
+"""In the unit of the file; nothing takes so little or so much."""
 
 _MOST_BYTES = 32 * 2**20
 
@@ -68,7 +70,7 @@ def import_table(
             ``architecture``, ``os``, ``measured_on``.
 
     Raises:
-        TableError: If the file cannot be read, or has an impossible latency. The message names
+        TableError: If the file cannot be read, or has an impossible value. The message names
             the line.
     """
     if form not in FORMATS:
@@ -81,14 +83,20 @@ def import_table(
     except BadLineError as error:
         raise _refused(path, form, error.line, error.problem) from None
     if not entries:
-        raise TableError(f"{path} holds no latency. Give the path of a file in format {form}")
+        raise TableError(
+            f"{path} holds no {format_.unit.kind}. Give the path of a file in format {form}"
+        )
 
+    column = entries[0].column
+    unit = VALUE_COLUMNS[column] if column else format_.unit
+    statistic = column or format_.statistic
     batch = _batch(path, entries, batch)
     conditions = make_unstated_conditions(
         device,
         protocol=f"{IMPORTED}{form}",
-        statistic=format_.statistic,
+        statistic=statistic,
         batch=batch,
+        kind=unit.kind,
         **known,
     )
     latencies = _latencies(path, form, [e for e in entries if e.batch in (None, batch)])
@@ -109,7 +117,7 @@ def import_table(
     source = f"{path.name}, format {form}"
     dated = "" if "measured_on" in known else "; measured_on is the day of the import"
     rows = tuple(
-        _row(place, [latencies[key] for key in added], format_, source, dated)
+        _row(place, [latencies[key] for key in added], format_, unit, statistic, source, dated)
         for place, added in (*named.items(), *places)
     )
     return Imported(LatencyTable(conditions, rows, out), unnamed)
@@ -130,7 +138,7 @@ def _text(path: Path, what: str) -> str:
     if content.startswith(_PICKLES):
         raise TableError(
             f"{path} is a Python object, and loading it would run the code in it. Write its "
-            "latencies as CSV with the columns operator,site,latency_ms, and import that file "
+            "values as CSV with the columns operator,site,latency_ms, and import that file "
             "as `form='csv'`"
         )
     try:
@@ -182,6 +190,7 @@ def _latencies(path: Path, form: str, entries: Sequence[Entry]) -> dict[str, _La
 
 def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
     value = entry.value
+    unit = VALUE_COLUMNS[entry.column] if entry.column else FORMATS[form].unit
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -189,7 +198,7 @@ def _latency(path: Path, form: str, entry: Entry, name: str) -> float:
     ):
         return float(value)
     problem = (
-        f"the latency of {name:.200} is {value!r:.60}, and must be a number above 0, from "
+        f"the {unit.kind} of {name:.200} is {value!r:.60}, and must be a number above 0, from "
         f"{_SHORTEST:g} to {_LONGEST:g}"
     )
     raise _refused(path, form, entry.line, problem)
@@ -199,6 +208,8 @@ def _row(
     place: tuple[str, str],
     parts: Sequence[_Latency],
     format_: Format,
+    unit: Unit,
+    statistic: str,
     source: str,
     dated: str,
 ) -> Row:
@@ -207,15 +218,18 @@ def _row(
     if not all(part.values for part in parts):
         error = f"failed when it was measured ({format_.failed:g} in {source.split(',')[0]})"
         return Failed(operator=operator, site=site, error=error)
-    latency_us = format_.unit_us * sum(fmean(part.values) for part in parts)
-    source += f": {format_.statistic}, {format_.unit} x {format_.unit_us:g}{dated}"
+    cost = unit.scale * sum(fmean(part.values) for part in parts)
+    source += f": {statistic}, {unit.name} x {unit.scale:g}{dated}"
     if not parts:
-        source += "; left out of a network, so it takes no time"
+        what = "time" if unit.kind == LATENCY else "energy"
+        source += f"; left out of a network, so it takes no {what}"
     elif len(parts) > 1:
         source += f"; {' + '.join(part.key for part in parts)}"
     elif len(parts[0].values) > 1:
         source += f"; mean of {len(parts[0].values)} lines"
-    return Interpolated(operator=operator, site=site, latency_us=latency_us, source=source)
+    if unit.kind == LATENCY:
+        return Interpolated(operator=operator, site=site, latency_us=cost, source=source)
+    return InterpolatedEnergy(operator=operator, site=site, energy_uj=cost, source=source)
 
 
 def _refused(path: Path, form: str, line: int, problem: str) -> TableError:

@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 import msgspec
 
 from goldnas.errors import TableError
-from goldnas.lut.schema import Calibration, Failed
-from goldnas.lut.table import LatencyTable
+from goldnas.lut.schema import AnyCalibration, Failed
+from goldnas.lut.table import LatencyTable, check_same_kind
 
 Preference = Literal["first", "newest"]
 
@@ -27,9 +27,11 @@ def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -
             on one day, it takes the earlier argument.
 
     Raises:
-        TableError: If conditions differ, or if records differ and ``prefer`` is None.
+        TableError: If some are of times and others of energies, if conditions differ, or if
+            records differ and ``prefer`` is None.
     """
     first = tables[0]
+    check_same_kind(tables, "cannot be merged")
     for other in tables[1:]:
         if differences := first.conditions.differences(other.conditions):
             raise TableError(
@@ -54,7 +56,7 @@ def merge(tables: Sequence[LatencyTable], *, prefer: Preference | None = None) -
         ),
         prefer,
     )
-    calibrations: dict[str, Calibration] = _united(
+    calibrations: dict[str, AnyCalibration] = _united(
         (
             (calibration.space_key, f"the calibration of {calibration.space}", calibration, t)
             for t in order

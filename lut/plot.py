@@ -1,5 +1,6 @@
 """Plots of a table: its rows with their intervals, and its predictions against networks."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from matplotlib.lines import Line2D
 from goldnas.errors import TableError, in_one_line
 from goldnas.lut.fit import count_parts, fit_additive
 from goldnas.lut.plot_panels import Group, Panel, arrange, write_plainly
-from goldnas.lut.schema import Calibration, Failed, Interpolated, Measured
+from goldnas.lut.schema import AnyCalibration, AnyNetwork, Failed, Measured, Valued
 from goldnas.lut.table import LatencyTable
+from goldnas.units import format_amount, list_units, name_axis, name_base_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +28,9 @@ def plot(table: LatencyTable) -> Figure:
     """Draw a table.
 
     On the left are the rows, with a panel for each operator and the fastest row on top. Each
-    row shows the latency with its 95 % interval and, if measured, the isolated time. A table
+    row shows its value with the 95 % interval and, if measured, the isolated time. A table
     of more than 500 rows shows a line for each of the 200 slowest operators instead, with a
-    dot for each row. On the right are the networks of each calibration: measured latency
+    dot for each row. On the right are the networks of each calibration: the measurement
     against the prediction of a fit without the network.
 
     Raises:
@@ -55,8 +57,8 @@ def plot(table: LatencyTable) -> Figure:
         for group in panel.groups:
             (_draw_line if panel.in_lines else _draw_rows)(axes, group)
         rows = [row for group in panel.groups for row in group.items]
-        panel.name_places(axes, is_log=min(row.latency_us for row in rows) > 0)
-    panels[-1, 0].set_xlabel("latency, us")
+        panel.name_places(axes, is_log=min(row.cost for row in rows) > 0)
+    panels[-1, 0].set_xlabel(name_axis(table.kind, table.unit))
     if not arranged[0].in_lines:
         in_network = Line2D([], [], marker="o", color="#555555", markersize=4, linestyle="none")
         alone = Line2D([], [], marker="o", color="#555555", linestyle="none", **_HOLLOW)
@@ -80,54 +82,56 @@ def label_marks(table: LatencyTable) -> dict[str, list[str]]:
     for group in (group for panel in _arrange(table) for group in panel.groups):
         texts[_mark_id(group)] = [_describe(row) for row in group.items]
     for number, calibration in enumerate(c for c in table.calibrations if c.networks):
+        networks: Sequence[AnyNetwork] = calibration.networks
         texts[f"networks-{number}"] = [
-            f"network {network.fingerprint[:8]}\n{network.latency_us / 1000:.4g} ms measured, "
-            f"{predicted_us / 1000:.4g} ms predicted "
-            f"({100 * (predicted_us / network.latency_us - 1):+.1f} %)"
-            for network, predicted_us in zip(
-                calibration.networks, _held_out_us(calibration), strict=True
-            )
+            f"network {network.fingerprint[:8]}\n{format_amount(table.kind, network.cost)} "
+            f"measured, {format_amount(table.kind, predicted)} predicted "
+            f"({100 * (predicted / network.cost - 1):+.1f} %)"
+            for network, predicted in zip(networks, _held_out(calibration), strict=True)
         ]
     return texts
 
 
-def _describe(row: Measured | Interpolated) -> str:
-    if isinstance(row, Interpolated):
-        return f"{row.key}\n{row.latency_us:.4g} us, not measured: {row.source}"
+def _describe(row: Valued) -> str:
+    if not isinstance(row, Measured):
+        unit = name_base_unit(row.kind)
+        return f"{row.key}\n{row.cost:.4g} {unit}, not measured: {row.source}"
     return (
-        f"{row.key}\n{row.latency_us:.4g} us +- {row.interval_us:.2g}\n"
+        f"{row.key}\n{row.cost:.4g} us +- {row.interval_us:.2g}\n"
         f"{row.isolated_us:.4g} us as a model of its own"
     )
 
 
-def group_rows(table: LatencyTable) -> dict[str, list[Measured | Interpolated]]:
-    """The rows that have a latency, the fastest of each operator first.
+def group_rows(table: LatencyTable) -> dict[str, list[Valued]]:
+    """The rows that have a value, the cheapest of each operator first.
 
     Raises:
         TableError: If there is none.
     """
     rows = [row for row in table.rows if not isinstance(row, Failed)]
     if not rows:
-        raise TableError(f"{table.path} has no row with a latency, so there is nothing to draw")
-    by_operator: dict[str, list[Measured | Interpolated]] = {}
-    for row in sorted(rows, key=lambda row: (row.operator, row.latency_us)):
+        raise TableError(
+            f"{table.path} has no row with a {table.kind}, so there is nothing to draw"
+        )
+    by_operator: dict[str, list[Valued]] = {}
+    for row in sorted(rows, key=lambda row: (row.operator, row.cost)):
         by_operator.setdefault(row.operator if row.site else "", []).append(row)
     return by_operator
 
 
-def _arrange(table: LatencyTable) -> list[Panel[Measured | Interpolated]]:
+def _arrange(table: LatencyTable) -> list[Panel[Valued]]:
     return arrange(group_rows(table), lambda row: row)
 
 
-def _mark_id(group: Group[Measured | Interpolated]) -> str:
+def _mark_id(group: Group[Valued]) -> str:
     return f"rows-{group.number}"
 
 
-def _draw_rows(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
+def _draw_rows(axes: "Axes", group: Group[Valued]) -> None:
     rows, colour = group.items, COLOURS[group.number % len(COLOURS)]
     intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
     bars = axes.errorbar(
-        [row.latency_us for row in rows],
+        [row.cost for row in rows],
         group.places,
         xerr=intervals,
         fmt="o",
@@ -145,9 +149,9 @@ def _draw_rows(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
         axes.plot(*zip(*isolated, strict=True), "o", color=colour, **_HOLLOW)
 
 
-def _draw_line(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
+def _draw_line(axes: "Axes", group: Group[Valued]) -> None:
     (dots,) = axes.plot(
-        [row.latency_us for row in group.items],
+        [row.cost for row in group.items],
         group.places,
         "o",
         color=COLOURS[group.number % len(COLOURS)],
@@ -156,29 +160,30 @@ def _draw_line(axes: "Axes", group: Group[Measured | Interpolated]) -> None:
     dots.set_gid(_mark_id(group))
 
 
-def _held_out_us(calibration: Calibration) -> npt.NDArray[np.float64]:
-    """Each network's latency from a fit without this network, ``(N,)``, microseconds."""
-    networks, prior_us = calibration.networks, calibration.prior_us
-    measured_us = np.array([network.latency_us for network in networks])
-    keys = list(dict.fromkeys([*prior_us, *(key for n in networks for key in n.parts)]))
-    prior = np.array([prior_us.get(key, np.nan) for key in keys]) if prior_us else None
-    return fit_additive(count_parts(networks, keys), measured_us, prior_us=prior).held_out_us
+def _held_out(calibration: AnyCalibration) -> npt.NDArray[np.float64]:
+    """Each network's amount from a fit without this network, ``(N,)``, in the table's unit."""
+    networks, costs = calibration.networks, calibration.prior
+    measured = np.array([network.cost for network in networks])
+    keys = list(dict.fromkeys([*costs, *(key for n in networks for key in n.parts)]))
+    prior = np.array([costs.get(key, np.nan) for key in keys]) if costs else None
+    return fit_additive(count_parts(networks, keys), measured, prior_us=prior).held_out_us
 
 
-def _draw_networks(axes: "Axes", calibration: Calibration, mark_id: str) -> None:
+def _draw_networks(axes: "Axes", calibration: AnyCalibration, mark_id: str) -> None:
     networks = calibration.networks
-    measured_us = np.array([network.latency_us for network in networks])
-    predicted_us = _held_out_us(calibration)
+    scale, unit = list_units(calibration.kind)[1]  # milliseconds or millijoules
+    measured = np.array([network.cost for network in networks]) / scale
+    predicted = _held_out(calibration) / scale
 
-    all_ms = np.concatenate([measured_us, predicted_us]) / 1000
-    ends = np.array([0.95 * all_ms.min(), 1.05 * all_ms.max()])
+    both = np.concatenate([measured, predicted])
+    ends = np.array([0.95 * both.min(), 1.05 * both.max()])
     axes.fill_between(ends, 0.95 * ends, 1.05 * ends, color="#cccccc", alpha=0.5, label="5 %")
     axes.plot(ends, ends, color="#555555", linewidth=0.8)
-    intervals_us = np.array([network.interval_us or 0.0 for network in networks])
+    intervals = np.array([network.interval or 0.0 for network in networks]) / scale
     bars = axes.errorbar(
-        predicted_us / 1000,
-        measured_us / 1000,
-        yerr=intervals_us / 1000,
+        predicted,
+        measured,
+        yerr=intervals,
         fmt="o",
         color=COLOURS[0],
         markersize=4,
@@ -187,8 +192,8 @@ def _draw_networks(axes: "Axes", calibration: Calibration, mark_id: str) -> None
     )
     bars.lines[0].set_gid(mark_id)
     axes.set_title(calibration.space_and_settings, fontsize=9, loc="left", wrap=True)
-    axes.set_xlabel("predicted by a fit without the network, ms")
-    axes.set_ylabel("measured, ms")
+    axes.set_xlabel(f"predicted by a fit without the network, {unit}")
+    axes.set_ylabel(f"measured, {unit}")
     axes.set_aspect("equal", adjustable="datalim")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")

@@ -10,20 +10,21 @@ from goldnas.errors import TableError, in_one_line
 from goldnas.lut.diff import diff
 from goldnas.lut.plot import COLOURS, group_rows
 from goldnas.lut.plot_panels import Group, arrange, write_plainly
-from goldnas.lut.schema import Interpolated, Measured
+from goldnas.lut.schema import Measured, Valued
 from goldnas.lut.table import LatencyTable
+from goldnas.units import name_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INCHES_PER_ROW = 0.2
-_Pair = tuple[Measured | Interpolated, Measured | Interpolated]
+_Pair = tuple[Valued, Valued]
 
 
 def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
     """Draw two tables.
 
-    On the left are the latencies of both tables with their 95 % intervals, in a panel for each
+    On the left are the values of both tables with their 95 % intervals, in a panel for each
     operator. On the right is the ratio of b to a for each row, in grey where the intervals
     overlap. Tables of more than 500 rows show a line for each of the 200 operators that are
     slowest in a.
@@ -56,12 +57,12 @@ def plot_diff(a: LatencyTable, b: LatencyTable) -> Figure:
             _draw_times(times, group, with_intervals=not panel.in_lines)
             _draw_ratios(ratios, group, differing)
         rows = [row for group in panel.groups for pair in group.items for row in pair]
-        panel.name_places(times, is_log=min(row.latency_us for row in rows) > 0)
+        panel.name_places(times, is_log=min(row.cost for row in rows) > 0)
         ratios.axvline(1, color=COLOURS[-1], linewidth=0.8)
         ratios.set_ylim(times.get_ylim())
         ratios.set_yticks(times.get_yticks(), [])
         ratios.grid(axis="x", alpha=0.3)
-    panels[-1, 0].set_xlabel("latency, us")
+    panels[-1, 0].set_xlabel(name_axis(a.kind, a.unit))
     panels[-1, 1].set_xlabel("b over a")
     marks = [
         Line2D([], [], marker=marker, color=colour, linestyle="none", markersize=4, label=label)
@@ -81,7 +82,7 @@ def _draw_times(axes: "Axes", group: Group[_Pair], *, with_intervals: bool) -> N
         rows = [pair[side] for pair in group.items]
         intervals = [row.interval_us if isinstance(row, Measured) else 0.0 for row in rows]
         bars = axes.errorbar(
-            [row.latency_us for row in rows],
+            [row.cost for row in rows],
             group.places + shift,
             xerr=intervals if with_intervals else None,
             fmt="os"[side],
@@ -95,9 +96,9 @@ def _draw_times(axes: "Axes", group: Group[_Pair], *, with_intervals: bool) -> N
 def _draw_ratios(axes: "Axes", group: Group[_Pair], differing: Set[str]) -> None:
     for colour, differs in ((COLOURS[2], True), (COLOURS[-1], False)):
         points = [
-            (second.latency_us / first.latency_us, place)
+            (second.cost / first.cost, place)
             for (first, second), place in zip(group.items, group.places, strict=True)
-            if first.latency_us > 0 and (first.key in differing) == differs
+            if first.cost > 0 and (first.key in differing) == differs
         ]
         if points:
             axes.plot(*zip(*points, strict=True), "D", color=colour, markersize=4)
@@ -110,7 +111,7 @@ def label_marks(a: LatencyTable, b: LatencyTable) -> dict[str, list[str]]:
     for group in (group for panel in arranged for group in panel.groups):
         for side in "ab":
             texts[f"{side}-{group.number}"] = [
-                f"{first.key}\n{first.latency_us:.4g} us in a, {second.latency_us:.4g} us in b"
+                f"{first.key}\n{first.cost:.4g} {a.unit} in a, {second.cost:.4g} {a.unit} in b"
                 for first, second in group.items
             ]
     return texts
@@ -125,7 +126,7 @@ def _describe_table(table: LatencyTable) -> str:
 
 
 def _pairs(a: LatencyTable, b: LatencyTable) -> dict[str, list[_Pair]]:
-    """The rows that both have a latency of, by operator, the fastest of a first."""
+    """The rows that both have a value of, by operator, the cheapest of a first."""
     others = {row.key: row for rows in group_rows(b).values() for row in rows}
     pairs = {
         operator: [(row, others[row.key]) for row in rows if row.key in others]

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
 from goldnas.errors import in_one_line, show_controls
-from goldnas.lut.schema import Interpolated, Measured
+from goldnas.lut.schema import Valued
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def write_plainly(figure: Figure) -> Figure:
 
 def arrange(
     by_operator: Mapping[str, Sequence[_Item]],
-    row_of: Callable[[_Item], Measured | Interpolated],
+    row_of: Callable[[_Item], Valued],
 ) -> list[Panel[_Item]]:
     """A panel for each operator, with a place for each row.
 
@@ -99,10 +99,10 @@ def arrange(
         for item in items:
             lines.setdefault(row_of(item).operator, []).append(item)
 
-    def median_us(operator: str) -> float:
-        return statistics.median(row_of(item).latency_us for item in lines[operator])
+    def median(operator: str) -> float:
+        return statistics.median(row_of(item).cost for item in lines[operator])
 
-    slowest = sorted(lines, key=median_us, reverse=True)[:_MOST_OPERATORS]
+    slowest = sorted(lines, key=median, reverse=True)[:_MOST_OPERATORS]
     some = len(slowest) < len(lines)
     title = f"the {len(slowest)} slowest of {len(lines)} operators, " if some else ""
     groups = [

@@ -10,7 +10,13 @@ import msgspec
 
 from goldnas.bounded import read_bounded
 from goldnas.errors import TableError, in_one_line
-from goldnas.lut.schema import SCHEMA_VERSION, TableFile, compute_checksum
+from goldnas.lut.schema import (
+    SCHEMA_VERSION,
+    EnergyTableFile,
+    TableFile,
+    choose_form,
+    compute_checksum,
+)
 
 _MOST_VALUES = 10_000_000
 
@@ -52,7 +58,7 @@ class MalformedTableError(TableError):
         self.problem = problem
 
 
-def read_table(path: Path) -> TableFile:
+def read_table(path: Path) -> TableFile | EnergyTableFile:
     """Read a table's file.
 
     Raises:
@@ -72,7 +78,7 @@ def read_table(path: Path) -> TableFile:
     if version != SCHEMA_VERSION:
         raise MalformedTableError(path, f"schema_version is {version!r}, not {SCHEMA_VERSION}")
     try:
-        file = msgspec.convert(raw, TableFile)
+        file: TableFile | EnergyTableFile = msgspec.convert(raw, choose_form(raw))
     except msgspec.ValidationError as error:
         raise MalformedTableError(path, explain_error(str(error), raw)) from None
     for number in find_repeated(row.key for row in file.rows):
@@ -158,7 +164,10 @@ def explain_error(error: str, raw: dict[str, Any]) -> str:
     if not isinstance(value, dict | list):
         text += f", is {json.dumps(value)}"
     if "unknown field" in text:
-        text += "; times in a table are in microseconds, in fields that end in _us"
+        text += (
+            "; times in a table are in microseconds, in fields that end in _us, and energies "
+            "in microjoules, in fields that end in _uj"
+        )
     return in_one_line(text.replace("`", "'"))  # what it quotes is no setting
 
 

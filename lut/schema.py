@@ -1,6 +1,9 @@
 """The records of a latency table, and their JSON Schema for other programs.
 
 A record refuses a field that it does not know and a number outside its range.
+
+A table of energies has records of its own, with microjoules in fields that end in ``_uj``. What
+reads both uses the names without a unit, such as ``cost``.
 """
 
 import datetime
@@ -9,13 +12,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.lut.keys import format_row_key, format_space_key
 from goldnas.lut.loop import PATTERN, Loop, QuantileName
+from goldnas.resource_names import ENERGY, LATENCY
 from goldnas.site import parse_site
 
 SCHEMA_VERSION = 2
@@ -30,6 +34,7 @@ Amount = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
 Positive = Annotated[float, msgspec.Meta(ge=_SHORTEST, le=_MOST)]
 Milliseconds = Amount
 Microseconds = Positive
+Microjoules = Positive
 Checksum = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 
@@ -112,6 +117,11 @@ class Conditions(Strict, frozen=True):
                 raise ValueError(str(error)) from None
 
     @property
+    def kind(self) -> str:
+        """What the table predicts: ``latency`` or ``energy``."""
+        return LATENCY
+
+    @property
     def called(self) -> Loop:
         """How the networks are called that latencies are promised for."""
         return Loop.parse(self.loop) if self.loop else Loop()
@@ -153,8 +163,25 @@ class Conditions(Strict, frozen=True):
             nested = value if isinstance(value, dict) else {"": value}
             flat |= {f"{name}.{inner}".rstrip("."): v for inner, v in nested.items()}
         flat["loop"] = str(self.called)
+        flat["quantity"] = self.kind
         # A system update or another day does not start a new table.
         return {name: v for name, v in flat.items() if name not in ("os", "measured_on")}
+
+
+class EnergyConditions(Conditions, frozen=True, kw_only=True):
+    """What held for every value of a table of energies, which have no loop."""
+
+    quantity: Literal["energy"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loop:
+            raise ValueError("`loop` is for times, and the table is of energies")
+
+    @property
+    def kind(self) -> str:
+        """``energy``."""
+        return ENERGY
 
 
 IMPORTED = "imported from "
@@ -177,6 +204,7 @@ def make_unstated_conditions(
     threads: int = 1,
     batch: int = 1,
     measured_on: datetime.date | None = None,
+    kind: str = LATENCY,
 ) -> Conditions:
     """Conditions of measurements that others made, with ``unknown`` for what is not known.
 
@@ -192,8 +220,9 @@ def make_unstated_conditions(
         threads: Threads for one operator.
         batch: Images per call.
         measured_on: Date of the measurement; today by default.
+        kind: What was measured: ``latency`` or ``energy``.
     """
-    return Conditions(
+    conditions = Conditions(
         device=device,
         cpu_model=cpu_model,
         architecture=architecture,
@@ -214,6 +243,9 @@ def make_unstated_conditions(
             statistic=statistic,
         ),
     )
+    if kind == LATENCY:
+        return conditions
+    return EnergyConditions(quantity="energy", **msgspec.structs.asdict(conditions))
 
 
 class Located(Strict, frozen=True):
@@ -252,6 +284,8 @@ class ModelTiming(Strict, frozen=True):
 class Measured(Located, frozen=True, tag_field="status", tag="measured"):
     """A row that was measured on the device."""
 
+    kind: ClassVar[str] = LATENCY
+
     latency_us: Microseconds
     """The time that the operator adds to a network that has it. A search uses this number."""
     interval_us: Amount
@@ -273,16 +307,20 @@ class Measured(Located, frozen=True, tag_field="status", tag="measured"):
     def __hash__(self) -> int:
         return hash((self.operator, self.site, self.latency_us))
 
+    @property
+    def cost(self) -> float:
+        """What the operator adds to a network, in microseconds."""
+        return self.latency_us
 
-class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="interpolated"):
-    """A row that was worked out from whole networks or another device, and not measured."""
+
+class Derived(Strict, frozen=True, kw_only=True):
+    """A row that goldnas did not measure."""
 
     operator: Text
     site: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^({_SITE})?$"})] = ""
     """Empty if the operator's name says everything, as a column of a CSV file may."""
-    latency_us: Amount
     source: Text
-    """The origin of the latency, in one line."""
+    """The origin of the value, in one line."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -295,13 +333,45 @@ class Interpolated(Strict, frozen=True, kw_only=True, tag_field="status", tag="i
         return format_row_key(self.operator, self.site)
 
 
+class Interpolated(Derived, frozen=True, kw_only=True, tag_field="status", tag="interpolated"):
+    """A row that was worked out from whole networks or another device, and not measured."""
+
+    kind: ClassVar[str] = LATENCY
+
+    latency_us: Amount
+
+    @property
+    def cost(self) -> float:
+        """What the operator adds to a network, in microseconds."""
+        return self.latency_us
+
+
+class InterpolatedEnergy(
+    Derived, frozen=True, kw_only=True, tag_field="status", tag="interpolated"
+):
+    """A row of a table of energies, which others measured or a fit worked out."""
+
+    kind: ClassVar[str] = ENERGY
+
+    energy_uj: Amount
+    """The energy that the operator adds to a network that has it, for one call."""
+
+    @property
+    def cost(self) -> float:
+        """What the operator adds to a network, in microjoules."""
+        return self.energy_uj
+
+
 class Failed(Located, frozen=True, tag_field="status", tag="failed"):
     """A row that could not be measured: it has no latency, and never counts as zero."""
 
     error: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000_000)]
 
 
-Row = Measured | Interpolated | Failed
+Valued = Measured | Interpolated | InterpolatedEnergy
+"""A row that has a value."""
+
+Row = Valued | Failed
 
 
 class Accuracy(Strict, frozen=True):
@@ -327,6 +397,40 @@ class NetworkLatency(Strict, frozen=True):
     latency_us: Microseconds
     interval_us: Amount | None
     """Half-width of the 95 % confidence interval of ``latency_us``; None if unknown."""
+
+    @property
+    def cost(self) -> float:
+        """Microseconds."""
+        return self.latency_us
+
+    @property
+    def interval(self) -> float | None:
+        """Microseconds."""
+        return self.interval_us
+
+
+class NetworkEnergy(Strict, frozen=True):
+    """A whole network whose energy was measured."""
+
+    fingerprint: Text
+    parts: dict[str, Count]
+    """How often each operator and site is in it, as in :class:`NetworkLatency`."""
+    energy_uj: Microjoules
+    interval_uj: Amount | None
+    """Half-width of the 95 % confidence interval of ``energy_uj``; None if unknown."""
+
+    @property
+    def cost(self) -> float:
+        """Microjoules."""
+        return self.energy_uj
+
+    @property
+    def interval(self) -> float | None:
+        """Microjoules."""
+        return self.interval_uj
+
+
+AnyNetwork = NetworkLatency | NetworkEnergy
 
 
 class CallQuantile(Strict, frozen=True):
@@ -386,26 +490,17 @@ ANY_SPACE = "networks"
 """Space of a calibration that was fitted to networks of which counts are all that is known."""
 
 
-class Calibration(Strict, frozen=True):
-    """What turns a sum of rows into the latency of a network, for one space."""
+class Fitted(Strict, frozen=True):
+    """What turns a sum of rows into the amount of a network, for one space."""
 
     space: Text
     settings: dict[str, Any]
     """Settings of the space, as an architecture's file has them."""
-    intercept_us: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-    """Cost of every network in addition to its rows; below 0 if rows count something twice."""
-    latencies_us: dict[str, Amount]
-    """The fitted rows, by operator and site."""
-    prior_us: dict[str, Amount]
-    """The costs that the fit began from, if there were any."""
     accuracy: Accuracy
     """Cross-validated: each network predicted by a fit without it."""
     noise_floor_percent: Amount | None
     """Mean difference between two measurements of the same networks, each by one half of the
     processes; None if the networks were not measured so."""
-    networks: tuple[NetworkLatency, ...]
-    loop: LoopFit | msgspec.UnsetType = msgspec.UNSET
-    """From hot latencies to those in the loop of the conditions; absent if that is hot."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -418,12 +513,6 @@ class Calibration(Strict, frozen=True):
     def space_key(self) -> str:
         """A key of the space and its settings, for comparisons."""
         return format_space_key(self.space, self.settings)
-
-    def predict_us(self, parts: Mapping[str, int]) -> float:
-        """The hot latency of a network, from how often each row is in it."""
-        return self.intercept_us + math.fsum(
-            count * self.latencies_us[key] for key, count in parts.items()
-        )
 
     @property
     def is_of_sizes(self) -> bool:
@@ -442,6 +531,76 @@ class Calibration(Strict, frozen=True):
         given = {name: value for name, value in self.settings.items() if value is not None}
         settings = ", ".join(f"{name} {value}" for name, value in given.items())
         return f"{self.space}: {settings}" if settings else self.space
+
+
+class Calibration(Fitted, frozen=True):
+    """What turns a sum of rows into the latency of a network, for one space."""
+
+    kind: ClassVar[str] = LATENCY
+
+    intercept_us: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
+    """Cost of every network in addition to its rows; below 0 if rows count something twice."""
+    latencies_us: dict[str, Amount]
+    """The fitted rows, by operator and site."""
+    prior_us: dict[str, Amount]
+    """The costs that the fit began from, if there were any."""
+    networks: tuple[NetworkLatency, ...]
+    loop: LoopFit | msgspec.UnsetType = msgspec.UNSET
+    """From hot latencies to those in the loop of the conditions; absent if that is hot."""
+
+    def predict_us(self, parts: Mapping[str, int]) -> float:
+        """The hot latency of a network, from how often each row is in it."""
+        return self.intercept_us + math.fsum(
+            count * self.latencies_us[key] for key, count in parts.items()
+        )
+
+    @property
+    def intercept(self) -> float:
+        """Microseconds of every network in addition to its rows."""
+        return self.intercept_us
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Microseconds of the fitted rows."""
+        return self.latencies_us
+
+    @property
+    def prior(self) -> dict[str, float]:
+        """Microseconds that the fit began from."""
+        return self.prior_us
+
+
+class EnergyCalibration(Fitted, frozen=True):
+    """What turns a sum of rows into the energy of a network, for one space."""
+
+    kind: ClassVar[str] = ENERGY
+
+    intercept_uj: Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
+    """Energy of every network in addition to its rows; below 0 if rows count something
+    twice."""
+    energies_uj: dict[str, Amount]
+    """The fitted rows, by operator and site."""
+    prior_uj: dict[str, Amount]
+    """The energies that the fit began from, if there were any."""
+    networks: tuple[NetworkEnergy, ...]
+
+    @property
+    def intercept(self) -> float:
+        """Microjoules of every network in addition to its rows."""
+        return self.intercept_uj
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Microjoules of the fitted rows."""
+        return self.energies_uj
+
+    @property
+    def prior(self) -> dict[str, float]:
+        """Microjoules that the fit began from."""
+        return self.prior_uj
+
+
+AnyCalibration = Calibration | EnergyCalibration
 
 
 class Campaign(Strict, frozen=True):
@@ -466,15 +625,40 @@ class Campaign(Strict, frozen=True):
 
 
 class TableFile(Strict, frozen=True):
-    """A table's file: all there is in it."""
+    """The file of a table of times: all there is in it."""
 
     schema_version: Literal[2]
     checksum: Checksum
     """``sha256:`` and the SHA-256 of the canonical JSON of everything else."""
     conditions: Conditions
-    rows: tuple[Row, ...]
+    rows: tuple[Measured | Interpolated | Failed, ...]
     calibrations: tuple[Calibration, ...] = ()
     campaigns: tuple[Campaign, ...] = ()
+
+
+class EnergyTableFile(Strict, frozen=True):
+    """The file of a table of energies: all there is in it.
+
+    goldnas measures no energy, so there are no measured rows and no campaigns.
+    """
+
+    schema_version: Literal[2]
+    checksum: Checksum
+    """As in :class:`TableFile`."""
+    conditions: EnergyConditions
+    rows: tuple[InterpolatedEnergy | Failed, ...]
+    calibrations: tuple[EnergyCalibration, ...] = ()
+
+
+def choose_form(content: dict[str, Any]) -> type[TableFile] | type[EnergyTableFile]:
+    """The form of a file, which ``quantity`` of its conditions says; times by default.
+
+    Args:
+        content: The file as JSON gives it.
+    """
+    conditions = content.get("conditions")
+    named = isinstance(conditions, dict) and "quantity" in conditions
+    return EnergyTableFile if named else TableFile
 
 
 def compute_checksum(content: dict[str, Any]) -> str:
@@ -490,9 +674,12 @@ def compute_checksum(content: dict[str, Any]) -> str:
 
 def make_json_schema() -> dict[str, Any]:
     """The published JSON Schema, ``schema.json``, as it follows from the records."""
-    schema = msgspec.json.schema(TableFile)
+    forms, records = msgspec.json.schema_components(
+        [TableFile, EnergyTableFile], ref_template="#/$defs/{name}"
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"goldnas latency table, schema version {SCHEMA_VERSION}",
-        **schema,
+        "anyOf": list(forms),
+        "$defs": records,
     }

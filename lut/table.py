@@ -5,7 +5,7 @@ neither imports the other.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +22,20 @@ from goldnas.lut.schema import (
     FITTED,
     IMPORTED,
     SCHEMA_VERSION,
+    AnyCalibration,
     Calibration,
     Campaign,
     Conditions,
-    Interpolated,
-    Measured,
+    EnergyCalibration,
+    Failed,
     Row,
     TableFile,
+    choose_form,
     compute_checksum,
 )
+from goldnas.resource_names import LATENCY
 from goldnas.site import AnySite, Site, parse_site
+from goldnas.units import name_base_unit
 
 _MOST_LISTED = 100
 """Rows that an error names where no command can measure them."""
@@ -39,18 +43,31 @@ _MOST_LISTED = 100
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Microseconds by operator and site, and the conditions of the measurement."""
+    """Costs by operator and site, and the conditions of the measurement.
+
+    The costs are microseconds, or the microjoules of a table of energies.
+    """
 
     conditions: Conditions
     rows: tuple[Row, ...]
     path: Path
-    calibrations: tuple[Calibration, ...] = ()
+    calibrations: tuple[AnyCalibration, ...] = ()
     campaigns: tuple[Campaign, ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the table in budgets: ``pi5`` for ``lut/pi5.json``."""
         return self.path.stem
+
+    @property
+    def kind(self) -> str:
+        """What the table predicts: ``latency`` or ``energy``."""
+        return self.conditions.kind
+
+    @property
+    def unit(self) -> str:
+        """The unit of its costs: ``us`` or ``uJ``."""
+        return name_base_unit(self.kind)
 
     @cached_property
     def _index(self) -> dict[str, Row]:
@@ -64,7 +81,37 @@ class LatencyTable:
         space: str = "space",
         rows: Callable[[], Iterable[tuple[str, AnySite]]] = tuple,
     ) -> float:
-        """Look up one operator at one site, in microseconds.
+        """Look up one operator at one site in a table of times, in microseconds.
+
+        Args and errors are those of :meth:`cost`.
+
+        Raises:
+            TableError: If the table has energies.
+        """
+        self.check_times()
+        return self.cost(operator, site, space=space, rows=rows)
+
+    def check_times(self) -> None:
+        """Refuse a table of energies.
+
+        Raises:
+            TableError: If it is one.
+        """
+        if self.kind != LATENCY:
+            raise TableError(
+                f"{self.path} is a table of energies, and goldnas measures only times: give a "
+                "table of times"
+            )
+
+    def cost(
+        self,
+        operator: str,
+        site: AnySite,
+        *,
+        space: str = "space",
+        rows: Callable[[], Iterable[tuple[str, AnySite]]] = tuple,
+    ) -> float:
+        """Look up one operator at one site, in microseconds or microjoules.
 
         Args:
             operator: Registered name of the operator.
@@ -77,11 +124,11 @@ class LatencyTable:
                 lists all other rows of the space that have no latency.
         """
         row = self._index.get(format_row_key(operator, site))
-        if isinstance(row, Measured | Interpolated):
-            return row.latency_us
+        if row is not None and not isinstance(row, Failed):
+            return row.cost
         missing = dict.fromkeys(self.missing(rows()))
         others = [other for other in missing if other != (operator, site)]
-        problem = f"{self.path} has no latency for {operator} at {site}"
+        problem = f"{self.path} has no {self.kind} for {operator} at {site}"
         if row is not None:
             problem += f": its measurement failed ({row.error})"
         elif not others:
@@ -141,7 +188,7 @@ class LatencyTable:
     def has(self, operator: str, site: AnySite) -> bool:
         """Whether there is a latency of an operator at a site."""
         row = self._index.get(format_row_key(operator, site))
-        return isinstance(row, Measured | Interpolated)
+        return row is not None and not isinstance(row, Failed)
 
     def with_rows(self, rows: Iterable[Row]) -> "LatencyTable":
         """A table with these rows added; each replaces an earlier row of its key."""
@@ -167,6 +214,17 @@ class LatencyTable:
         return replace(self, campaigns=(*self.campaigns, campaign))
 
     def calibration_for(self, space: str, settings: dict[str, Any]) -> Calibration | None:
+        """:meth:`fitted_for` of a table of times.
+
+        Raises:
+            TableError: If the table has energies.
+        """
+        self.check_times()
+        fitted = self.fitted_for(space, settings)
+        assert not isinstance(fitted, EnergyCalibration)
+        return fitted
+
+    def fitted_for(self, space: str, settings: dict[str, Any]) -> AnyCalibration | None:
         """The calibration of a space; else the calibration without a space, or None.
 
         Args:
@@ -191,13 +249,13 @@ class LatencyTable:
                 "conditions": self.conditions,
                 "rows": self.sorted_rows(),
                 "calibrations": self.calibrations,
-                "campaigns": self.campaigns,
             }
+            | ({"campaigns": self.campaigns} if self.kind == LATENCY else {})
         )
         content["checksum"] = f"sha256:{'0' * 64}"  # until it is known
         try:
             # Not a file that load would refuse; and 1 microsecond is 1.0, however it was given.
-            content = msgspec.to_builtins(msgspec.convert(content, TableFile))
+            content = msgspec.to_builtins(msgspec.convert(content, choose_form(content)))
         except msgspec.ValidationError as error:
             raise TableError(
                 f"{self.path} was not written: {explain_error(str(error), content)}. Leave "
@@ -227,4 +285,24 @@ class LatencyTable:
         """
         path = Path(source)
         file = read_table(path)
-        return cls(file.conditions, file.rows, path, file.calibrations, file.campaigns)
+        campaigns = file.campaigns if isinstance(file, TableFile) else ()
+        return cls(file.conditions, file.rows, path, file.calibrations, campaigns)
+
+
+def check_same_kind(tables: Sequence[LatencyTable], what: str) -> None:
+    """Refuse tables of times beside tables of energies.
+
+    Args:
+        tables: At least one.
+        what: What times and energies cannot.
+
+    Raises:
+        TableError: Naming two of them.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        if other.kind != first.kind:
+            raise TableError(
+                f"{first.path} has values in {first.unit} and {other.path} in {other.unit}: "
+                f"times and energies {what}. Give tables of one unit"
+            )

@@ -20,6 +20,7 @@ from goldnas.profiling.match_backend import match_backend
 from goldnas.profiling.measuring import Estimate
 from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.session import Session
+from goldnas.resource_names import ENERGY
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ def measure_network(
     unverified: dict[str, str] = {}
     for table in tables:
         theirs = table.conditions
+        if table.kind == ENERGY:
+            unverified[table.name] = (
+                "goldnas cannot measure energy, so this is only the prediction of the table; "
+                "measure the exported network with a power meter"
+            )
+            continue
         if theirs.precision not in (precision, "unknown"):
             unverified[table.name] = (
                 f"the table is for {theirs.precision}, the network is {precision}"

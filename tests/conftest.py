@@ -24,7 +24,14 @@ import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import export_cache
-from goldnas.lut import Conditions, LatencyTable, Measured, MeasuringProtocol
+from goldnas.lut import (
+    Conditions,
+    InterpolatedEnergy,
+    LatencyTable,
+    Measured,
+    MeasuringProtocol,
+)
+from goldnas.lut.schema import make_unstated_conditions
 from goldnas.picking import config as picking_config
 from goldnas.picking import pick
 from goldnas.profiling import (
@@ -34,7 +41,7 @@ from goldnas.profiling import (
     runner_backend,
     whole_model,
 )
-from goldnas.resources import Flops
+from goldnas.resources import Flops, Parameters
 from goldnas.site import Site
 from goldnas.spaces import SearchSpace
 from workplace import fill
@@ -166,6 +173,31 @@ def quick() -> Iterator[None]:
         patch.setattr(loop_calibration, "LOOP_NETWORKS", 4)
         patch.setattr(runner_backend, "_LEAST_S", 0.02)
         yield
+
+
+@pytest.fixture(scope="session")
+def make_energies() -> MakeTable:
+    """Write a table of energies: each row takes 1 uJ and 1 uJ per 1,000 parameters."""
+
+    def make(path: Path, space: SearchSpace) -> LatencyTable:
+        parameters = Parameters(space.build_part)
+        rows = tuple(
+            InterpolatedEnergy(
+                operator=operator,
+                site=str(site),
+                energy_uj=1 + parameters.cost(operator, site) / 1000,
+                source="made up",
+            )
+            for operator, site in space.rows()
+        )
+        conditions = make_unstated_conditions(
+            "made up", protocol="imported from csv", statistic="energy_uJ", kind="energy"
+        )
+        table = LatencyTable(conditions, rows, path)
+        table.save()
+        return table
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -152,6 +152,9 @@ def _write_tables() -> None:
     for name in ("networks.csv", "prior.csv"):
         Path(name).write_text("\n".join(["name,latency_ms,a,b,c", *lines, ""]))
     run("lut fit --networks networks.csv --out fitted.json")
+    joules = Path("networks.csv").read_text().replace("latency_ms", "energy_mJ")
+    Path("joules.csv").write_text(joules)
+    run("lut fit --networks joules.csv --out joules.json")
     first, second = (row.key for row in LatencyTable.load("table.json").rows[:2])
     lines = [f"{1 + n},{n % 3},{n}" for n in range(8)]
     Path("parted.csv").write_text("\n".join([f"latency_ms,{first},{second}", *lines, ""]))
@@ -613,6 +616,7 @@ _FIT = (
 TARGETS = (
     Target("table.json", _SIGNED, (*_LOOKED_AT, prepare_search, transfer), (0, 1, 2)),
     Target("fitted.json", _SIGNED, ("lut show fitted.json", "lut lint fitted.json"), (0, 1, 2)),
+    Target("joules.json", _SIGNED, ("lut show joules.json", "lut lint joules.json"), (0, 1, 2)),
     Target("table.json", _SIGNED, (*_LOOKED_AT, prepare_search, transfer), (0, 1, 2)),
     Target(
         "proxylessnas.yaml",

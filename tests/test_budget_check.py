@@ -51,7 +51,7 @@ def test_predicted_latency_is_the_sum_over_all_parts(
         SPACE.build(architecture),
         parts,
         SPACE.input_shape,
-        latencies=[Latency(make_table(tmp_path / "cpu.json", SPACE, row_us=10.0), SPACE)],
+        predicted=[Latency(make_table(tmp_path / "cpu.json", SPACE, row_us=10.0), SPACE)],
         measured_us={"latency@cpu": 5.0 * len(parts)},
         unverified={},
     )
@@ -70,7 +70,7 @@ def test_a_row_that_the_table_lacks_is_an_error(tmp_path: Path, make_table: Make
             SPACE.build(architecture),
             tuple(SPACE.plan(architecture).parts()),
             SPACE.input_shape,
-            latencies=[Latency(lacking, SPACE)],
+            predicted=[Latency(lacking, SPACE)],
             measured_us={"cpu": 1.0},
             unverified={},
         )

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "settings": {"errors", "ranges"},
     "space_settings": {"settings"},
     "mobile_block": set(),
-    "lut": {"bounded", "errors", "files", "mobile_block", "site"},
+    "lut": {"bounded", "errors", "files", "mobile_block", "resource_names", "site", "units"},
     "operators": {"errors", "mobile_block", "site"},
     "multiply_adds": set(),
     "network": set(),
@@ -74,8 +74,8 @@ MAY_IMPORT = {
     },
     "profiling": {
         *("architecture", "arrays", "bounded", "choice", "contents", "errors", "exporting"),
-        *("files", "lut", "operators", "reference", "resources", "scratch", "settings"),
-        *("site", "spaces", "trust", "zoo"),
+        *("files", "lut", "operators", "reference", "resource_names", "resources", "scratch"),
+        *("settings", "site", "spaces", "trust", "zoo"),
     },
     "picking": {
         *("errors", "exporting", "files", "lut", "profiling", "resource_names", "resources"),

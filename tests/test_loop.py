@@ -331,7 +331,7 @@ def test_an_export_is_measured_in_the_loop_of_its_table(tmp_path: Path, quick: N
         network,
         tuple(SPACE.plan(architecture).parts()),
         SPACE.input_shape,
-        latencies=[latency],
+        predicted=[latency],
         budgets=[parse_budget("1us:p99", ["pc"])],
         measured_us={latency.name: measured_us},
         limits_us={latency.name: limits},

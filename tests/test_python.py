@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 import goldnas
 from goldnas.errors import ConfigError, DataError, GoldnasError, RunError
+from goldnas.lut.importers import import_table
 from goldnas.reference import GIVEN
 from goldnas.spaces import FUNCTIONS
 from searches import assert_same_results
@@ -37,10 +38,23 @@ def place(tmp_path_factory: pytest.TempPathFactory, quick: None) -> tuple[Path, 
         run = goldnas.search(
             space, budgets=["60kFLOPs"], tables=[table], out="runs/a", **settings
         )
+        energies = make_energies(space)
         trained = goldnas.train(run.best, recipe="short", epochs=2)
         goldnas.export(run.best, "net.onnx")
     names = {"space": space, "table": table, "run": run, "trained": trained}
+    names["energies"] = energies
     return folder, {"goldnas": goldnas, **names}
+
+
+def make_energies(space: Any) -> goldnas.LatencyTable:
+    """A table of energies in which each row takes 2 microjoules."""
+    lines = [f"{operator},{site},2" for operator, site in space.rows()]
+    Path("energies.csv").write_text("\n".join(["operator,site,energy_uJ", *lines]))
+    imported = import_table(
+        Path("energies.csv"), "csv", Path("lut/energies.json"), device="cpu"
+    )
+    imported.table.save()
+    return goldnas.LatencyTable.load("lut/energies.json")
 
 
 def examples() -> Iterator[doctest.DocTest]:

@@ -83,15 +83,17 @@ def test_a_report_replaces_reports_and_no_other_page(run: Path, tmp_path: Path) 
 
 def test_the_times_on_the_page_add_up_to_the_prediction(run: Path) -> None:
     data = reported(run).for_script()
-    (times,) = data["times"]
+    (costs,) = data["costs"]
     front = SearchRun.open(run).front()
     assert [n["id"] for n in data["networks"]] == [n.fingerprint for n in front.networks]
     for shown, network in zip(data["networks"], front.networks, strict=True):
-        assert len(shown["kept"]) == len(data["operators"]) == len(times["us"])
+        assert len(shown["kept"]) == len(data["operators"]) == len(costs["operators"])
         kept = sum(
-            us for us, mark in zip(times["us"], shown["kept"], strict=True) if mark == "1"
+            us
+            for us, mark in zip(costs["operators"], shown["kept"], strict=True)
+            if mark == "1"
         )
-        total = kept + sum(us for _, _, us in times["fixed"])
+        total = kept + sum(us for _, _, us in costs["fixed"])
         assert total == pytest.approx(network.resources["latency@device"], rel=1e-3)
 
 
@@ -204,7 +206,7 @@ def test_a_space_that_is_gone_leaves_the_rest(run: Path) -> None:
     changed(str(run / "config.json"), space="gone_module:small")()
     page = reported(run)
     assert "gone_module:small, of a module that is not found" in page.text
-    assert page.for_script()["times"] == []
+    assert page.for_script()["costs"] == []
     assert len(page.for_script()["operators"]) == len(page.for_script()["networks"][0]["kept"])
 
 
@@ -355,7 +357,7 @@ def test_a_search_writes_its_report(workplace: Path) -> None:
     assert code == 0, stderr
     assert "wrote run/report.html" in out
     data = Page(Path("run/report.html")).for_script()
-    assert data["times"][0]["table"] == "cpu"
+    assert data["costs"][0]["table"] == "cpu"
 
 
 def test_a_report_that_cannot_be_written_does_not_spoil_the_search(workplace: Path) -> None:

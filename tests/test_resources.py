@@ -27,7 +27,7 @@ from goldnas.units import format_amount
 
 MakeTable = Callable[..., LatencyTable]
 UNITS = ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "params", "kparams", "Mparams", "Gparams")
-UNITS += ("us", "ms", "s", "B", "kB", "MB", "GB")
+UNITS += ("us", "ms", "s", "uJ", "mJ", "J", "B", "kB", "MB", "GB")
 SPACE = GoldSpace(cells=3, channels=4, nodes=2, input_shape=(1, 8, 8), classes=3)
 
 

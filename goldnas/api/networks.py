@@ -253,7 +253,7 @@ class NetworkFront(Sequence[Network]):
 
     @property
     def budgets(self) -> dict[str, float]:
-        """Limits in FLOPs, parameters, microseconds and bytes, by resource."""
+        """Limits in FLOPs, parameters, microseconds, microjoules and bytes, by resource."""
         return self.record.budgets
 
     def pick(self, which: str | int = "best") -> Network:

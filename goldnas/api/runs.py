@@ -71,7 +71,7 @@ class Run:
 
     @property
     def budgets(self) -> "list[Budget]":
-        """The budgets, in FLOPs, parameters, microseconds and bytes."""
+        """The budgets, in FLOPs, parameters, microseconds, microjoules and bytes."""
         return self.folder.budgets
 
     @property

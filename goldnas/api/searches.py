@@ -50,8 +50,9 @@ def search(
             others).
         data: The name or the path of a dataset, arrays, or two datasets of PyTorch: see
             :func:`goldnas.data.given.name_data`.
-        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``. With several tables,
-            ``5ms@pi5`` names the table. All budgets hold at the end.
+        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``; ``6mJ`` by a
+            table of energies. With several tables, ``5ms@pi5`` names the table. All budgets
+            hold at the end.
         tables: Latency tables of the devices, or their files.
         out: Folder to make for the search.
         zoo: The file in which :func:`goldnas.pick` keeps its measurements, made on the device
@@ -147,7 +148,7 @@ def _take_zoo(
                 },
             )
         return {}
-    counts = count_baselines(matched, space, config)
+    counts = count_baselines(matched, space, config, prepared.tables)
     if matched.zoo.classes != counts.classes:
         on_event(
             "note",

@@ -136,6 +136,8 @@ def shrink(
     folder = Path(out)
     with alone(), join_ranks(ranks) as joined:
         joined.broadcast(lambda: SearchRun.check_free(folder))
+        listed = [Path(getattr(t, "path", t)) for t in as_list("tables", tables)]
+        paths = _place_tables(listed, folder, as_list("budgets", budgets), measuring)
         given: dict[str, Any] = {"task": name_task(task), **others}
         given = {name: value for name, value in given.items() if value is not None}
         whole, of_data = joined.on_all(
@@ -143,8 +145,6 @@ def shrink(
                 network, data, weights, dict(settings or {}), given, pick, trust
             )
         )
-        listed = [Path(getattr(t, "path", t)) for t in as_list("tables", tables)]
-        paths = _place_tables(listed, folder, as_list("budgets", budgets), measuring)
         space = joined.on_all(
             lambda: _make_space(
                 whole,
@@ -295,11 +295,24 @@ def _place_tables(
     """The files of tables; where something is measured, the first is the one.
 
     Raises:
-        ConfigError: If nothing says what a latency is.
+        ConfigError: If nothing says what a latency is, or an energy is given.
     """
-    from goldnas.resource_names import is_latency
+    from goldnas.lut import LatencyTable as Table
+    from goldnas.resource_names import ENERGY, LATENCY, read_kind
     from goldnas.resources import parse_budget
 
+    kinds = {}
+    for text in budgets:
+        named = text.partition("@")[2].strip() or "table"  # whichever it will be
+        kinds[text] = read_kind(parse_budget(text, [named], energy_tables=[named]).resource)
+    for what in (
+        *(f"the budget {text} is an energy" for text, kind in kinds.items() if kind == ENERGY),
+        *(f"{p} has energies" for p in tables if p.exists() and Table.load(p).kind == ENERGY),
+    ):
+        raise ConfigError(
+            f"{what}, and goldnas cannot measure those of the sizes of a network: shrink for a "
+            "latency, FLOPs or params"
+        )
     if measuring is not None:
         if len(tables) > 1:
             raise ConfigError(
@@ -307,15 +320,13 @@ def _place_tables(
                 "or leave `device` out"
             )
         return tables or [folder.with_name(f"{folder.name}.lut.json")]
-    if not tables:
-        for text in budgets:
-            named = text.partition("@")[2].strip() or "table"  # whichever it will be
-            if is_latency(parse_budget(text, [named]).resource):
-                raise ConfigError(
-                    f"the budget {text} is a latency, and no device is given for it: give a "
-                    "`device` to measure on, for example `device='cpu'`, or `tables` of this "
-                    "network"
-                )
+    for text, kind in kinds.items():
+        if kind == LATENCY and not tables:
+            raise ConfigError(
+                f"the budget {text} is a latency, and no device is given for it: give a "
+                "`device` to measure on, for example `device='cpu'`, or `tables` of this "
+                "network"
+            )
     return tables
 
 

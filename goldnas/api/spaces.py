@@ -85,8 +85,8 @@ def feasible(
 
     Args:
         space: What :func:`goldnas.space` returns or takes.
-        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``. With several tables,
-            ``5ms@pi5`` names the table.
+        budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``; ``6mJ`` by a
+            table of energies. With several tables, ``5ms@pi5`` names the table.
         tables: Latency tables of the devices, or their files.
         single: Whether each node, or choice, keeps exactly one operator.
 

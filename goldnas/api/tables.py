@@ -12,6 +12,7 @@ from goldnas import lut
 from goldnas.api.telling import ignore, warn
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut.schema import ANY_SPACE
+from goldnas.resource_names import ENERGY
 from goldnas.settings import make_settings
 
 if TYPE_CHECKING:
@@ -60,10 +61,46 @@ class Prediction:
         return self.latency_us / 1000
 
 
+@dataclass(frozen=True)
+class PredictedEnergyRow:
+    """One row of a table of energies, and how often a network has it."""
+
+    operator: str
+    site: str
+    count: int
+    energy_uj: float
+    """Microjoules of all its occurrences together."""
+
+
+@dataclass(frozen=True)
+class EnergyPrediction:
+    """The energy of a network, as a table predicts it.
+
+    Example:
+        >>> prediction = energies.predict_energy(run.best)
+        >>> prediction.energy_mj == prediction.energy_uj / 1000
+        True
+    """
+
+    energy_uj: float
+    """Microjoules for one call, with the batch of the table."""
+    mape_percent: float | None
+    """Mean error on networks that the table was not fitted to; None without a calibration."""
+    overhead_uj: float
+    """Microjoules that every network takes, whatever its operators."""
+    rows: tuple[PredictedEnergyRow, ...]
+
+    @property
+    def energy_mj(self) -> float:
+        """Millijoules."""
+        return self.energy_uj / 1000
+
+
 class LatencyTable(lut.LatencyTable):
     """The latencies of a space's operators on one device, kept in a JSON file.
 
-    :func:`goldnas.profile` makes a table, and :meth:`load` reads one.
+    :func:`goldnas.profile` makes a table, and :meth:`load` reads one. ``goldnas lut import``
+    and ``goldnas lut fit`` can also make a table of energies.
 
     Example:
         >>> import goldnas
@@ -94,9 +131,51 @@ class LatencyTable(lut.LatencyTable):
         Raises:
             TableError: If the table lacks a row of the network.
         """
+        self.check_times()
+        parts, costs_us, overhead_us, mape_percent = self._costs_of(network)
+        return Prediction(
+            latency_us=_add_up(parts, costs_us, overhead_us),
+            mape_percent=mape_percent,
+            overhead_us=overhead_us,
+            rows=tuple(
+                PredictedRow(operator, str(site), count, count * costs_us[operator, site])
+                for (operator, site), count in Counter(parts).items()
+            ),
+        )
+
+    def predict_energy(self, network: Any) -> EnergyPrediction:
+        """Predict the energy of a network on the device of a table of energies.
+
+        Args:
+            network: As for :meth:`predict`.
+
+        Raises:
+            ConfigError: If the table has times.
+            TableError: If the table lacks a row of the network.
+
+        Example:
+            >>> energies.predict_energy(run.best).energy_mj > 0
+            True
+        """
+        if self.kind != ENERGY:
+            raise ConfigError(f"{self.path} is a table of times: `predict()` reads it")
+        parts, costs_uj, overhead_uj, mape_percent = self._costs_of(network)
+        return EnergyPrediction(
+            energy_uj=_add_up(parts, costs_uj, overhead_uj),
+            mape_percent=mape_percent,
+            overhead_uj=overhead_uj,
+            rows=tuple(
+                PredictedEnergyRow(operator, str(site), count, count * costs_uj[operator, site])
+                for (operator, site), count in Counter(parts).items()
+            ),
+        )
+
+    def _costs_of(
+        self, network: Any
+    ) -> "tuple[tuple[Part, ...], dict[Part, float], float, float | None]":
+        """Parts of a network, their costs, the cost of any network, and the mean error."""
         from goldnas.lut.published import PublishedNetwork
 
-        costs_us: dict[Part, float]
         if isinstance(network, PublishedNetwork):
             if not self.conditions.called.is_hot:
                 raise TableError(
@@ -104,24 +183,24 @@ class LatencyTable(lut.LatencyTable):
                     "of this space was called: predict published networks with a hot table"
                 )
             parts = network.parts
-            costs_us = {part: self.latency_us(*part, rows=lambda: parts) for part in parts}
-            general = self.calibration_for(ANY_SPACE, {})
-            return _predict(
+            costs = {part: self.cost(*part, rows=lambda: parts) for part in parts}
+            general = self.fitted_for(ANY_SPACE, {})
+            return (
                 parts,
-                costs_us,
-                general.intercept_us if general else 0.0,
+                costs,
+                general.intercept if general else 0.0,
                 general.accuracy.mape_percent if general else None,
             )
         from goldnas.api.networks import find_architecture
-        from goldnas.resources import Latency
+        from goldnas.resources import predict_by
         from goldnas.spaces import find_space
 
         architecture = find_architecture(network)
         space = find_space(architecture)
         parts = tuple(space.plan(architecture).parts())
-        latency = Latency(self, space)
-        costs_us = {part: latency.cost(*part) for part in parts}
-        return _predict(parts, costs_us, latency.overhead, latency.error_percent)
+        predicted = predict_by(self, space)
+        costs = {part: predicted.cost(*part) for part in parts}
+        return parts, costs, predicted.overhead, predicted.error_percent
 
     def check(
         self,
@@ -249,14 +328,17 @@ class LatencyTable(lut.LatencyTable):
         """The latest calibration.
 
         Raises:
-            TableError: If there is no calibration.
+            TableError: If there is no calibration, or the table has energies.
         """
+        self.check_times()
         if not self.calibrations:
             raise TableError(
                 f"{self.path} was never calibrated, so the space of its networks is not known. "
                 f"Measure some: `profile(space, networks=20, out={str(self.path)!r})`"
             )
-        return self.calibrations[-1]
+        last = self.calibrations[-1]
+        assert not isinstance(last, lut.EnergyCalibration)
+        return last
 
     def _open_session(
         self,
@@ -298,19 +380,5 @@ class LatencyTable(lut.LatencyTable):
         return session
 
 
-def _predict(
-    parts: "tuple[Part, ...]",
-    costs_us: "dict[Part, float]",
-    overhead_us: float,
-    mape_percent: float | None,
-) -> Prediction:
-    """The sum over the parts of a network, with what it consists of."""
-    return Prediction(
-        latency_us=fsum([overhead_us, *(costs_us[part] for part in parts)]),
-        mape_percent=mape_percent,
-        overhead_us=overhead_us,
-        rows=tuple(
-            PredictedRow(operator, str(site), count, count * costs_us[operator, site])
-            for (operator, site), count in Counter(parts).items()
-        ),
-    )
+def _add_up(parts: "tuple[Part, ...]", costs: "dict[Part, float]", overhead: float) -> float:
+    return fsum([overhead, *(costs[part] for part in parts)])

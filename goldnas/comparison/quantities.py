@@ -10,7 +10,7 @@ from goldnas.comparison.hypervolume import compute_hypervolume
 from goldnas.comparison.runs import Entry
 from goldnas.comparison.truth import Truth
 from goldnas.metric import MetricKind
-from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
+from goldnas.resource_names import ENERGY, FLOPS, PARAMETERS, name_energy, name_latency
 from goldnas.searching.front import FrontNetwork
 from goldnas.units import Unit, list_units
 
@@ -92,17 +92,20 @@ def list_quantities(
     metric: MetricKind,
     truth: Truth | None = None,
     of_file: Sequence[str] = (),
+    *,
+    energies: Sequence[str] = (),
 ) -> Iterator[Quantity]:
     """The columns of a comparison.
 
     Args:
-        tables: Names of the latency tables.
+        tables: Names of the tables of times.
         resource: Resource of the hypervolumes.
         reference: Reference of the hypervolumes: an amount of the resource, and a share of
             wrong answers. None for a custom task, whose worst value is not known.
         metric: The metric of the networks.
         truth: Known figures of the networks.
         of_file: Resources that are counted on exported files.
+        energies: Names of the tables of energies.
     """
     values, differences, suffix = _PERCENT, _POINTS, ""
     if not metric.is_accuracy:
@@ -159,6 +162,14 @@ def list_quantities(
             _MILLISECONDS,
             _measured(table),
             "not measured",
+        )
+    for table in energies:  # which goldnas cannot measure
+        yield Quantity(
+            f"predicted_uj@{table}",
+            f"{table} predicted",
+            list_units(ENERGY),
+            _resource(name_energy(table)),
+            "not predicted",
         )
     yield Quantity(
         "search_seconds",

@@ -95,10 +95,15 @@ def compare(
     tables = dict.fromkeys(
         name
         for run in runs
-        for name in [*run.tables, *(name for n in run.measured.values() for name in n.tables)]
+        for name in [*run.times, *(name for n in run.measured.values() for name in n.tables)]
     )
     of_file = tuple(dict.fromkeys(name for run in runs for name in run.of_file))
-    columns = tuple(list_quantities(tuple(tables), resource, reference, metric, truth, of_file))
+    energies = tuple(dict.fromkeys(name for run in runs for name in run.energies))
+    columns = tuple(
+        list_quantities(
+            tuple(tables), resource, reference, metric, truth, of_file, energies=energies
+        )
+    )
     kinds: dict[bytes, list[ComparedRun]] = {}
     for run in runs:
         kinds.setdefault(run.kind_key, []).append(run)

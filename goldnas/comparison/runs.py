@@ -11,7 +11,14 @@ from goldnas.comparison.history import Event, list_drops
 from goldnas.comparison.truth import Judge, Judgement, Truth
 from goldnas.errors import ConfigError, RunError, count_of
 from goldnas.metric import ACCURACY, UNKNOWN, MetricKind
-from goldnas.resource_names import FLOPS, PARAMETERS, name_latency, read_precision
+from goldnas.resource_names import (
+    ENERGY,
+    FLOPS,
+    PARAMETERS,
+    name_energy,
+    name_latency,
+    read_precision,
+)
 from goldnas.searching.baselines import Baseline, Baselines
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -49,7 +56,8 @@ class ComparedRun:
     best: FrontNetwork | None
     """The most accurate within all budgets; None if there is none."""
     budgets: dict[str, float]
-    """Limits in FLOPs, parameters, microseconds and bytes, in the order of the budgets."""
+    """Limits in FLOPs, parameters, microseconds, microjoules and bytes, in the order of the
+    budgets."""
     events: list[Event]
     trained: tuple["Trained", ...]
     """The finished trainings of any of its networks."""
@@ -59,6 +67,8 @@ class ComparedRun:
     """Measurements by fingerprint."""
     tables: dict[str, bytes]
     """The contents of the latency tables' files, by name."""
+    energies: tuple[str, ...]
+    """The names of those that are tables of energies."""
     baselines: Baselines | None
     """The ready-made networks that it is compared with."""
     judge: Judge | None
@@ -86,7 +96,7 @@ class ComparedRun:
         run.trusted = trust
         front = run.front() if run.has_front else None
         networks = front.networks if front else ()
-        _ = run.tables  # refuses a damaged one
+        energies = tuple(table.name for table in run.tables if table.kind == ENERGY)
         folders = _trainings(path / "trained")
         read = {p.name: Trained.read(TrainingFolder.open(p)) for p in folders}
         trained = tuple(one for one in read.values() if one is not None)
@@ -116,6 +126,7 @@ class ComparedRun:
                 name: (path / "tables" / f"{name}.json").read_bytes()
                 for name in run.config.tables
             },
+            energies=energies,
             baselines=run.baselines,
             judge=judge,
             judged=judged,
@@ -151,7 +162,16 @@ class ComparedRun:
     @property
     def resources(self) -> tuple[str, ...]:
         """Resources with amounts of its networks."""
-        return (FLOPS, PARAMETERS, *map(name_latency, self.tables), *self.of_file)
+        predicted = (
+            name_energy(table) if table in self.energies else name_latency(table)
+            for table in self.tables
+        )
+        return (FLOPS, PARAMETERS, *predicted, *self.of_file)
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The names of the tables of times."""
+        return tuple(name for name in self.tables if name not in self.energies)
 
     @property
     def of_file(self) -> tuple[str, ...]:
@@ -282,7 +302,7 @@ class Entry:
 
     @property
     def resources(self) -> dict[str, float]:
-        """Amounts of the network, in FLOPs, parameters, microseconds and bytes."""
+        """Amounts of the network, in FLOPs, parameters, microseconds, microjoules and bytes."""
         if self.network is not None:
             return self.network.resources
         if self.baseline is not None:

@@ -95,7 +95,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         setting(
             "Budget to check besides those of the search, such as 10ms, 5Mparams, 2MB of the "
             "file, or 512kB:ram of its activations; 10ms@pi5 with several latency tables. "
-            "10ms:p99 is a quantile of single calls, by a table with a loop. Repeat for "
+            "10ms:p99 is a quantile of single calls, by a table with a loop. 6mJ is compared "
+            "with the prediction of a table of energies, and never measured. Repeat for "
             "several.",
             metavar="LIMIT",
         ),

@@ -31,7 +31,7 @@ from goldnas.files import check_replaceable, check_writable, write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
-from goldnas.resources import list_latencies, parse_budget
+from goldnas.resources import Latency, list_predicted, parse_budgets
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
 from goldnas.spaces.shrunk import ShrunkSpace
@@ -103,10 +103,7 @@ def export_network(
         WriteError: If the disk refuses.
     """
     _check_task(source, config)
-    names = [table.name for table in tables]
-    budgets = [
-        *(parse_budget(text, names, precision=config.precision) for text in config.budgets)
-    ]
+    budgets = parse_budgets(config.budgets, tables, precision=config.precision)
     if source.search is not None:
         budgets += source.search.budgets
     host = find_host(config.device, config.python, config.perf_test)
@@ -122,7 +119,7 @@ def export_network(
     _check_python_out(config, plan, space)
     python = _write_python(source, config, plan)
     _check_replaceable(source, config, python)
-    latencies = list_latencies(tables, space, budgets)
+    predicted = list_predicted(tables, space, budgets)
 
     files, notes = _export(source, config, space, gpu, on_warning)
     if gpu is not None:
@@ -133,14 +130,11 @@ def export_network(
     )
     if gpu is not None:
         gpu.forget_engines()
-    notes += [
-        f"{one.name} is {one.table.conditions.called.explain(one.quantile)}"
-        for one in latencies
-    ]
+    notes += [f"{one.name} is {one.explanation}" for one in predicted]
     found = {
-        latency.name: measured[latency.table.name].find(latency.quantile)
-        for latency in latencies
-        if latency.table.name in measured
+        one.name: measured[one.table.name].find(one.quantile)
+        for one in predicted
+        if isinstance(one, Latency) and one.table.name in measured
     }
     in_runtimes = measure_runtimes(
         source.network,
@@ -158,7 +152,7 @@ def export_network(
         space.input_shape,
         build=space.build_part,
         budgets=budgets,
-        latencies=latencies,
+        predicted=predicted,
         measured_us={name: latency_us for name, (latency_us, _) in found.items()},
         limits_us={name: limits for name, (_, limits) in found.items() if limits},
         unverified=unverified,

@@ -9,12 +9,12 @@ from torch import nn
 
 from goldnas.exporting.file_costs import read_file, resource_of_file
 from goldnas.operators import Part, PartBuilder, build_operator
-from goldnas.resource_names import is_latency, read_precision
+from goldnas.resource_names import read_precision, read_table
 from goldnas.resources import (
     Budget,
     Flops,
-    Latency,
     Parameters,
+    Predicted,
     Resource,
     count_flops,
     count_parameters,
@@ -28,7 +28,7 @@ from goldnas.units import format_amount
 class BudgetCheck:
     """One resource of one network: prediction, measurement and budget.
 
-    Amounts are in FLOPs, parameters, microseconds or bytes.
+    Amounts are in FLOPs, parameters, microseconds, microjoules or bytes.
 
     Example:
         >>> from goldnas.resources import parse_budget
@@ -71,7 +71,7 @@ class BudgetCheck:
 
     def __str__(self) -> str:
         """Everything but the verdict, in one line."""
-        named = is_latency(self.resource) or read_precision(self.resource)
+        named = read_table(self.resource) or read_precision(self.resource)
         name = f"{self.resource} " if named else ""
         measured = difference = ""
         if self.measured is not None:
@@ -97,7 +97,7 @@ def check_budgets(
     *,
     build: PartBuilder = build_operator,
     budgets: Sequence[Budget] = (),
-    latencies: Sequence[Latency] = (),
+    predicted: Sequence[Predicted] = (),
     measured_us: Mapping[str, float],
     limits_us: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     unverified: Mapping[str, str],
@@ -110,7 +110,7 @@ def check_budgets(
         input_shape: ``(C, H, W)``.
         build: Builds the parts.
         budgets: The budgets; a resource may have several.
-        latencies: Predictions by the tables of the devices.
+        predicted: Latencies and energies by the tables of the devices.
         measured_us: Microseconds of the network on the device of each table, by the name of
             the latency.
         limits_us: For quantiles of single calls, how well they are known; see
@@ -118,22 +118,22 @@ def check_budgets(
         unverified: For each other table, the reason for the missing measurement.
 
     Returns:
-        Latencies first, then FLOPs and parameters; one for each budget of a resource, or one
-        if it has none.
+        Latencies and energies first, then FLOPs and parameters; one for each budget of a
+        resource, or one if it has none.
 
     Raises:
         TableError: If a table lacks one of the parts.
     """
     costs: list[tuple[Resource, float | None, str]] = []
-    for latency in latencies:
-        reason = unverified.get(latency.table.name, "")
-        costs.append((latency, measured_us.get(latency.name), reason))
+    for one in predicted:
+        reason = unverified.get(one.table.name, "")
+        costs.append((one, measured_us.get(one.name), reason))
     costs.append((Flops(build), count_flops(network, input_shape), ""))
     costs.append((Parameters(build), count_parameters(network), ""))
     checks = []
     for resource, measured, reason in costs:
-        predicted, limits = sum_costs(resource, parts), limits_us.get(resource.name)
-        check = BudgetCheck(resource.name, predicted, measured, None, reason, limits)
+        amount, limits = sum_costs(resource, parts), limits_us.get(resource.name)
+        check = BudgetCheck(resource.name, amount, measured, None, reason, limits)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
     return checks

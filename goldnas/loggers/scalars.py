@@ -20,7 +20,7 @@ def select_scalars(
         fields: Fields of the event; null values are left out.
         kind: ``search`` or ``training``, the group of an epoch's figures. For other events the
             group is the name of the event.
-        budgets: Limits of resources, in FLOPs, parameters, microseconds and bytes.
+        budgets: Limits of resources, in FLOPs, parameters, microseconds, microjoules and bytes.
 
     Returns:
         Names such as ``search/loss``, ``prune/accuracy_after``, ``search/FLOPs``, and

@@ -25,7 +25,7 @@ from goldnas.profiling.backend import Failure
 from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
-from goldnas.resource_names import FLOPS, PARAMETERS, is_latency, read_precision
+from goldnas.resource_names import FLOPS, PARAMETERS, is_energy, is_latency, read_precision
 from goldnas.resources import Budget, parse_budget
 from goldnas.zoo.file import Candidate, Failed, Measured, Row, Zoo, load_zoo
 
@@ -90,8 +90,13 @@ def read_budgets(
         ConfigError: If a budget cannot be read, or if there is no budget of latency and the
             pick does not measure all networks.
     """
-    budgets = tuple(parse_budget(text, [name]) for text in config.budgets)
+    budgets = tuple(parse_budget(text, [name], energy_tables=[name]) for text in config.budgets)
     for budget in budgets:
+        if is_energy(budget.resource):
+            raise ConfigError(
+                f"budget {budget.text} is an energy, and goldnas measures only times: give a "
+                "latency, FLOPs or params"
+            )
         if read_precision(budget.resource) is not None:
             raise ConfigError(
                 f"budget {budget.text} is of an exported file, and ready-made networks are not "

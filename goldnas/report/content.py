@@ -15,6 +15,7 @@ from goldnas.metric import MetricKind
 from goldnas.report.layout import SpaceLayout
 from goldnas.report.table_facts import TableFacts
 from goldnas.report.timeline import Moment, Timeline
+from goldnas.resource_names import ENERGY, LATENCY
 from goldnas.resources import Budget
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
@@ -116,6 +117,15 @@ class Content:
     def contest(self) -> list[str]:
         """The verdicts, if the search is compared with ready-made networks."""
         return write_verdicts(compare([self.run]))
+
+    @property
+    def spent(self) -> str:
+        """The heading over what operators take: time, energy, or both."""
+        kinds = [table.kind for table in self.tables]
+        what = "energy" if kinds and LATENCY not in kinds else "time"
+        if what == "time" and ENERGY in kinds:
+            what = "time and the energy"
+        return f"Where the {what} of the network {'go' if ' ' in what else 'goes'}"
 
     @cached_property
     def verdicts(self) -> tuple[TableFacts, ...]:

@@ -1,4 +1,4 @@
-"""The operators of a search's networks, and the time of each operator."""
+"""The operators of a search's networks, and the time or energy of each operator."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import LatencyTable
-from goldnas.resources import Latency
+from goldnas.resources import predict_by
 from goldnas.searching.config import SearchConfig
 from goldnas.spaces import Gate, SearchSpace, import_space, make_space
 from goldnas.spaces.space import CellLayout
@@ -40,14 +40,16 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Times:
-    """The costs of the space by one latency table."""
+class TableCosts:
+    """The costs of the space by one latency table, in microseconds or microjoules."""
 
     table: str
-    operators_us: tuple[float, ...]
-    """Time of each operator of the space."""
-    fixed_us: tuple[tuple[str, int, float], ...]
-    """Parts of every network: name, count and microseconds in all."""
+    kind: str
+    """``latency`` or ``energy``."""
+    operators: tuple[float, ...]
+    """Cost of each operator of the space."""
+    fixed: tuple[tuple[str, int, float], ...]
+    """Parts of every network: name, count and cost in all."""
     calibrated: bool
     """Whether the costs were fitted to whole networks of this space."""
 
@@ -61,7 +63,7 @@ class SpaceLayout:
     """Groups of operators, by number, that each keep one or more; empty if not known."""
     cells: CellLayout | None
     """None if the networks are not of cells."""
-    times: tuple[Times, ...]
+    costs: tuple[TableCosts, ...]
     problems: tuple[str, ...]
     """Why something is missing, one line each."""
 
@@ -97,18 +99,18 @@ class SpaceLayout:
             Operator(g.place, g.name.removeprefix(f"{g.place}."), _site_of(g))
             for g in space.gates
         )
-        times, problems = [], []
+        costs, problems = [], []
         if space.combinations and tables:
             problems.append(
-                "No latencies of single operators are shown: here they depend on the widths "
-                "next to an operator."
+                "No times or energies of single operators are shown: here they depend on the "
+                "widths next to an operator."
             )
         for table in () if space.combinations else tables:
             try:
-                times.append(_times(table, space))
+                costs.append(_costs(table, space))
             except TableError as error:
                 problems.append(str(error))
-        return cls(operators, space.groups, space.cell_layout, tuple(times), tuple(problems))
+        return cls(operators, space.groups, space.cell_layout, tuple(costs), tuple(problems))
 
     def mark_kept(self, architecture: Architecture) -> str:
         """A mark for each operator of the space: 1 where a network has it, else 0."""
@@ -159,18 +161,19 @@ def _listed(networks: Iterable[Architecture], pruned: Iterable[str]) -> tuple[Op
     return tuple(sorted(found, key=order))
 
 
-def _times(table: LatencyTable, space: SearchSpace) -> Times:
-    latency = Latency(table, space)
+def _costs(table: LatencyTable, space: SearchSpace) -> TableCosts:
+    predicted = predict_by(table, space)
     fixed: dict[str, list[float]] = {}
     for operator, site in space.fixed_parts:
-        fixed.setdefault(operator, []).append(latency.cost(operator, site))
-    if latency.overhead:
-        fixed["constant cost of every network"] = [latency.overhead]
-    return Times(
+        fixed.setdefault(operator, []).append(predicted.cost(operator, site))
+    if predicted.overhead:
+        fixed["constant cost of every network"] = [predicted.overhead]
+    return TableCosts(
         table=table.name,
-        operators_us=tuple(
-            sum(latency.cost(*part) for part in gate.parts) for gate in space.gates
+        kind=table.kind,
+        operators=tuple(
+            sum(predicted.cost(*part) for part in gate.parts) for gate in space.gates
         ),
-        fixed_us=tuple((name, len(us), sum(us)) for name, us in fixed.items()),
-        calibrated=latency.calibration is not None,
+        fixed=tuple((name, len(found), sum(found)) for name, found in fixed.items()),
+        calibrated=predicted.calibration is not None,
     )

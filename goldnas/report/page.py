@@ -102,13 +102,14 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
         ],
         "groups": layout.groups,
         "cells": layout.cells and _drawn_cells(layout.cells),
-        "times": [
+        "costs": [
             {
-                "table": times.table,
-                "us": [round(us, 3) for us in times.operators_us],
-                "fixed": [[name, count, round(us, 3)] for name, count, us in times.fixed_us],
+                "table": costs.table,
+                "kind": costs.kind,
+                "operators": [_shortened(cost) for cost in costs.operators],
+                "fixed": [[name, count, _shortened(cost)] for name, count, cost in costs.fixed],
             }
-            for times in layout.times
+            for costs in layout.costs
         ],
         "gone": [gone.get(o.name) for o in layout.operators],
         "moments": [
@@ -127,6 +128,11 @@ def _data(content: Content, charts: list[Chart]) -> dict[str, Any]:
             for chart in charts
         },
     }
+
+
+def _shortened(cost: float) -> float:
+    """A cost with as many digits as a page can show."""
+    return float(f"{cost:.7g}")
 
 
 def _drawn_cells(layout: CellLayout) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-// The report of one search: points, cells, times, and the course of the pruning.
+// The report of one search: points, cells, times and energies, and the course of the pruning.
 const byId = (id) => document.getElementById(id);
 const colour = (kind) => `var(--k${kind % 8})`;
-const microseconds = (us) =>
-  Math.abs(us) >= 1000 ? `${(us / 1000).toPrecision(4)} ms` : `${Number(us.toPrecision(3))} us`;
+const unit = { latency: "s", energy: "J" };
+const amount = (cost, kind) => // from microseconds or microjoules
+  Math.abs(cost) >= 1000 ? `${(cost / 1000).toPrecision(4)} m${unit[kind]}` : `${Number(cost.toPrecision(3))} u${unit[kind]}`;
 const alive = (kept, index) => kept[index] === "1";
 let chosen = null;
 
@@ -12,8 +13,8 @@ const FREE = /skip|pool|identity|none/; // drawn below the line: they have hardl
 
 function operatorText(index) {
   const [place, kind, , site] = data.operators[index];
-  const us = data.times.map((times) => `${microseconds(times.us[index])} by ${times.table}`);
-  return [`${place} ${data.kinds[kind]}`, ...(site ? [site] : []), ...us].join("\n");
+  const told = data.costs.map((costs) => `${amount(costs.operators[index], costs.kind)} by ${costs.table}`);
+  return [`${place} ${data.kinds[kind]}`, ...(site ? [site] : []), ...told].join("\n");
 }
 
 function cellGraph(cell, members, small) {
@@ -85,52 +86,53 @@ function drawNetwork(into, kept, small) {
   }));
 }
 
-// -- time ----------------------------------------------------------------------------------
+// -- time and energy ----------------------------------------------------------------------------------
 
 let table = 0;
 
-function drawTime() {
+function drawCosts() {
   const body = document.querySelector("#operators tbody");
   if (!body) return;
-  const times = data.times[table], kept = data.networks[chosen].kept;
-  const rows = times.fixed.map(([name, count, us]) => ({ name: count > 1 ? `${name} (${count} times)` : name, us, kind: null, saves: "in every network" }));
+  const costs = data.costs[table], kept = data.networks[chosen].kept;
+  const show = (cost) => amount(cost, costs.kind);
+  const rows = costs.fixed.map(([name, count, cost]) => ({ name: count > 1 ? `${name} (${count} times)` : name, cost, kind: null, saves: "in every network" }));
   data.operators.forEach(([place, kind, , site], index) => {
     if (!alive(kept, index)) return;
     const last = data.groups.some((group) => group.includes(index) && group.filter((i) => alive(kept, i)).length === 1);
-    const us = times.us[index];
-    rows.push({ name: `${place} ${data.kinds[kind]}`, site, us, kind, saves: last ? "the last of its place" : null });
+    const cost = costs.operators[index];
+    rows.push({ name: `${place} ${data.kinds[kind]}`, site, cost, kind, saves: last ? "the last of its place" : null });
   });
-  const total = rows.reduce((sum, row) => sum + row.us, 0);
-  rows.sort((a, b) => b.us - a.us);
-  const most = Math.max(...rows.map((row) => row.us));
+  const total = rows.reduce((sum, row) => sum + row.cost, 0);
+  rows.sort((a, b) => b.cost - a.cost);
+  const most = Math.max(...rows.map((row) => row.cost));
   document.querySelector("#operators thead").replaceChildren(element("tr", {},
-    element("th", {}, "operator"), element("th", { class: "site" }, "site"), element("th", { class: "n" }, "time"),
+    element("th", {}, "operator"), element("th", { class: "site" }, "site"), element("th", { class: "n" }, costs.kind === "energy" ? "energy" : "time"),
     element("th", { class: "n" }, "share"), element("th", {}), element("th", { class: "n" }, "without it")));
   body.replaceChildren(...rows.map((row) => {
     const fill = element("span");
-    fill.style.width = `${Math.max(0, 100 * row.us / most)}%`;
+    fill.style.width = `${Math.max(0, 100 * row.cost / most)}%`;
     if (row.kind === null) fill.className = "fixed";
     else fill.style.background = colour(row.kind);
     return element("tr", {},
-      element("td", {}, row.name), element("td", { class: "site" }, row.site || ""), element("td", { class: "n" }, microseconds(row.us)),
-      element("td", { class: "n" }, `${(100 * row.us / total).toFixed(1)} %`), element("td", { class: "bar" }, fill),
-      element("td", { class: "n" }, row.saves || `${microseconds(total - row.us)} (−${(100 * row.us / total).toFixed(1)} %)`));
+      element("td", {}, row.name), element("td", { class: "site" }, row.site || ""), element("td", { class: "n" }, show(row.cost)),
+      element("td", { class: "n" }, `${(100 * row.cost / total).toFixed(1)} %`), element("td", { class: "bar" }, fill),
+      element("td", { class: "n" }, row.saves || `${show(total - row.cost)} (−${(100 * row.cost / total).toFixed(1)} %)`));
   }));
   const sums = new Map();
-  for (const row of rows) sums.set(row.kind, (sums.get(row.kind) || 0) + Math.max(0, row.us));
-  byId("share").replaceChildren(...[...sums].map(([kind, us]) => {
+  for (const row of rows) sums.set(row.kind, (sums.get(row.kind) || 0) + Math.max(0, row.cost));
+  byId("share").replaceChildren(...[...sums].map(([kind, cost]) => {
     const part = element("span", { tabindex: "0" });
-    part.style.flex = `${us} 1 0`;
+    part.style.flex = `${cost} 1 0`;
     if (kind === null) part.className = "fixed";
     else part.style.background = colour(kind);
     const name = kind === null ? "in every network" : data.kinds[kind];
-    const text = `${name}: ${microseconds(us)}, ${(100 * us / total).toFixed(1)} %`;
+    const text = `${name}: ${show(cost)}, ${(100 * cost / total).toFixed(1)} %`;
     part.setAttribute("aria-label", text);
     return withTip(part, text);
   }));
-  byId("tables-choice").replaceChildren(`${microseconds(total)} by`, ...data.times.map(({ table: name }, number) => {
+  byId("tables-choice").replaceChildren(`${show(total)} by`, ...data.costs.map(({ table: name }, number) => {
     const button = element("button", { type: "button", "aria-pressed": String(number === table) }, name);
-    button.addEventListener("click", () => { table = number; drawTime(); });
+    button.addEventListener("click", () => { table = number; drawCosts(); });
     return button;
   }));
 }
@@ -154,7 +156,7 @@ function choose(number) {
   byId("kinds").replaceChildren(...kinds.map((kind) =>
     element("li", {}, element("span", { class: `swatch k${kind % 8}` }), data.kinds[kind])));
   drawNetwork(byId("graph"), network.kept, false);
-  drawTime();
+  drawCosts();
   for (const row of document.querySelectorAll("#networks tbody tr")) row.classList.toggle("chosen", Number(row.dataset.network) === number);
   for (const ring of document.querySelectorAll(".ring")) ring.remove();
   for (const mark of document.querySelectorAll(`.mark[data-network="${number}"]`)) {

@@ -19,7 +19,7 @@ class ResourceStatus(msgspec.Struct, frozen=True):
     """One resource of the super-network."""
 
     amount: float
-    """In FLOPs, parameters, microseconds or bytes."""
+    """In FLOPs, parameters, microseconds, microjoules or bytes."""
     budget: float | None
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from goldnas.errors import count_of
 from goldnas.lut import Failed, LatencyTable, Measured
+from goldnas.resource_names import ENERGY
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class TableFacts:
             "machine": f"{known.machine} ({known.device})",
             "runtime": known.backend,
             "setting": f"batch {known.batch}, {known.precision}, threads {known.threads}",
-            "a budget of 10ms": known.called.explain(),
+            **_meaning(table),
             "protocol": f"{known.protocol.name}: {known.protocol.statistic}",
             "measured on": str(known.measured_on),
         }
-        calibration = table.calibration_for(space, dict(settings))
+        calibration = table.fitted_for(space, dict(settings))
         if calibration is None:
             error = (
                 "The table was never compared with whole networks of this space, so its error "
@@ -48,6 +49,13 @@ class TableFacts:
                 error += f"; measured twice, the same networks differ by {noise:.2f} %"
             error += "."
         return cls(table.name, tuple(conditions.items()), error, _rows(table))
+
+
+def _meaning(table: LatencyTable) -> dict[str, str]:
+    """What a budget by the table is of."""
+    if table.kind == ENERGY:
+        return {"a budget of 10mJ": "the energy of one call, with the batch of the table"}
+    return {"a budget of 10ms": table.conditions.called.explain()}
 
 
 def _rows(table: LatencyTable) -> str:

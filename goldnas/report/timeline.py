@@ -47,7 +47,7 @@ class Moment:
     live: int | None
     """Operators that are left; None where the log does not say."""
     resources: dict[str, float]
-    """In FLOPs, parameters, microseconds and bytes."""
+    """In FLOPs, parameters, microseconds, microjoules and bytes."""
     penalty_weight: float
     figure: float | None
     """Accuracy, or the task's metric, on held-out data: all of it after an epoch, some after a

@@ -25,12 +25,12 @@ class Resource(Protocol):
         """Cost of every network in addition to its parts."""
 
     def cost(self, operator: str, site: AnySite) -> float:
-        """Cost of one part, in FLOPs, parameters, microseconds or bytes."""
+        """Cost of one part, in FLOPs, parameters, microseconds, microjoules or bytes."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """One resource over one space, in FLOPs, parameters, microseconds or bytes."""
+    """One resource over one space, in FLOPs, parameters, microseconds, microjoules or bytes."""
 
     name: str
     gates: npt.NDArray[np.float64]

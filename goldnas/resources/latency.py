@@ -1,12 +1,10 @@
-"""Latency as predicted by a latency table."""
-
-from collections.abc import Iterable, Sequence
+"""Latency as predicted by a table of times."""
 
 from goldnas.architecture import SHRUNK
 from goldnas.errors import TableError
-from goldnas.lut import QUANTILES, LatencyTable, QuantileFit, format_row_key
+from goldnas.lut import LatencyTable, QuantileFit
 from goldnas.resource_names import name_latency
-from goldnas.resources.budget import Budget
+from goldnas.resources.predicted import Predicted
 from goldnas.site import AnySite
 from goldnas.spaces import SearchSpace
 
@@ -14,7 +12,7 @@ HOT = "hot"
 """In place of a quantile: the undisturbed latency, whatever the loop of the table is."""
 
 
-class Latency:
+class Latency(Predicted):
     """Microseconds on the device of one table: the sum over a network's parts.
 
     If the table is calibrated for the space, the sum takes the rows as fitted to whole
@@ -30,15 +28,14 @@ class Latency:
             p50 if the table has a loop, else the undisturbed latency, as for ``HOT``.
 
     Raises:
-        TableError: If the table does not have the quantile.
+        TableError: If the table does not have the quantile, or has energies.
     """
 
     def __init__(self, table: LatencyTable, space: SearchSpace, quantile: str = "") -> None:
-        self.table = table
-        self.space = space
+        table.check_times()
+        name = name_latency(table.name, "" if quantile == HOT else quantile)
+        super().__init__(table, space, name)
         self.quantile = quantile
-        self.name = name_latency(table.name, "" if quantile == HOT else quantile)
-        self.calibration = table.calibration_for(space.name, space.settings)
         self.fit = self._find_fit()
 
     def _find_fit(self) -> QuantileFit | None:
@@ -58,7 +55,8 @@ class Latency:
                 f"{path} is of the loop {loop}, and the sizes of a network are measured hot: "
                 "give a `device` to measure them into another file, or a hot table"
             )
-        fitted = self.calibration.loop if self.calibration else None
+        calibration = self.table.calibration_for(self.space.name, self.space.settings)
+        fitted = calibration.loop if calibration else None
         if not fitted:
             raise TableError(
                 f"{path} has no networks of this space in its loop {loop}. Measure them with: "
@@ -77,15 +75,18 @@ class Latency:
     @property
     def overhead(self) -> float:
         """Microseconds of every network in addition to its parts."""
-        hot_us = self.calibration.intercept_us if self.calibration else 0.0
+        hot_us = super().overhead
         return hot_us if self.fit is None else self.fit.predict_us(hot_us)
 
     @property
     def error_percent(self) -> float | None:
         """Mean error on networks that were left out of the fit; None without a fit."""
-        if self.fit is not None:
-            return self.fit.error_percent
-        return self.calibration.accuracy.mape_percent if self.calibration else None
+        return super().error_percent if self.fit is None else self.fit.error_percent
+
+    @property
+    def explanation(self) -> str:
+        """What the latency is of, in words."""
+        return self.table.conditions.called.explain(self.quantile)
 
     def cost(self, operator: str, site: AnySite) -> float:
         """Microseconds of one operator at one site.
@@ -93,43 +94,19 @@ class Latency:
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
-        hot_us = self._hot_us(operator, site)
+        hot_us = super().cost(operator, site)
         return hot_us if self.fit is None else self.fit.scale * hot_us
 
-    def _hot_us(self, operator: str, site: AnySite) -> float:
-        fitted = {} if self.calibration is None else self.calibration.latencies_us
-        fitted_us = fitted.get(format_row_key(operator, site))
-        if fitted_us is not None:
-            return fitted_us
-        if self.space.name == SHRUNK:
-            raise TableError(
-                f"{self.table.path} has no latencies for the sizes of this network in steps of "
-                f"{self.space.settings['step']} channels: give a `device` to measure them into "
-                "another file, or the table of an earlier run of this network"
-            )
-        row_us = self.table.latency_us(
-            operator, site, space=self.space.call, rows=self.space.rows
+    def _lacks_sizes(self) -> TableError:
+        return TableError(
+            f"{self.table.path} has no latencies for the sizes of this network in steps of "
+            f"{self.space.settings['step']} channels: give a `device` to measure them into "
+            "another file, or the table of an earlier run of this network"
         )
-        if self.calibration is None:
-            return row_us
-        raise TableError(
+
+    def _lacks_fit(self, operator: str, site: AnySite) -> TableError:
+        return TableError(
             f"{self.table.path} is calibrated for this space, but not for {operator} at "
             f"{site}; fitted and other costs do not add up. Calibrate it with that operator: "
             f"`{self.table.profile_call(self.space.call)}`"
         )
-
-
-def list_latencies(
-    tables: Iterable[LatencyTable], space: SearchSpace, budgets: Sequence[Budget]
-) -> list[Latency]:
-    """The latency of each table, and the quantiles of it that have budgets.
-
-    Raises:
-        TableError: If a table does not have a quantile.
-    """
-    asked = dict.fromkeys(budget.resource for budget in budgets)
-    found = []
-    for table in tables:
-        names = [q for q in QUANTILES if name_latency(table.name, q) in asked]
-        found += [Latency(table, space, quantile) for quantile in ("", *names)]
-    return found

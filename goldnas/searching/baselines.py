@@ -16,9 +16,9 @@ from goldnas.ranges import Count
 from goldnas.resource_names import (
     FLOPS,
     PARAMETERS,
-    is_latency,
     name_latency,
     read_precision,
+    read_table,
 )
 from goldnas.resources import Budget
 from goldnas.spaces.zoo import ZOO
@@ -227,7 +227,7 @@ def _write_notes(
     unknown = [
         budget.text
         for budget in budgets
-        if is_latency(budget.resource) and budget.resource != name_latency(counts.table)
+        if read_table(budget.resource) and budget.resource != name_latency(counts.table)
     ]
     if unknown:
         yield (

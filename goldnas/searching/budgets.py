@@ -21,8 +21,8 @@ from goldnas.resources import (
     Resource,
     compute_costs,
     compute_peaks,
-    list_latencies,
-    parse_budget,
+    list_predicted,
+    parse_budgets,
 )
 from goldnas.resources.costs import list_sets
 from goldnas.searching.feasibility import Feasibility, Mask, cheapest
@@ -53,7 +53,7 @@ def build_feasibility(
 
     Args:
         space: Of the search.
-        budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``.
+        budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``, ``6mJ``.
         tables: Latency tables, whose names the budgets may name.
         single: Whether each node, or choice, keeps exactly one operator. A space that says how
             many edges a node keeps has one on each of them in any case.
@@ -64,7 +64,7 @@ def build_feasibility(
         ConfigError: If a budget is malformed, given twice, or names no table.
         TableError: If a table lacks a row.
     """
-    parsed = [parse_budget(text, [table.name for table in tables]) for text in budgets]
+    parsed = parse_budgets(budgets, tables)
     for budget in parsed:
         same = [other.text for other in parsed if other.resource == budget.resource]
         if len(same) > 1:
@@ -74,7 +74,7 @@ def build_feasibility(
     resources: list[Resource] = [
         Flops(space.build_part),
         Parameters(space.build_part),
-        *list_latencies(tables, space, parsed),
+        *list_predicted(tables, space, parsed),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
     for budget in parsed:

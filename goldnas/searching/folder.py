@@ -30,7 +30,7 @@ from goldnas import trust
 from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, RunError, TableError
 from goldnas.lut import LatencyTable, OldTableError
-from goldnas.resources import Budget, parse_budget
+from goldnas.resources import Budget, parse_budgets
 from goldnas.run_folder import RunFolder, is_training
 from goldnas.searching.baselines import (
     BASELINES_FILE,
@@ -241,7 +241,7 @@ class SearchRun(RunFolder):
     @cached_property
     def budgets(self) -> list[Budget]:
         """The budgets of the search."""
-        return [parse_budget(text, self.config.tables) for text in self.config.budgets]
+        return parse_budgets(self.config.budgets, self.tables)
 
     @property
     def saved(self) -> str:
@@ -392,6 +392,6 @@ def read_tables(tables: Sequence[LatencyTable | str | Path]) -> list[LatencyTabl
         if names.count(name) > 1:
             raise ConfigError(
                 f"two latency tables are named {name!r}, and budgets name a table by its file "
-                "name; rename one of the files"
+                f"name; rename one of the files, for example to {name}-2.json"
             )
     return read

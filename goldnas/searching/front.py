@@ -24,7 +24,7 @@ class FrontNetwork(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The score by which a strategy that samples ranked it; higher is better. The scale is that
     of ``score`` in the settings."""
     resources: Amounts
-    """Exact, in FLOPs, parameters, microseconds and bytes."""
+    """Exact, in FLOPs, parameters, microseconds, microjoules and bytes."""
     epoch: Count
     """Epoch in which it was recorded, counted from 0."""
     step: Count
@@ -67,7 +67,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     schema_version: Literal[1] = 1
     budgets: Amounts
-    """Limits, in FLOPs, parameters, microseconds and bytes."""
+    """Limits, in FLOPs, parameters, microseconds, microjoules and bytes."""
     networks: tuple[FrontNetwork, ...] = ()
     """Every recorded network, the cheapest in the first budgeted resource first."""
 

@@ -9,8 +9,8 @@ import torch
 
 from goldnas.errors import ConfigError, TableError, read_message
 from goldnas.lut import LatencyTable
-from goldnas.resource_names import FLOPS, PARAMETERS, name_latency
-from goldnas.resources import Budget, count_flops, count_parameters, parse_budget
+from goldnas.resource_names import FLOPS, LATENCY, PARAMETERS, name_latency
+from goldnas.resources import Budget, count_flops, count_parameters, parse_budgets
 from goldnas.searching.baselines import (
     BASELINES_FILE,
     ZOO_FILE,
@@ -49,9 +49,10 @@ def match_zoo(path: Path, tables: Sequence[LatencyTable]) -> MatchedZoo:
         TableError: If the file is missing or damaged, or was measured under other conditions
             than each table.
     """
+    tables = [table for table in tables if table.kind == LATENCY]
     if not tables:
         raise ConfigError(
-            f"`zoo={str(path)!r}` needs a latency table of the same device, and this search "
+            f"`zoo={str(path)!r}` needs a table of times of the same device, and this search "
             "has no table: give one in `tables`, or leave `zoo` out"
         )
     zoo = load_zoo(path)
@@ -84,7 +85,10 @@ def _rows_for(matched: MatchedZoo, size: int) -> list[Measured]:
 
 
 def count_baselines(
-    matched: MatchedZoo, space: SearchSpace, config: SearchConfig
+    matched: MatchedZoo,
+    space: SearchSpace,
+    config: SearchConfig,
+    tables: Sequence[LatencyTable],
 ) -> BaselineCounts:
     """Count what the most accurate networks within the budgets compute for other data.
 
@@ -92,6 +96,7 @@ def count_baselines(
         matched: What was measured.
         space: Of the search.
         config: Of the search.
+        tables: Of the search.
 
     Raises:
         ConfigError: If the data has no square images of a size that was measured, or no
@@ -109,7 +114,7 @@ def count_baselines(
             f"{config.data} are {'x'.join(map(str, shape))}: leave `zoo` out"
         )
     channels, size, _ = shape
-    budgets = [parse_budget(text, config.tables) for text in config.budgets]
+    budgets = parse_budgets(config.budgets, tables)
     latency = name_latency(matched.table)
     rows = _rows_for(matched, size)
     if not rows:
@@ -173,7 +178,7 @@ def find_unused(
     """A file of ready-made networks beside a latency table, which a search could be given."""
     if config.task is not None or tuple(space.input_shape[1:]) != 2 * (space.input_shape[-1],):
         return None
-    for table in tables:
+    for table in (table for table in tables if table.kind == LATENCY):
         path = table.path.with_name(ZOO_FILE)
         try:
             if path.is_file() and _rows_for(match_zoo(path, [table]), space.input_shape[-1]):

@@ -18,8 +18,8 @@ from goldnas.resources import (
     Flops,
     Parameters,
     Resource,
-    list_latencies,
-    parse_budget,
+    list_predicted,
+    parse_budgets,
 )
 from goldnas.searching.budgets import Limit
 from goldnas.searching.integer_program import solve
@@ -148,14 +148,14 @@ def build_widths(
 
     Args:
         space: What is left of a network.
-        budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``.
+        budgets: As they are typed: ``600MFLOPs``, ``3Mparams``, ``5ms@pi5``, ``6mJ``.
         tables: Latency tables, whose names the budgets may name.
 
     Raises:
         ConfigError: If a budget is malformed, or names no table.
         TableError: If a table was not measured for the network.
     """
-    parsed = [parse_budget(text, [table.name for table in tables]) for text in budgets]
+    parsed = parse_budgets(budgets, tables)
     for budget in parsed:
         if read_precision(budget.resource) is not None:
             raise ConfigError(
@@ -166,7 +166,7 @@ def build_widths(
     resources: list[Resource] = [
         Flops(space.build_part),
         Parameters(space.build_part),
-        *list_latencies(tables, space, parsed),
+        *list_predicted(tables, space, parsed),
     ]
     return WidthBudgets(space, resources, parsed)
 

@@ -49,8 +49,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Metric of a task of your own, instead of the accuracy on the test set."""
 
     resources: Amounts
-    """Exact ``FLOPs`` and ``params``; predicted microseconds by ``latency@`` and the name of a
-    table of the search."""
+    """Exact ``FLOPs`` and ``params``; as tables of the search predict, microseconds by
+    ``latency@`` and microjoules by ``energy@`` and the name of the table."""
 
     images: Count
     """Number of images, or items of other data, that it was trained on."""

@@ -19,7 +19,7 @@ from goldnas.errors import BusyError, ConfigError
 from goldnas.locks import take_lock
 from goldnas.loggers.listener import check_loggers
 from goldnas.reference import is_function
-from goldnas.resources import Latency
+from goldnas.resources import predict_by
 from goldnas.resources.costs import sum_costs
 from goldnas.run_folder import is_training
 from goldnas.settings import make_settings
@@ -287,8 +287,8 @@ def _training_data(
 
 
 def _predicted(target: TrainTarget) -> dict[str, float]:
-    """Microseconds by ``latency@`` and the name of a table."""
+    """Microseconds by ``latency@`` and the name of a table; microjoules by ``energy@``."""
     space = find_space(target.architecture)
     parts = tuple(space.plan(target.architecture).parts())
-    latencies = [Latency(table, space) for table in target.tables]
-    return {latency.name: sum_costs(latency, parts) for latency in latencies}
+    predicted = [predict_by(table, space) for table in target.tables]
+    return {one.name: sum_costs(one, parts) for one in predicted}

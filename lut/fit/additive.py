@@ -66,7 +66,11 @@ _CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class AdditiveFit:
-    """An additive model of latency, and its predictions for networks outside the fit."""
+    """An additive model of latency, and its predictions for networks outside the fit.
+
+    All amounts are in the unit of the latencies. Nothing here depends on which unit that is, so
+    energies in microjoules are fitted in the same way.
+    """
 
     intercept_us: float
     """What every network costs besides its operators; may be negative."""

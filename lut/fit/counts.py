@@ -6,14 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from goldnas.errors import ConfigError
-from goldnas.lut.schema import NetworkLatency
+from goldnas.lut.schema import AnyNetwork
 
 _MOST_COUNTS = 20_000_000
 
 
-def count_parts(
-    networks: Sequence[NetworkLatency], keys: Sequence[str]
-) -> npt.NDArray[np.float64]:
+def count_parts(networks: Sequence[AnyNetwork], keys: Sequence[str]) -> npt.NDArray[np.float64]:
     """How often each network has each part, ``(N, K)``.
 
     Raises:

@@ -1,7 +1,7 @@
 """Tables from whole networks: a fit's costs as rows, and its intercept as a calibration.
 
 The table predicts a network's latency as ``intercept_us`` of the calibration plus each row's
-``latency_us`` times its count.
+``latency_us`` times its count; and energies in the same way.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,17 @@ from goldnas.lut.schema import (
     FITTED,
     Accuracy,
     Calibration,
+    EnergyCalibration,
     Interpolated,
+    InterpolatedEnergy,
+    NetworkEnergy,
     NetworkLatency,
+    Row,
     make_unstated_conditions,
 )
 from goldnas.lut.table import LatencyTable
+from goldnas.resource_names import ENERGY
+from goldnas.units import name_base_unit
 
 Array = NDArray[np.float64]
 
@@ -50,7 +56,7 @@ class FittedNetworks:
         seen = self.networks.used(self.operators)
         known: set[str] = set()
         if self.fit.prior_shares.any():
-            known.update(*(prior.costs_us for prior in self.priors))
+            known.update(*(prior.costs for prior in self.priors))
         return frozenset(
             name
             for name, has in zip(self.operators, seen, strict=True)
@@ -65,15 +71,16 @@ class FittedNetworks:
 
     def held_out(self) -> Accuracy:
         """Predictions for each network of the fit, by a fit without this network."""
-        return compute_accuracy(self.fit.held_out_us, self.networks.latency_us)
+        return compute_accuracy(self.fit.held_out_us, self.networks.amounts)
 
     def test(self, networks: Networks) -> Accuracy:
         """Accuracy on other networks.
 
         Raises:
-            DataError: If the networks have operators that the fit does not know, or lack a
-                column of the fit.
+            DataError: If the networks have operators that the fit does not know, lack a column
+                of the fit, or have values of another kind.
         """
+        _check_same_kind(self.networks, str(networks.path), networks.kind)
         used, known = networks.used(networks.operators), set(self.operators)
         unknown = [
             name
@@ -93,42 +100,72 @@ class FittedNetworks:
                 "operator"
             )
         return compute_accuracy(
-            self.fit.predict(networks.count(self.operators)), networks.latency_us
+            self.fit.predict(networks.count(self.operators)), networks.amounts
         )
 
     def table(self, path: Path, *, device: str) -> LatencyTable:
         """The fit as a table; ``device`` names the measured device."""
-        costs_us = self.fit.costs_us.round(4).tolist()
-        sources = self._sources()
-        rows = []
-        for key, cost_us, source in zip(self.operators, costs_us, sources, strict=True):
+        of_energies = self.networks.kind == ENERGY
+        digits = 7 if of_energies else 4  # a sensor's network takes less than a microjoule
+        costs = self.fit.costs_us.round(digits).tolist()
+        intercept = round(self.fit.intercept_us, digits)
+        by_operator = dict(zip(self.operators, costs, strict=True))
+        rows: list[Row] = []
+        for key, cost, source in zip(self.operators, costs, self._sources(), strict=True):
             operator, site = parse_row_key(key)
             rows.append(
-                Interpolated(operator=operator, site=site, latency_us=cost_us, source=source)
+                InterpolatedEnergy(operator=operator, site=site, energy_uj=cost, source=source)
+                if of_energies
+                else Interpolated(operator=operator, site=site, latency_us=cost, source=source)
             )
-        held_out = self.held_out()
-        calibration = Calibration(
-            space=ANY_SPACE,
-            settings={},
-            intercept_us=round(self.fit.intercept_us, 4),
-            latencies_us=dict(zip(self.operators, costs_us, strict=True)),
-            prior_us=self._heaviest_prior_us(),
-            accuracy=held_out,
-            noise_floor_percent=None,
-            networks=self._measured(),
+        calibration = (
+            EnergyCalibration(
+                space=ANY_SPACE,
+                settings={},
+                intercept_uj=intercept,
+                energies_uj=by_operator,
+                prior_uj=self._heaviest_prior(),
+                accuracy=self.held_out(),
+                noise_floor_percent=None,
+                networks=tuple(
+                    NetworkEnergy(
+                        fingerprint=name, parts=parts, energy_uj=energy_uj, interval_uj=None
+                    )
+                    for name, parts, energy_uj in self._measured()
+                ),
+            )
+            if of_energies
+            else Calibration(
+                space=ANY_SPACE,
+                settings={},
+                intercept_us=intercept,
+                latencies_us=by_operator,
+                prior_us=self._heaviest_prior(),
+                accuracy=self.held_out(),
+                noise_floor_percent=None,
+                networks=tuple(
+                    NetworkLatency(
+                        fingerprint=name, parts=parts, latency_us=latency_us, interval_us=None
+                    )
+                    for name, parts, latency_us in self._measured()
+                ),
+            )
         )
-        statistic = f"latencies of whole networks, from {self.networks.path.name}"
+        values = "energies" if of_energies else "latencies"
+        statistic = f"{values} of whole networks, from {self.networks.path.name}"
         return LatencyTable(
-            make_unstated_conditions(device, protocol=FITTED, statistic=statistic),
+            make_unstated_conditions(
+                device, protocol=FITTED, statistic=statistic, kind=self.networks.kind
+            ),
             tuple(rows),
             path,
             calibrations=(calibration,),
         )
 
-    def _heaviest_prior_us(self) -> dict[str, float]:
+    def _heaviest_prior(self) -> dict[str, float]:
         if not self.priors:
             return {}
-        return dict(self.priors[int(self.fit.prior_shares.argmax())].costs_us)
+        return dict(self.priors[int(self.fit.prior_shares.argmax())].costs)
 
     def _sources(self) -> list[str]:
         networks, guessed = self.networks.path.name, self.guessed
@@ -144,30 +181,32 @@ class FittedNetworks:
             elif name in guessed:
                 sources.append(f"guessed from other operators: in no network of {networks}")
             else:
-                known = ", ".join(p.source for p in self.priors if name in p.costs_us)
+                known = ", ".join(p.source for p in self.priors if name in p.costs)
                 sources.append(f"in no network of {networks}; scaled from prior {known}")
         return sources
 
-    def _measured(self) -> tuple[NetworkLatency, ...]:
-        """The networks; none if counts are fractions, for which a table has no place."""
+    def _measured(self) -> list[tuple[str, dict[str, int], float]]:
+        """Name, parts and amount of each network.
+
+        None if counts are fractions, for which a table has no place.
+        """
         counts = self.networks.counts
         if (counts != np.round(counts)).any():
-            return ()
-        return tuple(
-            NetworkLatency(
-                fingerprint=name,
-                parts={
+            return []
+        return [
+            (
+                name,
+                {
                     operator: int(count)
                     for operator, count in zip(self.networks.operators, row, strict=True)
                     if count
                 },
-                latency_us=latency_us,
-                interval_us=None,
+                amount,
             )
-            for name, row, latency_us in zip(
-                self.networks.names, counts, self.networks.latency_us.tolist(), strict=True
+            for name, row, amount in zip(
+                self.networks.names, counts, self.networks.amounts.tolist(), strict=True
             )
-        )
+        ]
 
 
 def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetworks:
@@ -181,6 +220,7 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
     Raises:
         ConfigError: If there are fewer than 2 networks, or a prior has none of their
             operators.
+        DataError: If a prior has values of another kind.
     """
     if len(networks.names) < 2:
         raise ConfigError(
@@ -188,22 +228,32 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
             "best 10 to 20"
         )
     for prior in priors:
-        if not prior.costs_us.keys() & set(networks.operators):
+        _check_same_kind(networks, prior.source, prior.kind)
+        if not prior.costs.keys() & set(networks.operators):
             raise ConfigError(
                 f"{prior.source} has none of the operators of {networks.path}, such as "
                 f"{networks.operators[0]!r}. Use the same names in both, or leave this prior "
                 "out of `priors`"
             )
     operators = tuple(
-        dict.fromkeys([*networks.operators, *(n for p in priors for n in p.costs_us)])
+        dict.fromkeys([*networks.operators, *(n for p in priors for n in p.costs)])
     )
-    costs_us = [[prior.costs_us.get(name, np.nan) for name in operators] for prior in priors]
-    spread_us = [[prior.spread_us.get(name, 0.0) for name in operators] for prior in priors]
+    costs_us = [[prior.costs.get(name, np.nan) for name in operators] for prior in priors]
+    spread_us = [[prior.spread.get(name, 0.0) for name in operators] for prior in priors]
     shape = len(priors), len(operators)
     fit = fit_additive(
         networks.count(operators),
-        networks.latency_us,
+        networks.amounts,
         prior_us=np.reshape(costs_us, shape),
         prior_spread_us=np.reshape(spread_us, shape),
     )
     return FittedNetworks(networks, tuple(priors), operators, fit)
+
+
+def _check_same_kind(networks: Networks, other: str, kind: str) -> None:
+    if kind != networks.kind:
+        units = name_base_unit(networks.kind), name_base_unit(kind)
+        raise DataError(
+            f"{networks.path} has values in {units[0]} and {other} in {units[1]}: times and "
+            "energies do not mix. Give files of one unit"
+        )

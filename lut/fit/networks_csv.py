@@ -1,9 +1,9 @@
-"""Reading networks from a CSV file: a latency and counts of operators in each row.
+"""Reading networks from a CSV file: a measured value and counts of operators in each row.
 
-``latency_ms`` is the latency. Columns named ``name``, ``network`` or ``id``, without a name, or
-without a single number are labels of the network; every other column is an operator, and its
-cells say how often each network has this operator. An empty cell is an error, because it may
-mean "none" or "not known".
+``latency_ms`` is the latency; or ``energy_mJ`` or ``energy_uJ`` is the energy. Columns named
+``name``, ``network`` or ``id``, without a name, or without a single number are labels of the
+network; every other column is an operator, and its cells say how often each network has this
+operator. An empty cell is an error, because it may mean "none" or "not known".
 """
 
 import math
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from goldnas.bounded import read_bounded
 from goldnas.errors import DataError, count_of
+from goldnas.lut.formats import VALUE_COLUMNS, find_value_column
 from goldnas.lut.lines import BadLineError, read_number, split_csv
 
-_LATENCY = "latency_ms"
 _MOST_BYTES = 16 * 2**20
 LABELS = ("", "name", "network", "id")
 """Names of columns that never count an operator, in any case."""
 _SHORTEST, _LONGEST = 1e-6, 1e9
-"""Milliseconds: a nanosecond, eleven days. What is beyond is a mistake, as are such counts."""
+"""In the unit of the file, as milliseconds: a nanosecond, eleven days. What is beyond is a
+mistake, as are such counts."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Networks:
     operators: tuple[str, ...]
     counts: NDArray[np.float64]
     """``(N, K)``."""
-    latency_us: NDArray[np.float64]
-    """``(N,)``."""
+    amounts: NDArray[np.float64]
+    """``(N,)``, in microseconds or microjoules."""
+    kind: str
+    """What was measured: ``latency`` or ``energy``."""
 
     @classmethod
     def read(cls, path: Path) -> "Networks":
@@ -48,14 +51,15 @@ class Networks:
         With semicolons or tabs, numbers may have decimal commas.
 
         Raises:
-            DataError: If the file cannot be read, lacks latencies or operators, or a cell is
-                not a valid count or latency. The message names the line.
+            DataError: If the file cannot be read, lacks values or operators, or a cell is
+                not a valid count or value. The message names the line.
         """
         lines = _lines(path)
         if not lines:
-            raise DataError(f"{path} is empty. Give {_LATENCY} and a column per operator")
+            raise DataError(f"{path} is empty. Give latency_ms and a column per operator")
         (_, header), *rows = lines
-        _check_header(path, header)
+        place, name = _check_header(path, header)
+        value_column, unit = header[place], VALUE_COLUMNS[name]
         if not rows:
             raise DataError(f"{path} has a header but no networks. Add a line per network")
         for line, row in rows:
@@ -68,16 +72,16 @@ class Networks:
         is_label = [
             name.lower() in LABELS
             or (
-                name != _LATENCY
+                index != place
                 and any(cells)
                 and not any(read_number(cell) is not None for cell in cells)
             )
-            for name, cells in zip(header, columns, strict=True)
+            for index, (name, cells) in enumerate(zip(header, columns, strict=True))
         ]
         operators = [
             (name, cells)
             for name, cells, label in zip(header, columns, is_label, strict=True)
-            if not label and name != _LATENCY
+            if not label and name != value_column
         ]
         if not operators:
             raise DataError(f"{path} has no column of counts. Add one column per operator")
@@ -89,9 +93,9 @@ class Networks:
             ]
             for name, cells in operators
         ]
-        latency_ms = [
-            _number(path, line, _LATENCY, cell, is_count=False)
-            for line, cell in zip(numbers, columns[header.index(_LATENCY)], strict=True)
+        values = [
+            _number(path, line, value_column, cell, is_count=False)
+            for line, cell in zip(numbers, columns[place], strict=True)
         ]
         labels = [cells for cells, label in zip(columns, is_label, strict=True) if label]
         return cls(
@@ -103,7 +107,8 @@ class Networks:
             labels=tuple(n for n, label in zip(header, is_label, strict=True) if label),
             operators=tuple(name for name, _ in operators),
             counts=np.array(counts).T,
-            latency_us=1000 * np.array(latency_ms),
+            amounts=unit.scale * np.array(values),
+            kind=unit.kind,
         )
 
     def count(self, operators: tuple[str, ...]) -> NDArray[np.float64]:
@@ -142,27 +147,33 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         ) from None
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    if _LATENCY not in header:
+def _check_header(path: Path, header: list[str]) -> tuple[int, str]:
+    """The column with the values: its number, and its name as ``VALUE_COLUMNS`` has it."""
+    try:
+        found = find_value_column(header)
+    except BadLineError as error:
+        raise DataError(f"{path}, line 1: {error.problem}") from None
+    if found is None:
         listed = ", ".join(header[:5]) + (", ..." if len(header) > 5 else "")
         raise DataError(
-            f"{path} has no column {_LATENCY}, only {listed}. Add the latencies as a column of "
-            "this name, in milliseconds"
+            f"{path} has no column latency_ms, only {listed}. Add the latencies as a column of "
+            "this name, in milliseconds; or energies, as energy_mJ or energy_uJ"
         )
     for name, times in Counter(header).items():
         if name and times > 1:
             raise DataError(
                 f"{path}: {times} columns are named {name!r}. Give each column its own name"
             )
+    return found
 
 
 def _number(path: Path, line: int, name: str, cell: str, *, is_count: bool) -> float:
-    """A count, or a latency in milliseconds."""
+    """A count, or a value in the unit of its column."""
     value = read_number(cell)
     value = math.nan if value is None else value
     if _SHORTEST <= value <= _LONGEST or (is_count and value == 0):  # false of NaN
         return value
-    kind = "a count is 0 or more" if is_count else "a latency is a positive number"
+    kind = "a count is 0 or more" if is_count else "it must be a positive number"
     if value > 0:
         kind += f", from {_SHORTEST:g} to {_LONGEST:g}"
     shown = repr(cell) if cell else "empty"

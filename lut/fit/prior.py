@@ -14,9 +14,11 @@ class Prior:
     """Expected costs of operators."""
 
     source: str
-    costs_us: dict[str, float]
-    """By operator, or operator and site."""
-    spread_us: dict[str, float]
+    kind: str
+    """What the operators cost: ``latency`` or ``energy``."""
+    costs: dict[str, float]
+    """By operator, or operator and site, in microseconds or microjoules."""
+    spread: dict[str, float]
     """Standard deviations, 0 where not known."""
 
     @classmethod
@@ -28,14 +30,15 @@ class Prior:
         """
         if path.suffix.lower() == ".csv":
             networks = Networks.read(path)
-            fit = fit_additive(networks.counts, networks.latency_us, cross_validate=False)
+            fit = fit_additive(networks.counts, networks.amounts, cross_validate=False)
             seen = networks.used(networks.operators)
             names = [n for n, known in zip(networks.operators, seen, strict=True) if known]
             return cls(
                 path.name,
+                networks.kind,
                 dict(zip(names, fit.costs_us[seen].tolist(), strict=True)),
                 dict(zip(names, fit.spread_us[seen].tolist(), strict=True)),
             )
         table = LatencyTable.load(path)
-        costs = {row.key: row.latency_us for row in table.rows if not isinstance(row, Failed)}
-        return cls(path.name, costs, dict.fromkeys(costs, 0.0))
+        costs = {row.key: row.cost for row in table.rows if not isinstance(row, Failed)}
+        return cls(path.name, table.kind, costs, dict.fromkeys(costs, 0.0))

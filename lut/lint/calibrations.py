@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.schema import (
     Accuracy,
-    Calibration,
+    AnyCalibration,
     Campaign,
     Failed,
     Measured,
@@ -28,11 +28,11 @@ AA_LIMIT_PERCENT = 2.0
 DRIFT_LIMIT_PERCENT = 10.0
 
 
-def check_calibration(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+def check_calibration(calibration: AnyCalibration, rows: Sequence[Row]) -> Iterator[Finding]:
     """Compare a calibration with the rows, and with its own networks."""
     have = {row.key for row in rows if not isinstance(row, Failed)}
     named = dict.fromkeys(
-        [*calibration.latencies_us, *(key for n in calibration.networks for key in n.parts)]
+        [*calibration.costs, *(key for n in calibration.networks for key in n.parts)]
     )
     place = f"calibration of {calibration.space}"
     for key in named:
@@ -42,7 +42,7 @@ def check_calibration(calibration: Calibration, rows: Sequence[Row]) -> Iterator
     yield from _accuracy_findings(calibration, place)
 
 
-def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator[Finding]:
+def _context_findings(calibration: AnyCalibration, rows: Sequence[Row]) -> Iterator[Finding]:
     if len(calibration.networks) < _CONTEXT_NETWORKS:
         return
     fitted: dict[str, float] = defaultdict(float)
@@ -50,14 +50,14 @@ def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator
     in_networks: dict[str, float] = defaultdict(float)
     for row in rows:
         key = row.key
-        if isinstance(row, Measured) and key in calibration.latencies_us:
-            fitted_us = calibration.latencies_us[key]
+        if isinstance(row, Measured) and key in calibration.costs:
+            fitted_us = calibration.costs[key]
             fitted[row.operator] += fitted_us
             measured[row.operator] += row.latency_us
             in_networks[row.operator] += (fitted_us - row.latency_us) * sum(
                 network.parts.get(key, 0) for network in calibration.networks
             )
-    networks_us = sum(network.latency_us for network in calibration.networks)
+    networks_us = sum(network.cost for network in calibration.networks)
     for operator, measured_us in measured.items():
         factor = fitted[operator] / measured_us
         alike = 1 / _CONTEXT_FACTOR <= factor <= _CONTEXT_FACTOR
@@ -69,7 +69,7 @@ def _context_findings(calibration: Calibration, rows: Sequence[Row]) -> Iterator
             yield Finding("context", operator, found)
 
 
-def _accuracy_findings(calibration: Calibration, place: str) -> Iterator[Finding]:
+def _accuracy_findings(calibration: AnyCalibration, place: str) -> Iterator[Finding]:
     claimed = calibration.accuracy
     if claimed.networks != len(calibration.networks):
         found = f"states {claimed.networks} networks, but lists {len(calibration.networks)}"
@@ -81,9 +81,9 @@ def _accuracy_findings(calibration: Calibration, place: str) -> Iterator[Finding
         )
         yield Finding("accuracy", place, found)
     errors = [
-        abs(predicted / network.latency_us - 1)
+        abs(predicted / network.cost - 1)
         for network in calibration.networks
-        if (predicted := _predicted_us(calibration, network.parts)) is not None
+        if (predicted := _predicted(calibration, network.parts)) is not None
     ]
     if not errors:
         return
@@ -112,11 +112,11 @@ def _share_findings(
             yield Finding("accuracy", place, found)
 
 
-def _predicted_us(calibration: Calibration, parts: dict[str, int]) -> float | None:
-    if not parts.keys() <= calibration.latencies_us.keys():
+def _predicted(calibration: AnyCalibration, parts: dict[str, int]) -> float | None:
+    if not parts.keys() <= calibration.costs.keys():
         return None
-    return calibration.intercept_us + sum(
-        count * calibration.latencies_us[key] for key, count in parts.items()
+    return calibration.intercept + sum(
+        count * calibration.costs[key] for key, count in parts.items()
     )
 
 

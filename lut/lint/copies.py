@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from goldnas.lut.lint.findings import Finding
-from goldnas.lut.schema import Failed, Interpolated, Measured, ModelTiming, Row
+from goldnas.lut.schema import Failed, Measured, ModelTiming, Row
 from goldnas.lut.table import LatencyTable
+from goldnas.units import name_base_unit
 
 # Two measurements may share a value: clocks tick, and values are rounded. A value with fewer
 # digits than the first says nothing, and two of one table with the second hint at a copy.
@@ -35,14 +36,14 @@ def find_copies(rows: Sequence[Row]) -> Iterator[Finding]:
             first = measured.setdefault(_signature(row), key)
             if first != key:
                 yield Finding("copied", key, f"every number equals that of {first}")
-        elif isinstance(row, Interpolated) and _digits(row.latency_us) >= _TELLING_DIGITS:
-            interpolated[row.latency_us].append(key)
-    for latency_us, found in interpolated.items():
+        elif not isinstance(row, Measured | Failed) and _digits(row.cost) >= _TELLING_DIGITS:
+            interpolated[row.cost, name_base_unit(row.kind)].append(key)
+    for (cost, unit), found in interpolated.items():
         # Normalisation is part of a convolution when it runs: learnt or not, it is one row.
         keys = list({key.removesuffix("/affine"): key for key in found}.values())
         if len(keys) > 1:
             others = ", ".join(keys[1:4])
-            yield Finding("repeated", keys[0], f"{others} also: {latency_us:.6g} us")
+            yield Finding("repeated", keys[0], f"{others} also: {cost:.6g} {unit}")
 
 
 def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Finding]:
@@ -58,13 +59,14 @@ def find_copies_from(other: LatencyTable, rows: Sequence[Row]) -> Iterator[Findi
             continue
         if isinstance(row, Measured) and isinstance(their, Measured) and row.timings:
             timed += [row] if _signature(row) == _signature(their) else []
-        elif (digits := _digits(row.latency_us)) >= _ROUND_DIGITS:
+        elif (digits := _digits(row.cost)) >= _ROUND_DIGITS:
             # Of two devices that are within a percent of each other, one in so many is equal.
             chances += 10.0 ** (2 - digits)
-            untimed += [row] if _equal(row.latency_us, their.latency_us) else []
+            untimed += [row] if _equal(row.cost, their.cost) else []
     copies = timed + (untimed if timed or _is_no_coincidence(len(untimed), chances) else [])
     for row in copies:
-        found = f"{row.latency_us:g} us is also in {other.path}, to the last digit"
+        unit = name_base_unit(row.kind)
+        found = f"{row.cost:g} {unit} is also in {other.path}, to the last digit"
         yield Finding("copied-from", row.key, found)
 
 
@@ -75,22 +77,22 @@ def _is_no_coincidence(equal: int, expected: float) -> bool:
     return equal * math.log(expected) - math.lgamma(equal + 1) < math.log(_MOST_CHANCE)
 
 
-def _equal(value_us: float, their_us: float) -> bool:
-    return math.isclose(value_us, their_us, rel_tol=_ROUNDING)
+def _equal(value: float, theirs: float) -> bool:
+    return math.isclose(value, theirs, rel_tol=_ROUNDING)
 
 
 def _signature(row: Measured) -> _Signature:
     return row.latency_us, row.interval_us, row.isolated_us, row.timings
 
 
-def _digits(latency_us: float) -> int:
+def _digits(cost: float) -> int:
     """How many digits tell a value from others.
 
     A mean of few calls on a coarse clock has sixteen digits and is one of few values: it is a
     fraction, and those of its numerator count.
     """
-    digits = len(f"{latency_us:.15g}".partition("e")[0].replace(".", "").strip("0"))
-    ratio = Fraction(latency_us).limit_denominator(_MOST_CALLS)
-    if digits > _TELLING_DIGITS and math.isclose(latency_us, ratio, rel_tol=_PRECISION):
+    digits = len(f"{cost:.15g}".partition("e")[0].replace(".", "").strip("0"))
+    ratio = Fraction(cost).limit_denominator(_MOST_CALLS)
+    if digits > _TELLING_DIGITS and math.isclose(cost, ratio, rel_tol=_PRECISION):
         return min(digits, len(str(ratio.numerator)))
     return digits

@@ -25,12 +25,19 @@ from goldnas.lut.schema import (
     Calibration,
     Campaign,
     Conditions,
+    EnergyCalibration,
+    EnergyConditions,
+    EnergyTableFile,
+    Failed,
+    Interpolated,
+    InterpolatedEnergy,
     Measured,
     Row,
-    TableFile,
+    choose_form,
     compute_checksum,
 )
 from goldnas.lut.table import LatencyTable
+from goldnas.resource_names import ENERGY
 
 
 def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding]:
@@ -59,21 +66,28 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
         return [Finding("schema", "schema_version", found)]
 
     findings = list(_file_findings(raw))
-    conditions = _parts(raw, "conditions", Conditions, findings)
+    of_energies = choose_form(raw) is EnergyTableFile
+    conditions = _parts(
+        raw, "conditions", EnergyConditions if of_energies else Conditions, findings
+    )
     rows = _rows(raw, findings)
-    calibrations = _parts(raw, "calibrations", Calibration, findings)
-    campaigns = _parts(raw, "campaigns", Campaign, findings)
+    calibrations = _parts(
+        raw, "calibrations", EnergyCalibration if of_energies else Calibration, findings
+    )
+    campaigns = [] if of_energies else _parts(raw, "campaigns", Campaign, findings)
     known = conditions[0] if conditions else None
     findings += _condition_findings(known, rows)
     # Of the sizes of one network there are whole networks alone, and costs fitted to them.
     whole = bool(calibrations) and all(c.is_of_sizes for c in calibrations)
-    fitted = {key for c in calibrations for key in c.latencies_us}
+    fitted = {key for c in calibrations for key in c.costs}
     if rows or not whole:
         findings += check_rows(rows, known, fitted)
     for calibration in calibrations:
         findings += check_calibration(calibration, rows)
     findings += check_campaigns(campaigns)
     for other in others:
+        if of_energies != (other.kind == ENERGY):
+            continue  # a table of energies may be one of times, multiplied by a power
         if other.path.resolve() != path.resolve() and not (
             known and not known.differences(other.conditions)
         ):
@@ -82,9 +96,10 @@ def lint(source: str | Path, against: Iterable[str | Path] = ()) -> list[Finding
 
 
 def _file_findings(raw: dict[str, Any]) -> Iterator[Finding]:
-    fields = TableFile.__struct_fields__
+    fields = choose_form(raw).__struct_fields__
     for name in raw.keys() - set(fields):
-        yield Finding("schema", str(name), "unknown field; fields of times end in _us")
+        found = "unknown field; fields of times end in _us, and fields of energies in _uj"
+        yield Finding("schema", str(name), found)
     checksum = compute_checksum(raw)
     if "checksum" not in raw:
         yield Finding("checksum", "checksum", f"missing; for this content: {checksum[:15]}...")
@@ -114,7 +129,10 @@ def _parts(raw: dict[str, Any], name: str, kind: Any, findings: list[Finding]) -
 
 
 def _rows(raw: dict[str, Any], findings: list[Finding]) -> tuple[Row, ...]:
-    sound: list[Row] = _parts(raw, "rows", Row, findings)
+    kinds: Any = Measured | Interpolated | Failed
+    if choose_form(raw) is EnergyTableFile:
+        kinds = InterpolatedEnergy | Failed
+    sound: list[Row] = _parts(raw, "rows", kinds, findings)
     records = raw.get("rows")
     keys = [
         _key(record)

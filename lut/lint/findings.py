@@ -48,7 +48,7 @@ RULES = {
         "error", "somebody or something changed the file after goldnas wrote it", _RESTORE
     ),
     "negative": Rule(
-        "error", "no operator takes negative time; a search would always choose it", _AGAIN
+        "error", "no operator takes less than nothing; a search would always choose it", _AGAIN
     ),
     "zero": Rule("error", "a search always keeps operators that cost nothing", _AGAIN),
     "not-finite": Rule("error", "any sum with this row is meaningless", _AGAIN),
@@ -74,8 +74,8 @@ RULES = {
     "converged": Rule("error", "the row claims a smaller error than it has", _AGAIN),
     "unit": Rule(
         "error",
-        "a latency in milliseconds or nanoseconds is off by a factor of 1,000",
-        "convert all times to microseconds, or measure again: `profile()`",
+        "a value in milliseconds, nanoseconds or millijoules is off by a factor of 1,000",
+        "convert all values to microseconds or microjoules, or measure again: `profile()`",
     ),
     "copied": Rule(
         "error", "two measurements are never equal in every digit: one was copied", _AGAIN

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.lint.work import bound_macs, count_macs, find_work
-from goldnas.lut.schema import Conditions, Interpolated, Measured
+from goldnas.lut.schema import Conditions, Valued
 from goldnas.site import Site, parse_site
 
 # Multiply-adds per microsecond. No core of a CPU does more, no accelerator does more, and no
@@ -17,7 +17,7 @@ _PROVIDERS_OF_CPUS = ("CPUExecutionProvider", "XnnpackExecutionProvider")
 
 
 def check_rates(
-    rows: Sequence[Measured | Interpolated], conditions: Conditions, guessed: Collection[str]
+    rows: Sequence[Valued], conditions: Conditions, guessed: Collection[str]
 ) -> Iterator[Finding]:
     """Rows that are faster or slower than any machine.
 
@@ -26,12 +26,12 @@ def check_rates(
     is only a warning.
 
     Args:
-        rows: With a site and a latency above 0.
+        rows: Of a table of times, with a site and a latency above 0.
         conditions: Conditions of their measurement.
         guessed: Keys of guessed rows. One of them may be close to 0, but not most of them.
     """
     rates = {
-        row.key: conditions.batch * macs / row.latency_us
+        row.key: conditions.batch * macs / row.cost
         for row in rows
         if (macs := count_macs(row.operator, parse_site(row.site)))
     }
@@ -74,7 +74,7 @@ def _judged(rates: dict[str, float], guessed: Collection[str], most: float) -> d
 
 
 def _slow_findings(
-    rows: Sequence[Measured | Interpolated],
+    rows: Sequence[Valued],
     conditions: Conditions,
     rates: dict[str, float],
     rule: str,
@@ -87,7 +87,7 @@ def _slow_findings(
             yield Finding(rule, best, found)
         return
     most = [
-        conditions.batch * bound_macs(site) / row.latency_us
+        conditions.batch * bound_macs(site) / row.cost
         for row in rows
         if isinstance(site := parse_site(row.site), Site) and find_work(row.operator) is None
     ]

@@ -13,13 +13,15 @@ from goldnas.lut.lint.siblings import check_siblings
 from goldnas.lut.schema import (
     Conditions,
     Failed,
-    Interpolated,
     Measured,
     MeasuringProtocol,
     ModelTiming,
     Row,
+    Valued,
 )
+from goldnas.resource_names import LATENCY
 from goldnas.site import Site, parse_site
+from goldnas.units import name_base_unit
 
 # Rows and times are rounded when they are written: that much they may be apart.
 _ROUNDING, _ROUNDING_US = 0.005, 0.005
@@ -59,16 +61,14 @@ def check_rows(
         if isinstance(other, Failed):
             yield Finding("failed", key, other.error)
         elif (
-            isinstance(other, Interpolated)
-            and other.latency_us == 0
+            not isinstance(other, Measured)
+            and other.cost == 0
             and other.operator != "skip_connect"  # which leaves a block out
         ):
-            yield Finding("free", key, "latency_us is 0")
-    located = [
-        row for row in rows if not isinstance(row, Failed) and row.site and row.latency_us
-    ]
-    guessed = {row.key for row in located if isinstance(row, Interpolated)} & set(fitted)
-    if conditions is not None:
+            yield Finding("free", key, f"its {other.kind} is 0")
+    located = [row for row in rows if not isinstance(row, Failed) and row.site and row.cost]
+    guessed = {row.key for row in located if not isinstance(row, Measured)} & set(fitted)
+    if conditions is not None and conditions.kind == LATENCY:
         yield from check_rates(located, conditions, guessed)
     yield from find_copies(rows)
     certain = [row for row in located if row.key not in guessed]
@@ -164,11 +164,11 @@ def _visit_problem(timing: ModelTiming, protocol: MeasuringProtocol) -> str | No
     return None
 
 
-def _neighbour_findings(rows: Sequence[Measured | Interpolated]) -> Iterator[Finding]:
+def _neighbour_findings(rows: Sequence[Valued]) -> Iterator[Finding]:
     """Pairs of rows in which the row with more work in every respect is clearly faster."""
     # Of two shapes nothing says which way an operator would have more to do.
     sited = [(row, site) for row in rows if isinstance(site := parse_site(row.site), Site)]
-    groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Measured | Interpolated]]]
+    groups: dict[tuple[object, ...], list[tuple[tuple[int, ...], Valued]]]
     groups = defaultdict(list)
     for row, site in sited:
         size = site.height, site.width
@@ -207,18 +207,19 @@ def _fits_as_well(channels: tuple[int, ...], others: tuple[int, ...]) -> bool:
     )
 
 
-def _order_finding(
-    small: Measured | Interpolated, large: Measured | Interpolated, respect: object
-) -> Iterator[Finding]:
-    least_us = small.latency_us - _noise_us(small)
-    most_us = large.latency_us + _noise_us(large)
-    if most_us < _NEIGHBOUR_SHARE * least_us - _NEIGHBOUR_US:
+def _order_finding(small: Valued, large: Valued, respect: object) -> Iterator[Finding]:
+    least = small.cost - _noise(small)
+    most = large.cost + _noise(large)
+    # Energies are of any size: a device may take a microjoule for a whole network.
+    slack = _NEIGHBOUR_US if small.kind == LATENCY else 0.0
+    if most < _NEIGHBOUR_SHARE * least - slack:
+        unit = name_base_unit(small.kind)
         found = (
-            f"{large.latency_us:.4g} us with {respect} than {small.key}, which takes "
-            f"{small.latency_us:.4g} us"
+            f"{large.cost:.4g} {unit} with {respect} than {small.key}, which takes "
+            f"{small.cost:.4g} {unit}"
         )
         yield Finding("neighbours", large.key, found)
 
 
-def _noise_us(row: Measured | Interpolated) -> float:
-    return 2 * row.interval_us if isinstance(row, Measured) else 0.1 * row.latency_us
+def _noise(row: Valued) -> float:
+    return 2 * row.interval_us if isinstance(row, Measured) else 0.1 * row.cost

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from goldnas.lut.lint.findings import Finding
 from goldnas.lut.lint.work import count_elements, count_macs, count_pointwise, find_work
-from goldnas.lut.schema import Interpolated, Measured
+from goldnas.lut.schema import Measured, Valued
 from goldnas.site import Site, parse_site
+from goldnas.units import name_base_unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,18 +30,16 @@ _WRONG_UNIT = math.log(60)
 _UNLIKE, _SIGMAS = math.log(1.4), 8.0
 """A row is unlike its siblings if it is off by both: single sizes do suit a machine better."""
 
-LocatedRow = Measured | Interpolated
 
-
-def check_siblings(rows: Sequence[LocatedRow]) -> Iterator[Finding]:
+def check_siblings(rows: Sequence[Valued]) -> Iterator[Finding]:
     """Rows that are far from a model of all rows.
 
-    The model of latency is an overhead, a cost per multiply-add and a cost per element moved,
-    times a factor for each operator and one for each site. The factors are medians, so one
-    wrong row changes nothing. If an operator's multiply-adds are unknown, two models bound
-    them: in one they grow with the elements, in the other like those of a pointwise
-    convolution. A row is an outlier if both models say so. Rows with known shapes but unknown
-    work are left out.
+    The model of a latency, or an energy, is an overhead, a cost per multiply-add and a cost
+    per element moved, times a factor for each operator and one for each site. The factors are
+    medians, so one wrong row changes nothing. If an operator's multiply-adds are unknown, two
+    models bound them: in one they grow with the elements, in the other like those of a
+    pointwise convolution. A row is an outlier if both models say so. Rows with known shapes
+    but unknown work are left out.
     """
     rows = [row for row in rows if row.site and isinstance(parse_site(row.site), Site)]
     known = [row for row in rows if find_work(row.operator) is not None]
@@ -52,7 +51,7 @@ def check_siblings(rows: Sequence[LocatedRow]) -> Iterator[Finding]:
 
 
 def _check_group(
-    rows: Sequence[LocatedRow], models: "Sequence[Callable[[LocatedRow, Site], int]]"
+    rows: Sequence[Valued], models: "Sequence[Callable[[Valued, Site], int]]"
 ) -> Iterator[Finding]:
     """Rows that every model of their multiply-adds says are off, in one direction."""
     if len(rows) < _FEWEST_ROWS:
@@ -83,12 +82,13 @@ def _check_group(
         rows, operators, crossed.tolist(), *(off.tolist() for off in offs), strict=True
     ):
         log_factor = min(factors, key=abs)
-        usual_us = row.latency_us / math.exp(log_factor)
-        interval_us = row.interval_us if isinstance(row, Measured) else 0.0
+        usual = row.cost / math.exp(log_factor)
+        interval = row.interval_us if isinstance(row, Measured) else 0.0
         agreed = min(factors) * max(factors) > 0
-        if not agreed or abs(row.latency_us - usual_us) <= 3 * interval_us:
+        if not agreed or abs(row.cost - usual) <= 3 * interval:
             continue
-        found = f"{row.latency_us:.4g} us; similar rows suggest about {usual_us:.3g} us"
+        unit = name_base_unit(row.kind)
+        found = f"{row.cost:.4g} {unit}; similar rows suggest about {usual:.3g} us"
         if abs(log_factor) > _WRONG_UNIT and (known or by_operator[operator] >= _FEWEST_LIKE):
             yield Finding("unit", row.key, found)
         elif is_crossed and abs(log_factor) > max(limits):
@@ -109,14 +109,12 @@ def _sigma(
     return 1.4826 * float(np.median(np.abs(off[crossed]))) * math.sqrt(left / freedom)
 
 
-def _off_model(
-    rows: Sequence[LocatedRow], count_work: "Callable[[LocatedRow, Site], int]"
-) -> "Floats":
-    """Logarithm of each row's latency relative to overhead, multiply-adds and elements."""
+def _off_model(rows: Sequence[Valued], count_work: "Callable[[Valued, Site], int]") -> "Floats":
+    """Logarithm of each row's cost relative to overhead, multiply-adds and elements."""
     import numpy as np
     from scipy.optimize import least_squares
 
-    latency_us = np.array([row.latency_us for row in rows])
+    costs = np.array([row.cost for row in rows])
     sites = [Site.parse(row.site) for row in rows]
     work = np.array(
         [
@@ -127,10 +125,10 @@ def _off_model(
     work /= np.maximum(np.median(work, axis=0), 1.0)
 
     def off(log_costs: "Floats") -> "Floats":
-        off: Floats = np.log(latency_us) - np.log(work @ np.exp(log_costs))
+        off: Floats = np.log(costs) - np.log(work @ np.exp(log_costs))
         return off
 
-    start = np.full(3, np.log(np.median(latency_us) / 3))
+    start = np.full(3, np.log(np.median(costs) / 3))
     fit = least_squares(off, start, loss="cauchy", f_scale=0.3, max_nfev=200)
     return off(fit.x)
 

@@ -15,6 +15,7 @@ import goldnas
 import own_data
 import own_spaces
 from goldnas.errors import ConfigError, StoppedError
+from goldnas.lut import LatencyTable
 from goldnas.resources import count_flops, count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.strategies import STRATEGIES
@@ -31,6 +32,7 @@ OTHERS = {
     "storage": "sqlite:///x.db",
 }
 """A value of each setting that only some strategies have a use for."""
+MakeTable = Callable[..., LatencyTable]
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)
@@ -71,11 +73,21 @@ def test_the_best_network_meets_all_budgets(finished: goldnas.Run) -> None:
     assert 0 < best.accuracy <= 1
 
 
-def test_several_budgets_hold_at_once(name: str, tmp_path: Path) -> None:
-    budgets = ("110kFLOPs", "9kparams")
-    best = search(tmp_path / "a", **settings_of(name) | {"cells": 2, "budgets": budgets}).best
+def test_several_budgets_hold_at_once(
+    name: str, tmp_path: Path, make_table: MakeTable, make_energies: MakeTable
+) -> None:
+    space = goldnas.space("gold", cells=2, channels=4, input_shape=(1, 8, 8))
+    tables = (
+        make_table(tmp_path / "time.json", space),
+        make_energies(tmp_path / "e.json", space),
+    )
+    budgets = ("110kFLOPs", "9kparams", "140us", "30uJ")
+    settings = settings_of(name) | {"cells": 2, "budgets": budgets, "tables": tables}
+    best = search(tmp_path / "a", **settings).best
     assert best.resources["FLOPs"] <= 110e3
     assert best.resources["params"] <= 9e3
+    assert best.resources["latency@time"] <= 140
+    assert best.resources["energy@e"] <= 30
 
 
 def test_every_network_builds_with_its_weights_and_costs_what_it_says(
