@@ -383,8 +383,8 @@ class LoopFit(Strict, frozen=True):
     quantiles: dict[QuantileName, QuantileFit]
     slowdown: Positive
     """Median over the networks of the hot latency in the minutes of the calls, relative to the
-    predicted one. The factors and offsets are free of it: they turn a hot latency of some time
-    into quantiles of the same time."""
+    predicted one: how far the machine was from the speed that the rows were measured at. The
+    factors and offsets have it in them."""
     drift_percent: Amount
     """Standard deviation of the loop's speed over the processes that called the networks."""
 

@@ -46,8 +46,7 @@ def calibrate_loop(
     """Call fresh random networks in the loop of a session, fit to them, and write the table.
 
     The networks are not those that the rows were fitted to. So the errors of the fit, and the
-    margins, have the error of the table in them. Each network is visited hot beside its calls:
-    what the machine is slower than when the rows were measured is divided out.
+    margins, have the error of the table in them.
 
     Args:
         session: The session that measures.
@@ -112,7 +111,8 @@ def calibrate_loop(
 def fit_loop(calibration: Calibration, networks: Sequence[LoopNetwork]) -> LoopFit:
     """Fit each quantile that all networks have to their predicted hot latencies.
 
-    The predictions are brought to the speed of the machine in the minutes of the calls.
+    The speed of hot calls in the same minutes is noted, and not divided out: calls in a loop
+    follow it by less than half.
     """
     predicted_us = np.array([calibration.predict_us(network.parts) for network in networks])
     slowdown = float(np.median([n.hot_us for n in networks] / predicted_us))
@@ -126,7 +126,7 @@ def fit_loop(calibration: Calibration, networks: Sequence[LoopNetwork]) -> LoopF
         quantiles={
             name: fit_quantile(
                 name,
-                (slowdown * predicted_us).tolist(),
+                predicted_us.tolist(),
                 [network.quantiles[name].latency_us for network in networks],
                 speeds=speeds.tolist(),
             )

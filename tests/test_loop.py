@@ -235,7 +235,9 @@ class SlowInTheLoop(SimulatedDevice):
         }
 
 
-def test_what_the_machine_was_slower_in_the_loop_is_divided_out(tmp_path: Path) -> None:
+def test_a_table_tells_how_fast_the_machine_was_in_the_loop_and_how_it_drifted(
+    tmp_path: Path,
+) -> None:
     warnings: list[str] = []
     table = profile_space(
         SPACE,
@@ -249,10 +251,6 @@ def test_what_the_machine_was_slower_in_the_loop_is_divided_out(tmp_path: Path) 
     assert loop.slowdown == pytest.approx(1.6, rel=0.02)
     assert loop.drift_percent == pytest.approx(4.9, abs=0.1)
     assert any("changed its speed by 5 %" in text for text in warnings)
-    parts = tuple(SPACE.plan(SPACE.architecture(SPACE.gates)).parts())
-    hot_us = sum_costs(Latency(table, SPACE, HOT), parts)
-    predicted_us = sum_costs(Latency(table, SPACE), parts)
-    assert predicted_us == pytest.approx(1.05 * (100 + 1.5 * hot_us), rel=0.05)
     # t of 2 degrees of freedom, for one more time beside the three known ones.
     limit = np.exp(2.92 * (1 + 1 / 3) ** 0.5 * np.log(1.05))
     assert loop.quantiles["p99"].margin_percent == pytest.approx(100 * (limit - 1), rel=0.01)

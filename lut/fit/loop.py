@@ -40,7 +40,7 @@ def fit_quantile(
 
     Args:
         name: The quantile.
-        hot_us: Hot latencies of the networks, as predicted for the minutes of the loop.
+        hot_us: Predicted hot latencies of the networks.
         measured_us: Their quantiles in the loop.
         speeds: How slow the loop was for all networks at several times, relative to any of
             them; fewer than two say nothing of other times.
