@@ -143,7 +143,7 @@ def main() -> None:
     fresh = {a.fingerprint: a for a in drawn if a.fingerprint not in of_table}
     fresh = dict(list(fresh.items())[: arguments.networks])
     models = export(space, {**of_table, **fresh}, out)
-    rows, rounds = [], {}
+    rows, rounds, following = [], {}, {}
     for loop in arguments.loops:
         calls, series = LOOPS[loop]
         calls = arguments.calls or (max(calls, 304) if arguments.full else calls)
@@ -153,6 +153,7 @@ def main() -> None:
         found["after"] = call_plainly(models, out, loop, "after", calls, series)
         series_found = [*found["before"], *found["after"]]
         rounds[loop] = find_speeds(series_found, len(models))
+        following[loop] = find_following(series_found)
         rows += compare(loop, series_found, table, space, of_table, fresh)
     result = {
         "machine": hot.conditions.machine,
@@ -161,6 +162,7 @@ def main() -> None:
         "seconds": round(time.time() - began),
         "rows": rows,
         "speed_by_round": rounds,
+        "follows_hot": following,
     }
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     show(rows)
@@ -262,6 +264,21 @@ def find_speeds(series: list[dict[str, Any]], together: int) -> list[float]:
         )
         for one in rounds
     ]
+
+
+def find_following(series: list[dict[str, Any]]) -> float:
+    """How far calls in the loop follow the hot calls before them: 1 if both are slow alike.
+
+    The slope of the logarithm of a series' median against that of its hot calls' p10, each
+    relative to the same network's other series.
+    """
+    hot: dict[str, list[float]] = {}
+    called: dict[str, list[float]] = {}
+    for one in series:
+        hot.setdefault(one["network"], []).append(np.log(np.quantile(one["hot_us"], 0.1)))
+        called.setdefault(one["network"], []).append(np.log(np.median(one["calls_us"])))
+    x, y = (np.array([np.array(v) - np.mean(v) for v in d.values()]) for d in (hot, called))
+    return round(float((x * y).sum() / (x * x).sum()), 3)
 
 
 def compare(

@@ -329,6 +329,8 @@ def test_budgets_of_quantiles_are_limits_of_their_own(tmp_path: Path) -> None:
     assert limits["latency@pi5:p99"].budget is not None
     assert limits["latency@pi5:p99"].full > limits["latency@pi5"].full
     assert "latency@pi5:p90" not in limits
+    with pytest.raises(ConfigError, match=r"90ms and 95ms:p50 .*keep one"):
+        build_feasibility(SPACE, ["90ms", "95ms:p50"], [table])
 
 
 def test_a_hot_table_has_no_quantiles_and_its_file_no_loop(
