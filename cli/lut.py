@@ -222,7 +222,10 @@ def _loops(table: "LatencyTable") -> "Table":
 
     title = f"from hot latencies to calls in the loop {table.conditions.called}"
     part = Table("space", "quantile", title=title)
-    for header in ("networks", "calls", "offset\nus", "factor", "margin\n%", "error\n%"):
+    for header in (
+        *("networks", "calls", "slowdown", "drift\n%"),
+        *("offset\nus", "factor", "margin\n%", "error\n%"),
+    ):
         part.add_column(header, justify="right", no_wrap=True)
     for calibration in table.calibrations:
         if isinstance(calibration, EnergyCalibration) or not (loop := calibration.loop):
@@ -233,6 +236,8 @@ def _loops(table: "LatencyTable") -> "Table":
                 name,
                 str(len(loop.networks)),
                 str(min(network.calls for network in loop.networks)),
+                f"{loop.slowdown:.2f}",
+                f"{loop.drift_percent:.1f}",
                 f"{fitted.offset_us:.1f}",
                 f"{fitted.factor:.3f}",
                 f"{fitted.margin_percent:.1f}",

@@ -46,7 +46,9 @@ def show_filled(table: "LatencyTable", space: "SearchSpace") -> None:
         if fitted.loop:
             say(
                 f"called in the loop {table.conditions.called}: "
-                f"{len(fitted.loop.networks)} networks that the rows were not fitted to"
+                f"{len(fitted.loop.networks)} networks that the rows were not fitted to. The "
+                f"machine then took {fitted.loop.slowdown:.2f} times as long as predicted for "
+                "hot calls"
             )
             for name, fit in fitted.loop.quantiles.items():
                 say(f"  {describe_fit(name, fit)}")

@@ -452,6 +452,10 @@ class LoopNetwork(Strict, frozen=True):
     calls: Count
     quantiles: dict[QuantileName, CallQuantile]
     """Those that so many calls bound from above: p99 needs 299 calls."""
+    hot_us: Microseconds
+    """Its hot latency in the minutes of the calls."""
+    medians_us: tuple[Microseconds, ...]
+    """Of the calls of each process, in the order of the processes."""
 
 
 class QuantileFit(Strict, frozen=True):
@@ -461,8 +465,8 @@ class QuantileFit(Strict, frozen=True):
     offset_us: Amount
     margin_percent: Amount
     """Added to p90 and p99, so that the prediction is an upper bound: with 95 % confidence it
-    holds for 95 % of networks, as far as the logarithms of the errors below are normal. 0 for
-    p50, which is expected and no bound."""
+    holds for 95 % of networks at another time, as far as the logarithms of the errors below,
+    and of the loop's speed over time, are normal. 0 for p50, which is expected and no bound."""
     error_percent: Amount
     """Mean absolute error without the margin, each network predicted by a fit without it."""
 
@@ -481,6 +485,18 @@ class LoopFit(Strict, frozen=True):
 
     networks: tuple[LoopNetwork, ...]
     quantiles: dict[QuantileName, QuantileFit]
+    slowdown: Positive
+    """Median over the networks of the hot latency in the minutes of the calls, relative to the
+    predicted one: how far the machine was from the speed that the rows were measured at. The
+    factors and offsets have it in them."""
+    drift_percent: Amount
+    """Standard deviation of the loop's speed over the processes that called the networks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        processes = {len(network.medians_us) for network in self.networks}
+        if len(processes) != 1 or min(processes) < 2:
+            raise ValueError("`medians_us` must have a median of each process, of two or more")
 
 
 SIZES = "shrunk"

@@ -1,6 +1,6 @@
 """What a measurement backend is, and what it returns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,6 +86,25 @@ class Timing:
     def count(self) -> int:
         """Timed calls."""
         return sum(visit.calls for visit in self.visits)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCalls:
+    """Single calls of one model in a loop, and hot visits to it in the same minutes."""
+
+    calls_us: tuple[float, ...]
+    """In order."""
+    visits: tuple[Visit, ...]
+    """One before each series of calls."""
+
+
+def join_calls(parts: Iterable[LoopCalls]) -> LoopCalls:
+    """All calls and visits of a model."""
+    parts = list(parts)
+    return LoopCalls(
+        tuple(us for part in parts for us in part.calls_us),
+        tuple(visit for part in parts for visit in part.visits),
+    )
 
 
 class ProcessDiedError(MeasurementError):
@@ -203,17 +222,21 @@ class MeasurementBackend(Protocol):
 
     def time_calls(
         self, models: Mapping[str, bytes], *, calls: int, seed: int
-    ) -> dict[str, tuple[float, ...] | Failure]:
-        """Time single calls of models in the backend's loop, one model after the other.
+    ) -> dict[str, LoopCalls | Failure]:
+        """Time single calls of models in the backend's loop.
+
+        One fresh process makes them in short series: each round has one of every model, in a
+        new order, so that a slow minute of the machine is not one model's. A hot visit goes
+        before each series.
 
         Args:
             models: By name.
-            calls: Of each model. Beside neighbours, short calls are more.
-            seed: Seed of the order of the models.
+            calls: Of each model, or a few more. Beside neighbours, short calls are more.
+            seed: Seed of the orders; visits record it as their process.
 
         Returns:
-            Microseconds of each call, in order. A model that cannot keep the rate of the loop
-            is a Failure, which says what rate it can keep.
+            An entry for each model. A model that cannot keep the rate of the loop is a
+            Failure, which says what rate it can keep.
 
         Raises:
             ProcessDiedError: If the process dies of a model.

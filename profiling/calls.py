@@ -9,7 +9,7 @@ import numpy as np
 from goldnas.errors import MeasurementError
 from goldnas.lut import QUANTILES, CallQuantile
 from goldnas.lut.loop import QuantileName
-from goldnas.profiling.backend import Failure
+from goldnas.profiling.backend import Failure, join_calls
 from goldnas.profiling.session import Session
 
 _CONFIDENCE = 0.95
@@ -68,7 +68,7 @@ def measure_calls(session: Session, model: bytes, *, calls: int) -> LoopTimes:
     found = session.time_calls({"model": model}, calls=calls)["model"]
     if isinstance(found, Failure):
         raise MeasurementError(found.error)
-    return summarize_calls(found)
+    return summarize_calls(join_calls(found).calls_us)
 
 
 def describe_lacking(times: LoopTimes) -> str:

@@ -1,8 +1,7 @@
-"""A file of all visits so far, so that an interrupted campaign can continue."""
+"""A file of all visits and calls so far, so that an interrupted campaign can continue."""
 
 import datetime
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -14,7 +13,7 @@ from goldnas.bounded import read_bounded
 from goldnas.files import write_atomic
 from goldnas.lut import Conditions
 from goldnas.lut.schema import Amount, Count, Microseconds
-from goldnas.profiling.backend import Visit
+from goldnas.profiling.backend import LoopCalls, Visit, join_calls
 
 _Visit = tuple[
     Annotated[int, msgspec.Meta(ge=0)],
@@ -26,12 +25,19 @@ _Visit = tuple[
     Amount,
 ]
 """The fields of a visit, in their order."""
-_Line = tuple[str, list[_Visit]]
-"""A model, and visits of it."""
+
+
+class _Line(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What one process found of a model."""
+
+    model: str
+    visits: list[_Visit]
+    calls_us: list[Microseconds] = []
+    """In a loop."""
 
 
 class Journal:
-    """Visits, written down as they are made, so that an interrupted campaign goes on.
+    """Visits and calls, written down as they are made, so that an interrupted campaign goes on.
 
     Args:
         path: Path of the file, with a line per model and process; None keeps nothing.
@@ -43,7 +49,7 @@ class Journal:
         # As for a table: a system update or another day does not start anew.
         lasting = msgspec.structs.replace(conditions, os="-", measured_on=datetime.date.min)
         self._lines = [msgspec.json.encode(lasting, order="sorted").decode()]
-        self._kept: dict[str, list[Visit]] = {}
+        self._kept: dict[str, list[LoopCalls]] = {}
         try:
             found = read_bounded(path).decode().splitlines() if path else []
         except (OSError, UnicodeDecodeError):
@@ -52,15 +58,21 @@ class Journal:
             return
         for line in found[1:]:
             try:
-                model, visits = msgspec.json.decode(line, type=_Line)
+                found_of = msgspec.json.decode(line, type=_Line)
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 break
-            self._kept.setdefault(model, []).extend(Visit(*visit) for visit in visits)
+            visits = tuple(Visit(*visit) for visit in found_of.visits)
+            kept = self._kept.setdefault(found_of.model, [])
+            kept.append(LoopCalls(tuple(found_of.calls_us), visits))
             self._lines.append(line)
 
     def visits(self, name: str, model: bytes) -> tuple[Visit, ...]:
         """What is known of a model."""
-        return tuple(self._kept.get(self._key(name, model), ()))
+        return join_calls(self._kept.get(_key(name, model), ())).visits
+
+    def calls(self, name: str, model: bytes, *, calls: int) -> tuple[LoopCalls, ...]:
+        """What is known of a model in a loop, from each process that made so many calls."""
+        return tuple(self._kept.get(_key(name, model, calls), ()))
 
     def add(self, models: Mapping[str, bytes], visits: Mapping[str, Sequence[Visit]]) -> None:
         """Write down what one process found.
@@ -69,9 +81,27 @@ class Journal:
             WriteError: If the disk refuses.
         """
         for name, new in visits.items():
-            key = self._key(name, models[name])
-            self._kept.setdefault(key, []).extend(new)
-            self._lines.append(json.dumps([key, [astuple(visit) for visit in new]]))
+            self._keep(_key(name, models[name]), LoopCalls((), tuple(new)))
+        self._write()
+
+    def add_calls(
+        self, models: Mapping[str, bytes], found: Mapping[str, LoopCalls], *, calls: int
+    ) -> None:
+        """Write down what one process found in a loop, in which it was to make so many calls.
+
+        Raises:
+            WriteError: If the disk refuses.
+        """
+        for name, new in found.items():
+            self._keep(_key(name, models[name], calls), new)
+        self._write()
+
+    def _keep(self, key: str, new: LoopCalls) -> None:
+        self._kept.setdefault(key, []).append(new)
+        line = _Line(key, [astuple(visit) for visit in new.visits], list(new.calls_us))
+        self._lines.append(msgspec.json.encode(line).decode())
+
+    def _write(self) -> None:
         if self._path is not None:
             write_atomic(self._path, "\n".join(self._lines) + "\n")
 
@@ -82,5 +112,7 @@ class Journal:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def _key(self, name: str, model: bytes) -> str:
-        return f"{name} {hashlib.sha256(model).hexdigest()[:16]}"
+
+def _key(name: str, model: bytes, calls: int = 0) -> str:
+    key = f"{name} {hashlib.sha256(model).hexdigest()[:16]}"
+    return f"{key} {calls} calls" if calls else key

@@ -24,10 +24,11 @@ one line per node, in the order they run:
     {"model": "name", "node": "conv1", "operator": "Conv", "provider": "CPUExecutionProvider",
      "output": "1x16x32x32", "latency_us": 17.5}
 
-With "loop", a model is not visited but called so many times, at a rate with idle gaps between
-calls, or beside busy processes. It is answered by the time of each call:
+With "loop", each visit of a model is followed by so many calls of it, at a rate with idle gaps
+between calls, or beside busy processes, which rest during visits. They are answered by the time
+of each call:
 
-    {"rate_hz": 15.0, "neighbours": 0, "calls": 100, "warmup_calls": 5, "least_s": 0.5}
+    {"rate_hz": 15.0, "neighbours": 0, "calls": 20, "warmup_calls": 3, "least_s": 0.1}
     {"model": "name", "calls_us": [410.2, 398.7, ...]}
 
 A loop may have a "pipeline", ``module:function``, and a "path" to find it on. The function
@@ -95,23 +96,33 @@ NUMBERS = {
 LONGEST_WAIT_S = 120
 """For a hot machine to cool down, before a round."""
 
-MOST_CALLS = 5000
-"""Calls of a model beside busy processes, where short calls go on until it is no instant."""
+MOST_CALLS = 1000
+"""Calls of a model in a round beside busy processes, where short calls go on until it is no
+instant."""
 
 MISSED_SHARE = 0.05
 """Of the ticks of a rate: if more are missed because a call took longer, there is no rate."""
 
 NEIGHBOUR = """
-import os, sys, threading
+import os, threading
 import numpy as np
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+busy = threading.Event()
+def listen():
+    while told := os.read(0, 1):
+        busy.set() if told == b"1" else busy.clear()
+    os._exit(0)
+threading.Thread(target=listen, daemon=True).start()
 one = np.ones((256, 256), np.float32)
 one @ one
 print(flush=True)
-while True:
+while busy.wait():
     one @ one
 """
-"""A busy process, which ends with its input, and so with whoever started it."""
+"""A process that is busy after a 1 and rests after a 0. It ends with its input, and so with
+whoever started it."""
+
+RESTED_S = 0.02
+"""After which busy processes surely rest, or are busy again."""
 
 GUARD = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], True)"
 """Removes a folder once its owner is gone, also if that was killed."""
@@ -305,22 +316,85 @@ def summarize(samples_ns: "list[int]") -> dict[str, float]:
     }
 
 
-def call_in_loop(
-    session: ort.InferenceSession, binding: ort.IOBinding, loop: dict[str, Any]
-) -> dict[str, list[float]]:
-    """Time single calls in a loop, in microseconds.
+class LoopCaller:
+    """Calls one model in a loop.
+
+    Args:
+        session: The model.
+        binding: Its inputs.
+        loop: How to call it.
+        rounds: How often :meth:`time` is called.
 
     Raises:
-        ValueError: If the model cannot keep the rate.
-        Exception: Whatever the runtime raises for a model that fails.
+        ValueError: If the functions around the model fail.
     """
-    if loop.get("pipeline"):
-        call = make_pipeline(session, loop["pipeline"], loop["path"])
-    else:
-        call = make_call(session, binding)
-    time_loop = time_paced if loop["rate_hz"] else time_back_to_back
-    samples_ns = time_loop(call, loop)
-    return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        binding: ort.IOBinding,
+        loop: dict[str, Any],
+        rounds: int,
+    ) -> None:
+        self._loop = loop
+        if loop.get("pipeline"):
+            self._call = make_pipeline(session, loop["pipeline"], loop["path"])
+        else:
+            self._call = make_call(session, binding)
+        self._missed = 0
+        self._allowed = max(3, MISSED_SHARE * loop["calls"] * rounds)
+
+    def time(self) -> dict[str, list[float]]:
+        """Time the calls of a round, in microseconds.
+
+        Raises:
+            ValueError: If the model cannot keep the rate.
+            Exception: Whatever the runtime raises for a model that fails.
+        """
+        samples_ns = self._time_paced() if self._loop["rate_hz"] else self._time_at_once()
+        return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+
+    def _time_at_once(self) -> list[int]:
+        """Nanoseconds of calls that follow at once."""
+        loop, call, clock_ns = self._loop, self._call, time.perf_counter_ns
+        for _ in range(loop["warmup_calls"]):
+            call()
+        samples_ns: list[int] = []
+        end_ns = clock_ns() + loop["least_s"] * 1e9
+        while len(samples_ns) < loop["calls"] or (
+            clock_ns() < end_ns and len(samples_ns) < MOST_CALLS
+        ):
+            start_ns = clock_ns()
+            call()
+            samples_ns.append(clock_ns() - start_ns)
+        return samples_ns
+
+    def _time_paced(self) -> list[int]:
+        """Nanoseconds of calls at a rate, each of which waits for the next tick of a clock."""
+        loop, call, clock_ns = self._loop, self._call, time.perf_counter_ns
+        period_ns = round(1e9 / loop["rate_hz"])
+        samples_ns: list[int] = []
+        tick_ns = clock_ns()
+        for number in range(-loop["warmup_calls"], loop["calls"]):
+            tick_ns += period_ns
+            late_ns = clock_ns() - tick_ns
+            if late_ns > 0:
+                tick_ns += (late_ns // period_ns + 1) * period_ns
+                self._missed += number > 0  # the calls before warm up
+            time.sleep(max(0, tick_ns - clock_ns()) / 1e9)
+            start_ns = clock_ns()
+            call()
+            took_ns = clock_ns() - start_ns
+            if number >= 0:
+                samples_ns.append(took_ns)
+            if self._missed > self._allowed:
+                slow_ns = np.quantile(samples_ns, 1 - MISSED_SHARE)
+                raise ValueError(
+                    f"cannot keep {loop['rate_hz']:g} calls a second: a call takes "
+                    f"{np.median(samples_ns) / 1e6:.3g} ms, and 1 in {1 / MISSED_SHARE:.0f} "
+                    f"{slow_ns / 1e6:.3g} ms, so at most {1e9 / slow_ns:.3g} calls a second"
+                )
+        return samples_ns
 
 
 def make_call(session: ort.InferenceSession, binding: ort.IOBinding) -> Any:
@@ -373,54 +447,8 @@ def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -
     return call
 
 
-def time_back_to_back(call: Any, loop: dict[str, Any]) -> list[int]:
-    """Nanoseconds of calls that follow at once."""
-    clock_ns = time.perf_counter_ns
-    for _ in range(loop["warmup_calls"]):
-        call()
-    samples_ns: list[int] = []
-    end_ns = clock_ns() + loop["least_s"] * 1e9
-    while len(samples_ns) < loop["calls"] or (
-        clock_ns() < end_ns and len(samples_ns) < MOST_CALLS
-    ):
-        start_ns = clock_ns()
-        call()
-        samples_ns.append(clock_ns() - start_ns)
-    return samples_ns
-
-
-def time_paced(call: Any, loop: dict[str, Any]) -> list[int]:
-    """Nanoseconds of calls at a rate, each of which waits for the next tick of a clock."""
-    clock_ns = time.perf_counter_ns
-    period_ns = round(1e9 / loop["rate_hz"])
-    allowed = max(3, MISSED_SHARE * loop["calls"])
-    samples_ns: list[int] = []
-    missed = 0
-    tick_ns = clock_ns()
-    for number in range(-loop["warmup_calls"], loop["calls"]):
-        tick_ns += period_ns
-        late_ns = clock_ns() - tick_ns
-        if late_ns > 0:
-            tick_ns += (late_ns // period_ns + 1) * period_ns
-            missed += number > 0  # the calls before warm up
-        time.sleep(max(0, tick_ns - clock_ns()) / 1e9)
-        start_ns = clock_ns()
-        call()
-        took_ns = clock_ns() - start_ns
-        if number >= 0:
-            samples_ns.append(took_ns)
-        if missed > allowed:
-            slow_ns = np.quantile(samples_ns, 1 - MISSED_SHARE)
-            raise ValueError(
-                f"cannot keep {loop['rate_hz']:g} calls a second: a call takes "
-                f"{np.median(samples_ns) / 1e6:.3g} ms, and 1 in {1 / MISSED_SHARE:.0f} "
-                f"{slow_ns / 1e6:.3g} ms, so at most {1e9 / slow_ns:.3g} calls a second"
-            )
-    return samples_ns
-
-
 def start_neighbours(count: int) -> "list[subprocess.Popen[bytes]]":
-    """Start busy processes, and wait until they are busy; they end with this process."""
+    """Start processes that are to be busy, and rest; they end with this process."""
     one_thread = dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
     )
@@ -438,6 +466,16 @@ def start_neighbours(count: int) -> "list[subprocess.Popen[bytes]]":
         if process.stdout is None or not process.stdout.readline():
             sys.exit(f"cannot start {count} busy processes beside the model")
     return started
+
+
+def tell_neighbours(neighbours: "list[subprocess.Popen[bytes]]", *, busy: bool) -> None:
+    """Let processes be busy, or rest."""
+    for process in neighbours:
+        if process.stdin is not None:
+            process.stdin.write(b"1" if busy else b"0")
+            process.stdin.flush()
+    if neighbours:
+        time.sleep(RESTED_S)
 
 
 def profile_nodes(model: dict[str, str], job: dict[str, Any]) -> list[dict[str, object]]:
@@ -547,14 +585,17 @@ def run(job: dict[str, Any]) -> None:
         except (OSError, AttributeError):
             sys.exit(f"cannot run on cores {job['cores']} of {os.cpu_count()}")
     share_threads(job["threads"])
-    loaded = {}
+    loaded, callers = {}, {}
     for name, model in job["models"].items():
         try:
             if job.get("nodes"):
                 for node in profile_nodes(model, job):
                     answer(model=name, **node)
             else:
-                loaded[name] = load(model, job)
+                parts = load(model, job)
+                if loop:
+                    callers[name] = LoopCaller(*parts, loop, job["rounds"])
+                loaded[name] = parts
         except Exception as error:  # the runtime has a dozen kinds; each is this model's alone
             answer(model=name, error=" ".join(str(error).split()))
     send()
@@ -570,14 +611,15 @@ def run(job: dict[str, Any]) -> None:
         for name in list(order):
             settings = (job["warmup_ms"], job["visit_ms"], job["min_calls"])
             try:
+                answer(model=name, **visit(*loaded[name], *settings))
                 if loop:
-                    answer(model=name, **call_in_loop(*loaded[name], loop))
+                    tell_neighbours(neighbours, busy=True)
+                    answer(model=name, **callers[name].time())
                     send()  # nothing is measured now, and a slow rate takes minutes a model
-                else:
-                    answer(model=name, **visit(*loaded[name], *settings))
             except Exception as error:  # it ran once, and does not always
                 order.remove(name)
                 answer(model=name, error=" ".join(str(error).split()))
+            tell_neighbours(neighbours, busy=False)
         send()
     for process in neighbours:
         process.kill()

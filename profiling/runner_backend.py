@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from goldnas.errors import MeasurementError
 from goldnas.lut import Conditions, Loop, MeasuringProtocol
-from goldnas.profiling.backend import Failure, Health, NodeTime, ProcessDiedError, Visit
+from goldnas.profiling.backend import (
+    Failure,
+    Health,
+    LoopCalls,
+    NodeTime,
+    ProcessDiedError,
+    Visit,
+    join_calls,
+)
 from goldnas.profiling.connection import (
     Connection,
     LostConnectionError,
@@ -27,8 +35,11 @@ _Reply = TypeVar("_Reply")
 
 _WARMUP_CALLS = 3
 """Calls in a loop that are not timed: the first ones after another model, or a pause."""
-_LEAST_S = 0.5
-"""Of calls that follow at once: short ones are more, so that the system's turns are seen."""
+_LEAST_S = 0.1
+"""Of a series of calls that follow at once: short ones are more, so that the system's turns are
+seen."""
+_SERIES = 20
+"""Calls of a model at most, before others have their turn."""
 
 
 class RunnerBackend(ABC):
@@ -106,7 +117,7 @@ class RunnerBackend(ABC):
 
     def time_calls(
         self, models: Mapping[str, bytes], *, calls: int, seed: int
-    ) -> dict[str, tuple[float, ...] | Failure]:
+    ) -> dict[str, LoopCalls | Failure]:
         """See :meth:`MeasurementBackend.time_calls`.
 
         Raises:
@@ -118,21 +129,24 @@ class RunnerBackend(ABC):
                 f"{self._runtime} has no loop to call a model in: measure a processor with "
                 "onnxruntime, and give `loop`"
             )
+        rounds = -(-calls // _SERIES)
         loop = {
             "rate_hz": self.loop.rate_hz,
             "neighbours": self.loop.neighbours,
-            "calls": calls,
+            "calls": -(-calls // rounds),
             "warmup_calls": _WARMUP_CALLS,
             "least_s": _LEAST_S,
             **({"pipeline": self.pipeline, "path": search_path()} if self.pipeline else {}),
         }
-        found = self._collect(
-            models, lambda line: line["calls_us"], loop=loop, rounds=1, seed=seed
-        )
+
+        def read(line: dict[str, Any]) -> LoopCalls:
+            if "calls_us" in line:
+                return LoopCalls(tuple(map(float, line["calls_us"])), ())
+            return LoopCalls((), (Visit(process=seed, **line),))
+
+        found = self._collect(models, read, loop=loop, rounds=rounds, seed=seed)
         return {
-            name: reply
-            if isinstance(reply, Failure)
-            else tuple(float(us) for calls_us in reply for us in calls_us)
+            name: reply if isinstance(reply, Failure) else join_calls(reply)
             for name, reply in found.items()
         }
 

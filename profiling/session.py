@@ -3,7 +3,7 @@
 import datetime
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import onnx
@@ -14,7 +14,7 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.exporting.precision import to_precision
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
-from goldnas.profiling.backend import Failure, MeasurementBackend, NodeTime
+from goldnas.profiling.backend import Failure, LoopCalls, MeasurementBackend, NodeTime
 from goldnas.profiling.context import make_row_models
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import (
@@ -127,7 +127,7 @@ class Session:
 
     def time_calls(
         self, models: Mapping[str, bytes], *, calls: int
-    ) -> dict[str, tuple[float, ...] | Failure]:
+    ) -> dict[str, tuple[LoopCalls, ...] | Failure]:
         """Call models in the loop of the conditions, in several fresh processes.
 
         Args:
@@ -136,24 +136,28 @@ class Session:
                 evenly.
 
         Returns:
-            Microseconds of each call, of all processes together.
+            What each process found.
 
         Raises:
             MeasurementError: If the runtime cannot start, or its process dies.
+            WriteError: If the journal cannot be written.
         """
         lowered, failed = self._lowered(models)
-        found: dict[str, tuple[float, ...] | Failure] = {**failed}
+        share = -(-calls // _LOOP_PROCESSES)
+        known = partial(self.journal.calls, calls=share)
         for process in range(_LOOP_PROCESSES):
-            left = {n: m for n, m in lowered.items() if not isinstance(found.get(n), Failure)}
-            if not left:
-                break
-            share = -(-calls // _LOOP_PROCESSES)
-            for name, times in self.backend.time_calls(left, calls=share, seed=process).items():
-                before = found.get(name, ())
-                assert not isinstance(before, Failure)
-                found[name] = times if isinstance(times, Failure) else (*before, *times)
+            left = {
+                name: model
+                for name, model in lowered.items()
+                if name not in failed and len(known(name, model)) <= process
+            }
+            if left:
+                found = self.backend.time_calls(left, calls=share, seed=process)
+                failed |= {n: r for n, r in found.items() if isinstance(r, Failure)}
+                good = {n: r for n, r in found.items() if not isinstance(r, Failure)}
+                self.journal.add_calls(lowered, good, calls=share)
             self._on_progress(process + 1, _LOOP_PROCESSES)
-        return found
+        return {n: failed[n] if n in failed else known(n, lowered[n]) for n in models}
 
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """Times of the models' nodes, in the number format of the conditions.

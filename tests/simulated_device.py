@@ -13,7 +13,7 @@ import onnx
 
 from goldnas.files import write_atomic
 from goldnas.lut import Conditions, Loop, MeasuringProtocol
-from goldnas.profiling.backend import Failure, Health, NodeTime, Visit
+from goldnas.profiling.backend import Failure, Health, LoopCalls, NodeTime, Visit
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.runtimes import make_own_folder
@@ -86,12 +86,15 @@ class SimulatedDevice:
 
     def time_calls(
         self, models: Mapping[str, bytes], *, calls: int, seed: int
-    ) -> dict[str, tuple[float, ...] | Failure]:
+    ) -> dict[str, LoopCalls | Failure]:
         self.processes.append(len(models))
-        usual = {name: 100 + 1.5 * true_us(model) for name, model in models.items()}
+        hot_us = {name: self.slowness * true_us(model) for name, model in models.items()}
         return {
-            name: tuple(us * (2 if call % 10 == 9 else 1) for call in range(calls))
-            for name, us in usual.items()
+            name: LoopCalls(
+                tuple((100 + 1.5 * us) * (2 if call % 10 == 9 else 1) for call in range(calls)),
+                (Visit(seed, 10, us, us, us, us),),
+            )
+            for name, us in hot_us.items()
         }
 
     def visit(

@@ -66,7 +66,9 @@ def build_feasibility(
     """
     parsed = parse_budgets(budgets, tables)
     for budget in parsed:
-        same = [other.text for other in parsed if other.resource == budget.resource]
+        # Without a quantile, a budget of a loop is one of p50.
+        resource = budget.resource.removesuffix(":p50")
+        same = [one.text for one in parsed if one.resource.removesuffix(":p50") == resource]
         if len(same) > 1:
             raise ConfigError(
                 f"budgets {' and '.join(same)} are for the same resource; keep one of them"

@@ -19,7 +19,11 @@ _CONFIDENCE, _SHARE = 0.95, 0.95
 
 
 def fit_quantile(
-    name: QuantileName, hot_us: Sequence[float], measured_us: Sequence[float]
+    name: QuantileName,
+    hot_us: Sequence[float],
+    measured_us: Sequence[float],
+    *,
+    speeds: Sequence[float] = (),
 ) -> QuantileFit:
     """Fit ``quantile = offset + factor * hot latency``.
 
@@ -28,13 +32,18 @@ def fit_quantile(
     that a few disturbed networks do not move it; and a factor of 1 with an offset, for delays
     that do not depend on the network. No offset is negative.
 
-    The margin of p90 and p99 is a one-sided normal tolerance limit of the errors' logarithms,
-    and no less than the largest of these errors.
+    A promise is kept or broken by a new network at a new time. So the margin of p90 and p99 has
+    two parts. For networks, it is a one-sided normal tolerance limit of the errors' logarithms,
+    and no less than the largest of these errors. For times, it is a one-sided normal prediction
+    limit of the logarithm of the speed at one more time. Both deviate independently, so they
+    are added by their squares.
 
     Args:
         name: The quantile.
         hot_us: Predicted hot latencies of the networks.
         measured_us: Their quantiles in the loop.
+        speeds: How slow the loop was for all networks at several times, relative to any of
+            them; fewer than two say nothing of other times.
 
     Raises:
         ValueError: If there are fewer than 4 networks.
@@ -50,7 +59,7 @@ def fit_quantile(
     return QuantileFit(
         factor=factor,
         offset_us=offset_us,
-        margin_percent=0.0 if name == "p50" else _margin_percent(np.log1p(errors)),
+        margin_percent=0.0 if name == "p50" else _margin_percent(np.log1p(errors), speeds),
         error_percent=100 * float(np.abs(errors / (1 + errors)).mean()),
     )
 
@@ -85,11 +94,22 @@ def _errors(fit: _Fit, hot: _Array, measured: _Array) -> _Array:
     return np.array(errors)
 
 
-def _margin_percent(logs: _Array) -> float:
+def _margin_percent(logs: _Array, speeds: Sequence[float]) -> float:
     from scipy.stats import nct, norm
 
     count = len(logs)
     shift = float(norm.ppf(_SHARE)) * np.sqrt(count)
     k = float(nct.ppf(_CONFIDENCE, count - 1, shift)) / np.sqrt(count)
-    bound = max(float(logs.mean() + k * logs.std(ddof=1)), float(logs.max()), 0.0)
+    above = max(k * float(logs.std(ddof=1)), float(logs.max() - logs.mean()))
+    bound = max(float(logs.mean()) + float(np.hypot(above, _limit_of_speed(speeds))), 0.0)
     return 100 * float(np.expm1(bound))
+
+
+def _limit_of_speed(speeds: Sequence[float]) -> float:
+    """Logarithm of how much slower the loop is at one more time, at most."""
+    from scipy.stats import t
+
+    if len(speeds) < 2:
+        return 0.0
+    wider = np.sqrt(1 + 1 / len(speeds))
+    return float(t.ppf(_CONFIDENCE, len(speeds) - 1) * wider * np.log(speeds).std(ddof=1))

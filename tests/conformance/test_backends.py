@@ -143,9 +143,10 @@ def test_single_calls_are_timed_in_the_loop_or_refused(backend: MeasurementBacke
     small, large = found["8 channels"], found["64 channels"]
     assert not isinstance(small, Failure)
     assert not isinstance(large, Failure)
-    assert min(len(small), len(large)) >= 20
-    assert min(small) > 0
-    assert min(small) < min(large)
+    assert min(len(small.calls_us), len(large.calls_us)) >= 20
+    assert min(small.calls_us) > 0
+    assert min(small.calls_us) < min(large.calls_us)
+    assert 0 < small.visits[0].min_us < large.visits[0].min_us
     assert backend.conditions(batch=1).called == backend.loop
 
 
