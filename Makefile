@@ -18,7 +18,7 @@ EPOCHS  := 20
 # In a checkout, "import profiling" must not find our folder: see CONTRIBUTING.md.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test docs dev
+.PHONY: demo test source docs dev
 .DELETE_ON_ERROR:
 
 demo: $(BIN)/goldnas
@@ -30,11 +30,15 @@ demo: $(BIN)/goldnas
 
 # Two processes of one thread each: what two cores can do. Each keeps to its half of the files,
 # which share what is made once for a file, until it is done and takes from the other.
-test: dev docs
+test: dev
+	$(MAKE) --jobs 2 docs source
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations 30
+
+# Style and types.
+source: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations 30
 
 # Strict: a link, an anchor or a docstring that leads nowhere is an error.
 docs: export NO_MKDOCS_2_WARNING := 1

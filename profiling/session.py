@@ -14,16 +14,11 @@ from goldnas.exporting.onnx import to_onnx
 from goldnas.exporting.precision import to_precision
 from goldnas.lut import Campaign, LatencyTable
 from goldnas.operators import OPERATORS, Part, PartBuilder, build_operator
+from goldnas.profiling import measuring
 from goldnas.profiling.backend import Failure, LoopCalls, MeasurementBackend, NodeTime
 from goldnas.profiling.context import make_row_models
 from goldnas.profiling.journal import Journal
-from goldnas.profiling.measuring import (
-    NOISE_WARNS,
-    Estimate,
-    Results,
-    check_quiet,
-    measure,
-)
+from goldnas.profiling.measuring import Estimate, Results, check_quiet, measure
 from goldnas.site import AnySite, Site
 
 SENTINEL: Part = ("sep_conv_3x3", Site(32, 32, 16, 16))
@@ -222,7 +217,7 @@ class Session:
             slowest_memory_mhz=health.slowest_memory_mhz,
             throttled=health.throttled,
         )
-        if self._aa_percent > NOISE_WARNS:
+        if self._aa_percent > measuring.NOISE_WARNS:
             self.warn(
                 f"two copies of one model differed by {self._aa_percent:.1f} % during the "
                 "measurement; measure on a quieter machine for a better table"

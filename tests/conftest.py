@@ -1,7 +1,6 @@
 """What several test files need."""
 
 import datetime
-import functools
 import math
 import os
 import shutil
@@ -21,7 +20,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import export_cache
 from goldnas.lut import (
@@ -48,10 +46,7 @@ from workplace import fill
 
 pytest_plugins = ["bundles"]
 
-# torch reads its translations of operators anew for each export, and is longer at it than at
-# the export of an operator.
-ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-torch.onnx.export = export_cache.once(torch.onnx.export)
+export_cache.prepare_once()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,6 +56,20 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Export equal modules once, in whichever process of pytest."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "exports").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.onnx, "export", export_cache.once(torch.onnx.export, folder / "exports")
+        )
+        yield
 
 
 NOISE_LIMITS = "NOISE_WARNS", "NOISE_REFUSES"
@@ -169,7 +178,7 @@ def quick() -> Iterator[None]:
         patch.setattr(pick, "WHOLE_NETWORKS", few)
         patch.setattr(picking_config, "WHOLE_NETWORKS", few)
         patch.setattr(measuring, "MOST_PROCESSES", few.processes)
-        patch.setattr(whole_model, "_PROFILES", 2)
+        patch.setattr(whole_model, "_PROFILES", 1)
         patch.setattr(loop_calibration, "LOOP_NETWORKS", 4)
         patch.setattr(runner_backend, "_LEAST_S", 0.02)
         yield

@@ -4,6 +4,7 @@ Such a process is forked from a server that has imported it. Whatever a process 
 needed for, it has: it can be killed, has its own memory, and writes the same files.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,7 @@ def _run(
     import msgspec
 
     from goldnas.cli.main import app
+    from goldnas.profiling import measuring
     from goldnas.profiling import onnxruntime_backend as backend
 
     with said.open("wb") as file:
@@ -115,6 +117,7 @@ def _run(
         backend.IN_CONTEXT = msgspec.structs.replace(
             backend.IN_CONTEXT, processes=4, visit_ms=4.0, warmup_ms=1.0
         )
+        measuring.NOISE_WARNS = measuring.NOISE_REFUSES = math.inf
     if files is not None:
         sys.addaudithook(_counter(str(files), said.with_suffix(".count"), die_at))
     app()

@@ -11,6 +11,7 @@ import goldnas
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.start import PreparedSearch, SearchLoop
 from goldnas.searching.strategies import STRATEGIES
+from nightly import EXAMPLES
 
 SMALL: dict[str, Any] = {
     "cells": 2,
@@ -21,6 +22,10 @@ SMALL: dict[str, Any] = {
     "auxiliary_weight": 0.1,
     "train_device": "cpu",
 }
+
+
+LIKE_OTHERS = () if EXAMPLES else ("darts1", "random", "tpe")
+"""Strategies that share most with another one, of which CI tries less."""
 
 
 def settings_of(strategy: str) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import goldnas
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.training.distributed import init_process_group
 from goldnas.training.divergence import fingerprint
-from searches import search, settings_of
+from searches import LIKE_OTHERS, search, settings_of
 
 SINGLE = "gold, single"
 """GOLD-NAS where one operator is left at each place, which works in another way."""
+
+NAMES = (*(name for name in STRATEGIES if name not in LIKE_OTHERS), SINGLE)
 
 NOT_COMPARED = ("seconds", "memory_bytes", "peak_memory_bytes", "loop")
 
@@ -28,7 +30,7 @@ def settings_for(name: str) -> dict[str, Any]:
 def main(folder: Path) -> None:
     found: dict[str, Any] = {}
     with init_process_group() as ranks:
-        for name in (*STRATEGIES, SINGLE):
+        for name in NAMES:
             decided: list[Any] = []
             loops: list[Any] = []
 

@@ -120,21 +120,20 @@ def test_it_runs_as_a_user_who_may_do_nothing(made: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert device.results.stat().st_uid == nobody.pw_uid
         code, _, stderr = import_(device.results, Path(folder) / "device.json")
-        noisy = "two copies of one model differ" in stderr  # other programs run here
-        assert code == 0 or noisy, stderr
+        assert code == 0, stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_the_same_command_goes_on_after_an_interruption(device: Device, how: int) -> None:
     part = locate_part(device.results)
     process = device.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (part.exists() and read_results(part)[1]["runs"]):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(how)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert stderr.startswith("interrupted; run the same command to continue")

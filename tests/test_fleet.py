@@ -29,7 +29,7 @@ from goldnas.profiling import measuring, onnxruntime_backend as backend
 backend.IN_CONTEXT = msgspec.structs.replace(
     backend.IN_CONTEXT, processes=6, visit_ms=4.0, warmup_ms=1.0
 )
-measuring.NOISE_WARNS = float("inf")
+measuring.NOISE_WARNS = measuring.NOISE_REFUSES = float("inf")
 ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 app()
 """

@@ -272,7 +272,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing(
             time.sleep(random_.uniform(0, lasts_s))
             process.kill()
         killed += process.status == -signal.SIGKILL
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while orphans := find_marked(mark):
             assert time.monotonic() < deadline, (attempt, orphans)
             time.sleep(0.05)

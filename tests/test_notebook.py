@@ -20,7 +20,8 @@ from goldnas.profiling import measuring, onnxruntime_backend
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2)
 onnxruntime_backend.IN_CONTEXT = few
-measuring.MOST_PROCESSES, measuring.NOISE_WARNS = 2, math.inf
+measuring.MOST_PROCESSES = 2
+measuring.NOISE_WARNS = measuring.NOISE_REFUSES = math.inf
 ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 """
 

@@ -40,7 +40,7 @@ from nightly import at_night
 from simulated_device import SimulatedDevice
 
 SPACE = GoldSpace(
-    cells=3,
+    cells=2,
     channels=8,
     input_shape=(3, 16, 16),
     operators=("skip_connect", "sep_conv_3x3", "max_pool_3x3", "avg_pool_3x3"),

@@ -56,7 +56,7 @@ def goldnas(ranks: int, *words: object) -> "subprocess.Popen[str]":
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:
-    return process.communicate(timeout=120)[0]
+    return process.communicate(timeout=300)[0]
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:

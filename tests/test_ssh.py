@@ -70,7 +70,7 @@ def far(server: Loopback, place: Path, python: str = sys.executable) -> Onnxrunt
 
 def gone(place: Path) -> bool:
     """Whether the far side has cleaned up; it has a moment for it."""
-    for _ in range(100):
+    for _ in range(1200):
         if not list(place.iterdir()):
             return True
         time.sleep(0.05)
@@ -202,9 +202,16 @@ def test_a_measuring_process_that_is_killed_is_an_error_and_the_next_works(
     host = find_host(f"{server.device}{str(place).replace(' ', '%20')}", sys.executable)
     backend = OnnxruntimeBackend(host=host, protocol=slow)
     kill = ["pkill", "-KILL", "-f", f"{place}/.*job.json"]
-    threading.Timer(2.0, lambda: subprocess.run(kill, check=False)).start()
+
+    def kill_it() -> None:
+        while subprocess.run(kill, check=False).returncode:  # it has not begun
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill_it, daemon=True)
+    killer.start()
     with pytest.raises(MeasurementError, match="ended with status -9"):
         backend.visit({"model": model}, seed=0)
+    killer.join()
     backend.close()
     assert gone(place)
 
@@ -224,11 +231,9 @@ def test_when_goldnas_is_killed_nothing_is_left_behind(
     device = f"{server.device}{str(place).replace(' ', '%20')}"
     command = [sys.executable, "-P", "-c", program, device, str(tmp_path / "model.onnx")]
     with subprocess.Popen(command) as process:
-        for _ in range(200):
-            if list(place.glob("*/*.onnx")):
-                break
+        while not list(place.glob("*/*.onnx")):
+            assert process.poll() is None
             time.sleep(0.05)
-        assert list(place.glob("*/*.onnx"))
         process.kill()
     assert gone(place)
 

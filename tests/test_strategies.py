@@ -156,9 +156,9 @@ def test_a_step_trains_the_weights_of_one_network_alone(tmp_path: Path) -> None:
 def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
     tmp_path: Path, name: str
 ) -> None:
-    run = search(tmp_path / "a", strategy=name, networks=80, score="synflow", epochs=None)
+    run = search(tmp_path / "a", strategy=name, networks=50, score="synflow", epochs=None)
     scores = scores_of(run)
-    assert len(scores) == 80
+    assert len(scores) == 50
     over = [event for event in scores if not event["meets_budgets"]]
     assert over
     assert all(event["score"] is None for event in over)

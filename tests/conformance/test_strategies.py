@@ -14,6 +14,7 @@ from torch import nn
 import goldnas
 import own_data
 import own_spaces
+import strategy_ranks
 from goldnas.errors import ConfigError, StoppedError
 from goldnas.lut import LatencyTable
 from goldnas.resources import count_flops, count_parameters
@@ -21,7 +22,7 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.searching.strategies.registry import OPTIONAL
 from nightly import EXAMPLES
-from searches import assert_same_results, search, settings_of, stop_search
+from searches import LIKE_OTHERS, assert_same_results, search, settings_of, stop_search
 
 TESTS = Path(__file__).parent.parent
 OTHERS = {
@@ -45,6 +46,11 @@ def name(request: pytest.FixtureRequest) -> str:
 def finished(name: str, tmp_path_factory: pytest.TempPathFactory) -> goldnas.Run:
     """A search at its end."""
     return search(tmp_path_factory.mktemp("runs") / "a", **settings_of(name))
+
+
+def skip_if_like_others(name: str) -> None:
+    if name in LIKE_OTHERS:
+        pytest.skip("tried with a strategy that is like it: at night")
 
 
 def test_it_is_described_and_starts_from_settings_of_its_own(name: str) -> None:
@@ -76,6 +82,7 @@ def test_the_best_network_meets_all_budgets(finished: goldnas.Run) -> None:
 def test_several_budgets_hold_at_once(
     name: str, tmp_path: Path, make_table: MakeTable, make_energies: MakeTable
 ) -> None:
+    skip_if_like_others(name)
     space = goldnas.space("gold", cells=2, channels=4, input_shape=(1, 8, 8))
     tables = (
         make_table(tmp_path / "time.json", space),
@@ -124,6 +131,7 @@ def test_a_search_that_was_stopped_ends_in_the_same_bits(
 
 
 def test_a_signal_saves_it_and_it_goes_on(finished: goldnas.Run, tmp_path: Path) -> None:
+    skip_if_like_others(finished.config.strategy)
     asked = iter([0, 15])
     folder = tmp_path / "b"
     with pytest.raises(StoppedError) as stopped:
@@ -225,12 +233,12 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         ],
         env=environment,
         check=True,
-        timeout=300,
+        timeout=600,
     )
     return [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
 
 
-@pytest.mark.parametrize("name", [*STRATEGIES, "gold, single"])
+@pytest.mark.parametrize("name", strategy_ranks.NAMES)
 def test_two_processes_decide_and_learn_the_same_into_one_folder(
     name: str, ranks: list[dict[str, Any]]
 ) -> None:
