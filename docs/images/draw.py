@@ -169,6 +169,7 @@ def dressed(svg: str) -> str:
     for name, (drawn, _, _) in COLOURS.items():
         svg = svg.replace(drawn, f"var(--{name})")
     svg = re.sub(r"(font(?:-family)?: [^;\"]*)'DejaVu Sans'[^;\"]*", r"\1sans-serif", svg)
+    svg = re.sub(r"'DejaVu Sans Mono'[^;\"]*", "ui-monospace,monospace", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     light, dark = (
         ";".join(f"--{name}:{shades[which]}" for name, shades in COLOURS.items())
