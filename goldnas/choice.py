@@ -196,7 +196,7 @@ class Width(Choice):
     def __init__(self, widths: Sequence[int], *, shared: str | None = None) -> None:
         listed = isinstance(widths, list | tuple)
         if not listed or not all(type(n) is int and n > 0 for n in widths):
-            raise ConfigError(f"a Width takes whole numbers of channels, got {widths!r}")
+            raise ConfigError(f"a Width takes a list of whole numbers from 1, got {widths!r}")
         if len(widths) < 2 or list(widths) != sorted(set(widths)):
             raise ConfigError(
                 f"a Width takes two or more different numbers of channels, the smallest first, "

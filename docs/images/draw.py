@@ -1,11 +1,15 @@
 """Draw the plots of the concepts: python docs/images/draw.py.
 
-They show a search that this script runs, seconds of the digits, and the
-50 networks of ``docs/results/latency-accuracy.json``, and the layer of
-``docs/results/shrink-latency.json``. Colours follow the page that shows them,
-light or dark.
+They show a search that this script runs, seconds of the digits, the 50 networks of
+``docs/results/latency-accuracy.json``, the layer of ``docs/results/shrink-latency.json``, and
+the run of ``docs/results/verified.json``. Colours follow the page that shows them, light or
+dark. To show another run, with what its export printed:
+
+    goldnas export runs/a --out net.onnx > export.txt
+    python docs/images/draw.py --run runs/a --printed export.txt
 """
 
+import argparse
 import json
 import re
 import tempfile
@@ -13,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +31,7 @@ from goldnas.searching.strategies.gold_planned import ImportancePruning
 from goldnas.supernet import SuperNet
 
 HERE = Path(__file__).parent
+VERIFIED = HERE.parent / "results" / "verified.json"
 BUDGET = "130kFLOPs"
 EPOCHS = 20
 NODE = (1, 4)  # cell and node whose gates are shown
@@ -163,6 +169,7 @@ def dressed(svg: str) -> str:
     for name, (drawn, _, _) in COLOURS.items():
         svg = svg.replace(drawn, f"var(--{name})")
     svg = re.sub(r"(font(?:-family)?: [^;\"]*)'DejaVu Sans'[^;\"]*", r"\1sans-serif", svg)
+    svg = re.sub(r"'DejaVu Sans Mono'[^;\"]*", "ui-monospace,monospace", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     light, dark = (
         ";".join(f"--{name}:{shades[which]}" for name, shades in COLOURS.items())
@@ -301,6 +308,81 @@ def draw_front(course: Course) -> None:
         axes.set_ylabel("accuracy on held-out images, %")
 
 
+def keep_verified(run: Path, printed: Path) -> None:
+    """Write down what the picture of a run shows: its networks, and the check of its export.
+
+    Args:
+        run: Folder of a search with one budget, in milliseconds.
+        printed: What ``goldnas export`` printed.
+    """
+    front = json.loads((run / "front.json").read_text())
+    text = printed.read_text()
+    fingerprint = re.search(r"^network (\w+)", text, re.MULTILINE)
+    verify = re.search(r"^verify: .*(?: )([\d.]+) (us|ms) measured.*$", text, re.MULTILINE)
+    if fingerprint is None or verify is None:
+        raise SystemExit(
+            f"{printed} has no line of a network or no line `verify:` of a latency"
+        )
+    ((latency, budget_us),) = front["budgets"].items()
+    kept = {
+        "latency": latency,
+        "budget_us": budget_us,
+        "exported": fingerprint[1],
+        "measured_us": float(verify[1]) * {"us": 1, "ms": 1e3}[verify[2]],
+        "printed": verify[0],
+        "networks": [
+            {
+                name: network[name]
+                for name in ("fingerprint", "accuracy", "resources", "reasons")
+            }
+            | {name: network[name] for name in ("meets_budgets", "dominated")}
+            for network in front["networks"]
+        ],
+    }
+    VERIFIED.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def draw_verified() -> None:
+    """The networks of a run by their latency, and the check of the one that was exported."""
+    kept = json.loads(VERIFIED.read_text())
+    latency = kept["latency"]
+    (chosen,) = (n for n in kept["networks"] if n["fingerprint"] == kept["exported"])
+    with plot("verified", 5.2, 4.0) as (axes,):
+        for label, colour, fill, networks in (
+            ("over the budget", MUTED, "none", _of(kept, meets=False)),
+            ("within the budget", BLUE, BLUE, _of(kept, meets=True)),
+        ):
+            axes.plot(
+                [n["resources"][latency] / 1e3 for n in networks],
+                [100 * n["accuracy"] for n in networks],
+                linestyle="none",
+                marker="o",
+                markeredgecolor=colour,
+                markerfacecolor=fill,
+                label=label,
+            )
+        style = {"linestyle": "none", "marker": "D", "markersize": 7, "color": GREEN}
+        at = kept["measured_us"] / 1e3, 100 * chosen["accuracy"]
+        axes.plot(*at, label="exported and measured", **style)
+        axes.axvline(kept["budget_us"] / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
+        axes.legend(loc="best", fontsize=9)
+        axes.set_title("one search, all its networks")
+        axes.set_xlabel("latency on this processor, ms")
+        axes.set_ylabel("accuracy on held-out images, %")
+        # The line is too long for a phone.
+        text = {"family": "monospace", "fontsize": 8.5, "transform": axes.transAxes}
+        first, rest = kept["printed"].split(" measured, ")
+        verdict = first.split()[1]
+        colour = {"PASS": GREEN, "FAIL": ORANGE}.get(verdict, MUTED)
+        axes.text(0, -0.31, f"{first} measured,".replace("  ", " "), color=colour, **text)
+        axes.text(0, -0.39, rest, color=INK, **text)
+
+
+def _of(kept: dict[str, Any], *, meets: bool) -> list[dict[str, Any]]:
+    """The networks of a run within its budget, or those over it."""
+    return [n for n in kept["networks"] if n["meets_budgets"] is meets]
+
+
 def draw_tables() -> None:
     """Predictions of whole networks: operators timed alone, and as goldnas measures them."""
     results = json.loads((HERE.parent / "results" / "latency-accuracy.json").read_text())
@@ -340,6 +422,15 @@ def draw_widths() -> None:
 
 def main() -> None:
     """Draw all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, help="search to show from now on")
+    parser.add_argument("--printed", type=Path, help="what its goldnas export printed")
+    given = parser.parse_args()
+    if given.run is not None:
+        keep_verified(given.run, given.printed)
+        draw_verified()
+        return
+    draw_verified()
     draw_tables()
     draw_widths()
     with tempfile.TemporaryDirectory() as folder:

@@ -47,9 +47,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
             "energies. With several latency tables, 5ms@pi5 names the table. By a hot table, "
             "5ms is the undisturbed latency; by a table of a loop, it is p50 of single calls, "
             "and 5ms:p99 is p99. 2MB is the exported file, and 512kB:ram what its activations "
-            "take; 2MB:int8 and 512kB:ram:int8 are those in int8. Repeat for several budgets. "
-            "All of them hold at "
-            "the end; the ram of cells is only checked.",
+            "take; with :int8 at the end, as in 2MB:int8, they are those in int8. Repeat for "
+            "several budgets. All of them hold at the end; the ram of cells is only checked.",
             group=_BUDGET,
             metavar="AMOUNT",
         ),
