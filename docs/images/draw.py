@@ -6,7 +6,7 @@ the run of ``docs/results/verified.json``. Colours follow the page that shows th
 dark. To show another run, with what its export printed:
 
     goldnas export runs/a --out net.onnx > export.txt
-    python docs/images/draw.py --run runs/a --printed export.txt
+    python docs/images/draw.py --run runs/a --printed export.txt --note "how it was run"
 """
 
 import argparse
@@ -181,7 +181,8 @@ def dressed(svg: str) -> str:
         "text{font-family:system-ui,sans-serif}</style>"
     )
     svg = re.sub(r"(<svg [^>]*>)", rf"\1{style}", svg, count=1)
-    svg = re.sub(r"(\d\.\d)\d+", r"\1", svg)  # a tenth of a point is fine enough
+    # A tenth of a point is fine enough for places, and not for the figures of a text.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d)\d+", r"\1", tag[0]), svg)
     return re.sub(r"\s+", " ", svg).strip() + "\n"
 
 
@@ -308,12 +309,13 @@ def draw_front(course: Course) -> None:
         axes.set_ylabel("accuracy on held-out images, %")
 
 
-def keep_verified(run: Path, printed: Path) -> None:
+def keep_verified(run: Path, printed: Path, note: str) -> None:
     """Write down what the picture of a run shows: its networks, and the check of its export.
 
     Args:
         run: Folder of a search with one budget, in milliseconds.
         printed: What ``goldnas export`` printed.
+        note: The commands, the machine, and what else a reader should know.
     """
     front = json.loads((run / "front.json").read_text())
     text = printed.read_text()
@@ -325,6 +327,7 @@ def keep_verified(run: Path, printed: Path) -> None:
         )
     ((latency, budget_us),) = front["budgets"].items()
     kept = {
+        "note": note,
         "latency": latency,
         "budget_us": budget_us,
         "exported": fingerprint[1],
@@ -347,7 +350,7 @@ def draw_verified() -> None:
     kept = json.loads(VERIFIED.read_text())
     latency = kept["latency"]
     (chosen,) = (n for n in kept["networks"] if n["fingerprint"] == kept["exported"])
-    with plot("verified", 5.2, 4.0) as (axes,):
+    with plot("verified", 5.2, 4.1) as (axes,):
         for label, colour, fill, networks in (
             ("over the budget", MUTED, "none", _of(kept, meets=False)),
             ("within the budget", BLUE, BLUE, _of(kept, meets=True)),
@@ -374,8 +377,8 @@ def draw_verified() -> None:
         first, rest = kept["printed"].split(" measured, ")
         verdict = first.split()[1]
         colour = {"PASS": GREEN, "FAIL": ORANGE}.get(verdict, MUTED)
-        axes.text(0, -0.31, f"{first} measured,".replace("  ", " "), color=colour, **text)
-        axes.text(0, -0.39, rest, color=INK, **text)
+        axes.text(0, -0.23, f"{first} measured,".replace("  ", " "), color=colour, **text)
+        axes.text(0, -0.295, rest, color=INK, **text)
 
 
 def _of(kept: dict[str, Any], *, meets: bool) -> list[dict[str, Any]]:
@@ -425,9 +428,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="search to show from now on")
     parser.add_argument("--printed", type=Path, help="what its goldnas export printed")
+    parser.add_argument("--note", default="", help="how it was run")
     given = parser.parse_args()
     if given.run is not None:
-        keep_verified(given.run, given.printed)
+        keep_verified(given.run, given.printed, given.note)
         draw_verified()
         return
     draw_verified()
