@@ -84,7 +84,8 @@ def _plain(text: str | None) -> str:
     told, _, examples = Text.from_markup(text or "").plain.partition("Examples:")
     shown = re.sub(r"\s*\n?\s*\$ ", r"\n$ ", examples).strip()
     block = f"\n\nExamples:\n\n```console\n{shown}\n```\n\n" if shown else ""
-    return html.escape(told) + block
+    # As code, so that no line breaks after the dashes of an option.
+    return re.sub(r"(?<![\w-])--[a-z][a-z-]*", r"`\g<0>`", html.escape(told)) + block
 
 
 class Examples(griffe.Extension):
