@@ -62,6 +62,13 @@ class Loopback:
             subprocess.run(["kill", "-KILL", str(number)], check=False)
 
 
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @contextmanager
 def loopback(folder: Path) -> Iterator[Loopback]:
     """Start sshd, and end it."""
@@ -70,9 +77,7 @@ def loopback(folder: Path) -> Iterator[Loopback]:
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(command, check=True)
     shutil.copy(folder / "key.pub", folder / "authorized_keys")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     host_key = (folder / "host_key.pub").read_text().split()[:2]
     stranger = (folder / "stranger.pub").read_text().split()[:2]
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(host_key)}\n")

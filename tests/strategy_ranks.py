@@ -1,11 +1,11 @@
-"""What the conformance suite of strategies starts with torchrun.
+"""What the conformance suite of strategies runs in two processes.
 
-Usage: ``strategy_ranks.py FOLDER``; each rank searches by every strategy, and writes down what
-it was told of, and what its weights are in the end.
+Each rank searches by every strategy, and writes down what it was told of, and what its weights
+are in the end.
 """
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ def settings_for(name: str) -> dict[str, Any]:
     return settings_of("gold") | {"single": True} if name == SINGLE else settings_of(name)
 
 
-def main(folder: Path) -> None:
+def run_rank(index: int, port: int, folder: Path) -> None:
+    """Be one of two ranks, as torchrun would start it, which test_ranks.py does."""
+    ranks = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
+    os.environ.update({name: str(value) for name, value in (ranks | place).items()})
     found: dict[str, Any] = {}
     with init_process_group() as ranks:
         for name in NAMES:
@@ -49,7 +53,3 @@ def main(folder: Path) -> None:
                 "weights": fingerprint(loops[0].learner.module),
             }
         (folder / f"{ranks.index}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

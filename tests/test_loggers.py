@@ -4,7 +4,6 @@ import contextlib
 import csv
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from goldnas.errors import StoppedError
 from goldnas.run_folder import RunFolder
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch, run_search
+from loopback import find_free_port
 from searches import make_loop
 from test_long_runs import QUICK, spoil
 from workplace import RESUME, WITHIN, Case, assert_refused, changed, goldnas, invoke
@@ -296,9 +296,7 @@ def test_a_logger_that_there_is_not_is_refused(workplace: Path, case: Case) -> N
 def test_the_server_of_tensorboard_shows_a_run(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", **QUICK | {"epochs": 1}, loggers=("tensorboard",))
     run_search(search)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_free_port()
     command = ["tensorboard.main", "--logdir", str(tmp_path / "a"), "--port", str(port)]
     server = subprocess.Popen(
         [sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, quick: None) -> tuple[Path, 
         patch.chdir(folder)
         space = goldnas.space("gold", cells=1, channels=4, input_shape=(1, 8, 8))
         table = goldnas.profile(space, out="lut/cpu.json", networks=4)
-        settings = SMALL | {"epochs": 2, "auxiliary_weight": 0.0}
+        settings = SMALL | {"epochs": 4, "auxiliary_weight": 0.0}
         run = goldnas.search(
             space, budgets=["60kFLOPs"], tables=[table], out="runs/a", **settings
         )

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,17 @@ import goldnas
 import own_data
 import own_spaces
 import strategy_ranks
+from forked import SERVER
 from goldnas.errors import ConfigError, StoppedError
 from goldnas.lut import LatencyTable
 from goldnas.resources import count_flops, count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.strategies import STRATEGIES
 from goldnas.searching.strategies.registry import OPTIONAL
+from loopback import find_free_port
 from nightly import EXAMPLES
 from searches import LIKE_OTHERS, assert_same_results, search, settings_of, stop_search
 
-TESTS = Path(__file__).parent.parent
 OTHERS = {
     "pace": "paper",
     "edge_rule": True,
@@ -219,22 +218,18 @@ def test_it_searches_inputs_of_any_number_of_dimensions(
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes came to, by strategy."""
     if os.name == "nt":
-        pytest.skip("torchrun wants libuv there")
+        pytest.skip("processes cannot be forked there")
     folder = tmp_path_factory.mktemp("ranks")
-    environment = os.environ | {
-        "PYTHONSAFEPATH": "1",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", TESTS / "strategy_ranks.py", folder),
-        ],
-        env=environment,
-        check=True,
-        timeout=600,
-    )
+    port = find_free_port()
+    processes = [
+        SERVER.Process(target=strategy_ranks.run_rank, args=(index, port, folder))
+        for index in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     return [json.loads((folder / f"{index}.json").read_text()) for index in range(2)]
 
 
