@@ -364,7 +364,12 @@ def draw_verified() -> None:
                 markerfacecolor=fill,
                 label=label,
             )
-        style = {"linestyle": "none", "marker": "D", "markersize": 7, "color": GREEN}
+        style: dict[str, Any] = {
+            "linestyle": "none",
+            "marker": "D",
+            "markersize": 7,
+            "color": GREEN,
+        }
         at = kept["measured_us"] / 1e3, 100 * chosen["accuracy"]
         axes.plot(*at, label="exported and measured", **style)
         axes.axvline(kept["budget_us"] / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
@@ -373,7 +378,11 @@ def draw_verified() -> None:
         axes.set_xlabel("latency on this processor, ms")
         axes.set_ylabel("accuracy on held-out images, %")
         # The line is too long for a phone.
-        text = {"family": "monospace", "fontsize": 8.5, "transform": axes.transAxes}
+        text: dict[str, Any] = {
+            "family": "monospace",
+            "fontsize": 8.5,
+            "transform": axes.transAxes,
+        }
         first, rest = kept["printed"].split(" measured, ")
         verdict = first.split()[1]
         colour = {"PASS": GREEN, "FAIL": ORANGE}.get(verdict, MUTED)
