@@ -111,7 +111,7 @@ def test_a_rejected_model_is_a_failure_that_names_the_node_and_spares_the_others
 def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     backend: MeasurementBackend,
 ) -> None:
-    small, large = np.full((8, 8, 3, 3), 0.01, "f"), np.full((64, 8, 3, 3), 0.01, "f")
+    small, large = np.full((8, 8, 3, 3), 0.01, "f"), np.full((512, 8, 3, 3), 0.01, "f")
     nodes = [
         helper.make_node("Conv", ["input", "small"], ["between"], pads=[1, 1, 1, 1]),
         helper.make_node("Conv", ["between", "large"], ["output"], pads=[1, 1, 1, 1]),
@@ -127,8 +127,8 @@ def test_nodes_are_those_of_the_model_and_the_larger_takes_longer(
     if "tensorrt" in backend.conditions(batch=1).backend:
         return  # its layers have other names than the nodes that they were fused from
     first, second = (node for node in found["whole"] if node.operator == "Conv")
-    assert 0 < first.latency_us < second.latency_us
-    assert second.output == "1x64x32x32"
+    assert 0 < first.latency_us < second.latency_us  # 64 times the work: far beyond noise
+    assert second.output == "1x512x32x32"
     assert first.provider == backend.provider
 
 
