@@ -72,7 +72,7 @@ def test_an_export_means_its_own_format() -> None:
         ("2MB:", "unknown word ':'"),
         ("2MB:int8:fp16", "two formats; keep one"),
         ("2MB:ram:ram", "says a word twice"),
-        ("2MB@pi5", "is not a latency; leave out @pi5"),
+        ("2MB@pi5", "is not a latency or an energy; leave out @pi5"),
         ("5ms@pi5:int8", "unknown word ':int8' .*; known after ms: :p50"),
         ("2Mparams:int8", "unknown word ':int8'"),
     ],
