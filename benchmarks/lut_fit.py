@@ -63,13 +63,13 @@ def scaled_prior(counts: Array, latency_us: Array, prior_us: Array) -> Model:
 def fit(counts: Array, latency_us: Array, prior_us: Array) -> Model:
     """As ``goldnas lut fit`` does."""
     found = fit_additive(counts, latency_us)
-    return found.intercept_us, found.costs_us
+    return found.intercept, found.costs
 
 
 def fit_with_prior(counts: Array, latency_us: Array, prior_us: Array) -> Model:
     """As ``goldnas lut fit --prior`` does."""
-    found = fit_additive(counts, latency_us, prior_us=prior_us)
-    return found.intercept_us, found.costs_us
+    found = fit_additive(counts, latency_us, prior=prior_us)
+    return found.intercept, found.costs
 
 
 METHODS: dict[str, Callable[[Array, Array, Array], Model]] = {

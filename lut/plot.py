@@ -166,7 +166,7 @@ def _held_out(calibration: AnyCalibration) -> npt.NDArray[np.float64]:
     measured = np.array([network.cost for network in networks])
     keys = list(dict.fromkeys([*costs, *(key for n in networks for key in n.parts)]))
     prior = np.array([costs.get(key, np.nan) for key in keys]) if costs else None
-    return fit_additive(count_parts(networks, keys), measured, prior_us=prior).held_out_us
+    return fit_additive(count_parts(networks, keys), measured, prior=prior).held_out
 
 
 def _draw_networks(axes: "Axes", calibration: AnyCalibration, mark_id: str) -> None:

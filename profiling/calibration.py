@@ -113,15 +113,15 @@ def fit_calibration(
     fitted = fit_additive(
         count_parts(networks, list(prior_us)),
         latencies_us,
-        prior_us=np.array(list(prior_us.values())),
+        prior=np.array(list(prior_us.values())),
     )
     return Calibration(
         space=space.name,
         settings=space.settings,
-        intercept_us=round(fitted.intercept_us, 3),
-        latencies_us=dict(zip(prior_us, fitted.costs_us.round(4).tolist(), strict=True)),
+        intercept_us=round(fitted.intercept, 3),
+        latencies_us=dict(zip(prior_us, fitted.costs.round(4).tolist(), strict=True)),
         prior_us={key: round(us, 4) for key, us in prior_us.items()},
-        accuracy=compute_accuracy(fitted.held_out_us, latencies_us),
+        accuracy=compute_accuracy(fitted.held_out, latencies_us),
         noise_floor_percent=round(noise_floor_percent, 3),
         networks=tuple(networks),
     )

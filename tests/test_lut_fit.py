@@ -41,7 +41,7 @@ class World:
         return 3 * self.costs_us * np.exp(self.rng.normal(0, off, len(self.costs_us)))
 
     def error_percent(self, prior_us: Array | None = None) -> float:
-        fit = fit_additive(self.counts, self.latency_us, prior_us=prior_us)
+        fit = fit_additive(self.counts, self.latency_us, prior=prior_us)
         return compute_accuracy(fit.predict(self.fresh), self.fresh_us).mape_percent
 
 
@@ -51,8 +51,8 @@ class World:
 def test_costs_and_intercept_are_found_where_the_networks_tell_them() -> None:
     world = World(60, 10, noise=0.001)
     fit = fit_additive(world.counts, world.latency_us)
-    np.testing.assert_allclose(fit.costs_us, world.costs_us, rtol=0.05)
-    assert fit.intercept_us == pytest.approx(500, rel=0.1)
+    np.testing.assert_allclose(fit.costs, world.costs_us, rtol=0.05)
+    assert fit.intercept == pytest.approx(500, rel=0.1)
 
 
 def test_a_prior_off_by_a_factor_and_by_row_leaves_little_more_than_the_noise() -> None:
@@ -87,35 +87,35 @@ def test_it_beats_non_negative_least_squares(networks: int, columns: int) -> Non
 def test_a_constant_column_keeps_its_prior_and_the_intercept_takes_the_rest() -> None:
     world = World(30, 8, noise=0.001)
     counts = np.column_stack([world.counts, np.ones(30)])
-    fit = fit_additive(counts, world.latency_us, prior_us=3 * np.append(world.costs_us, 100.0))
-    assert fit.costs_us[-1] == pytest.approx(100, rel=0.1)
-    assert fit.intercept_us == pytest.approx(400, rel=0.1)
+    fit = fit_additive(counts, world.latency_us, prior=3 * np.append(world.costs_us, 100.0))
+    assert fit.costs[-1] == pytest.approx(100, rel=0.1)
+    assert fit.intercept == pytest.approx(400, rel=0.1)
 
 
 def test_an_operator_in_no_network_gets_its_prior_scaled_and_never_zero() -> None:
     world = World(30, 8, noise=0.001)
     counts = np.column_stack([world.counts, np.zeros(30)])
     with_prior = fit_additive(
-        counts, world.latency_us, prior_us=3 * np.append(world.costs_us, 100.0)
+        counts, world.latency_us, prior=3 * np.append(world.costs_us, 100.0)
     )
-    assert with_prior.costs_us[-1] == pytest.approx(100, rel=0.1)
+    assert with_prior.costs[-1] == pytest.approx(100, rel=0.1)
     without = fit_additive(counts, world.latency_us)
-    assert world.costs_us.min() < without.costs_us[-1] < world.costs_us.max()
+    assert world.costs_us.min() < without.costs[-1] < world.costs_us.max()
 
 
 def test_equal_columns_share_their_cost() -> None:
     world = World(30, 8, noise=0.001)
     fit = fit_additive(world.counts[:, [0, 0, *range(1, 8)]], world.latency_us)
-    assert fit.costs_us[0] == pytest.approx(fit.costs_us[1], rel=1e-6)
-    assert fit.costs_us[:2].sum() == pytest.approx(world.costs_us[0], rel=0.1)
+    assert fit.costs[0] == pytest.approx(fit.costs[1], rel=1e-6)
+    assert fit.costs[:2].sum() == pytest.approx(world.costs_us[0], rel=0.1)
 
 
 def test_a_row_without_prior_is_learnt_from_the_networks() -> None:
     world = World(30, 12)
     prior_us = world.prior_us(0.05)
     prior_us[3] = np.nan
-    fit = fit_additive(world.counts, world.latency_us, prior_us=prior_us)
-    assert fit.costs_us[3] == pytest.approx(world.costs_us[3], rel=0.25)
+    fit = fit_additive(world.counts, world.latency_us, prior=prior_us)
+    assert fit.costs[3] == pytest.approx(world.costs_us[3], rel=0.25)
 
 
 def test_whole_milliseconds_are_taken_for_rounded() -> None:
@@ -130,16 +130,16 @@ def test_ten_thousand_networks_are_fitted_as_ten_are() -> None:
     """Also where hundreds were measured twice too slow."""
     world = World(10_000, 10, outliers=500)
     fit = fit_additive(world.counts, world.latency_us, cross_validate=False)
-    np.testing.assert_allclose(fit.costs_us, world.costs_us, rtol=0.02)
-    assert fit.intercept_us == pytest.approx(500, rel=0.02)
+    np.testing.assert_allclose(fit.costs, world.costs_us, rtol=0.02)
+    assert fit.intercept == pytest.approx(500, rel=0.02)
     assert 0.007 < fit.noise < 0.014
-    assert np.isnan(fit.held_out_us).all()
+    assert np.isnan(fit.held_out).all()
 
 
 def test_the_better_of_two_priors_weighs_more() -> None:
     world = World(20, 20)
     good, bad = world.prior_us(0.05), world.rng.permutation(world.costs_us)
-    fit = fit_additive(world.counts, world.latency_us, prior_us=np.stack([bad, good]))
+    fit = fit_additive(world.counts, world.latency_us, prior=np.stack([bad, good]))
     assert fit.prior_shares[1] > 0.9
     assert fit.prior_shares.sum() <= 1 + 1e-9
     both = world.error_percent(np.stack([bad, good]))
@@ -159,16 +159,16 @@ def test_what_one_prior_alone_knows_is_scaled_from_it() -> None:
     counts = np.column_stack([world.counts, np.zeros(30)])
     better = np.append(3 * world.costs_us, np.nan)
     worse = np.append(5 * world.costs_us * np.exp(world.rng.normal(0, 0.1, 8)), 500.0)
-    fit = fit_additive(counts, world.latency_us, prior_us=np.stack([better, worse]))
+    fit = fit_additive(counts, world.latency_us, prior=np.stack([better, worse]))
     assert fit.prior_shares[0] > 0.9
-    assert fit.costs_us[-1] == pytest.approx(100, rel=0.2)
+    assert fit.costs[-1] == pytest.approx(100, rel=0.2)
 
 
 def test_held_out_predictions_are_not_flattered() -> None:
     """As bad as on fresh networks, where there are far too few for so many columns."""
     world = World(20, 60)
     fit = fit_additive(world.counts, world.latency_us)
-    held_out = compute_accuracy(fit.held_out_us, world.latency_us).mape_percent
+    held_out = compute_accuracy(fit.held_out, world.latency_us).mape_percent
     fresh = compute_accuracy(fit.predict(world.fresh), world.fresh_us).mape_percent
     fitted = compute_accuracy(fit.predict(world.counts), world.latency_us).mape_percent
     assert held_out > 2 * fitted
@@ -180,8 +180,8 @@ def test_the_order_of_networks_and_operators_does_not_matter() -> None:
     rows, columns = world.rng.permutation(15), world.rng.permutation(10)
     one = fit_additive(world.counts, world.latency_us)
     other = fit_additive(world.counts[rows][:, columns], world.latency_us[rows])
-    np.testing.assert_allclose(other.costs_us, one.costs_us[columns], rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(other.held_out_us, one.held_out_us[rows], rtol=1e-4)
+    np.testing.assert_allclose(other.costs, one.costs[columns], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(other.held_out, one.held_out[rows], rtol=1e-4)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e6])
@@ -189,7 +189,7 @@ def test_the_size_of_the_latencies_does_not_matter(factor: float) -> None:
     world = World(15, 10)
     one = fit_additive(world.counts, world.latency_us)
     other = fit_additive(world.counts, factor * world.latency_us)
-    np.testing.assert_allclose(other.costs_us, factor * one.costs_us, rtol=1e-4)
+    np.testing.assert_allclose(other.costs, factor * one.costs, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_size_of_the_latencies_does_not_matter(factor: float) -> None:
         ([[1.0], [-1.0]], [5.0, 6.0], "not negative, got -1"),
         ([[1.0], [np.nan]], [5.0, 6.0], "counts must be finite"),
         ([[1.0], [2.0]], [5.0, 0.0], "positive, got 0"),
-        ([[1.0], [2.0]], [5.0], "one latency per row"),
+        ([[1.0], [2.0]], [5.0], "one amount per row"),
     ],
 )
 def test_what_is_no_measurement_is_refused(

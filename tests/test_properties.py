@@ -280,7 +280,7 @@ def test_a_fit_to_any_csv_is_of_numbers_or_refused(folder: Path, text: str) -> N
     fitted = attempt(lambda: fit_networks(networks), named=str(path))
     if fitted is None:
         return
-    assert np.isfinite(fitted.fit.costs_us).all()
+    assert np.isfinite(fitted.fit.costs).all()
     out.unlink(missing_ok=True)
     attempt(lambda: fitted.table(out, device="x").save(), named="")
     if out.exists():

@@ -66,93 +66,92 @@ _CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class AdditiveFit:
-    """An additive model of latency, and its predictions for networks outside the fit.
+    """An additive model of latency or energy, and its predictions for networks outside the fit.
 
-    All amounts are in the unit of the latencies. Nothing here depends on which unit that is, so
-    energies in microjoules are fitted in the same way.
+    All costs are in the unit of the amounts: microseconds or microjoules.
     """
 
-    intercept_us: float
+    intercept: float
     """What every network costs besides its operators; may be negative."""
-    costs_us: Array
+    costs: Array
     """``(K,)``, not negative."""
-    spread_us: Array
+    spread: Array
     """``(K,)``, standard deviations of the costs without the bound at 0."""
-    unbounded_us: Array
+    unbounded: Array
     """``(K,)``, the costs without the bound at 0."""
     prior_shares: Array
     """``(P,)``, weight of each prior; the rest to 1 is that of beliefs without a prior."""
     noise: float
     """Relative standard deviation of the error of one fit on most networks."""
-    held_out_us: Array
-    """``(N,)``: each network's latency from a fit without this network; nan without
+    held_out: Array
+    """``(N,)``: each network's amount from a fit without this network; nan without
     cross-validation."""
 
     @property
     def held_at_zero(self) -> NDArray[np.bool_]:
         """``(K,)``, operators whose cost would be negative without the bound at 0."""
-        saving = self.unbounded_us < -_CLEARLY * self.spread_us
-        return np.asarray(saving & (self.costs_us == 0))
+        saving = self.unbounded < -_CLEARLY * self.spread
+        return np.asarray(saving & (self.costs == 0))
 
     def predict(self, counts: Array) -> Array:
-        """Predict latencies ``(M,)`` in microseconds from counts ``(M, K)`` of operators."""
-        return np.asarray(self.intercept_us + counts @ self.costs_us, dtype=np.float64)
+        """Predict amounts ``(M,)`` from counts ``(M, K)`` of operators."""
+        return np.asarray(self.intercept + counts @ self.costs, dtype=np.float64)
 
 
 def fit_additive(
     counts: Array,
-    latency_us: Array,
+    amounts: Array,
     *,
-    prior_us: Array | None = None,
-    prior_spread_us: Array | None = None,
+    prior: Array | None = None,
+    prior_spread: Array | None = None,
     cross_validate: bool = True,
 ) -> AdditiveFit:
-    """Fit an intercept and non-negative costs of operators to latencies of networks.
+    """Fit an intercept and non-negative costs of operators to what networks take.
 
     The fit is deterministic. Apart from rounding, the order of networks and operators does not
     matter. The time grows with ``N K^2``; cross-validation takes ten times as long.
 
     Args:
         counts: ``(N, K)``, at least 2 networks: how often each operator is in each.
-        latency_us: ``(N,)``, positive.
-        prior_us: ``(K,)``, expected costs: rows of a table, or of another device; nan where
+        amounts: ``(N,)``, positive: the latency or energy of each network.
+        prior: ``(K,)``, expected costs: rows of a table, or of another device; nan where
             unknown. They may be off by a common factor and row by row. Several priors are
-            ``(P, K)``: the latencies decide the weight of each.
-        prior_spread_us: Standard deviations of ``prior_us``, of the same shape, if the prior
+            ``(P, K)``: the amounts decide the weight of each.
+        prior_spread: Standard deviations of ``prior``, of the same shape, if the prior
             comes from a fit.
         cross_validate: Whether to predict each network by a fit without this network.
 
     Raises:
         ConfigError: If there are fewer than 2 networks, a count or prior is negative or no
-            number, or a latency is not positive.
+            number, or an amount is not positive.
     """
     counts = np.asarray(counts, dtype=np.float64)
-    latency_us = np.asarray(latency_us, dtype=np.float64)
-    _check(counts, latency_us, prior_us)
+    amounts = np.asarray(amounts, dtype=np.float64)
+    _check(counts, amounts, prior)
     shape = (-1, counts.shape[1])
-    priors = np.reshape([] if prior_us is None else prior_us, shape).astype(np.float64)
+    priors = np.reshape([] if prior is None else prior, shape).astype(np.float64)
     spreads = np.zeros_like(priors)
-    if prior_spread_us is not None:
-        spreads = np.reshape(prior_spread_us, shape).astype(np.float64)
+    if prior_spread is not None:
+        spreads = np.reshape(prior_spread, shape).astype(np.float64)
 
     seen = np.asarray(counts.any(axis=0))
     counts = counts[:, seen]
-    whole = _fit(counts, seen, latency_us, priors, spreads)
+    whole = _fit(counts, seen, amounts, priors, spreads)
     if not cross_validate:
         return whole
-    held_out_us = np.empty_like(latency_us)
-    for fold in _folds(latency_us):
+    held_out = np.empty_like(amounts)
+    for fold in _folds(amounts):
         rest = ~fold
-        fit = _fit(counts[rest], seen, latency_us[rest], priors, spreads)
-        held_out_us[fold] = fit.intercept_us + counts[fold] @ fit.costs_us[seen]
-    return replace(whole, held_out_us=held_out_us)
+        fit = _fit(counts[rest], seen, amounts[rest], priors, spreads)
+        held_out[fold] = fit.intercept + counts[fold] @ fit.costs[seen]
+    return replace(whole, held_out=held_out)
 
 
-def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
-    if counts.ndim != 2 or latency_us.shape != counts.shape[:1] or 0 in counts.shape:
+def _check(counts: Array, amounts: Array, prior: Array | None) -> None:
+    if counts.ndim != 2 or amounts.shape != counts.shape[:1] or 0 in counts.shape:
         raise ConfigError(
-            "counts must be (networks, operators) and latency_us (networks,), got "
-            f"{counts.shape} and {latency_us.shape}; give one latency per row of counts"
+            "counts must be (networks, operators) and amounts (networks,), got "
+            f"{counts.shape} and {amounts.shape}; give one amount per row of counts"
         )
     if (used := int(counts.any(axis=0).sum())) > _MOST_OPERATORS:
         raise ConfigError(
@@ -165,10 +164,10 @@ def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
         )
     if not (np.isfinite(counts).all() and (counts >= 0).all()):
         raise ConfigError(f"counts must be finite and not negative, got {counts.min()}")
-    if not (np.isfinite(latency_us).all() and (latency_us > 0).all()):
-        raise ConfigError(f"latencies must be finite and positive, got {latency_us.min()} us")
-    if prior_us is not None:
-        priors = np.atleast_2d(np.asarray(prior_us, dtype=np.float64))
+    if not (np.isfinite(amounts).all() and (amounts > 0).all()):
+        raise ConfigError(f"amounts must be finite and positive, got {amounts.min()}")
+    if prior is not None:
+        priors = np.atleast_2d(np.asarray(prior, dtype=np.float64))
         known = priors[~np.isnan(priors)]
         if (
             priors.shape[1:] != counts.shape[1:]
@@ -176,33 +175,33 @@ def _check(counts: Array, latency_us: Array, prior_us: Array | None) -> None:
             or np.isinf(known).any()
         ):
             raise ConfigError(
-                f"prior_us must hold {counts.shape[1]} costs that are not negative, or nan "
-                f"where unknown, got {prior_us}"
+                f"prior must hold {counts.shape[1]} costs that are not negative, or nan "
+                f"where unknown, got {prior}"
             )
 
 
-def _folds(latency_us: Array) -> list[NDArray[np.bool_]]:
-    """Each network by itself up to 20, else tenths that each span all latencies."""
-    number = len(latency_us) if len(latency_us) <= 20 else 10
-    rank = np.empty(len(latency_us), dtype=int)
-    rank[np.argsort(latency_us, kind="stable")] = np.arange(len(latency_us))
+def _folds(amounts: Array) -> list[NDArray[np.bool_]]:
+    """Each network by itself up to 20, else tenths that each span all amounts."""
+    number = len(amounts) if len(amounts) <= 20 else 10
+    rank = np.empty(len(amounts), dtype=int)
+    rank[np.argsort(amounts, kind="stable")] = np.arange(len(amounts))
     return [rank % number == fold for fold in range(number)]
 
 
 def _fit(
     counts: Array,
     seen: NDArray[np.bool_],
-    latency_us: Array,
+    amounts: Array,
     priors: Array,
     prior_spreads: Array,
 ) -> AdditiveFit:
     """The fit, without cross-validation; ``counts`` are of the operators of ``seen``."""
     from scipy.special import logsumexp
 
-    unit_us = float(np.median(latency_us))
-    y = latency_us / unit_us
+    unit = float(np.median(amounts))
+    y = amounts / unit
     beliefs = list_beliefs(counts, seen, priors, prior_spreads)
-    error = _errors(counts, seen, y, _rounding(latency_us) / unit_us, beliefs)
+    error = _errors(counts, seen, y, _rounding(amounts) / unit, beliefs)
     observed = Observed(counts, seen, y, error)
     posteriors = [Posterior(observed, belief) for belief in beliefs]
     evidence = np.array(
@@ -224,22 +223,22 @@ def _fit(
             if posterior.belief.prior is not None:
                 prior_shares[posterior.belief.prior] += share
     return AdditiveFit(
-        float(intercept * unit_us),
-        costs * unit_us,
-        spread * unit_us,
-        unbounded * unit_us,
+        float(intercept * unit),
+        costs * unit,
+        spread * unit,
+        unbounded * unit,
         prior_shares,
         float(_best(posteriors).most_probable().sigma),
         np.full(len(y), np.nan),
     )
 
 
-def _rounding(latency_us: Array) -> float:
+def _rounding(amounts: Array) -> float:
     """Standard deviation of what rounding took away, if a phone gave whole milliseconds."""
-    for step_us in (1000.0, 500.0, 100.0):
-        steps = latency_us / step_us
+    for step in (1000.0, 500.0, 100.0):
+        steps = amounts / step
         if np.allclose(steps, np.round(steps), rtol=0, atol=1e-6):
-            return float(step_us / np.sqrt(12))
+            return float(step / np.sqrt(12))
     return 0.0
 
 

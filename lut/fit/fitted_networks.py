@@ -71,7 +71,7 @@ class FittedNetworks:
 
     def held_out(self) -> Accuracy:
         """Predictions for each network of the fit, by a fit without this network."""
-        return compute_accuracy(self.fit.held_out_us, self.networks.amounts)
+        return compute_accuracy(self.fit.held_out, self.networks.amounts)
 
     def test(self, networks: Networks) -> Accuracy:
         """Accuracy on other networks.
@@ -107,8 +107,8 @@ class FittedNetworks:
         """The fit as a table; ``device`` names the measured device."""
         of_energies = self.networks.kind == ENERGY
         digits = 7 if of_energies else 4  # a sensor's network takes less than a microjoule
-        costs = self.fit.costs_us.round(digits).tolist()
-        intercept = round(self.fit.intercept_us, digits)
+        costs = self.fit.costs.round(digits).tolist()
+        intercept = round(self.fit.intercept, digits)
         by_operator = dict(zip(self.operators, costs, strict=True))
         rows: list[Row] = []
         for key, cost, source in zip(self.operators, costs, self._sources(), strict=True):
@@ -238,14 +238,14 @@ def fit_networks(networks: Networks, priors: Sequence[Prior] = ()) -> FittedNetw
     operators = tuple(
         dict.fromkeys([*networks.operators, *(n for p in priors for n in p.costs)])
     )
-    costs_us = [[prior.costs.get(name, np.nan) for name in operators] for prior in priors]
-    spread_us = [[prior.spread.get(name, 0.0) for name in operators] for prior in priors]
+    costs = [[prior.costs.get(name, np.nan) for name in operators] for prior in priors]
+    spread = [[prior.spread.get(name, 0.0) for name in operators] for prior in priors]
     shape = len(priors), len(operators)
     fit = fit_additive(
         networks.count(operators),
         networks.amounts,
-        prior_us=np.reshape(costs_us, shape),
-        prior_spread_us=np.reshape(spread_us, shape),
+        prior=np.reshape(costs, shape),
+        prior_spread=np.reshape(spread, shape),
     )
     return FittedNetworks(networks, tuple(priors), operators, fit)
 

@@ -36,8 +36,8 @@ class Prior:
             return cls(
                 path.name,
                 networks.kind,
-                dict(zip(names, fit.costs_us[seen].tolist(), strict=True)),
-                dict(zip(names, fit.spread_us[seen].tolist(), strict=True)),
+                dict(zip(names, fit.costs[seen].tolist(), strict=True)),
+                dict(zip(names, fit.spread[seen].tolist(), strict=True)),
             )
         table = LatencyTable.load(path)
         costs = {row.key: row.cost for row in table.rows if not isinstance(row, Failed)}
