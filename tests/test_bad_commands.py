@@ -247,7 +247,10 @@ def installed(command: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "case",
     [
-        Case(f"{SEARCH} --budget 30kFLOPs", r"needs 35\.2 kFLOPs, 5\.2 kFLOPs more. Raise"),
+        pytest.param(
+            Case(f"{SEARCH} --budget 30kFLOPs", r"needs 35\.2 kFLOPs, 5\.2 kFLOPs more. Raise"),
+            marks=at_night,
+        ),
         pytest.param(
             Case(RESUME, "run/checkpoint.pt: .*; delete it", halved("run/checkpoint.pt")),
             marks=at_night,

@@ -41,6 +41,7 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
 from goldnas.profiling.session import Session
 from goldnas.spaces import GoldSpace
+from nightly import at_night
 from workplace import invoke
 
 SPACE = GoldSpace(channels=4, cells=1, input_shape=(3, 8, 8), operators=("skip_connect",))
@@ -123,7 +124,9 @@ def test_it_runs_as_a_user_who_may_do_nothing(made: Path) -> None:
         assert code == 0, stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=at_night)]
+)
 def test_the_same_command_goes_on_after_an_interruption(device: Device, how: int) -> None:
     part = locate_part(device.results)
     process = device.start()

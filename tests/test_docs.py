@@ -37,8 +37,13 @@ from workplace import invoke
 
 TUTORIALS = {f"docs/{name}.md" for name in ("data", "spaces", "tasks")}
 TOURS = ("compare-methods", "device-tables", "raspberry-pi", "too-slow")
-AT_NIGHT = {"docs/own-images.md", *(f"docs/tours/{name}.md" for name in TOURS)}
-"""Put commands together that other pages have; photos are also those of test_stranger.py."""
+PAGES_AT_NIGHT = ("cluster", "mobile", "own-images", "strategies", "training")
+AT_NIGHT = {
+    *(f"docs/{name}.md" for name in PAGES_AT_NIGHT),
+    *(f"docs/tours/{name}.md" for name in TOURS),
+}
+"""Put commands together that other pages have, or that files of tests are about; photos are
+also those of test_stranger.py."""
 FIRST = "docs/index.md"
 """Its commands are the README's, in steps: they are run once."""
 

@@ -41,7 +41,7 @@ from nightly import at_night
 from simulated_device import SimulatedGpu
 
 MakeTable = Callable[..., LatencyTable]
-SPACE = GoldSpace(cells=3, channels=4, input_shape=(1, 8, 8), nodes=2)
+SPACE = GoldSpace(cells=2, channels=4, input_shape=(1, 8, 8), nodes=2)
 KEPT = [gate for gate in SPACE.gates if gate.operator == "skip_connect" or gate.source == 0]
 ONCE = MeasuringProtocol(
     name="once", processes=1, rounds=2, warmup_ms=1, visit_ms=2, min_calls=5, statistic="p10"

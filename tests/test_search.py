@@ -223,6 +223,7 @@ def test_the_pace_of_the_paper_says_when_its_epochs_end_over_budget(tmp_path: Pa
         search(tmp_path / "a", pace="paper", epochs=1)
 
 
+@at_night
 def test_a_diverging_search_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:
     loops: list[Any] = []
 

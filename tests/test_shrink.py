@@ -16,7 +16,7 @@ import goldnas
 from goldnas.api.tables import LatencyTable
 from goldnas.resources import count_flops
 from goldnas.zoo.networks import build_network
-from nightly import EXAMPLES
+from nightly import EXAMPLES, at_night
 from searches import assert_same_results, weights_of
 from shrinkables import all_grouped, branching, chain, learnt, mixing, residual, shared, tied
 from workplace import Case, assert_refused, invoke, removed
@@ -246,6 +246,7 @@ def test_a_run_goes_on_to_the_same_bits(long: goldnas.Run) -> None:
         assert told(run) == told(long)
 
 
+@at_night
 @pytest.mark.usefixtures("place")
 def test_another_seed_is_another_run() -> None:
     settings = {"budgets": ["600kFLOPs"]}

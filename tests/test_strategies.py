@@ -70,6 +70,7 @@ def test_random_networks_cost_what_the_budget_allows(tmp_path: Path) -> None:
     assert len({event["fingerprint"] for event in scores_of(run)}) == 30
 
 
+@at_night
 def test_every_network_of_the_window_is_drawn_about_as_often(tmp_path: Path) -> None:
     """One cell, so that the networks can be listed."""
     settings = {"cells": 1, "operators": ("sep_conv_3x3",), "budgets": ("60kFLOPs",)}

@@ -1,6 +1,8 @@
 """A network that learns from a trained one besides the labels."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,21 @@ PUPIL = f"{TRAIN} --teacher teacher --out pupil"
 pytestmark = pytest.mark.usefixtures("workplace")
 
 
-@pytest.fixture
-def teacher() -> Path:
+@pytest.fixture(scope="module")
+def trained(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network of the search, trained for one epoch."""
-    code, _, stderr = invoke(*TRAIN.split(), "--out", "teacher")
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    with contextlib.chdir(folder):
+        code, _, stderr = invoke(*TRAIN.split(), "--out", "teacher")
     assert code == 0, stderr
+    return folder / "teacher"
+
+
+@pytest.fixture
+def teacher(trained: Path, workplace: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(trained, "teacher")
     return Path("teacher")
 
 

@@ -121,6 +121,7 @@ def test_a_resumed_training_ends_in_the_same_bits(
     assert_same_training("whole", "halves")
 
 
+@at_night
 def test_another_seed_gives_other_weights_on_the_same_images(workplace: Path) -> None:
     prepared("run", "a", epochs=1).train()
     prepared("run", "b", epochs=1, seed=1).train()
