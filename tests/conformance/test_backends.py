@@ -52,7 +52,7 @@ BACKENDS: dict[str, Callable[[], MeasurementBackend]] = {
 }
 
 
-@pytest.fixture(params=BACKENDS.values(), ids=BACKENDS)
+@pytest.fixture(scope="module", params=BACKENDS.values(), ids=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> MeasurementBackend:
     return request.param()  # type: ignore[no-any-return]
 
