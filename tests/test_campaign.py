@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from goldnas.errors import ConfigError, TableError
 from goldnas.lut import Failed, LatencyTable, Measured, MeasuringProtocol
 from goldnas.operators import OPERATORS, Part
-from goldnas.profiling.backend import Failure, NodeTime, ProcessDiedError, Visit
+from goldnas.profiling.backend import (
+    Failure,
+    MeasurementBackend,
+    NodeTime,
+    ProcessDiedError,
+    Visit,
+)
 from goldnas.profiling.fill import open_table
 from goldnas.profiling.onnxruntime_backend import IN_CONTEXT, OnnxruntimeBackend
 from goldnas.profiling.rows import measure_rows
@@ -48,7 +54,7 @@ class Counting(OnnxruntimeBackend):
 
 
 def fill(
-    backend: OnnxruntimeBackend, out: Path, rows: list[Part], *, batch: int = 1
+    backend: MeasurementBackend, out: Path, rows: list[Part], *, batch: int = 1
 ) -> LatencyTable:
     session = Session(backend, batch=batch, journal=out.with_suffix(".visits"))
     table = open_table(out, session.conditions)
@@ -78,7 +84,8 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_row_says_what_it_was_worked_out_from(tmp_path: Path) -> None:
-    table = fill(Counting(), tmp_path / "cpu.json", ROWS)
+    device = SimulatedDevice(lambda random, _: 1 + 0.001 * random.standard_normal())
+    table = fill(device, tmp_path / "cpu.json", ROWS)
     for row in table.rows:
         assert isinstance(row, Measured)
         timings = {timing.model: timing.p10_us for timing in row.timings}

@@ -99,8 +99,9 @@ def test_the_runner_takes_its_job_from_a_file_too(model: bytes, tmp_path: Path) 
 def test_times_are_microseconds_and_fill_the_visit(model: bytes) -> None:
     visits = OnnxruntimeBackend(protocol=QUICK).visit({"model": model}, seed=0)["model"]
     assert not isinstance(visits, Failure)
-    filled = max(visit.calls * visit.median_us for visit in visits)
-    assert 0.1 < filled / (1_000 * QUICK.visit_ms) < 2
+    filled = [visit.calls * visit.median_us / (1_000 * QUICK.visit_ms) for visit in visits]
+    assert max(filled) > 0.1
+    assert min(filled) < 2  # a visit may be held up by other programs, not all of them
 
 
 def test_a_process_that_says_nothing_is_stopped(model: bytes) -> None:
