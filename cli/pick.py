@@ -19,7 +19,7 @@ from goldnas.settings import check_given_once, check_known
 if TYPE_CHECKING:
     from goldnas.picking.options import Option
     from goldnas.picking.pick import Picked
-    from goldnas.zoo.file import Row
+    from goldnas.zoo.file import Measured, Row
 
 _OPTIONS = Options(PickConfig, panels={"budgets": "Budgets"}, defaults={"device": "cpu"})
 
@@ -76,12 +76,13 @@ def pick(
     """Find the most accurate ready-made network that keeps the budgets on a device.
 
     goldnas measures whole networks, a few at a time. After each few, it leaves out the networks
-    that cannot be the answer any more. No pretrained weights are needed.
+    that cannot be the answer any more. No pretrained weights are needed. With --loop, 10ms is
+    p50 of single calls in that loop, and 10ms:p99 is p99.
 
     Examples:
         goldnas pick --budget 10ms
         goldnas pick --budget 10ms --budget 5Mparams --size 160,192,224 --out lut/zoo.json
-        goldnas pick --device ssh://pi@raspberry --threads 4 --budget 50ms --out lut/pi-zoo.json
+        goldnas pick --device ssh://pi@pi5 --loop paced:15/s --budget 50ms:p99 --out pi.json
         goldnas pick --zoo models/ --accuracies own.csv --budget 20ms --precision fp32,int8
     """
     interrupted = "interrupted; nothing was kept"
@@ -150,13 +151,16 @@ def _note_look(done: int, total: int) -> None:
 def _note_row(precision: str, row: "Row") -> None:
     from goldnas.zoo.file import Measured
 
-    if isinstance(row, Measured):
+    if not isinstance(row, Measured):
+        told = row.error
+    elif row.loop:
+        quantiles = row.loop.quantiles.items()
+        told = ", ".join(f"{name} {one.latency_us / 1000:.4g} ms" for name, one in quantiles)
+    else:
         told = (
             f"{row.latency_us / 1000:.4g} ms +-{100 * row.interval_us / row.latency_us:.1f} %"
         )
         told += "" if row.complete else ", over the limit"
-    else:
-        told = row.error
     note(f"{row.key} {precision}: {told}")
 
 
@@ -197,7 +201,8 @@ def _print(found: "Picked") -> None:
     from rich.table import Table
 
     table = Table("network", title="front of accuracy and latency, of the measured networks")
-    for header in ("pixels", "format", "accuracy", "ms", "+-", "MFLOPs", "Mparams", ""):
+    known = "+-" if found.zoo.loop.is_hot else "known as, ms"
+    for header in ("pixels", "format", "accuracy", "ms", known, "MFLOPs", "Mparams", ""):
         table.add_column(header, justify="right", no_wrap=True)
     for option in found.front:
         table.add_row(*map(as_text, _cells(found, option)))
@@ -210,6 +215,8 @@ def _print(found: "Picked") -> None:
         say(f"no network is within {budgets}{_describe_fastest(found)}")
     for option in found.runners_up:
         say(f"within the noise of the limit: {_describe(found, option)}")
+    if not found.zoo.loop.is_hot:
+        say(f"latencies are {found.latency}")
     _print_unmeasured(found)
     if any(option.candidate.accuracy.source == "estimated" for option in found.front):
         say("~ is an estimate: the published accuracy is for images of another size")
@@ -269,9 +276,18 @@ def _describe(found: "Picked", option: "Option") -> str:
     weights = f", weights {candidate.accuracy.weights}" if candidate.accuracy.weights else ""
     return (
         f"{candidate.network} in {option.precision} for {candidate.image_size} pixels, "
-        f"{about}{candidate.accuracy.percent:.1f} %{weights}, {row.latency_us / 1000:.4g} ms "
-        f"+-{100 * row.interval_us / row.latency_us:.1f} %"
+        f"{about}{candidate.accuracy.percent:.1f} %{weights}, {row.latency_us / 1000:.4g} ms"
+        f"{', known as ' if row.loop else ' +-'}{_describe_interval(found, row)}"
+        f"{' ms' if row.loop else ''}"
     )
+
+
+def _describe_interval(found: "Picked", row: "Measured") -> str:
+    """How well a latency is known."""
+    if not row.loop:
+        return f"{100 * row.interval_us / row.latency_us:.1f} %"
+    low, high = (us / 1000 for us in found.limits_us(row))
+    return f"{low:.4g} to {high:.4g}"
 
 
 def _cells(found: "Picked", option: "Option") -> list[str]:
@@ -290,7 +306,7 @@ def _cells(found: "Picked", option: "Option") -> list[str]:
         option.precision,
         f"{about}{candidate.accuracy.percent:.1f} %",
         f"{row.latency_us / 1000:.4g}",
-        f"{100 * row.interval_us / row.latency_us:.1f} %",
+        _describe_interval(found, row),
         *millions,
         "<- choice" if option == found.choice else "",
     ]
@@ -312,6 +328,7 @@ def _as_json(found: "Picked") -> dict[str, Any]:
             "over_other_limits": found.unmeasured.over_other_limits,
         },
         "left_out": found.left_out,
+        "latency": found.latency,
         "conditions": [part.conditions for part in found.zoo.parts],
         "seconds": round(found.seconds, 1),
     }

@@ -88,13 +88,14 @@ class Loop:
             return f"beside {self.neighbours} busy {beside}"
         return "one after the other"
 
-    def explain(self, quantile: str = "") -> str:
+    def explain(self, quantile: str = "", *, measured: bool = False) -> str:
         """What a latency is of in this loop, in words.
 
         Args:
             quantile: ``p50``, ``p90`` or ``p99``; by default what a budget without one means.
+            measured: Whether it was measured: a prediction of p90 or p99 is an upper bound.
         """
         if self.is_hot:
             return "the undisturbed latency: p25 over visits of p10 of their calls"
-        bound = "" if quantile in ("", "p50") else "an upper bound of "
+        bound = "" if measured or quantile in ("", "p50") else "an upper bound of "
         return f"{bound}{quantile or 'p50'} of single calls, {self.describe()}"

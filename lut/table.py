@@ -5,8 +5,8 @@ neither imports the other.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ import msgspec
 from goldnas.errors import TableError, count_of, list_some
 from goldnas.files import write_atomic
 from goldnas.lut.keys import format_row_key, format_space_key
+from goldnas.lut.loop import QuantileName
 from goldnas.lut.reading import explain_error, read_table
 from goldnas.lut.schema import (
     ANY_SPACE,
@@ -53,6 +54,9 @@ class LatencyTable:
     path: Path
     calibrations: tuple[AnyCalibration, ...] = ()
     campaigns: tuple[Campaign, ...] = ()
+    quantiles_us: Mapping[str, Mapping[QuantileName, float]] = field(default_factory=dict)
+    """Of rows that are whole networks, called in the loop of the conditions: quantiles of their
+    calls in microseconds, by the key of the row. The file of a table has none."""
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ Calls = Annotated[
 ]
 
 
-def _check_loop(config: Any, backend: str | None) -> None:
+def check_loop(config: Any, backend: str | None) -> None:
     """Refuse a loop that cannot be read or measured, and calls without a loop.
 
     Raises:
@@ -432,7 +432,7 @@ class TableConfig(DeviceConfig, frozen=True, kw_only=True):
             networks = 20 if self.transfer is None else 10
             msgspec.structs.force_setattr(self, "networks", networks)
         _check_networks(self.networks, transfer=self.transfer is not None)
-        _check_loop(self, self.gpu_backend or self.processor_runtime)
+        check_loop(self, self.gpu_backend or self.processor_runtime)
         if self.loop != "hot" and not self.networks:
             raise ConfigError(
                 f"`loop={self.loop!r}` is fitted to whole networks, and `networks=0` measures "
@@ -494,7 +494,7 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_loop(self, self.gpu_backend or self.processor_runtime)
+        check_loop(self, self.gpu_backend or self.processor_runtime)
         if self.pipeline is not None:
             if self.loop == "hot":
                 raise ConfigError(

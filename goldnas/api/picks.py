@@ -47,8 +47,9 @@ def pick(
         settings: Fields of :class:`goldnas.PickConfig`: ``budgets`` (``["10ms", "5Mparams"]``),
             ``zoo`` (``torchvision``, ``timm``, a folder of ONNX files), ``networks`` (patterns
             of names), ``size`` (of images), ``accuracies`` (a CSV file), ``precision``
-            (``"fp32,int8"``), ``front``, ``exhaustive``, and the settings of a measurement as
-            in :func:`profile`.
+            (``"fp32,int8"``), ``front``, ``exhaustive``, ``loop`` (``paced:15/s``) and
+            ``calls``, and the settings of a measurement as in :func:`profile`. In a loop,
+            ``10ms`` is p50 of single calls, and ``10ms:p99`` is p99.
 
     Returns:
         The choice, the front, the networks within noise, and the networks that were not

@@ -37,10 +37,11 @@ def read_zoo_table(
     (part,) = space.rows()
     if table is None or table.missing([part]):
         _, *sides = space.input_shape
+        loop = "" if zoo.loop.is_hot else f"loop='{zoo.loop}', "
         raise ConfigError(
             f"{path} has no {precision} latency of {space.network} for images of "
             f"{'x'.join(map(str, sides))}; measure it with `pick(networks="
-            f"[{space.network!r}], size=[{sides[0]}], precision={precision!r}, "
+            f"[{space.network!r}], size=[{sides[0]}], precision={precision!r}, {loop}"
             f"exhaustive=True, out={str(path)!r})`"
         )
     if zoo.classes != space.classes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from goldnas.lut.loop import QuantileName
 from goldnas.picking.belief import believe
 from goldnas.picking.options import Measurable, Option
 from goldnas.zoo.file import Measured, Row
@@ -29,6 +30,8 @@ class Limits:
     latency_us: float | None
     flops: float | None = None
     parameters: float | None = None
+    quantile: QuantileName | None = None
+    """Of single calls, that is limited; None for the latency of a row as it is."""
 
     def allow(self, option: Option) -> bool:
         """Whether a network is within the limits that need no measurement; False if unknown."""

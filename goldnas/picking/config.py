@@ -5,7 +5,15 @@ from typing import Annotated
 
 from goldnas.errors import ConfigError
 from goldnas.lut import MeasuringProtocol
-from goldnas.profiling.config import Batch, DeviceConfig, PerfTest
+from goldnas.profiling.config import (
+    CALLS,
+    Batch,
+    Calls,
+    DeviceConfig,
+    LoopText,
+    PerfTest,
+    check_loop,
+)
 from goldnas.settings import POSITIVE, setting
 
 _NETWORKS, _HOW = "Networks", "What is measured"
@@ -40,7 +48,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
         tuple[str, ...],
         setting(
             "Budget, such as 10ms, 600MFLOPs or 5Mparams. A latency is that on the measured "
-            "device. Repeat for several.",
+            "device; 10ms:p99 is a quantile of single calls, in a `loop`. Repeat for several.",
             metavar="LIMIT",
         ),
     ] = ()
@@ -108,6 +116,9 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
 
     batch: Batch = 1
 
+    loop: LoopText = "hot"
+    calls: Calls = CALLS
+
     target_percent: Annotated[
         float,
         setting(
@@ -139,6 +150,7 @@ class PickConfig(DeviceConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_loop(self, self.gpu_backend or self.processor_runtime)
         if not all(type(side) is int and 8 <= side <= 4096 for side in self.size):
             raise ConfigError(f"`size` must be 8 to 4096 pixels, got {list(self.size)}")
         if not self.zoo:

@@ -1,14 +1,17 @@
 """Picking: measuring every network that may be the answer, until one is certain."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
-from goldnas.errors import ConfigError, ExportError, list_some
+from goldnas.errors import ConfigError, ExportError, TableError, list_some
+from goldnas.lut import Loop
+from goldnas.lut.loop import QuantileName
 from goldnas.picking.choose import (
     Limits,
     Unmeasured,
@@ -21,13 +24,21 @@ from goldnas.picking.choose import (
 )
 from goldnas.picking.config import WHOLE_NETWORKS, PickConfig
 from goldnas.picking.options import Measurable, Option, is_meant, list_options
-from goldnas.profiling.backend import Failure
+from goldnas.profiling.backend import Failure, join_calls
+from goldnas.profiling.calls import CALLS_NEEDED, describe_lacking, summarize_calls
 from goldnas.profiling.measuring import Estimate, Results, get_timing
 from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
-from goldnas.resource_names import FLOPS, PARAMETERS, is_energy, is_latency, read_precision
+from goldnas.resource_names import (
+    FLOPS,
+    PARAMETERS,
+    is_energy,
+    is_latency,
+    name_latency,
+    read_precision,
+)
 from goldnas.resources import Budget, parse_budget
-from goldnas.zoo.file import Candidate, Failed, Measured, Row, Zoo, load_zoo
+from goldnas.zoo.file import CallsInLoop, Candidate, Failed, Measured, Row, Zoo, load_zoo
 
 _CLEARLY, _SOON = 1.05, 1.2
 """Times a limit: over the second after one process, or over the first after several, the
@@ -72,23 +83,44 @@ class Picked:
     """Time for listing and measuring."""
 
     def row(self, option: Option) -> Row | None:
-        """The measurement of an option; None if it was not measured."""
-        return self.zoo.rows(option.precision).get(option.candidate.key)
+        """The measurement of an option; None if it was not measured.
+
+        With a budget of a quantile of single calls, its latency is that quantile.
+        """
+        return _find_rows(self.zoo, [option], self.limits.quantile).get(option.key)
+
+    def limits_us(self, row: Measured) -> tuple[float, float]:
+        """The ends of a latency's 95 % interval; in a loop, the two limits of the quantile.
+
+        Args:
+            row: From :meth:`row`.
+        """
+        if row.loop:
+            one = row.loop.quantiles[self.limits.quantile or "p50"]
+            return one.low_us, one.high_us
+        return row.shortest_us, row.latency_us + row.interval_us
+
+    @property
+    def latency(self) -> str:
+        """What a latency is of, in words."""
+        return self.zoo.loop.explain(self.limits.quantile or "", measured=True)
 
 
 def read_budgets(
-    config: PickConfig, name: str, *, measures: bool = True
+    config: PickConfig, name: str, loop: Loop, *, measures: bool = True
 ) -> tuple[tuple[Budget, ...], Limits]:
     """The budgets, and the tightest limit of each resource.
 
     Args:
         config: The settings.
         name: Name of the file, which budgets of latency use.
+        loop: The loop that the networks are called in.
         measures: Whether the pick measures.
 
     Raises:
-        ConfigError: If a budget cannot be read, or if there is no budget of latency and the
-            pick does not measure all networks.
+        ConfigError: If a budget cannot be read, is of a quantile that is not measured, or of
+            another quantile than the others; or if there is no budget of latency and the pick
+            does not measure all networks.
     """
     budgets = tuple(parse_budget(text, [name], energy_tables=[name]) for text in config.budgets)
     for budget in budgets:
@@ -110,13 +142,48 @@ def read_budgets(
         latency_us=least(is_latency),
         flops=least(FLOPS.__eq__),
         parameters=least(PARAMETERS.__eq__),
+        quantile=_find_quantile(budgets, name, loop),
     )
+    if measures and limits.quantile:
+        needed = CALLS_NEEDED[limits.quantile]
+        if config.calls < needed:
+            raise ConfigError(
+                f"`calls={config.calls}` do not bound {limits.quantile}: give "
+                f"`calls={needed}` or more"
+            )
     if measures and limits.latency_us is None and not config.exhaustive:
         raise ConfigError(
             "without a latency in `budgets`, every network may be the answer: give one, as in "
             "`budgets=['10ms']`, or measure all networks with `exhaustive=True`"
         )
     return budgets, limits
+
+
+def _find_quantile(budgets: Iterable[Budget], name: str, loop: Loop) -> QuantileName | None:
+    """The quantile of single calls that budgets limit; None if they limit none.
+
+    Raises:
+        ConfigError: If the loop is hot, or they limit several.
+    """
+    asked: dict[QuantileName, Budget] = {}
+    for budget in budgets:
+        if not is_latency(budget.resource):
+            continue
+        named = [q for q in CALLS_NEEDED if budget.resource == name_latency(name, q)]
+        if named and loop.is_hot:
+            raise ConfigError(
+                f"budget {budget.text} is a quantile of single calls, and these networks are "
+                "measured hot: measure them in the loop of the product, as in "
+                "`loop='paced:15/s'`, or name no quantile"
+            )
+        asked.setdefault(named[0] if named else "p50", budget)
+    if len(asked) > 1:
+        told = " and ".join(budget.text for budget in asked.values())
+        raise ConfigError(
+            f"budgets {told} are of {' and '.join(asked)}, and networks are compared by one "
+            "quantile: keep one of them"
+        )
+    return None if loop.is_hot else next(iter(asked), None)
 
 
 def pick_network(
@@ -147,7 +214,7 @@ def pick_network(
         WriteError: If the disk refuses.
     """
     began = time.monotonic()
-    budgets, limits = read_budgets(config, out.stem)
+    budgets, limits = read_budgets(config, out.stem, Loop.parse(config.loop))
     zoo = Zoo(out, config.classes)
     if keep and out.exists():
         zoo = load_zoo(out).without_failures()  # which are tried again
@@ -158,12 +225,12 @@ def pick_network(
         )
     found = list_options(config, on_progress=on_look)
     with ExitStack() as stack:
-        work = _Measuring(config, zoo, keep, stack, on_progress, on_row, on_warning)
+        work = _Measuring(config, zoo, limits, keep, stack, on_progress, on_row, on_warning)
         work.connect()
         if config.exhaustive:
             work.measure_all(found.options)
         else:
-            work.measure_needed(found.options, limits)
+            work.measure_needed(found.options)
         work.finish()
     return _conclude(
         work.zoo, budgets, limits, found.options, found.left_out, time.monotonic() - began
@@ -210,14 +277,41 @@ def pick_measured(
             f"every network of {file} failed, {failed[0].key} with: {failed[0].error}. Measure "
             "other networks, or use another device"
         )
-    budgets, limits = read_budgets(config, file.stem, measures=False)
-    rows = _find_rows(zoo, options)
+    budgets, limits = read_budgets(config, file.stem, zoo.loop, measures=False)
+    options = _with_quantile(zoo, options, limits.quantile, on_warning)
+    rows = _find_rows(zoo, options, limits.quantile)
     if halves := [o.candidate.key for o in options if is_open(rows[o.key], limits)]:
         on_warning(
             f"{list_some(halves)} may be within the limits, but {file} does not tell: their "
             "measurement ended early, for another limit. Measure them again on the device"
         )
     return _conclude(zoo, budgets, limits, options, {}, 0.0)
+
+
+def _with_quantile(
+    zoo: Zoo,
+    options: tuple[Option, ...],
+    quantile: QuantileName | None,
+    warn: Callable[[str], None],
+) -> tuple[Option, ...]:
+    """The networks of a file that have a quantile.
+
+    Raises:
+        TableError: If none has it.
+    """
+    rows = _find_rows(zoo, options, quantile)
+    kept = tuple(option for option in options if option.key in rows)
+    lacking = [option.candidate.key for option in options if option.key not in rows]
+    if quantile is not None and lacking:
+        needed = CALLS_NEEDED[quantile]
+        told = (
+            f"{list_some(lacking)} of {zoo.path} have no {quantile}: so few calls do not bound "
+            f"it. Measure them again with `calls={needed}` or more"
+        )
+        if not kept:
+            raise TableError(told)
+        warn(told)
+    return kept
 
 
 def _conclude(
@@ -229,7 +323,7 @@ def _conclude(
     seconds: float,
 ) -> Picked:
     """The answer from the measured networks."""
-    rows = _find_rows(zoo, options)
+    rows = _find_rows(zoo, options, limits.quantile)
     best = choose(options, rows, limits)
     return Picked(
         zoo=zoo,
@@ -245,14 +339,20 @@ def _conclude(
     )
 
 
-def _find_rows(zoo: Zoo, options: Iterable[Option]) -> dict[tuple[str, str], Row]:
-    """What was measured of some networks, by number format and key."""
+def _find_rows(
+    zoo: Zoo, options: Iterable[Option], quantile: QuantileName | None
+) -> dict[tuple[str, str], Row]:
+    """What was measured of some networks, by number format and key.
+
+    Their latencies are the quantile; those that do not have it are left out.
+    """
     wanted = {option.key for option in options}
     return {
-        key: row
+        key: found
         for part in zoo.parts
         for row in part.rows
         if (key := (part.conditions.precision, row.key)) in wanted
+        and (found := row.at(quantile) if isinstance(row, Measured) else row) is not None
     }
 
 
@@ -263,6 +363,7 @@ class _Measuring:
         self,
         config: PickConfig,
         zoo: Zoo,
+        limits: Limits,
         keep: bool,
         stack: ExitStack,
         on_progress: Callable[[int, int], None],
@@ -271,6 +372,7 @@ class _Measuring:
     ) -> None:
         self.zoo = zoo
         self._config = config
+        self._limits = limits
         self._keep = keep
         self._stack = stack
         self._on_progress = on_progress
@@ -278,6 +380,7 @@ class _Measuring:
         self._on_warning = on_warning
         self._sessions: dict[str, Session] = {}
         self._counts: dict[str, int] = {}
+        self._told_lacking = False
 
     def connect(self) -> None:
         """Check that the device is there, and that the file belongs to it.
@@ -291,17 +394,21 @@ class _Measuring:
 
     def measure_all(self, options: Sequence[Measurable]) -> None:
         """Measure every network to the end."""
-        found = _find_rows(self.zoo, options)
+        found = _find_rows(self.zoo, options, self._limits.quantile)
         todo = [o for o in options if not _is_done(found.get(o.key))]
         for precision in dict.fromkeys(option.precision for option in todo):
             of_format = [option for option in todo if option.precision == precision]
             for start in range(0, len(of_format), AT_ONCE):
                 self._measure(of_format[start : start + AT_ONCE], None)
 
-    def measure_needed(self, options: Sequence[Measurable], limits: Limits) -> None:
+    def measure_needed(self, options: Sequence[Measurable]) -> None:
         """Measure until the answer is safe."""
+        limits = self._limits
         while todo := list_needed(
-            options, _find_rows(self.zoo, options), limits, front=self._config.front
+            options,
+            _find_rows(self.zoo, options, limits.quantile),
+            limits,
+            front=self._config.front,
         ):
             for precision in dict.fromkeys(option.precision for option in todo):
                 of_format = [option for option in todo if option.precision == precision]
@@ -317,25 +424,65 @@ class _Measuring:
             try:
                 models[option.candidate.key] = option.make()
             except (ExportError, ConfigError) as error:
-                rows.append(_failed(option, str(error)))
+                rows.append(_failed(option.candidate, str(error)))
         session = self._session(options[0].precision)
+        candidates = [o.candidate for o in options if o.candidate.key in models]
+        if session.conditions.called.is_hot:
+            rows += self._visit(session, candidates, models, limit_us)
+        else:
+            rows += self._call(session, candidates, models)
+        self._note(session, rows)
+        if waiting:
+            self._measure(waiting, limit_us)
+
+    def _visit(
+        self,
+        session: Session,
+        candidates: Sequence[Candidate],
+        models: Mapping[str, bytes],
+        limit_us: float | None,
+    ) -> Iterator[Row]:
+        """Measure the undisturbed latencies of networks."""
         estimates = {name: Estimate({name: 1.0}) for name in models}
 
         def is_decided(estimate: Estimate, results: Results) -> bool:
             return limit_us is not None and _is_over(estimate, results, limit_us)
 
         results = session.measure(models, estimates.values(), is_decided=is_decided)
-        for option in options:
-            name = option.candidate.key
-            if name not in models:
-                continue
-            row = describe_row(option.candidate, estimates[name], results)
-            if isinstance(row, Measured) and is_decided(estimates[name], results):
+        for candidate in candidates:
+            estimate = estimates[candidate.key]
+            row = describe_row(candidate, estimate, results)
+            if isinstance(row, Measured) and is_decided(estimate, results):
                 row = replace(row, complete=row.visits >= _full(session))
-            rows.append(row)
-        self._note(session, rows)
-        if waiting:
-            self._measure(waiting, limit_us)
+            yield row
+
+    def _call(
+        self, session: Session, candidates: Sequence[Candidate], models: Mapping[str, bytes]
+    ) -> Iterator[Row]:
+        """Call networks in the loop of the conditions."""
+        found = session.time_calls(models, calls=self._config.calls)
+        for candidate in candidates:
+            result = found[candidate.key]
+            if isinstance(result, Failure):
+                yield _failed(candidate, explain_rejection(result.error))
+                continue
+            together = join_calls(result)
+            times = summarize_calls(together.calls_us)
+            lacking = describe_lacking(times)
+            if lacking and not self._told_lacking:
+                self._on_warning(lacking)
+                self._told_lacking = True
+            p50 = times.quantiles["p50"]
+            row = Measured(
+                **_fields(candidate),
+                latency_us=p50.latency_us,
+                interval_us=0.0,
+                visits=len(together.visits),
+                complete=True,
+                loop=CallsInLoop(calls=times.calls, quantiles=dict(times.quantiles)),
+            ).at("p50")
+            assert row is not None  # 20 calls bound p50
+            yield row
 
     def _note(self, session: Session, rows: Sequence[Row]) -> None:
         precision = session.conditions.precision
@@ -370,6 +517,8 @@ class _Measuring:
         """Note how quiet the machine was."""
         for precision, session in self._sessions.items():
             rows = self._counts.get(precision, 0)
+            if not session.conditions.called.is_hot:
+                continue  # no two copies of one model were called: it is not known
             campaign = session.describe_campaign(rows=rows, networks=rows)
             if rows:
                 self.zoo = self.zoo.with_campaign(precision, campaign)
@@ -397,13 +546,12 @@ def _full(session: Session) -> int:
 
 def describe_row(candidate: Candidate, estimate: Estimate, results: Results) -> Row:
     """What came of measuring a network to the end."""
-    fields = {name: getattr(candidate, name) for name in Candidate.__struct_fields__}
     (name,) = estimate.terms
     result = results[name]
     if isinstance(result, Failure):
-        return Failed(**fields, error=explain_rejection(result.error))
+        return _failed(candidate, explain_rejection(result.error))
     return Measured(
-        **fields,
+        **_fields(candidate),
         latency_us=round(estimate.latency_us(results), 3),
         interval_us=round(estimate.interval_us(results), 3),
         visits=len(result.visits),
@@ -411,6 +559,9 @@ def describe_row(candidate: Candidate, estimate: Estimate, results: Results) -> 
     )
 
 
-def _failed(option: Option, error: str) -> Failed:
-    fields = {n: getattr(option.candidate, n) for n in Candidate.__struct_fields__}
-    return Failed(**fields, error=error)
+def _failed(candidate: Candidate, error: str) -> Failed:
+    return Failed(**_fields(candidate), error=error)
+
+
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    return {name: getattr(candidate, name) for name in Candidate.__struct_fields__}

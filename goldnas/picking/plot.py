@@ -1,5 +1,6 @@
 """A plot of a pick: accuracy against latency of all measured networks."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from goldnas.lut.plot import COLOURS
@@ -19,16 +20,17 @@ def draw_pick(found: Picked) -> Figure:
     precisions = dict.fromkeys(option.precision for option in found.options)
     for colour, precision in zip(COLOURS, precisions, strict=False):
         rows = [
-            (row.latency_us / 1000, row.interval_us / 1000, option.percent)
+            (row.latency_us / 1000, found.limits_us(row), option.percent)
             for option in found.options
             if option.precision == precision and isinstance(row := found.row(option), Measured)
         ]
         if rows:
-            latencies, intervals, percents = zip(*rows, strict=True)
+            latencies, limits, percents = zip(*rows, strict=True)
+            ends = np.array(limits) / 1000
             axes.errorbar(
                 latencies,
                 percents,
-                xerr=intervals,
+                xerr=np.abs(ends.T - latencies),
                 fmt="o",
                 markersize=4,
                 color=colour,
@@ -60,7 +62,8 @@ def draw_pick(found: Picked) -> Figure:
             found.limits.latency_us / 1000, color=COLOURS[-1], linestyle=":", linewidth=1
         )
     axes.set_xscale("log")
-    axes.set_xlabel("latency, ms")
+    quantile = None if found.zoo.loop.is_hot else found.limits.quantile or "p50"
+    axes.set_xlabel(f"{quantile or 'latency'}, ms")
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -2,7 +2,7 @@
 
 from goldnas.architecture import SHRUNK
 from goldnas.errors import TableError
-from goldnas.lut import LatencyTable, QuantileFit
+from goldnas.lut import LatencyTable, QuantileFit, format_row_key
 from goldnas.resource_names import name_latency
 from goldnas.resources.predicted import Predicted
 from goldnas.site import AnySite
@@ -19,7 +19,8 @@ class Latency(Predicted):
     networks, plus the constant cost of every network. Otherwise it takes the measured rows.
 
     A quantile of the calls in the table's loop is a factor of that, plus an offset. p90 and
-    p99 have a margin: they are upper bounds.
+    p99 have a margin: they are upper bounds. Of a whole network that was called in the loop, it
+    is the measured quantile.
 
     Args:
         table: Latency table of the device.
@@ -55,6 +56,9 @@ class Latency(Predicted):
                 f"{path} is of the loop {loop}, and the sizes of a network are measured hot: "
                 "give a `device` to measure them into another file, or a hot table"
             )
+        if self.table.quantiles_us:
+            self._check_measured(wanted or "p50")
+            return None
         calibration = self.table.calibration_for(self.space.name, self.space.settings)
         fitted = calibration.loop if calibration else None
         if not fitted:
@@ -72,6 +76,19 @@ class Latency(Predicted):
             )
         return fit
 
+    def _check_measured(self, quantile: str) -> None:
+        """Refuse a whole network without the quantile.
+
+        Raises:
+            TableError: With the name of the network.
+        """
+        for part in self.space.rows():
+            if quantile not in self.table.quantiles_us.get(format_row_key(*part), ()):
+                raise TableError(
+                    f"{self.table.path} has no {quantile} of {part[0]}: so few calls do not "
+                    "bound it. Measure it again with more `calls`: p99 needs 299 of them"
+                )
+
     @property
     def overhead(self) -> float:
         """Microseconds of every network in addition to its parts."""
@@ -86,7 +103,8 @@ class Latency(Predicted):
     @property
     def explanation(self) -> str:
         """What the latency is of, in words."""
-        return self.table.conditions.called.explain(self.quantile)
+        measured = bool(self.table.quantiles_us)
+        return self.table.conditions.called.explain(self.quantile, measured=measured)
 
     def cost(self, operator: str, site: AnySite) -> float:
         """Microseconds of one operator at one site.
@@ -94,6 +112,10 @@ class Latency(Predicted):
         Raises:
             TableError: If the table, or its calibration, does not have it.
         """
+        whole_us = self.table.quantiles_us.get(format_row_key(operator, site), {})
+        for name, latency_us in whole_us.items():
+            if name == (self.quantile or "p50"):
+                return latency_us
         hot_us = super().cost(operator, site)
         return hot_us if self.fit is None else self.fit.scale * hot_us
 

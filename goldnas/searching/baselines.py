@@ -4,7 +4,7 @@
 says what those networks compute for the images and the classes of the search.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -73,6 +73,8 @@ class Baseline:
     latency_us: float
     interval_us: float
     """Half-width of the 95 % confidence interval."""
+    latencies_us: Mapping[str, float]
+    """By name of the resource: the latency, and in a loop the quantiles of its calls."""
     flops: int
     params: int
 
@@ -83,11 +85,11 @@ class Baseline:
 
     @property
     def resources(self) -> dict[str, float]:
-        """FLOPs, parameters, and the measured latency in microseconds."""
+        """FLOPs, parameters, and the measured latencies in microseconds."""
         return {
             FLOPS: float(self.flops),
             PARAMETERS: float(self.params),
-            name_latency(self.table): self.latency_us,
+            **self.latencies_us,
         }
 
     @property
@@ -198,12 +200,22 @@ def _make_baseline(row: Measured, counted: Counted, counts: BaselineCounts) -> B
         table=counts.table,
         latency_us=row.latency_us,
         interval_us=row.interval_us,
+        latencies_us=name_latencies(row, counts.table),
         flops=counted.flops,
         params=counted.params,
     )
 
 
-def is_within(resources: dict[str, float], budgets: Sequence[Budget]) -> bool:
+def name_latencies(row: Measured, table: str) -> dict[str, float]:
+    """What was measured of a network, in microseconds, as a search with a table names it."""
+    found = {name_latency(table): row.latency_us}
+    if row.loop:
+        quantiles = row.loop.quantiles.items()
+        found |= {name_latency(table, name): one.latency_us for name, one in quantiles}
+    return found
+
+
+def is_within(resources: Mapping[str, float], budgets: Sequence[Budget]) -> bool:
     """Whether amounts are within all budgets whose resource is known."""
     return all(
         resources[budget.resource] <= budget.limit
@@ -227,12 +239,29 @@ def _write_notes(
     unknown = [
         budget.text
         for budget in budgets
-        if read_table(budget.resource) and budget.resource != name_latency(counts.table)
+        if read_table(budget.resource) not in (None, counts.table)
     ]
     if unknown:
         yield (
             f"it is not known whether ready-made networks keep {', '.join(unknown)}: they were "
             f"measured only on the device of {counts.table}"
+        )
+    rows = zoo.rows(counts.precision)
+    measured = [rows[f"{name}@{counts.input_shape[-1]}"] for name in counts.networks]
+    lacking = [
+        budget.text
+        for budget in budgets
+        if read_table(budget.resource) == counts.table
+        and not all(
+            budget.resource in name_latencies(row, counts.table)
+            for row in measured
+            if isinstance(row, Measured)
+        )
+    ]
+    if lacking:
+        yield (
+            f"it is not known of every ready-made network whether it keeps "
+            f"{', '.join(lacking)}: so few calls do not bound that quantile"
         )
     of_file = [b.text for b in budgets if read_precision(b.resource) is not None]
     if of_file:
@@ -243,7 +272,7 @@ def _write_notes(
     size = counts.input_shape[-1]
     cut_short = [
         row
-        for row in zoo.rows(counts.precision).values()
+        for row in rows.values()
         if isinstance(row, Measured)
         and row.image_size == size
         and not row.complete

@@ -17,6 +17,7 @@ from goldnas.searching.baselines import (
     BaselineCounts,
     Counted,
     is_within,
+    name_latencies,
 )
 from goldnas.searching.config import SearchConfig
 from goldnas.spaces import SearchSpace
@@ -120,8 +121,8 @@ def count_baselines(
     if not rows:
         raise ConfigError(
             f"{path} has no network for images of {size} pixels, the size of {config.data}: "
-            f"measure some with {_advise_pick(path, size, latency, budgets)}, or leave `zoo` "
-            "out"
+            f"measure some with {_advise_pick(matched.zoo, size, latency, budgets)}, or leave "
+            "`zoo` out"
         )
     counted: dict[str, Counted] = {}
     left_out: dict[str, str] = {}
@@ -129,7 +130,7 @@ def count_baselines(
     for row in sorted(rows, key=lambda row: -row.accuracy.percent):
         if within == MOST or not row.complete:
             continue
-        if not is_within({latency: row.latency_us}, budgets):
+        if not is_within(name_latencies(row, matched.table), budgets):
             continue
         try:
             found = _count(row.network, (channels, size, size), space.classes)
@@ -148,10 +149,11 @@ def count_baselines(
     )
 
 
-def _advise_pick(path: Path, size: int, latency: str, budgets: Sequence[Budget]) -> str:
+def _advise_pick(zoo: Zoo, size: int, latency: str, budgets: Sequence[Budget]) -> str:
     limits = [budget.limit for budget in budgets if budget.resource == latency]
     extent = f"budgets=['{limits[0] / 1000:g}ms']" if limits else "exhaustive=True"
-    return f"`pick(size=[{size}], {extent}, out={str(path)!r})`"
+    loop = "" if zoo.loop.is_hot else f"loop='{zoo.loop}', "
+    return f"`pick(size=[{size}], {extent}, {loop}out={str(zoo.path)!r})`"
 
 
 def _count(name: str, shape: tuple[int, int, int], classes: int) -> Counted:

@@ -15,10 +15,12 @@ import msgspec
 from goldnas.bounded import read_bounded
 from goldnas.errors import TableError
 from goldnas.files import write_atomic
-from goldnas.lut import Conditions, Interpolated, LatencyTable
+from goldnas.lut import Conditions, Interpolated, LatencyTable, Loop
+from goldnas.lut.loop import QuantileName
 from goldnas.lut.reading import explain_error, find_repeated, parse_json
 from goldnas.lut.schema import (
     Amount,
+    CallQuantile,
     Campaign,
     Checksum,
     Count,
@@ -68,16 +70,51 @@ class Candidate(Strict, frozen=True):
         return f"{self.network}@{self.image_size}"
 
 
+class CallsInLoop(Strict, frozen=True):
+    """The single calls of a network in a loop."""
+
+    calls: Count
+    quantiles: dict[QuantileName, CallQuantile]
+    """Those that so many calls bound from above: p99 needs 299 calls."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "p50" not in self.quantiles:
+            raise ValueError("`quantiles` must have p50")
+
+
 class Measured(Candidate, frozen=True, tag_field="status", tag="measured"):
     """A network that was measured."""
 
     latency_us: Microseconds
+    """The undisturbed latency; in a loop, p50."""
     interval_us: Amount
-    """Half-width of the 95 % confidence interval."""
+    """Half-width of the 95 % confidence interval; in a loop, from p50 to its lower limit."""
     visits: Count
     complete: bool
     """Whether the protocol was followed to its end; if not, the network was clearly over a
     limit, or worse than another, before it."""
+    loop: CallsInLoop | msgspec.UnsetType = msgspec.UNSET
+    """The calls in the loop of the conditions; absent if that is hot."""
+
+    def at(self, quantile: QuantileName | None) -> "Measured | None":
+        """The row with a quantile of its calls as its latency.
+
+        Args:
+            quantile: ``p50``, ``p90`` or ``p99``; None for the row as it is.
+
+        Returns:
+            None if the row does not have the quantile.
+        """
+        if quantile is None:
+            return self
+        for name, one in self.loop.quantiles.items() if self.loop else ():
+            if name == quantile:
+                below_us = round(one.latency_us - one.low_us, 3)
+                return msgspec.structs.replace(
+                    self, latency_us=one.latency_us, interval_us=below_us
+                )
+        return None
 
     @property
     def shortest_us(self) -> float:
@@ -125,6 +162,11 @@ class Zoo:
     def name(self) -> str:
         """The name of the file in budgets: ``zoo`` for ``lut/zoo.json``."""
         return self.path.stem
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that the networks were called in; all number formats have the same."""
+        return self.parts[0].conditions.called if self.parts else Loop()
 
     def rows(self, precision: str) -> Mapping[str, Row]:
         """What was measured in a number format, by key."""
@@ -193,19 +235,25 @@ class Zoo:
             classes: Number of classes of the rows; by default that of the measurement.
         """
         for part in self._of(precision):
-            rows = tuple(
-                Interpolated(
+            rows: list[Interpolated] = []
+            quantiles_us: dict[str, dict[QuantileName, float]] = {}
+            for row in part.rows:
+                if not isinstance(row, Measured):
+                    continue
+                shape = (3, row.image_size, row.image_size)
+                whole = Interpolated(
                     operator=f"zoo/{row.network}",
-                    site=str(
-                        Shapes((3, row.image_size, row.image_size), (classes or self.classes,))
-                    ),
+                    site=str(Shapes(shape, (classes or self.classes,))),
                     latency_us=row.latency_us,
                     source="the whole network, measured",
                 )
-                for row in part.rows
-                if isinstance(row, Measured)
+                rows.append(whole)
+                if row.loop:
+                    found = row.loop.quantiles.items()
+                    quantiles_us[whole.key] = {name: one.latency_us for name, one in found}
+            return LatencyTable(
+                part.conditions, tuple(rows), self.path, quantiles_us=quantiles_us
             )
-            return LatencyTable(part.conditions, rows, self.path)
         return None
 
     def save(self) -> None:
@@ -276,6 +324,11 @@ def _read(path: Path, raw: Any) -> Zoo:
     if find_repeated(part.conditions.precision for part in file.parts):
         raise ValueError("parts: a number format occurs twice")
     for part in file.parts:
+        hot = part.conditions.called.is_hot
+        if part.conditions.called != file.parts[0].conditions.called:
+            raise ValueError("parts: number formats have different loops")
+        if any(isinstance(row, Measured) and bool(row.loop) == hot for row in part.rows):
+            raise ValueError("parts: the loops of conditions and rows differ")
         for number in find_repeated(row.key for row in part.rows):
             raise ValueError(f"{part.rows[number].key} occurs twice")
     if (checksum := compute_checksum(raw)) != file.checksum:
