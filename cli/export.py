@@ -123,6 +123,7 @@ def _plain(exported: "Exported") -> dict[str, Any]:
 def _print(checks: "Sequence[BudgetCheck]") -> None:
     from rich.table import Table
 
+    from goldnas.exporting.budget_check import list_summarised
     from goldnas.units import format_amount
 
     styles = {"PASS": "bold green", "FAIL": "bold red"}
@@ -146,8 +147,10 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
         if check.limits is not None:
             low, high = (format_amount(check.resource, amount) for amount in check.limits)
             say(f"{check.resource}: with 95 % confidence not below {low}, nor above {high}")
-    for name, reason in {p.resource: p.unverified for p in checks if p.unverified}.items():
-        say(f"{name} not verified: {in_options(reason)}")
+    summarised = list_summarised(checks)  # the last line gives their reasons
+    for check in checks:
+        if check.unverified and check not in summarised:
+            say(f"{check.resource} not verified: {in_options(check.unverified)}")
 
 
 def _print_runtimes(exported: "Exported", as_json: bool) -> None:

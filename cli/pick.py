@@ -247,7 +247,11 @@ def _print_unmeasured(found: "Picked") -> None:
         ]
         told = "; ".join(f"{number} {why}" for number, why in reasons if number)
         measured = total - without.total - len(failed)
-        say(f"{measured} of {total} networks were measured. Of the others: {told}")
+        names = len({option.candidate.network for option in found.options})
+        what = "networks"
+        if names < total:
+            what = f"candidates ({names} networks, by image size and number format)"
+        say(f"{measured} of {total} {what} were measured. Of the others: {told}")
     if failed:
         error = getattr(found.row(failed[0]), "error", "")
         warn(f"{count_of(len(failed), 'network')} failed; {failed[0].candidate.key}: {error}")

@@ -85,7 +85,9 @@ def _plain(text: str | None) -> str:
     shown = re.sub(r"\s*\n?\s*\$ ", r"\n$ ", examples).strip()
     block = f"\n\nExamples:\n\n```console\n{shown}\n```\n\n" if shown else ""
     # As code, so that no line breaks after the dashes of an option.
-    return re.sub(r"(?<![\w-])--[a-z][a-z-]*", r"`\g<0>`", html.escape(told)) + block
+    return (
+        re.sub(r"(?<![\w-])--[a-z][a-z-]*", r"`\g<0>`", html.escape(told)) + block
+    )
 
 
 class Examples(griffe.Extension):
@@ -95,4 +97,6 @@ class Examples(griffe.Extension):
         """Rename it."""
         if obj.docstring is not None:
             value = obj.docstring.value
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", value, flags=re.M)
+            obj.docstring.value = re.sub(
+                r"^Example:$", "Examples:", value, flags=re.M
+            )

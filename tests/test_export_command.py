@@ -245,7 +245,7 @@ def test_a_table_of_another_machine_is_not_verified_here(
     result = case.export()
     assert result.exit_code == 0, result.output
     reason = f"not verified: the table is for Cortex-A76, this machine is {HERE.cpu_model}"
-    assert f"latency@pi5 {reason}" in result.stdout
+    assert result.stdout.count(reason) == 1
     assert "latency@old not verified: the table and this machine differ in backend" in (
         result.stdout
     )
@@ -279,8 +279,8 @@ def test_an_int8_export_is_verified_by_tables_of_int8_alone(
     now, change, was, agreeing = map(float, found.groups())
     assert now - was == pytest.approx(change, abs=0.02)
     assert agreeing > 80
-    reason = "latency@cpu not verified: the table is for fp32, the network is int8"
-    assert reason in result.stdout
+    reason = "not verified: the table is for fp32, the network is int8"
+    assert result.stdout.count(reason) == 1
     assert result.stdout.splitlines()[-1].startswith("verify: INCOMPLETE  ")
     for name in ("latency@cpu8", "latency@pairs8"):
         assert re.search(rf"{name} .*\d+(\.\d+)? [um]s .* %", result.stdout)
@@ -587,7 +587,7 @@ def test_an_imported_table_of_a_gpu_is_not_verified(
     table = make_table(tmp_path / "jetson.json", SPACE, row_us=10.0, conditions=theirs)
     result = finished(tmp_path, ("1GFLOPs", "1s@jetson"), [table]).export()
     assert result.exit_code == 0, result.output
-    assert "latency@jetson not verified: --backend tensorrt measures a GPU" in result.stdout
+    assert "budget 1 s, not verified: --backend tensorrt measures a GPU" in result.stdout
 
 
 @pytest.mark.parametrize(

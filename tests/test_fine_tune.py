@@ -164,7 +164,7 @@ def assert_held_against_a_pick(folder: Path) -> None:
         assert "zoo.json was measured with 1000 classes, but the network has 3" in stderr
     code, _, stderr = invoke(*export, "--precision", "fp16")
     assert_one_line(code, stderr, "zoo.json has no fp16 latency of torchvision/squeezenet1_1")
-    assert "goldnas pick --networks torchvision/squeezenet1_1 --size 32" in stderr
+    assert "pick --networks torchvision/squeezenet1_1 --size 32 --classes 1000" in stderr
 
 
 def test_python_trains_what_the_command_trains() -> None:

@@ -48,7 +48,9 @@ COLOURS = {
     "green": ("#010105", "#00875f", "#3fc796"),
     "pink": ("#010106", "#b5548f", "#e08fc0"),
 }
-INK, MUTED, GRID, BLUE, ORANGE, GREEN, PINK = (drawn for drawn, _, _ in COLOURS.values())
+INK, MUTED, GRID, BLUE, ORANGE, GREEN, PINK = (
+    drawn for drawn, _, _ in COLOURS.values()
+)
 OPERATORS = {"sep_conv_3x3": BLUE, "skip_connect": ORANGE}
 STYLE = {
     "axes.edgecolor": GRID,
@@ -153,7 +155,9 @@ def watched(folder: Path, epochs: int = EPOCHS) -> Course:
 
 
 @contextmanager
-def plot(name: str, width: float, height: float, panels: int = 1) -> Iterator[list[Axes]]:
+def plot(
+    name: str, width: float, height: float, panels: int = 1
+) -> Iterator[list[Axes]]:
     """Panels to draw on, side by side; then the file."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -168,7 +172,9 @@ def dressed(svg: str) -> str:
     """The page's colours and font in place of those that matplotlib drew with."""
     for name, (drawn, _, _) in COLOURS.items():
         svg = svg.replace(drawn, f"var(--{name})")
-    svg = re.sub(r"(font(?:-family)?: [^;\"]*)'DejaVu Sans'[^;\"]*", r"\1sans-serif", svg)
+    svg = re.sub(
+        r"(font(?:-family)?: [^;\"]*)'DejaVu Sans'[^;\"]*", r"\1sans-serif", svg
+    )
     svg = re.sub(r"'DejaVu Sans Mono'[^;\"]*", "ui-monospace,monospace", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     light, dark = (
@@ -191,14 +197,25 @@ def draw_gates(course: Course) -> None:
     with plot("gates", 9.0, 3.3, 2) as (edge, node):
         _draw_node(edge)
         epochs, gates = np.array(course.epochs), np.array(course.gates)
-        of_node = [gate for gate, place in enumerate(course.places) if place == NODE]
+        of_node = [
+            gate for gate, place in enumerate(course.places) if place == NODE
+        ]
         going = [gate for gate in of_node if not course.kept[gate]]
         for gate in going:
             fading = (epochs >= course.chosen_at) & ~np.isnan(gates[:, gate])
             colour = OPERATORS[course.operators[gate]]
-            node.plot(epochs[fading], gates[fading, gate], color=colour, linewidth=1.4)
+            node.plot(
+                epochs[fading], gates[fading, gate], color=colour, linewidth=1.4
+            )
             end = np.flatnonzero(fading)[-1]
-            node.plot(epochs[end], gates[end, gate], "x", color=INK, clip_on=False, zorder=3)
+            node.plot(
+                epochs[end],
+                gates[end, gate],
+                "x",
+                color=INK,
+                clip_on=False,
+                zorder=3,
+            )
         # All gates before the choice, and then those that stay, are one line.
         staying = next(gate for gate in of_node if course.kept[gate])
         node.plot(epochs, gates[:, staying], color=INK, linewidth=1.4)
@@ -217,7 +234,13 @@ def _mark_choice(axes: Axes, course: Course) -> None:
     axes.axvline(course.chosen_at, color=GREEN, dashes=(1, 2), linewidth=1.2)
     at = (course.chosen_at - 0.3, 0.04)
     across = axes.get_xaxis_transform()
-    axes.text(*at, "the choice", color=GREEN, transform=across, horizontalalignment="right")
+    axes.text(
+        *at,
+        "the choice",
+        color=GREEN,
+        transform=across,
+        horizontalalignment="right",
+    )
 
 
 def _draw_node(axes: Axes) -> None:
@@ -226,12 +249,30 @@ def _draw_node(axes: Axes) -> None:
     axes.set_xlim(0, 10)
     axes.set_ylim(0, 6)
     axes.axis("off")
-    circle = {"boxstyle": "circle,pad=0.35", "facecolor": "none", "edgecolor": MUTED}
+    circle = {
+        "boxstyle": "circle,pad=0.35",
+        "facecolor": "none",
+        "edgecolor": MUTED,
+    }
     for y, state in ((4.6, "x₀"), (1.4, "x₁")):
         axes.text(0.7, y, state, ha="center", va="center", bbox=circle)
-        for shift, (operator, colour) in zip((0.75, -0.75), OPERATORS.items(), strict=True):
-            box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": colour}
-            axes.text(3.6, y + shift, operator, ha="center", va="center", bbox=box, fontsize=9)
+        for shift, (operator, colour) in zip(
+            (0.75, -0.75), OPERATORS.items(), strict=True
+        ):
+            box = {
+                "boxstyle": "round,pad=0.35",
+                "facecolor": "none",
+                "edgecolor": colour,
+            }
+            axes.text(
+                3.6,
+                y + shift,
+                operator,
+                ha="center",
+                va="center",
+                bbox=box,
+                fontsize=9,
+            )
             axes.text(6.4, y + shift, GATE, ha="center", va="center", color=colour)
             arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.1}
             axes.annotate("", (2.1, y + shift), (1.2, y), arrowprops=arrow)
@@ -285,7 +326,11 @@ def draw_front(course: Course) -> None:
                 "none",
                 lambda n: n.meets_budgets and n.dominated,
             ),
-            "on the front": (BLUE, BLUE, lambda n: n.meets_budgets and not n.dominated),
+            "on the front": (
+                BLUE,
+                BLUE,
+                lambda n: n.meets_budgets and not n.dominated,
+            ),
         }
         for label, (colour, fill, belongs) in groups.items():
             points = [
@@ -302,7 +347,9 @@ def draw_front(course: Course) -> None:
                     markerfacecolor=fill,
                     label=label,
                 )
-        axes.axvline(course.budget / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
+        axes.axvline(
+            course.budget / 1e3, color=ORANGE, dashes=(4, 3), label="budget"
+        )
         axes.legend(loc="upper center", fontsize=9)
         axes.set_title("one search, all its networks")
         axes.set_xlabel("kFLOPs")
@@ -320,7 +367,9 @@ def keep_verified(run: Path, printed: Path, note: str) -> None:
     front = json.loads((run / "front.json").read_text())
     text = printed.read_text()
     fingerprint = re.search(r"^network (\w+)", text, re.MULTILINE)
-    verify = re.search(r"^verify: .*(?: )([\d.]+) (us|ms) measured.*$", text, re.MULTILINE)
+    verify = re.search(
+        r"^verify: .*(?: )([\d.]+) (us|ms) measured.*$", text, re.MULTILINE
+    )
     if fingerprint is None or verify is None:
         raise SystemExit(
             f"{printed} has no line of a network or no line `verify:` of a latency"
@@ -349,7 +398,9 @@ def draw_verified() -> None:
     """The networks of a run by their latency, and the check of the one that was exported."""
     kept = json.loads(VERIFIED.read_text())
     latency = kept["latency"]
-    (chosen,) = (n for n in kept["networks"] if n["fingerprint"] == kept["exported"])
+    (chosen,) = (
+        n for n in kept["networks"] if n["fingerprint"] == kept["exported"]
+    )
     with plot("verified", 5.2, 4.1) as (axes,):
         for label, colour, fill, networks in (
             ("over the budget", MUTED, "none", _of(kept, meets=False)),
@@ -372,7 +423,9 @@ def draw_verified() -> None:
         }
         at = kept["measured_us"] / 1e3, 100 * chosen["accuracy"]
         axes.plot(*at, label="exported and measured", **style)
-        axes.axvline(kept["budget_us"] / 1e3, color=ORANGE, dashes=(4, 3), label="budget")
+        axes.axvline(
+            kept["budget_us"] / 1e3, color=ORANGE, dashes=(4, 3), label="budget"
+        )
         axes.legend(loc="best", fontsize=9)
         axes.set_title("one search, all its networks")
         axes.set_xlabel("latency on this processor, ms")
@@ -386,7 +439,9 @@ def draw_verified() -> None:
         first, rest = kept["printed"].split(" measured, ")
         verdict = first.split()[1]
         colour = {"PASS": GREEN, "FAIL": ORANGE}.get(verdict, MUTED)
-        axes.text(0, -0.23, f"{first} measured,".replace("  ", " "), color=colour, **text)
+        axes.text(
+            0, -0.23, f"{first} measured,".replace("  ", " "), color=colour, **text
+        )
         axes.text(0, -0.295, rest, color=INK, **text)
 
 
@@ -397,7 +452,9 @@ def _of(kept: dict[str, Any], *, meets: bool) -> list[dict[str, Any]]:
 
 def draw_tables() -> None:
     """Predictions of whole networks: operators timed alone, and as goldnas measures them."""
-    results = json.loads((HERE.parent / "results" / "latency-accuracy.json").read_text())
+    results = json.loads(
+        (HERE.parent / "results" / "latency-accuracy.json").read_text()
+    )
     first = results["repetitions"][0]
     measured = np.array(first["measured_us"])
     with plot("tables", 5.2, 3.3) as (axes,):
@@ -406,7 +463,9 @@ def draw_tables() -> None:
             ("goldnas", BLUE, "table of goldnas"),
         ):
             off = 100 * (np.array(first["predicted_us"][key]) / measured - 1)
-            axes.plot(measured / 1e3, off, "o", color=colour, markersize=4, label=label)
+            axes.plot(
+                measured / 1e3, off, "o", color=colour, markersize=4, label=label
+            )
         axes.axhline(0, color=MUTED, linewidth=0.8)
         axes.legend(loc="center right")
         axes.set_title("predictions of 50 networks")
@@ -416,7 +475,9 @@ def draw_tables() -> None:
 
 def draw_widths() -> None:
     """Latency of one layer at every width, by steps of one channel."""
-    results = json.loads((HERE.parent / "results" / "shrink-latency.json").read_text())
+    results = json.loads(
+        (HERE.parent / "results" / "shrink-latency.json").read_text()
+    )
     step = results["step"]
     widths = np.array([int(width) for width in results["widths_us"]])
     us = np.array(list(results["widths_us"].values()))
@@ -424,7 +485,9 @@ def draw_widths() -> None:
     with plot("widths", 5.2, 3.3) as (axes,):
         axes.plot(widths, us, color=MUTED, linewidth=1.2, label="every width")
         label = f"multiples of {step}"
-        axes.plot(widths[whole], us[whole], "o", color=BLUE, markersize=6, label=label)
+        axes.plot(
+            widths[whole], us[whole], "o", color=BLUE, markersize=6, label=label
+        )
         axes.legend(loc="upper left")
         axes.set_title("latency of one layer, us")
         axes.set_xlabel("channels")
@@ -436,7 +499,9 @@ def main() -> None:
     """Draw all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="search to show from now on")
-    parser.add_argument("--printed", type=Path, help="what its goldnas export printed")
+    parser.add_argument(
+        "--printed", type=Path, help="what its goldnas export printed"
+    )
     parser.add_argument("--note", default="", help="how it was run")
     given = parser.parse_args()
     if given.run is not None:

@@ -41,8 +41,8 @@ def read_zoo_table(
         raise ConfigError(
             f"{path} has no {precision} latency of {space.network} for images of "
             f"{'x'.join(map(str, sides))}; measure it with `pick(networks="
-            f"[{space.network!r}], size=[{sides[0]}], precision={precision!r}, {loop}"
-            f"exhaustive=True, out={str(path)!r})`"
+            f"[{space.network!r}], size=[{sides[0]}], classes={zoo.classes}, "
+            f"precision={precision!r}, {loop}exhaustive=True, out={str(path)!r})`"
         )
     if zoo.classes != space.classes:
         on_warning(

@@ -181,13 +181,18 @@ def is_over_budget(checks: Iterable[BudgetCheck]) -> bool:
     return any(check.verdict == "FAIL" for check in checks)
 
 
+def list_summarised(checks: Sequence[BudgetCheck]) -> list[BudgetCheck]:
+    """The checks that the summary is about: those with a budget, or all if none has one."""
+    return [check for check in checks if check.budget is not None] or list(checks)
+
+
 def summary_line(checks: Sequence[BudgetCheck]) -> str:
     """The result in one line, ``verify: PASS  0.412 ms measured, ...``.
 
     PASS only if every budget was verified and kept.
     """
-    budgeted = [check for check in checks if check.budget is not None]
-    if not budgeted:
+    budgeted = list_summarised(checks)
+    if not any(check.budget for check in budgeted):
         return f"verify: no budget  {'; '.join(map(str, checks))}"
     kept = all(check.verdict == "PASS" for check in budgeted)
     result = "FAIL" if is_over_budget(budgeted) else "PASS" if kept else "INCOMPLETE"

@@ -1,6 +1,6 @@
 """GOLD-NAS (arXiv:2007.03331): a super-network becomes a network, a few operators at a time.
 
-Two paces: by importance to a plan that has an end, and Algorithm 1 of the paper.
+Two schedules: by importance to a plan that has an end, and Algorithm 1 of the paper.
 """
 
 import msgspec
