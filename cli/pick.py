@@ -160,7 +160,7 @@ def _note_row(precision: str, row: "Row") -> None:
         told = (
             f"{row.latency_us / 1000:.4g} ms +-{100 * row.interval_us / row.latency_us:.1f} %"
         )
-        told += "" if row.complete else ", over the limit"
+        told += "" if row.complete else ", over the budget"
     note(f"{row.key} {precision}: {told}")
 
 
@@ -214,7 +214,7 @@ def _print(found: "Picked") -> None:
     elif budgets:
         say(f"no network is within {budgets}{_describe_fastest(found)}")
     for option in found.runners_up:
-        say(f"within the noise of the limit: {_describe(found, option)}")
+        say(f"within the noise of the budget: {_describe(found, option)}")
     if not found.zoo.loop.is_hot:
         say(f"latencies are {found.latency}")
     _print_unmeasured(found)
@@ -243,7 +243,7 @@ def _print_unmeasured(found: "Picked") -> None:
         reasons = [
             (without.less_accurate, "less accurate than the choice"),
             (without.too_slow, "too slow, judged by the measured networks"),
-            (without.over_other_limits, "over a limit for FLOPs or parameters"),
+            (without.over_other_limits, "over a budget of FLOPs or parameters"),
         ]
         told = "; ".join(f"{number} {why}" for number, why in reasons if number)
         measured = total - without.total - len(failed)

@@ -69,8 +69,9 @@ def _commands(name: str, command: Any) -> Iterator[str]:
         usual = "Options" if is_option else "Arguments"
         panel = getattr(parameter, "rich_help_panel", None) or usual
         spelt, told = record
+        told = _OPTION.sub(_unbroken, html.escape(told))
         panels.setdefault(panel, []).append(
-            f"<tr><td><code>{html.escape(spelt)}</code></td><td>{html.escape(told)}</td></tr>\n"
+            f"<tr><td><code>{html.escape(spelt)}</code></td><td>{told}</td></tr>\n"
         )
     for panel, rows in panels.items():
         yield f"**{panel}**\n\n<table>\n{''.join(rows)}</table>\n\n"
