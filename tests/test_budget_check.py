@@ -10,6 +10,7 @@ from goldnas.errors import TableError
 from goldnas.exporting.budget_check import (
     BudgetCheck,
     check_budgets,
+    describe_far_off,
     is_over_budget,
     summary_line,
 )
@@ -139,3 +140,17 @@ UNASKED = BudgetCheck("params", 4e3, 4e3)
 )
 def test_the_last_line_says_it_all(checks: list[BudgetCheck], line: str) -> None:
     assert summary_line(checks) == line
+
+
+@pytest.mark.parametrize(
+    ("measured", "far_off"), [(69.0, False), (145.0, False), (340.0, True), (20.0, True)]
+)
+def test_a_latency_beyond_the_error_of_a_table_is_said_once(
+    measured: float, far_off: bool
+) -> None:
+    name = "latency@cpu"
+    check = BudgetCheck(name, predicted=100.0, measured=measured, budget=budget(name, 90.0))
+    counts = BudgetCheck("FLOPs", predicted=1.0, measured=3.0)
+    unknown = BudgetCheck("latency@pi5", predicted=1.0, measured=None)
+    lines = describe_far_off([check, replace(check, budget=None), counts, unknown])
+    assert [line.partition(":")[0] for line in lines] == [name] * far_off

@@ -225,6 +225,7 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
     latency, flops, _ = reply["resources"]
     assert (latency["verdict"], flops["verdict"]) == ("FAIL", "PASS")
     assert latency["measured"] > latency["budget"] == 0.001
+    assert "latency@cpu: measured" in result.stderr  # far beyond the error of a table
     (value,) = onnx.load(case.out).graph.input
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
 

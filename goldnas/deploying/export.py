@@ -21,6 +21,7 @@ from goldnas.exporting.budget_check import (
     BudgetCheck,
     check_budgets,
     check_file,
+    describe_far_off,
     is_over_budget,
     summary_line,
 )
@@ -170,6 +171,8 @@ def export_network(
     written = _write(files, config)
     if source.search is not None:
         keep_measurements(source, checks, tables, config.precision, on_warning)
+    for told in describe_far_off(checks):
+        on_warning(told)
     return Exported(
         fingerprint=source.fingerprint,
         figure=source.figure,

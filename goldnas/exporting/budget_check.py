@@ -9,7 +9,7 @@ from torch import nn
 
 from goldnas.exporting.file_costs import read_file, resource_of_file
 from goldnas.operators import Part, PartBuilder, build_operator
-from goldnas.resource_names import read_precision, read_table
+from goldnas.resource_names import is_latency, read_precision, read_table
 from goldnas.resources import (
     Budget,
     Flops,
@@ -22,6 +22,9 @@ from goldnas.resources import (
 from goldnas.resources.costs import sum_costs
 from goldnas.spaces import SearchSpace
 from goldnas.units import format_amount
+
+_FAR_OFF = 1.5
+"""Times a prediction, or less than its inverse: what tables are off by is below a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,22 @@ def check_file(
         measured = counted.get(budget.resource)
         checks.append(BudgetCheck(budget.resource, predicted, measured, budget, reason))
     return checks
+
+
+def describe_far_off(checks: Iterable[BudgetCheck]) -> list[str]:
+    """A line for each latency whose measurement the error of a table does not explain."""
+    factors = {
+        check.resource: 1 + check.difference
+        for check in checks
+        if is_latency(check.resource) and check.difference is not None
+    }
+    return [
+        f"{name}: measured {factor:.2g} times what was predicted, far beyond the error of a "
+        "table: other programs run now, or ran when the table was made. Stop them, and export "
+        "again; `goldnas lut check` says whether the table still holds"
+        for name, factor in factors.items()
+        if not 1 / _FAR_OFF < factor < _FAR_OFF
+    ]
 
 
 def is_over_budget(checks: Iterable[BudgetCheck]) -> bool:
