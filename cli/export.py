@@ -14,10 +14,7 @@ from goldnas.deploying.config import ExportConfig
 from goldnas.errors import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from goldnas.deploying.export import Exported
-    from goldnas.exporting.budget_check import BudgetCheck
 
 _OPTIONS = Options(ExportConfig)
 
@@ -58,9 +55,10 @@ def export(
     Budgets and latency tables come from the search, also for a training in its folder. A
     latency is verified if its table was made on this machine, its GPU or the --device, with the
     same --precision. By a hot table, 10ms is the undisturbed latency. By a table of a loop
-    (goldnas profile --loop), 10ms is p50 of single calls in that loop, and 10ms:p99 is p99. The
-    folder of the search keeps the measurements, for goldnas compare. The exit status is 3 if a
-    budget is exceeded.
+    (goldnas profile --loop), 10ms is p50 of single calls in that loop, and 10ms:p99 is p99.
+    With --pipeline, the calls include what the product does before and after the network. The
+    folder of the search keeps the measurements of the network alone, for goldnas compare. The
+    exit status is 3 if a budget is exceeded.
 
     Examples:
         goldnas export runs/a --out net.onnx
@@ -90,7 +88,7 @@ def export(
         if as_json:
             print_json(_plain(exported))
         else:
-            _print(exported.checks)
+            _print(exported)
         if exported.runtimes:
             _print_runtimes(exported, as_json)
         say(in_options(exported.summary))
@@ -111,21 +109,24 @@ def _plain(exported: "Exported") -> dict[str, Any]:
                 "predicted": check.predicted,
                 "measured": check.measured,
                 "measured_limits": check.limits,
+                "pipeline": check.around,
                 "verdict": check.verdict or None,
                 "unverified": in_options(check.unverified) or None,
             }
             for check in exported.checks
         ],
         "runtimes": exported.runtimes,
+        "pipeline": exported.pipeline,
     }
 
 
-def _print(checks: "Sequence[BudgetCheck]") -> None:
+def _print(exported: "Exported") -> None:
     from rich.table import Table
 
     from goldnas.exporting.budget_check import list_summarised
     from goldnas.units import format_amount
 
+    checks = exported.checks
     styles = {"PASS": "bold green", "FAIL": "bold red"}
     table = Table("resource")
     for header in ("budget", "predicted", "measured", "difference"):
@@ -147,6 +148,12 @@ def _print(checks: "Sequence[BudgetCheck]") -> None:
         if check.limits is not None:
             low, high = (format_amount(check.resource, amount) for amount in check.limits)
             say(f"{check.resource}: with 95 % confidence not below {low}, nor above {high}")
+        if check.around is not None:
+            around = format_amount(check.resource, check.around)
+            say(
+                f"{check.resource}: {around} of the prediction is for what comes before and "
+                f"after the network, measured with {exported.pipeline}"
+            )
     summarised = list_summarised(checks)  # the last line gives their reasons
     for check in checks:
         if check.unverified and check not in summarised:

@@ -65,6 +65,12 @@ def _print(profile: "ModelProfile") -> None:
                 f"  {name} {one.latency_us / 1000:.4g} ms; with 95 % confidence not below "
                 f"{one.low_us / 1000:.4g} ms, nor above {one.high_us / 1000:.4g} ms"
             )
+        if profile.loop.around:
+            around = ", ".join(
+                f"{name} {one.latency_us / 1000:.4g} ms"
+                for name, one in profile.loop.around.items()
+            )
+            say(f"of each call, before and after the model: {around}")
     for prediction in profile.predictions:
         say(
             f"{prediction.table} predicts {prediction.latency_us / 1000:.4g} ms; the "

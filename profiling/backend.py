@@ -96,6 +96,8 @@ class LoopCalls:
     """In order."""
     visits: tuple[Visit, ...]
     """One before each series of calls."""
+    around_us: tuple[float, ...] = ()
+    """What each call took besides the model, in its pipeline; empty without one."""
 
 
 def join_calls(parts: Iterable[LoopCalls]) -> LoopCalls:
@@ -104,6 +106,7 @@ def join_calls(parts: Iterable[LoopCalls]) -> LoopCalls:
     return LoopCalls(
         tuple(us for part in parts for us in part.calls_us),
         tuple(visit for part in parts for visit in part.visits),
+        tuple(us for part in parts for us in part.around_us),
     )
 
 

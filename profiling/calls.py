@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,9 +28,11 @@ class LoopTimes:
     calls: int
     quantiles: Mapping[QuantileName, CallQuantile]
     """Those that so many calls bound: p50 of 5, p90 of 29 and p99 of 299 calls."""
+    around: Mapping[QuantileName, CallQuantile] = field(default_factory=dict)
+    """Of what each call took besides the network; empty without a pipeline."""
 
 
-def summarize_calls(calls_us: Sequence[float]) -> LoopTimes:
+def summarize_calls(calls_us: Sequence[float], around_us: Sequence[float] = ()) -> LoopTimes:
     """Quantiles of single calls with distribution-free limits, from their order statistics.
 
     The k-th smallest of n calls is above the q-th quantile if at most k - 1 calls are below
@@ -39,7 +41,12 @@ def summarize_calls(calls_us: Sequence[float]) -> LoopTimes:
 
     Args:
         calls_us: Microseconds of each call.
+        around_us: What of them was not the network.
     """
+    return LoopTimes(len(calls_us), _find_quantiles(calls_us), _find_quantiles(around_us))
+
+
+def _find_quantiles(calls_us: Sequence[float]) -> dict[QuantileName, CallQuantile]:
     from scipy.stats import binom
 
     ordered = np.sort(np.asarray(calls_us, float))
@@ -56,7 +63,7 @@ def summarize_calls(calls_us: Sequence[float]) -> LoopTimes:
             low_us=round(float(ordered[max(above - 1, 0)]), 3),
             high_us=round(float(ordered[min(below, count - 1)]), 3),
         )
-    return LoopTimes(count, quantiles)
+    return quantiles
 
 
 def measure_calls(session: Session, model: bytes, *, calls: int) -> LoopTimes:
@@ -68,7 +75,8 @@ def measure_calls(session: Session, model: bytes, *, calls: int) -> LoopTimes:
     found = session.time_calls({"model": model}, calls=calls)["model"]
     if isinstance(found, Failure):
         raise MeasurementError(found.error)
-    return summarize_calls(join_calls(found).calls_us)
+    together = join_calls(found)
+    return summarize_calls(together.calls_us, together.around_us)
 
 
 def describe_lacking(times: LoopTimes) -> str:

@@ -84,6 +84,18 @@ Calls = Annotated[
 ]
 
 
+Pipeline = Annotated[
+    str | None,
+    setting(
+        "A function of yours, package.module:function, that returns two functions: before() "
+        "makes the inputs of a call, and after(outputs) takes the outputs. Both are timed with "
+        "the model, in a loop, so the quantiles are of what a user waits for. On cpu only.",
+        group=_MEASURING,
+        metavar="MODULE:FUNCTION",
+    ),
+]
+
+
 def check_loop(config: Any, backend: str | None) -> None:
     """Refuse a loop that cannot be read or measured, and calls without a loop.
 
@@ -480,17 +492,7 @@ class ModelConfig(DeviceConfig, frozen=True, kw_only=True):
     loop: LoopText = "hot"
     calls: Calls = CALLS
 
-    pipeline: Annotated[
-        str | None,
-        setting(
-            "A function of yours, package.module:function, that returns two functions: "
-            "before() makes the inputs of a call, and after(outputs) takes the outputs. Both "
-            "are timed with the model in the `loop`, so the quantiles are of what a user waits "
-            "for. On cpu only.",
-            group="A whole model",
-            metavar="MODULE:FUNCTION",
-        ),
-    ] = None
+    pipeline: Pipeline = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ class DeviceLatency:
     """The latency of one network under the conditions of a table."""
 
     latency_us: float
-    """The undisturbed latency; in a loop, p50."""
+    """The undisturbed latency; in a loop, p50. With a pipeline, of all that a call does."""
     loop: LoopTimes | None = None
     """The single calls in the table's loop; None if that is hot."""
 
@@ -38,6 +38,13 @@ class DeviceLatency:
             if name == (quantile or "p50"):
                 return one.latency_us, (one.low_us, one.high_us)
         return self.latency_us, None
+
+    def find_around(self, quantile: str) -> float | None:
+        """A quantile of what calls take besides the network; None without a pipeline."""
+        for name, one in self.loop.around.items() if self.loop else ():
+            if name == (quantile or "p50"):
+                return one.latency_us
+        return None
 
 
 def measure_network(
@@ -49,6 +56,7 @@ def measure_network(
     models: Mapping[int, bytes] | None = None,
     host: Host | None = None,
     gpu: GpuBackend | None = None,
+    pipeline: str | None = None,
     engines: Callable[[LatencyTable], Path | None] = lambda table: locate_engines(table.path),
     on_warning: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, DeviceLatency], dict[str, str]]:
@@ -64,6 +72,8 @@ def measure_network(
         models: Models that are already exported, by the number of images.
         host: The machine that measures; by default this one.
         gpu: The backend for tables that were measured under its conditions.
+        pipeline: The function that returns what is timed with each call in a loop. For a table
+            that is hot nothing is measured then.
         engines: Folders for engines and caches of a GPU's table; None to keep none.
         on_warning: Called with a warning if something may spoil the measurements.
 
@@ -92,6 +102,9 @@ def measure_network(
                 f"the table is for {theirs.precision}, the network is {precision}"
             )
             continue
+        if pipeline is not None and theirs.called.is_hot:
+            unverified[table.name] = "`pipeline` is timed in a loop, and the table is hot"
+            continue
         same = replace(theirs, precision=precision)
         if theirs.gpu is not None and host.is_remote:
             unverified[table.name] = f"the table is for a GPU, not for {host.name}"
@@ -119,6 +132,7 @@ def measure_network(
                 continue
             if theirs.gpu is not None and folder is None and backend is not gpu:
                 on_warning(explain_no_caches(table))
+            backend.pipeline = pipeline
             if theirs.batch not in exported:
                 exported[theirs.batch] = to_onnx(network, (theirs.batch, *input_shape))
             try:

@@ -34,6 +34,7 @@ class _Line(msgspec.Struct, array_like=True, omit_defaults=True):
     visits: list[_Visit]
     calls_us: list[Microseconds] = []
     """In a loop."""
+    around_us: list[Amount] = []
 
 
 class Journal:
@@ -63,7 +64,8 @@ class Journal:
                 break
             visits = tuple(Visit(*visit) for visit in found_of.visits)
             kept = self._kept.setdefault(found_of.model, [])
-            kept.append(LoopCalls(tuple(found_of.calls_us), visits))
+            found_us = (tuple(found_of.calls_us), visits, tuple(found_of.around_us))
+            kept.append(LoopCalls(*found_us))
             self._lines.append(line)
 
     def visits(self, name: str, model: bytes) -> tuple[Visit, ...]:
@@ -98,7 +100,8 @@ class Journal:
 
     def _keep(self, key: str, new: LoopCalls) -> None:
         self._kept.setdefault(key, []).append(new)
-        line = _Line(key, [astuple(visit) for visit in new.visits], list(new.calls_us))
+        visits = [astuple(visit) for visit in new.visits]
+        line = _Line(key, visits, list(new.calls_us), list(new.around_us))
         self._lines.append(msgspec.json.encode(line).decode())
 
     def _write(self) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, MeasurementError
 from goldnas.lut import Conditions, LatencyTable
 from goldnas.profiling.calls import LoopTimes, describe_lacking, measure_calls
 from goldnas.profiling.config import ModelConfig
 from goldnas.profiling.input_values import ModelInput
 from goldnas.profiling.onnx_file import Form, OnnxFile, read_onnx
+from goldnas.profiling.rejections import explain_rejection
 from goldnas.profiling.session import Session
 from goldnas.profiling.whole_model import ModelLatency, RejectedModelError, measure_model
 from goldnas.reference import import_function
@@ -71,7 +72,8 @@ def profile_model(
     Raises:
         ConfigError: If the file is no model, a shape is open, a value does not fit, or the
             pipeline cannot be imported.
-        MeasurementError: If the runtime rejects the model, or the machine is too noisy.
+        MeasurementError: If the runtime rejects the model, the pipeline fails, or the machine
+            is too noisy.
         TableError: If a table cannot be read, or lacks a row of the network.
     """
     if config.pipeline is not None:
@@ -94,6 +96,8 @@ def profile_model(
         on_warning=on_warning,
     )
     predicted_us = {table.name: _predict_us(file, table) for table in tables}
+    if config.pipeline is not None:
+        _try_pipeline(session, file)
     latency, form = _measure(session, file)
     loop = None
     if not session.conditions.called.is_hot:
@@ -125,6 +129,22 @@ def profile_model(
             for table in tables
         ),
     )
+
+
+def _try_pipeline(session: Session, file: OnnxFile) -> None:
+    """Call a model once between the functions of its pipeline, before minutes are spent.
+
+    Raises:
+        MeasurementError: If no form of the model can be called so; with the reason of the
+            first.
+    """
+    errors = []
+    for form in file.forms():
+        error = session.try_call(form.model)
+        if not error:
+            return
+        errors.append(error)
+    raise MeasurementError(explain_rejection(errors[0]))
 
 
 def _measure(session: Session, file: OnnxFile) -> tuple[ModelLatency, Form]:

@@ -32,7 +32,8 @@ of each call:
     {"model": "name", "calls_us": [410.2, 398.7, ...]}
 
 A loop may have a "pipeline", ``module:function``, and a "path" to find it on. The function
-returns two: one makes the inputs of a call, the other takes its outputs. Both are timed too.
+returns two: one makes the inputs of a call, the other takes its outputs. Both are timed too,
+and what a call took besides the model is answered as "around_us".
 
 Without a job it serves: it reads requests, a line each, and does each job in a fresh process.
 Models are stored once, by their checksum, in a folder that is gone when the requests end,
@@ -337,8 +338,10 @@ class LoopCaller:
         rounds: int,
     ) -> None:
         self._loop = loop
+        self._model_ns: list[int] = []
         if loop.get("pipeline"):
-            self._call = make_pipeline(session, loop["pipeline"], loop["path"])
+            name, path = loop["pipeline"], loop["path"]
+            self._call = make_pipeline(session, name, path, self._model_ns)
         else:
             self._call = make_call(session, binding)
         self._missed = 0
@@ -351,8 +354,14 @@ class LoopCaller:
             ValueError: If the model cannot keep the rate.
             Exception: Whatever the runtime raises for a model that fails.
         """
+        self._model_ns.clear()
         samples_ns = self._time_paced() if self._loop["rate_hz"] else self._time_at_once()
-        return {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+        found = {"calls_us": [round(ns / 1e3, 3) for ns in samples_ns]}
+        if self._model_ns:
+            timed = self._model_ns[-len(samples_ns) :]  # the calls before warm up
+            pairs = zip(samples_ns, timed)  # noqa: B905 (is 3.10)
+            found["around_us"] = [round((ns - model_ns) / 1e3, 3) for ns, model_ns in pairs]
+        return found
 
     def _time_at_once(self) -> list[int]:
         """Nanoseconds of calls that follow at once."""
@@ -414,8 +423,16 @@ def make_call(session: ort.InferenceSession, binding: ort.IOBinding) -> Any:
     return call
 
 
-def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -> Any:
+def make_pipeline(
+    session: ort.InferenceSession, name: str, path: "list[str]", model_ns: "list[int]"
+) -> Any:
     """One call of a model between a user's own functions.
+
+    Args:
+        session: The model.
+        name: ``module:function``.
+        path: Where to find it.
+        model_ns: Is given the nanoseconds of the model alone, in each call.
 
     Raises:
         ValueError: If one of them fails, now or in a call.
@@ -427,9 +444,15 @@ def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -
         steps: Any = importlib.import_module(module)
         for attribute in function.split("."):
             steps = getattr(steps, attribute)
-        before, after = steps()
+        found = steps()
     except Exception as error:
         raise ValueError(f"{name} fails: {type(error).__name__}: {error}") from None
+    pair = found if isinstance(found, (tuple, list)) else ()
+    if len(pair) != 2 or not all(callable(one) for one in pair):
+        raise ValueError(
+            f"{name} returns {type(found).__name__}, and not two functions, before and after"
+        )
+    before, after = pair
 
     def call() -> None:
         try:
@@ -438,7 +461,9 @@ def make_pipeline(session: ort.InferenceSession, name: str, path: "list[str]") -
             raise ValueError(f"{name} fails before: {type(error).__name__}: {error}") from None
         if not isinstance(given, dict):
             given = {inputs[0]: given}
+        start_ns = time.perf_counter_ns()
         outputs = session.run(None, given)
+        model_ns.append(time.perf_counter_ns() - start_ns)
         try:
             after(outputs)
         except Exception as error:

@@ -141,7 +141,8 @@ class RunnerBackend(ABC):
 
         def read(line: dict[str, Any]) -> LoopCalls:
             if "calls_us" in line:
-                return LoopCalls(tuple(map(float, line["calls_us"])), ())
+                around_us = tuple(map(float, line.get("around_us", ())))
+                return LoopCalls(tuple(map(float, line["calls_us"])), (), around_us)
             return LoopCalls((), (Visit(process=seed, **line),))
 
         found = self._collect(models, read, loop=loop, rounds=rounds, seed=seed)

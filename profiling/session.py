@@ -154,6 +154,21 @@ class Session:
             self._on_progress(process + 1, _LOOP_PROCESSES)
         return {n: failed[n] if n in failed else known(n, lowered[n]) for n in models}
 
+    def try_call(self, model: bytes) -> str:
+        """Call a float32 ONNX model once in the loop: why that fails, or an empty text.
+
+        Raises:
+            MeasurementError: If the runtime cannot start, or its process dies.
+        """
+        lowered, failed = self._lowered({"model": model})
+        if not failed:
+            failed = {
+                name: reply
+                for name, reply in self.backend.time_calls(lowered, calls=1, seed=0).items()
+                if isinstance(reply, Failure)
+            }
+        return failed["model"].error if failed else ""
+
     def nodes(self, models: Mapping[str, bytes]) -> dict[str, tuple[NodeTime, ...] | Failure]:
         """Times of the models' nodes, in the number format of the conditions.
 

@@ -106,6 +106,11 @@ def test_what_was_not_measured_is_neither_kept_nor_failed() -> None:
     assert not is_over_budget([check])
 
 
+def test_what_a_pipeline_adds_to_a_prediction_is_told() -> None:
+    check = BudgetCheck("latency@cpu", 900.0, 950.0, budget("latency@cpu", 1e3), around=400.0)
+    assert "900 us predicted, 400 us of it for the pipeline (+5.6 %)" in str(check)
+
+
 FAST = BudgetCheck("latency@cpu", 530.0, 412.0, budget("latency@cpu", 600.0))
 SMALL = BudgetCheck("FLOPs", 1.2e6, 1.2e6, budget("FLOPs", 1.5e6))
 LARGE = BudgetCheck("params", 5e6, 5e6, budget("params", 3e6))

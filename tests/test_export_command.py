@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -25,12 +25,13 @@ from goldnas.cli.export import export
 from goldnas.errors import Status
 from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS, check_onnx
 from goldnas.exporting.precision import PRECISION
-from goldnas.lut import LatencyTable, MeasuringProtocol
+from goldnas.lut import LatencyTable, Loop, MeasuringProtocol
 from goldnas.lut.schema import make_unstated_conditions
 from goldnas.profiling.gpu_backend import Deployed
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES, list_installed
+from goldnas.profiling.profile_space import profile_space
 from goldnas.resources import count_parameters
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
@@ -38,7 +39,7 @@ from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.measured import MeasuredNetwork
 from goldnas.spaces import GoldSpace
 from nightly import at_night
-from simulated_device import SimulatedGpu
+from simulated_device import SimulatedDevice, SimulatedGpu
 
 MakeTable = Callable[..., LatencyTable]
 SPACE = GoldSpace(cells=2, channels=4, input_shape=(1, 8, 8), nodes=2)
@@ -459,6 +460,126 @@ def test_runtimes_that_cannot_be_measured_are_refused(
     result = case.export(*words)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+    assert not case.out.exists()
+
+
+# -- a pipeline --------------------------------------------------------------------------------
+
+STEPS = """
+import time
+import numpy as np
+
+
+def steps():
+    return before, after
+
+
+def before():
+    time.sleep(0.001)
+    return np.zeros((1, 1, 8, 8), np.float32)
+
+
+def after(outputs):
+    time.sleep(0.001)
+
+
+def no_pair():
+    return before
+
+
+def broken():
+    return before, lambda outputs: outputs[1]
+"""
+
+
+@pytest.fixture
+def with_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of somebody's own in the current folder."""
+    (tmp_path / "steps_of_an_export.py").write_text(STEPS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path)
+    monkeypatch.delitem(sys.modules, "steps_of_an_export", raising=False)
+
+
+def make_looped(path: Path) -> LatencyTable:
+    """A table of a loop on this machine, whose times are made up."""
+    simulated = profile_space(SPACE, path, SimulatedDevice(loop="loaded:1"), networks=8)
+    here = OnnxruntimeBackend(protocol=ONCE, loop=Loop(neighbours=1)).conditions(batch=1)
+    table = replace(simulated, conditions=here)
+    table.save()
+    return table
+
+
+@pytest.mark.usefixtures("with_steps")
+def test_a_promise_with_a_pipeline_is_of_all_that_a_user_waits_for(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    tables = [
+        make_looped(tmp_path / "cpu.json"),
+        make_table(tmp_path / "hot.json", SPACE, row_us=10.0, conditions=HERE),
+    ]
+    case = finished(tmp_path, ("1ms@cpu", "1s@cpu:p99"), tables)
+    result = case.export("--pipeline", "steps_of_an_export:steps", "--json")
+    assert result.exit_code == Status.OVER_BUDGET, result.output  # 2 ms are slept
+    found = json.loads(result.stdout)
+    assert found["pipeline"] == "steps_of_an_export:steps"
+    checks = {check["resource"]: check for check in found["resources"]}
+    p50, p99 = checks["latency@cpu"], checks["latency@cpu:p99"]
+    assert (p50["verdict"], p99["verdict"]) == ("FAIL", "PASS")
+    for check in (p50, p99):
+        assert 2000 <= check["pipeline"] < check["predicted"]
+        assert check["pipeline"] < check["measured"]
+    alone = checks["latency@hot"]
+    assert alone["measured"] is None
+    assert "--pipeline is timed in a loop, and the table is hot" in alone["unverified"]
+    assert "the prediction is of the network alone" in alone["unverified"]
+    assert re.search(r"verify: FAIL  latency@cpu .* of it for the pipeline", result.stderr)
+    # A budget of the export is of the whole, and so takes the place of those of the search.
+    words = ("--pipeline", "steps_of_an_export:steps", "--budget", "2s@cpu", "--json")
+    result = case.export(*words)
+    assert result.exit_code == 0, result.output
+    budgets = {c["budget"] for c in json.loads(result.stdout)["resources"] if c["budget"]}
+    assert budgets == {2e6}
+    assert "budget 1ms@cpu of the search is of the network alone" in result.stderr
+    # Comparisons are of networks alone.
+    assert not (case.folder / "measured").exists()
+
+
+@pytest.mark.usefixtures("with_steps")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "ssh://pi"], "leave out --device, or leave out --pipeline"),
+        (["--runtime", "best"], "--runtime measures the network alone"),
+        (["--pipeline", "steps_of_an_export:nothing"], "has no function 'nothing'"),
+        (["--pipeline", "steps_of_an_export"], "write package.module:function"),
+        (
+            ["--pipeline", "steps_of_an_export:no_pair"],
+            "returns function, and not two functions, before and after; no file was written",
+        ),
+        (
+            ["--pipeline", "steps_of_an_export:broken"],
+            "steps_of_an_export:broken fails after: IndexError",
+        ),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_one_line(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    case = finished(tmp_path, ("1GFLOPs",), [make_looped(tmp_path / "cpu.json")])
+    result = case.export("--pipeline", "steps_of_an_export:steps", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not case.out.exists()
+
+
+@pytest.mark.usefixtures("with_steps")
+def test_a_pipeline_needs_a_table_of_a_loop(tmp_path: Path, make_table: MakeTable) -> None:
+    table = make_table(tmp_path / "hot.json", SPACE, row_us=10.0, conditions=HERE)
+    case = finished(tmp_path, ("1GFLOPs",), [table])
+    result = case.export("--pipeline", "steps_of_an_export:steps")
+    assert result.exit_code == 2
+    assert "--pipeline is timed in a loop, and hot is hot: give a table" in result.stderr
     assert not case.out.exists()
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import goldnas
 from goldnas.cli.main import app
-from goldnas.errors import ConfigError, TableError
+from goldnas.errors import ConfigError, MeasurementError, TableError
 from goldnas.exporting.budget_check import check_budgets
 from goldnas.exporting.onnx import to_onnx
 from goldnas.lut import LatencyTable, Loop
@@ -486,6 +486,10 @@ def after(outputs):
 
 def broken():
     return lambda: 1 / 0, after
+
+
+def no_pair():
+    return before
 """
 
 
@@ -516,6 +520,9 @@ def test_profile_of_a_model_tells_quantiles_of_its_calls_with_a_pipeline(
     assert found["conditions"]["loop"] == "paced:10/s"
     assert found["pipeline"] == "steps_of_mine:steps"
     assert found["latency_us"] < 8000
+    around = found["loop"]["around"]
+    assert set(around) == {"p50", "p90"}
+    assert 8000 <= around["p50"]["latency_us"] < quantiles["p50"]["latency_us"]
 
 
 def test_a_pipeline_that_fails_is_told_by_name(steps: Path) -> None:
@@ -523,6 +530,27 @@ def test_a_pipeline_that_fails_is_told_by_name(steps: Path) -> None:
     found = backend.time_calls({"model": steps.read_bytes()}, calls=20, seed=0)["model"]
     assert isinstance(found, Failure)
     assert "steps_of_mine:broken fails before: ZeroDivisionError" in found.error
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        ("no_pair", "steps_of_mine:no_pair returns function, and not two functions"),
+        ("broken", "steps_of_mine:broken fails before: ZeroDivisionError"),
+    ],
+)
+def test_a_pipeline_is_tried_before_anything_is_measured(
+    function: str, named: str, steps: Path
+) -> None:
+    progress: list[int] = []
+    with pytest.raises(MeasurementError, match=named):
+        goldnas.profile_model(
+            steps,
+            loop="loaded:1",
+            pipeline=f"steps_of_mine:{function}",
+            on_progress=lambda done, total: progress.append(done),
+        )
+    assert not progress
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def export(
         settings: Fields of :class:`goldnas.ExportConfig`: ``precision`` (``fp32``, ``fp16``,
             ``bf16``, ``int8``), ``budgets``, ``zoo`` (the file of :func:`goldnas.pick`),
             ``python_out``, ``dynamic_batch``, ``engine``, ``runtime`` (``best`` to measure in
-            every runtime that is installed), ``device``, ``force`` and so on.
+            every runtime that is installed), ``pipeline`` (a function that returns what comes
+            before and after the network), ``device``, ``force`` and so on.
 
     Returns:
         The files, a comparison of the outputs with PyTorch's, and a check for each resource.

@@ -7,7 +7,7 @@ import msgspec
 
 from goldnas.errors import ConfigError
 from goldnas.exporting import PRECISIONS
-from goldnas.profiling.config import Device, PerfTest, Python
+from goldnas.profiling.config import Device, PerfTest, Pipeline, Python
 from goldnas.settings import setting
 
 _FILES = "Files"
@@ -128,6 +128,8 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
     python: Python = None
     perf_test: PerfTest = None
 
+    pipeline: Pipeline = None
+
     def __post_init__(self) -> None:
         out, python_out, engine = self.out, self.python_out, self.engine
         if python_out is not None and python_out.suffix != ".py":
@@ -148,9 +150,29 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"`engine` {engine} is written by another setting; rename one")
         if self.runtime is not None:
             self._check_runtime()
+        if self.pipeline is not None:
+            self._check_pipeline()
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"unknown `precision={self.precision!r}`; known: {', '.join(PRECISIONS)}"
+            )
+
+    def _check_pipeline(self) -> None:
+        """Refuse settings of another device, and of measurements of the network alone.
+
+        Raises:
+            ConfigError: Naming the setting.
+        """
+        for name, default in (("device", "cpu"), ("python", None), ("perf_test", None)):
+            if getattr(self, name) != default:
+                raise ConfigError(
+                    "`pipeline` runs on the processor of this machine, in the Python that runs "
+                    f"goldnas: leave out `{name}`, or leave out `pipeline`"
+                )
+        if self.runtime is not None:
+            raise ConfigError(
+                "`runtime` measures the network alone, and `pipeline` is timed with it: leave "
+                "out one of them"
             )
 
     def _check_runtime(self) -> None:

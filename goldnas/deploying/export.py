@@ -32,11 +32,14 @@ from goldnas.files import check_replaceable, check_writable, write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.profiling.gpu_backend import GpuBackend
 from goldnas.profiling.host import find_host
-from goldnas.resources import Latency, list_predicted, parse_budgets
+from goldnas.reference import import_function
+from goldnas.resource_names import is_latency, read_table
+from goldnas.resources import Budget, Latency, list_predicted, parse_budgets
 from goldnas.spaces import SearchSpace, find_space
 from goldnas.spaces.plan import NetworkPlan
 from goldnas.spaces.shrunk import ShrunkSpace
 from goldnas.spaces.zoo import ZooSpace
+from goldnas.trust import allow
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Exported:
     of them; one check for each budget of a resource, or one for a resource without a budget."""
     runtimes: tuple[RuntimeLatency, ...] = ()
     """The network in the runtimes of ``runtime``, the fastest first."""
+    pipeline: str | None = None
+    """The function that returns what was timed with each call; None if nothing."""
 
     @property
     def passed(self) -> bool:
@@ -104,9 +109,14 @@ def export_network(
         WriteError: If the disk refuses.
     """
     _check_task(source, config)
+    if config.pipeline is not None:
+        _check_pipeline(config.pipeline, tables)
     budgets = parse_budgets(config.budgets, tables, precision=config.precision)
+    replaced: list[Budget] = []
     if source.search is not None:
-        budgets += source.search.budgets
+        if config.pipeline is not None:
+            replaced = _find_replaced(source.search.budgets, budgets)
+        budgets += [budget for budget in source.search.budgets if budget not in replaced]
     host = find_host(config.device, config.python, config.perf_test)
     for path in filter(None, (config.out, config.python_out, config.engine)):
         check_writable(path)
@@ -131,11 +141,26 @@ def export_network(
     )
     if gpu is not None:
         gpu.forget_engines()
-    notes += [f"{one.name} is {one.explanation}" for one in predicted]
+    notes += [f"budget {b.text} of the search is of the network alone" for b in replaced]
+    if config.pipeline is not None:
+        alone = "the prediction is of the network alone"
+        unverified = {name: f"{why}; {alone}" for name, why in unverified.items()}
+    together = f", each with {config.pipeline}" if config.pipeline is not None else ""
+    notes += [
+        f"{one.name} is {one.explanation}{together * (one.table.name in measured)}"
+        for one in predicted
+    ]
     found = {
         one.name: measured[one.table.name].find(one.quantile)
         for one in predicted
         if isinstance(one, Latency) and one.table.name in measured
+    }
+    around_us = {
+        one.name: us
+        for one in predicted
+        if isinstance(one, Latency)
+        and one.table.name in measured
+        and (us := measured[one.table.name].find_around(one.quantile)) is not None
     }
     in_runtimes = measure_runtimes(
         source.network,
@@ -156,6 +181,7 @@ def export_network(
         predicted=predicted,
         measured_us={name: latency_us for name, (latency_us, _) in found.items()},
         limits_us={name: limits for name, (_, limits) in found.items() if limits},
+        around_us=around_us,
         unverified=unverified,
     )
     checks += check_file(
@@ -169,7 +195,8 @@ def export_network(
     )
     files |= python
     written = _write(files, config)
-    if source.search is not None:
+    # Comparisons are of networks alone.
+    if source.search is not None and config.pipeline is None:
         keep_measurements(source, checks, tables, config.precision, on_warning)
     for told in describe_far_off(checks):
         on_warning(told)
@@ -181,7 +208,32 @@ def export_network(
         notes=tuple(notes),
         checks=tuple(checks),
         runtimes=in_runtimes,
+        pipeline=config.pipeline,
     )
+
+
+def _find_replaced(found: Sequence[Budget], given: Sequence[Budget]) -> list[Budget]:
+    """The latency budgets of a search for tables that an export has budgets of its own for."""
+    tables = {read_table(budget.resource) for budget in given if is_latency(budget.resource)}
+    return [b for b in found if is_latency(b.resource) and read_table(b.resource) in tables]
+
+
+def _check_pipeline(name: str, tables: Sequence[LatencyTable]) -> None:
+    """Import a pipeline that the user names, and refuse it if no table has a loop.
+
+    Raises:
+        ConfigError: If there is no such function, or no such table.
+    """
+    if all(table.conditions.called.is_hot for table in tables):
+        named = ", ".join(table.name for table in tables)
+        here = f"{named} is hot" if named else "there is no latency table"
+        raise ConfigError(
+            f"`pipeline` is timed in a loop, and {here}: "
+            "give a table in `tables` that was measured in the loop of the product, as with "
+            "`profile(space, loop='paced:15/s', out='paced.json')`"
+        )
+    allow(name)
+    import_function(name, "a pipeline", "two functions, before and after")
 
 
 def _check_task(source: Source, config: ExportConfig) -> None:

@@ -121,6 +121,7 @@ def measure_latencies(
         models=models,
         host=host,
         gpu=gpu,
+        pipeline=config.pipeline,
         engines=partial(_engines_for, source.search),
         on_warning=warn,
     )

@@ -45,8 +45,9 @@ class BudgetCheck:
 
     resource: str
     predicted: float
-    """Sum over the network's parts. Of bytes and peak memory, what the search counted for the
-    network, or else what its parts tell: most of the bytes, and least of the memory."""
+    """Sum over the network's parts, and over its pipeline if there is one. Of bytes and peak
+    memory, what the search counted for the network, or else what its parts tell: most of the
+    bytes, and least of the memory."""
     measured: float | None
     """Amount of the network as a whole; None if this machine cannot measure it."""
     budget: Budget | None = None
@@ -55,6 +56,8 @@ class BudgetCheck:
     limits: tuple[float, float] | None = None
     """Of a quantile of single calls: the true quantile is not below the first with 95 %
     confidence, and not above the second with 95 % confidence. None for other resources."""
+    around: float | None = None
+    """Of a latency with a pipeline: what of the prediction is the pipeline's, as measured."""
 
     @property
     def difference(self) -> float | None:
@@ -90,6 +93,8 @@ class BudgetCheck:
         if self.unverified:
             unverified = f", not verified: {self.unverified}"
         predicted = f"{format_amount(self.resource, self.predicted)} predicted"
+        if self.around is not None:
+            predicted += f", {format_amount(self.resource, self.around)} of it for the pipeline"
         return f"{name}{measured}{predicted}{difference}{budget}{unverified}"
 
 
@@ -103,6 +108,7 @@ def check_budgets(
     predicted: Sequence[Predicted] = (),
     measured_us: Mapping[str, float],
     limits_us: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    around_us: Mapping[str, float] = MappingProxyType({}),
     unverified: Mapping[str, str],
 ) -> list[BudgetCheck]:
     """Compare prediction, measurement and budget, resource by resource.
@@ -118,6 +124,8 @@ def check_budgets(
             the latency.
         limits_us: For quantiles of single calls, how well they are known; see
             :class:`BudgetCheck`.
+        around_us: What a pipeline takes besides the network, by the name of the latency. It is
+            added to the prediction.
         unverified: For each other table, the reason for the missing measurement.
 
     Returns:
@@ -136,7 +144,9 @@ def check_budgets(
     checks = []
     for resource, measured, reason in costs:
         amount, limits = sum_costs(resource, parts), limits_us.get(resource.name)
-        check = BudgetCheck(resource.name, amount, measured, None, reason, limits)
+        around = around_us.get(resource.name)
+        amount += around or 0.0
+        check = BudgetCheck(resource.name, amount, measured, None, reason, limits, around)
         asked = [budget for budget in budgets if budget.resource == resource.name]
         checks += [replace(check, budget=budget) for budget in asked] or [check]
     return checks
