@@ -1,4 +1,4 @@
-"""How much is tried: a little in CI, all of it at night. CONTRIBUTING.md has the command."""
+"""How much is tried: a little in CI, all of it at night. CONTRIBUTING.md has the commands."""
 
 import os
 

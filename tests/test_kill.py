@@ -27,12 +27,12 @@ from zoos import assert_all_picked, write_models
 
 GOLDNAS = str(Path(sys.executable).with_name("goldnas"))
 SETTINGS = (
-    *("search", "--data", "digits", "--channels", "4", "--epochs", "3"),
+    *("search", "--data", "digits", "--channels", "4"),
     *("--batch-size", "256", "--auxiliary-weight", "0"),
     *("--train-device", "cpu", "--threads", "1", "--no-report"),
 )
-SEARCH = (*SETTINGS, "--cells", "2", "--budget", "100kFLOPs")
-SHORT_SEARCH = (*SETTINGS, "--cells", "1", "--budget", "45kFLOPs")
+SEARCH = (*SETTINGS, "--cells", "2", "--budget", "100kFLOPs", "--epochs", "3")
+SHORT_SEARCH = (*SETTINGS, "--cells", "1", "--budget", "45kFLOPs", "--epochs", "2")
 
 
 def start(*words: object, new_session: bool = False) -> subprocess.Popen[str]:

@@ -16,10 +16,11 @@ from goldnas.searching.data import search_data
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.pruning import TIGHTER_SHARES
 from goldnas.spaces import GoldImageNetSpace, GoldSpace
+from goldnas.training.divergence import fingerprint
 from goldnas.training.evaluate import score
 from goldnas.training.task_data import load_data
 from nightly import at_night
-from searches import assert_same_results, search, stop_search
+from searches import assert_same_results, make_loop, search, stop_search
 from workplace import invoke
 
 CPU = torch.device("cpu")
@@ -53,18 +54,27 @@ def test_the_number_of_loading_processes_changes_nothing(
     assert_same_results(finished, search(tmp_path / "b", workers=2))
 
 
-def test_another_seed_gives_other_weights(finished: goldnas.Run, tmp_path: Path) -> None:
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    one, other = (make_loop(tmp_path / f"{seed}", seed=seed) for seed in (0, 1))
+    assert fingerprint(one.learner.module) != fingerprint(other.learner.module)
+
+
+@at_night
+def test_another_seed_is_another_search(finished: goldnas.Run, tmp_path: Path) -> None:
     assert search(tmp_path / "b", seed=1).front.record != finished.front.record
 
 
-@pytest.mark.parametrize("epochs", [2, *(pytest.param(n, marks=at_night) for n in (1, 4))])
+def test_the_budget_holds_after_the_last_epoch(finished: goldnas.Run) -> None:
+    last = final(finished)
+    assert last.record.epoch == 1
+    assert last.meets_budgets
+    assert last.resources["FLOPs"] <= finished.front.budgets["FLOPs"] == 100e3
+
+
+@at_night
+@pytest.mark.parametrize("epochs", [1, 2, 4])
 @pytest.mark.parametrize(
-    "budgets",
-    [
-        pytest.param(("100kFLOPs",), marks=at_night),
-        ("120kFLOPs", "8kparams"),
-        pytest.param(("97kFLOPs", "7.5kparams"), marks=at_night),
-    ],
+    "budgets", [("100kFLOPs",), ("120kFLOPs", "8kparams"), ("97kFLOPs", "7.5kparams")]
 )
 def test_every_budget_holds_after_the_last_epoch_whatever_their_number(
     tmp_path: Path, epochs: int, budgets: tuple[str, ...]
@@ -163,31 +173,30 @@ def test_a_search_behind_the_imagenet_stem_ends_in_a_network_that_is_exported(
     assert "CellNetwork(\n        stem0_imagenet(1, 4)," in net.with_suffix(".py").read_text()
 
 
-def test_the_test_set_is_never_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[goldnas.Run, dict[str, Any]]:
+    """A search that cannot look at the test set, and the fields of its events, by name."""
     unseen: Any = None  # touching it would raise
     dataset = dataclasses.replace(datasets.load_dataset("digits"), test=unseen)
-    monkeypatch.setattr("goldnas.training.task_data.load_dataset", lambda *_, **__: dataset)
-    ready: list[dict[str, Any]] = []
-    run = search(
-        tmp_path / "a",
-        epochs=1,
-        on_event=lambda e, fields: ready.append(fields) if e == "ready" else None,
-    )
+    told: dict[str, Any] = {"images in all": len(dataset.train)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("goldnas.training.task_data.load_dataset", lambda *_, **__: dataset)
+        folder = tmp_path_factory.mktemp("watched") / "a"
+        run = search(folder, epochs=1, on_event=lambda event, f: told.setdefault(event, f))
+    return run, told
+
+
+def test_the_test_set_is_never_looked_at(watched: tuple[goldnas.Run, dict[str, Any]]) -> None:
+    run, told = watched
     assert run.best.meets_budgets
-    assert ready[0]["images"] + ready[0]["held_out"] == len(dataset.train)
+    assert told["ready"]["images"] + told["ready"]["held_out"] == told["images in all"]
 
 
-def test_pruned_operators_leave_the_module_and_the_optimiser(tmp_path: Path) -> None:
+def test_pruned_operators_leave_the_module_and_the_optimiser(
+    watched: tuple[goldnas.Run, dict[str, Any]],
+) -> None:
     """Else memory and time would stay those of the whole super-network."""
-    loops: list[Any] = []
-    search(
-        tmp_path / "a",
-        epochs=1,
-        on_event=lambda e, fields: loops.append(fields["loop"]) if e == "begin" else None,
-    )
-    learner = loops[0].learner
+    learner = watched[1]["begin"]["loop"].learner
     weights = [name for name, _ in learner.supernet.named_parameters() if name != "alpha"]
     optimised = learner.optimizer.state_dict()
     assert sum(len(group["params"]) for group in optimised["param_groups"]) == len(weights)

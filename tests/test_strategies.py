@@ -157,13 +157,14 @@ def test_a_step_trains_the_weights_of_one_network_alone(tmp_path: Path) -> None:
 def test_a_study_learns_from_its_trials_and_scores_none_that_is_over_budget(
     tmp_path: Path, name: str
 ) -> None:
-    run = search(tmp_path / "a", strategy=name, networks=50, score="synflow", epochs=None)
+    settings: dict[str, Any] = {"cells": 1, "budgets": ("45kFLOPs",), "epochs": None}
+    run = search(tmp_path / "a", strategy=name, networks=50, score="synflow", **settings)
     scores = scores_of(run)
     assert len(scores) == 50
     over = [event for event in scores if not event["meets_budgets"]]
     assert over
     assert all(event["score"] is None for event in over)
-    assert all(event["resources"]["FLOPs"] > 100_000 for event in over)
+    assert all(event["resources"]["FLOPs"] > 45_000 for event in over)
     assert all(network.meets_budgets for network in run.front)
     known = [event["score"] for event in scores if event["meets_budgets"]]
     assert sum(known[-20:]) / 20 > sum(known[:8]) / 8  # the first eight are random

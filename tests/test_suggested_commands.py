@@ -12,7 +12,7 @@ import typer
 
 from goldnas.cli.main import app
 from goldnas.lut import LatencyTable
-from workplace import SETTINGS, TIMED, goldnas, halved
+from workplace import SETTINGS, TIMED, goldnas, halved, invoke
 
 FOLDER = "my runs/Ann's 1st"
 
@@ -47,11 +47,12 @@ def command_in(text: str, end: str = "$") -> str:
 def test_a_search_that_exists_can_be_continued(moved: Path) -> None:
     code, stderr = goldnas(f"search {SETTINGS} --budget 1MFLOPs --out {shlex.quote(FOLDER)}")
     assert code == 2
-    done = in_a_shell(command_in(stderr, ", or choose another --out"))
-    assert done.returncode == 0, done.stderr
-    assert f"{FOLDER}: " in done.stdout
+    _, *words = shlex.split(command_in(stderr, ", or choose another --out"))
+    code, stdout, stderr = invoke(*words)
+    assert code == 0, stderr
+    assert f"{FOLDER}: " in stdout
     # And what that says to do next.
-    code, stderr = goldnas(command_in(done.stdout).removeprefix("goldnas "))
+    code, stderr = goldnas(command_in(stdout).removeprefix("goldnas "))
     assert code == 0, stderr
     assert Path("net.onnx").exists()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from goldnas.errors import ConfigError
 
@@ -140,21 +139,26 @@ class Augmentation:
         """Apply torchvision's transforms to uint8 ``(B, C, H, W)`` on the CPU, one by one."""
         if not self.by_image:
             return images
-        transform = v2.Compose(list(self._transforms(images.shape[-2:])))
+        transform = self._transform(images.shape[-2:])
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reset the generators of all devices as well.
             torch.default_generator.manual_seed(changes.policy_seed)
             return torch.stack([transform(image) for image in images])
 
-    def _transforms(self, size: torch.Size) -> Iterator[v2.Transform]:
+    def _transform(self, size: torch.Size) -> Callable[[Tensor], Tensor]:
+        from torchvision.transforms import v2  # slow to import, and few searches need it
+
+        transforms: list[v2.Transform] = []
         if self.resized_crop:
-            yield v2.RandomResizedCrop(list(size), antialias=True)
+            transforms.append(v2.RandomResizedCrop(list(size), antialias=True))
         if self.autoaugment:
-            yield v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=POLICY_FILL)
+            transforms.append(v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=POLICY_FILL))
         if self.randaugment:
-            yield v2.RandAugment(fill=POLICY_FILL)
+            transforms.append(v2.RandAugment(fill=POLICY_FILL))
         if self.colour_jitter:
-            yield v2.ColorJitter(*JITTER)
+            transforms.append(v2.ColorJitter(*JITTER))
+        composed: Callable[[Tensor], Tensor] = v2.Compose(transforms)
+        return composed
 
     def cut_out(self, images: Tensor, changes: Changes) -> Tensor:
         """Set one square to zero in each image of ``(B, C, H, W)``.

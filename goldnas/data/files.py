@@ -18,8 +18,6 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from goldnas.bounded import open_regular
 from goldnas.contents import describe_other
@@ -186,11 +184,14 @@ class ImageFiles:
     def _decoded(
         self, indices: Tensor, change: Callable[[int, Image.Image], Image.Image]
     ) -> Tensor:
+        # Slow to import, and only files need it; not in the threads below.
+        from torchvision.transforms.v2.functional import pil_to_tensor
+
         images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
 
         def decode(slot: int, index: int) -> None:
             images[slot] = self.places.look(
-                index, lambda image: F.pil_to_tensor(change(slot, image))
+                index, lambda image: pil_to_tensor(change(slot, image))
             )
 
         # Loading processes stand side by side, and need no threads.
@@ -221,6 +222,8 @@ def fit_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     rgb = read_rgb(image)
     if (rgb.height, rgb.width) == size:
         return rgb
+    from torchvision.transforms import v2  # as above
+
     rgb = _without_ends(rgb)
     fit = v2.Compose([v2.Resize(min(size)), v2.CenterCrop(size)])
     fitting: Image.Image = fit(rgb)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torchvision import datasets
 
 from goldnas.data.examples import Dataset, ImageData, split_validation
 from goldnas.errors import DataError, read_message
@@ -22,14 +21,15 @@ DIGITS_SPLIT_SEED = 0
 class _Download:
     """A dataset of torchvision, and where under the data folder it lies."""
 
-    reader: type
+    reader: str
+    """The name of its class."""
     folder: str
 
 
 _DOWNLOADS = {
-    "cifar10": _Download(datasets.CIFAR10, "cifar-10-batches-py"),
-    "cifar100": _Download(datasets.CIFAR100, "cifar-100-python"),
-    "fashion-mnist": _Download(datasets.FashionMNIST, "FashionMNIST/raw"),
+    "cifar10": _Download("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": _Download("CIFAR100", "cifar-100-python"),
+    "fashion-mnist": _Download("FashionMNIST", "FashionMNIST/raw"),
 }
 DATASET_NAMES = (*_DOWNLOADS, "digits")
 
@@ -59,11 +59,12 @@ def _load_digits() -> Dataset:
 
 
 def _load_download(name: str, folder: Path, download: bool) -> Dataset:
+    from torchvision import datasets  # a slow import that only these need
+
     source = _DOWNLOADS[name]
+    reader = getattr(datasets, source.reader)
     try:
-        parts = [
-            source.reader(folder, train=train, download=download) for train in (True, False)
-        ]
+        parts = [reader(folder, train=train, download=download) for train in (True, False)]
     except (
         OSError,  # also every URLError
         RuntimeError,  # torchvision: missing, or a checksum that differs

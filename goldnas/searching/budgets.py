@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from goldnas.errors import ConfigError
-from goldnas.exporting.file_costs import FileBytes, count_file, resource_of_file
 from goldnas.lut import LatencyTable
 from goldnas.resource_names import OPERATORS, read_precision
 from goldnas.resources import (
@@ -79,9 +78,13 @@ def build_feasibility(
         *list_predicted(tables, space, parsed),
     ]
     costs = [compute_costs(space, resource) for resource in resources]
-    for budget in parsed:
-        if read_precision(budget.resource) is not None:
-            counted = resource_of_file(budget.resource, space, described or {})
+    of_files = [b.resource for b in parsed if read_precision(b.resource) is not None]
+    if of_files:
+        # Here, since it imports onnx, which takes a second that other searches need not wait.
+        from goldnas.exporting.file_costs import FileBytes, resource_of_file
+
+        for name in of_files:
+            counted = resource_of_file(name, space, described or {})
             compute = compute_costs if isinstance(counted, FileBytes) else compute_peaks
             costs.append(compute(space, counted))
     edges = space.cell_layout and space.cell_layout.edges_per_node
@@ -139,6 +142,8 @@ def describe_peaks(feasibility: Feasibility) -> list[str]:
     cheap = feasibility.find(np.ones(len(space.gates), dtype=bool)) if budgets else None
     if cheap is None:
         return []
+    from goldnas.exporting.file_costs import count_file
+
     kept = (gate for gate, keep in zip(space.gates, cheap, strict=True) if keep)
     with torch.random.fork_rng(devices=[]):
         network = space.build(space.architecture(kept))

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from goldnas.architecture import Architecture
-from goldnas.exporting.file_costs import count_file
-from goldnas.exporting.onnx import describe_network
 from goldnas.metric import write_metric
 from goldnas.resource_names import read_precision
 from goldnas.searching.front import Front, FrontNetwork
@@ -108,6 +106,8 @@ class FrontRecorder:
         names = [b.resource for b in budgets if read_precision(b.resource) is not None]
         if not names:
             return network
+        from goldnas.exporting.file_costs import count_file
+        from goldnas.exporting.onnx import describe_network
 
         def count() -> dict[str, float]:
             with torch.random.fork_rng(devices=[]):

@@ -142,6 +142,7 @@ def test_a_signal_saves_it_and_it_goes_on(finished: goldnas.Run, tmp_path: Path)
 def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
     name: str, tmp_path: Path
 ) -> None:
+    skip_if_like_others(name)
     best = search(
         tmp_path / "a",
         space=own_spaces.residual,
@@ -164,6 +165,7 @@ def test_it_searches_a_function_that_leaves_one_operator_at_each_choice(
 def test_it_searches_a_space_whose_choices_may_be_empty_or_nested(
     name: str, space: Callable[..., nn.Module], budget: str, single: bool, tmp_path: Path
 ) -> None:
+    skip_if_like_others(name)
     if not EXAMPLES and name != "gold" and space is own_spaces.forked and single:
         pytest.skip("the same choices without `single` and nested ones are tried: at night")
     run = search(
@@ -197,6 +199,7 @@ def test_it_searches_inputs_of_any_number_of_dimensions(
     budget: str,
     tmp_path: Path,
 ) -> None:
+    skip_if_like_others(name)
     if not EXAMPLES and name != "gold" and data is not own_data.lines:
         pytest.skip("every strategy on every kind of input takes its time: at night")
     settings = settings_of(name) | {"data": data, "space": space, "single": True}
