@@ -23,6 +23,9 @@ from goldnas.training.divergence import fingerprint
 from images import loader
 from searches import SMALL
 
+SLOW_IMPORTS = ("onnx", "torchvision")
+"""Seconds, which a search in memory that budgets no file has no need of."""
+
 
 def fail() -> None:
     raise RunError("it failed")
@@ -127,6 +130,7 @@ def main(folder: Path) -> None:
             limit_memory(loop, 64)
         front = run_search(loop)
         write("front", {"networks": [network.fingerprint for network in front.networks]})
+        write("imported", {"slow": [name for name in SLOW_IMPORTS if name in sys.modules]})
 
         for fields in batches_of(folder / "shards", ranks):
             write("shards", fields)

@@ -44,7 +44,8 @@ def optimised(model: bytes, folder: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("space", "seed"), [(SPACE, 0), pytest.param(SPACE, 1, marks=at_night), (LARGE, 0)]
+    ("space", "seed"),
+    [(SPACE, 0), *(pytest.param(*p, marks=at_night) for p in ((SPACE, 1), (LARGE, 0)))],
 )
 def test_a_composed_network_runs_the_same_nodes_as_the_exported_one(
     space: GoldSpace, seed: int, tmp_path: Path

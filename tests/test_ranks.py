@@ -150,6 +150,12 @@ def test_what_ranks_agree_on(written: list[dict[str, list[Any]]]) -> None:
         assert second[name] == ["SystemExit", "2"]
 
 
+def test_a_search_waits_for_no_import_that_it_does_not_need(
+    written: list[dict[str, list[Any]]],
+) -> None:
+    assert written[0]["imported"] == written[1]["imported"] == [{"slow": []}]
+
+
 @at_night
 def test_a_killed_rank_ends_the_search_which_goes_on_with_two_and_with_one(
     tmp_path: Path,

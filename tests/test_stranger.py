@@ -15,7 +15,7 @@ from workplace import assert_one_line, goldnas, invoke
 
 COUNTS = {"cats": 24, "dogs": 9, "owls": 5}
 SEARCH = (
-    "search --data photos --cells 2 --channels 4 --epochs 1 --batch-size 8 --budget 3MFLOPs "
+    "search --data photos --cells 1 --channels 4 --epochs 1 --batch-size 8 --budget 3MFLOPs "
     "--validation-fraction 0.25 --auxiliary-weight 0 --train-device cpu --out run"
 )
 

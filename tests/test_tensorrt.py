@@ -23,7 +23,7 @@ from goldnas.operators import OPERATORS
 from goldnas.profiling.runtimes import FullError, MissingRuntimeError, complete_options
 from goldnas.profiling.tensorrt_import import import_tensorrt
 from goldnas.profiling.tensorrt_runtime import TensorRT
-from nightly import at_night
+from nightly import EXAMPLES, at_night
 
 Show = Callable[[str], None]
 
@@ -52,13 +52,14 @@ def show(capsys: pytest.CaptureFixture[str]) -> Show:
 def test_every_operator_of_every_space_builds(
     rtx: TensorRT, precision: str, show: Show
 ) -> None:
-    models = [operator(part).SerializeToString() for part in parts()]
+    tried = parts() if EXAMPLES else list({name: (name, s) for name, s in parts()}.values())
+    models = [operator(part).SerializeToString() for part in tried]
     began = time.monotonic()
     for model in models:
         assert len(rtx.build(to_precision(model, precision))) > 1000
     took_s = time.monotonic() - began
     show(f"TensorRT-RTX {rtx.version}: {len(models)} operators, {precision}, {took_s:.1f} s")
-    assert {name for name, _ in parts()} == set(OPERATORS)
+    assert {name for name, _ in tried} == set(OPERATORS)
 
 
 FIRST = ("gold", "fp16")
