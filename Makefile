@@ -18,7 +18,7 @@ EPOCHS  := 20
 # In a checkout, "import profiling" must not find our folder: see CONTRIBUTING.md.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test source docs dev
+.PHONY: demo test pytest source docs dev
 .DELETE_ON_ERROR:
 
 demo: $(BIN)/goldnas
@@ -28,10 +28,13 @@ demo: $(BIN)/goldnas
 	  --latency-lut demo/cpu.json --out demo/run
 	$(BIN)/goldnas export demo/run --out demo/net.onnx --python-out demo/net.py
 
-# Two processes of one thread each: what two cores can do. Each keeps to its half of the files,
-# which share what is made once for a file, until it is done and takes from the other.
+# Types take one core for a minute, and the tests wait for devices and processes now and then:
+# so all is begun at once. The tests are two processes of one thread each. Each keeps to its half
+# of the files, which share what is made once for a file, until it takes from the other.
 test: dev
-	$(MAKE) --jobs 2 docs source
+	$(MAKE) --jobs 3 source docs pytest
+
+pytest: dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations 30
 
 # Style and types.
@@ -47,9 +50,10 @@ docs: dev
 
 dev: $(DEV)
 
-$(DEV): $(BIN)/goldnas
-	$(BIN)/python -m pip install --group dev
-	@touch $@
+# All at once, so that pip looks only once for versions that go together.
+$(DEV): pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --editable . --group dev
+	@touch $(BIN)/goldnas $@
 
 # Editable, so that the demo and the tests run the code of this checkout as it is now.
 $(BIN)/goldnas: pyproject.toml | $(BIN)/pip

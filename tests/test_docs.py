@@ -98,6 +98,8 @@ def follow(block: Block) -> None:
             smaller = [option for option in block.smaller if option[0] in has]
             smaller += [option for option in block.smaller_where_shown if option[0] in words]
             words += [word for option in smaller for word in option]
+            if words[0] == "profile" and not {"--model", "--networks"} & {*words}:
+                words += ["--networks", "4"]  # of 20, for a table that nobody will use
             words = [name for word in words for name in sorted(glob(word)) or [word]]
             status, stdout, stderr = invoke(*words)
             assert status == 0, f"goldnas {shlex.join(words)}\n{stdout}{stderr}"
