@@ -171,8 +171,10 @@ def make_table(conditions: Conditions, make_row: MakeRow) -> MakeTable:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Let commands measure badly, and soon: few visits."""
-    few = msgspec.structs.replace(onnxruntime_backend.IN_CONTEXT, processes=2, rounds=2)
+    """Let commands measure badly, and soon: few and short visits."""
+    few = msgspec.structs.replace(
+        onnxruntime_backend.IN_CONTEXT, processes=2, rounds=2, visit_ms=4.0, warmup_ms=1.0
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime_backend, "IN_CONTEXT", few)
         patch.setattr(pick, "WHOLE_NETWORKS", few)

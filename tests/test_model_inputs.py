@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from goldnas.errors import ConfigError
+from goldnas.profiling import onnxruntime_backend
 from goldnas.profiling.backend import CPU, Failure, NodeTime, Timing
 from goldnas.profiling.journal import Journal
 from goldnas.profiling.measuring import Estimate, measure
@@ -348,7 +349,7 @@ def test_a_process_that_dies_of_a_model_is_one_line_and_spares_the_others(
     *_, told = stderr.splitlines()
     assert "error: the process that measures ended with status -8" in told
     assert "Traceback" not in stderr
-    backend = OnnxruntimeBackend()
+    backend = OnnxruntimeBackend(protocol=onnxruntime_backend.IN_CONTEXT)
     good = multiplied(np.float32).SerializeToString()
     found = measure(
         backend,

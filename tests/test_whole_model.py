@@ -17,6 +17,7 @@ from torch import nn
 from goldnas.errors import ConfigError, MeasurementError
 from goldnas.exporting.onnx import ARCHITECTURE, to_onnx
 from goldnas.exporting.precision import to_precision
+from goldnas.profiling import onnxruntime_backend
 from goldnas.profiling.config import BundleConfig, ModelConfig, TableConfig
 from goldnas.profiling.onnx_file import read_onnx
 from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
@@ -322,5 +323,6 @@ def test_what_profiling_takes_is_taken_off_each_node(tmp_path: Path) -> None:
 
 
 def test_a_rejected_model_is_an_error(tmp_path: Path) -> None:
+    backend = OnnxruntimeBackend(protocol=onnxruntime_backend.IN_CONTEXT)
     with pytest.raises(MeasurementError):
-        measure_model(Session(OnnxruntimeBackend()), b"no model")
+        measure_model(Session(backend), b"no model")
