@@ -21,6 +21,7 @@ from goldnas.exporting.file_costs import FileBytes, PartPeak, count_file
 from goldnas.exporting.onnx import describe_network, to_onnx
 from goldnas.exporting.peak_memory import find_peak, peak_activation_bytes
 from goldnas.exporting.precision import to_precision
+from goldnas.lut import Loop
 from goldnas.picking.config import PickConfig
 from goldnas.picking.pick import read_budgets
 from goldnas.ranges import check_resources
@@ -387,7 +388,7 @@ def test_a_comparison_has_a_column_for_them(runs: dict[str, Any]) -> None:
 
 def test_where_no_file_is_made_such_budgets_are_refused() -> None:
     with pytest.raises(ConfigError, match="budget 2MB is of an exported file"):
-        read_budgets(PickConfig(budgets=("10ms", "2MB")), "zoo")
+        read_budgets(PickConfig(budgets=("10ms", "2MB")), "zoo", Loop())
     space: Any = None
     with pytest.raises(ConfigError, match="budget 1kB:ram is of an exported file"):
         build_widths(space, ["1kB:ram"])
