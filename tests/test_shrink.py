@@ -14,6 +14,7 @@ from torch import nn
 
 import goldnas
 from goldnas.api.tables import LatencyTable
+from goldnas.lut import compute_checksum
 from goldnas.resources import count_flops
 from goldnas.zoo.networks import build_network
 from nightly import EXAMPLES, at_night
@@ -66,6 +67,20 @@ def count(network: nn.Module) -> dict[str, float]:
         "FLOPs": count_flops(network, SHAPE),
         "params": sum(p.numel() for p in network.parameters()),
     }
+
+
+def scale_times(content: bytes, factor: float) -> bytes:
+    """A file of JSON whose microseconds are so many times as many."""
+
+    def scale(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: scale(inner, key) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [scale(inner, name) for inner in value]
+        return factor * value if name.endswith("_us") and value is not None else value
+
+    scaled = scale(json.loads(content))
+    return json.dumps(scaled | {"checksum": compute_checksum(scaled)}).encode()
 
 
 def prunes(run: goldnas.Run) -> list[dict[str, Any]]:
@@ -301,6 +316,13 @@ def test_sizes_are_measured_once() -> None:
             lambda: torch.save(residual(SHAPE, CLASSES).state_dict(), "w2.pt"),
         )
     )
+    # With tables of two runtimes, the budget is by the one in which the network is faster.
+    Path("slow.lut.json").write_bytes(scale_times(before, 2.0))
+    fast = goldnas.shrink(
+        *(chain,), out="e", budgets=["1s@slow.lut,new.lut", "100kFLOPs"],
+        tables=["slow.lut.json", "new.lut.json"], on_event=say_nothing, **settings,
+    )  # fmt: skip
+    assert fast.config.budgets == ("1s@new.lut", "100kFLOPs")
     # What reads tables reads this one, which has no rows.
     assert " error: " not in invoke("lut", "lint", "new.lut.json")[1]
     assert "sizes of shrinkables:chain: step 4" in invoke("lut", "show", "new.lut.json")[1]

@@ -51,8 +51,9 @@ def search(
         data: The name or the path of a dataset, arrays, or two datasets of PyTorch: see
             :func:`goldnas.data.given.name_data`.
         budgets: Limits such as ``600MFLOPs``, ``3Mparams`` or ``5ms``; ``6mJ`` by a
-            table of energies. With several tables, ``5ms@pi5`` names the table. All budgets
-            hold at the end.
+            table of energies. With several tables, ``5ms@pi5`` names the table, and
+            ``5ms@ort,openvino`` means the one that allows the larger network. All budgets hold
+            at the end.
         tables: Latency tables of the devices, or their files.
         out: Folder to make for the search.
         zoo: The file in which :func:`goldnas.pick` keeps its measurements, made on the device
@@ -122,6 +123,8 @@ def search(
         joined.on_all(lambda: _check_space(space, prepared.data.space, config, auxiliary))
         on_event("ready", prepared.describe())
         prepared.check_feasible()
+        for text in prepared.notes:
+            on_event("note", {"text": text})
         for text in joined.broadcast(lambda: describe_peaks(prepared.feasibility)):
             on_event("note", {"text": text})
         files = joined.broadcast(lambda: _take_zoo(matched, prepared, on_event))

@@ -187,6 +187,8 @@ def shrink(
         prepared = PreparedSearch(config, read, amp=amp, ranks=joined)
         on_event("ready", prepared.describe())
         prepared.check_feasible()
+        for text in prepared.notes:
+            on_event("note", {"text": text})
         loop = prepared.start(folder, texts, whole.weights, _name(network))
         assert isinstance(loop.run, SearchRun)
         return finish_search(loop, loop.run, on_event, stop_signal)

@@ -1,6 +1,6 @@
 """Resources (FLOPs, parameters, latency, energy), their costs in a space, and budgets."""
 
-from goldnas.resources.budget import Budget, parse_budget, parse_budgets
+from goldnas.resources.budget import Budget, list_alternatives, parse_budget, parse_budgets
 from goldnas.resources.costs import (
     Costs,
     OperatorCount,
@@ -32,6 +32,7 @@ __all__ = [
     "compute_peaks",
     "count_flops",
     "count_parameters",
+    "list_alternatives",
     "list_predicted",
     "parse_budget",
     "parse_budgets",

@@ -129,6 +129,36 @@ def parse_budget(
     return Budget(resource, amount * scale, text)
 
 
+def list_alternatives(text: str, tables: Iterable[LatencyTable]) -> dict[str, str]:
+    """The budgets that ``5ms@cpu-ort,cpu-openvino`` stands for, by the table of each.
+
+    Args:
+        text: A budget as it was typed.
+        tables: Whose names it may name.
+
+    Returns:
+        Empty if the text does not name several tables.
+
+    Raises:
+        ConfigError: If the tables are of energies.
+    """
+    match = _TEXT.fullmatch(text.strip())
+    said = match and match[3]
+    kinds = {table.name: table.kind for table in tables}
+    if not match or not said or said in kinds:
+        return {}
+    before, after = match.string[: match.start(3)], match.string[match.end(3) :]
+    names = list(dict.fromkeys(said.split(",")))
+    if len(names) < 2 or not all(name in kinds for name in names):
+        return {}  # one that is no table is named when the budget is read
+    if ENERGY in [kinds[name] for name in names]:
+        raise ConfigError(
+            f"budget {text!r} names several tables, which is possible for latencies only; keep "
+            "one"
+        )
+    return {name: f"{before}{name}{after}" for name in names}
+
+
 def _part_name(table: str, words: list[str], tables: Sequence[str]) -> tuple[str, list[str]]:
     """The name of a table, which may have colons of its own, and the words after it."""
     for count in range(len(words), 0, -1):

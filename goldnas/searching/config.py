@@ -44,7 +44,8 @@ class SearchConfig(SpaceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         tuple[str, ...],
         setting(
             "Most that a network may cost: 600MFLOPs, 3Mparams or 5ms; or 6mJ, by a table of "
-            "energies. With several latency tables, 5ms@pi5 names the table. By a hot table, "
+            "energies. With several latency tables, 5ms@pi5 names the table, and "
+            "5ms@ort,openvino means the one that allows the larger network. By a hot table, "
             "5ms is the undisturbed latency; by a table of a loop, it is p50 of single calls, "
             "and 5ms:p99 is p99. 2MB is the exported file, and 512kB:ram what its activations "
             "take; with :int8 at the end, as in 2MB:int8, they are those in int8. Repeat for "

@@ -18,6 +18,7 @@ from goldnas.lut import LatencyTable
 from goldnas.searching.budgets import build_feasibility, check_feasible, list_limits
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.data import SearchData, search_data, space_for
+from goldnas.searching.faster_table import choose_tables
 from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front
@@ -99,18 +100,23 @@ class PreparedSearch:
         )
         of_space = self.data.space.search_settings
         others = {name: v for name, v in config.settings.items() if name not in of_space}
-        self.config = msgspec.structs.replace(config, settings=others, **of_space)
+        space = self.data.space
+        described = describe_inputs(self.data.normalisation, self.classes)
+        counted: dict[str, Any] = {"single": config.single, "described": described}
+        budgets, self.notes = ranks.on_all(
+            lambda: choose_tables(space, config.budgets, tables, **counted)
+        )
+        self.config = msgspec.structs.replace(
+            config, settings=others, budgets=budgets, **of_space
+        )
         self.feasibility: Feasibility
         self.widths: WidthBudgets | None = None
-        if isinstance(self.data.space, ShrunkSpace):
-            widths = partial(build_widths, self.data.space, config.budgets, tables)
-            self.widths = ranks.on_all(widths)
-            self.feasibility = Feasibility(self.data.space, (), self.widths.budgets)
+        if isinstance(space, ShrunkSpace):
+            self.widths = ranks.on_all(lambda: build_widths(space, budgets, tables))
+            self.feasibility = Feasibility(space, (), self.widths.budgets)
         else:
-            gates = partial(build_feasibility, self.data.space, config.budgets, tables)
-            described = describe_inputs(self.data.normalisation, self.classes)
             self.feasibility = ranks.on_all(
-                partial(gates, single=config.single, described=described)
+                lambda: build_feasibility(space, budgets, tables, **counted)
             )
 
     def _fitted(self, config: SearchConfig, dataset: Dataset) -> SearchConfig:
