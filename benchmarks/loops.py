@@ -22,7 +22,7 @@ before goldnas calls the networks and half of it after. So there are three error
 The scatter is the standard deviation of the logarithm of measured over predicted: what no
 common factor can mend.
 
-By default it takes 19 minutes on a laptop, most of it idle gaps. So 5 and 15 calls a second
+By default it takes 26 minutes on a laptop, most of it idle gaps. So 5 and 15 calls a second
 have too few calls for p99 (299). With --full each network is called 304 times in each loop,
 which takes almost two hours. Run an interrupted command again to go on: --out keeps the tables
 and each half. result.json is written at the end.
