@@ -22,7 +22,9 @@ from typer.testing import CliRunner, Result
 from goldnas.architecture import Architecture
 from goldnas.cli.command import Command
 from goldnas.cli.export import export
+from goldnas.deploying.smaller import suggest_smaller
 from goldnas.errors import Status
+from goldnas.exporting.budget_check import BudgetCheck
 from goldnas.exporting.onnx import ARCHITECTURE, CLASSES, INPUTS, check_onnx
 from goldnas.exporting.precision import PRECISION
 from goldnas.lut import LatencyTable, Loop, MeasuringProtocol
@@ -32,7 +34,7 @@ from goldnas.profiling.onnxruntime_backend import OnnxruntimeBackend
 from goldnas.profiling.processor_backend import ProcessorBackend
 from goldnas.profiling.processor_runtimes import PROCESSOR_RUNTIMES, list_installed
 from goldnas.profiling.profile_space import profile_space
-from goldnas.resources import count_parameters
+from goldnas.resources import count_parameters, parse_budget
 from goldnas.searching.config import SearchConfig
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import Front, FrontNetwork
@@ -229,6 +231,36 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
     assert "latency@cpu: measured" in result.stderr  # far beyond the error of a table
     (value,) = onnx.load(case.out).graph.input
     assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_where_a_latency_is_over_a_smaller_network_is_named() -> None:
+    latency = parse_budget("100us", ["cpu"])
+    front = Front(budgets={latency.resource: latency.limit})
+    for name, latency_us, accuracy in (("a1", 99.0, 0.9), ("b2", 96.0, 0.8), ("c3", 92.0, 0.7)):
+        front = front.with_network(
+            FrontNetwork(
+                fingerprint=name * 4,
+                accuracy=accuracy,
+                resources={latency.resource: latency_us, "FLOPs": 5.0},
+                **{"epoch": 0, "step": 0, "reasons": ("end",), "meets_budgets": True},
+            )
+        )
+
+    def suggest(measured: float, flops: float = 5.0) -> list[str]:
+        checks = [
+            BudgetCheck(latency.resource, 99.0, measured, latency),
+            BudgetCheck("FLOPs", 5.0, flops, parse_budget("6FLOPs", [])),
+        ]
+        return suggest_smaller(front, checks)
+
+    (told,) = suggest(102.0)
+    assert "`pick='b2b2b2b2'`" in told
+    assert "96 us" in told
+    (told,) = suggest(105.0)
+    assert "`pick='c3c3c3c3'`" in told
+    assert not suggest(120.0)  # all of them would be over
+    assert not suggest(100.0)  # within
+    assert not suggest(102.0, flops=7.0)  # a smaller latency is not all that is missing
 
 
 def test_a_table_of_another_machine_is_not_verified_here(

@@ -15,6 +15,7 @@ from goldnas.deploying.latency import (
 )
 from goldnas.deploying.outputs import compare_engine, compare_half, compare_int8
 from goldnas.deploying.runtimes import RuntimeLatency, choose_runtimes, measure_runtimes
+from goldnas.deploying.smaller import suggest_smaller
 from goldnas.deploying.source import Source, draw_int8_data
 from goldnas.errors import ConfigError
 from goldnas.exporting.budget_check import (
@@ -198,8 +199,11 @@ def export_network(
     # Comparisons are of networks alone.
     if source.search is not None and config.pipeline is None:
         keep_measurements(source, checks, tables, config.precision, on_warning)
-    for told in describe_far_off(checks):
-        on_warning(told)
+    told = describe_far_off(checks)
+    if source.search is not None and source.search.has_front and config.pipeline is None:
+        told = told or suggest_smaller(source.search.front(), checks)
+    for text in told:
+        on_warning(text)
     return Exported(
         fingerprint=source.fingerprint,
         figure=source.figure,
