@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import pytest
+import typer.testing
 
 # Before torch is imported. The networks here are too small for two threads to pay, and
 # where other programs run, two threads wait for each other more than they compute.
@@ -47,6 +49,9 @@ from workplace import fill
 pytest_plugins = ["bundles"]
 
 export_cache.prepare_once()
+
+# CliRunner makes all commands again for each one that it runs, and the tests run thousands.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 @pytest.fixture(scope="session", autouse=True)

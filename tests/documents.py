@@ -13,7 +13,7 @@ from typing import NamedTuple
 import click
 import typer
 
-from goldnas.cli.main import app
+from command_lines import GOLDNAS
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -147,7 +147,7 @@ def of_goldnas(command: Sequence[str]) -> list[str] | None:
 
 def named(words: Sequence[str]) -> tuple[click.Command, list[str]]:
     """The command that the first words name, and the words after its name."""
-    command, left = typer.main.get_command(app), [*words]
+    command, left = GOLDNAS, [*words]
     # Of a class that typer brings along, which click need not be.
     while hasattr(command, "commands") and left and not left[0].startswith("-"):
         name, *left = left
@@ -168,7 +168,7 @@ def check_parsed(words: Sequence[str]) -> None:
     if installs or (config is not None and not Path(config).exists()):
         check_named(words)
         return
-    context, above = None, typer.main.get_command(app)
+    context, above = None, GOLDNAS
     names = ["goldnas", *words[: len(words) - len(left)]]
     for name, below in pairwise(names):
         context = above.make_context(name, [], parent=context, resilient_parsing=True)

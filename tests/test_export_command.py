@@ -533,8 +533,10 @@ def with_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "steps_of_an_export", raising=False)
 
 
-def make_looped(path: Path) -> LatencyTable:
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> LatencyTable:
     """A table of a loop on this machine, whose times are made up."""
+    path = tmp_path_factory.mktemp("looped") / "cpu.json"
     simulated = profile_space(SPACE, path, SimulatedDevice(loop="loaded:1"), networks=8)
     here = OnnxruntimeBackend(protocol=ONCE, loop=Loop(neighbours=1)).conditions(batch=1)
     table = replace(simulated, conditions=here)
@@ -544,10 +546,10 @@ def make_looped(path: Path) -> LatencyTable:
 
 @pytest.mark.usefixtures("with_steps")
 def test_a_promise_with_a_pipeline_is_of_all_that_a_user_waits_for(
-    tmp_path: Path, make_table: MakeTable
+    tmp_path: Path, looped: LatencyTable, make_table: MakeTable
 ) -> None:
     tables = [
-        make_looped(tmp_path / "cpu.json"),
+        looped,
         make_table(tmp_path / "hot.json", SPACE, row_us=10.0, conditions=HERE),
     ]
     case = finished(tmp_path, ("1ms@cpu", "1s@cpu:p99"), tables)
@@ -596,9 +598,9 @@ def test_a_promise_with_a_pipeline_is_of_all_that_a_user_waits_for(
     ],
 )
 def test_a_pipeline_that_cannot_be_is_one_line(
-    tmp_path: Path, words: list[str], message: str
+    tmp_path: Path, looped: LatencyTable, words: list[str], message: str
 ) -> None:
-    case = finished(tmp_path, ("1GFLOPs",), [make_looped(tmp_path / "cpu.json")])
+    case = finished(tmp_path, ("1GFLOPs",), [looped])
     result = case.export("--pipeline", "steps_of_an_export:steps", *words)
     assert result.exit_code == 2
     assert message in result.stderr

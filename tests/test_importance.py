@@ -15,6 +15,7 @@ from goldnas.searching.feasibility import Feasibility
 from goldnas.searching.strategies import gold_planned
 from goldnas.spaces import make_space
 from goldnas.spaces.reference import name_function
+from nightly import at_night
 from searches import assert_same_results, make_loop, search, stop_search
 
 SPACE = make_space(own_spaces.residual)
@@ -116,7 +117,9 @@ def test_gates_stay_equal_until_the_choice_and_fade_after_it(tmp_path: Path) -> 
     assert all(gates[index] < 0.5 for index in going)
 
 
-@pytest.mark.parametrize("step", [2, 9, 12, 14])
+@pytest.mark.parametrize(
+    "step", [9, *(pytest.param(step, marks=at_night) for step in (2, 12, 14))]
+)
 def test_a_search_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, step: int) -> None:
     """While it measures, at the choice, while operators fade, when they are gone."""
     settings = SINGLE | {"epochs": 3}

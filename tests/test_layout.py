@@ -108,7 +108,7 @@ MAY_IMPORT = {
     "deploying": {
         *("architecture", "data", "errors", "exporting", "files", "lut", "profiling"),
         *("reference", "resource_names", "resources", "searching", "settings", "spaces"),
-        *("task", "training", "trust", "zoo"),
+        *("task", "training", "trust", "units", "zoo"),
     },
     "api": {
         *("architecture", "data", "deploying", "errors", "locks", "lut", "metric", "picking"),
