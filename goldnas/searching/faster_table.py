@@ -124,7 +124,9 @@ def _room(
     if largest is None:
         limits = [(one, one.budget) for one in list_limits(feasibility)]
         needed = max(one.smallest / budget.limit for one, budget in limits if budget)
-        return _Room(0.0, needed, f"allows no network: the smallest takes {needed:.2f} of it")
+        return _Room(
+            0.0, needed, f"allows no network: the smallest takes {needed:.2f} times as much"
+        )
     used = max(
         feasibility.costs[budget.resource].total(largest) / budget.limit
         for budget in feasibility.budgets
