@@ -19,8 +19,8 @@ from searches import LIKE_OTHERS, search, settings_of
 SINGLE = "gold, single"
 """GOLD-NAS where one operator is left at each place, which works in another way."""
 
-ELSEWHERE = (*LIKE_OTHERS, *(() if EXAMPLES else ("gold", "darts2")))
-"""GOLD-NAS is what test_ranks.py searches by; darts2 trains as one-shot does."""
+ELSEWHERE = (*LIKE_OTHERS, *(() if EXAMPLES else ("gold",)))
+"""GOLD-NAS is what test_ranks.py searches by."""
 
 NAMES = (*(name for name in STRATEGIES if name not in ELSEWHERE), SINGLE)
 
