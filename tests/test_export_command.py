@@ -236,13 +236,21 @@ def test_an_exceeded_budget_exits_with_3_and_leaves_the_file(
 def test_where_a_latency_is_over_a_smaller_network_is_named() -> None:
     latency = parse_budget("100us", ["cpu"])
     front = Front(budgets={latency.resource: latency.limit})
-    for name, latency_us, accuracy in (("a1", 99.0, 0.9), ("b2", 96.0, 0.8), ("c3", 92.0, 0.7)):
+    networks = {
+        "a1": (99.0, 5.0, 0.8, True),
+        "b2": (96.0, 5.0, 0.7, True),
+        "c3": (92.0, 5.0, 0.6, True),
+        "d4": (91.0, 7.0, 0.9, True),  # over a budget that only the export has
+        "e5": (90.0, 5.0, 0.9, False),  # over another budget of the search
+    }
+    for name, (latency_us, flops, accuracy, meets_budgets) in networks.items():
         front = front.with_network(
             FrontNetwork(
                 fingerprint=name * 4,
                 accuracy=accuracy,
-                resources={latency.resource: latency_us, "FLOPs": 5.0},
-                **{"epoch": 0, "step": 0, "reasons": ("end",), "meets_budgets": True},
+                resources={latency.resource: latency_us, "FLOPs": flops},
+                meets_budgets=meets_budgets,
+                **{"epoch": 0, "step": 0, "reasons": ("end",)},
             )
         )
 

@@ -22,23 +22,26 @@ def suggest_smaller(front: Front, checks: Sequence[BudgetCheck]) -> list[str]:
     Returns:
         One line; none if another resource is over its budget, or the front has no such network.
     """
-    over = [check for check in checks if check.verdict == "FAIL"]
-    if not over or not all(is_latency(check.resource) for check in over):
+    over = [check.resource for check in checks if check.verdict == "FAIL"]
+    if not over or not all(map(is_latency, over)):
         return []
-    most_us = {
-        check.resource: check.budget.limit / (1 + check.difference)
-        for check in over
-        if check.budget is not None and check.difference is not None
+    # What a prediction may be at most.
+    most = {
+        check.resource: check.budget.limit / (1 + (check.difference or 0))
+        for check in checks
+        if check.budget is not None
     }
     within = [
         network
         for network in front.networks
-        if all(network.resources.get(r, math.inf) <= most for r, most in most_us.items())
+        if network.meets_budgets
+        and network.resources.keys() >= set(over)
+        and all(amount <= most.get(r, math.inf) for r, amount in network.resources.items())
     ]
     if not within:
         return []
     best = max(within, key=lambda network: network.merit)
-    predicted = " and ".join(f"{r} {format_amount(r, best.resources[r])}" for r in most_us)
+    predicted = " and ".join(f"{r} {format_amount(r, best.resources[r])}" for r in over)
     return [
         f"network {best.fingerprint} of the same search should keep the budget, even if its "
         f"prediction ({predicted}) is off by as much: choose it with "
