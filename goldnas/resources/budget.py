@@ -130,7 +130,7 @@ def parse_budget(
 
 
 def list_alternatives(text: str, tables: Iterable[LatencyTable]) -> dict[str, str]:
-    """The budgets that ``5ms@cpu-ort,cpu-openvino`` stands for, by the table of each.
+    """The budgets that ``5ms@ort,openvino`` stands for, by the table of each.
 
     Args:
         text: A budget as it was typed.

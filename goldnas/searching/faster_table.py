@@ -1,9 +1,9 @@
-"""Budgets by the faster of several tables: ``5ms@cpu-ort,cpu-openvino``.
+"""Budgets by the faster of several tables: ``5ms@ort,openvino``.
 
-A search keeps one of the tables from its start. The smaller of two sums is no sum over
-operators: no penalty could charge it, and no integer program could keep it. The table is chosen
-at the size that the budget allows, since one runtime may be faster for small networks and
-another one for large networks.
+A search chooses one of the tables at its start. The smaller of two sums is not a sum over
+operators, so the penalty and the integer program could not use it. One runtime may be faster
+for small networks and another one for large networks. So the search compares the tables at the
+size that the budget allows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,8 +86,8 @@ def choose_tables(
         else:
             rooms[texts] = _room(space, texts, tables, settings)
     best, *others = sorted(rooms, key=lambda texts: rooms[texts].rank, reverse=True)
-    compared = [f"{_name(best, others[0])} {rooms[best].described}"] if others else []
-    compared += [f"{_name(texts, best)} {rooms[texts].described}" for texts in others]
+    compared = [f"{_list_differing(best, others[0])} {rooms[best].described}"]
+    compared += [f"{_list_differing(texts, best)} {rooms[texts].described}" for texts in others]
     told = [
         f"budget {text}: the search keeps {kept}. {'; '.join(compared)}"
         for text, kept in zip(budgets, best, strict=True)
@@ -96,7 +96,7 @@ def choose_tables(
     return best, told
 
 
-def _name(budgets: Sequence[str], others: Sequence[str]) -> str:
+def _list_differing(budgets: Sequence[str], others: Sequence[str]) -> str:
     return " and ".join(text for text in budgets if text not in others)
 
 
@@ -124,9 +124,8 @@ def _room(
     if largest is None:
         limits = [(one, one.budget) for one in list_limits(feasibility)]
         needed = max(one.smallest / budget.limit for one, budget in limits if budget)
-        return _Room(
-            0.0, needed, f"allows no network: the smallest takes {needed:.2f} times as much"
-        )
+        described = f"allows no network: the smallest takes {needed:.2f} times it"
+        return _Room(0.0, needed, described)
     used = max(
         feasibility.costs[budget.resource].total(largest) / budget.limit
         for budget in feasibility.budgets
@@ -142,4 +141,4 @@ def _room_for_whole(
     widths = build_widths(space, budgets, tables)
     whole = widths.total(space.whole)
     used = max(whole[budget.resource] / budget.limit for budget in widths.budgets)
-    return _Room(0.0, used, f"is {1 / used:.0%} of what the network takes")
+    return _Room(0.0, used, f"is {1 / used:.0%} of the network's latency")
