@@ -23,7 +23,8 @@ import platform
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -461,6 +462,15 @@ def report(
     return rows
 
 
+def finished(
+    pool: ProcessPoolExecutor, jobs: list[Job], settings: Settings
+) -> Iterator[Future[dict[str, Any]]]:
+    """All jobs, as they end; those from scratch after the others, whose networks they take."""
+    for last in (False, True):
+        part = [job for job in jobs if (job.method == "scratch") == last]
+        yield from as_completed([pool.submit(do, job, settings) for job in part])
+
+
 def main() -> None:
     """Do what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -502,8 +512,7 @@ def main() -> None:
         for level in arguments.levels
     ]
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        waiting = [pool.submit(do, job, settings) for job in jobs if job not in done]
-        for future in as_completed(waiting):
+        for future in finished(pool, [job for job in jobs if job not in done], settings):
             line = future.result()
             lines.append(line)
             with path.open("a") as file:

@@ -7,11 +7,11 @@ import msgspec
 from goldnas.errors import ConfigError
 from goldnas.settings import POSITIVE, check_bounds, setting
 
-_WHAT, _DEVICE = "Channels", "Device"
+_WHAT, _DATA, _DEVICE = "Channels", "Data", "Device"
 
 
 class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How many channels are removed at a time, and how many sizes are measured.
+    """What sizes a shrunk network may have, and how many of them are measured.
 
     :func:`goldnas.shrink` takes these fields as settings.
 
@@ -31,6 +31,18 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    image_size: Annotated[
+        tuple[int, ...],
+        setting(
+            "Sides of the images, in pixels, for images on disk. Of several, goldnas takes the "
+            "one that is best after a short run at each. Default: the side that the network "
+            "learnt from.",
+            group=_DATA,
+            bounds=POSITIVE,
+            metavar="N,...",
+        ),
+    ] = ()
+
     networks: Annotated[
         int,
         setting(
@@ -45,3 +57,8 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
         check_bounds(self)
         if self.networks < 4:
             raise ConfigError(f"`networks={self.networks}`: a fit needs 4 networks or more")
+        sides = self.image_size
+        if len(set(sides)) < len(sides) or not all(type(n) is int and n > 0 for n in sides):
+            raise ConfigError(
+                f"`image_size` must be different numbers of pixels from 1, got {list(sides)}"
+            )

@@ -1,9 +1,10 @@
 """The trained network that is shrunk: of the zoo, of a training, of a search, of a function."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError, read_message
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.spaces import FUNCTIONS
+from goldnas.spaces import FUNCTIONS, find_space
 from goldnas.spaces.single import FunctionSpace
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.tensor_file import check_like
@@ -33,6 +34,40 @@ class Whole:
     """Whether its operators are scaled by gates, which are among the weights."""
     notes: tuple[str, ...] = ()
     """What is good to know."""
+
+    def at(self, image_size: int) -> "Whole":
+        """The same network for images of another side.
+
+        Args:
+            image_size: In pixels.
+
+        Raises:
+            ConfigError: If the network has other weights there.
+        """
+        architecture = _at(self.architecture, image_size)
+        if architecture == self.architecture:
+            return self
+        with torch.random.fork_rng(devices=[]):
+            module = find_space(architecture).build(architecture, gated=self.gated)
+        try:
+            module.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"the network that learnt from other images has no weights for those of "
+                f"{image_size} pixels: {read_message(error)[:300]}. Leave `image_size` out"
+            ) from None
+        return replace(self, architecture=architecture)
+
+
+def _at(architecture: Architecture, image_size: int) -> Architecture:
+    """An architecture for images of another side; of a shrunk network, its original as well."""
+    settings = dict(architecture.settings)
+    channels = settings["input_shape"][0]
+    settings["input_shape"] = [channels, image_size, image_size]
+    if architecture.space == SHRUNK:
+        whole = Architecture.from_json(msgspec.json.encode(settings["network"]))
+        settings["network"] = msgspec.json.decode(_at(whole, image_size).to_json())
+    return msgspec.structs.replace(architecture, settings=settings)
 
 
 OF_DATA = ("data", "task", "data_dir", "image_size", "validation_fraction")

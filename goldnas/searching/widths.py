@@ -100,15 +100,21 @@ class WidthBudgets:
         Raises:
             ConfigError: Saying by how much.
         """
+        if missed := self.missed():
+            raise ConfigError(f"{missed}. Raise the budget, or give a smaller `step`")
+
+    def missed(self) -> str:
+        """Which budget the smallest network exceeds, and by how much; empty if none."""
         least = self.total(self.space.smallest)
         for budget in self.budgets:
             if least[budget.resource] > budget.limit:
                 needs = format_amount(budget.resource, least[budget.resource])
                 more = format_amount(budget.resource, least[budget.resource] - budget.limit)
-                raise ConfigError(
+                return (
                     f"budget {budget.text} cannot be met: the smallest size of this network "
-                    f"needs {needs}, {more} more. Raise the budget, or give a smaller `step`"
+                    f"needs {needs}, {more} more"
                 )
+        return ""
 
     def choose(
         self,

@@ -38,9 +38,6 @@ LEAST_STEPS = 8
 PROBING = 0.15
 """Share of the training steps' time in which the loss is measured without parts."""
 
-LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of what the whole network needs, at which a network is recorded."""
-
 
 def _check(config: SearchConfig) -> None:
     if config.space != SHRUNK:
@@ -52,7 +49,6 @@ def _check(config: SearchConfig) -> None:
 class _ShrinkState(msgspec.Struct, forbid_unknown_fields=True):
     recorder: dict[str, Any]
     cuts_done: Count
-    level: Count
 
 
 class Shrinking:
@@ -73,8 +69,6 @@ class Shrinking:
         self._ends = self._plan()
         """Steps after which something goes, the last one's limits being the budgets."""
         self._cuts_done = 0
-        self._level = 0
-        """Index of the level that comes next."""
 
     def _plan(self) -> list[int]:
         shares = [b.limit / self._whole[b.resource] for b in self._costs.budgets]
@@ -129,10 +123,10 @@ class Shrinking:
         return self.learner.train_step(step, images, labels, measures=measures)
 
     def after_step(self, step: int) -> None:
-        """Let something go, when it is time to; record the network before, at each level."""
+        """Let something go, when it is time to; record the network before."""
         if self._cuts_done == len(self._ends) or step < self._ends[self._cuts_done]:
             return
-        self._record_level(step)
+        self._record_share(step)
         self._cuts_done += 1
         self._shrink(step)
 
@@ -181,14 +175,15 @@ class Shrinking:
         of_each = 3 * PROBING * images / self.learner.count_probes()
         return int(np.clip(of_each, 32, 512))
 
-    def _record_level(self, step: int) -> None:
-        """Record the network if it has reached a level, and learnt there."""
-        first = self._costs.budgets[0].resource
-        share = self._costs.total(self.learner.size)[first] / self._whole[first]
-        level = sum(share <= one for one in LEVELS)
-        if level > self._level:
-            self._record(step, [f"{LEVELS[level - 1]:.0%} of {first.partition('@')[0]}"])
-        self._level = max(self._level, level)
+    def _record_share(self, step: int) -> None:
+        """Record the network, if something went before and it has learnt since."""
+        learner = self.learner
+        if learner.size == self._costs.space.whole:
+            return
+        if learner.architecture.fingerprint != self.recorder.recorded:
+            first = self._costs.budgets[0].resource
+            share = self._costs.total(learner.size)[first] / self._whole[first]
+            self._record(step, [f"{share:.0%} of {first.partition('@')[0]}"])
 
     def _record(self, step: int, reasons: list[str]) -> None:
         session, learner = self.session, self.learner
@@ -235,16 +230,17 @@ class Shrinking:
         return {
             "recorder": self.recorder.state_dict(),
             "cuts_done": self._cuts_done,
-            "level": self._level,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        mine = msgspec.convert(state, _ShrinkState)
+        # Earlier versions kept the share at which they would record a network next.
+        kept = {name: value for name, value in state.items() if name != "level"}
+        mine = msgspec.convert(kept, _ShrinkState)
         if mine.cuts_done > len(self._ends):
             raise ValueError(f"{mine.cuts_done} removals of channels")
         self.recorder.load_state_dict(mine.recorder)
-        self._cuts_done, self._level = mine.cuts_done, mine.level
+        self._cuts_done = mine.cuts_done
 
 
 def _name_changes(space: ShrunkSpace, was: Any, size: Any) -> list[str]:
