@@ -50,8 +50,9 @@ def train(
             help="Network to train: the folder of a search, an architecture as .json, a "
             "file with a genotype, the name of a published network (DARTS_V1, "
             "DARTS_V2, mobilenet_v2, mobilenet_v3_large, proxylessnas_mobile, "
-            "mnasnet_a1), or zoo:NAME for a ready-made network of torchvision or "
-            "timm, as zoo:mobilenet_v3_small.",
+            "mnasnet_a1), zoo:NAME for a ready-made network of torchvision or timm, as "
+            "zoo:mobilenet_v3_small, or a function of yours that makes the network, as "
+            "my_nets:small.",
             show_default=False,
         ),
     ] = None,
@@ -255,10 +256,11 @@ def _check_options(
     if target is None:
         raise ConfigError(
             "name a network to train: the folder of a search, an architecture as .json, a "
-            "file with a genotype, DARTS_V2, mobilenet_v2 or zoo:resnet18; or give "
-            "--list-recipes"
+            "file with a genotype, DARTS_V2, mobilenet_v2, zoo:resnet18 or a function; or "
+            "give --list-recipes"
         )
     from goldnas.genotypes import NAMED
+    from goldnas.reference import is_function
     from goldnas.spaces.mobile_networks import NETWORKS
     from goldnas.zoo.networks import PREFIX
 
@@ -290,20 +292,20 @@ def _check_options(
     sizes = [name for name in ("space", "channels", "cells") if name in of_file]
     if ":" in of_file.get("space", ""):  # a function, which the file alone does not get run
         sizes.remove("space")
-    says_it = Path(target).suffix == ".json" or target in NETWORKS or target.startswith(PREFIX)
+    is_made = target.startswith(PREFIX) or is_function(target)
+    says_it = Path(target).suffix == ".json" or target in NETWORKS or is_made
     if sizes and says_it:
         named = ", ".join(f"`{name}`" for name in sizes)
         raise ConfigError(f"{named} is for a genotype, and {target} decides it; leave it out")
     known = [*NAMED, *NETWORKS]
-    if not (target in known or target.startswith(PREFIX) or os.path.lexists(target)):
+    if not (target in known or is_made or os.path.lexists(target)):
         raise ConfigError(
             f"there is no {target}. Give the folder of a search, an architecture as .json, a "
-            f"file with a genotype, zoo:NAME, or one of {', '.join(known)}"
+            f"file with a genotype, zoo:NAME, a function that makes the network "
+            f"(my_nets:small), or one of {', '.join(known)}"
         )
     if "data" not in of_file:
-        raise ConfigError(
-            f"{target} is a network from a file and needs --data, for example --data cifar10"
-        )
+        raise ConfigError(f"{target} needs --data, for example --data cifar10")
 
 
 def _find_targets(

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from forked import Forked
+from goldnas import ConfigError, train
 from goldnas.architecture import Architecture
 from goldnas.data.datasets import load_dataset
 from goldnas.data.examples import Normalisation, split_validation
@@ -30,6 +31,7 @@ from goldnas.training.recipes import RECIPES
 from goldnas.training.start import NetworkLoop
 from nightly import at_night
 from searches import StoppedOnPurposeError
+from shrinkables import chain
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -268,6 +270,21 @@ def test_a_nan_costs_a_return_to_the_last_checkpoint_at_half_the_rate(workplace:
     assert result.test_accuracy > 0
 
 
+def test_the_network_of_a_function_is_trained_and_shrunk(workplace: Path) -> None:
+    code, stderr = goldnas(f"train shrinkables:chain {ON_DIGITS}")
+    assert code == 0, stderr
+    settings = {"epochs": 2, "batch_size": 256, "train_device": "cpu"}
+    again = train(chain, data="digits", out="again", on_event=lambda *_: None, **settings)
+    assert_same_training("new", "again")
+    assert again.architecture.space == "shrinkables:chain"
+    code, stderr = goldnas(
+        "shrink new --budget 100kFLOPs --step 4 --epochs 1 --train-device cpu --out small"
+    )
+    assert code == 0, stderr
+    with pytest.raises(ConfigError, match="Identity is not a network to train"):
+        train(torch.nn.Identity(), data="digits")  # type: ignore[arg-type]
+
+
 def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
     workplace: Path,
 ) -> None:
@@ -290,7 +307,18 @@ CASES = {
     "no such file": Case(
         "train gone --data digits", "there is no gone. Give the folder of a search, an arch"
     ),
-    "no data": Case("train DARTS_V2", "DARTS_V2 is a network from a file and needs --data"),
+    "no data": Case("train DARTS_V2", "DARTS_V2 needs --data"),
+    "a function of nobody": Case(
+        f"train shrinkables:nobody {ON_DIGITS}", "no function 'nobody'"
+    ),
+    "a function with choices": Case(
+        f"train own_spaces:residual {ON_DIGITS}",
+        "own_spaces:residual has choices",
+    ),
+    "size of a function's network": Case(
+        f"train shrinkables:chain {ON_DIGITS} --cells 3",
+        "--cells is for a genotype, and shrinkables:chain decides it",
+    ),
     "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
     "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),
     "into a long name": Case(f"{TRAIN} --out {LONG}", "cannot (make|write) mmm.*File name too"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    network: Network | ReadyMadeNetwork | Run | Architecture | str | Path,
+    network: Network | ReadyMadeNetwork | Run | Architecture | Callable[..., Any] | str | Path,
     *,
     recipe: str = "short",
     warm: bool = False,
@@ -53,7 +53,8 @@ def train(
             file, or a file with a genotype. Or the name of a published network: ``DARTS_V1``,
             ``DARTS_V2``, ``mobilenet_v2``, ``mobilenet_v3_large``, ``proxylessnas_mobile``,
             ``mnasnet_a1``. Or ``zoo:`` and the name of a ready-made network of torchvision,
-            ``zoo:mobilenet_v3_small``, or of timm, ``zoo:timm/efficientnet_lite0``.
+            ``zoo:mobilenet_v3_small``, or of timm, ``zoo:timm/efficientnet_lite0``. Or a
+            function that makes the network, or its ``module:name``.
         recipe: Name of a recipe: ``short``, ``modern``, ``fine-tune``, ``darts-cifar`` ...
         warm: Whether to start from the weights and gates of the search.
         out: Folder of the training. Unless given, one in ``trained/``, in the folder of the
@@ -261,10 +262,13 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         raise ConfigError(
             f"{network.path} is trained already: give its `architecture` to train it again"
         )
+    if callable(network) and hasattr(network, "__name__"):
+        network = name_space(network)
     if not isinstance(network, Network | ReadyMadeNetwork | Architecture | str | Path):
         raise ConfigError(
             f"{name_type(network)} is not a network to train: give one of a search (run.best), "
-            "an architecture, a file, or the name of a published network"
+            "an architecture, a file, the name of a published network, or a function that "
+            "makes one"
         )
     if isinstance(network, Network | ReadyMadeNetwork):
         if "weights" in of_data:

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from goldnas.architecture import SHRUNK, Architecture
-from goldnas.choice import has_choice
 from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError, read_message
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
-from goldnas.spaces import FUNCTIONS, find_space
-from goldnas.spaces.single import FunctionSpace
+from goldnas.spaces import find_space
+from goldnas.spaces.single import make_function_space
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.tensor_file import check_like
 from goldnas.training.folder import TrainingFolder
@@ -154,15 +153,13 @@ def whole_of_function(
         ConfigError: If the function does not make a network for the data, or the file does not
             fit it.
     """
-    of_data = {"input_shape": dataset.train.input_shape, "classes": dataset.train.num_classes}
-    given = {k: v for k, v in of_data.items() if v is not None}
-    space = FunctionSpace(name, FUNCTIONS[name], given | settings)
+    space = make_function_space(
+        name,
+        settings,
+        input_shape=dataset.train.input_shape,
+        classes=dataset.train.num_classes,
+    )
     architecture = space.architecture(())
-    if has_choice(space.make()):
-        raise ConfigError(
-            f"the network of {name} has choices: search among them, train the found network, "
-            "and shrink that training"
-        )
     if weights is None:
         raise ConfigError(
             f"{name} needs `weights` to shrink: give the file of its state_dict, as torch.save "

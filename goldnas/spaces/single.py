@@ -4,7 +4,7 @@ No search takes such a space. With it, goldnas can train, measure, shrink and ex
 like any other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from goldnas.architecture import Architecture
+from goldnas.choice import has_choice
 from goldnas.errors import ConfigError
 from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.network_function import NetworkFunction
-from goldnas.spaces.reference import SpaceFunction
+from goldnas.spaces.reference import FUNCTIONS, SpaceFunction
 from goldnas.spaces.space import AuxiliaryPlace, Combination, Gate
 
 
@@ -167,3 +168,28 @@ class FunctionSpace(SingleSpace):
     def make(self) -> nn.Module:
         """The network with fresh weights."""
         return self._function.call(self.settings)
+
+
+def make_function_space(
+    name: str, settings: Mapping[str, Any], *, input_shape: Sequence[int], classes: int | None
+) -> FunctionSpace:
+    """The space of the one network that a function makes for some data.
+
+    Args:
+        name: Of the function, which was imported.
+        settings: Arguments of the function, besides those of the data.
+        input_shape: Of one item.
+        classes: None if the targets are not classes.
+
+    Raises:
+        ConfigError: If the function does not make a network for the data, or one with choices.
+    """
+    of_data = {"input_shape": input_shape, "classes": classes}
+    given = {key: value for key, value in of_data.items() if value is not None}
+    space = FunctionSpace(name, FUNCTIONS[name], given | dict(settings))
+    if has_choice(space.make()):
+        raise ConfigError(
+            f"the network of {name} has choices: search among them, and train the network that "
+            "is found"
+        )
+    return space

@@ -17,6 +17,7 @@ from goldnas.lut import LatencyTable
 from goldnas.reference import is_function
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
+from goldnas.spaces.single import make_function_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.pretrained import Pretrained
 from goldnas.training.ready_made import (
@@ -89,7 +90,8 @@ def target_of_file(
 
     Args:
         target: An architecture or its JSON file, a file with a genotype, or the name of a known
-            genotype or a published mobile network; or ``zoo:`` and that of a ready-made one.
+            genotype or a published mobile network; or ``zoo:`` and that of a ready-made one; or
+            a function that makes the network.
         data: Name of a dataset, path of a folder, shards or an ``.npz``, or a function.
         task: The function that says what is learnt; None for classification.
         data_dir: Where named datasets are.
@@ -102,7 +104,9 @@ def target_of_file(
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
-    named = tuple(filter(is_function, (space, data, task or "")))
+    of_function = isinstance(target, str) and is_function(target)
+    function = str(target) if of_function and not str(target).startswith(PREFIX) else ""
+    named = tuple(filter(is_function, (function or space, data, task or "")))
     allow(*named)
     notes: list[str] = []
     if isinstance(target, Architecture):
@@ -110,6 +114,17 @@ def target_of_file(
     elif Path(target).suffix == ".json":
         import_space(space)
         architecture = Architecture.load(Path(target))
+    elif function:
+        import_space(function)
+        dataset = load_dataset(
+            data, data_dir=data_dir, image_size=image_size, labelled=task is None
+        )
+        architecture = make_function_space(
+            function,
+            {},
+            input_shape=dataset.train.input_shape,
+            classes=dataset.train.num_classes,
+        ).architecture(())
     elif str(target).startswith(PREFIX):
         if image_size is None:
             image_size = choose_image_size(str(target), data, weights, notes)
@@ -172,5 +187,6 @@ def _genotype_text(target: str) -> str:
         raise ConfigError(
             f"cannot train {target!r}: {reason}. Give the folder of a search, an architecture "
             f"as .json, a file with a genotype, {PREFIX} and the name of a ready-made network, "
-            f"or one of {', '.join([*NAMED, *NETWORKS])}"
+            "a function that makes one (my_nets:small), or one of "
+            f"{', '.join([*NAMED, *NETWORKS])}"
         ) from None
