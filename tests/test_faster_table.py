@@ -100,7 +100,10 @@ CASES = {
         f"{SEARCH} --budget 1ms@steep,pi4", "1ms@steep,pi4.*1ms@steep, 1ms@flat"
     ),
     "no name": Case(f"{SEARCH} --budget 1ms@steep,", "1ms@steep,'.*1ms@steep, 1ms@flat"),
-    "no latency": Case(f"{SEARCH} --budget 1MFLOPs@steep,flat", "1MFLOPs@.*leave out"),
+    "no latency": Case(
+        f"{SEARCH} --budget 1MFLOPs@steep,flat", "1MFLOPs@steep,flat.*leave out"
+    ),
+    "no unit": Case(f"{SEARCH} --budget 1parsecs@steep,flat", "'1parsecs@steep,flat'"),
     "no network": Case(f"{SEARCH} --budget 1us@steep,flat", "1us@(steep|flat) cannot be met"),
     "two devices": Case(
         f"{SEARCH} --budget 1ms@steep,pi5 --latency-lut pi5.json",

@@ -151,6 +151,8 @@ def list_alternatives(text: str, tables: Iterable[LatencyTable]) -> dict[str, st
     names = list(dict.fromkeys(said.split(",")))
     if len(names) < 2 or not all(name in kinds for name in names):
         return {}  # one that is no table is named when the budget is read
+    if match[2] not in _KINDS or _KINDS[match[2]][0] not in (LATENCY, ENERGY):
+        return {}  # and so is a unit
     if ENERGY in [kinds[name] for name in names]:
         raise ConfigError(
             f"budget {text!r} names several tables, which is possible for latencies only; keep "
