@@ -1,6 +1,5 @@
 """``goldnas shrink``: make a trained network smaller until it keeps its budgets."""
 
-import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -136,7 +135,8 @@ def shrink(
 
     goldnas removes groups of channels and residual branches, a few at a time. In between, it
     trains the network, with the original network as teacher. The run leaves a front of
-    networks in a search folder, which goldnas search --resume DIR continues.
+    networks in a search folder, which goldnas search --resume DIR continues. With several sizes
+    of images it leaves a run for each, in folders such as OUT/160px.
 
     Examples:
         goldnas shrink trained/resnet18 --device cpu --budget 5ms --out runs/s
@@ -199,6 +199,6 @@ def _shrink(network: str, given: dict[str, Any], ranks: "Ranks") -> "Run":
 
 
 def _interrupted(folder: Path | None) -> str:
-    if folder is None or not os.path.lexists(folder):
-        return "interrupted before the shrinking began; the measurements are kept"
+    if folder is None or not (folder / "config.json").exists():
+        return "interrupted, and saved as far as it was measured; run the command again"
     return f"interrupted; continue with: {command('search', '--resume', folder)}"

@@ -1,4 +1,4 @@
-"""Shrinking at other sizes of the images: a short run at each says which one is taken."""
+"""Shrinking at other sizes of the images: a run at each, of which the best is returned."""
 
 import shutil
 from pathlib import Path
@@ -18,6 +18,8 @@ from shrinkables import learnt, residual
 from workplace import Case, assert_refused, invoke
 
 SIDES = (16, 8)
+STEPS = 2 * 9
+"""Of a run: two epochs of 72 images."""
 WORDS = (
     "shrink shrinkables:residual --weights w.pt --data photos --step 4 --batch-size 8 "
     "--train-device cpu --no-report --out new"
@@ -41,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(learnt(lambda: residual((3, 16, 16), 2)).state_dict(), folder / "w.pt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        shrink(out="taken", image_size=SIDES, budgets=["300kFLOPs"])
+        shrink(out="several", image_size=SIDES, budgets=["300kFLOPs"])
     return folder
 
 
@@ -58,7 +60,7 @@ def shrink(network: Any = residual, notes: list[str] | None = None, **settings: 
             notes.append(fields["text"])
 
     own = {"weights": "w.pt", "data": "photos"} if network is residual else {}
-    given = {"out": "new", "epochs": 5, "batch_size": 8, "step": 4, "train_device": "cpu"}
+    given = {"out": "new", "epochs": 2, "batch_size": 8, "step": 4, "train_device": "cpu"}
     return goldnas.shrink(network, on_event=observe, **{**own, **given, **settings})
 
 
@@ -68,17 +70,21 @@ def side_of(run: goldnas.Run) -> int:
     return int(shape[-1])
 
 
-def test_the_size_that_is_best_after_a_short_run_is_taken() -> None:
-    run = goldnas.load_run("taken")
-    trials = {side: goldnas.load_run(f"taken.{side}px") for side in SIDES}
-    for side, trial in trials.items():
-        assert side_of(trial) == side
-        assert trial.config.epochs == 1
-    most = max(trial.best.accuracy or 0 for trial in trials.values())
-    assert trials[side_of(run)].best.accuracy == most
-    assert run.config.epochs == 5
-    assert run.best.resources["FLOPs"] <= 300_000
-    code, _, stderr = invoke("evaluate", "taken")
+def test_the_run_of_the_best_size_is_returned(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all runs are done already."""
+    monkeypatch.chdir(made)
+    runs = {side: goldnas.load_run(f"several/{side}px") for side in SIDES}
+    for side, run in runs.items():
+        assert side_of(run) == side
+        assert run.best.resources["FLOPs"] <= 300_000
+    notes: list[str] = []
+    again = shrink(notes=notes, out="several", image_size=SIDES, budgets=["300kFLOPs"])
+    assert again.best.accuracy == max(run.best.accuracy or 0 for run in runs.values())
+    assert again.path == Path(f"several/{side_of(again)}px")
+    assert any(f"images of {side_of(again)} pixels are best" in note for note in notes)
+    code, _, stderr = invoke("evaluate", again.path)
     assert code == 0, stderr
 
 
@@ -87,28 +93,28 @@ def test_a_size_that_misses_the_budgets_is_left_out() -> None:
     notes: list[str] = []
     run = shrink(notes=notes, image_size=SIDES, budgets=["20kFLOPs"])
     assert side_of(run) == 8
-    assert not Path("new.16px").exists()
+    assert not Path("new/16px").exists()
     assert any("16 pixels are left out" in note for note in notes)
 
 
 def test_a_command_goes_on_where_it_was_stopped() -> None:
     """What was interrupted at the second size ends like what was not."""
     polls = iter(range(10**6))
-    with pytest.raises(goldnas.StoppedError, match=r"new\.8px.*same command"):
+    with pytest.raises(goldnas.StoppedError, match=r"new/8px.*same command"):
         shrink(
             image_size=SIDES,
             budgets=["300kFLOPs"],
-            stop_signal=lambda: 15 * (next(polls) >= 12),
+            stop_signal=lambda: 15 * (next(polls) >= 3 * STEPS // 2),
         )
-    assert goldnas.load_run("new.16px").finished
-    assert not goldnas.load_run("new.8px").finished
-    assert not Path("new").exists()
-    run = shrink(image_size=SIDES, budgets=["300kFLOPs"])
-    assert_same_results(goldnas.load_run("taken"), run)
-    shrink(image_size=SIDES, budgets=["200kFLOPs"], out="other")
-    shutil.rmtree("other")
+    assert goldnas.load_run("new/16px").finished
+    assert not goldnas.load_run("new/8px").finished
+    shrink(image_size=SIDES, budgets=["300kFLOPs"])
+    for side in SIDES:
+        assert_same_results(
+            goldnas.load_run(f"several/{side}px"), goldnas.load_run(f"new/{side}px")
+        )
     with pytest.raises(goldnas.RunError, match="other settings"):
-        shrink(image_size=SIDES, budgets=["300kFLOPs"], out="other")
+        shrink(image_size=SIDES, budgets=["200kFLOPs"])
 
 
 @pytest.mark.usefixtures("quick")
@@ -121,11 +127,11 @@ def test_each_size_has_a_table_of_its_own() -> None:
 
     run = shrink(image_size=SIDES, budgets=["1s"], epochs=1, on_progress=count, **device)
     assert visits
-    names = [f"new.{side}px.lut.json" for side in SIDES]
+    names = [f"new/{side}px.lut.json" for side in SIDES]
     for name, side in zip(names, SIDES, strict=True):
         (known,) = LatencyTable.load(Path(name)).calibrations
         assert known.settings["network"]["settings"]["input_shape"] == [3, side, side]
-    assert run.config.tables == (f"new.{side_of(run)}px.lut",)
+    assert run.config.tables == (f"{side_of(run)}px.lut",)
     visits.clear()
     again = shrink(
         image_size=SIDES, budgets=["1s"], epochs=1, out="again", tables=names, on_progress=count
@@ -138,9 +144,9 @@ def test_each_size_has_a_table_of_its_own() -> None:
 
 def test_one_other_size_is_taken_at_once() -> None:
     """Also of a network that was shrunk before, which holds its original."""
-    smaller = shrink("taken", image_size=12, budgets=["150kFLOPs"], epochs=1)
+    smaller = shrink("several/16px", image_size=12, budgets=["150kFLOPs"], epochs=1)
     assert side_of(smaller) == 12
-    assert not Path("new.12px").exists()
+    assert smaller.path == Path("new")
 
 
 def flat(input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -157,6 +163,8 @@ def test_what_cannot_be_is_one_line() -> None:
         "--image-size small": "--image-size .*'small'",
         "--image-size 8 --data digits": "digits",
         "--image-size 16,8 --device cpu --latency-lut a.json": "leave --latency-lut out",
+        "--image-size 16,8 --out several/8px": "several/8px exists",
+        "--image-size 16,8 --out photos": "photos exists and is not",
     }.items():
         assert_refused(Case(f"{WORDS} --budget 300kFLOPs {words}", told))
     code, _, stderr = invoke(*f"{WORDS} --budget 1kFLOPs --image-size 8,16".split())

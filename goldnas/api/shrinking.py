@@ -1,8 +1,7 @@
 """How :func:`goldnas.shrink` works: the whole network, its latencies, and the run."""
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from goldnas.api.together import name_space
 from goldnas.architecture import SHRUNK
 from goldnas.data.datasets import load_dataset
 from goldnas.data.given import name_data
-from goldnas.errors import ConfigError, RunError, StoppedError, count_of, name_type
+from goldnas.errors import ConfigError, RunError, StoppedError, name_type
 from goldnas.locks import file_locked
 from goldnas.lut import LatencyTable
 from goldnas.metric import Metric
@@ -53,9 +52,6 @@ from goldnas.zoo.networks import PREFIX
 if TYPE_CHECKING:
     from goldnas.training.events import Observer
 
-TRIAL = 0.2
-"""Epochs of the run at each size of images, before one is taken, as a share of all."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shrinking:
@@ -77,9 +73,16 @@ class Shrinking:
     ranks: Ranks
 
     def run(self, folder: Path, tables: list[Path]) -> Run:
-        """Shrink, at the best size of the images."""
+        """Shrink; with several sizes of images once at each, in a folder of its own.
+
+        Returns:
+            The run whose network is best on the held-out images.
+        """
         sides = self.what.image_size
-        if len(sides) < 2:
+        several = len(sides) > 1
+        if not (several and self.ranks.broadcast(lambda: _is_begun(folder, sides))):
+            self.ranks.broadcast(lambda: SearchRun.check_free(folder))
+        if not several:
             return self._prepare(folder, tables, *sides).start()
         if tables and self.measuring is not None:
             raise self.ranks.common(
@@ -88,57 +91,49 @@ class Shrinking:
                     "out"
                 )
             )
-        epochs = max(1, round(TRIAL * self.given["epochs"]))
-        tried: dict[int, tuple[Run, list[Path]]] = {}
+        runs: dict[int, Run] = {}
         for side in sides:
-            place = folder.with_name(f"{folder.name}.{side}px")
-            self._note(
-                f"trying images of {side} pixels: {count_of(epochs, 'epoch')}, in {place}"
-            )
-            trial = self._prepare(place, tables, side, epochs=epochs)
-            if missed := trial.missed():
-                self._note(f"images of {side} pixels are left out: {missed}")
+            place = folder / f"{side}px"
+            self.note(f"images of {side} pixels, in {place}")
+            prepared = self._prepare(place, tables, side)
+            if missed := prepared.missed():
+                self.note(f"images of {side} pixels are left out: {missed}")
             else:
-                tried[side] = self._finish(trial), trial.tables
-        if not tried:
+                runs[side] = self._finish(prepared)
+        if not runs:
             raise self.ranks.common(
                 ConfigError(
                     "the budgets cannot be met at any `image_size`: raise them, or give a "
                     "smaller `image_size` or `step`"
                 )
             )
-        figures = {side: _figure(run) for side, (run, _) in tried.items()}
-        best = max(tried, key=lambda side: figures[side].merit)
+        figures = {side: _figure(run) for side, run in runs.items()}
+        best = max(runs, key=lambda side: figures[side].merit)
         told = ", ".join(f"{figure.text} at {side}" for side, figure in figures.items())
-        self._note(f"images of {best} pixels are taken, after the held-out images: {told}")
-        return self._prepare(folder, tried[best][1], best).start()
+        self.note(f"images of {best} pixels are best, by the held-out images: {told}")
+        return runs[best]
 
-    def _finish(self, trial: "_Prepared") -> Run:
+    def _finish(self, prepared: "_Prepared") -> Run:
         """The run at one size of images, to its end."""
         try:
-            return trial.start_again()
+            return prepared.start_again()
         except StoppedError as stopped:
             raise StoppedError(
-                f"interrupted in {trial.folder}, and saved; continue with the same command",
+                f"interrupted in {prepared.folder}, and saved; continue with the same command",
                 stopped.status - 128,
             ) from None
 
     def _prepare(
-        self,
-        folder: Path,
-        tables: list[Path],
-        image_size: int | None = None,
-        *,
-        epochs: int | None = None,
+        self, folder: Path, tables: list[Path], image_size: int | None = None
     ) -> "_Prepared":
         """Find the network and its costs; measure what is missing."""
-        ranks, what = self.ranks, self.what
-        given = self.given | {"image_size": image_size} | ({"epochs": epochs} if epochs else {})
-        given = {name: value for name, value in given.items() if value is not None}
+        ranks, what, given = self.ranks, self.what, dict(self.given)
+        if image_size is not None:
+            given["image_size"] = image_size
         paths = _place_tables(tables, folder, given["budgets"], self.measuring)
         whole, of_data = ranks.on_all(lambda: self.find_whole(given))
         if len(what.image_size) > 1 and self.measuring is None:
-            paths = ranks.broadcast(lambda: _find_tables_of(whole, paths, given["budgets"]))
+            paths = ranks.broadcast(lambda: _find_tables_of(whole, paths))
         space = ranks.on_all(
             lambda: _make_space(
                 whole,
@@ -148,7 +143,7 @@ class Shrinking:
             )
         )
         for note in whole.notes:
-            self._note(note)
+            self.note(note)
         if self.measuring is not None:
             ranks.broadcast(lambda: self._measure(space, paths[0]))
         read = ranks.broadcast(lambda: read_tables(paths))
@@ -167,13 +162,12 @@ class Shrinking:
         allow(*config.loggers)
         prepared = PreparedSearch(config, read, amp=amp, ranks=ranks)
         self.on_event("ready", prepared.describe())
-        return _Prepared(self, folder, paths, whole, prepared)
+        return _Prepared(self, folder, whole, prepared)
 
     def _measure(self, space: ShrunkSpace, path: Path) -> None:
         """Measure sizes of the network into a table, as far as it lacks them."""
         assert self.measuring is not None
-        with ExitStack() as stack:
-            stack.enter_context(file_locked(path, wait=self.wait, tell=self.on_warning))
+        with file_locked(path, wait=self.wait, tell=self.on_warning):
             profile_widths(
                 space,
                 path,
@@ -184,7 +178,8 @@ class Shrinking:
                 on_warning=self.on_warning,
             )
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Tell the user."""
         self.on_event("note", {"text": text})
 
 
@@ -194,7 +189,6 @@ class _Prepared:
 
     shrinking: Shrinking
     folder: Path
-    tables: list[Path]
     whole: Whole
     search: PreparedSearch
 
@@ -208,7 +202,7 @@ class _Prepared:
         self.search.check_feasible()
         mine = self.shrinking
         for text in self.search.notes:
-            mine.on_event("note", {"text": text})
+            mine.note(text)
         loop = self.search.start(
             self.folder, mine.texts, self.whole.weights, _name(mine.network)
         )
@@ -239,6 +233,12 @@ class _Prepared:
             wait=mine.wait,
             ranks=mine.ranks,
         )
+
+
+def _is_begun(folder: Path, sides: Sequence[int]) -> bool:
+    """Whether an earlier call left something of these sizes of images."""
+    starts = tuple(f"{side}px" for side in sides)
+    return folder.is_dir() and any(name.startswith(starts) for name in os.listdir(folder))
 
 
 def _figure(run: Run) -> Metric:
@@ -374,11 +374,11 @@ def _place_tables(
     return tables
 
 
-def _find_tables_of(whole: Whole, tables: list[Path], budgets: list[str]) -> list[Path]:
+def _find_tables_of(whole: Whole, tables: list[Path]) -> list[Path]:
     """Those of the tables that were measured for a network, at its size of images.
 
     Raises:
-        ConfigError: If none was, and a budget is a latency.
+        ConfigError: If there are tables, and none was.
     """
     network = msgspec.json.decode(whole.architecture.to_json())
     found = [path for path in tables if _step_in(path, network) is not None]

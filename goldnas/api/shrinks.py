@@ -64,7 +64,9 @@ def shrink(
     with the original network as teacher (knowledge distillation, arXiv:1503.02531). One run
     returns a front of networks of all sizes.
 
-    With several sizes of images, a short run at each says which one is taken.
+    With several sizes of images, it does so once at each, in folders such as ``OUT/160px``. The
+    best run by the held-out images is returned. What an earlier call left there is not done
+    again.
 
     Args:
         network: What :func:`train` or :func:`search` returned, a network of a search, or the
@@ -118,7 +120,6 @@ def shrink(
     """
     from goldnas.api.shrinking import Shrinking, find_whole
     from goldnas.profiling.config import TableConfig
-    from goldnas.searching.folder import SearchRun
 
     check_known(others, (*MEASURING, *OF_SEARCH, *ShrinkConfig.__struct_fields__), "shrink")
     own = {k: others.pop(k) for k in ShrinkConfig.__struct_fields__ if k in others}
@@ -131,7 +132,6 @@ def shrink(
     given = {name: value for name, value in given.items() if value is not None}
     folder, listed = Path(out), [Path(getattr(t, "path", t)) for t in as_list("tables", tables)]
     with alone(), join_ranks(ranks) as joined:
-        joined.broadcast(lambda: SearchRun.check_free(folder))
         return Shrinking(
             find_whole=lambda given: find_whole(
                 network, data, weights, dict(settings or {}), given, pick, trust

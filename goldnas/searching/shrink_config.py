@@ -34,8 +34,8 @@ class ShrinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     image_size: Annotated[
         tuple[int, ...],
         setting(
-            "Sides of the images, in pixels, for images on disk. Of several, goldnas takes the "
-            "one that is best after a short run at each. Default: the side that the network "
+            "Sides of the images, in pixels, for images on disk. With several, goldnas shrinks "
+            "once at each, and tells which network is best. Default: the side that the network "
             "learnt from.",
             group=_DATA,
             bounds=POSITIVE,
