@@ -84,8 +84,10 @@ def test_the_run_of_the_best_size_is_returned(
     assert again.best.accuracy == max(run.best.accuracy or 0 for run in runs.values())
     assert again.path == Path(f"several/{side_of(again)}px")
     assert any(f"images of {side_of(again)} pixels are best" in note for note in notes)
-    code, _, stderr = invoke("evaluate", again.path)
+    assert invoke("evaluate", again.path)[0] == 0
+    code, stdout, stderr = invoke("compare", *(run.path for run in runs.values()))
     assert code == 0, stderr
+    assert "image_size=16" in stdout
 
 
 def test_a_size_that_misses_the_budgets_is_left_out() -> None:

@@ -155,7 +155,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "goldnas": goldnas.__version__,
-        "data": comparison.runs[0].data,
+        "data": comparison.data,
         **_compared_by(comparison),
         "rows": [
             _described(row)

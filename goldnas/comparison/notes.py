@@ -68,6 +68,9 @@ def _unlike_searches(runs: Sequence[ComparedRun]) -> Iterator[str]:
         lambda run: run.config.data,
         f"the data are in different places, but goldnas takes all for {runs[0].data}",
     )
+    yield from _differing(
+        runs, lambda run: run.images, "the images are of the same data, at different sizes"
+    )
     yield from _unlike_strategies(runs)
     seeds: dict[object, str] = {}
     for run in runs:

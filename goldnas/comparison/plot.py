@@ -49,7 +49,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     axes.set_xlabel(name_axis(resource, unit))
     axes.set_ylabel(comparison.metric.axis)
     searches = "1 search" if len(comparison.runs) == 1 else f"{len(comparison.runs)} searches"
-    axes.set_title(f"{comparison.runs[0].data}, {searches}", fontsize=9)
+    axes.set_title(f"{comparison.data}, {searches}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(handles=_legend(colours, marks), fontsize=8)
     return write_plainly(figure)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from goldnas.architecture import Architecture
 from goldnas.comparison.quantities import Cell, Quantity, list_quantities
 from goldnas.comparison.runs import ComparedRun, Entry, Training
 from goldnas.comparison.truth import Truth
@@ -72,6 +73,13 @@ class Comparison:
     """The quantities in the cells of a row."""
     truth: Truth | None = None
     """Known figures of the networks, if they were given."""
+
+    @property
+    def data(self) -> str:
+        """The name of the data set, with the size that all searches resize its images to."""
+        sizes = {run.config.image_size for run in self.runs}
+        resized = len(sizes) == 1 and None not in sizes
+        return self.runs[0].data + (f" at {self.runs[0].images}" if resized else "")
 
 
 def compare(
@@ -167,6 +175,10 @@ def format_setting(value: object) -> str:
     """A setting as text for people."""
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        if "schema_version" in value:  # the network that was shrunk
+            return msgspec.convert(value, Architecture).fingerprint
+        return " ".join(f"{name}={format_setting(one)}" for name, one in value.items())
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -151,13 +151,18 @@ class ComparedRun:
 
     @property
     def data(self) -> str:
-        """The name of the data set, with the size that images are resized to.
+        """The name of the data set.
 
-        For a folder or a file, the name is the last part of the path, because the rest may
-        differ from machine to machine.
+        For a folder or a file, it is the last part of the path, because the rest may differ
+        from machine to machine.
         """
+        return Path(self.config.data).name
+
+    @property
+    def images(self) -> str:
+        """The size that images are resized to."""
         size = self.config.image_size
-        return Path(self.config.data).name + (f" at {size} pixels" if size else "")
+        return f"{size} pixels" if size else "their own size"
 
     @property
     def resources(self) -> tuple[str, ...]:

@@ -168,10 +168,7 @@ def _draw_found(
 
 def _write_title(comparison: Comparison, truth: Truth) -> str:
     searches = "1 search" if len(comparison.runs) == 1 else f"{len(comparison.runs)} searches"
-    title = (
-        f"{comparison.runs[0].data}, {searches}, {len(truth.lines):,} networks of "
-        f"{truth.path.name}"
-    )
+    title = f"{comparison.data}, {searches}, {len(truth.lines):,} networks of {truth.path.name}"
     lacking = [r for r in comparison.runs if r.best and not r.judged.get(r.best.fingerprint)]
     if not lacking:
         return title
