@@ -176,7 +176,7 @@ def watch_run(start: Any, output: "SearchOutput", ranks: "Ranks", folder: Path) 
         with output:
             run: Run = start(on_event=output.observe, stop_signal=output.stop_signal)
     except (RankError, WriteError) as error:
-        if not (folder / "config.json").exists():
+        if not os.path.lexists(folder / "config.json"):
             raise
         raise type(error)(
             f"{error}; then continue with: {command('search', '--resume', folder)}"

@@ -1,5 +1,6 @@
 """``goldnas shrink``: make a trained network smaller until it keeps its budgets."""
 
+import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -199,6 +200,6 @@ def _shrink(network: str, given: dict[str, Any], ranks: "Ranks") -> "Run":
 
 
 def _interrupted(folder: Path | None) -> str:
-    if folder is None or not (folder / "config.json").exists():
+    if folder is None or not os.path.lexists(folder / "config.json"):
         return "interrupted, and saved as far as it was measured; run the command again"
     return f"interrupted; continue with: {command('search', '--resume', folder)}"

@@ -238,7 +238,7 @@ class _Prepared:
 def _is_begun(folder: Path, sides: Sequence[int]) -> bool:
     """Whether an earlier call left something of these sizes of images."""
     starts = tuple(f"{side}px" for side in sides)
-    return folder.is_dir() and any(name.startswith(starts) for name in os.listdir(folder))
+    return os.path.isdir(folder) and any(name.startswith(starts) for name in os.listdir(folder))
 
 
 def _figure(run: Run) -> Metric:
