@@ -15,6 +15,7 @@ from goldnas.cli.processes import joined
 from goldnas.cli.struct_options import Options, with_options
 from goldnas.cli.wording import command
 from goldnas.errors import ConfigError, Status
+from goldnas.space_settings import SpaceSettings
 from goldnas.training.config import TrainConfig
 from goldnas.training.recipes import TRAINING
 
@@ -26,12 +27,21 @@ if TYPE_CHECKING:
     from goldnas.training.target import TrainTarget
 
 _NETWORK, _OF_FILE_PANEL = "Network", "Network from a file"
-_OF_FILE = ("data", "task", "data_dir", "image_size", "weights", "space", "channels", "cells")
+_OF_FILE = (
+    *("data", "task", "data_dir", "image_size", "weights", "settings"),
+    *("space", "channels", "cells"),
+)
 """Options that go with a network from a file, and not with that of a search."""
 
 _OPTIONS = Options(
     TrainConfig,
-    panels=dict.fromkeys(("task", "data_dir", "image_size"), _OF_FILE_PANEL)
+    SpaceSettings,
+    skip=[name for name in SpaceSettings.__struct_fields__ if name != "settings"],
+    texts={
+        "settings": "Argument of your function, besides input_shape and classes. The value "
+        "is a number, a text or JSON. Repeat for several."
+    },
+    panels=dict.fromkeys(("task", "data_dir", "image_size", "settings"), _OF_FILE_PANEL)
     | dict.fromkeys(("workers", "train_device", "threads", "auxiliary_weight"), TRAINING),
     # What the recipe, the search or the file says where it is not given.
     defaults={"recipe": "short", "data": None, "amp": None}

@@ -404,11 +404,11 @@ BAD = {
     ),
     "weights of another function": Case(
         "shrink shrinkables:chain --weights w.pt --data digits --budget 10kFLOPs --out new",
-        "w.pt do not fit shrinkables:chain",
+        "w.pt does not fit shrinkables:chain",
     ),
     "weights that are no weights": Case(
         f"shrink {FUNCTION} --budget 300kFLOPs --out new".replace("w.pt", "strange.pt"),
-        "strange.pt do not fit",
+        "cannot read --weights strange.pt",
         lambda: Path("strange.pt").write_bytes(b"hello"),
     ),
     "weights that are not there": Case(

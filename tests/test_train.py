@@ -285,6 +285,22 @@ def test_the_network_of_a_function_is_trained_and_shrunk(workplace: Path) -> Non
         train(torch.nn.Identity(), data="digits")  # type: ignore[arg-type]
 
 
+def test_the_network_of_a_function_begins_with_weights_for_other_classes(
+    workplace: Path,
+) -> None:
+    torch.save(chain((1, 8, 8), classes=7, width=8).state_dict(), "w.pt")
+    words = "train shrinkables:chain --set width=8 --weights w.pt --data digits --epochs 1"
+    words += " --batch-size 256 --train-device cpu --recipe fine-tune --body-rate 0 --out new"
+    code, stderr = goldnas(words)
+    assert code == 0, stderr
+    assert "its classifier is new, for 10 classes" in stderr
+    found = TrainingFolder.open(Path("new")).network().state_dict()
+    first = torch.load("w.pt")
+    same = {name for name, value in first.items() if torch.equal(value, found[name])}
+    assert {name for name in first if name.endswith("0.weight")} <= same  # convolutions rest
+    assert found["2.2.weight"].shape == (10, 8)
+
+
 def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
     workplace: Path,
 ) -> None:
@@ -318,6 +334,17 @@ CASES = {
     "size of a function's network": Case(
         f"train shrinkables:chain {ON_DIGITS} --cells 3",
         "--cells is for a genotype, and shrinkables:chain decides it",
+    ),
+    "no argument of a function": Case(
+        f"train shrinkables:chain {ON_DIGITS} --set depth=3", "takes no setting 'depth'"
+    ),
+    "an argument without a function": Case(
+        f"train DARTS_V2 {ON_DIGITS} --set width=8", "--set are arguments of a function"
+    ),
+    "weights of another function": Case(
+        f"train shrinkables:chain {ON_DIGITS} --weights wide.pt",
+        r"wide.pt does not fit shrinkables:chain: .* 24x1x3x3 there and 16x1x3x3 here",
+        lambda: torch.save(chain((1, 8, 8), 10, width=24).state_dict(), "wide.pt"),
     ),
     "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
     "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),

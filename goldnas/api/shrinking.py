@@ -330,7 +330,8 @@ def find_whole(
         if settings:
             raise ConfigError("`settings` are for a function; leave them out")
         return whole_of_zoo(str(network), weights, dataset, of_data["data"]), of_data
-    return whole_of_function(name_space(network), settings, dataset, weights), of_data
+    name = name_space(network)
+    return whole_of_function(name, settings, weights, dataset, of_data["data"]), of_data
 
 
 def _place_tables(

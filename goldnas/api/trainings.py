@@ -35,12 +35,13 @@ def train(
     channels: int | None = None,
     cells: int | None = None,
     weights: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
     teacher: "TrainedNetwork | Network | Run | str | Path | None" = None,
     on_event: "Observer" = watch,
     stop_signal: Callable[[], int] = lambda: 0,
     wait: bool = False,
     ranks: "Ranks | None" = None,
-    **settings: Any,
+    **others: Any,
 ) -> TrainedNetwork:
     """Train one network, and score it on the test set once, after the last epoch.
 
@@ -68,9 +69,11 @@ def train(
         space: The space of a genotype; or the function that an architecture's file names.
         channels: Channels of a node in the first stage, for a genotype.
         cells: Number of cells, for a DARTS genotype.
-        weights: First weights of a ready-made network: a file ``.safetensors``, ``.pt`` or
-            ``.pth``, or the name of published ones, such as ``IMAGENET1K_V1`` or ``default``.
-            A classifier for other classes starts from fresh weights.
+        weights: First weights of a ready-made network, or of that of a function: a file
+            ``.safetensors``, ``.pt`` or ``.pth``. For a ready-made one also the name of
+            published weights, such as ``IMAGENET1K_V1`` or ``default``. A classifier for other
+            classes starts from fresh weights.
+        settings: Arguments of the function, besides ``input_shape`` and ``classes``.
         teacher: A trained network to learn from as well, on the same classes and images
             (arXiv:1503.02531). It is what :func:`train` returned, a network of a search with
             its weights, or the folder of either. ``teacher_share`` and ``temperature`` go with
@@ -80,7 +83,7 @@ def train(
         stop_signal: As for :func:`goldnas.search`.
         wait: Whether to wait while another process trains in the same folder.
         ranks: As for :func:`goldnas.search`.
-        settings: Fields of :class:`goldnas.TrainConfig` in place of the recipe's: ``epochs``,
+        others: Fields of :class:`goldnas.TrainConfig` in place of the recipe's: ``epochs``,
             ``seed``, ``batch_size``, ``learning_rate``, ``validation_fraction`` and so on.
 
     Returns:
@@ -107,6 +110,7 @@ def train(
         "channels": channels,
         "cells": cells,
         "weights": weights,
+        "settings": settings,
     }
     given = {name: value for name, value in of_data.items() if value is not None}
     with join_ranks(ranks) as joined:
@@ -120,7 +124,7 @@ def train(
             wait=wait,
             ranks=joined,
             teacher=teacher,
-            **settings,
+            **others,
         )
 
 
@@ -245,7 +249,7 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
         network: See :func:`train`.
         warm: See :func:`train`.
         of_data: ``data``, ``task``, ``data_dir``, ``image_size``, ``space``, ``channels``,
-            ``cells`` and ``weights``, those that are given.
+            ``cells``, ``weights`` and ``settings``, those that are given.
 
     Raises:
         GoldnasError: If there is no such network, or a setting does not go with it.

@@ -14,13 +14,11 @@ from goldnas.errors import ConfigError, read_message
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.front import FrontNetwork
 from goldnas.spaces import find_space
-from goldnas.spaces.single import make_function_space
+from goldnas.spaces.single import SingleSpace, make_function_space
 from goldnas.spaces.zoo import ZooSpace
-from goldnas.tensor_file import check_like
 from goldnas.training.folder import TrainingFolder
 from goldnas.training.pretrained import load_pretrained
 from goldnas.training.ready_made import describe_for
-from goldnas.weights_file import ENDINGS, read_weights, unwrap
 
 
 @dataclass(frozen=True)
@@ -119,35 +117,23 @@ def whole_of_zoo(name: str, weights: str | Path | None, dataset: Dataset, data: 
     Raises:
         ConfigError: If there is no such network, or the weights do not fit it.
     """
-    architecture = describe_for(name, dataset, data)
-    if weights is None:
-        raise ConfigError(
-            f"{name} needs `weights` to shrink: give a file, `weights='default'` for published "
-            f"weights, or the folder of a training of {name}"
-        )
-    space = ZooSpace(**architecture.settings)
-    found = load_pretrained(weights, space)
-    if found.weights is None:
-        raise ConfigError(found.reason)
-    if found.new_classifier:
-        raise ConfigError(
-            f"the weights {found.name} are not for the {space.classes} classes of {data}: "
-            f"train {name} on {data} first, with these `weights` and `recipe='fine-tune'`, and "
-            "shrink that training"
-        )
-    return Whole(architecture, dict(found.weights))
+    space = ZooSpace(**describe_for(name, dataset, data).settings)
+    return _with_weights(
+        *(name, space, weights, data), "a file, `weights='default'` for published weights"
+    )
 
 
 def whole_of_function(
-    name: str, settings: dict[str, Any], dataset: Dataset, weights: str | Path | None
+    name: str, settings: dict[str, Any], weights: str | Path | None, dataset: Dataset, data: str
 ) -> Whole:
     """A network that a function makes, with weights of a file.
 
     Args:
         name: Of the function, which was imported.
         settings: That it takes besides those of the data.
-        dataset: Whose shapes it is made for.
         weights: The file.
+        dataset: Whose shapes it is made for.
+        data: Its name.
 
     Raises:
         ConfigError: If the function does not make a network for the data, or the file does not
@@ -159,34 +145,30 @@ def whole_of_function(
         input_shape=dataset.train.input_shape,
         classes=dataset.train.num_classes,
     )
-    architecture = space.architecture(())
+    return _with_weights(
+        *(name, space, weights, data),
+        "the file of its state_dict, as torch.save or safetensors wrote it",
+    )
+
+
+def _with_weights(
+    name: str, space: SingleSpace, weights: str | Path | None, data: str, wanted: str
+) -> Whole:
     if weights is None:
         raise ConfigError(
-            f"{name} needs `weights` to shrink: give the file of its state_dict, as torch.save "
-            "or safetensors wrote it"
+            f"{name} needs `weights` to shrink: give {wanted}, or the folder of a training of "
+            f"{name}"
         )
-    path = Path(weights)
-    with torch.random.fork_rng(devices=[]):
-        own = space.build(architecture).state_dict()
-    try:
-        if path.suffix not in ENDINGS:
-            raise ValueError(f"its name must end in one of {', '.join(ENDINGS)}")
-        content, _ = read_weights(path, 8 * sum(t.nbytes for t in own.values()) + 2**26)
-        found = unwrap(content, own)
-        check_like(found, own)
-        if lacking := own.keys() - found.keys():
-            raise ValueError(f"it has no {min(lacking)}")
-    except OSError as error:
+    found = load_pretrained(weights, space)
+    if found.weights is None:
+        raise ConfigError(found.reason)
+    if found.new_classifier:
         raise ConfigError(
-            f"cannot read `weights` {path}: {error.strerror}. Give the file of the network's "
-            "own state_dict"
-        ) from None
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"`weights` {path} do not fit {name}: {read_message(error)[:300]}. Give the file "
-            "of the network's own state_dict"
-        ) from None
-    return Whole(architecture, dict(found))
+            f"the weights {found.name} are not for the {space.classes} classes of {data}: "
+            f"train {name} on {data} first, with these `weights` and `recipe='fine-tune'`, and "
+            "shrink that training"
+        )
+    return Whole(space.architecture(()), dict(found.weights))
 
 
 def _whole(architecture: Architecture, weights: dict[str, Tensor], *, gated: bool) -> Whole:

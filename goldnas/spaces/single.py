@@ -113,6 +113,13 @@ class SingleSpace:
         """The network with fresh weights."""
         raise NotImplementedError
 
+    def find_classifier(self) -> frozenset[str]:
+        """The weights whose shapes depend on the number of classes, by name.
+
+        Empty if they are unknown.
+        """
+        raise NotImplementedError
+
     def build_part(self, operator: str, site: AnySite) -> nn.Module:
         """Build the network with fresh weights.
 
@@ -168,6 +175,27 @@ class FunctionSpace(SingleSpace):
     def make(self) -> nn.Module:
         """The network with fresh weights."""
         return self._function.call(self.settings)
+
+    def find_classifier(self) -> frozenset[str]:
+        """The weights whose shapes depend on the number of classes, by name.
+
+        Empty if the function does not take ``classes``, or fails with one class more.
+        """
+        classes = self.settings.get("classes")
+        if classes is None:
+            return frozenset()
+        with torch.random.fork_rng(devices=[]):
+            try:
+                other = self._function.call({**self.settings, "classes": classes + 1})
+            except ConfigError:
+                return frozenset()
+            return find_different(self.make(), other)
+
+
+def find_different(network: nn.Module, other: nn.Module) -> frozenset[str]:
+    """The weights of a network that have other shapes in another one, by name."""
+    mine, others = network.state_dict(), other.state_dict()
+    return frozenset(n for n in mine if n not in others or mine[n].shape != others[n].shape)
 
 
 def make_function_space(

@@ -7,6 +7,7 @@ torchvision or timm like any other.
 from collections.abc import Sequence
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from goldnas.architecture import Architecture
@@ -14,8 +15,8 @@ from goldnas.errors import ConfigError
 from goldnas.operators import Part
 from goldnas.site import Shapes
 from goldnas.spaces.limits import MOST_CLASSES, MOST_INPUTS, check_whole
-from goldnas.spaces.single import SingleSpace
-from goldnas.zoo.networks import build_network, find_network
+from goldnas.spaces.single import SingleSpace, find_different
+from goldnas.zoo.networks import build_network, build_without_numbers, find_network
 
 ZOO = "zoo"
 """Name of the space in an architecture."""
@@ -89,3 +90,12 @@ class ZooSpace(SingleSpace):
             ConfigError: If it does not take images of this size.
         """
         return build_network(self.network, self.input_shape, self.classes)
+
+    def find_classifier(self) -> frozenset[str]:
+        """The weights whose shapes depend on the number of classes, by name."""
+        with torch.random.fork_rng(devices=[]):
+            mine, other = (
+                build_without_numbers(self.network, self.input_shape, classes)
+                for classes in (self.classes, self.classes + 1)
+            )
+        return find_different(mine, other)

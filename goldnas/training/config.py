@@ -101,9 +101,9 @@ class TrainConfig(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     weights: Annotated[
         str | None,
         setting(
-            "First weights of a ready-made network (zoo:NAME): a .safetensors, .pt or .pth "
-            "file, or the name of published weights, such as IMAGENET1K_V1 or default. "
-            "Default: fresh weights.",
+            "First weights of a ready-made network (zoo:NAME) or of a function: a "
+            ".safetensors, .pt or .pth file. For zoo:NAME also the name of published weights, "
+            "such as IMAGENET1K_V1 or default. Default: fresh weights.",
             group=_DATA,
             metavar="FILE|NAME",
         ),

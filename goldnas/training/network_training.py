@@ -18,6 +18,7 @@ from goldnas.ranges import Seconds
 from goldnas.resource_names import FLOPS, PARAMETERS
 from goldnas.resources import count_flops, count_parameters
 from goldnas.spaces import SearchSpace, find_space
+from goldnas.spaces.single import SingleSpace
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.task import Task
 from goldnas.tensor_file import check_like, load_state
@@ -32,7 +33,6 @@ from goldnas.training.ready_made import quicken_statistics
 from goldnas.training.result import TrainResult
 from goldnas.training.teacher import Distillation, Teacher
 from goldnas.training.weights import WeightsOptimizer, compute_loss
-from goldnas.zoo.pretrained import find_classifier
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ class NetworkLearner:
         return self._seconds
 
 
-def _find_body(network: nn.Module, space: SearchSpace | ZooSpace) -> Iterator[nn.Parameter]:
-    """The weights of a ready-made network without those of its classifier."""
-    assert isinstance(space, ZooSpace)  # no other has a body that learns at its own rate
-    classifier = find_classifier(space.network, space.input_shape, space.classes)
+def _find_body(network: nn.Module, space: SearchSpace) -> Iterator[nn.Parameter]:
+    """The weights of a network that began with some, without those of its classifier."""
+    assert isinstance(space, SingleSpace)  # no other begins with weights of a file
+    classifier = space.find_classifier()
     return (weight for name, weight in network.named_parameters() if name not in classifier)
 
 

@@ -1,4 +1,4 @@
-"""Weights that a ready-made network begins with: of a file, or published for it."""
+"""Weights that a network begins with: of a file, or published for it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from goldnas.errors import ConfigError, read_message
+from goldnas.spaces.single import SingleSpace
 from goldnas.spaces.zoo import ZooSpace
 from goldnas.tensor_file import compute_digest
 from goldnas.weights_file import ENDINGS, read_weights, unwrap
 from goldnas.zoo.pretrained import (
     describe_weights,
     fetch_weights,
-    find_classifier,
     rename_weights,
     resolve_weights,
 )
@@ -47,11 +47,11 @@ class Pretrained:
     """Why they cannot be had."""
 
 
-def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
-    """Read weights for a ready-made network, and check that they fit.
+def load_pretrained(weights: str | Path, space: SingleSpace) -> Pretrained:
+    """Read weights for a ready-made network or that of a function, and check that they fit.
 
     Args:
-        weights: A file, or the name of published weights.
+        weights: A file; or the name of published weights, for a ready-made network.
         space: The network.
 
     Raises:
@@ -59,13 +59,17 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
             does not exist, the result says so.
     """
     path = Path(weights)
+    ready_made = isinstance(space, ZooSpace)
+    wanted = (
+        describe_weights(space.network)
+        if ready_made
+        else f"the file of its own state_dict ({', '.join(ENDINGS)})"
+    )
     published = None
     if path.suffix not in ENDINGS:
-        published = resolve_weights(space.network, str(weights))
+        published = resolve_weights(space.network, str(weights)) if ready_made else None
         if published is None:
-            raise ConfigError(
-                f"there are no `weights` {weights}: give {describe_weights(space.network)}"
-            )
+            raise ConfigError(f"there are no `weights` {weights}: give {wanted}")
     with torch.random.fork_rng(devices=[]):
         own = space.build(space.architecture(())).state_dict()
     if published is not None:
@@ -86,11 +90,11 @@ def load_pretrained(weights: str | Path, space: ZooSpace) -> Pretrained:
         except (OSError, ValueError) as error:
             told = error.strerror if isinstance(error, OSError) else None
             raise ConfigError(
-                f"cannot read `weights` {path}: {told or read_message(error)}; give "
-                f"{describe_weights(space.network)}"
+                f"cannot read `weights` {path}: {told or read_message(error)}; give {wanted}"
             ) from None
-    found = rename_weights(space.network, found, own)
-    classifier = find_classifier(space.network, space.input_shape, space.classes)
+    if ready_made:
+        found = rename_weights(space.network, found, own)
+    classifier = space.find_classifier()
     fitting = _fit(found, own, classifier, f"{place} does not fit {space.network}")
     new = not classifier <= fitting.keys()
     name = published or path.name

@@ -1,4 +1,4 @@
-"""A ready-made network made ready for some data: size of images, classes, weights."""
+"""A network without choices made ready for some data: size of images, classes, weights."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from goldnas.data.examples import Dataset
 from goldnas.errors import ConfigError, GoldnasError, read_message
 from goldnas.resources import count_flops
 from goldnas.spaces import find_space
-from goldnas.spaces.zoo import ZOO, ZooSpace, describe_ready_made
+from goldnas.spaces.single import SingleSpace
+from goldnas.spaces.zoo import ZooSpace, describe_ready_made
 from goldnas.training.pretrained import Pretrained, load_pretrained
 from goldnas.zoo.networks import PREFIX, find_network
 from goldnas.zoo.pretrained import find_image_size, resolve_weights
@@ -93,7 +94,7 @@ def need_classes(classes: int | None, network: str, data: str) -> int:
     return classes
 
 
-def begin_ready_made(
+def find_first_weights(
     architecture: Architecture, weights: str | Path | None, notes: list[str]
 ) -> Pretrained | None:
     """The weights that a network begins with; None for fresh ones.
@@ -104,20 +105,21 @@ def begin_ready_made(
         notes: Takes what is to be said.
 
     Raises:
-        ConfigError: If the network is no ready-made one, does not take images of this size,
-            or does not fit the weights.
+        ConfigError: If the network is neither a ready-made one nor that of a function, does not
+            take images of this size, or does not fit the weights.
     """
-    if architecture.space != ZOO:
+    space = find_space(architecture)
+    if not isinstance(space, SingleSpace):
         if weights is not None:
             raise ConfigError(
-                f"`weights` {weights} are for a ready-made network, {PREFIX}NAME, and "
-                f"{architecture.fingerprint} is of space {architecture.space}; leave it out"
+                f"`weights` {weights} are for a ready-made network, {PREFIX}NAME, or that of a "
+                f"function, and {architecture.fingerprint} is of space {architecture.space}; "
+                "leave it out"
             )
         return None
-    space = find_space(architecture)
-    assert isinstance(space, ZooSpace)
     pretrained = None if weights is None else load_pretrained(weights, space)
-    _try_size(space)
+    if isinstance(space, ZooSpace):
+        _try_size(space)
     if pretrained is None:
         notes.append(
             f"{space.network} starts from fresh weights; give `weights` to start from others"

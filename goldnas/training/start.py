@@ -24,6 +24,7 @@ from goldnas.resources.costs import sum_costs
 from goldnas.run_folder import is_training
 from goldnas.settings import make_settings
 from goldnas.spaces import find_space
+from goldnas.spaces.single import SingleSpace
 from goldnas.task import load_task
 from goldnas.training.config import TrainConfig
 from goldnas.training.distributed import Ranks
@@ -102,10 +103,11 @@ def resolve_config(
     for name in ("weights", "teacher"):
         if given.get(f"{name}_sha256") is not None:
             raise ConfigError(f"`{name}_sha256` follows from `{name}`; leave it out")
-    if pretrained is None:
+    if pretrained is None or not (isinstance(space, SingleSpace) and space.find_classifier()):
         if given.get("body_rate") is not None:
             raise ConfigError(
-                "`body_rate` is for a ready-made network with `weights`; leave it out"
+                "`body_rate` is for a network that begins with `weights`, and whose classifier "
+                "depends on the number of classes; leave it out"
             )
         suited["body_rate"] = 1.0
     if (teacher := target.teacher) is None:

@@ -1,6 +1,7 @@
 """What is trained, and on which data: a network of a search, of a file, or a published one."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from goldnas.spaces.single import make_function_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.pretrained import Pretrained
 from goldnas.training.ready_made import (
-    begin_ready_made,
     choose_image_size,
     describe_for,
+    find_first_weights,
     need_classes,
     shape_of_images,
 )
@@ -49,7 +50,7 @@ class TrainTarget:
     weights: dict[str, Tensor] | None = None
     """With gates, to begin with; None for fresh ones without gates."""
     pretrained: Pretrained | None = None
-    """Of a ready-made network, to begin with; None for fresh ones."""
+    """Of a ready-made network or that of a function, to begin with; None for fresh ones."""
     teacher: Teacher | None = None
     """That it also learns from."""
     notes: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ def target_of_file(
     channels: int | None = None,
     cells: int | None = None,
     weights: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> TrainTarget:
     """A network from a file, on data of its own.
 
@@ -99,7 +101,9 @@ def target_of_file(
         space: Of a genotype: ``gold-imagenet`` for large images.
         channels: Of a genotype, of a node in the first stage; None for the space's.
         cells: Of a DARTS genotype; None for as many as DARTS evaluates with.
-        weights: That a ready-made network begins with; see :func:`load_pretrained`.
+        weights: That a ready-made network, or that of a function, begins with; see
+            :func:`load_pretrained`.
+        settings: Arguments of the function, besides ``input_shape`` and ``classes``.
 
     Raises:
         GoldnasError: If there is no such network, or no such data.
@@ -109,6 +113,10 @@ def target_of_file(
     named = tuple(filter(is_function, (function or space, data, task or "")))
     allow(*named)
     notes: list[str] = []
+    if settings and not function:
+        raise ConfigError(
+            "`settings` are arguments of a function that makes the network; leave them out"
+        )
     if isinstance(target, Architecture):
         architecture = target
     elif Path(target).suffix == ".json":
@@ -121,7 +129,7 @@ def target_of_file(
         )
         architecture = make_function_space(
             function,
-            {},
+            settings or {},
             input_shape=dataset.train.input_shape,
             classes=dataset.train.num_classes,
         ).architecture(())
@@ -152,7 +160,7 @@ def target_of_file(
                 input_shape=shape,
                 classes=classes,
             )
-    pretrained = begin_ready_made(architecture, weights, notes)
+    pretrained = find_first_weights(architecture, weights, notes)
     return TrainTarget(
         architecture=architecture,
         pretrained=pretrained,

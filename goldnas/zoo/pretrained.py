@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from goldnas.errors import ConfigError, list_some, read_message
-from goldnas.zoo.networks import TIMM, build_without_numbers, find_network
+from goldnas.zoo.networks import TIMM, find_network
 
 DEFAULT = "default"
 """Names the best weights that there are."""
@@ -159,21 +158,3 @@ def rename_weights(name: str, state: Mapping[str, Any], own: Iterable[str]) -> d
     if "densenet" in name:
         kept = {k if k in known else _DENSE_LAYER.sub(r"\1\2", k): v for k, v in kept.items()}
     return kept
-
-
-def find_classifier(
-    name: str, input_shape: tuple[int, int, int], classes: int
-) -> frozenset[str]:
-    """The weights of a network whose shapes depend on the number of classes, by name.
-
-    Args:
-        name: Name of the network.
-        input_shape: ``(C, H, W)``.
-        classes: Number of classes.
-    """
-    with torch.random.fork_rng(devices=[]):
-        mine, other = (
-            build_without_numbers(name, input_shape, count).state_dict()
-            for count in (classes, classes + 1)
-        )
-    return frozenset(key for key in mine if mine[key].shape != other[key].shape)
