@@ -4,12 +4,14 @@
 
 The two spaces differ by the setting `widths` alone. Both are profiled on this machine into one
 table, once. Both are searched under one budget in milliseconds on the same images, by the same
-seeds; what is found is trained from scratch by one recipe and measured as a whole network. The
-budget lies between the least and the most that a network without widths needs.
+seeds; what is found is trained from scratch by one recipe. At the end all networks are
+measured, one after another. The budget lies between the least and the most that a network
+without widths needs.
 
 A step whose result is there is not run again, and an interrupted one goes on: repeat the
-command until it is through, on a machine that does nothing else. Each arm runs on one thread.
-Prints a table, and writes every figure as JSON to --report.
+command until it is through. Each arm runs on one thread. The machine must do nothing else while
+the table and the networks are measured; --no-measure leaves out the networks. Prints a table,
+and writes every figure as JSON to --report.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 from search_quality import SCALES, end_of, events, prepared
 
 import goldnas
+from goldnas.comparison.history import count_seconds
 from goldnas.files import write_atomic
 from goldnas.lut import LatencyTable
 from goldnas.resources import Latency, compute_costs
@@ -51,6 +53,21 @@ class Size:
 
 
 SIZES = {
+    "wide": Size(  # each share of a stage is a multiple of 16 channels
+        images="laptop",
+        space={
+            "stem": 16,
+            "stem_stride": 1,
+            "first": 16,
+            "stages": [[64, 2, 2], [128, 2, 2], [192, 2, 2]],
+            "kernels": [3, 5],
+            "expansions": [3, 6],
+            "head": 256,
+        },
+        epochs=6,
+        train_epochs=15,
+        networks=20,
+    ),
     "laptop": Size(
         images="laptop",
         space={
@@ -121,13 +138,9 @@ class Comparison:
         costs = compute_costs(space, Latency(LatencyTable.load(self._table), space))
         return costs.fixed + sum(max(costs.gates[i] for i in group) for group in space.groups)
 
-    def run(self, arm: str, seed: int, budget: str) -> dict[str, Any]:
-        """Search, train, measure; what is there is only read."""
-        result = self._out / f"{arm}-s{seed}.json"
-        if result.exists():
-            found: dict[str, Any] = json.loads(result.read_text())
-            return found
-        folder, began = self._out / f"{arm}-s{seed}", time.monotonic()
+    def run(self, arm: str, seed: int, budget: str) -> None:
+        """Search and train, as far as that is not done."""
+        folder = self._out / f"{arm}-s{seed}"
         alone = ["--threads", "1", "--workers", "0"]
         if not folder.exists():
             settings = [*self._settings(ARMS[arm]), "--data", str(self._data), "--single"]
@@ -136,13 +149,20 @@ class Comparison:
             goldnas_command("search", *settings, "--seed", str(seed), "--out", str(folder))
         elif events(folder)[-1]["event"] != "end":
             goldnas_command("search", "--resume", str(folder))
-        searched = time.monotonic()
         epochs = ["--epochs", str(self._size.train_epochs), "--seed", str(seed), *alone]
-        trained = folder / "trained" / "from-scratch"
         where = ["--pick", end_of(folder)["fingerprint"], "--recipe", "short"]
-        where += ["--out", str(trained)]
-        if not (trained / "result.json").exists():
+        where += ["--out", str(trained_in(folder))]
+        if not (trained_in(folder) / "result.json").exists():
             goldnas_command("train", str(folder), *where, *epochs)
+
+    def measure(self, arm: str, seed: int, budget: str) -> dict[str, Any]:
+        """Export what was trained; what is there is only read."""
+        folder = self._out / f"{arm}-s{seed}"
+        result = self._out / f"{arm}-s{seed}.json"
+        if result.exists():
+            found: dict[str, Any] = json.loads(result.read_text())
+            return found
+        trained = trained_in(folder)
         files = ["--out", f"{folder}.onnx", "--force"]
         check = json.loads(goldnas_command("export", str(trained), *files, "--json"))
         found = {
@@ -152,8 +172,7 @@ class Comparison:
             "percent": 100 * json.loads((trained / "result.json").read_text())["test_accuracy"],
             "choices": json.loads((trained / "architecture.json").read_text())["choices"],
             "resources": check["resources"],
-            "search_s": round(searched - began, 1),
-            "seconds": round(time.monotonic() - began, 1),
+            "search_s": count_seconds(events(folder)),
         }
         write_atomic(result, json.dumps(found, indent=1) + "\n")
         return found
@@ -162,6 +181,11 @@ class Comparison:
         settings = {**self._size.space, "widths": widths}
         pairs = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
         return ["--space", "mobile", *(word for pair in pairs for word in ("--set", pair))]
+
+
+def trained_in(folder: Path) -> Path:
+    """Where the network of a search is trained."""
+    return folder / "trained" / "from-scratch"
 
 
 def goldnas_command(*words: str) -> str:
@@ -181,7 +205,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="CIFAR-10 as an .npz")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--size", choices=SIZES, default="laptop")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--no-measure", action="store_true", help="only search and train")
     parser.add_argument("--share", type=float, default=0.35, help="of the way to the dearest")
     parser.add_argument("--report", type=Path, help="file for the figures as JSON")
     arguments = parser.parse_args()
@@ -190,9 +215,12 @@ def main() -> None:
     data = prepared(arguments.data, out, scale)
     comparison = Comparison(size, data, out, arguments.share)
     budget = comparison.profile(scale.side)
-    results = [
-        comparison.run(arm, seed, budget) for seed in range(arguments.seeds) for arm in ARMS
-    ]
+    runs = [(arm, seed) for seed in arguments.seeds for arm in ARMS]
+    for arm, seed in runs:
+        comparison.run(arm, seed, budget)
+    if arguments.no_measure:
+        return
+    results = [comparison.measure(arm, seed, budget) for arm, seed in runs]
     show(results, budget)
     if arguments.report:
         machine = {"machine": platform.processor() or platform.machine()}
@@ -203,7 +231,7 @@ def main() -> None:
 def show(results: list[dict[str, Any]], budget: str) -> None:
     """Print what was found."""
     print(f"\nwithin {budget}, one thread; accuracy on the test set after the last epoch\n")
-    print("| widths | seed | accuracy % | predicted ms | measured ms | MFLOPs | seconds |")
+    print("| widths | seed | accuracy % | predicted ms | measured ms | MFLOPs | search, s |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for one in results:
         amounts = {r["resource"].partition("@")[0]: r for r in one["resources"]}
@@ -212,7 +240,7 @@ def show(results: list[dict[str, Any]], budget: str) -> None:
         ms = ["-" if us is None else f"{us / 1000:.3f}" for us in times]
         print(
             f"| {one['arm']} | {one['seed']} | {one['percent']:.2f} | {ms[0]} | {ms[1]} "
-            f"| {flops / 1e6:.2f} | {one['seconds']:.0f} |"
+            f"| {flops / 1e6:.2f} | {one['search_s']:.0f} |"
         )
     for arm in ARMS:
         percents = [one["percent"] for one in results if one["arm"] == arm]

@@ -165,6 +165,9 @@ def assert_held_against_a_pick(folder: Path) -> None:
     code, _, stderr = invoke(*export, "--precision", "fp16")
     assert_one_line(code, stderr, "zoo.json has no fp16 latency of torchvision/squeezenet1_1")
     assert "pick --networks torchvision/squeezenet1_1 --size 32 --classes 1000" in stderr
+    code, _, stderr = invoke(*export, "--budget", "1s:p99")
+    assert code == 2
+    assert "goldnas pick --exhaustive --loop paced:15/s --out paced.json" in stderr
 
 
 def test_python_trains_what_the_command_trains() -> None:

@@ -46,10 +46,12 @@ class Latency(Predicted):
             return None
         path = str(self.table.path)
         if loop.is_hot:
+            of_pick = self.space.call.startswith("zoo:")
+            what = "pick(exhaustive=True" if of_pick else "profile(space"
             raise TableError(
                 f"{path} has no {wanted}: its loop is hot, and only its undisturbed latency is "
-                "known. Measure another table in the loop of the product, as with "
-                "`profile(space, loop='paced:15/s', out='paced.json')`"
+                f"known. Measure another {'file' if of_pick else 'table'} in the loop of the "
+                f"product, as with `{what}, loop='paced:15/s', out='paced.json')`"
             )
         if self.space.name == SHRUNK:
             raise TableError(
