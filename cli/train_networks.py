@@ -177,7 +177,7 @@ def _print_beginning(loop: "NetworkLoop", given: Mapping[str, Any]) -> None:
         ("cutout", "data of your own" if own else "small images"),
         ("label_smoothing", "a task of your own"),
         ("learning_rate", "a warm start"),
-        ("body_rate", "no known classifier" if config.weights else "fresh weights"),
+        ("body_rate", "an unknown classifier" if config.weights else "fresh weights"),
         *((name, "a network without cells") for name in OF_CELLS),
     ):
         value, of_recipe = getattr(config, field), getattr(recipe_named(config.recipe), field)

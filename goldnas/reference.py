@@ -162,7 +162,7 @@ def _imported(module_name: str) -> ModuleType:
         ) from error
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error of somebody's code says, in one line."""
     if isinstance(error, ConfigError):
         return " ".join(str(error).split())
@@ -170,7 +170,7 @@ def describe_error(error: Exception) -> str:
     return kind if text == kind else f"{kind}: {text}"
 
 
-def explain_error(error: Exception, function: object = None) -> str:
+def explain_error(error: BaseException, function: object = None) -> str:
     """What an error of somebody's code says, and the line that it comes from.
 
     Args:

@@ -1,5 +1,6 @@
 """Small networks of which channels or branches may go: functions, as people write them."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -317,3 +318,34 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "pooled last": (pooled_last, {}),
 }
 """Networks whose channels go without any other number changing, and those that may go."""
+
+
+# -- networks that train is to refuse --------------------------------------------------------
+
+
+def perceptron(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Nothing but a classifier."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
+
+
+def exits(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Ends the program."""
+    raise SystemExit("no")
+
+
+def lazy(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Its weights have no shape yet."""
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
+def remembers(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Keeps a number beside its weights."""
+
+    class Remembers(nn.Sequential):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"calls": 3}
+
+        def set_extra_state(self, state: dict[str, int]) -> None:
+            pass
+
+    return Remembers(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))

@@ -31,7 +31,7 @@ from goldnas.training.recipes import RECIPES
 from goldnas.training.start import NetworkLoop
 from nightly import at_night
 from searches import StoppedOnPurposeError
-from shrinkables import chain
+from shrinkables import chain, perceptron
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -339,12 +339,26 @@ CASES = {
         f"train shrinkables:chain {ON_DIGITS} --set depth=3", "takes no setting 'depth'"
     ),
     "an argument without a function": Case(
-        f"train DARTS_V2 {ON_DIGITS} --set width=8", "--set are arguments of a function"
+        f"train DARTS_V2 {ON_DIGITS} --set width=8", "--set is for a function"
     ),
     "weights of another function": Case(
         f"train shrinkables:chain {ON_DIGITS} --weights wide.pt",
         r"wide.pt does not fit shrinkables:chain: .* 24x1x3x3 there and 16x1x3x3 here",
         lambda: torch.save(chain((1, 8, 8), 10, width=24).state_dict(), "wide.pt"),
+    ),
+    "nothing but another classifier": Case(
+        f"train shrinkables:perceptron {ON_DIGITS} --weights head.pt",
+        "head.pt does not fit shrinkables:perceptron: it has none but those of the classifier",
+        lambda: torch.save(perceptron((1, 8, 8), 7).state_dict(), "head.pt"),
+    ),
+    "a network that exits": Case(
+        f"train shrinkables:exits {ON_DIGITS}", "cannot be made: SystemExit: no"
+    ),
+    "layers without sizes": Case(
+        f"train shrinkables:lazy {ON_DIGITS}", "1.weight .* has no shape before the first input"
+    ),
+    "a state that is no tensor": Case(
+        f"train shrinkables:remembers {ON_DIGITS}", "keeps _extra_state beside its weights"
     ),
     "no such folder": Case("train gone", "there is no gone. Give the folder of a search, "),
     "a long name": Case(f"train {LONG}", "there is no mmm.*Give the folder of a search, "),

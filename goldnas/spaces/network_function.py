@@ -116,7 +116,7 @@ class NetworkFunction:
             # Whatever is asked for around: values of the function's own may be computed.
             with torch.device("cpu"):
                 network = self._function(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"space {self._space} cannot be made: {self.describe(error)}"
             ) from error
@@ -127,7 +127,7 @@ class NetworkFunction:
             )
         return network
 
-    def describe(self, error: Exception) -> str:
+    def describe(self, error: BaseException) -> str:
         """The message of an error in the function's code, with its line."""
         return explain_error(error, self._function)
 

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from goldnas.architecture import Architecture
 from goldnas.choice import has_choice
@@ -160,6 +161,7 @@ class FunctionSpace(SingleSpace):
         shape: Any = tuple(complete["input_shape"])
         with torch.random.fork_rng(devices=[]):
             network = self._function.call(complete).eval()
+            _check_state(name, network)
             try:
                 with torch.no_grad():
                     output = network(torch.zeros(2, *shape))
@@ -182,7 +184,7 @@ class FunctionSpace(SingleSpace):
         Empty if the function does not take ``classes``, or fails with one class more.
         """
         classes = self.settings.get("classes")
-        if classes is None:
+        if type(classes) is not int:
             return frozenset()
         with torch.random.fork_rng(devices=[]):
             try:
@@ -190,6 +192,25 @@ class FunctionSpace(SingleSpace):
             except ConfigError:
                 return frozenset()
             return find_different(self.make(), other)
+
+
+def _check_state(name: str, network: nn.Module) -> None:
+    """Refuse a network whose weights cannot be kept and loaded again.
+
+    Raises:
+        ConfigError: Naming what is no tensor, or has no shape before the first input.
+    """
+    for key, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"the network of {name} keeps {key} beside its weights, which is no tensor: "
+                "leave out its `get_extra_state`"
+            )
+        if is_lazy(value):
+            raise ConfigError(
+                f"{key} of the network of {name} has no shape before the first input: give the "
+                "layer its sizes, in place of a lazy one"
+            )
 
 
 def find_different(network: nn.Module, other: nn.Module) -> frozenset[str]:

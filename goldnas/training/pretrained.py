@@ -63,7 +63,7 @@ def load_pretrained(weights: str | Path, space: SingleSpace) -> Pretrained:
     wanted = (
         describe_weights(space.network)
         if ready_made
-        else f"the file of its own state_dict ({', '.join(ENDINGS)})"
+        else f"the file of the network's own state_dict ({', '.join(ENDINGS)})"
     )
     published = None
     if path.suffix not in ENDINGS:
@@ -131,6 +131,8 @@ def _fit(
             wrong.append(f"{name} has values that are not finite")
         else:
             fitting[name] = taken.clone(memory_format=torch.contiguous_format)
+    if not fitting and not wrong:
+        wrong.append("it has none but those of the classifier, for other classes")
     wrong += [
         f"it has {_show(name)} of {_shape(value)}, and the network has none"
         for name, value in found.items()

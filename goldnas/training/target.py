@@ -114,9 +114,7 @@ def target_of_file(
     allow(*named)
     notes: list[str] = []
     if settings and not function:
-        raise ConfigError(
-            "`settings` are arguments of a function that makes the network; leave them out"
-        )
+        raise ConfigError("`settings` is for a function that makes the network; leave it out")
     if isinstance(target, Architecture):
         architecture = target
     elif Path(target).suffix == ".json":
