@@ -279,8 +279,8 @@ def _check_options(
     if os.path.isdir(target):
         if "weights" in of_file:
             raise ConfigError(
-                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME; a "
-                "network of a search starts from its own weights with `warm`"
+                f"`weights` {of_file['weights']} are for a ready-made network, zoo:NAME, or a "
+                "function; a network of a search starts from its own weights with `warm`"
             )
         if in_file:
             raise ConfigError(
@@ -300,9 +300,10 @@ def _check_options(
             "a search"
         )
     sizes = [name for name in ("space", "channels", "cells") if name in of_file]
-    if ":" in of_file.get("space", ""):  # a function, which the file alone does not get run
-        sizes.remove("space")
     is_made = target.startswith(PREFIX) or is_function(target)
+    # A function, which the file alone does not get run.
+    if ":" in of_file.get("space", "") and not is_made:
+        sizes.remove("space")
     says_it = Path(target).suffix == ".json" or target in NETWORKS or is_made
     if sizes and says_it:
         named = ", ".join(f"`{name}`" for name in sizes)

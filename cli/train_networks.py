@@ -134,12 +134,12 @@ class TrainOutput:
             self._begin(fields["loop"])
         if event == "waiting" and self._ranks.first:
             warn(fields["text"])
+        if event == "note" and self._ranks.first:
+            note(in_options(fields["text"]))
         if self._loop is None or not self._ranks.first:
             return
         if event in ("step", "setback"):
             self._advance()
-        if event == "note":
-            note(in_options(fields["text"]))
         warn_of_logger(self._loop, event, fields)
         line = _line(self._loop, event, fields) or setback_line(self._loop, event, fields)
         if line is not None:

@@ -349,3 +349,17 @@ def remembers(input_shape: Sequence[int], classes: int) -> nn.Module:
             pass
 
     return Remembers(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
+
+
+def one_weight(input_shape: Sequence[int], classes: int, apart: bool = False) -> nn.Module:
+    """Two layers with one weight."""
+    pixels = math.prod(input_shape)
+    one, other = (nn.Linear(pixels, pixels, bias=False) for _ in range(2))
+    if not apart:
+        other.weight = one.weight
+    return nn.Sequential(nn.Flatten(), one, other, nn.Linear(pixels, classes))
+
+
+def two(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Puts out two tensors."""
+    return Flow(lambda self, x: (self.head(x), x), head=perceptron(input_shape, classes))

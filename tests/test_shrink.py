@@ -419,7 +419,7 @@ BAD = {
     ),
     "weights for other classes": Case(
         f"shrink {SHUFFLENET} --weights o.pt --data digits --budget 300kFLOPs --out new",
-        "not for the 10 classes of digits: train .* first, with these --weights",
+        "no classifier for the 10 classes of digits: train .* first, with these --weights",
         saved(lambda: build_network(SHUFFLENET, SHAPE, 7)),
     ),
     "no such ready-made network": Case(

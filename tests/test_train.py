@@ -31,7 +31,7 @@ from goldnas.training.recipes import RECIPES
 from goldnas.training.start import NetworkLoop
 from nightly import at_night
 from searches import StoppedOnPurposeError
-from shrinkables import chain, perceptron
+from shrinkables import chain, one_weight, perceptron
 from trainings import assert_same_training, prepared, result_of
 from workplace import (
     LONG,
@@ -301,6 +301,30 @@ def test_the_network_of_a_function_begins_with_weights_for_other_classes(
     assert found["2.2.weight"].shape == (10, 8)
 
 
+def test_a_file_of_weights_that_is_gone_is_told(workplace: Path) -> None:
+    """Its training is found by the name of the file, if there is only one."""
+    settings: dict[str, Any] = {"data": "digits", "epochs": 1, "batch_size": 256}
+    settings |= {"train_device": "cpu", "weights": "w.pt"}
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        torch.save(chain((1, 8, 8), classes=10).state_dict(), "w.pt")
+        found.append(train(chain, on_event=lambda *_: None, **settings))
+    first, second = sorted(found, key=lambda trained: trained.path)
+    Path("w.pt").unlink()
+    with pytest.raises(ConfigError, match=f"{first.path.name} and .*{second.path.name} began"):
+        train(chain, **settings)
+    told: list[str] = []
+    again = train(
+        chain, out=first.path, **settings, on_event=lambda _, fields: told.append(str(fields))
+    )
+    assert again.path == first.path
+    assert "there is no file w.pt" in told[0]
+    for wrong in ({"settings": "width=8"}, {"weights": {}}):
+        with pytest.raises(ConfigError, match="must be a"):
+            train(chain, **settings | wrong)
+
+
 def test_a_training_that_diverges_again_and_again_ends_and_keeps_its_good_state(
     workplace: Path,
 ) -> None:
@@ -351,6 +375,20 @@ CASES = {
         "head.pt does not fit shrinkables:perceptron: it has none but those of the classifier",
         lambda: torch.save(perceptron((1, 8, 8), 7).state_dict(), "head.pt"),
     ),
+    "weights that contradict each other": Case(
+        f"train shrinkables:one_weight {ON_DIGITS} --weights two.pt",
+        "1.weight and 2.weight are one tensor here, and two there",
+        lambda: torch.save(one_weight((1, 8, 8), 10, apart=True).state_dict(), "two.pt"),
+    ),
+    "classes that the data says": Case(
+        f"train shrinkables:chain {ON_DIGITS} --set classes=5", "leave them out of --set"
+    ),
+    "weights of another ending": Case(
+        f"train shrinkables:chain {ON_DIGITS} --weights w.ckpt",
+        r"the name of --weights w.ckpt must end in \.safetensors or \.pt or \.pth",
+        written("w.ckpt", b"hello"),
+    ),
+    "two outputs": Case(f"train shrinkables:two {ON_DIGITS}", "returns a tuple: let it return"),
     "a network that exits": Case(
         f"train shrinkables:exits {ON_DIGITS}", "cannot be made: SystemExit: no"
     ),
@@ -382,7 +420,7 @@ CASES = {
     ),
     "weights of others": Case(
         f"{TRAIN} --weights w.pt",
-        "--weights w.pt are for a ready-made network, zoo:NAME; .* with --warm",
+        "--weights w.pt are for a ready-made network, zoo:NAME, or a function; .* with --warm",
     ),
     "data of a search": Case(
         f"{TRAIN} --data digits --cells 3",

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +28,25 @@ def as_list(name: str, value: Any) -> list[Any]:
         shown = repr(value) if isinstance(value, str | Path) else name_type(value)
         raise ConfigError(f"`{name}` must be a list, got {shown}: put it into [ ]")
     return list(value)
+
+
+def check_own(settings: Any, weights: Any) -> None:
+    """Refuse arguments of a function that are no mapping, and weights that are no file.
+
+    Raises:
+        ConfigError: Naming what was given.
+    """
+    if settings is not None and not (
+        isinstance(settings, Mapping) and all(isinstance(name, str) for name in settings)
+    ):
+        raise ConfigError(
+            f"`settings` must be a dict of the function's arguments by name, got {settings!r}"
+        )
+    if weights is not None and not isinstance(weights, str | Path):
+        raise ConfigError(
+            f"`weights` must be a file or a name, got {name_type(weights)}: save a "
+            "state_dict with torch.save"
+        )
 
 
 def name_space(space: "Callable[..., Any] | str") -> str:

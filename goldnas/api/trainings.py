@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from goldnas.api.networks import Network, ReadyMadeNetwork, TrainedNetwork
 from goldnas.api.runs import Run, load_run
 from goldnas.api.telling import watch
-from goldnas.api.together import alone, join_ranks, name_space, name_task
+from goldnas.api.together import alone, check_own, join_ranks, name_space, name_task
 from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, name_type
 from goldnas.trust import allow
@@ -169,6 +169,9 @@ def train_target(
     allow(*config.loggers)
     place = Path(out) if out is not None else None
     folder, config = ranks.broadcast(lambda: find_place(target, config, place))
+    if target.pretrained is not None and target.pretrained.weights is None:
+        told = f"{target.pretrained.reason}. Taken is {folder}, which began with such a file"
+        on_event("note", {"text": told})
     with alone():
         loop = prepare(
             *(target, config, folder, ranks),
@@ -258,6 +261,7 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
     from goldnas.searching.targets import target_of_baseline, target_of_run
     from goldnas.training.target import target_of_file
 
+    check_own(of_data.get("settings"), of_data.get("weights"))
     if isinstance(network, str | Path) and (Path(network) / "config.json").exists():
         network = load_run(network)  # which refuses the folder of a training
     if isinstance(network, Run):
@@ -277,8 +281,8 @@ def find_target(network: Any, *, warm: bool = False, **of_data: Any) -> "TrainTa
     if isinstance(network, Network | ReadyMadeNetwork):
         if "weights" in of_data:
             raise ConfigError(
-                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME; a "
-                "network of a search starts from its own weights with `warm=True`"
+                f"`weights` {of_data['weights']} are for a ready-made network, zoo:NAME, or a "
+                "function; a network of a search starts from its own weights with `warm=True`"
             )
         if of_data:
             raise ConfigError(

@@ -164,9 +164,9 @@ def _with_weights(
         raise ConfigError(found.reason)
     if found.new_classifier:
         raise ConfigError(
-            f"the weights {found.name} are not for the {space.classes} classes of {data}: "
-            f"train {name} on {data} first, with these `weights` and `recipe='fine-tune'`, and "
-            "shrink that training"
+            f"the weights {found.name} have no classifier for the {space.classes} classes of "
+            f"{data}: train {name} on {data} first, with these `weights` and "
+            "`recipe='fine-tune'`, and shrink that training"
         )
     return Whole(space.architecture(()), dict(found.weights))
 

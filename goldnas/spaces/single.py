@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from goldnas.architecture import Architecture
 from goldnas.choice import has_choice
-from goldnas.errors import ConfigError
+from goldnas.errors import ConfigError, name_type
 from goldnas.operators import Part, label_part
 from goldnas.site import AnySite, Shapes
 from goldnas.spaces.network_function import NetworkFunction
@@ -165,13 +165,17 @@ class FunctionSpace(SingleSpace):
             try:
                 with torch.no_grad():
                     output = network(torch.zeros(2, *shape))
-                output_shape = tuple(map(int, output.shape[1:]))
             except Exception as error:
                 told = "x".join(map(str, shape))
                 raise ConfigError(
                     f"the network of {name} fails on an input of {told}: "
                     f"{self._function.describe(error)}"
                 ) from error
+        if not isinstance(output, Tensor):
+            raise ConfigError(
+                f"the network of {name} returns {name_type(output)}: let it return one tensor"
+            )
+        output_shape = tuple(map(int, output.shape[1:]))
         super().__init__(name, name, complete, shape, output_shape or (1,))
 
     def make(self) -> nn.Module:
@@ -204,7 +208,7 @@ def _check_state(name: str, network: nn.Module) -> None:
         if not isinstance(value, Tensor):
             raise ConfigError(
                 f"the network of {name} keeps {key} beside its weights, which is no tensor: "
-                "leave out its `get_extra_state`"
+                "leave out its get_extra_state"
             )
         if is_lazy(value):
             raise ConfigError(
@@ -234,6 +238,11 @@ def make_function_space(
         ConfigError: If the function does not make a network for the data, or one with choices.
     """
     of_data = {"input_shape": input_shape, "classes": classes}
+    if theirs := [key for key in of_data if key in settings]:
+        raise ConfigError(
+            f"{' and '.join(theirs)} of {name} follow from the data: leave them out of "
+            "`settings`"
+        )
     given = {key: value for key, value in of_data.items() if value is not None}
     space = FunctionSpace(name, FUNCTIONS[name], given | dict(settings))
     if has_choice(space.make()):

@@ -1,5 +1,6 @@
 """Weights that a network begins with: of a file, or published for it."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,8 @@ def load_pretrained(weights: str | Path, space: SingleSpace) -> Pretrained:
         else f"the file of the network's own state_dict ({', '.join(ENDINGS)})"
     )
     published = None
+    if path.suffix not in ENDINGS and os.path.isfile(path):
+        raise ConfigError(f"the name of `weights` {path} must end in {' or '.join(ENDINGS)}")
     if path.suffix not in ENDINGS:
         published = resolve_weights(space.network, str(weights)) if ready_made else None
         if published is None:
@@ -115,8 +118,13 @@ def _fit(
     left_out = classifier if is_new else ()
     wrong: list[str] = []
     fitting: dict[str, Tensor] = {}
+    shared: dict[int, list[str]] = {}
+    """The names in the file of each tensor, which layers may share."""
+    for name in filter(found.__contains__, own):
+        shared.setdefault(own[name].data_ptr(), []).append(name)
     for name, mine in own.items():
-        value = found.get(name)
+        first, *_ = shared.get(mine.data_ptr(), [name]) if mine.numel() else [name]
+        value = found.get(name, found.get(first))
         if name in left_out:
             continue
         if value is None and name.endswith(_BATCHES):
@@ -129,9 +137,11 @@ def _fit(
             wrong.append(f"{name} is {value.dtype} there and {mine.dtype} here")
         elif not (taken := value.to(mine.dtype)).isfinite().all():
             wrong.append(f"{name} has values that are not finite")
+        elif first in fitting and not torch.equal(taken, fitting[first]):
+            wrong.append(f"{first} and {name} are one tensor here, and two there")
         else:
             fitting[name] = taken.clone(memory_format=torch.contiguous_format)
-    if not fitting and not wrong:
+    if not wrong and own and not found.keys() & fitting.keys():
         wrong.append("it has none but those of the classifier, for other classes")
     wrong += [
         f"it has {_show(name)} of {_shape(value)}, and the network has none"

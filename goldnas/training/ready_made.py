@@ -129,6 +129,8 @@ def find_first_weights(
             f"{space.network} starts from the weights of {pretrained.name}; its classifier is "
             f"new, for {space.classes} classes"
         )
+    else:
+        notes.append(f"{space.network} starts from the weights of {pretrained.name}")
     return pretrained
 
 

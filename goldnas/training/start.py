@@ -146,13 +146,19 @@ def find_place(
     if pretrained is None or pretrained.weights is not None:
         return out or target.folder(config), config
     usual = target.folder(replace(config, weights_sha256="*"))
-    for path in [out] if out else sorted(usual.parent.glob(usual.name)):
-        if not is_training(path):
-            continue
+    begun: list[TrainingFolder] = []
+    for path in filter(is_training, [out] if out else sorted(usual.parent.glob(usual.name))):
         folder = TrainingFolder.open(path)
         if folder.has_begun and folder.config.weights == pretrained.name:
-            return path, replace(config, weights_sha256=folder.config.weights_sha256)
-    raise ConfigError(pretrained.reason)
+            begun.append(folder)
+    if len(begun) > 1:
+        raise ConfigError(
+            f"{pretrained.reason}. {' and '.join(str(one.path) for one in begun)} began with "
+            "others of this name: give one of them as `out`"
+        )
+    if not begun:
+        raise ConfigError(pretrained.reason)
+    return begun[0].path, replace(config, weights_sha256=begun[0].config.weights_sha256)
 
 
 def prepare(
