@@ -60,13 +60,13 @@ class TrainingFolder(RunFolder):
         return cls.make(path, fill, texts)
 
     @classmethod
-    def open(cls, path: Path) -> "TrainingFolder":
+    def open(cls, path: str | Path) -> "TrainingFolder":
         """Open the folder of a training.
 
         Raises:
             RunError: If ``path`` is not the folder of a training.
         """
-        names = ("architecture.json", "config.json")
+        path, names = Path(path), ("architecture.json", "config.json")
         if not all(os.path.isfile(path / name) for name in names):
             raise RunError(
                 f"{path} is not the folder of a training: it has no architecture.json and "
