@@ -372,12 +372,12 @@ CASES = {
     ),
     "nothing but another classifier": Case(
         f"train shrinkables:perceptron {ON_DIGITS} --weights head.pt",
-        "head.pt does not fit shrinkables:perceptron: it has none but those of the classifier",
+        "head.pt does not fit shrinkables:perceptron: it has only a classifier, for other classes",
         lambda: torch.save(perceptron((1, 8, 8), 7).state_dict(), "head.pt"),
     ),
     "weights that contradict each other": Case(
         f"train shrinkables:one_weight {ON_DIGITS} --weights two.pt",
-        "1.weight and 2.weight are one tensor here, and two there",
+        "1.weight and 2.weight are one tensor here, and differ there",
         lambda: torch.save(one_weight((1, 8, 8), 10, apart=True).state_dict(), "two.pt"),
     ),
     "classes that the data says": Case(

@@ -170,7 +170,10 @@ def train_target(
     place = Path(out) if out is not None else None
     folder, config = ranks.broadcast(lambda: find_place(target, config, place))
     if target.pretrained is not None and target.pretrained.weights is None:
-        told = f"{target.pretrained.reason}. Taken is {folder}, which began with such a file"
+        told = (
+            f"{target.pretrained.reason}. This is the training in {folder}, which began with a "
+            "file of this name"
+        )
         on_event("note", {"text": told})
     with alone():
         loop = prepare(

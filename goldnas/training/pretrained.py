@@ -67,10 +67,12 @@ def load_pretrained(weights: str | Path, space: SingleSpace) -> Pretrained:
         else f"the file of the network's own state_dict ({', '.join(ENDINGS)})"
     )
     published = None
-    if path.suffix not in ENDINGS and os.path.isfile(path):
-        raise ConfigError(f"the name of `weights` {path} must end in {' or '.join(ENDINGS)}")
     if path.suffix not in ENDINGS:
         published = resolve_weights(space.network, str(weights)) if ready_made else None
+        if published is None and os.path.isfile(path):
+            raise ConfigError(
+                f"the name of `weights` {path} must end in {' or '.join(ENDINGS)}"
+            )
         if published is None:
             raise ConfigError(f"there are no `weights` {weights}: give {wanted}")
     with torch.random.fork_rng(devices=[]):
@@ -118,12 +120,12 @@ def _fit(
     left_out = classifier if is_new else ()
     wrong: list[str] = []
     fitting: dict[str, Tensor] = {}
-    shared: dict[int, list[str]] = {}
-    """The names in the file of each tensor, which layers may share."""
+    shared: dict[tuple[int, torch.Size], str] = {}
+    """The first name in the file of each tensor, which layers may share."""
     for name in filter(found.__contains__, own):
-        shared.setdefault(own[name].data_ptr(), []).append(name)
+        shared.setdefault((own[name].data_ptr(), own[name].shape), name)
     for name, mine in own.items():
-        first, *_ = shared.get(mine.data_ptr(), [name]) if mine.numel() else [name]
+        first = shared.get((mine.data_ptr(), mine.shape), name) if mine.numel() else name
         value = found.get(name, found.get(first))
         if name in left_out:
             continue
@@ -138,11 +140,11 @@ def _fit(
         elif not (taken := value.to(mine.dtype)).isfinite().all():
             wrong.append(f"{name} has values that are not finite")
         elif first in fitting and not torch.equal(taken, fitting[first]):
-            wrong.append(f"{first} and {name} are one tensor here, and two there")
+            wrong.append(f"{first} and {name} are one tensor here, and differ there")
         else:
             fitting[name] = taken.clone(memory_format=torch.contiguous_format)
     if not wrong and own and not found.keys() & fitting.keys():
-        wrong.append("it has none but those of the classifier, for other classes")
+        wrong.append("it has only a classifier, for other classes")
     wrong += [
         f"it has {_show(name)} of {_shape(value)}, and the network has none"
         for name, value in found.items()

@@ -154,7 +154,7 @@ def find_place(
     if len(begun) > 1:
         raise ConfigError(
             f"{pretrained.reason}. {' and '.join(str(one.path) for one in begun)} began with "
-            "others of this name: give one of them as `out`"
+            "files of this name: give one of them as `out`"
         )
     if not begun:
         raise ConfigError(pretrained.reason)
