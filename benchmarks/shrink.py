@@ -51,6 +51,7 @@ from goldnas.profiling.session import Session
 from goldnas.profiling.width_step import measure_step
 from goldnas.reference import is_function
 from goldnas.searching.data import Augmentation
+from goldnas.searching.shrink_config import LEARNING_RATE
 from goldnas.searching.shrink_learner import SHARE, TEMPERATURE
 from goldnas.searching.widths import WidthBudgets, build_widths
 from goldnas.spaces import import_space
@@ -64,7 +65,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 SCALE = SCALES["laptop"]
 NETWORKS: dict[str, dict[str, Any]] = {"resnet": {"blocks": 1}, "mobilenet": {"blocks": 1}}
 METHODS = ("goldnas", "uniform", "magnitude", "taylor", "scratch")
-LEARNING_RATE, BATCH = 0.02, 96
+BATCH = 96
 ON_ONE_CORE: dict[str, Any] = {"threads": 1, "workers": 0, "train_device": "cpu"}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goldnas.api.shrinks import EPOCHS, MEASURING, OF_SEARCH
+from goldnas.api.shrinks import MEASURING, OF_SEARCH
 from goldnas.cli import config_file
 from goldnas.cli.console import err, errors_shown, warn
 from goldnas.cli.cores import take_free_cores
@@ -21,7 +21,7 @@ from goldnas.cli.wording import command
 from goldnas.errors import ConfigError
 from goldnas.profiling.config import TableConfig
 from goldnas.searching.config import SearchConfig
-from goldnas.searching.shrink_config import ShrinkConfig
+from goldnas.searching.shrink_config import EPOCHS, LEARNING_RATE, ShrinkConfig
 
 if TYPE_CHECKING:
     from goldnas.api.runs import Run
@@ -43,7 +43,7 @@ _OPTIONS = Options(
         if name not in _TAKEN
     ],
     panels={"target_percent": "Device", "settings": "Network"},
-    defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": 0.02},
+    defaults={"amp": "auto", "data": None, "epochs": EPOCHS, "learning_rate": LEARNING_RATE},
     texts={
         "budgets": "Most that the network may cost: 600MFLOPs, 3Mparams or 5ms. With several "
         "latency tables, 5ms@pi5 names the table. Repeat for several budgets. All of "

@@ -9,7 +9,7 @@ from goldnas.api.runs import Run
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import ignore, warn, watch
 from goldnas.api.together import alone, as_list, check_own, join_ranks, name_task
-from goldnas.searching.shrink_config import ShrinkConfig
+from goldnas.searching.shrink_config import EPOCHS, ShrinkConfig
 from goldnas.settings import check_known, make_settings
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ OF_SEARCH = (
     *("weight_decay", "train_device", "amp", "threads", "loggers"),
 )
 """Fields of :class:`goldnas.SearchConfig` that are settings here."""
-
-EPOCHS = 20
-"""Unless said otherwise."""
 
 
 def shrink(

@@ -139,9 +139,11 @@ class SearchRun(RunFolder):
         """
         path = self.path
         if is_training(path):
+            search = path.parent.parent  # as TrainingFolder places them
+            found = path.parent.name == "trained" and os.path.isfile(search / "config.json")
             raise RunError(
-                f"{path} is the folder of a training; give the folder of its search, which may "
-                "be two folders up"
+                f"{path} is the folder of a training; give the folder of its search"
+                + (f", {search}" if found else ", or another search")
             )
         if not os.path.isfile(path / "config.json"):
             lacks = (

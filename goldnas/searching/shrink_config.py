@@ -7,6 +7,9 @@ import msgspec
 from goldnas.errors import ConfigError
 from goldnas.settings import POSITIVE, check_bounds, setting
 
+EPOCHS, LEARNING_RATE = 20, 0.05
+"""Unless said otherwise."""
+
 _WHAT, _DATA, _DEVICE = "Channels", "Data", "Device"
 
 

@@ -31,7 +31,7 @@ from goldnas.training.task_data import blank_loss
 from goldnas.training.teacher import Distillation
 from goldnas.training.weights import WeightsOptimizer, compute_loss
 
-SHARE, TEMPERATURE = 0.9, 4.0
+SHARE, TEMPERATURE = 0.5, 4.0
 """Of the loss that is the teacher's, and what outputs are divided by (arXiv:1503.02531)."""
 
 AVERAGE = 0.99

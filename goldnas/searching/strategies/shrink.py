@@ -21,6 +21,7 @@ from goldnas.searching.config import SearchConfig
 from goldnas.searching.front import Front, FrontNetwork
 from goldnas.searching.recorder import FrontRecorder
 from goldnas.searching.session import Session
+from goldnas.searching.shrink_config import LEARNING_RATE
 from goldnas.searching.shrink_learner import ShrinkLearner
 from goldnas.searching.strategies.registry import register_strategy
 from goldnas.spaces.shrunk import ShrunkSpace
@@ -257,7 +258,7 @@ def _name_changes(space: ShrunkSpace, was: Any, size: Any) -> list[str]:
     listed=False,
     counts="channels",
     description="makes a trained network smaller; used by goldnas shrink",
-    learning_rate=0.02,
+    learning_rate=LEARNING_RATE,
     check=_check,
 )
 def shrink(session: Session) -> Shrinking:
