@@ -341,6 +341,21 @@ def test_a_network_of_its_own_is_exported_without_a_choice(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_function_without_a_name_of_its_own_is_trained(tmp_path: Path) -> None:
+    settings = SMALL | {"data": "digits"}
+    for width in (2, 3):
+        trained = goldnas.train(
+            lambda classes, width=width: nn.Sequential(
+                *(nn.Conv2d(1, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+                nn.Linear(width, classes),
+            ),
+            out=tmp_path / f"{width}",
+            **settings,
+        )
+        weights = sum(weight.numel() for weight in trained.build().parameters())
+        assert weights == 10 * width + 10 * (width + 1)
+
+
 def test_the_folder_of_a_search_is_trained_by_its_best(run_on_digits: goldnas.Run) -> None:
     trained = goldnas.train(run_on_digits.path, **SMALL)
     assert trained.fingerprint == run_on_digits.best.fingerprint

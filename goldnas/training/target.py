@@ -18,6 +18,7 @@ from goldnas.lut import LatencyTable
 from goldnas.reference import is_function
 from goldnas.spaces import find_space, import_space
 from goldnas.spaces.mobile_networks import NETWORKS, read_published
+from goldnas.spaces.reference import FUNCTIONS
 from goldnas.spaces.single import make_function_space
 from goldnas.training.config import TrainConfig
 from goldnas.training.pretrained import Pretrained
@@ -108,8 +109,10 @@ def target_of_file(
     Raises:
         GoldnasError: If there is no such network, or no such data.
     """
-    of_function = isinstance(target, str) and is_function(target)
-    function = str(target) if of_function and not str(target).startswith(PREFIX) else ""
+    function = ""
+    if isinstance(target, str) and not target.startswith(PREFIX):
+        # Those without a name of their own have one that this program alone knows.
+        function = target if is_function(target) or target in FUNCTIONS else ""
     named = tuple(filter(is_function, (function or space, data, task or "")))
     allow(*named)
     notes: list[str] = []
