@@ -296,6 +296,53 @@ def mixing(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, **layers, **blocks, last=nn.Linear(16, classes))
 
 
+class Attending(nn.Module):
+    """Self-attention of what comes before, beside a sum."""
+
+    def __init__(self, width: int, places: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 4, batch_first=True)
+        self.register_buffer("mask", torch.full((places, places), -1e9).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.attention(x, key=x, value=x, attn_mask=self.mask, need_weights=False)[0]
+
+
+def attending(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Patches, what each takes from those before it, and an MLP."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.patches(x).flatten(2).transpose(1, 2)
+        return net.last(net.mixing(net.attending(x)).mean(dim=1))
+
+    places = input_shape[1] * input_shape[2] // 4
+    layers = {"patches": nn.Conv2d(input_shape[0], 16, 2, 2), "last": nn.Linear(16, classes)}
+    return Flow(flow, **layers, attending=Attending(16, places), mixing=Mixing(16, 32))
+
+
+def enlarged(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A transposed convolution, to the size of an earlier tensor."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        large = net.up(net.down(x), output_size=x.size()[2:])
+        return net.head(net.last(F.relu(large)))
+
+    layers = {"down": conv(input_shape[0], 16, stride=2), "last": conv(8, 16)}
+    up = nn.ConvTranspose2d(16, 8, 3, stride=2, padding=1)
+    return Flow(flow, **layers, up=up, head=head(16, classes))
+
+
+def recurrent(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Rows one after the other, twice, the second time from the state of the first."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x, state = net.one(x.flatten(1, 2))
+        return net.last(net.two(x, state)[0].mean(dim=1))
+
+    one, two = (nn.LSTM(n, 16, batch_first=True) for n in (input_shape[2], 16))
+    return Flow(flow, one=one, two=two, last=nn.Linear(16, classes))
+
+
 EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "chain": (chain, {"0.0": 16, "1.0": 16}),
     "residual": (
@@ -316,6 +363,8 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "grouped": (grouped, {"3.0": 12}),
     "unknown": (unknown, {"last.0": 12}),
     "pooled last": (pooled_last, {}),
+    "attending": (attending, {"mixing.first": 32}),
+    "enlarged": (enlarged, {"last.0": 16}),
 }
 """Networks whose channels go without any other number changing, and those that may go."""
 

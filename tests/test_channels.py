@@ -26,6 +26,7 @@ from shrinkables import (
     concatenation,
     learnt,
     mixing,
+    recurrent,
     residual,
     shared,
     squeezed,
@@ -177,6 +178,7 @@ def test_cutting_again_goes_on_from_what_is_left() -> None:
     ("make", "told"),
     [
         (shared, "'again' has weights and is called 2 times"),
+        (recurrent, "'two' reads several tensors as one argument"),
         (branching, "Flow cannot be followed"),
         (lambda *_: nn.Sequential(chain(SHAPE, 10), branching(SHAPE, 10)), "'1', a Flow"),
         (lambda shape, classes: chain((3, 8, 8), classes), "fails on an input of 1x8x8"),

@@ -25,9 +25,11 @@ from goldnas.spaces.single import FunctionSpace
 from nightly import EXAMPLES, at_night
 from shrinkables import (
     all_grouped,
+    attending,
     chain,
     chunked,
     concatenation,
+    enlarged,
     flattened,
     grouped,
     learnt,
@@ -40,6 +42,7 @@ from shrinkables import (
 SHAPE = (1, 8, 8)
 NETWORKS: tuple[Callable[..., nn.Module], ...] = (
     *(chain, residual, concatenation, squeezed, chunked, flattened, viewed, grouped, mixing),
+    *(attending, enlarged),
 )
 every_network = pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 

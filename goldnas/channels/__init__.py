@@ -10,6 +10,8 @@ from goldnas.channels.compensation import compensate
 from goldnas.channels.coupling import (
     ChannelGroup,
     Coupling,
+    Input,
+    LayerCall,
     LayerChannels,
     Role,
     find_coupling,
@@ -19,6 +21,8 @@ from goldnas.channels.cutting import cut, remove_branches
 __all__ = [
     "ChannelGroup",
     "Coupling",
+    "Input",
+    "LayerCall",
     "LayerChannels",
     "Role",
     "compensate",

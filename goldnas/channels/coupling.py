@@ -79,6 +79,25 @@ class LayerChannels:
 
 
 @dataclass(frozen=True)
+class Input:
+    """Stands for a tensor among the arguments of a layer."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """How a network calls a layer."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    """Shapes of the different tensors that the layer reads, without the batch."""
+    output: tuple[int, ...]
+    """Shape of the output, or of its first tensor."""
+    arguments: tuple[Any, Any]
+    """By position and by name, with an :class:`Input` in place of each tensor."""
+
+
+@dataclass(frozen=True)
 class Coupling:
     """The channels of a network."""
 
@@ -87,8 +106,8 @@ class Coupling:
     """By path: convolutions, linear layers, normalisations."""
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     """By path: of input and output of those layers, without the batch."""
-    others: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]]
-    """Layers with weights that keep all their channels: shapes of inputs and output."""
+    others: dict[str, LayerCall]
+    """By path: layers with weights that keep all their channels."""
 
     def restrict(self, kept: Mapping[str, Ids], removed: Iterable[str] = ()) -> "Coupling":
         """The channels of the remaining network; a group that no layer has gets none.
@@ -172,7 +191,7 @@ class _Follower:
         """The channels of each tensor; None where they have to stay, or there are none."""
         self._uses: dict[str, dict[Role, Ids]] = {}
         self._shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        self._others: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]] = {}
+        self._others: dict[str, LayerCall] = {}
 
     # -- numbers of channels -----------------------------------------------------------------
 
@@ -224,7 +243,7 @@ class _Follower:
 
     def _note_other(self, node: fx.Node, calls: int) -> None:
         """Note a layer that keeps its channels."""
-        path, inputs = str(node.target), node.all_input_nodes
+        path = str(node.target)
         if not _has_weights(self._modules[path]):
             return
         if calls > 1:
@@ -235,8 +254,21 @@ class _Follower:
         shape = node.meta["value"]
         if isinstance(shape, list):
             shape = shape[0]
-        shapes = tuple(tuple(n.meta["value"][1:]) for n in inputs if n.meta["value"])
-        self._others[path] = (shapes, tuple((shape or (0,))[1:]))
+        tensors = [n for n in node.all_input_nodes if "constant" not in n.meta]
+        if not all(isinstance(n.meta["value"], tuple) for n in tensors):
+            raise ConfigError(
+                f"layer {path!r} reads several tensors as one argument, and its cost alone is "
+                "not known: pass them one by one"
+            )
+
+        def argument(of: fx.Node) -> Any:
+            return of.meta["constant"] if of not in tensors else Input(tensors.index(of))
+
+        self._others[path] = LayerCall(
+            tuple(n.meta["value"][1:] for n in tensors),
+            tuple((shape or (0,))[1:]),
+            fx.node.map_arg((node.args, node.kwargs), argument),
+        )
 
     def _follow_layer(self, node: fx.Node) -> bool:
         """Follow the call of a layer; say whether it is one that is known."""

@@ -16,7 +16,8 @@ BATCH = 2
 def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
     """Follow a network's forward down to the layers of PyTorch.
 
-    Each node has its ``meta["value"]``: the shape of a tensor, a tuple of such, or None.
+    Each node has its ``meta["value"]``: the shape of a tensor, a list of such, or None. What is
+    no tensor, or is the same for all images, is in ``meta["constant"]``.
 
     Args:
         network: Is not changed.
@@ -67,11 +68,14 @@ class _Tracer(fx.Tracer):
 
 
 class _Shapes(fx.Interpreter):
-    """Computes a graph, and keeps the shapes."""
+    """Computes a graph, and keeps the shapes and the constants."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         n.meta["value"] = _shape_of(result)
+        fixed = n.op != "placeholder" and all("constant" in m.meta for m in n.all_input_nodes)
+        if fixed or n.meta["value"] is None:
+            n.meta["constant"] = result
         return result
 
 

@@ -34,7 +34,7 @@ from goldnas.spaces.shrunk_parts import (
     CALLS,
     OUTPUTS,
     WEIGHTS,
-    make_copy,
+    make_called,
     make_holder,
     make_like,
     make_nothing,
@@ -283,11 +283,11 @@ class ShrunkSpace:
                         work,
                     )
                 )
-        for path, (inputs, output) in self.coupling.others.items():
-            layer = module.get_submodule(path)
-            first, *others = inputs or ((1,),)
-            site = Shapes(first, output, tuple(others))
-            yield self._term(path, site, (), self._branch_of(path), make_copy(layer))
+        for path, call in self.coupling.others.items():
+            first, *others = call.inputs or ((1,),)
+            site = Shapes(first, call.output, tuple(others))
+            make = make_called(module.get_submodule(path), path, call)
+            yield self._term(path, site, (), self._branch_of(path), make)
         counted = {*self.coupling.layers, *self.coupling.others}
         for path, part in module.named_modules():
             inner = any(path.startswith(f"{other}.") for other in self.coupling.others)

@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.node import map_aggregate
 
+from goldnas.channels import Input, LayerCall
+from goldnas.errors import ConfigError
+from goldnas.reference import describe_error
 from goldnas.site import AnySite, Shapes
 
 CALLS, OUTPUTS, WEIGHTS = "calls", "outputs", "weights"
@@ -96,6 +100,29 @@ def make_holder(size: int) -> Callable[[AnySite], nn.Module]:
     return lambda site: _Offset(size)
 
 
-def make_copy(layer: nn.Module) -> Callable[[AnySite], nn.Module]:
-    """What makes a layer again."""
-    return lambda site: copy.deepcopy(layer)
+class _Called(nn.Module):
+    """A layer that is called as its network calls it."""
+
+    def __init__(self, layer: nn.Module, path: str, call: LayerCall) -> None:
+        super().__init__()
+        self.layer = layer
+        self._path = path
+        self._call = call
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Map the layer's different inputs to its output."""
+        args, kwargs = map_aggregate(
+            self._call.arguments, lambda a: inputs[a.index] if isinstance(a, Input) else a
+        )
+        try:
+            return self.layer(*args, **kwargs)
+        except Exception as error:
+            raise ConfigError(
+                f"layer {self._path!r} cannot be called on its own, so its cost is not known: "
+                f"{describe_error(error)}"
+            ) from error
+
+
+def make_called(layer: nn.Module, path: str, call: LayerCall) -> Callable[[AnySite], nn.Module]:
+    """What makes a layer again, which is called as its network calls it."""
+    return lambda site: _Called(copy.deepcopy(layer), path, call)
