@@ -39,6 +39,9 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
     for handle in handles:
         handle.remove()
     found: dict[str, tuple[str, ...]] = {}
+    # Blocks that add several things, as those of transformers do: no single layer in them
+    # silences a block around them either, and each try would cost that block's whole forward.
+    undecided: list[str] = []
     for path in sorted(given, key=lambda path: path.count("."), reverse=True):
         inner = any(other.startswith(f"{path}.") for other in found)
         if inner or len(given[path]) != 1:
@@ -47,9 +50,16 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
         layers = [n for n, m in block.named_modules() if not list(m.children())]
         if not _is_silent(block, x, layers):
             continue
-        decide = [name for name in layers if _is_silent(block, x, [name])]
+        decide = tuple(
+            f"{path}.{name}"
+            for name in layers
+            if not f"{path}.{name}".startswith(tuple(undecided))
+            and _is_silent(block, x, [name])
+        )
         if decide:
-            found[path] = tuple(f"{path}.{name}" for name in decide)
+            found[path] = decide
+        else:
+            undecided.append(f"{path}.")
     order = [path for path, _ in network.named_modules()]
     return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
 
