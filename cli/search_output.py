@@ -235,12 +235,14 @@ def _print_drops(run: "Run") -> None:
     pairs = [_around(event) for event in prunings.values()]
     drops = [sign * (before - after) for before, after in pairs]
     most = kind.scale * max(drops, default=0.0)
-    if kind.is_accuracy:
-        most_text = f"drop of accuracy in one: {most:.2f} %"
+    if most <= 0:
+        most_text = f"none made the {kind.name} worse"
+    elif kind.is_accuracy:
+        most_text = f"largest drop of accuracy in one: {most:.2f} %"
     else:
-        most_text = f"loss of {kind.name} in one: {most:.4g}"
+        most_text = f"largest loss of {kind.name} in one: {most:.4g}"
     if drops:
-        say(f"{count_of(len(drops), 'pruning')}; largest {most_text}")
+        say(f"{count_of(len(drops), 'pruning')}; {most_text}")
     if cut:
         before, after = (kind.scale * value for value in _around(cut))
         if kind.is_accuracy:

@@ -231,6 +231,18 @@ def shared(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, stem=conv(input_shape[0], 16), again=again, head=head(16, classes))
 
 
+def looked_up(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A layer that takes whole numbers alone."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        x = x + net.shift(x[:, 0].abs().long().clamp(max=3)).permute(0, 3, 1, 2)
+        return net.head(net.last(x))
+
+    layers = {"stem": conv(input_shape[0], 16), "shift": nn.Embedding(4, 16)}
+    return Flow(flow, **layers, last=conv(16, 12), head=head(12, classes))
+
+
 def tied(input_shape: Sequence[int], classes: int) -> nn.Module:
     """Two layers that share a weight."""
     one, other = conv(16, 16), conv(16, 16)

@@ -37,7 +37,15 @@ from workplace import invoke
 
 TUTORIALS = {f"docs/{name}.md" for name in ("data", "spaces", "tasks")}
 TOURS = ("compare-methods", "device-tables", "raspberry-pi", "too-slow")
-PAGES_AT_NIGHT = ("cluster", "mobile", "own-images", "strategies", "training")
+PAGES_AT_NIGHT = [
+    "cluster",
+    "latency",
+    "mobile",
+    "own-images",
+    "pick",
+    "strategies",
+    "training",
+]
 AT_NIGHT = {
     *(f"docs/{name}.md" for name in PAGES_AT_NIGHT),
     *(f"docs/tours/{name}.md" for name in TOURS),

@@ -32,6 +32,7 @@ from goldnas.searching.sampler import BudgetedSampler
 from goldnas.searching.widths import build_widths
 from goldnas.site import Site
 from goldnas.spaces import SearchSpace
+from nightly import at_night
 
 SMALL = {"input_shape": (1, 8, 8), "classes": 10}
 EVERY = ("bytes", "bytes:fp16", "bytes:int8", "ram", "ram:fp16", "ram:int8")
@@ -232,7 +233,7 @@ def random_weights(network: nn.Module, seed: int) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("name", ["gold", "chain"])
+@pytest.mark.parametrize("name", [pytest.param("gold", marks=at_night), "chain"])
 def test_parts_tell_most_of_the_bytes_and_least_of_the_memory(name: str) -> None:
     feasibility = costs_of(name)
     space = feasibility.space

@@ -13,6 +13,7 @@ from torch import nn
 import goldnas
 from goldnas.lut import LatencyTable
 from goldnas.spaces.reference import name_function
+from nightly import at_night
 from searches import assert_same_results
 from shrinkables import learnt, residual
 from workplace import Case, assert_refused, invoke
@@ -120,6 +121,7 @@ def test_a_command_goes_on_where_it_was_stopped() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@at_night
 def test_each_size_has_a_table_of_its_own() -> None:
     device = {"device": "cpu", "networks": 4, "target_percent": 100}
     visits: list[int] = []

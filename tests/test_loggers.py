@@ -22,6 +22,7 @@ from goldnas.run_folder import RunFolder
 from goldnas.searching.folder import SearchRun
 from goldnas.searching.start import PreparedSearch, run_search
 from loopback import find_free_port
+from nightly import at_night
 from searches import make_loop
 from test_long_runs import QUICK, spoil
 from workplace import RESUME, WITHIN, Case, assert_refused, changed, goldnas, invoke
@@ -293,6 +294,7 @@ def test_a_logger_that_there_is_not_is_refused(workplace: Path, case: Case) -> N
 # -- the real things ---------------------------------------------------------------------------
 
 
+@at_night
 def test_the_server_of_tensorboard_shows_a_run(tmp_path: Path) -> None:
     search = make_loop(tmp_path / "a", **QUICK | {"epochs": 1}, loggers=("tensorboard",))
     run_search(search)

@@ -370,7 +370,8 @@ def test_fp16_computes_the_same_up_to_rounding() -> None:
 # -- integers ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=at_night)])
+@at_night
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_composed_network_runs_the_same_integer_nodes_as_the_exported_one(
     seed: int, tmp_path: Path
 ) -> None:

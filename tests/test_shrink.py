@@ -19,7 +19,17 @@ from goldnas.resources import count_flops
 from goldnas.zoo.networks import build_network
 from nightly import EXAMPLES, at_night
 from searches import assert_same_results, weights_of
-from shrinkables import all_grouped, branching, chain, learnt, mixing, residual, shared, tied
+from shrinkables import (
+    all_grouped,
+    branching,
+    chain,
+    learnt,
+    looked_up,
+    mixing,
+    residual,
+    shared,
+    tied,
+)
 from workplace import Case, assert_refused, invoke, removed
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -430,6 +440,11 @@ BAD = {
     ),
     "a layer that is called twice": Case(
         of_function("shared"), "'again'", saved(lambda: shared(SHAPE, CLASSES))
+    ),
+    "a layer that takes whole numbers alone": Case(
+        of_function("looked_up"),
+        "'shift' cannot be called on its own.* float32",
+        saved(lambda: looked_up(SHAPE, CLASSES)),
     ),
     "layers that share a weight": Case(
         of_function("tied"), "'1.0' and '2.0' share", saved(lambda: tied(SHAPE, CLASSES))

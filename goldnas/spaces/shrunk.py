@@ -169,9 +169,12 @@ class ShrunkSpace:
         self.free = tuple(i for i, n in enumerate(self.whole.widths) if n > step)
         """Indices of the groups of which something may go."""
         if not self.free and not self.branches:
+            told = "all of its channels pass through layers that goldnas does not cut"
+            if step > 1:
+                told = f"no group of its channels is larger than `step={step}`"
             raise ConfigError(
-                "this network cannot be shrunk: no group of its channels is larger than "
-                f"`step={step}`, and no block adds to its input. Give a smaller `step`"
+                f"this network cannot be shrunk: {told}, and no block adds to its input. "
+                + ("Give a smaller `step`" if step > 1 else "docs/shrink.md says what may go")
             )
         self.branch_of = tuple(self._find_branch_of(g) for g in range(len(self.whole.widths)))
         """For each group, its branch; None for a group that layers outside read, too."""

@@ -119,7 +119,7 @@ class _Called(nn.Module):
         except Exception as error:
             raise ConfigError(
                 f"layer {self._path!r} cannot be called on its own, so its cost is not known: "
-                f"{describe_error(error)}"
+                f"{describe_error(error)}. Let it take any float32 numbers of its input's shape"
             ) from error
 
 
