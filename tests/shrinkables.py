@@ -332,6 +332,68 @@ def attending(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, **layers, attending=Attending(16, places), mixing=Mixing(16, 32))
 
 
+class Windowed(nn.Module):
+    """A transformer block: attention within windows of four places, and an MLP, each a sum."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.norm, self.then = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.read, self.write = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.first, self.second = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = self.norm(x).reshape(-1, 4, x.shape[-1])
+        queries, keys, values = self.read(windows).chunk(3, dim=-1)
+        found = (queries @ keys.transpose(1, 2)).softmax(dim=-1) @ values
+        x = x + self.write(found).reshape(x.shape)
+        return x + self.second(F.gelu(self.first(self.then(x))))
+
+
+def windowed(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Patches, and attention written as products of tensors."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.patches(x).flatten(2).transpose(1, 2)
+        return net.last(net.two(net.one(x)).mean(dim=1))
+
+    layers = {"patches": nn.Conv2d(input_shape[0], 16, 2, 2), "last": nn.Linear(16, classes)}
+    return Flow(flow, **layers, one=Windowed(16, 32), two=Windowed(16, 24))
+
+
+class Activated(nn.BatchNorm2d):
+    """A normalisation with its activation, as timm has it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class Turned(nn.BatchNorm2d):
+    """Puts out other channels than it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flip(1)
+
+
+def activated(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Normalisations of somebody's own."""
+    return nn.Sequential(
+        nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False),
+        Activated(16),
+        nn.Conv2d(16, 12, 3, padding=1, bias=False),
+        Activated(12),
+        head(12, classes),
+    )
+
+
+def turned(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A normalisation of somebody's own that is no such."""
+    return nn.Sequential(conv(input_shape[0], 16), Turned(16), head(16, classes))
+
+
 def enlarged(input_shape: Sequence[int], classes: int) -> nn.Module:
     """A transposed convolution, to the size of an earlier tensor."""
 
@@ -377,6 +439,8 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "pooled last": (pooled_last, {}),
     "attending": (attending, {"mixing.first": 32}),
     "enlarged": (enlarged, {"last.0": 16}),
+    "windowed": (windowed, {"one.first": 32, "two.first": 24}),
+    "activated": (activated, {"0": 16, "2": 12}),
 }
 """Networks whose channels go without any other number changing, and those that may go."""
 

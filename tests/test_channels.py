@@ -30,6 +30,8 @@ from shrinkables import (
     residual,
     shared,
     squeezed,
+    turned,
+    windowed,
 )
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -180,6 +182,7 @@ def test_cutting_again_goes_on_from_what_is_left() -> None:
         (shared, "'again' has weights and is called 2 times"),
         (recurrent, "'two' reads several tensors as one argument"),
         (branching, "Flow cannot be followed"),
+        (turned, "'1', a Turned, cannot be followed"),
         (lambda *_: nn.Sequential(chain(SHAPE, 10), branching(SHAPE, 10)), "'1', a Flow"),
         (lambda shape, classes: chain((3, 8, 8), classes), "fails on an input of 1x8x8"),
     ],
@@ -204,15 +207,20 @@ def test_blocks_that_keep_the_shape_are_branches() -> None:
     assert list(find_branches(learnt(lambda: squeezed(SHAPE, 10)), SHAPE)) == ["1"]
     assert list(find_branches(learnt(lambda: mixing(SHAPE, 10)), SHAPE)) == ["one", "two"]
     assert not find_branches(learnt(lambda: chain(SHAPE, CLASSES)), SHAPE)
+    assert find_branches(learnt(lambda: windowed(SHAPE, 10)), SHAPE) == {
+        "one": ("one.write", "one.second"),
+        "two": ("two.write", "two.second"),
+    }
 
 
-@pytest.mark.parametrize("make", [residual, squeezed, mixing])
+@pytest.mark.parametrize("make", [residual, squeezed, mixing, windowed])
 def test_an_identity_is_what_a_silent_branch_is(make: Callable[..., nn.Module]) -> None:
     network = learnt(lambda: make(SHAPE, CLASSES))
     for path, layers in find_branches(network, SHAPE).items():
         silent, left = copy.deepcopy(network), copy.deepcopy(network)
-        for weight in silent.get_submodule(layers[-1]).parameters():
-            weight.zero_()
+        for layer in layers:
+            for weight in silent.get_submodule(layer).parameters():
+                weight.zero_()
         remove_branches(left, [path])
         assert count(left) < count(network)
         torch.testing.assert_close(left(images(SHAPE)), silent(images(SHAPE)))

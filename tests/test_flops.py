@@ -121,6 +121,24 @@ PRODUCTS: dict[str, tuple[nn.Module, int]] = {
 }
 
 
+class Token(nn.Module):
+    """Gives a layer what it learnt, as transformers do with the token of the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, WIDTH))
+        self.layer = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layer(self.token.expand(len(x), -1))
+
+
+def test_a_parameter_may_be_an_input() -> None:
+    module = Token()
+    assert count_flops(module, SHAPE) == WIDTH * 3
+    assert all(p.requires_grad for p in module.parameters())
+
+
 @pytest.mark.parametrize(("module", "flops"), [*RECURRENT.values(), *PRODUCTS.values()])
 def test_what_multiplies_is_counted(module: nn.Module, flops: int) -> None:
     """In training mode, as a search has it, too."""

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "network": set(),
     "recompute": set(),
     "choice": {"errors", "recompute"},
-    "channels": {"errors"},
+    "channels": {"errors", "multiply_adds"},
     "trust": {"errors", "files"},
     "reference": {"errors", "trust"},
     "metric": {"ranges"},

@@ -24,6 +24,7 @@ from goldnas.spaces.shrunk import ShrunkSpace, Size
 from goldnas.spaces.single import FunctionSpace
 from nightly import EXAMPLES, at_night
 from shrinkables import (
+    activated,
     all_grouped,
     attending,
     chain,
@@ -37,12 +38,13 @@ from shrinkables import (
     residual,
     squeezed,
     viewed,
+    windowed,
 )
 
 SHAPE = (1, 8, 8)
 NETWORKS: tuple[Callable[..., nn.Module], ...] = (
     *(chain, residual, concatenation, squeezed, chunked, flattened, viewed, grouped, mixing),
-    *(attending, enlarged),
+    *(attending, enlarged, windowed, activated),
 )
 every_network = pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 

@@ -448,9 +448,8 @@ def _make_space(whole: Whole, step: int) -> ShrunkSpace:
     if counted != of_parts:
         raise ConfigError(
             f"{format_amount('FLOPs', abs(counted - of_parts))} of the network's "
-            f"{format_amount('FLOPs', counted)} are outside of its layers, for example "
-            "attention written as a product of tensors: their cost is not known. Put them "
-            "into layers of PyTorch"
+            f"{format_amount('FLOPs', counted)} are in no layer and no function that "
+            "goldnas could count alone. Put them into layers of PyTorch"
         )
     return space
 

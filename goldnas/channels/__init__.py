@@ -17,8 +17,10 @@ from goldnas.channels.coupling import (
     find_coupling,
 )
 from goldnas.channels.cutting import cut, remove_branches
+from goldnas.channels.tracing import BATCH_NORMS
 
 __all__ = [
+    "BATCH_NORMS",
     "ChannelGroup",
     "Coupling",
     "Input",

@@ -13,16 +13,16 @@ from goldnas.channels.tracing import BATCH
 def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, tuple[str, ...]]:
     """The blocks of a network that an identity can replace.
 
-    Such a block adds something to its input: with weights of zero it returns its input. Of
-    nested blocks, the innermost are taken.
+    Such a block adds something to its input, once or several times: with weights of zero it
+    returns its input. Of nested blocks, the innermost are taken.
 
     Args:
         network: Is not changed.
         input_shape: ``(C, H, W)``.
 
     Returns:
-        For the path of each block, the paths of the layers that alone decide whether the block
-        adds something: with zero weights in these layers, it does not.
+        For the path of each block, the paths of the layers that decide whether the block adds
+        something: with zero weights in these layers, it does not. They are as few as can be.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     given: dict[str, list[Tensor]] = {}
@@ -39,9 +39,6 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
     for handle in handles:
         handle.remove()
     found: dict[str, tuple[str, ...]] = {}
-    # Blocks that add several things, as those of transformers do: no single layer in them
-    # silences a block around them either, and each try would cost that block's whole forward.
-    undecided: list[str] = []
     for path in sorted(given, key=lambda path: path.count("."), reverse=True):
         inner = any(other.startswith(f"{path}.") for other in found)
         if inner or len(given[path]) != 1:
@@ -50,16 +47,7 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
         layers = [n for n, m in block.named_modules() if not list(m.children())]
         if not _is_silent(block, x, layers):
             continue
-        decide = tuple(
-            f"{path}.{name}"
-            for name in layers
-            if not f"{path}.{name}".startswith(tuple(undecided))
-            and _is_silent(block, x, [name])
-        )
-        if decide:
-            found[path] = decide
-        else:
-            undecided.append(f"{path}.")
+        found[path] = tuple(f"{path}.{name}" for name in _find_deciding(block, x, layers))
     order = [path for path, _ in network.named_modules()]
     return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
 
@@ -74,6 +62,20 @@ def _keeping(given: dict[str, list[Tensor]], path: str) -> Any:
             kept += [torch.empty(0)] * 2  # no such block
 
     return hook
+
+
+def _find_deciding(block: nn.Module, x: Tensor, layers: Sequence[str]) -> list[str]:
+    """The fewest layers whose zeros make a block return its input, the last ones first."""
+    for name in reversed(layers):
+        if _is_silent(block, x, [name]):
+            return [name]
+    # A block that adds several things, as those of transformers do.
+    needed = list(layers)
+    for name in layers:
+        fewer = [other for other in needed if other != name]
+        if _is_silent(block, x, fewer):
+            needed = fewer
+    return needed
 
 
 def _is_silent(block: nn.Module, x: Tensor, layers: Sequence[str]) -> bool:

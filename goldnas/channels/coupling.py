@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx, nn
 
-from goldnas.channels.tracing import trace_graph
+from goldnas.channels.tracing import BATCH, BATCH_NORMS, FUNCTIONS, trace_graph
 from goldnas.errors import ConfigError
 
 Ids = npt.NDArray[np.int64]
@@ -23,7 +23,6 @@ Role = Literal["in", "out", "both"]
 """Role of a layer's channels: read, put out, or passed on one by one."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
 
 _PASSED_ON = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
@@ -80,21 +79,43 @@ class LayerChannels:
 
 @dataclass(frozen=True)
 class Input:
-    """Stands for a tensor among the arguments of a layer."""
+    """Stands for a tensor among the arguments of a layer or a function."""
 
     index: int
+    joined: bool
+    """Whether its first axis has several parts of each image, such as windows."""
+
+
+class Function(nn.Module):
+    """A function or a method as a layer.
+
+    Args:
+        target: The function, or the name of a method of the first argument.
+    """
+
+    def __init__(self, target: Callable[..., Any] | str) -> None:
+        super().__init__()
+        self._target = target
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        if isinstance(self._target, str):
+            return getattr(args[0], self._target)(*args[1:], **kwargs)
+        return self._target(*args, **kwargs)
 
 
 @dataclass(frozen=True)
 class LayerCall:
-    """How a network calls a layer."""
+    """How a network calls a layer, or a function that multiplies matrices."""
 
     inputs: tuple[tuple[int, ...], ...]
-    """Shapes of the different tensors that the layer reads, without the batch."""
+    """Shapes of the different tensors that it reads, for one image."""
     output: tuple[int, ...]
-    """Shape of the output, or of its first tensor."""
+    """Shape of the output, or of its first tensor, for one image."""
     arguments: tuple[Any, Any]
     """By position and by name, with an :class:`Input` in place of each tensor."""
+    function: Function | None = None
+    """None for a layer of the network."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ class Coupling:
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
     """By path: of input and output of those layers, without the batch."""
     others: dict[str, LayerCall]
-    """By path: layers with weights that keep all their channels."""
+    """By path: layers with weights that keep all their channels, and products in functions."""
 
     def restrict(self, kept: Mapping[str, Ids], removed: Iterable[str] = ()) -> "Coupling":
         """The channels of the remaining network; a group that no layer has gets none.
@@ -165,6 +186,17 @@ def find_coupling(network: nn.Module, input_shape: Sequence[int]) -> Coupling:
     _refuse_shared_weights(network)
     graph = trace_graph(network, input_shape)
     return _Follower(network, graph).follow()
+
+
+def _is_joined(shape: Sequence[int]) -> bool:
+    """Whether the first axis of a tensor has several parts of each image."""
+    return len(shape) > 0 and shape[0] != BATCH and shape[0] % BATCH == 0
+
+
+def _of_one_image(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a tensor for one image: with an axis for its parts, if it has several."""
+    parts = (shape[0] // BATCH,) if _is_joined(shape) else ()
+    return (*parts, *shape[1:])
 
 
 def _refuse_shared_weights(network: nn.Module) -> None:
@@ -228,7 +260,7 @@ class _Follower:
             if node.op == "call_module":
                 again = calls[node.target] > 1 and _has_weights(self._modules[node.target])
                 known = not again and self._follow_layer(node)
-            elif node.op in ("call_function", "call_method"):
+            elif node.op in FUNCTIONS:
                 known = self._follow_function(node)
             else:
                 known = False
@@ -239,6 +271,10 @@ class _Follower:
             self._values[node] = None
             if node.op == "call_module":
                 self._note_other(node, calls[node.target])
+            elif node.meta["multiplies"]:
+                inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+                function = Function(node.target)
+                self._note_call(node, f"{inside[-1] if inside else ''}.{node.name}()", function)
         return self._conclude()
 
     def _note_other(self, node: fx.Node, calls: int) -> None:
@@ -251,23 +287,30 @@ class _Follower:
                 f"layer {path!r} has weights and is called {calls} times, but goldnas counts "
                 "each layer once: make a layer for each call"
             )
+        self._note_call(node, path)
+
+    def _note_call(self, node: fx.Node, path: str, function: Function | None = None) -> None:
+        """Note how a layer or a function is called."""
         shape = node.meta["value"]
         if isinstance(shape, list):
             shape = shape[0]
         tensors = [n for n in node.all_input_nodes if "constant" not in n.meta]
         if not all(isinstance(n.meta["value"], tuple) for n in tensors):
             raise ConfigError(
-                f"layer {path!r} reads several tensors as one argument, and its cost alone is "
-                "not known: pass them one by one"
+                f"{path!r} reads several tensors as one argument, and its cost alone is not "
+                "known: pass them one by one"
             )
 
         def argument(of: fx.Node) -> Any:
-            return of.meta["constant"] if of not in tensors else Input(tensors.index(of))
+            if of not in tensors:
+                return of.meta["constant"]
+            return Input(tensors.index(of), joined=_is_joined(of.meta["value"]))
 
         self._others[path] = LayerCall(
-            tuple(n.meta["value"][1:] for n in tensors),
-            tuple((shape or (0,))[1:]),
+            tuple(_of_one_image(n.meta["value"]) for n in tensors),
+            _of_one_image(shape or (0,)),
             fx.node.map_arg((node.args, node.kwargs), argument),
+            function,
         )
 
     def _follow_layer(self, node: fx.Node) -> bool:
@@ -287,7 +330,7 @@ class _Follower:
         if isinstance(layer, nn.Flatten):
             return self._flatten(node, before, shape, after, layer.start_dim)
         axis = len(shape) - 1 if type(layer) in (nn.Linear, nn.LayerNorm) else 1
-        if type(layer) in NORMS:
+        if isinstance(layer, BATCH_NORMS) or type(layer) is nn.LayerNorm:
             if not isinstance(before, _Channels) or before.axis != axis:
                 return False
             if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) != 1:
@@ -316,7 +359,10 @@ class _Follower:
         self, path: str, shape: tuple[int, ...], after: tuple[int, ...], uses: dict[Role, Ids]
     ) -> None:
         self._uses[path] = uses
-        self._shapes[path] = (shape[1:], after[1:])
+        if type(self._modules[path]) in (nn.Linear, nn.LayerNorm):
+            self._shapes[path] = (_of_one_image(shape), _of_one_image(after))
+        else:
+            self._shapes[path] = (shape[1:], after[1:])
 
     def _flatten(
         self,

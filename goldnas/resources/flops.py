@@ -80,14 +80,20 @@ def _draw_others(inputs: list[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
 def _count(module: nn.Module, inputs: list[Tensor]) -> "_Counter":
     """Compute a module, and leave its modes as they are."""
     modes = [(part, part.training) for part in module.modules()]
+    learnt = [p for p in module.parameters() if p.requires_grad]
     counter = _Counter(module)
     try:
+        # Its tracker of modules looks for the gradients of whatever has one.
+        for parameter in learnt:
+            parameter.requires_grad_(False)
         with warnings.catch_warnings(), torch.no_grad(), _unfused(), counter.modules, counter:
             warnings.simplefilter("ignore")  # what it warns of is said where it is used
             module.eval()(*inputs)
     finally:
         for part, training in modes:
             part.training = training
+        for parameter in learnt:
+            parameter.requires_grad_(True)
     return counter
 
 

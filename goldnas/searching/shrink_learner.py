@@ -184,7 +184,7 @@ class ShrinkLearner:
             equal = half * (whole / left - 1)
             curves.append(np.asarray(curve + equal - equal[0]))
         branches = [
-            probe.rise_without({}, layers[-1:]) + 3 * half if there else 0.0
+            probe.rise_without({}, layers) + 3 * half if there else 0.0
             for layers, there in zip(
                 self._space.branches.values(), self.size.branches, strict=True
             )

@@ -161,8 +161,8 @@ class ShrunkSpace:
             module = self.build_whole()
         self.coupling = find_coupling(module, self.input_shape)
         self.branches = find_branches(module, self.input_shape)
-        """By path of the block that an identity may take the place of, the layers that alone
-        decide whether it adds something."""
+        """By path of the block that an identity may take the place of, the layers that decide
+        whether it adds something."""
         self.whole = Size(
             tuple(group.size for group in self.coupling.groups), (True,) * len(self.branches)
         )
@@ -289,7 +289,7 @@ class ShrunkSpace:
         for path, call in self.coupling.others.items():
             first, *others = call.inputs or ((1,),)
             site = Shapes(first, call.output, tuple(others))
-            make = make_called(module.get_submodule(path), path, call)
+            make = make_called(call.function or module.get_submodule(path), path, call)
             yield self._term(path, site, (), self._branch_of(path), make)
         counted = {*self.coupling.layers, *self.coupling.others}
         for path, part in module.named_modules():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
-from goldnas.channels import Input, LayerCall
+from goldnas.channels import BATCH_NORMS, Input, LayerCall
 from goldnas.errors import ConfigError
 from goldnas.reference import describe_error
 from goldnas.site import AnySite, Shapes
@@ -51,7 +51,8 @@ def make_like(layer: nn.Module, axis: int) -> Callable[[AnySite], nn.Module]:
     if isinstance(layer, nn.LayerNorm):
         affine = layer.elementwise_affine
         return lambda site: nn.LayerNorm(_in(site, axis), elementwise_affine=affine)
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+    if isinstance(layer, BATCH_NORMS):
+        kind = next(norm for norm in BATCH_NORMS if isinstance(layer, norm))
         return lambda site: kind(_in(site, axis), affine=layer.affine)
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     settings = {
@@ -112,7 +113,7 @@ class _Called(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """Map the layer's different inputs to its output."""
         args, kwargs = map_aggregate(
-            self._call.arguments, lambda a: inputs[a.index] if isinstance(a, Input) else a
+            self._call.arguments, lambda a: _given(a, inputs) if isinstance(a, Input) else a
         )
         try:
             return self.layer(*args, **kwargs)
@@ -121,6 +122,11 @@ class _Called(nn.Module):
                 f"layer {self._path!r} cannot be called on its own, so its cost is not known: "
                 f"{describe_error(error)}. Let it take any float32 numbers of its input's shape"
             ) from error
+
+
+def _given(argument: Input, inputs: Sequence[Tensor]) -> Tensor:
+    given = inputs[argument.index]
+    return given.flatten(0, 1) if argument.joined else given
 
 
 def make_called(layer: nn.Module, path: str, call: LayerCall) -> Callable[[AnySite], nn.Module]:
