@@ -152,7 +152,7 @@ ATTACKED = {
         lambda folder: (*SHORT_SEARCH, "--out", folder / "a"),
         search_again,
         lambda whole, folder: assert_same(whole / "a", folder / "a"),
-        moments=1,
+        moments=2,
     ),
     "train": Attacked(
         lambda folder: (*TRAINING, "--out", folder / "a"),

@@ -273,8 +273,8 @@ class _Follower:
                 self._note_other(node, calls[node.target])
             elif node.meta["multiplies"]:
                 inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-                function = Function(node.target)
-                self._note_call(node, f"{inside[-1] if inside else ''}.{node.name}()", function)
+                path = ".".join([*inside[-1:], f"{node.name}()"])
+                self._note_call(node, path, Function(node.target))
         return self._conclude()
 
     def _note_other(self, node: fx.Node, calls: int) -> None:
