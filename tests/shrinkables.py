@@ -200,6 +200,19 @@ def viewed_as(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, **layers, last=nn.Linear(20, classes))
 
 
+def numbered(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """What cannot be followed takes the number of its channels from another tensor."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        count, channels = x.shape[:2]
+        y = net.two(net.one(x).sort(dim=1).values.reshape(count, channels, -1, 4))
+        return net.head(y)
+
+    layers = {"stem": conv(input_shape[0], 16), "one": conv(16, 16), "two": conv(16, 12)}
+    return Flow(flow, **layers, head=head(12, classes))
+
+
 def grouped(input_shape: Sequence[int], classes: int) -> nn.Module:
     """A convolution of four groups, of which it is not known what could go."""
     return nn.Sequential(
@@ -284,6 +297,69 @@ def branching(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
 
 
+def insisting(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Its forward takes no other number of channels."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        if x.shape[1] != 16:
+            raise ValueError("16 channels, please")
+        return net.head(x)
+
+    return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
+
+
+def growing(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """With fewer channels, its forward leaves out a layer."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(net.more(x) if x.shape[1] > 8 else x)
+
+    layers = {"stem": conv(input_shape[0], 16), "more": conv(16, 16)}
+    return Flow(flow, **layers, head=head(16, classes))
+
+
+def counting(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Its forward takes a number from an image."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(x if x.max().item() > 0 else -x)
+
+    return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
+
+
+class Deciding(nn.Module):
+    """Its forward goes by shapes and by an argument with a default, not by values."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = conv(channels, 16), conv(16, 12), conv(16, 12)
+        self.head = head(12, classes)
+        self.register_buffer("on", torch.tensor(True))
+
+    def forward(
+        self, x: Tensor, features: bool = False, mask: Tensor | None = None, **others: Tensor
+    ) -> Tensor:
+        x = x if mask is None and not others else x * mask
+        _, _, height, width = x.shape
+        if height % 2 or len(x) == 0 or x.dim() != 4:
+            raise ValueError("images of an even size")
+        pad = max((math.ceil(width / 3) - 1) * 3 + 5 - width, 0)
+        x = self.stem(F.pad(x, (pad // 2, pad - pad // 2)))
+        for i in range(int(x.shape[-2]) // 4):
+            x = x + F.relu(x) * i
+        if self.on:
+            x = self.one(x) + self.two(x)
+        return x if features else self.head(x)
+
+
+def deciding(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A forward that decides, the same for every image."""
+    return Deciding(input_shape[0], classes)
+
+
 class Mixing(nn.Module):
     """Linear layers over channels that lie last, beside each other a sum."""
 
@@ -335,21 +411,22 @@ def attending(input_shape: Sequence[int], classes: int) -> nn.Module:
 class Windowed(nn.Module):
     """A transformer block: attention within windows of four places, and an MLP, each a sum."""
 
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, fixed: bool) -> None:
         super().__init__()
+        self.width = width if fixed else None
         self.norm, self.then = nn.LayerNorm(width), nn.LayerNorm(width)
         self.read, self.write = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.first, self.second = nn.Linear(width, inner), nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = self.norm(x).reshape(-1, 4, x.shape[-1])
+        windows = self.norm(x).reshape(-1, 4, self.width or x.shape[-1])
         queries, keys, values = self.read(windows).chunk(3, dim=-1)
         found = (queries @ keys.transpose(1, 2)).softmax(dim=-1) @ values
         x = x + self.write(found).reshape(x.shape)
         return x + self.second(F.gelu(self.first(self.then(x))))
 
 
-def windowed(input_shape: Sequence[int], classes: int) -> nn.Module:
+def windowed(input_shape: Sequence[int], classes: int, fixed: bool = True) -> nn.Module:
     """Patches, and attention written as products of tensors."""
 
     def flow(net: Flow, x: Tensor) -> Tensor:
@@ -357,7 +434,12 @@ def windowed(input_shape: Sequence[int], classes: int) -> nn.Module:
         return net.last(net.two(net.one(x)).mean(dim=1))
 
     layers = {"patches": nn.Conv2d(input_shape[0], 16, 2, 2), "last": nn.Linear(16, classes)}
-    return Flow(flow, **layers, one=Windowed(16, 32), two=Windowed(16, 24))
+    return Flow(flow, **layers, one=Windowed(16, 32, fixed), two=Windowed(16, 24, fixed))
+
+
+def windows_of_any_width(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The same, where the width may change."""
+    return windowed(input_shape, classes, fixed=False)
 
 
 class Activated(nn.BatchNorm2d):
@@ -378,6 +460,65 @@ class Turned(nn.BatchNorm2d):
         return super().forward(x).flip(1)
 
 
+class Scaled(nn.BatchNorm2d):
+    """Has weights of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale[:, None, None]
+
+
+class Padded(nn.Conv2d):
+    """Pads as its input needs it, as timm's networks with weights of TensorFlow do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, top = (
+            max((math.ceil(side / step) - 1) * step + size - side, 0)
+            for side, step, size in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
+        )
+        x = F.pad(x, (top // 2, top - top // 2, left // 2, left - left // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+
+
+class Standardised(nn.Conv2d):
+    """What a channel puts out depends on all that it reads, also on silent ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight / self.weight.flatten(1).std(1)[:, None, None, None]
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+class Normalised(nn.LayerNorm):
+    """Over channels that are not the last axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+def padded(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Convolutions of somebody's own."""
+    return nn.Sequential(
+        *(Padded(input_shape[0], 16, 3, stride=2), nn.ReLU()),
+        *(Padded(16, 16, 3, groups=16), nn.ReLU(), Padded(16, 12, 5)),
+        head(12, classes),
+    )
+
+
+def standardised(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A convolution of somebody's own that is no such."""
+    return nn.Sequential(conv(input_shape[0], 16), Standardised(16, 16, 3), head(16, classes))
+
+
+def normalised(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A layer normalisation of somebody's own."""
+    return nn.Sequential(conv(input_shape[0], 16), Normalised(16), head(16, classes))
+
+
 def activated(input_shape: Sequence[int], classes: int) -> nn.Module:
     """Normalisations of somebody's own."""
     return nn.Sequential(
@@ -392,6 +533,11 @@ def activated(input_shape: Sequence[int], classes: int) -> nn.Module:
 def turned(input_shape: Sequence[int], classes: int) -> nn.Module:
     """A normalisation of somebody's own that is no such."""
     return nn.Sequential(conv(input_shape[0], 16), Turned(16), head(16, classes))
+
+
+def scaled(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A normalisation of somebody's own, with weights that goldnas cannot cut."""
+    return nn.Sequential(conv(input_shape[0], 16), Scaled(16), head(16, classes))
 
 
 def enlarged(input_shape: Sequence[int], classes: int) -> nn.Module:
@@ -434,6 +580,7 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "flattened": (flattened, {"0.0": 12, "1.0": 8, "3": 20}),
     "viewed": (viewed, {"stem.0": 8, "first": 20}),
     "viewed as": (viewed_as, {"first": 20}),
+    "numbered": (numbered, {"two.0": 12}),
     "grouped": (grouped, {"3.0": 12}),
     "unknown": (unknown, {"last.0": 12}),
     "pooled last": (pooled_last, {}),
@@ -441,6 +588,11 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "enlarged": (enlarged, {"last.0": 16}),
     "windowed": (windowed, {"one.first": 32, "two.first": 24}),
     "activated": (activated, {"0": 16, "2": 12}),
+    "turned": (turned, {}),
+    "scaled": (scaled, {}),
+    "padded": (padded, {"0": 16, "4": 12}),
+    "standardised": (standardised, {}),
+    "deciding": (deciding, {"stem.0": 16, "one.0": 12}),
 }
 """Networks whose channels go without any other number changing, and those that may go."""
 

@@ -24,14 +24,16 @@ from shrinkables import (
     branching,
     chain,
     concatenation,
+    counting,
     learnt,
     mixing,
+    normalised,
     recurrent,
     residual,
     shared,
     squeezed,
-    turned,
     windowed,
+    windows_of_any_width,
 )
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -119,6 +121,24 @@ def test_channels_of_normalised_vectors_go_too() -> None:
     torch.testing.assert_close(left(images(SHAPE)), wanted(images(SHAPE)))
 
 
+@pytest.mark.parametrize(
+    ("make", "groups", "norm"),
+    [
+        (normalised, {"0.0": 16}, "1"),
+        (windows_of_any_width, {"patches": 16, "one.first": 32, "two.first": 24}, "two.norm"),
+    ],
+)
+def test_channels_go_from_layer_normalisations(
+    make: Callable[..., nn.Module], groups: dict[str, int], norm: str
+) -> None:
+    network = learnt(lambda: make(SHAPE, CLASSES))
+    coupling = find_coupling(network, SHAPE)
+    assert {group.name: group.size for group in coupling.groups} == groups
+    cut(network, coupling, {next(iter(groups)): np.array([0, 3, 4, 9])})
+    assert network.get_submodule(norm).normalized_shape == (4,)
+    assert network(images(SHAPE)).shape == (3, CLASSES)
+
+
 ZOO = ("resnet18", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5")
 
 
@@ -182,8 +202,8 @@ def test_cutting_again_goes_on_from_what_is_left() -> None:
         (shared, "'again' has weights and is called 2 times"),
         (recurrent, "'two' reads several tensors as one argument"),
         (branching, "Flow cannot be followed"),
-        (turned, "'1', a Turned, cannot be followed"),
-        (lambda *_: nn.Sequential(chain(SHAPE, 10), branching(SHAPE, 10)), "'1', a Flow"),
+        (counting, "Flow cannot be followed"),
+        (lambda *_: nn.Sequential(nn.Identity(), branching(SHAPE, 10)), "'1', a Flow"),
         (lambda shape, classes: chain((3, 8, 8), classes), "fails on an input of 1x8x8"),
     ],
 )

@@ -23,6 +23,8 @@ from shrinkables import (
     all_grouped,
     branching,
     chain,
+    growing,
+    insisting,
     learnt,
     looked_up,
     mixing,
@@ -437,6 +439,14 @@ BAD = {
     ),
     "a forward that cannot be followed": Case(
         of_function("branching"), "Flow", saved(lambda: branching(SHAPE, CLASSES))
+    ),
+    "a forward that takes one number of channels": Case(
+        of_function("insisting"),
+        "fewest channels fails: ValueError: 16 channels, please",
+        saved(lambda: insisting(SHAPE, CLASSES)),
+    ),
+    "a forward that does less with fewer channels": Case(
+        of_function("growing"), "goes by the number", saved(lambda: growing(SHAPE, CLASSES))
     ),
     "a layer that is called twice": Case(
         of_function("shared"), "'again'", saved(lambda: shared(SHAPE, CLASSES))

@@ -30,21 +30,26 @@ from shrinkables import (
     chain,
     chunked,
     concatenation,
+    deciding,
     enlarged,
     flattened,
     grouped,
     learnt,
     mixing,
+    normalised,
+    padded,
     residual,
     squeezed,
     viewed,
     windowed,
+    windows_of_any_width,
 )
 
 SHAPE = (1, 8, 8)
 NETWORKS: tuple[Callable[..., nn.Module], ...] = (
     *(chain, residual, concatenation, squeezed, chunked, flattened, viewed, grouped, mixing),
-    *(attending, enlarged, windowed, activated),
+    *(attending, enlarged, windowed, activated, normalised, padded, deciding),
+    windows_of_any_width,
 )
 every_network = pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 

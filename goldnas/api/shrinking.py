@@ -23,7 +23,7 @@ from goldnas.picking.config import WHOLE_NETWORKS
 from goldnas.profiling.config import TableConfig
 from goldnas.profiling.profile_widths import profile_widths
 from goldnas.profiling.width_step import DEFAULT_STEP, measure_step
-from goldnas.reference import is_function
+from goldnas.reference import describe_error, is_function
 from goldnas.resource_names import ENERGY, LATENCY, read_kind
 from goldnas.resources import Flops, count_flops, parse_budget
 from goldnas.resources.costs import sum_costs
@@ -42,7 +42,7 @@ from goldnas.searching.whole import (
 )
 from goldnas.settings import make_settings
 from goldnas.spaces.making import make_shrunk_space
-from goldnas.spaces.shrunk import ShrunkSpace
+from goldnas.spaces.shrunk import ShrunkSpace, Size
 from goldnas.training.distributed import Ranks
 from goldnas.training.folder import TrainingFolder
 from goldnas.trust import allow
@@ -435,23 +435,40 @@ def _make_space(whole: Whole, step: int) -> ShrunkSpace:
     """What may be left of a network.
 
     Raises:
-        ConfigError: If the network cannot be followed, or computes besides its layers.
+        ConfigError: If the network cannot be followed, computes besides its layers, or goes by
+            the number of its channels.
     """
     space = make_shrunk_space(
         network=msgspec.json.decode(whole.architecture.to_json()), step=step, gated=whole.gated
     )
-    module = space.build_whole()
-    counted = count_flops(module, space.input_shape)
-    of_parts = sum_costs(
-        Flops(space.build_part), space.plan(space.describe(space.whole)).parts()
-    )
+    counted, of_parts = _count_both_ways(space, space.whole)
     if counted != of_parts:
         raise ConfigError(
             f"{format_amount('FLOPs', abs(counted - of_parts))} of the network's "
             f"{format_amount('FLOPs', counted)} are in no layer and no function that "
             "goldnas could count alone. Put them into layers of PyTorch"
         )
+    try:
+        counted, of_parts = _count_both_ways(space, space.smallest)
+    except Exception as error:  # of any kind: it is somebody's forward
+        raise ConfigError(
+            f"the network with fewest channels fails: {describe_error(error)}. Let its forward "
+            "take any number of channels"
+        ) from error
+    if counted != of_parts:
+        raise ConfigError(
+            f"the network with fewest channels has {format_amount('FLOPs', counted)}, and "
+            f"{format_amount('FLOPs', of_parts)} were expected: its forward goes by the "
+            "number of channels. Let it compute the same for any number"
+        )
     return space
+
+
+def _count_both_ways(space: ShrunkSpace, size: Size) -> tuple[int, int]:
+    """FLOPs of a network as it is built, and the sum over its parts."""
+    architecture = space.describe(size)
+    of_parts = sum_costs(Flops(space.build_part), space.plan(architecture).parts())
+    return count_flops(space.build(architecture), space.input_shape), round(of_parts)
 
 
 def _make_backend(measuring: TableConfig, on_warning: Callable[[str], None]) -> Any:

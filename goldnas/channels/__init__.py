@@ -14,13 +14,13 @@ from goldnas.channels.coupling import (
     LayerCall,
     LayerChannels,
     Role,
-    find_coupling,
 )
 from goldnas.channels.cutting import cut, remove_branches
-from goldnas.channels.tracing import BATCH_NORMS
+from goldnas.channels.following import find_coupling
+from goldnas.channels.layers import NORMS, cut_layer
 
 __all__ = [
-    "BATCH_NORMS",
+    "NORMS",
     "ChannelGroup",
     "Coupling",
     "Input",
@@ -29,6 +29,7 @@ __all__ = [
     "Role",
     "compensate",
     "cut",
+    "cut_layer",
     "find_branches",
     "find_coupling",
     "remove_branches",

@@ -1,12 +1,14 @@
 """A network with fewer channels, and without some of its branches."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from goldnas.channels.coupling import Coupling, Ids, LayerChannels, Role
+from goldnas.channels.layers import cut_layer
 
 
 def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None:
@@ -25,7 +27,7 @@ def cut(network: nn.Module, coupling: Coupling, kept: Mapping[str, Ids]) -> None
     for path, roles in coupling.layers.items():
         layer = network.get_submodule(path)
         stays = {role: _indices(channels, masks) for role, channels in roles.items()}
-        _cut_layer(layer, {role: torch.as_tensor(index) for role, index in stays.items()})
+        cut_layer(layer, {role: torch.as_tensor(index) for role, index in stays.items()})
 
 
 def find_kept(
@@ -44,10 +46,17 @@ def find_kept(
             yield path, _indices(roles[role], masks)
 
 
+class _Removed(nn.Identity):
+    """What takes the place of a branch: it passes on the first of its inputs."""
+
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return input
+
+
 def remove_branches(network: nn.Module, branches: Iterable[str]) -> None:
     """Put an identity in place of branches, by their paths."""
     for path in branches:
-        network.set_submodule(path, nn.Identity())
+        network.set_submodule(path, _Removed())
 
 
 def _masks(coupling: Coupling, kept: Mapping[str, Ids]) -> list[np.ndarray]:
@@ -69,41 +78,3 @@ def _indices(channels: LayerChannels, masks: list[np.ndarray]) -> Ids:
         mine = channels.group == index
         stay[mine] = mask[channels.channel[mine]]
     return np.flatnonzero(stay)
-
-
-def _cut_layer(layer: nn.Module, stays: Mapping[str, Tensor]) -> None:
-    if isinstance(layer, nn.Linear):
-        _select(layer, "weight", 0, stays["out"])
-        _select(layer, "weight", 1, stays["in"])
-        _select(layer, "bias", 0, stays["out"])
-        layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, nn.LayerNorm):
-        for name in ("weight", "bias"):
-            _select(layer, name, 0, stays["both"])
-        layer.normalized_shape = (len(stays["both"]),)
-    elif isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        if "both" in stays:
-            layer.groups = layer.in_channels = layer.out_channels = len(stays["both"])
-            _select(layer, "weight", 0, stays["both"])
-            _select(layer, "bias", 0, stays["both"])
-            return
-        _select(layer, "weight", 0, stays["out"])
-        _select(layer, "weight", 1, stays["in"])
-        _select(layer, "bias", 0, stays["out"])
-        layer.out_channels, layer.in_channels = layer.weight.shape[:2]
-    else:
-        assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            _select(layer, name, 0, stays["both"])
-        layer.num_features = len(stays["both"])
-
-
-def _select(layer: nn.Module, name: str, dim: int, index: Tensor) -> None:
-    """Keep some entries of a parameter or a buffer along one dimension."""
-    tensor = getattr(layer, name)
-    if tensor is None or len(index) == tensor.shape[dim]:
-        return
-    taken = tensor.detach().index_select(dim, index.to(tensor.device))
-    if isinstance(tensor, nn.Parameter):
-        taken = nn.Parameter(taken, tensor.requires_grad)
-    setattr(layer, name, taken)

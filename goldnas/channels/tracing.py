@@ -1,25 +1,30 @@
 """The graph of a network, with the shape of everything that it computes."""
 
 import copy
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from goldnas.channels.layers import find_channel_axis
 from goldnas.errors import ConfigError, read_message
 from goldnas.multiply_adds import count_multiply_adds
 
 BATCH = 2
 """Images that the network is computed for once."""
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 FUNCTIONS = ("call_function", "call_method")
 """Kinds of nodes that are calls of no layer."""
 
+READ_SHAPES = {getattr, "size", "dim", "ndimension", "numel", "nelement", "stride"}
+"""Functions and methods of tensors whose result is the same for all images, unless a tensor."""
 
+
+@torch.no_grad()
 def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
     """Follow a network's forward down to the layers of PyTorch.
 
@@ -36,10 +41,18 @@ def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
             network fails.
     """
     network = copy.deepcopy(network).eval()
-    tracer = _Tracer(network)
+    images = torch.randn(BATCH, *input_shape)
     try:
-        graph = tracer.trace(network)
-    except Exception as error:  # of any kind: it is somebody's forward that is followed
+        network(images)
+    except Exception as error:  # of any kind: it is somebody's forward
+        shape = "x".join(map(str, input_shape))
+        raise ConfigError(
+            f"the network fails on an input of {shape}: {read_message(error)[:300]}"
+        ) from None
+    tracer = _Tracer(network, images)
+    try:
+        return tracer.trace(network)
+    except Exception as error:
         place = tracer.inside[-1] if tracer.inside else ""
         module = network.get_submodule(place)
         where = f"{place!r}, a {type(module).__name__}," if place else type(module).__name__
@@ -47,71 +60,153 @@ def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
             f"the forward of {where} cannot be followed: {read_message(error)[:300]}. Let it "
             "compute the same for every input, without `if` and `for` over values"
         ) from None
-    try:
-        with torch.no_grad():
-            _Shapes(fx.GraphModule(network, graph)).run(torch.randn(BATCH, *input_shape))
-    except Exception as error:
-        shape = "x".join(map(str, input_shape))
-        raise ConfigError(
-            f"the network fails on an input of {shape}: {read_message(error)[:300]}"
-        ) from None
-    return graph
+
+
+class _Value(fx.Proxy):
+    """Stands for what a forward computes, and knows what that is for some images.
+
+    So a forward may decide by what is the same for all images, such as shapes.
+    """
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Any, fixed: bool) -> None:
+        super().__init__(node, tracer)
+        self.value = value
+        self.fixed = fixed
+        """Whether it is the same for all images."""
+
+    def __getattr__(self, k: str) -> Any:
+        found = getattr(self.value, k)
+        if callable(found):
+            return fx.proxy.Attribute(self, k)
+        if isinstance(found, torch.dtype | torch.device):
+            return found
+        return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if self.fixed and isinstance(value, _Value) and not value.fixed:
+            raise TypeError("a tensor that is the same for all images gets values of images")
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
+    def __index__(self) -> int:
+        return operator.index(self._decide())
+
+    def __int__(self) -> int:
+        return int(self._decide())
+
+    def __float__(self) -> float:
+        return float(self._decide())
+
+    def _decide(self) -> Any:
+        """What it is, for Python to go on with."""
+        return self.value if self.fixed else self.tracer.to_bool(self)
 
 
 class _Tracer(fx.Tracer):
-    """Knows in which module it is when a forward cannot be followed."""
+    """Computes a network while it follows its forward, and keeps shapes and constants."""
 
-    def __init__(self, network: nn.Module) -> None:
+    proxy_buffer_attributes = True
+
+    def __init__(self, network: nn.Module, images: Tensor) -> None:
         super().__init__()
+        self._images: Tensor | None = images
         # Tried here: while a network is followed, its modules do not compute.
-        norms = {m for m in network.modules() if isinstance(m, BATCH_NORMS)}
-        self._norms = {m for m in norms if _keeps_channels_apart(m)}
-        """Normalisations, also with an activation, such as timm's."""
+        self._layers = {m for m in network.modules() if find_channel_axis(m) is not None}
+        """Also of somebody's own: normalisations with an activation, convolutions that pad."""
+        self._computes = False
+        """Whether modules are called to compute, and not to be followed."""
         self.inside: list[str] = []
         """Paths of the modules whose forward is followed, the innermost last."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """What is not followed further."""
-        return m in self._norms or super().is_leaf_module(m, module_qualified_name)
+        return m in self._layers or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self._computes:
+            return forward(*args, **kwargs)
         self.inside.append(self.path_of_module(m))
         found = super().call_module(m, forward, args, kwargs)
         self.inside.pop()  # not where it fails: the last one is to be named
         return found
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._computes:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
-@torch.no_grad()
-def _keeps_channels_apart(norm: Any) -> bool:
-    """Whether each channel depends on the same channel of the input alone: it is tried."""
-    if any(True for child in norm.children() for _ in child.parameters()):
-        return False  # of channels that goldnas does not know
-    axes = next(n for n, kind in enumerate(BATCH_NORMS) if isinstance(norm, kind))
-    generator = torch.Generator().manual_seed(0)
-    shape = (BATCH, norm.num_features, *[3] * (axes + 1))
-    one, other = (torch.randn(shape, generator=generator) for _ in range(2))
-    other[:, ::2] = one[:, ::2]
-    try:
-        before, after = norm(one), norm(other)
-    except Exception:  # of any kind: it is somebody's forward
-        return False
-    return before.shape == one.shape and torch.equal(before[:, ::2], after[:, ::2])
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        if isinstance(obj, _Value) and obj.fixed:
+            return bool(obj.value)
+        return super().to_bool(obj)
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return (obj[i] for i in range(len(obj)))  # type: ignore[index]
 
-class _Shapes(fx.Interpreter):
-    """Computes a graph, and keeps the shapes and the constants."""
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, target, *args, **kwargs)
+        node.meta |= {"value": None, "multiplies": False}
+        if kind == "get_attr":
+            with self._computing():
+                self._note(node, operator.attrgetter(target)(self.root), fixed=True)
+        return node
 
-    def run_node(self, n: fx.Node) -> Any:
-        with _Products() as products:  # type: ignore[no-untyped-call]
-            result = super().run_node(n)
-        n.meta["multiplies"] = n.op in FUNCTIONS and products.any
-        n.meta["value"] = _shape_of(result)
-        fixed = n.op != "placeholder" and all("constant" in m.meta for m in n.all_input_nodes)
-        if fixed or n.meta["value"] is None:
-            n.meta["constant"] = result
-        return result
+    def create_proxy(  # type: ignore[override]
+        self, kind: str, target: Any, args: Any, kwargs: Any, **others: Any
+    ) -> Any:
+        node = super().create_proxy(kind, target, args, kwargs, **others).node
+        if kind == "placeholder":
+            return self._take_input(node)
+        given: list[_Value] = []
+
+        def value(argument: Any) -> Any:
+            if not isinstance(argument, _Value):
+                return argument
+            given.append(argument)
+            return argument.value
+
+        args, kwargs = fx.node.map_aggregate((args, kwargs), value)
+        with self._computing(), _Products() as products:  # type: ignore[no-untyped-call]
+            if kind == "get_attr":
+                result = operator.attrgetter(target)(self.root)
+            elif kind == "call_module":
+                result = self.root.get_submodule(target)(*args, **kwargs)
+            elif kind == "call_method":
+                result = getattr(args[0], target)(*args[1:], **kwargs)
+            else:
+                result = target(*args, **kwargs)
+        reads_shape = target in READ_SHAPES and not isinstance(result, Tensor)
+        fixed = reads_shape or all(one.fixed for one in given)
+        self._note(node, result, fixed)
+        node.meta["multiplies"] = kind in FUNCTIONS and products.any
+        return _Value(node, self, result, fixed)
+
+    def _take_input(self, node: fx.Node) -> Any:
+        """An argument of the network: the first has the images, others have their defaults."""
+        images, self._images = self._images, None
+        name = str(node.target)
+        if images is None:
+            return {} if name.startswith("**") else () if name.startswith("*") else node.args[0]
+        value = [images] if name.startswith("*") else images
+        self._note(node, value, fixed=False)
+        return _Value(node, self, value, fixed=False)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        self._computes = True
+        try:
+            yield
+        finally:
+            self._computes = False
+
+    def _note(self, node: fx.Node, value: Any, fixed: bool) -> None:
+        node.meta["value"] = _shape_of(value)
+        if fixed or node.meta["value"] is None:
+            node.meta["constant"] = value
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]

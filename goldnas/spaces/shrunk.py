@@ -257,9 +257,7 @@ class ShrunkSpace:
             yield self._term(f"{path}:call", Shapes((1,), (1,)), (), index, make_nothing, work)
         shapes = self.coupling.shapes
         for path, roles in self.coupling.layers.items():
-            layer, (before, after) = module.get_submodule(path), shapes[path]
-            last = isinstance(layer, nn.Linear | nn.LayerNorm)
-            axis = len(before) - 1 if last else 0
+            layer, (before, after, axis) = module.get_submodule(path), shapes[path]
             branch = self._branch_of(path)
             if "both" in roles:
                 for size, factors in self._blocks(path, "both"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
-from goldnas.channels import BATCH_NORMS, Input, LayerCall
+from goldnas.channels import NORMS, Input, LayerCall, cut_layer
 from goldnas.errors import ConfigError
 from goldnas.reference import describe_error
 from goldnas.site import AnySite, Shapes
@@ -44,39 +44,20 @@ def work_of(layer: nn.Module, site: Shapes) -> dict[str, float]:
 
 
 def make_like(layer: nn.Module, axis: int) -> Callable[[AnySite], nn.Module]:
-    """What makes a layer of other channels, without an offset."""
-    kind: Any = type(layer)
-    if isinstance(layer, nn.Linear):
-        return lambda site: nn.Linear(_in(site, axis), _out(site, axis), bias=False)
-    if isinstance(layer, nn.LayerNorm):
-        affine = layer.elementwise_affine
-        return lambda site: nn.LayerNorm(_in(site, axis), elementwise_affine=affine)
-    if isinstance(layer, BATCH_NORMS):
-        kind = next(norm for norm in BATCH_NORMS if isinstance(layer, norm))
-        return lambda site: kind(_in(site, axis), affine=layer.affine)
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    settings = {
-        name: getattr(layer, name)
-        for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-    }
-    alone, bias = layer.groups > 1, layer.groups > 1 and layer.bias is not None
+    """What makes a layer of fewer channels, without an offset."""
+    passes_on = isinstance(layer, NORMS) or getattr(layer, "groups", 1) > 1
 
     def make(site: AnySite) -> nn.Module:
-        groups = _in(site, axis) if alone else 1
-        made: nn.Module = kind(
-            _in(site, axis), _out(site, axis), groups=groups, bias=bias, **settings
+        made: Any = copy.deepcopy(layer)
+        reads, writes = (
+            torch.arange(shape[axis]) for shape in (site.input_shapes[0], site.output_shape)
         )
-        return made
+        cut_layer(made, {"both": reads} if passes_on else {"in": reads, "out": writes})
+        if not passes_on:
+            made.bias = None
+        return made  # type: ignore[no-any-return]
 
     return make
-
-
-def _in(site: AnySite, axis: int) -> int:
-    return site.input_shapes[0][axis]
-
-
-def _out(site: AnySite, axis: int) -> int:
-    return site.output_shape[axis]
 
 
 class _Offset(nn.Module):
@@ -93,7 +74,7 @@ class _Offset(nn.Module):
 
 def make_offset(has_bias: bool, axis: int) -> Callable[[AnySite], nn.Module]:
     """What makes the offset of a layer, or nothing."""
-    return lambda site: _Offset(_out(site, axis) if has_bias else 0)
+    return lambda site: _Offset(site.output_shape[axis] if has_bias else 0)
 
 
 def make_holder(size: int) -> Callable[[AnySite], nn.Module]:

@@ -1,0 +1,467 @@
+"""Follow the channels of a network through its graph.
+
+Every output channel of a layer has a number. Sums make numbers equal, concatenations put them
+side by side, layers read them. Tensors of an unknown function keep all their channels: nothing
+is guessed.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+
+from goldnas.channels.coupling import (
+    ChannelGroup,
+    Coupling,
+    Function,
+    Ids,
+    Input,
+    LayerCall,
+    LayerChannels,
+    LayerShapes,
+    Role,
+)
+from goldnas.channels.functions import (
+    ALIKE,
+    ARITHMETIC,
+    FUNCTIONS_OF_CHANNELS,
+    PASSED_ON,
+    Channels,
+    Width,
+    find_along,
+    find_place,
+    mixes,
+    pads_no_channels,
+)
+from goldnas.channels.layers import CONVOLUTIONS, NORMS, find_channel_axis
+from goldnas.channels.tracing import BATCH, FUNCTIONS, trace_graph
+from goldnas.errors import ConfigError
+
+
+def find_coupling(network: nn.Module, input_shape: Sequence[int]) -> Coupling:
+    """Follow the channels of a network.
+
+    Args:
+        network: Is not changed.
+        input_shape: ``(C, H, W)``.
+
+    Raises:
+        ConfigError: If the network's forward cannot be followed, if a layer with weights is
+            called several times, or if layers share a weight.
+    """
+    _refuse_shared_weights(network)
+    graph = trace_graph(network, input_shape)
+    return _Follower(network, graph).follow()
+
+
+def _is_joined(shape: Sequence[int]) -> bool:
+    """Whether the first axis of a tensor has several parts of each image."""
+    return len(shape) > 0 and shape[0] != BATCH and shape[0] % BATCH == 0
+
+
+def _of_one_image(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a tensor for one image: with an axis for its parts, if it has several."""
+    parts = (shape[0] // BATCH,) if _is_joined(shape) else ()
+    return (*parts, *shape[1:])
+
+
+def _refuse_shared_weights(network: nn.Module) -> None:
+    owners: dict[int, str] = {}
+    for path, module in network.named_modules():
+        for name, weight in module.named_parameters(recurse=False):
+            owner = owners.setdefault(id(weight), path)
+            if owner != path:
+                raise ConfigError(
+                    f"layers {owner!r} and {path!r} share one {name}: it cannot become smaller "
+                    "for one of them alone. Give each layer weights of its own"
+                )
+
+
+class _Follower:
+    """Goes through a graph once, and notes which channel is which."""
+
+    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
+        self._modules = dict(network.named_modules(remove_duplicate=False))
+        self._nodes = list(graph.nodes)
+        self._equal = [0]
+        """By number of a channel: one that it is equal to. 0 stays, and all that equal it."""
+        self._values: dict[fx.Node, Any] = {}
+        """The channels of each tensor; None where they have to stay, or there are none."""
+        self._uses: dict[str, dict[Role, Ids]] = {}
+        self._shapes: dict[str, LayerShapes] = {}
+        self._others: dict[str, LayerCall] = {}
+
+    # -- numbers of channels -----------------------------------------------------------------
+
+    def _fresh(self, count: int) -> Ids:
+        start = len(self._equal)
+        self._equal.extend(range(start, start + count))
+        return np.arange(start, start + count)
+
+    def _find(self, number: int) -> int:
+        while self._equal[number] != number:
+            self._equal[number] = self._equal[self._equal[number]]
+            number = self._equal[number]
+        return number
+
+    def _unite(self, ones: Iterable[int], others: Iterable[int]) -> None:
+        for one, other in zip(ones, others, strict=True):
+            a, b = sorted((self._find(int(one)), self._find(int(other))))
+            self._equal[b] = a
+
+    def _keep(self, value: Any) -> None:
+        """See that channels stay."""
+        if isinstance(value, Channels | Width):
+            self._unite(value.ids, [0] * len(value.ids))
+        elif isinstance(value, list):
+            for one in value:
+                self._keep(one)
+
+    # -- the graph ---------------------------------------------------------------------------
+
+    def follow(self) -> Coupling:
+        """The channels of the network."""
+        calls = Counter(n.target for n in self._nodes if n.op == "call_module")
+        for node in self._nodes:
+            if node.op == "call_module":
+                again = calls[node.target] > 1 and _has_weights(self._modules[node.target])
+                known = not again and self._follow_layer(node)
+            elif node.op in FUNCTIONS:
+                known = self._follow_function(node)
+            else:
+                known = False
+            if known:
+                continue
+            for one in node.all_input_nodes:
+                self._keep(self._values.get(one))
+            self._values[node] = None
+            if node.op == "call_module":
+                self._note_other(node, calls[node.target])
+            elif node.meta["multiplies"]:
+                inside = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+                path = ".".join([*inside[-1:], f"{node.name}()"])
+                self._note_call(node, path, Function(node.target))
+        return self._conclude()
+
+    def _note_other(self, node: fx.Node, calls: int) -> None:
+        """Note a layer that keeps its channels."""
+        path = str(node.target)
+        if not _has_weights(self._modules[path]):
+            return
+        if calls > 1:
+            raise ConfigError(
+                f"layer {path!r} has weights and is called {calls} times, but goldnas counts "
+                "each layer once: make a layer for each call"
+            )
+        self._note_call(node, path)
+
+    def _note_call(self, node: fx.Node, path: str, function: Function | None = None) -> None:
+        """Note how a layer or a function is called."""
+        shape = node.meta["value"]
+        if isinstance(shape, list):
+            shape = shape[0]
+        tensors = [n for n in node.all_input_nodes if "constant" not in n.meta]
+        if not all(isinstance(n.meta["value"], tuple) for n in tensors):
+            raise ConfigError(
+                f"{path!r} reads several tensors as one argument, and its cost alone is not "
+                "known: pass them one by one"
+            )
+
+        def argument(of: fx.Node) -> Any:
+            if of not in tensors:
+                return of.meta["constant"]
+            return Input(tensors.index(of), joined=_is_joined(of.meta["value"]))
+
+        self._others[path] = LayerCall(
+            tuple(_of_one_image(n.meta["value"]) for n in tensors),
+            _of_one_image(shape or (0,)),
+            fx.node.map_arg((node.args, node.kwargs), argument),
+            function,
+        )
+
+    def _follow_layer(self, node: fx.Node) -> bool:
+        """Follow the call of a layer; say whether it is one that is known."""
+        path = str(node.target)
+        layer = self._modules[path]
+        if len(node.all_input_nodes) != 1 or not isinstance(node.meta["value"], tuple):
+            return False
+        before = self._values.get(node.all_input_nodes[0])
+        shape = node.all_input_nodes[0].meta["value"]
+        after: tuple[int, ...] = node.meta["value"]
+        if type(layer) in PASSED_ON or _is_one_slope(layer):
+            if isinstance(before, Channels) and mixes(type(layer).__name__, before, shape):
+                return False
+            self._values[node] = before
+            return True
+        if isinstance(layer, nn.Flatten):
+            return self._flatten(node, before, shape, after)
+        channel_axis = find_channel_axis(layer)
+        if channel_axis is None:
+            return False
+        axis = channel_axis % len(shape)
+        if isinstance(before, Channels) and before.axis != axis:
+            return False
+        if isinstance(layer, NORMS):
+            if not isinstance(before, Channels):
+                return False
+        elif isinstance(layer, CONVOLUTIONS) and _is_joined(shape):
+            return False  # it is counted as it is called
+        ids = before.ids if isinstance(before, Channels) else np.zeros(shape[axis], np.int64)
+        if isinstance(layer, NORMS) or getattr(layer, "groups", 1) > 1:
+            self._note(path, shape, after, axis, {"both": ids})
+            self._values[node] = Channels(axis, ids)
+            return True
+        made = self._fresh(after[axis])
+        self._note(path, shape, after, axis, {"in": ids, "out": made})
+        self._values[node] = Channels(axis, made)
+        return True
+
+    def _note(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        after: tuple[int, ...],
+        axis: int,
+        uses: dict[Role, Ids],
+    ) -> None:
+        self._uses[path] = uses
+        if axis == len(shape) - 1:
+            shape, after = _of_one_image(shape), _of_one_image(after)
+            self._shapes[path] = LayerShapes(shape, after, len(shape) - 1)
+        else:
+            self._shapes[path] = LayerShapes(shape[1:], after[1:], axis - 1)
+
+    def _flatten(
+        self, node: fx.Node, before: Any, shape: tuple[int, ...], after: tuple[int, ...]
+    ) -> bool:
+        """Follow channels into a tensor of the same numbers and another shape."""
+        if not isinstance(before, Channels):
+            return False
+        place = find_place(before.axis, shape, after)
+        if place is not None:
+            self._values[node] = Channels(place, before.ids)
+        elif before.axis == 1 and after == (shape[0], prod(shape[1:])):
+            self._values[node] = Channels(1, np.repeat(before.ids, prod(shape[2:])))
+        else:
+            return False
+        return True
+
+    def _follow_function(self, node: fx.Node) -> bool:
+        """Follow a function or a method; say whether it is one that is known."""
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        after = node.meta["value"]
+        if after is None:
+            return self._follow_number(node, str(name))
+        if not node.args or not isinstance(node.args[0], fx.Node | list | tuple):
+            return name in ARITHMETIC and self._follow_arithmetic(node)
+        if name in ARITHMETIC:
+            return self._follow_arithmetic(node)
+        if name in ("cat", "concat"):
+            return self._concatenate(node)
+        if not isinstance(node.args[0], fx.Node):
+            return False
+        before, shape = self._values.get(node.args[0]), node.args[0].meta["value"]
+        if name == "getitem" and isinstance(before, list):
+            self._values[node] = before[node.args[1]]  # type: ignore[index]
+            return True
+        if not isinstance(before, Channels) or not isinstance(shape, tuple):
+            return False
+        arguments: dict[Any, Any] = {**dict(enumerate(node.args[1:])), **node.kwargs}
+        follow = FUNCTIONS_OF_CHANNELS.get(str(name))
+        if name in ALIKE or (name == "pad" and pads_no_channels(arguments, before, shape)):
+            if after[before.axis] != shape[before.axis] or len(after) != len(shape):
+                return False
+            if name != "pad" and mixes(str(name), before, shape):
+                return False
+            self._values[node] = before
+            return True
+        if name == "flatten":
+            return self._flatten(node, before, shape, after)
+        if name in ("view", "reshape"):
+            place = find_place(before.axis, shape, after)
+            fits = self._fits_any_width(arguments, before, -1 if place is None else place)
+            return fits and self._flatten(node, before, shape, after)
+        if follow is None:
+            return False
+        if name == "chunk":
+            self._unite_chunks(before, after, arguments)
+        found = follow(before, shape, after, arguments)
+        if found is None:
+            return False
+        self._values[node] = found
+        return True
+
+    def _follow_number(self, node: fx.Node, name: str) -> bool:
+        """Follow what puts out no tensor; say whether it is known."""
+        source = node.args[0] if node.args else None
+        before = self._values.get(source) if isinstance(source, fx.Node) else None
+        found: Width | None = None
+        if isinstance(before, Channels):
+            dims = len(source.meta["value"])  # type: ignore[union-attr]
+            dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+            if name == "size" and dim is not None:
+                here = dim in (before.axis, before.axis - dims)
+                found = Width(before.ids) if here else None
+            elif name == "size" or (name == "getattr" and dim == "shape"):
+                found = Width(before.ids, before.axis)
+            elif name in ("numel", "nelement", "stride"):
+                found = Width(before.ids)
+            elif name not in ("getattr", "dim", "ndimension"):
+                return False
+        elif isinstance(before, Width) and before.axis is not None and name == "getitem":
+            index: Any = node.args[1]
+            places = range(len(source.meta["constant"]))[index]  # type: ignore[union-attr]
+            if places == before.axis:
+                found = Width(before.ids)
+            elif isinstance(places, range) and before.axis in places:
+                found = Width(before.ids, places.index(before.axis))
+        else:
+            values = [self._values.get(one) for one in node.all_input_nodes]
+            if name == "_assert" or any(isinstance(v, Channels | list) for v in values):
+                return False
+            ids = [value.ids for value in values if isinstance(value, Width)]
+            found = Width(np.concatenate(ids)) if ids else None
+        self._values[node] = found
+        return True
+
+    def _fits_any_width(self, arguments: dict[Any, Any], before: Channels, place: int) -> bool:
+        """Whether a view does not say how many channels there are.
+
+        Args:
+            arguments: Arguments of the view.
+            before: What is viewed.
+            place: Index of the size that has the channels.
+        """
+        sizes: Any = arguments.get("shape", arguments.get("size", arguments.get(0)))
+        if not isinstance(sizes, list | tuple):
+            sizes = [value for key, value in arguments.items() if isinstance(key, int)]
+        if len(sizes) == 1:  # sizes of another tensor
+            place = 0
+        for one in sizes:
+            if one is not sizes[place] and isinstance(one, fx.Node):
+                self._keep(self._values.get(one))
+        width = sizes[place]
+        if not isinstance(width, fx.Node):
+            return bool(width == -1)
+        of = self._values.get(width)
+        if not isinstance(of, Width):
+            return False
+        if len(of.ids) == len(before.ids):
+            self._unite(of.ids, before.ids)
+        return {self._find(int(i)) for i in of.ids} == {self._find(int(i)) for i in before.ids}
+
+    def _unite_chunks(self, before: Channels, after: Any, arguments: dict[Any, Any]) -> None:
+        """See that equal parts stay equal; channels of parts that are not, stay."""
+        if find_along(arguments, after[0]) != before.axis:
+            return
+        if len(before.ids) % len(after):
+            self._keep(before)
+            return
+        first, *others = np.split(before.ids, len(after))
+        for ids in others:
+            self._unite(first, ids)
+
+    def _follow_arithmetic(self, node: fx.Node) -> bool:
+        """Sums and products of tensors: what lies above each other is united."""
+        after = node.meta["value"]
+        if not isinstance(after, tuple):
+            return False
+        found: Channels | None = None
+        for one in (*node.args, *node.kwargs.values()):
+            if not isinstance(one, fx.Node):
+                continue
+            shape = one.meta["value"]
+            if not isinstance(shape, tuple) or prod(shape) == 1:
+                continue  # a number
+            value = self._values.get(one)
+            if not isinstance(value, Channels):
+                return False
+            axis = value.axis + len(after) - len(shape)
+            if len(value.ids) != after[axis]:
+                return False  # one channel for all of the other
+            if found is None:
+                found = Channels(axis, value.ids)
+            elif found.axis != axis:
+                return False
+            else:
+                self._unite(found.ids, value.ids)
+        self._values[node] = found
+        return found is not None
+
+    def _concatenate(self, node: fx.Node) -> bool:
+        parts = node.args[0]
+        if not isinstance(parts, list | tuple):
+            return False
+        along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        values = [self._values.get(one) for one in parts]  # type: ignore[arg-type]
+        shapes = [one.meta["value"] for one in parts]  # type: ignore[union-attr]
+        axes = {value.axis for value in values if isinstance(value, Channels)}
+        if len(axes) != 1 or not isinstance(along, int):
+            return False
+        (axis,) = axes
+        ids = [
+            v.ids if isinstance(v, Channels) else np.zeros(shape[axis], np.int64)
+            for v, shape in zip(values, shapes, strict=True)
+        ]
+        if along % len(shapes[0]) == axis:
+            self._values[node] = Channels(axis, np.concatenate(ids))
+            return True
+        for other in ids[1:]:
+            self._unite(ids[0], other)
+        self._values[node] = Channels(axis, ids[0])
+        return True
+
+    # -- the result --------------------------------------------------------------------------
+
+    def _conclude(self) -> Coupling:
+        """Put channels that are used alike into groups."""
+        for node in self._nodes:
+            if node.op == "output":
+                for one in node.all_input_nodes:
+                    self._keep(self._values.get(one))
+        roots = {
+            (path, role): np.array([self._find(int(i)) for i in ids], dtype=np.int64)
+            for path, roles in self._uses.items()
+            for role, ids in roles.items()
+        }
+        stays = self._find(0)
+        where: dict[int, Counter[tuple[str, Role]]] = {}
+        for use, numbers in roots.items():
+            for number in numbers:
+                if number != stays:
+                    where.setdefault(int(number), Counter())[use] += 1
+        together: dict[frozenset[Any], list[int]] = {}
+        for number, uses in where.items():
+            together.setdefault(frozenset(uses.items()), []).append(number)
+        groups: list[ChannelGroup] = []
+        place: dict[int, tuple[int, int]] = {}
+        taken: Counter[str] = Counter()
+        for alike in together.values():
+            uses = where[alike[0]]
+            made = [path for path, role in uses if role == "out"]
+            if not made:
+                continue
+            name = made[0]
+            taken[name] += 1
+            if taken[name] > 1:
+                name = f"{name}#{taken[name]}"
+            for channel, number in enumerate(sorted(alike)):
+                place[number] = (len(groups), channel)
+            groups.append(ChannelGroup(name, len(alike)))
+        layers: dict[str, dict[Role, LayerChannels]] = {}
+        for (path, role), numbers in roots.items():
+            pairs = [place.get(int(number), (-1, -1)) for number in numbers]
+            table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            layers.setdefault(path, {})[role] = LayerChannels(table[:, 0], table[:, 1])
+        return Coupling(tuple(groups), layers, self._shapes, self._others)
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    return any(True for _ in layer.parameters())
+
+
+def _is_one_slope(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.PReLU) and layer.num_parameters == 1

@@ -1,0 +1,182 @@
+"""Where the channels of tensors are after functions and layers without weights."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import fx, nn
+
+from goldnas.channels.coupling import Ids
+
+PASSED_ON = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    *(nn.Softsign, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.Upsample, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+)
+"""Layers without weights whose channels are those of their input."""
+
+ALIKE = {
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish"),
+    *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "softplus", "dropout"),
+    *("dropout2d", "contiguous", "clone", "float", "detach", "max_pool2d", "avg_pool2d"),
+    *("adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "stochastic_depth"),
+    *("neg", "abs", "exp", "sqrt", "square", "clamp"),
+}
+"""Functions and methods, by name, whose channels are those of their first argument."""
+
+ARITHMETIC = {
+    *("add", "iadd", "add_", "sub", "isub", "sub_", "mul", "imul", "mul_", "truediv", "div"),
+    *("maximum", "minimum"),
+}
+
+
+class Channels(NamedTuple):
+    """The channels of a tensor, and their axis."""
+
+    axis: int
+    ids: Ids
+
+
+class Width(NamedTuple):
+    """A number that follows from how many channels there are, or sizes with such a number."""
+
+    ids: Ids
+    axis: int | None = None
+    """Of the sizes of a tensor, which one it is."""
+
+
+def mixes(name: str, before: Channels, shape: tuple[int, ...]) -> bool:
+    """Whether what pools, pads or resizes the last axes of a tensor has the channels there."""
+    name = name.lower()
+    if name in ("upsample", "interpolate"):
+        return before.axis != 1
+    if "pool" not in name and "pad" not in name:
+        return False
+    return before.axis >= len(shape) - int(name[-2])  # of 2d, two axes
+
+
+def find_place(axis: int, shape: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+    """Where an axis is in a view of a tensor; None if it is part of another."""
+    ahead = prod(shape[:axis])
+    places = (i for i, size in enumerate(after) if size == shape[axis])
+    return next((i for i in places if prod(after[:i]) == ahead), None)
+
+
+def pads_no_channels(
+    arguments: dict[Any, Any], before: Channels, shape: tuple[int, ...]
+) -> bool:
+    """Whether padding leaves the axis of the channels alone."""
+    padding = arguments.get(0, arguments.get("pad", ()))
+    return len(padding) // 2 < len(shape) - before.axis
+
+
+def _permute(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    dims: Any = arguments.get("dims", arguments.get(0))
+    if isinstance(dims, int):
+        dims = [arguments[i] for i in range(len(shape))]
+    return Channels([d % len(shape) for d in dims].index(before.axis), before.ids)
+
+
+def _transpose(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    one, other = (d % len(shape) for d in (arguments[0], arguments[1]))
+    axis = {one: other, other: one}.get(before.axis, before.axis)
+    return Channels(axis, before.ids)
+
+
+def _mean(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    dims = arguments.get(0, arguments.get("dim"))
+    if dims is None:
+        return None
+    gone = {d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)}
+    if before.axis in gone:
+        return None
+    if len(after) == len(shape):
+        return before
+    return Channels(before.axis - sum(d < before.axis for d in gone), before.ids)
+
+
+def _getitem(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    index = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
+    if not all(isinstance(i, slice | int) for i in index):
+        return None
+    if any(isinstance(b, fx.Node) for i in index if isinstance(i, slice) for b in _bounds(i)):
+        return None
+    here = index[before.axis] if before.axis < len(index) else slice(None)
+    if isinstance(here, int) or len(before.ids[here]) < len(before.ids):
+        return None  # of fewer channels these would be others
+    gone = sum(isinstance(i, int) for i in index[: before.axis])
+    return Channels(before.axis - gone, before.ids[here])
+
+
+def _bounds(one: slice) -> tuple[Any, Any, Any]:
+    return one.start, one.stop, one.step
+
+
+def _squeeze(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    dim = arguments.get(0, arguments.get("dim"))
+    if not isinstance(dim, int):
+        return None
+    gone = dim % len(shape)
+    if gone == before.axis:
+        return None
+    return Channels(before.axis - (gone < before.axis and shape[gone] == 1), before.ids)
+
+
+def _unsqueeze(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    dim: int = arguments.get(0, arguments.get("dim", 0)) % len(after)
+    return Channels(before.axis + (dim <= before.axis), before.ids)
+
+
+def _split(
+    before: Channels, shape: tuple[int, ...], after: Any, arguments: dict[Any, Any]
+) -> list[Channels] | None:
+    if find_along(arguments, shape) != before.axis:
+        return [before for _ in after]
+    return None  # whose sizes the forward says
+
+
+def _chunk(
+    before: Channels, shape: tuple[int, ...], after: Any, arguments: dict[Any, Any]
+) -> list[Channels]:
+    along = find_along(arguments, shape)
+    if along != before.axis:
+        return [before for _ in after]
+    ends = np.cumsum([one[along] for one in after])[:-1]
+    return [Channels(along, ids) for ids in np.split(before.ids, ends)]
+
+
+def find_along(arguments: dict[Any, Any], shape: tuple[int, ...]) -> int:
+    """The axis that a tensor is split along."""
+    along: int = arguments.get(1, arguments.get("dim", 0))
+    return along % len(shape)
+
+
+FUNCTIONS_OF_CHANNELS: dict[str, Callable[..., Any]] = {
+    "permute": _permute,
+    "transpose": _transpose,
+    "mean": _mean,
+    "sum": _mean,
+    "getitem": _getitem,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    "chunk": _chunk,
+    "split": _split,
+}
+"""Where channels are after some functions and methods, by name."""
