@@ -33,6 +33,7 @@ from goldnas.channels.functions import (
     Width,
     find_along,
     find_place,
+    has_fixed_bounds,
     mixes,
     pads_no_channels,
 )
@@ -313,6 +314,8 @@ class _Follower:
                 return False
         elif isinstance(before, Width) and before.axis is not None and name == "getitem":
             index: Any = node.args[1]
+            if not isinstance(index, int) and not has_fixed_bounds(index):
+                return False
             places = range(len(source.meta["constant"]))[index]  # type: ignore[union-attr]
             if places == before.axis:
                 found = Width(before.ids)

@@ -109,20 +109,28 @@ def _mean(
 def _getitem(
     before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
 ) -> Channels | None:
-    index = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
-    if not all(isinstance(i, slice | int) for i in index):
-        return None
-    if any(isinstance(b, fx.Node) for i in index if isinstance(i, slice) for b in _bounds(i)):
+    index = list(arguments[0]) if isinstance(arguments[0], tuple) else [arguments[0]]
+    if ... in index:
+        place = index.index(...)
+        index[place : place + 1] = [slice(None)] * (len(shape) - len(index) + 1)
+    if not all(isinstance(i, slice) or _is_number(i) for i in index):
         return None
     here = index[before.axis] if before.axis < len(index) else slice(None)
-    if isinstance(here, int) or len(before.ids[here]) < len(before.ids):
+    if not has_fixed_bounds(here) or len(before.ids[here]) < len(before.ids):
         return None  # of fewer channels these would be others
-    gone = sum(isinstance(i, int) for i in index[: before.axis])
+    gone = sum(not isinstance(i, slice) for i in index[: before.axis])
     return Channels(before.axis - gone, before.ids[here])
 
 
-def _bounds(one: slice) -> tuple[Any, Any, Any]:
-    return one.start, one.stop, one.step
+def has_fixed_bounds(index: Any) -> bool:
+    """Whether an index is a slice that goes by no tensor."""
+    return isinstance(index, slice) and not any(
+        isinstance(bound, fx.Node) for bound in (index.start, index.stop, index.step)
+    )
+
+
+def _is_number(index: Any) -> bool:
+    return isinstance(index.meta.get("constant") if isinstance(index, fx.Node) else index, int)
 
 
 def _squeeze(
