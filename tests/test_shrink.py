@@ -538,6 +538,11 @@ def test_a_program_is_told_the_same() -> None:
     for network in (3, None, nn.Identity(), "nowhere", Path("nowhere")):
         with pytest.raises(goldnas.GoldnasError, match="not a trained network"):
             shrink(network, out="new", data="digits", weights="w.pt")
+    given: dict[str, Any] = {"out": "new", "data": "digits", "width": 8}
+    with pytest.raises(goldnas.ConfigError, match=r"settings={'width': 8}"):
+        goldnas.shrink(chain, budgets=["1kFLOPs"], **given)
+    with pytest.raises(goldnas.ConfigError, match=r"settings={'width': 8}"):
+        goldnas.train(chain, **given)
     with pytest.raises(goldnas.RunError):
         shrink(out="small")
     assert not Path("new").exists()

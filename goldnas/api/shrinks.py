@@ -8,7 +8,14 @@ from goldnas.api.networks import Network, TrainedNetwork
 from goldnas.api.runs import Run
 from goldnas.api.tables import LatencyTable
 from goldnas.api.telling import ignore, warn, watch
-from goldnas.api.together import alone, as_list, check_own, join_ranks, name_task
+from goldnas.api.together import (
+    alone,
+    as_list,
+    check_own,
+    join_ranks,
+    name_task,
+    refuse_arguments,
+)
 from goldnas.searching.shrink_config import EPOCHS, ShrinkConfig
 from goldnas.settings import check_known, make_settings
 
@@ -119,7 +126,9 @@ def shrink(
     from goldnas.profiling.config import TableConfig
 
     check_own(settings, weights)
-    check_known(others, (*MEASURING, *OF_SEARCH, *ShrinkConfig.__struct_fields__), "shrink")
+    known = (*MEASURING, *OF_SEARCH, *ShrinkConfig.__struct_fields__)
+    refuse_arguments(network, others, known)
+    check_known(others, known, "shrink")
     own = {k: others.pop(k) for k in ShrinkConfig.__struct_fields__ if k in others}
     if isinstance(own.get("image_size"), int):
         own["image_size"] = (own["image_size"],)

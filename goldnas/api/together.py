@@ -1,9 +1,10 @@
 """What searches and trainings share: functions, tasks, several processes."""
 
 import hashlib
+import inspect
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -47,6 +48,27 @@ def check_own(settings: Any, weights: Any) -> None:
             f"`weights` must be a file or a name, got {name_type(weights)}: save a "
             "state_dict with torch.save"
         )
+
+
+def refuse_arguments(network: Any, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Say where arguments of a function go, if they were given as settings.
+
+    Args:
+        network: A function that makes a network, or anything else.
+        given: Settings, by name.
+        known: The names of those that there are.
+
+    Raises:
+        ConfigError: Naming the first.
+    """
+    if not callable(network):
+        return
+    for name, value in given.items():
+        if name not in known and name in inspect.signature(network).parameters:
+            raise ConfigError(
+                f"`{name}` is an argument of the function: give it in "
+                f"`settings={{{name!r}: {value!r}}}`"
+            )
 
 
 def name_space(space: "Callable[..., Any] | str") -> str:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from goldnas.api.networks import Network, ReadyMadeNetwork, TrainedNetwork
 from goldnas.api.runs import Run, load_run
 from goldnas.api.telling import watch
-from goldnas.api.together import alone, check_own, join_ranks, name_space, name_task
+from goldnas.api.together import (
+    alone,
+    check_own,
+    join_ranks,
+    name_space,
+    name_task,
+    refuse_arguments,
+)
 from goldnas.architecture import Architecture, find_origin
 from goldnas.errors import ConfigError, name_type
 from goldnas.trust import allow
@@ -101,6 +108,9 @@ def train(
         >>> again.fingerprint == run.best.fingerprint
         True
     """
+    from goldnas.training.config import TrainConfig
+
+    refuse_arguments(network, others, TrainConfig.__struct_fields__)
     of_data = {
         "data": data,
         "task": task,
