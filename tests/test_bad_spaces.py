@@ -44,7 +44,7 @@ MISTAKES = {
     "returns_nothing": "returns a NoneType",
     "no_choice": "has no Choice",
     "is_a_choice": "is a Choice itself",
-    "needs_width": r"needs a setting 'width': .*'own_spaces:needs_width', width=VALUE\)",
+    "needs_width": r"needs a setting 'width': .*settings={'width': 'VALUE'}",
     "shared": "1.one and 1.two share weights",
     "same_name": r"1.conv and 2.conv .* both own_spaces:same_name/conv at 4x8x8->4x8x8",
     "never_called": "never calls the choice at choice",

@@ -75,7 +75,7 @@ class NetworkFunction:
             if parameter.default is parameter.empty and name not in settings:
                 raise ConfigError(
                     f"space {self._space} needs a setting {name!r}: give it as "
-                    f"`space({self._space!r}, {name}=VALUE)`"
+                    f"`settings={{{name!r}: 'VALUE'}}`"
                 )
         self._check_shape(settings.get("input_shape"))
         listed: dict[str, Any] = json.loads(json.dumps(settings))
