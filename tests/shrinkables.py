@@ -442,6 +442,30 @@ def windows_of_any_width(input_shape: Sequence[int], classes: int) -> nn.Module:
     return windowed(input_shape, classes, fixed=False)
 
 
+def normalised_places(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A batch normalisation over all places of all images."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.first(net.patches(x).flatten(2).transpose(1, 2))
+        x = F.relu(net.norm(x.flatten(0, 1))).view(x.shape)
+        return net.last(net.second(x).mean(dim=1))
+
+    layers = {"patches": nn.Conv2d(input_shape[0], 12, 2, 2), "norm": nn.BatchNorm1d(16)}
+    first, second = nn.Linear(12, 16, bias=False), nn.Linear(16, 20)
+    return Flow(flow, **layers, first=first, second=second, last=nn.Linear(20, classes))
+
+
+def sloped(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Activations with a slope for each channel, a shift of the places, and powers."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.slopes(net.stem(x)).roll((1, 2), dims=(2, 3))
+        return net.head(net.last(x**2 + torch.amax(x, dim=(2, 3), keepdim=True)))
+
+    layers = {"stem": nn.Conv2d(input_shape[0], 16, 3, padding=1), "slopes": nn.PReLU(16)}
+    return Flow(flow, **layers, last=conv(16, 12), head=head(12, classes))
+
+
 class Activated(nn.BatchNorm2d):
     """A normalisation with its activation, as timm has it."""
 
@@ -587,6 +611,8 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "attending": (attending, {"mixing.first": 32}),
     "enlarged": (enlarged, {"last.0": 16}),
     "windowed": (windowed, {"one.first": 32, "two.first": 24}),
+    "normalised places": (normalised_places, {"patches": 12, "first": 16, "second": 20}),
+    "sloped": (sloped, {"stem": 16, "last.0": 12}),
     "activated": (activated, {"0": 16, "2": 12}),
     "turned": (turned, {}),
     "scaled": (scaled, {}),

@@ -37,8 +37,10 @@ from shrinkables import (
     learnt,
     mixing,
     normalised,
+    normalised_places,
     padded,
     residual,
+    sloped,
     squeezed,
     viewed,
     windowed,
@@ -49,7 +51,7 @@ SHAPE = (1, 8, 8)
 NETWORKS: tuple[Callable[..., nn.Module], ...] = (
     *(chain, residual, concatenation, squeezed, chunked, flattened, viewed, grouped, mixing),
     *(attending, enlarged, windowed, activated, normalised, padded, deciding),
-    windows_of_any_width,
+    *(windows_of_any_width, normalised_places, sloped),
 )
 every_network = pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 

@@ -17,10 +17,10 @@ from goldnas.channels.coupling import (
 )
 from goldnas.channels.cutting import cut, remove_branches
 from goldnas.channels.following import find_coupling
-from goldnas.channels.layers import NORMS, cut_layer
+from goldnas.channels.layers import CHANNELWISE, cut_layer
 
 __all__ = [
-    "NORMS",
+    "CHANNELWISE",
     "ChannelGroup",
     "Coupling",
     "Input",

@@ -37,7 +37,7 @@ from goldnas.channels.functions import (
     mixes,
     pads_no_channels,
 )
-from goldnas.channels.layers import CONVOLUTIONS, NORMS, find_channel_axis
+from goldnas.channels.layers import CHANNELWISE, CONVOLUTIONS, find_channel_axis
 from goldnas.channels.tracing import BATCH, FUNCTIONS, trace_graph
 from goldnas.errors import ConfigError
 
@@ -189,6 +189,8 @@ class _Follower:
         layer = self._modules[path]
         if len(node.all_input_nodes) != 1 or not isinstance(node.meta["value"], tuple):
             return False
+        if "constant" in node.meta:
+            return False  # it computes once, for all images together
         before = self._values.get(node.all_input_nodes[0])
         shape = node.all_input_nodes[0].meta["value"]
         after: tuple[int, ...] = node.meta["value"]
@@ -205,18 +207,18 @@ class _Follower:
         axis = channel_axis % len(shape)
         if isinstance(before, Channels) and before.axis != axis:
             return False
-        if isinstance(layer, NORMS):
+        if isinstance(layer, CHANNELWISE):
             if not isinstance(before, Channels):
                 return False
         elif isinstance(layer, CONVOLUTIONS) and _is_joined(shape):
             return False  # it is counted as it is called
         ids = before.ids if isinstance(before, Channels) else np.zeros(shape[axis], np.int64)
-        if isinstance(layer, NORMS) or getattr(layer, "groups", 1) > 1:
-            self._note(path, shape, after, axis, {"both": ids})
+        if isinstance(layer, CHANNELWISE) or getattr(layer, "groups", 1) > 1:
+            self._note(path, shape, after, channel_axis, {"both": ids})
             self._values[node] = Channels(axis, ids)
             return True
         made = self._fresh(after[axis])
-        self._note(path, shape, after, axis, {"in": ids, "out": made})
+        self._note(path, shape, after, channel_axis, {"in": ids, "out": made})
         self._values[node] = Channels(axis, made)
         return True
 
@@ -229,9 +231,9 @@ class _Follower:
         uses: dict[Role, Ids],
     ) -> None:
         self._uses[path] = uses
-        if axis == len(shape) - 1:
+        if axis < 0:  # any further axes have places, or parts of an image
             shape, after = _of_one_image(shape), _of_one_image(after)
-            self._shapes[path] = LayerShapes(shape, after, len(shape) - 1)
+            self._shapes[path] = LayerShapes(shape, after, len(shape) + axis)
         else:
             self._shapes[path] = LayerShapes(shape[1:], after[1:], axis - 1)
 

@@ -11,27 +11,33 @@ from goldnas.channels.coupling import Ids
 
 PASSED_ON = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus),
-    *(nn.Softsign, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign),
+    *(nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink, nn.Threshold, nn.Identity),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.Upsample, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.ConstantPad2d),
+    *(nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d),
 )
 """Layers without weights whose channels are those of their input."""
 
 ALIKE = {
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish"),
     *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "softplus", "dropout"),
-    *("dropout2d", "contiguous", "clone", "float", "detach", "max_pool2d", "avg_pool2d"),
-    *("adaptive_avg_pool2d", "adaptive_max_pool2d", "interpolate", "stochastic_depth"),
-    *("neg", "abs", "exp", "sqrt", "square", "clamp"),
+    *("logsigmoid", "softsign", "threshold", "dropout1d", "dropout2d", "dropout3d"),
+    *("contiguous", "clone", "float", "to", "type_as", "detach", "interpolate"),
+    *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+    *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "stochastic_depth"),
+    *("neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal"),
+    *("sin", "cos", "erf", "sign", "round", "floor", "ceil", "clamp", "clip"),
 }
 """Functions and methods, by name, whose channels are those of their first argument."""
 
 ARITHMETIC = {
     *("add", "iadd", "add_", "sub", "isub", "sub_", "mul", "imul", "mul_", "truediv", "div"),
-    *("maximum", "minimum"),
+    *("maximum", "minimum", "pow"),
 }
 
 
@@ -53,7 +59,7 @@ class Width(NamedTuple):
 def mixes(name: str, before: Channels, shape: tuple[int, ...]) -> bool:
     """Whether what pools, pads or resizes the last axes of a tensor has the channels there."""
     name = name.lower()
-    if name in ("upsample", "interpolate"):
+    if name == "interpolate" or name.startswith("upsampl"):
         return before.axis != 1
     if "pool" not in name and "pad" not in name:
         return False
@@ -104,6 +110,14 @@ def _mean(
     if len(after) == len(shape):
         return before
     return Channels(before.axis - sum(d < before.axis for d in gone), before.ids)
+
+
+def _roll(
+    before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
+) -> Channels | None:
+    dims = arguments.get(1, arguments.get("dims"))
+    along = [dims] if isinstance(dims, int) else dims or [before.axis]
+    return None if before.axis in {d % len(shape) for d in along} else before
 
 
 def _getitem(
@@ -180,7 +194,8 @@ FUNCTIONS_OF_CHANNELS: dict[str, Callable[..., Any]] = {
     "permute": _permute,
     "transpose": _transpose,
     "mean": _mean,
-    "sum": _mean,
+    **dict.fromkeys(("sum", "amax", "amin", "var", "std", "logsumexp"), _mean),
+    "roll": _roll,
     "getitem": _getitem,
     "squeeze": _squeeze,
     "unsqueeze": _unsqueeze,

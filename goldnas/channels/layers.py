@@ -9,8 +9,9 @@ from torch.nn.functional import layer_norm
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMS = (*BATCH_NORMS, nn.LayerNorm)
-LAYERS = (nn.Linear, *CONVOLUTIONS, *NORMS)
+CHANNELWISE = (*BATCH_NORMS, nn.LayerNorm, nn.PReLU)
+"""Layers with weights that pass their channels on."""
+LAYERS = (nn.Linear, *CONVOLUTIONS, *CHANNELWISE)
 
 _STATE = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 """What these layers hold, by name."""
@@ -29,6 +30,8 @@ def find_channel_axis(layer: nn.Module) -> int | None:
         return None
     if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) != 1:
         return None
+    if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+        return None  # one slope for all channels
     if isinstance(layer, CONVOLUTIONS) and not (
         layer.groups == 1 or layer.groups == layer.in_channels == layer.out_channels
     ):
@@ -61,7 +64,7 @@ def _loses_channels_well(whole: nn.Module, axis: int, random: torch.Generator) -
     """Whether a layer without half of its channels puts out what the whole layer does."""
     reads, writes = _count_channels(whole)
     stay, put_out = torch.arange(0, reads, 2), torch.arange(0, writes, 2)
-    both = isinstance(whole, NORMS) or getattr(whole, "groups", 1) > 1
+    both = isinstance(whole, CHANNELWISE) or getattr(whole, "groups", 1) > 1
     images = torch.randn((2, reads, *_sides(whole)), generator=random).movedim(1, axis)
     smaller = copy.deepcopy(whole)
     cut_layer(smaller, {"both": stay} if both else {"in": stay, "out": put_out})
@@ -84,6 +87,8 @@ def _count_channels(layer: nn.Module) -> tuple[int, int]:
         return layer.normalized_shape[0], layer.normalized_shape[0]
     if isinstance(layer, BATCH_NORMS):
         return layer.num_features, layer.num_features
+    if isinstance(layer, nn.PReLU):
+        return layer.num_parameters, layer.num_parameters
     assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     return layer.in_channels, layer.out_channels
 
@@ -113,6 +118,9 @@ def cut_layer(layer: nn.Module, stay: Mapping[str, Tensor]) -> None:
         for name in ("weight", "bias", "running_mean", "running_var"):
             _select(layer, name, 0, stay["both"])
         layer.num_features = len(stay["both"])
+    elif isinstance(layer, nn.PReLU):
+        _select(layer, "weight", 0, stay["both"])
+        layer.num_parameters = len(stay["both"])
     elif "both" in stay:
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         layer.groups = layer.in_channels = layer.out_channels = len(stay["both"])

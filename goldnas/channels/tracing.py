@@ -40,7 +40,7 @@ def trace_graph(network: nn.Module, input_shape: Sequence[int]) -> fx.Graph:
         ConfigError: If the forward cannot be followed (the message names the module), or if the
             network fails.
     """
-    network = copy.deepcopy(network).eval()
+    network = copy.deepcopy(network).eval().requires_grad_(False)
     images = torch.randn(BATCH, *input_shape)
     try:
         network(images)

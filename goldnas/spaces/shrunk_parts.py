@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.node import map_aggregate
 
-from goldnas.channels import NORMS, Input, LayerCall, cut_layer
+from goldnas.channels import CHANNELWISE, Input, LayerCall, cut_layer
 from goldnas.errors import ConfigError
 from goldnas.reference import describe_error
 from goldnas.site import AnySite, Shapes
@@ -45,7 +45,7 @@ def work_of(layer: nn.Module, site: Shapes) -> dict[str, float]:
 
 def make_like(layer: nn.Module, axis: int) -> Callable[[AnySite], nn.Module]:
     """What makes a layer of fewer channels, without an offset."""
-    passes_on = isinstance(layer, NORMS) or getattr(layer, "groups", 1) > 1
+    passes_on = isinstance(layer, CHANNELWISE) or getattr(layer, "groups", 1) > 1
 
     def make(site: AnySite) -> nn.Module:
         made: Any = copy.deepcopy(layer)
