@@ -297,27 +297,116 @@ def branching(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
 
 
-def insisting(input_shape: Sequence[int], classes: int) -> nn.Module:
+def insisting(input_shape: Sequence[int], classes: int, asks_layer: bool = False) -> nn.Module:
     """Its forward takes no other number of channels."""
 
     def flow(net: Flow, x: Tensor) -> Tensor:
         x = net.stem(x)
-        if x.shape[1] != 16:
+        if (net.stem[0].out_channels if asks_layer else x.shape[1]) != 16:
             raise ValueError("16 channels, please")
-        return net.head(x)
+        return net.head(net.last(x) / math.sqrt(x.shape[1]))
 
-    return Flow(flow, stem=conv(input_shape[0], 16), head=head(16, classes))
+    layers = {"stem": conv(input_shape[0], 16), "last": conv(16, 12)}
+    return Flow(flow, **layers, head=head(12, classes))
+
+
+def asking(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """The same, in a way that cannot be followed."""
+    return insisting(input_shape, classes, asks_layer=True)
 
 
 def growing(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """With fewer channels, its forward leaves out a layer."""
+    """With fewer channels, its forward leaves out a layer, which cannot be followed."""
 
     def flow(net: Flow, x: Tensor) -> Tensor:
         x = net.stem(x)
-        return net.head(net.more(x) if x.shape[1] > 8 else x)
+        return net.head(net.more(x) if net.stem[0].out_channels > 8 else x)
 
     layers = {"stem": conv(input_shape[0], 16), "more": conv(16, 16)}
     return Flow(flow, **layers, head=head(16, classes))
+
+
+def tied_to_function(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A weight of a layer is read beside it, and numbers of channels are made anew."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.two(net.stem(x))
+        x = F.relu(net.one(x.mean((2, 3))))
+        x = F.linear(x, net.one.weight.t()).unflatten(1, (-1, 1))
+        return net.last(x.flatten(1))
+
+    layers = {"stem": conv(input_shape[0], 16), "two": conv(16, 12), "one": nn.Linear(12, 20)}
+    return Flow(flow, **layers, last=nn.Linear(12, classes))
+
+
+def gated(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Gates of channels and of places, as people write them."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        gate = net.up(F.relu(net.down(x.mean((-2, -1))))).sigmoid()
+        x = x * gate[..., None, None]
+        x = x * net.place(x).sigmoid()
+        x = torch.where(x > 0.1, x, 0.1 * x)
+        return net.head(net.last(x + x.amax(dim=(2, 3), keepdim=True).expand_as(x)))
+
+    layers = {"stem": conv(input_shape[0], 12), "place": nn.Conv2d(12, 1, 1)}
+    gate = {"down": nn.Linear(12, 8), "up": nn.Linear(8, 12)}
+    return Flow(flow, **layers, **gate, last=conv(12, 8), head=head(8, classes))
+
+
+def silent_first(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """A normalisation that starts with zeros, and no block that adds to its input."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        return net.head(x + net.last(net.inner(F.relu(net.norm(net.first(x))))))
+
+    layers = {"stem": conv(input_shape[0], 16), "first": conv(16, 12)}
+    norm = nn.BatchNorm2d(12)
+    nn.init.zeros_(norm.weight)
+    inner, last = conv(12, 12), nn.Conv2d(12, 16, 1)
+    return Flow(flow, **layers, norm=norm, inner=inner, last=last, head=head(16, classes))
+
+
+class Halved(nn.Conv2d):
+    """What a channel becomes depends on the half that it is in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = super().forward(x).chunk(2, dim=1)
+        return torch.cat([one.sigmoid(), other], dim=1)
+
+
+class Added(nn.Conv2d):
+    """Puts out what it reads, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def halved(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Convolutions of somebody's own that are more than that."""
+    return nn.Sequential(
+        conv(input_shape[0], 16),
+        Halved(16, 16, 3, padding=1),
+        Added(16, 16, 3, padding=1),
+        conv(16, 12),
+        head(12, classes),
+    )
+
+
+def resized(input_shape: Sequence[int], classes: int) -> nn.Module:
+    """Views with numbers that only look like the number of channels."""
+
+    def flow(net: Flow, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        y = net.one(x)
+        y = y.flatten(2).view(len(y), y.shape[1] // 2 * 2, 8, -1)
+        z = net.two(x).transpose(dim0=2, dim1=3).mean(axis=(2, 3), keepdims=True)
+        return net.head(net.last(torch.clamp(net.three(x) + z, max=y)))
+
+    layers = {"stem": conv(input_shape[0], 12), "one": conv(12, 16), "two": conv(12, 16)}
+    return Flow(flow, **layers, three=conv(12, 16), last=conv(16, 8), head=head(8, classes))
 
 
 def counting(input_shape: Sequence[int], classes: int) -> nn.Module:
@@ -612,6 +701,11 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "enlarged": (enlarged, {"last.0": 16}),
     "windowed": (windowed, {"one.first": 32, "two.first": 24}),
     "normalised places": (normalised_places, {"patches": 12, "first": 16, "second": 20}),
+    "insisting": (insisting, {}),
+    "tied to a function": (tied_to_function, {"stem.0": 16}),
+    "halved": (halved, {"3.0": 12}),
+    "resized": (resized, {"stem.0": 12, "last.0": 8}),
+    "gated": (gated, {"stem.0": 12, "down": 8, "last.0": 8}),
     "sloped": (sloped, {"stem": 16, "last.0": 12}),
     "activated": (activated, {"0": 16, "2": 12}),
     "turned": (turned, {}),

@@ -31,6 +31,7 @@ from shrinkables import (
     recurrent,
     residual,
     shared,
+    silent_first,
     squeezed,
     windowed,
     windows_of_any_width,
@@ -227,6 +228,7 @@ def test_blocks_that_keep_the_shape_are_branches() -> None:
     assert list(find_branches(learnt(lambda: squeezed(SHAPE, 10)), SHAPE)) == ["1"]
     assert list(find_branches(learnt(lambda: mixing(SHAPE, 10)), SHAPE)) == ["one", "two"]
     assert not find_branches(learnt(lambda: chain(SHAPE, CLASSES)), SHAPE)
+    assert not find_branches(silent_first(SHAPE, CLASSES), SHAPE)
     assert find_branches(learnt(lambda: windowed(SHAPE, 10)), SHAPE) == {
         "one": ("one.write", "one.second"),
         "two": ("two.write", "two.second"),

@@ -21,10 +21,10 @@ from nightly import EXAMPLES, at_night
 from searches import assert_same_results, weights_of
 from shrinkables import (
     all_grouped,
+    asking,
     branching,
     chain,
     growing,
-    insisting,
     learnt,
     looked_up,
     mixing,
@@ -441,9 +441,9 @@ BAD = {
         of_function("branching"), "Flow", saved(lambda: branching(SHAPE, CLASSES))
     ),
     "a forward that takes one number of channels": Case(
-        of_function("insisting"),
+        of_function("asking"),
         "fewest channels fails: ValueError: 16 channels, please",
-        saved(lambda: insisting(SHAPE, CLASSES)),
+        saved(lambda: asking(SHAPE, CLASSES)),
     ),
     "a forward that does less with fewer channels": Case(
         of_function("growing"), "goes by the number", saved(lambda: growing(SHAPE, CLASSES))

@@ -23,7 +23,7 @@ from goldnas.picking.config import WHOLE_NETWORKS
 from goldnas.profiling.config import TableConfig
 from goldnas.profiling.profile_widths import profile_widths
 from goldnas.profiling.width_step import DEFAULT_STEP, measure_step
-from goldnas.reference import describe_error, is_function
+from goldnas.reference import explain_error, is_function
 from goldnas.resource_names import ENERGY, LATENCY, read_kind
 from goldnas.resources import Flops, count_flops, parse_budget
 from goldnas.resources.costs import sum_costs
@@ -452,8 +452,8 @@ def _make_space(whole: Whole, step: int) -> ShrunkSpace:
         counted, of_parts = _count_both_ways(space, space.smallest)
     except Exception as error:  # of any kind: it is somebody's forward
         raise ConfigError(
-            f"the network with fewest channels fails: {describe_error(error)}. Let its forward "
-            "take any number of channels"
+            f"the network with fewest channels fails: {explain_error(error)}. Let its forward "
+            "take any number of channels, and do without any block"
         ) from error
     if counted != of_parts:
         raise ConfigError(

@@ -1,12 +1,13 @@
 """Residual branches and blocks that can be removed as a whole."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from goldnas.channels.cutting import remove_branches
 from goldnas.channels.tracing import BATCH
 
 
@@ -25,19 +26,26 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
         something: with zero weights in these layers, it does not. None of them can be left out.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for (
+        weight
+    ) in network.parameters():  # of zeros before the training, anything would be silent
+        if weight.is_floating_point() and not weight.any():
+            weight.copy_(torch.rand(weight.shape, generator=generator))
     calls: dict[str, list[_Call | None]] = {}
     handles = []
     for path, module in network.named_modules():
         if (
             path
+            and not isinstance(module, torch.jit.ScriptModule)  # they take no hooks
             and any(True for _ in module.children())
             and any(True for _ in module.parameters())
         ):
             handles.append(
                 module.register_forward_hook(_keeping(calls, path), with_kwargs=True)
             )
-    generator = torch.Generator().manual_seed(0)
-    network(torch.randn(BATCH, *input_shape, generator=generator))
+    images = torch.randn(BATCH, *input_shape, generator=generator)
+    network(images)
     for handle in handles:
         handle.remove()
     found: dict[str, tuple[str, ...]] = {}
@@ -51,14 +59,33 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
         if not _is_silent(block, call, layers):
             continue
         found[path] = tuple(f"{path}.{name}" for name in _find_deciding(block, call, layers))
+    if not _does_without(network, found, images):  # some are asked for more than they put out
+        found = {
+            p: layers for p, layers in found.items() if _does_without(network, [p], images)
+        }
     order = [path for path, _ in network.named_modules()]
     return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
+
+
+def _does_without(network: nn.Module, paths: Collection[str], images: Tensor) -> bool:
+    """Whether a network computes without some blocks; they are there again at the end."""
+    blocks = {path: network.get_submodule(path) for path in paths}
+    remove_branches(network, paths)
+    try:
+        network(images)
+    except Exception:  # of any kind: it is somebody's forward
+        return False
+    finally:
+        for path, block in blocks.items():
+            network.set_submodule(path, block)
+    return True
 
 
 class _Call(NamedTuple):
     """How a network calls a block."""
 
     x: Tensor
+    """Random numbers in place of its input: negative ones only if that has some."""
     others: tuple[Any, ...]
     by_name: dict[str, Any]
 
@@ -72,7 +99,11 @@ def _keeping(calls: dict[str, list[_Call | None]], path: str) -> Any:
         kept = calls.setdefault(path, [])
         alike = inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
         if alike and output.shape == inputs[0].shape:
-            kept.append(_Call(inputs[0].clone(), inputs[1:], by_name))
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randn(inputs[0].shape, generator=generator)
+            if inputs[0].any() and inputs[0].min() >= 0:  # after a ReLU
+                x = x.abs()
+            kept.append(_Call(x, inputs[1:], by_name))
         else:
             kept.append(None)
 

@@ -47,7 +47,15 @@ def find_kept(
 
 
 class _Removed(nn.Identity):
-    """What takes the place of a branch: it passes on the first of its inputs."""
+    """What takes the place of a branch: it passes on the first of its inputs.
+
+    It has what the branch had besides modules and weights, for a network that asks for it.
+    """
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        plain = {name: value for name, value in vars(branch).items() if name not in vars(self)}
+        self.__dict__.update(plain)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return input
@@ -56,7 +64,7 @@ class _Removed(nn.Identity):
 def remove_branches(network: nn.Module, branches: Iterable[str]) -> None:
     """Put an identity in place of branches, by their paths."""
     for path in branches:
-        network.set_submodule(path, _Removed())
+        network.set_submodule(path, _Removed(network.get_submodule(path)))
 
 
 def _masks(coupling: Coupling, kept: Mapping[str, Ids]) -> list[np.ndarray]:

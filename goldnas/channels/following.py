@@ -11,7 +11,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from goldnas.channels.coupling import (
     ChannelGroup,
@@ -37,7 +38,7 @@ from goldnas.channels.functions import (
     mixes,
     pads_no_channels,
 )
-from goldnas.channels.layers import CHANNELWISE, CONVOLUTIONS, find_channel_axis
+from goldnas.channels.layers import CHANNELWISE, CONVOLUTIONS, LAYERS, find_channel_axis
 from goldnas.channels.tracing import BATCH, FUNCTIONS, trace_graph
 from goldnas.errors import ConfigError
 
@@ -65,8 +66,19 @@ def _is_joined(shape: Sequence[int]) -> bool:
 
 def _of_one_image(shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a tensor for one image: with an axis for its parts, if it has several."""
+    if shape[0] % BATCH and len(shape) > 2 and shape[1] == BATCH:  # places come first
+        return (shape[0], *shape[2:])
     parts = (shape[0] // BATCH,) if _is_joined(shape) else ()
     return (*parts, *shape[1:])
+
+
+def _for_one_image(constant: Any) -> Any:
+    """What is the same for all images, without the others."""
+    if isinstance(constant, Tensor) and constant.shape[:1] == (BATCH,):
+        first, *others = constant
+        if all(torch.equal(first, other) for other in others):
+            return constant[:1]
+    return constant
 
 
 def _refuse_shared_weights(network: nn.Module) -> None:
@@ -79,6 +91,10 @@ def _refuse_shared_weights(network: nn.Module) -> None:
                     f"layers {owner!r} and {path!r} share one {name}: it cannot become smaller "
                     "for one of them alone. Give each layer weights of its own"
                 )
+
+
+_NAMES = {"axis": "dim", "axes": "dims", "dim0": 0, "dim1": 1, "axis0": 0, "axis1": 1}
+"""Other names of arguments, and places of those that have one in :mod:`functions`."""
 
 
 class _Follower:
@@ -126,14 +142,20 @@ class _Follower:
     def follow(self) -> Coupling:
         """The channels of the network."""
         calls = Counter(n.target for n in self._nodes if n.op == "call_module")
+        weights = (str(n.target) for n in self._nodes if n.op == "get_attr" and n.users)
+        read = {path.rpartition(".")[0] for path in weights}
         for node in self._nodes:
             if node.op == "call_module":
-                again = calls[node.target] > 1 and _has_weights(self._modules[node.target])
-                known = not again and self._follow_layer(node)
+                layer = self._modules[node.target]
+                shared = node.target in read or calls[node.target] > 1
+                own = _has_weights(layer) or isinstance(layer, LAYERS)
+                known = not (shared and own) and self._follow_layer(node)
             elif node.op in FUNCTIONS:
                 known = self._follow_function(node)
             else:
                 known = False
+            if node.meta["decides"]:  # the forward goes by this number of channels
+                self._keep(self._values.get(node))
             if known:
                 continue
             for one in node.all_input_nodes:
@@ -173,7 +195,7 @@ class _Follower:
 
         def argument(of: fx.Node) -> Any:
             if of not in tensors:
-                return of.meta["constant"]
+                return _for_one_image(of.meta["constant"])
             return Input(tensors.index(of), joined=_is_joined(of.meta["value"]))
 
         self._others[path] = LayerCall(
@@ -189,7 +211,7 @@ class _Follower:
         layer = self._modules[path]
         if len(node.all_input_nodes) != 1 or not isinstance(node.meta["value"], tuple):
             return False
-        if "constant" in node.meta:
+        if "constant" in node.meta and node.meta["value"][0] != BATCH:
             return False  # it computes once, for all images together
         before = self._values.get(node.all_input_nodes[0])
         shape = node.all_input_nodes[0].meta["value"]
@@ -254,10 +276,20 @@ class _Follower:
 
     def _follow_function(self, node: fx.Node) -> bool:
         """Follow a function or a method; say whether it is one that is known."""
+        try:
+            return self._follow_known_function(node)
+        except (TypeError, KeyError, IndexError):
+            return False  # it is called in a way that goldnas does not know
+
+    def _follow_known_function(self, node: fx.Node) -> bool:
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
         after = node.meta["value"]
         if after is None:
             return self._follow_number(node, str(name))
+        if name in ("view", "reshape"):
+            return self._follow_view(node)
+        if any(isinstance(self._values.get(one), Width) for one in node.all_input_nodes):
+            return False
         if not node.args or not isinstance(node.args[0], fx.Node | list | tuple):
             return name in ARITHMETIC and self._follow_arithmetic(node)
         if name in ARITHMETIC:
@@ -272,21 +304,18 @@ class _Follower:
             return True
         if not isinstance(before, Channels) or not isinstance(shape, tuple):
             return False
-        arguments: dict[Any, Any] = {**dict(enumerate(node.args[1:])), **node.kwargs}
+        arguments = self._read_arguments(node)
         follow = FUNCTIONS_OF_CHANNELS.get(str(name))
         if name in ALIKE or (name == "pad" and pads_no_channels(arguments, before, shape)):
             if after[before.axis] != shape[before.axis] or len(after) != len(shape):
                 return False
-            if name != "pad" and mixes(str(name), before, shape):
+            others = [n for n in node.all_input_nodes[1:] if n.meta["value"] is not None]
+            if others or (name != "pad" and mixes(str(name), before, shape)):
                 return False
             self._values[node] = before
             return True
         if name == "flatten":
             return self._flatten(node, before, shape, after)
-        if name in ("view", "reshape"):
-            place = find_place(before.axis, shape, after)
-            fits = self._fits_any_width(arguments, before, -1 if place is None else place)
-            return fits and self._flatten(node, before, shape, after)
         if follow is None:
             return False
         if name == "chunk":
@@ -297,6 +326,21 @@ class _Follower:
         self._values[node] = found
         return True
 
+    def _read_arguments(self, node: fx.Node) -> dict[Any, Any]:
+        """Arguments but the first, by place or by the name that PyTorch has for them.
+
+        Numbers that do not follow from a width are what they are.
+        """
+
+        def known(one: fx.Node) -> Any:
+            number = one.meta.get("constant")
+            of_width = isinstance(self._values.get(one), Width)
+            return number if isinstance(number, int) and not of_width else one
+
+        args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), known)
+        named = {_NAMES.get(name, name): value for name, value in kwargs.items()}
+        return {**dict(enumerate(args)), **named}
+
     def _follow_number(self, node: fx.Node, name: str) -> bool:
         """Follow what puts out no tensor; say whether it is known."""
         source = node.args[0] if node.args else None
@@ -304,14 +348,15 @@ class _Follower:
         found: Width | None = None
         if isinstance(before, Channels):
             dims = len(source.meta["value"])  # type: ignore[union-attr]
-            dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+            arguments = self._read_arguments(node)
+            dim = arguments.get(0, arguments.get("dim"))
             if name == "size" and dim is not None:
                 here = dim in (before.axis, before.axis - dims)
                 found = Width(before.ids) if here else None
             elif name == "size" or (name == "getattr" and dim == "shape"):
                 found = Width(before.ids, before.axis)
             elif name in ("numel", "nelement", "stride"):
-                found = Width(before.ids)
+                found = Width(before.ids, times=None)
             elif name not in ("getattr", "dim", "ndimension"):
                 return False
         elif isinstance(before, Width) and before.axis is not None and name == "getitem":
@@ -327,36 +372,53 @@ class _Follower:
             values = [self._values.get(one) for one in node.all_input_nodes]
             if name == "_assert" or any(isinstance(v, Channels | list) for v in values):
                 return False
-            ids = [value.ids for value in values if isinstance(value, Width)]
-            found = Width(np.concatenate(ids)) if ids else None
+            widths = [value for value in values if isinstance(value, Width)]
+            if widths and not (name in ("eq", "ne") and self._are_equal(widths)):
+                found = Width(np.concatenate([width.ids for width in widths]), times=None)
+                if name == "mul" and len(widths) == 1 and len(node.all_input_nodes) == 1:
+                    found = widths[0]._replace(times=self._find_times(node, widths[0]))
         self._values[node] = found
         return True
 
-    def _fits_any_width(self, arguments: dict[Any, Any], before: Channels, place: int) -> bool:
-        """Whether a view does not say how many channels there are.
+    def _are_equal(self, widths: Sequence[Width]) -> bool:
+        """Whether numbers or sizes are of the same channels, also when some have gone."""
+        first, *others = ([self._find(int(i)) for i in width.ids] for width in widths)
+        return all(ids == first for ids in others)
 
-        Args:
-            arguments: Arguments of the view.
-            before: What is viewed.
-            place: Index of the size that has the channels.
-        """
+    def _find_times(self, node: fx.Node, width: Width) -> int | None:
+        """How many times the number of channels a product of a width and a number is."""
+        numbers = [one for one in node.args if isinstance(one, int)]
+        return width.times * numbers[0] if width.times and numbers else None
+
+    def _follow_view(self, node: fx.Node) -> bool:
+        """Follow a view that does not say how many channels there are."""
+        source: Any = node.args[0]
+        before, shape = self._values.get(source), source.meta["value"]
+        if not isinstance(before, Channels):
+            return False
+        after: tuple[int, ...] = node.meta["value"]
+        place = find_place(before.axis, shape, after)
+        arguments = self._read_arguments(node)
         sizes: Any = arguments.get("shape", arguments.get("size", arguments.get(0)))
         if not isinstance(sizes, list | tuple):
             sizes = [value for key, value in arguments.items() if isinstance(key, int)]
-        if len(sizes) == 1:  # sizes of another tensor
-            place = 0
-        for one in sizes:
-            if one is not sizes[place] and isinstance(one, fx.Node):
-                self._keep(self._values.get(one))
-        width = sizes[place]
-        if not isinstance(width, fx.Node):
-            return bool(width == -1)
-        of = self._values.get(width)
-        if not isinstance(of, Width):
-            return False
-        if len(of.ids) == len(before.ids):
+        widths = [self._values.get(one) if isinstance(one, fx.Node) else one for one in sizes]
+        of = widths[0]
+        if len(widths) == 1 and isinstance(of, Width) and of.axis is not None:
+            if of.axis != place:  # the shape of another tensor
+                return False
+        else:
+            of = widths.pop(-1 if place is None else place)
+            for width in widths:
+                self._keep(width)
+        if isinstance(of, Width):
+            times = 1 if place is not None else prod(shape[2:])
+            if of.times != times or len(of.ids) != len(before.ids):
+                return False
             self._unite(of.ids, before.ids)
-        return {self._find(int(i)) for i in of.ids} == {self._find(int(i)) for i in before.ids}
+        elif of != -1:
+            return False
+        return self._flatten(node, before, shape, after)
 
     def _unite_chunks(self, before: Channels, after: Any, arguments: dict[Any, Any]) -> None:
         """See that equal parts stay equal; channels of parts that are not, stay."""
@@ -385,8 +447,11 @@ class _Follower:
             if not isinstance(value, Channels):
                 return False
             axis = value.axis + len(after) - len(shape)
+            if len(value.ids) == 1:  # for all channels of the other
+                self._keep(value)
+                continue
             if len(value.ids) != after[axis]:
-                return False  # one channel for all of the other
+                return False
             if found is None:
                 found = Channels(axis, value.ids)
             elif found.axis != axis:
@@ -400,7 +465,8 @@ class _Follower:
         parts = node.args[0]
         if not isinstance(parts, list | tuple):
             return False
-        along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        arguments = self._read_arguments(node)
+        along = arguments.get(0, arguments.get("dim", 0))
         values = [self._values.get(one) for one in parts]  # type: ignore[arg-type]
         shapes = [one.meta["value"] for one in parts]  # type: ignore[union-attr]
         axes = {value.axis for value in values if isinstance(value, Channels)}

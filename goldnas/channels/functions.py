@@ -32,12 +32,13 @@ ALIKE = {
     *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "stochastic_depth"),
     *("neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal"),
     *("sin", "cos", "erf", "sign", "round", "floor", "ceil", "clamp", "clip"),
+    *("clamp_min", "clamp_max"),
 }
 """Functions and methods, by name, whose channels are those of their first argument."""
 
 ARITHMETIC = {
     *("add", "iadd", "add_", "sub", "isub", "sub_", "mul", "imul", "mul_", "truediv", "div"),
-    *("maximum", "minimum", "pow"),
+    *("maximum", "minimum", "pow", "where", "expand_as", "gt", "ge", "lt", "le"),
 }
 
 
@@ -54,6 +55,8 @@ class Width(NamedTuple):
     ids: Ids
     axis: int | None = None
     """Of the sizes of a tensor, which one it is."""
+    times: int | None = 1
+    """How many times the number of channels it is; None if that is not known."""
 
 
 def mixes(name: str, before: Channels, shape: tuple[int, ...]) -> bool:
@@ -125,15 +128,22 @@ def _getitem(
 ) -> Channels | None:
     index = list(arguments[0]) if isinstance(arguments[0], tuple) else [arguments[0]]
     if ... in index:
-        place = index.index(...)
-        index[place : place + 1] = [slice(None)] * (len(shape) - len(index) + 1)
-    if not all(isinstance(i, slice) or _is_number(i) for i in index):
-        return None
-    here = index[before.axis] if before.axis < len(index) else slice(None)
+        at = index.index(...)
+        left = len(shape) - sum(one is not None for one in index) + 1
+        index[at : at + 1] = [slice(None)] * left
+    index += [slice(None)] * (len(shape) - sum(one is not None for one in index))
+    axis = place = place_of_channels = 0
+    here: Any = None
+    for one in index:
+        if one is not None and axis == before.axis:
+            here, place_of_channels = one, place
+        if not (one is None or isinstance(one, slice) or _is_number(one)):
+            return None
+        axis += one is not None
+        place += one is None or isinstance(one, slice)
     if not has_fixed_bounds(here) or len(before.ids[here]) < len(before.ids):
         return None  # of fewer channels these would be others
-    gone = sum(not isinstance(i, slice) for i in index[: before.axis])
-    return Channels(before.axis - gone, before.ids[here])
+    return Channels(place_of_channels, before.ids[here])
 
 
 def has_fixed_bounds(index: Any) -> bool:
