@@ -304,7 +304,7 @@ def insisting(input_shape: Sequence[int], classes: int, asks_layer: bool = False
         x = net.stem(x)
         if (net.stem[0].out_channels if asks_layer else x.shape[1]) != 16:
             raise ValueError("16 channels, please")
-        return net.head(net.last(x) / math.sqrt(x.shape[1]))
+        return net.head(net.last(x) / (4 if asks_layer else math.sqrt(x.shape[1])))
 
     layers = {"stem": conv(input_shape[0], 16), "last": conv(16, 12)}
     return Flow(flow, **layers, head=head(12, classes))
