@@ -298,15 +298,16 @@ def branching(input_shape: Sequence[int], classes: int) -> nn.Module:
 
 
 def insisting(input_shape: Sequence[int], classes: int, asks_layer: bool = False) -> nn.Module:
-    """Its forward takes no other number of channels."""
+    """Its forward takes no other number of channels, and divides by another one."""
 
     def flow(net: Flow, x: Tensor) -> Tensor:
         x = net.stem(x)
         if (net.stem[0].out_channels if asks_layer else x.shape[1]) != 16:
             raise ValueError("16 channels, please")
-        return net.head(net.last(x) / (4 if asks_layer else math.sqrt(x.shape[1])))
+        x = net.inner(x)
+        return net.head(net.last(x / math.sqrt(x.shape[1])))
 
-    layers = {"stem": conv(input_shape[0], 16), "last": conv(16, 12)}
+    layers = {"stem": conv(input_shape[0], 16), "inner": conv(16, 14), "last": conv(14, 12)}
     return Flow(flow, **layers, head=head(12, classes))
 
 
@@ -701,7 +702,7 @@ EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
     "enlarged": (enlarged, {"last.0": 16}),
     "windowed": (windowed, {"one.first": 32, "two.first": 24}),
     "normalised places": (normalised_places, {"patches": 12, "first": 16, "second": 20}),
-    "insisting": (insisting, {}),
+    "insisting": (insisting, {"last.0": 12}),
     "tied to a function": (tied_to_function, {"stem.0": 16}),
     "halved": (halved, {"3.0": 12}),
     "resized": (resized, {"stem.0": 12, "last.0": 8}),

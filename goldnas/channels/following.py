@@ -373,7 +373,8 @@ class _Follower:
             if name == "_assert" or any(isinstance(v, Channels | list) for v in values):
                 return False
             widths = [value for value in values if isinstance(value, Width)]
-            if widths and not (name in ("eq", "ne") and self._are_equal(widths)):
+            compares = name in ("eq", "ne") and len(widths) == len(node.args)
+            if widths and not (compares and self._are_equal(widths)):
                 found = Width(np.concatenate([width.ids for width in widths]), times=None)
                 if name == "mul" and len(widths) == 1 and len(node.all_input_nodes) == 1:
                     found = widths[0]._replace(times=self._find_times(node, widths[0]))
