@@ -55,7 +55,7 @@ def find_branches(network: nn.Module, input_shape: Sequence[int]) -> dict[str, t
         if inner or again or call is None:
             continue
         block = network.get_submodule(path)
-        layers = [n for n, m in block.named_modules() if not list(m.children())]
+        layers = [n for n, m in block.named_modules() if n and _has_own_weights(m)]
         if not _is_silent(block, call, layers):
             continue
         found[path] = tuple(f"{path}.{name}" for name in _find_deciding(block, call, layers))
@@ -108,6 +108,10 @@ def _keeping(calls: dict[str, list[_Call | None]], path: str) -> Any:
             kept.append(None)
 
     return hook
+
+
+def _has_own_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
 
 
 def _find_deciding(block: nn.Module, call: _Call, layers: Sequence[str]) -> list[str]:
