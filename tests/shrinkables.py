@@ -370,32 +370,6 @@ def silent_first(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, **layers, norm=norm, inner=inner, last=last, head=head(16, classes))
 
 
-class Halved(nn.Conv2d):
-    """What a channel becomes depends on the half that it is in."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        one, other = super().forward(x).chunk(2, dim=1)
-        return torch.cat([one.sigmoid(), other], dim=1)
-
-
-class Added(nn.Conv2d):
-    """Puts out what it reads, too."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
-
-
-def halved(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """Convolutions of somebody's own that are more than that."""
-    return nn.Sequential(
-        conv(input_shape[0], 16),
-        Halved(16, 16, 3, padding=1),
-        Added(16, 16, 3, padding=1),
-        conv(16, 12),
-        head(12, classes),
-    )
-
-
 def resized(input_shape: Sequence[int], classes: int) -> nn.Module:
     """Views with numbers that only look like the number of channels."""
 
@@ -545,115 +519,6 @@ def normalised_places(input_shape: Sequence[int], classes: int) -> nn.Module:
     return Flow(flow, **layers, first=first, second=second, last=nn.Linear(20, classes))
 
 
-def sloped(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """Activations with a slope for each channel, a shift of the places, and powers."""
-
-    def flow(net: Flow, x: Tensor) -> Tensor:
-        x = net.slopes(net.stem(x)).roll((1, 2), dims=(2, 3))
-        return net.head(net.last(x**2 + torch.amax(x, dim=(2, 3), keepdim=True)))
-
-    layers = {"stem": nn.Conv2d(input_shape[0], 16, 3, padding=1), "slopes": nn.PReLU(16)}
-    return Flow(flow, **layers, last=conv(16, 12), head=head(12, classes))
-
-
-class Activated(nn.BatchNorm2d):
-    """A normalisation with its activation, as timm has it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.act = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(super().forward(x))
-
-
-class Turned(nn.BatchNorm2d):
-    """Puts out other channels than it reads."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flip(1)
-
-
-class Scaled(nn.BatchNorm2d):
-    """Has weights of its own."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.scale = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.scale[:, None, None]
-
-
-class Padded(nn.Conv2d):
-    """Pads as its input needs it, as timm's networks with weights of TensorFlow do."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, top = (
-            max((math.ceil(side / step) - 1) * step + size - side, 0)
-            for side, step, size in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
-        )
-        x = F.pad(x, (top // 2, top - top // 2, left // 2, left - left // 2))
-        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
-
-
-class Standardised(nn.Conv2d):
-    """What a channel puts out depends on all that it reads, also on silent ones."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight / self.weight.flatten(1).std(1)[:, None, None, None]
-        return F.conv2d(x, weight, self.bias, padding=1)
-
-
-class Normalised(nn.LayerNorm):
-    """Over channels that are not the last axis."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
-        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
-
-
-def padded(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """Convolutions of somebody's own."""
-    return nn.Sequential(
-        *(Padded(input_shape[0], 16, 3, stride=2), nn.ReLU()),
-        *(Padded(16, 16, 3, groups=16), nn.ReLU(), Padded(16, 12, 5)),
-        head(12, classes),
-    )
-
-
-def standardised(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """A convolution of somebody's own that is no such."""
-    return nn.Sequential(conv(input_shape[0], 16), Standardised(16, 16, 3), head(16, classes))
-
-
-def normalised(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """A layer normalisation of somebody's own."""
-    return nn.Sequential(conv(input_shape[0], 16), Normalised(16), head(16, classes))
-
-
-def activated(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """Normalisations of somebody's own."""
-    return nn.Sequential(
-        nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False),
-        Activated(16),
-        nn.Conv2d(16, 12, 3, padding=1, bias=False),
-        Activated(12),
-        head(12, classes),
-    )
-
-
-def turned(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """A normalisation of somebody's own that is no such."""
-    return nn.Sequential(conv(input_shape[0], 16), Turned(16), head(16, classes))
-
-
-def scaled(input_shape: Sequence[int], classes: int) -> nn.Module:
-    """A normalisation of somebody's own, with weights that goldnas cannot cut."""
-    return nn.Sequential(conv(input_shape[0], 16), Scaled(16), head(16, classes))
-
-
 def enlarged(input_shape: Sequence[int], classes: int) -> nn.Module:
     """A transposed convolution, to the size of an earlier tensor."""
 
@@ -675,47 +540,6 @@ def recurrent(input_shape: Sequence[int], classes: int) -> nn.Module:
 
     one, two = (nn.LSTM(n, 16, batch_first=True) for n in (input_shape[2], 16))
     return Flow(flow, one=one, two=two, last=nn.Linear(16, classes))
-
-
-EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
-    "chain": (chain, {"0.0": 16, "1.0": 16}),
-    "residual": (
-        residual,
-        {"0.0": 16, "1.first.0": 16, "2.first.0": 32, "2.second.0": 32}
-        | {"3.first.0": 32, "4.first.0": 32},
-    ),
-    "concatenation": (concatenation, {"stem.0": 12, "a.0": 8, "b.0": 16, "last.0": 16}),
-    "squeezed": (squeezed, {"0.0": 12, "1.expand.0": 24, "1.down": 8}),
-    "chunked": (chunked, {"stem.0": 16, "last.0": 16}),
-    "chunks apart": (chunks_apart, {"stem.0": 16, "a.0": 12, "b.0": 8}),
-    "split": (split, {"a.0": 12, "b.0": 8}),
-    "sliced": (sliced, {"a.0": 16}),
-    "cropped": (cropped, {"stem.0": 16, "last.0": 16}),
-    "flattened": (flattened, {"0.0": 12, "1.0": 8, "3": 20}),
-    "viewed": (viewed, {"stem.0": 8, "first": 20}),
-    "viewed as": (viewed_as, {"first": 20}),
-    "numbered": (numbered, {"two.0": 12}),
-    "grouped": (grouped, {"3.0": 12}),
-    "unknown": (unknown, {"last.0": 12}),
-    "pooled last": (pooled_last, {}),
-    "attending": (attending, {"mixing.first": 32}),
-    "enlarged": (enlarged, {"last.0": 16}),
-    "windowed": (windowed, {"one.first": 32, "two.first": 24}),
-    "normalised places": (normalised_places, {"patches": 12, "first": 16, "second": 20}),
-    "insisting": (insisting, {"last.0": 12}),
-    "tied to a function": (tied_to_function, {"stem.0": 16}),
-    "halved": (halved, {"3.0": 12}),
-    "resized": (resized, {"stem.0": 12, "last.0": 8}),
-    "gated": (gated, {"stem.0": 12, "down": 8, "last.0": 8}),
-    "sloped": (sloped, {"stem": 16, "last.0": 12}),
-    "activated": (activated, {"0": 16, "2": 12}),
-    "turned": (turned, {}),
-    "scaled": (scaled, {}),
-    "padded": (padded, {"0": 16, "4": 12}),
-    "standardised": (standardised, {}),
-    "deciding": (deciding, {"stem.0": 16, "one.0": 12}),
-}
-"""Networks whose channels go without any other number changing, and those that may go."""
 
 
 # -- networks that train is to refuse --------------------------------------------------------

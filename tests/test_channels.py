@@ -19,25 +19,93 @@ from goldnas.channels import (
 from goldnas.errors import ConfigError
 from goldnas.zoo.networks import build_network
 from nightly import EXAMPLES, at_night
+from own_layers import (
+    activated,
+    halved,
+    normalised,
+    padded,
+    scaled,
+    sloped,
+    standardised,
+    turned,
+)
 from shrinkables import (
-    EXACT,
+    attending,
     branching,
     chain,
+    chunked,
+    chunks_apart,
     concatenation,
     counting,
+    cropped,
+    deciding,
+    enlarged,
+    flattened,
+    gated,
+    grouped,
+    insisting,
     learnt,
     mixing,
-    normalised,
+    normalised_places,
+    numbered,
+    pooled_last,
     recurrent,
     residual,
+    resized,
     shared,
     silent_first,
+    sliced,
+    split,
     squeezed,
+    tied_to_function,
+    unknown,
+    viewed,
+    viewed_as,
     windowed,
     windows_of_any_width,
 )
 
 SHAPE, CLASSES = (1, 8, 8), 10
+
+EXACT: dict[str, tuple[Callable[..., nn.Module], dict[str, int]]] = {
+    "chain": (chain, {"0.0": 16, "1.0": 16}),
+    "residual": (
+        residual,
+        {"0.0": 16, "1.first.0": 16, "2.first.0": 32, "2.second.0": 32}
+        | {"3.first.0": 32, "4.first.0": 32},
+    ),
+    "concatenation": (concatenation, {"stem.0": 12, "a.0": 8, "b.0": 16, "last.0": 16}),
+    "squeezed": (squeezed, {"0.0": 12, "1.expand.0": 24, "1.down": 8}),
+    "chunked": (chunked, {"stem.0": 16, "last.0": 16}),
+    "chunks apart": (chunks_apart, {"stem.0": 16, "a.0": 12, "b.0": 8}),
+    "split": (split, {"a.0": 12, "b.0": 8}),
+    "sliced": (sliced, {"a.0": 16}),
+    "cropped": (cropped, {"stem.0": 16, "last.0": 16}),
+    "flattened": (flattened, {"0.0": 12, "1.0": 8, "3": 20}),
+    "viewed": (viewed, {"stem.0": 8, "first": 20}),
+    "viewed as": (viewed_as, {"first": 20}),
+    "numbered": (numbered, {"two.0": 12}),
+    "grouped": (grouped, {"3.0": 12}),
+    "unknown": (unknown, {"last.0": 12}),
+    "pooled last": (pooled_last, {}),
+    "attending": (attending, {"mixing.first": 32}),
+    "enlarged": (enlarged, {"last.0": 16}),
+    "windowed": (windowed, {"one.first": 32, "two.first": 24}),
+    "normalised places": (normalised_places, {"patches": 12, "first": 16, "second": 20}),
+    "insisting": (insisting, {"last.0": 12}),
+    "tied to a function": (tied_to_function, {"stem.0": 16}),
+    "halved": (halved, {"3.0": 12}),
+    "resized": (resized, {"stem.0": 12, "last.0": 8}),
+    "gated": (gated, {"stem.0": 12, "down": 8, "last.0": 8}),
+    "sloped": (sloped, {"stem": 16, "last.0": 12}),
+    "activated": (activated, {"0": 16, "2": 12}),
+    "turned": (turned, {}),
+    "scaled": (scaled, {}),
+    "padded": (padded, {"0": 16, "4": 12}),
+    "standardised": (standardised, {}),
+    "deciding": (deciding, {"stem.0": 16, "one.0": 12}),
+}
+"""Networks whose channels go without any other number changing, and those that may go."""
 
 
 def images(shape: Sequence[int]) -> Tensor:

@@ -23,8 +23,8 @@ from goldnas.spaces.reference import name_function
 from goldnas.spaces.shrunk import ShrunkSpace, Size
 from goldnas.spaces.single import FunctionSpace
 from nightly import EXAMPLES, at_night
+from own_layers import activated, normalised, padded, sloped
 from shrinkables import (
-    activated,
     all_grouped,
     attending,
     chain,
@@ -36,11 +36,8 @@ from shrinkables import (
     grouped,
     learnt,
     mixing,
-    normalised,
     normalised_places,
-    padded,
     residual,
-    sloped,
     squeezed,
     viewed,
     windowed,

@@ -101,7 +101,7 @@ def _transpose(
     return Channels(axis, before.ids)
 
 
-def _mean(
+def _reduce(
     before: Channels, shape: tuple[int, ...], after: tuple[int, ...], arguments: dict[Any, Any]
 ) -> Channels | None:
     dims = arguments.get(0, arguments.get("dim"))
@@ -203,8 +203,8 @@ def find_along(arguments: dict[Any, Any], shape: tuple[int, ...]) -> int:
 FUNCTIONS_OF_CHANNELS: dict[str, Callable[..., Any]] = {
     "permute": _permute,
     "transpose": _transpose,
-    "mean": _mean,
-    **dict.fromkeys(("sum", "amax", "amin", "var", "std", "logsumexp"), _mean),
+    "mean": _reduce,
+    **dict.fromkeys(("sum", "amax", "amin", "var", "std", "logsumexp"), _reduce),
     "roll": _roll,
     "getitem": _getitem,
     "squeeze": _squeeze,

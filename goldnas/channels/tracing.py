@@ -252,7 +252,7 @@ class _Tracer(fx.Tracer):
             return argument.value
 
         args, kwargs = fx.node.map_aggregate((args, kwargs), value)
-        with self._computing(), _Products() as products:  # type: ignore[no-untyped-call]
+        with self._computing(), _Operators() as operators:  # type: ignore[no-untyped-call]
             if kind == "get_attr":
                 result = operator.attrgetter(target)(self.root)
             elif kind == "call_module":
@@ -263,12 +263,12 @@ class _Tracer(fx.Tracer):
                 result = target(*args, **kwargs)
         fixed = all(one.fixed for one in given)
         shape_fixed = fixed or (
-            not products.shape_of_values and all(one.shape_fixed for one in given)
+            not operators.shape_of_values and all(one.shape_fixed for one in given)
         )
         if target in READ_SHAPES and not isinstance(result, Tensor):
             fixed = shape_fixed
         self._note(node, result, fixed)
-        node.meta["multiplies"] = kind in FUNCTIONS and products.any
+        node.meta["multiplies"] = kind in FUNCTIONS and operators.multiply
         return _Value(node, self, result, fixed, shape_fixed)
 
     def _take_input(self, node: fx.Node) -> Any:
@@ -295,10 +295,10 @@ class _Tracer(fx.Tracer):
             node.meta["constant"] = value
 
 
-class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes whether anything has multiply-adds, or a shape that depends on values."""
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes of operators whether any has multiply-adds, or a shape that depends on values."""
 
-    any = False
+    multiply = False
     shape_of_values = False
 
     def __torch_dispatch__(
@@ -306,7 +306,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        self.any = self.any or count_multiply_adds(func, args, kwargs, output) > 0
+        self.multiply = self.multiply or count_multiply_adds(func, args, kwargs, output) > 0
         # An index has a shape of values if it is a mask.
         masks = any(isinstance(a, Tensor) and a.dtype is torch.bool for a in tree_leaves(args))
         if torch.Tag.dynamic_output_shape in getattr(func, "tags", ()) and (
